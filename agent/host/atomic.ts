@@ -1,0 +1,30 @@
+import { randomBytes } from 'node:crypto';
+import { type FileHandle, mkdir, open, rename, rm } from 'node:fs/promises';
+import { basename, dirname, join } from 'node:path';
+
+/**
+ * Writes a file so that a reader, and a reader after a power cut, sees the old content or the new content and nothing else:
+ * temporary file in the same directory, fsync, rename, fsync of the directory. The directory is made where it is missing.
+ * @param mode permission bits, before the umask
+ */
+export async function writeAtomic(path: string, content: string | Uint8Array, mode = 0o644): Promise<void> {
+  const directory = dirname(path);
+  await mkdir(directory, { recursive: true });
+  const temporary = join(directory, `.${basename(path)}.${randomBytes(6).toString('hex')}.tmp`);
+  try {
+    await using file: FileHandle = await open(temporary, 'wx', mode);
+    await file.writeFile(content);
+    await file.sync();
+    await rename(temporary, path);
+  } catch (error) {
+    await rm(temporary, { force: true });
+    throw error;
+  }
+  await syncDirectory(directory);
+}
+
+/** Makes renames and removals in a directory durable. */
+export async function syncDirectory(path: string): Promise<void> {
+  await using directory: FileHandle = await open(path, 'r');
+  await directory.sync();
+}

@@ -1,0 +1,62 @@
+import { execa } from 'execa';
+import { PrestageError } from '../model/errors.ts';
+
+export interface ExecOptions {
+  /** Ends the program with SIGTERM when it fires. */
+  readonly signal?: AbortSignal;
+  /** Ends the program after so many milliseconds; none where left out. */
+  readonly timeoutMs?: number;
+  readonly env?: Readonly<Record<string, string>>;
+  readonly cwd?: string;
+  /** Bytes for the program's standard input; empty where left out. */
+  readonly input?: string;
+}
+
+export interface ExecResult {
+  readonly stdout: string;
+  readonly stderr: string;
+  /** Exit code; 128 + signal number where a signal ended it. */
+  readonly exitCode: number;
+}
+
+/** Runs a program by argv, never through a shell. A non-zero exit is a result, not an error. */
+export type Exec = (file: string, args: readonly string[], options?: ExecOptions) => Promise<ExecResult>;
+
+/** Longest quotation of a program's messages, in characters. */
+const QUOTE_LIMIT = 600;
+
+/**
+ * Runs programs of this machine, with an English locale so that messages can be quoted.
+ * @throws PrestageError ERR_TOOL_MISSING where the program cannot be started
+ */
+export const execOnLinux: Exec = async (file, args, options = {}) => {
+  const result = await execa(file, [...args], {
+    reject: false,
+    env: { LC_ALL: 'C.UTF-8', ...options.env },
+    input: options.input ?? '',
+    maxBuffer: 64 * 1024 * 1024,
+    ...(options.signal && { cancelSignal: options.signal }),
+    ...(options.timeoutMs !== undefined && { timeout: options.timeoutMs }),
+    ...(options.cwd !== undefined && { cwd: options.cwd }),
+  });
+  if (result.exitCode === undefined && result.signal === undefined && !result.isCanceled && !result.timedOut) {
+    throw new PrestageError('ERR_TOOL_MISSING', `${file} cannot be started: ${result.originalMessage ?? 'unknown reason'}`, `Install ${file} on this machine`, { cause: result.cause });
+  }
+  return { stdout: String(result.stdout), stderr: String(result.stderr), exitCode: result.exitCode ?? 128 };
+};
+
+/**
+ * Runs a program that must succeed and gives its standard output.
+ * @throws PrestageError ERR_TOOL_FAILED with the end of its messages
+ */
+export async function output(exec: Exec, file: string, args: readonly string[], options?: ExecOptions): Promise<string> {
+  const result = await exec(file, args, options);
+  if (result.exitCode === 0) return result.stdout;
+  throw new PrestageError('ERR_TOOL_FAILED', `${file} ${args.join(' ')} ended with ${result.exitCode}: ${quote(result.stderr)}`, `Run the command by hand to see why`);
+}
+
+/** The end of a program's messages on one line, capped. */
+export function quote(text: string): string {
+  const line = text.trim().replaceAll(/\s*\n\s*/g, ' | ');
+  return line.length <= QUOTE_LIMIT ? line : `…${line.slice(-QUOTE_LIMIT)}`;
+}

@@ -1,0 +1,21 @@
+/** Severities of syslog(3) that the agent uses; systemd reads them as `<n>` prefixes of a line (sd-daemon(3)). */
+export type Severity = 'error' | 'warning' | 'notice' | 'info' | 'debug';
+
+/** Messages for people and for the journal. Data goes to standard output by the output module instead. */
+export interface Log {
+  (severity: Severity, message: string): void;
+}
+
+const SYSLOG_LEVEL: Record<Severity, number> = { error: 3, warning: 4, notice: 5, info: 6, debug: 7 };
+
+/**
+ * Writes lines to a stream: with `<n>` prefixes under systemd (JOURNAL_STREAM is set), plain otherwise. Debug lines only where asked.
+ */
+export function streamLog(stream: { write(text: string): unknown }, options: { readonly journal: boolean; readonly debug?: boolean }): Log {
+  return (severity, message) => {
+    if (severity === 'debug' && options.debug !== true) return;
+    for (const line of message.split('\n')) {
+      stream.write(options.journal ? `<${SYSLOG_LEVEL[severity]}>${line}\n` : `${severity === 'info' ? '' : `${severity}: `}${line}\n`);
+    }
+  };
+}

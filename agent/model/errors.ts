@@ -1,0 +1,91 @@
+/**
+ * What a process exit code means. 0 is ready or complete; the numbers are stable across releases.
+ * docs/errors.md holds the same table (a test holds both equal).
+ */
+export const exitCodes = {
+  internal: 1,
+  usage: 2,
+  partial: 3,
+  failed: 4,
+  partition: 5,
+  payload: 6,
+  space: 7,
+  locked: 8,
+  tool: 9,
+  unfinished: 10,
+  interrupted: 11,
+} as const;
+
+export type ExitName = keyof typeof exitCodes;
+
+/** Every error code with the exit code that it ends in, and what it says in one line. */
+export const errorTable = {
+  ERR_INTERNAL: { exit: 'internal', summary: 'A fault of the agent itself' },
+  ERR_USAGE: { exit: 'usage', summary: 'The command line cannot be understood' },
+  ERR_SETTINGS: { exit: 'usage', summary: 'A setting is unknown or has an unusable value' },
+  ERR_TOOL_MISSING: { exit: 'tool', summary: 'A program that the agent drives is not on this machine' },
+  ERR_TOOL_FAILED: { exit: 'tool', summary: 'A program that the agent drives ended with an error' },
+  ERR_PARTITION_MISSING: { exit: 'partition', summary: 'No partition of the label came up in time' },
+  ERR_PARTITION_AMBIGUOUS: { exit: 'partition', summary: 'More than one partition has the label' },
+  ERR_PARTITION_FILESYSTEM: { exit: 'partition', summary: 'The partition does not hold a file system that the agent mounts' },
+  ERR_PARTITION_MOUNT: { exit: 'partition', summary: 'The file system of the partition does not mount' },
+  ERR_PARTITION_BUSY: { exit: 'partition', summary: 'The partition could not be given back' },
+  ERR_PAYLOAD_MISSING: { exit: 'payload', summary: 'Neither the partition nor the folder holds a payload for the stage' },
+  ERR_DELIVERY: { exit: 'usage', summary: 'The delivery asked for does not go with the payload' },
+  ERR_LIST: { exit: 'payload', summary: 'An image list has a line that cannot be read' },
+  ERR_MAPPING: { exit: 'payload', summary: 'mapping.txt has a line that cannot be read' },
+  ERR_ARCHIVE_MISSING: { exit: 'payload', summary: 'The archive of a listed image is not there' },
+  ERR_ARCHIVE_COLLISION: { exit: 'payload', summary: 'Two listed images have the same archive name' },
+  ERR_ARCHIVE_REFERENCE: { exit: 'payload', summary: 'An archive holds another image than its reference says' },
+  ERR_ARCHITECTURE: { exit: 'payload', summary: 'A manifest list has no image for this machine' },
+  ERR_SPACE_STORAGE: { exit: 'space', summary: 'The storage has not enough free space' },
+  ERR_SPACE_SCRATCH: { exit: 'space', summary: 'The scratch space is too small' },
+  ERR_SPACE_MEMORY: { exit: 'space', summary: 'The storage lies in memory and memory is short' },
+  ERR_SPACE_KUBELET: { exit: 'space', summary: 'The storage would pass the mark at which kubelet removes images' },
+  ERR_LOAD: { exit: 'failed', summary: 'An image could not be loaded into containers-storage' },
+  ERR_STORAGE: { exit: 'failed', summary: 'The containers-storage cannot be read' },
+  ERR_STORAGE_DAMAGED: { exit: 'failed', summary: 'An image in containers-storage is damaged' },
+  ERR_LOCKED: { exit: 'locked', summary: 'Another instance is at work' },
+  ERR_INTERRUPTED: { exit: 'interrupted', summary: 'The run was ended before it was through' },
+  ERR_REFERENCE: { exit: 'payload', summary: 'An image reference does not follow the grammar' },
+  ERR_MANIFEST: { exit: 'payload', summary: 'An image manifest cannot be read' },
+} as const satisfies Record<string, { exit: ExitName; summary: string }>;
+
+export type ErrorCode = keyof typeof errorTable;
+
+/**
+ * An error that an operator can act upon: `message` says what, which and got; `remedy` says what to do next,
+ * as an imperative.
+ */
+export class PrestageError extends Error {
+  override readonly name = 'PrestageError';
+  readonly code: ErrorCode;
+  readonly remedy: string;
+
+  constructor(code: ErrorCode, message: string, remedy: string, options?: ErrorOptions) {
+    super(message, options);
+    this.code = code;
+    this.remedy = remedy;
+  }
+
+  /** The process exit code that this error ends in. */
+  get exitCode(): number {
+    return exitCodes[errorTable[this.code].exit];
+  }
+}
+
+/** The error as data, for state files and `--output json`. */
+export interface ErrorRecord {
+  readonly code: ErrorCode;
+  readonly message: string;
+  readonly remedy: string;
+}
+
+/** Any thrown value as an ErrorRecord; what is no PrestageError becomes ERR_INTERNAL. */
+export function errorRecord(error: unknown): ErrorRecord {
+  if (error instanceof PrestageError) {
+    return { code: error.code, message: error.message, remedy: error.remedy };
+  }
+  const message = error instanceof Error ? error.message : String(error);
+  return { code: 'ERR_INTERNAL', message, remedy: 'Report this with the output of: prestage-agent status --output json' };
+}
