@@ -40,7 +40,12 @@ export const execOnLinux: Exec = async (file, args, options = {}) => {
     ...(options.cwd !== undefined && { cwd: options.cwd }),
   });
   if (result.exitCode === undefined && result.signal === undefined && !result.isCanceled && !result.timedOut) {
-    throw new PrestageError('ERR_TOOL_MISSING', `${file} cannot be started: ${result.originalMessage ?? 'unknown reason'}`, `Install ${file} on this machine`, { cause: result.cause });
+    throw new PrestageError(
+      'ERR_TOOL_MISSING',
+      `${file} cannot be started: ${result.originalMessage ?? 'unknown reason'}`,
+      `Install ${file} on this machine`,
+      { cause: result.cause },
+    );
   }
   return { stdout: String(result.stdout), stderr: String(result.stderr), exitCode: result.exitCode ?? 128 };
 };
@@ -52,7 +57,11 @@ export const execOnLinux: Exec = async (file, args, options = {}) => {
 export async function output(exec: Exec, file: string, args: readonly string[], options?: ExecOptions): Promise<string> {
   const result = await exec(file, args, options);
   if (result.exitCode === 0) return result.stdout;
-  throw new PrestageError('ERR_TOOL_FAILED', `${file} ${args.join(' ')} ended with ${result.exitCode}: ${quote(result.stderr)}`, `Run the command by hand to see why`);
+  throw new PrestageError(
+    'ERR_TOOL_FAILED',
+    `${file} ${args.join(' ')} ended with ${result.exitCode}: ${quote(result.stderr)}`,
+    `Run the command by hand to see why`,
+  );
 }
 
 /** The end of a program's messages on one line, capped. */

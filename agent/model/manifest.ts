@@ -34,7 +34,9 @@ const imageSchema = v.object({ schemaVersion: v.literal(2), config: descriptorSc
 const platformSchema = v.object({ os: v.string(), architecture: v.string(), variant: v.optional(v.string(), '') });
 const indexSchema = v.object({
   schemaVersion: v.literal(2),
-  manifests: v.array(v.object({ ...descriptorSchema.entries, platform: v.optional(platformSchema, { os: '', architecture: '', variant: '' }) })),
+  manifests: v.array(
+    v.object({ ...descriptorSchema.entries, platform: v.optional(platformSchema, { os: '', architecture: '', variant: '' }) }),
+  ),
 });
 
 /**
@@ -69,7 +71,9 @@ function parseJson(bytes: Uint8Array, where: string): unknown {
   try {
     return JSON.parse(new TextDecoder('utf-8', { fatal: true }).decode(bytes));
   } catch (cause) {
-    throw new PrestageError('ERR_MANIFEST', `${where} is not JSON: ${cause instanceof Error ? cause.message : String(cause)}`, REMEDY, { cause });
+    throw new PrestageError('ERR_MANIFEST', `${where} is not JSON: ${cause instanceof Error ? cause.message : String(cause)}`, REMEDY, {
+      cause,
+    });
   }
 }
 

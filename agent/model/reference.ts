@@ -17,7 +17,8 @@ export interface Reference {
 
 const COMPONENT = '[a-z0-9]+(?:(?:\\.|_|__|-+)[a-z0-9]+)*';
 const REPOSITORY = new RegExp(`^${COMPONENT}(?:/${COMPONENT})*$`);
-const REGISTRY = /^(?:(?:[a-zA-Z0-9]|[a-zA-Z0-9][a-zA-Z0-9-]*[a-zA-Z0-9])(?:\.(?:[a-zA-Z0-9]|[a-zA-Z0-9][a-zA-Z0-9-]*[a-zA-Z0-9]))*|\[[0-9a-fA-F:]+\])(?::[0-9]+)?$/;
+const REGISTRY =
+  /^(?:(?:[a-zA-Z0-9]|[a-zA-Z0-9][a-zA-Z0-9-]*[a-zA-Z0-9])(?:\.(?:[a-zA-Z0-9]|[a-zA-Z0-9][a-zA-Z0-9-]*[a-zA-Z0-9]))*|\[[0-9a-fA-F:]+\])(?::[0-9]+)?$/;
 const TAG = /^[A-Za-z0-9_][A-Za-z0-9_.-]{0,127}$/;
 /** Longest name (registry and repository together) that the grammar allows. */
 const NAME_LIMIT = 255;
@@ -75,5 +76,9 @@ function splitName(name: string): { registry: string; repository: string } {
 }
 
 function refused(text: string, why: string): PrestageError {
-  return new PrestageError('ERR_REFERENCE', `"${text}" is not an image reference: ${why}`, 'Write it as registry/repository:tag or registry/repository@sha256:<64 hex digits>');
+  return new PrestageError(
+    'ERR_REFERENCE',
+    `"${text}" is not an image reference: ${why}`,
+    'Write it as registry/repository:tag or registry/repository@sha256:<64 hex digits>',
+  );
 }
