@@ -1,0 +1,66 @@
+import { readdirSync, readFileSync } from 'node:fs';
+import { PrestageError } from './model/errors.ts';
+
+/**
+ * What the executable carries besides code. This module serves development, where everything lies in the source tree;
+ * build.mjs puts a generated one with the same exports in its place, which holds the bytes themselves.
+ */
+
+/** The addon zlib-sync: a module of the tree, or bytes that the caller writes to a private file and loads with process.dlopen. */
+export type ZlibAddon = { readonly kind: 'module' } | { readonly kind: 'bytes'; readonly bytes: Uint8Array; readonly sha256: string };
+
+/** The code of a worker thread: `new Worker(url)`, or `new Worker(code, { eval: true })`. */
+export type WorkerEntry = { readonly kind: 'file'; readonly url: URL } | { readonly kind: 'source'; readonly code: string };
+
+/** Folders, relative to the top of the tree, with the suffixes of the files that travel inside the executable. */
+const FOLDERS: readonly { readonly folder: string; readonly suffixes: readonly string[] }[] = [
+  { folder: 'agent/units', suffixes: ['.service', '.sh'] },
+  { folder: 'ignition-templates', suffixes: ['.json'] },
+  { folder: 'docs', suffixes: ['.json'] },
+];
+
+const top = new URL('../', import.meta.url);
+
+/** Version of the agent, from package.json. */
+export const version: string = readVersion();
+
+/** Paths of all text files that travel inside the executable, relative to the top of the tree, sorted. */
+export function assetPaths(): readonly string[] {
+  return FOLDERS.flatMap(({ folder, suffixes }) =>
+    readdirSync(new URL(folder, top))
+      .filter((name) => suffixes.some((suffix) => name.endsWith(suffix)))
+      .map((name) => `${folder}/${name}`),
+  ).sort();
+}
+
+/**
+ * The text of a file that travels inside the executable.
+ * @param path relative to the top of the tree, one of assetPaths()
+ * @throws PrestageError ERR_INTERNAL where no such file travels
+ */
+export function asset(path: string): string {
+  if (!assetPaths().includes(path)) {
+    throw new PrestageError(
+      'ERR_INTERNAL',
+      `the executable does not carry a file ${path}`,
+      'Add its folder and suffix to FOLDERS in agent/assets.ts',
+    );
+  }
+  return readFileSync(new URL(path, top), 'utf8');
+}
+
+export function zlibAddon(): ZlibAddon {
+  return { kind: 'module' };
+}
+
+/** The thread that inflates, checks and writes archives. */
+export function workerEntry(): WorkerEntry {
+  return { kind: 'file', url: new URL('./extract/worker.ts', import.meta.url) };
+}
+
+function readVersion(): string {
+  const content: unknown = JSON.parse(readFileSync(new URL('package.json', top), 'utf8'));
+  if (typeof content === 'object' && content !== null && 'version' in content && typeof content.version === 'string')
+    return content.version;
+  throw new PrestageError('ERR_INTERNAL', 'package.json has no version', 'Run the agent from a complete source tree');
+}
