@@ -1,0 +1,113 @@
+import { type FileHandle, lstat, open, readdir } from 'node:fs/promises';
+import { constants } from 'node:fs';
+import { join } from 'node:path';
+import { type ErrorRecord, errorRecord, PrestageError } from '../model/errors.ts';
+import { archiveCollisions, type ListedImage, parseImageLists } from '../model/image-list.ts';
+import { extraTagFor, type Mapping, NO_MAPPING, parseMapping } from '../model/mapping.ts';
+import { formatReference, nameOf, type Reference } from '../model/reference.ts';
+import type { Stage } from '../model/stage.ts';
+import { pickStageLists } from '../model/stage-lists.ts';
+
+/** One image of the list with its archive. */
+export interface ArchivedImage {
+  readonly listed: ListedImage;
+  /** Full references that must resolve once it is loaded. */
+  readonly names: readonly string[];
+  readonly archive: ArchiveFile;
+}
+
+/** What names one state of an archive file: a changed file has another size or time. */
+export interface ArchiveFile {
+  readonly path: string;
+  readonly name: string;
+  readonly sizeBytes: number;
+  readonly modifiedMs: number;
+}
+
+/** The payload of the prototype and of the factory-precaching tool: image lists and one archive per image. */
+export interface ArchivesPayload {
+  readonly kind: 'archives';
+  /** The list files of the stage, as absolute paths. */
+  readonly lists: readonly string[];
+  readonly images: readonly ArchivedImage[];
+  /** Listed images that cannot be loaded: no archive, no plain file, or a name that two images share. */
+  readonly refused: readonly { readonly reference: string; readonly error: ErrorRecord }[];
+  readonly notices: readonly string[];
+}
+
+/** A list or mapping file that is larger is refused: 100 000 references of 160 characters. */
+const TEXT_LIMIT_BYTES = 16 * 1024 * 1024;
+
+/**
+ * Reads lists and mapping of a stage and looks for the archives. Nothing is written, no archive is opened.
+ * Source: field facts, section 6 (image list, archive, folder of the factory-precaching tool).
+ * @throws PrestageError ERR_PAYLOAD_MISSING, ERR_LIST, ERR_MAPPING
+ */
+export async function readArchives(directory: string, stage: Stage): Promise<ArchivesPayload> {
+  const files = await readdir(directory);
+  const listNames = pickStageLists(stage, files);
+  if (listNames.length === 0) {
+    throw new PrestageError('ERR_PAYLOAD_MISSING', `${directory} holds no image list of the stage "${stage}"; it holds: ${files.toSorted().slice(0, 12).join(', ') || 'nothing'}`,
+      stage === 'discovery' ? 'Put ai-images.txt there at the factory, or choose another --stage' : 'Put ocp-images.txt there at the factory, or choose another --stage');
+  }
+  const lists = listNames.map((name) => join(directory, name));
+  const parsed = parseImageLists(await Promise.all(lists.map(async (where) => ({ text: await readText(where), where }))));
+  const mapping = files.includes('mapping.txt') ? parseMapping(await readText(join(directory, 'mapping.txt')), join(directory, 'mapping.txt')) : NO_MAPPING;
+  const collided = collisionErrors(parsed.images);
+  const found = await Promise.all(parsed.images.map(async (listed) => collided.get(listed.text) ?? (await findArchive(directory, listed, mapping))));
+  return {
+    kind: 'archives',
+    lists,
+    images: found.filter((entry) => 'archive' in entry),
+    refused: found.filter((entry) => 'error' in entry),
+    notices: [...parsed.notices, ...mapping.notices],
+  };
+}
+
+/** Full references under which a listed image must resolve: by digest and by tag where it has both, and by the mapping's tag. */
+export function namesOf(listed: ListedImage, mapping: Mapping): readonly string[] {
+  const { tag, digest, ...rest } = listed.reference;
+  const own: readonly Reference[] = tag !== undefined && digest !== undefined ? [{ ...rest, digest }, { ...rest, tag }] : [listed.reference];
+  const extra = extraTagFor(listed, mapping);
+  return [...new Set([...own, ...(extra === undefined ? [] : [extra])].map(formatReference))];
+}
+
+async function findArchive(directory: string, listed: ListedImage, mapping: Mapping): Promise<ArchivedImage | { reference: string; error: ErrorRecord }> {
+  const name = listed.archiveName;
+  const path = join(directory, `${name}.tgz`);
+  const found = await lstat(path).catch((error: NodeJS.ErrnoException) => error);
+  if (found instanceof Error) {
+    return refusal(listed, new PrestageError('ERR_ARCHIVE_MISSING', `${path} of ${listed.text} cannot be read: ${found.code ?? found.message}`, 'Write the archive at the factory, or take the image off the list'));
+  }
+  if (!found.isFile()) {
+    return refusal(listed, new PrestageError('ERR_ARCHIVE_MISSING', `${path} of ${listed.text} is no plain file`, 'Write the archive itself to the partition, no link'));
+  }
+  return { listed, names: namesOf(listed, mapping), archive: { path, name, sizeBytes: found.size, modifiedMs: found.mtimeMs } };
+}
+
+/** Images of which only one can own the archive. All are refused: the name does not say whose it is. */
+function collisionErrors(images: readonly ListedImage[]): ReadonlyMap<string, { reference: string; error: ErrorRecord }> {
+  return new Map(
+    archiveCollisions(images).flatMap((group) => group.map((listed) => {
+      const others = group.filter((other) => other !== listed).map((other) => nameOf(other.reference));
+      const message = `${listed.text} and ${others.join(', ')} have the same archive name ${listed.archiveName}.tgz`;
+      return [listed.text, refusal(listed, new PrestageError('ERR_ARCHIVE_COLLISION', message, 'List them by digest, or keep one of them on the list'))] as const;
+    })),
+  );
+}
+
+function refusal(listed: ListedImage, error: PrestageError): { reference: string; error: ErrorRecord } {
+  return { reference: listed.text, error: errorRecord(error) };
+}
+
+/** Reads a text of the partition: a plain file within the limit, never through a link. */
+async function readText(path: string): Promise<string> {
+  await using file: FileHandle = await open(path, constants.O_RDONLY | constants.O_NOFOLLOW | constants.O_NONBLOCK).catch((cause: NodeJS.ErrnoException) => {
+    throw new PrestageError('ERR_PAYLOAD_MISSING', `${path} cannot be opened: ${cause.code ?? cause.message}`, 'Write it as a plain file at the factory', { cause });
+  });
+  const found = await file.stat();
+  if (!found.isFile() || found.size > TEXT_LIMIT_BYTES) {
+    throw new PrestageError('ERR_PAYLOAD_MISSING', `${path} is no plain file of at most ${TEXT_LIMIT_BYTES} bytes (it has ${found.size})`, 'Write it as a plain file at the factory');
+  }
+  return await file.readFile('utf8');
+}

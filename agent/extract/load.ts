@@ -1,0 +1,60 @@
+import { holdingShared } from '../host/lock.ts';
+import { type Exec, type ExecResult, quote } from '../host/exec.ts';
+import { PrestageError } from '../model/errors.ts';
+import type { StorageLocation, StoredImage } from './storage.ts';
+
+/** Loads into and removes from one containers-storage, by skopeo and podman. */
+export interface Loader {
+  /** Copies an unpacked `dir:` layout into the storage under one full reference. */
+  load(directory: string, reference: string): Promise<void>;
+  /** Removes a damaged image by its names; refuses where a container uses it. */
+  remove(image: StoredImage): Promise<void>;
+}
+
+export interface LoaderOptions {
+  readonly exec: Exec;
+  readonly location: StorageLocation;
+  /** Where skopeo keeps its temporary copies of blobs; the caller empties it. */
+  readonly temporaryDirectory: string;
+  /** Lock that skopeo holds shared while it writes, so that a later run can wait for what a killed one left behind. */
+  readonly writersLock: string;
+  /** Ends a running copy; skopeo then rolls its image back. */
+  readonly signal: AbortSignal;
+}
+
+/**
+ * A loader that drives skopeo(1). The digests are preserved: what skopeo would have to convert it refuses.
+ * @throws PrestageError ERR_LOAD from `load`, ERR_STORAGE_DAMAGED from `remove`
+ */
+export function createLoader(options: LoaderOptions): Loader {
+  return {
+    load: async (directory, reference) => {
+      const result = await copy(options, directory, reference);
+      if (result.exitCode === 0) return;
+      throw new PrestageError('ERR_LOAD', `skopeo could not load ${reference} (exit code ${result.exitCode}): ${quote(result.stderr)}`, remedyFor(result.stderr));
+    },
+    remove: async (image) => {
+      const names = image.names.length > 0 ? image.names : [image.id];
+      const result = await options.exec('podman', ['--root', options.location.graphroot, '--runroot', options.location.runroot, '--storage-driver', 'overlay', 'rmi', ...names], { signal: options.signal });
+      if (result.exitCode === 0) return;
+      throw new PrestageError('ERR_STORAGE_DAMAGED', `image ${image.id} is damaged (${image.damage[0] ?? 'unknown damage'}) and podman could not remove it: ${quote(result.stderr)}`, `Stop what uses it, then: podman rmi --force ${image.id}`);
+    },
+  };
+}
+
+/** skopeo before 1.6 (RHEL 8.4) knows no `--preserve-digests`; a copy from dir: converts nothing there either. */
+async function copy(options: LoaderOptions, directory: string, reference: string): Promise<ExecResult> {
+  const destination = `containers-storage:[overlay@${options.location.graphroot}+${options.location.runroot}]${reference}`;
+  const run = async (flags: readonly string[]): Promise<ExecResult> => {
+    const { file, args } = holdingShared(options.writersLock, 'skopeo', ['copy', '--quiet', ...flags, `dir:${directory}`, destination]);
+    return await options.exec(file, args, { signal: options.signal, env: { TMPDIR: options.temporaryDirectory } });
+  };
+  const result = await run(['--preserve-digests']);
+  return result.exitCode !== 0 && result.stderr.includes('unknown flag: --preserve-digests') ? await run([]) : result;
+}
+
+function remedyFor(stderr: string): string {
+  if (/no space left on device/i.test(stderr)) return 'Make room below the graphroot, then start the run again: what is loaded stays';
+  if (/policy/i.test(stderr)) return 'Allow the dir: transport in /etc/containers/policy.json';
+  return 'Start the run again; where it fails again, check the bundle at the factory and the storage with: podman images';
+}

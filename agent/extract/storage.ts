@@ -1,0 +1,143 @@
+import { readFile, stat } from 'node:fs/promises';
+import { join } from 'node:path';
+import pLimit from 'p-limit';
+import * as v from 'valibot';
+import { type Digest, digestOf, isDigest } from '../model/digest.ts';
+import { PrestageError } from '../model/errors.ts';
+
+/** Where an engine keeps its images: one containers-storage with the overlay driver. */
+export interface StorageLocation {
+  readonly graphroot: string;
+  readonly runroot: string;
+}
+
+/** One image record of containers-storage. */
+export interface StoredImage {
+  /** 64 hex digits: the digest of its config. */
+  readonly id: string;
+  readonly names: readonly string[];
+  /** The digests it answers to: of its manifest, and of the list that it was picked from. */
+  readonly digests: readonly Digest[];
+  /** What is wrong with it, in words; empty for a sound image. */
+  readonly damage: readonly string[];
+}
+
+export interface StorageContents {
+  readonly images: readonly StoredImage[];
+  /** Digests of layer blobs (as compressed and as unpacked) that need not be read again. */
+  readonly layers: ReadonlySet<Digest>;
+}
+
+/** Small reads and stats at a time: enough to keep a disk busy, far from the limit of open files. */
+const PARALLEL_CHECKS = 32;
+
+const layerSchema = v.object({
+  id: v.string(),
+  parent: v.optional(v.string()),
+  'compressed-diff-digest': v.optional(v.string()),
+  'diff-digest': v.optional(v.string()),
+  flags: v.nullish(v.record(v.string(), v.unknown())),
+});
+const imageSchema = v.object({
+  id: v.string(),
+  digest: v.optional(v.string()),
+  names: v.nullish(v.array(v.string())),
+  layer: v.optional(v.string()),
+  'big-data-digests': v.nullish(v.record(v.string(), v.string())),
+});
+type LayerRecord = v.InferOutput<typeof layerSchema>;
+type ImageRecord = v.InferOutput<typeof imageSchema>;
+
+/**
+ * Reads the records of a containers-storage and checks what can be checked without reading layers: that every image's manifest has its
+ * digest, that its chain of layers is whole, and that no layer's bookkeeping is missing or empty (what a power cut leaves).
+ * A storage that does not exist yet is empty. Nothing is locked: containers-storage replaces its records by rename.
+ * Source: github.com/containers/storage, images.go, layers.go, drivers/overlay/overlay.go.
+ * @throws PrestageError ERR_STORAGE where the records themselves cannot be read
+ */
+export async function inspectStorage(location: StorageLocation): Promise<StorageContents> {
+  const limit = pLimit(PARALLEL_CHECKS);
+  const layerRecords = await readLayerRecords(location);
+  const damageOf = new Map(await Promise.all(layerRecords.map((layer) => limit(async () => [layer.id, await layerDamage(location, layer)] as const))));
+  const byId = new Map(layerRecords.map((layer) => [layer.id, layer]));
+  const images = await Promise.all((await readImageRecords(location)).map((image) => limit(async () => {
+    const damage = [...(await recordDamage(location, image)), ...chainDamage(image, byId, damageOf)];
+    return storedImage(image, damage);
+  })));
+  return { images, layers: blobsOf(layerRecords.filter((layer) => damageOf.get(layer.id)?.length === 0)) };
+}
+
+/** The image records alone, unchecked: what a copy has just written. */
+export async function readImages(location: StorageLocation): Promise<readonly StoredImage[]> {
+  return (await readImageRecords(location)).map((image) => storedImage(image, []));
+}
+
+/** The blobs of layers alone, unchecked: what a copy need not bring any more. */
+export async function readLayers(location: StorageLocation): Promise<ReadonlySet<Digest>> {
+  return blobsOf(await readLayerRecords(location));
+}
+
+async function readImageRecords(location: StorageLocation): Promise<readonly ImageRecord[]> {
+  return await readRecords(join(location.graphroot, 'overlay-images/images.json'), v.array(imageSchema));
+}
+
+/** Layers that containers-storage counts: it removes those that it marked as incomplete. */
+async function readLayerRecords(location: StorageLocation): Promise<readonly LayerRecord[]> {
+  const records = await readRecords(join(location.graphroot, 'overlay-layers/layers.json'), v.array(layerSchema));
+  return records.filter((layer) => layer.flags?.['incomplete'] !== true);
+}
+
+function blobsOf(layers: readonly LayerRecord[]): ReadonlySet<Digest> {
+  return new Set(layers.flatMap((layer) => [layer['compressed-diff-digest'] ?? '', layer['diff-digest'] ?? '']).filter(isDigest));
+}
+
+function storedImage(image: ImageRecord, damage: readonly string[]): StoredImage {
+  return { id: image.id, names: image.names ?? [], digests: digestsOf(image), damage };
+}
+
+async function readRecords<T>(path: string, schema: v.GenericSchema<unknown, T>): Promise<T | []> {
+  const text = await readFile(path, 'utf8').catch((error: NodeJS.ErrnoException) => {
+    if (error.code === 'ENOENT') return '[]';
+    throw new PrestageError('ERR_STORAGE', `${path} cannot be read: ${error.message}`, 'Run as root', { cause: error });
+  });
+  const parsed = v.safeParse(v.pipe(v.string(), v.parseJson(), schema), text);
+  if (parsed.success) return parsed.output;
+  throw new PrestageError('ERR_STORAGE', `${path} is not readable as containers-storage records: ${parsed.issues[0].message}`, 'Look at it with: podman images; where that fails too, reset the storage: podman system reset');
+}
+
+function digestsOf(image: ImageRecord): readonly Digest[] {
+  const ofManifests = Object.entries(image['big-data-digests'] ?? {}).filter(([name]) => name.startsWith('manifest')).map(([, digest]) => digest);
+  return [...new Set([image.digest ?? '', ...ofManifests])].filter(isDigest);
+}
+
+async function recordDamage(location: StorageLocation, image: ImageRecord): Promise<readonly string[]> {
+  const path = join(location.graphroot, 'overlay-images', image.id, 'manifest');
+  const expected = image['big-data-digests']?.['manifest'];
+  const bytes = await readFile(path).catch(() => undefined);
+  if (bytes === undefined) return [`its manifest ${path} cannot be read`];
+  return expected === undefined || digestOf(bytes) === expected ? [] : [`its manifest ${path} (${bytes.length} bytes) does not have the digest ${expected}`];
+}
+
+function chainDamage(image: ImageRecord, byId: ReadonlyMap<string, LayerRecord>, damageOf: ReadonlyMap<string, readonly string[]>): readonly string[] {
+  const damage: string[] = [];
+  for (let id = image.layer; id !== undefined && id !== ''; id = byId.get(id)?.parent) {
+    if (!byId.has(id)) return [...damage, `its layer ${id} is not known`];
+    damage.push(...(damageOf.get(id) ?? []));
+  }
+  return damage;
+}
+
+async function layerDamage(location: StorageLocation, layer: LayerRecord): Promise<readonly string[]> {
+  const overlay = join(location.graphroot, 'overlay', layer.id);
+  const needed = ['link', ...(layer.parent ? ['lower'] : [])].map((name) => join(overlay, name));
+  const tarSplit = join(location.graphroot, 'overlay-layers', `${layer.id}.tar-split.gz`);
+  const faults = await Promise.all([...needed, tarSplit].map(emptyOrMissing));
+  const hasDiff = await stat(join(overlay, 'diff')).then((found) => found.isDirectory(), () => false);
+  return [...faults.flat(), ...(hasDiff ? [] : [`the directory ${join(overlay, 'diff')} is missing`])];
+}
+
+async function emptyOrMissing(path: string): Promise<readonly string[]> {
+  const found = await stat(path).catch(() => undefined);
+  if (found === undefined) return [`the file ${path} is missing`];
+  return found.size === 0 ? [`the file ${path} is empty`] : [];
+}

@@ -1,0 +1,83 @@
+import { type ChildProcess, spawn } from 'node:child_process';
+import { once } from 'node:events';
+import { mkdir, readFile } from 'node:fs/promises';
+import { dirname } from 'node:path';
+import { PrestageError } from '../model/errors.ts';
+import { writeAtomic } from './atomic.ts';
+import type { Exec } from './exec.ts';
+
+/** Who holds a lock, for the one who waits. */
+interface Holder {
+  readonly pid: number;
+  readonly command: string;
+}
+
+export interface LockRequest {
+  readonly path: string;
+  /** How long to wait for another holder; 0 refuses at once. */
+  readonly waitSeconds: number;
+  /** What the holder is doing, for others to read. */
+  readonly command: string;
+}
+
+/** `flock --conflict-exit-code`: any number that flock(1) and cat(1) do not use themselves. */
+const CONFLICT = 75;
+
+/**
+ * Takes an exclusive lock through flock(1), whose child holds it as long as this process lives: its standard input is our pipe, so that
+ * even SIGKILL gives the lock back.
+ * @throws PrestageError ERR_LOCKED, naming the holder
+ */
+export async function takeLock(request: LockRequest): Promise<AsyncDisposable> {
+  await mkdir(dirname(request.path), { recursive: true });
+  const wait = request.waitSeconds > 0 ? ['--wait', String(request.waitSeconds)] : ['--nonblock'];
+  const child = spawn('flock', ['--exclusive', '--conflict-exit-code', String(CONFLICT), ...wait, request.path, 'sh', '-c', 'echo held && exec cat'], { stdio: ['pipe', 'pipe', 'inherit'], detached: true });
+  const held = await Promise.race([once(child.stdout, 'data').then(() => true), once(child, 'exit').then(() => false), once(child, 'error').then(() => false)]);
+  if (!held) throw await refused(request, child);
+  const holder: Holder = { pid: process.pid, command: request.command };
+  await writeAtomic(`${request.path}.holder`, `${JSON.stringify(holder)}\n`);
+  return {
+    [Symbol.asyncDispose]: async () => {
+      const exited = once(child, 'exit');
+      child.stdin.end();
+      await exited;
+    },
+  };
+}
+
+/**
+ * Runs a program that holds a shared lock for as long as it lives, even when this process is killed before it.
+ * The script is constant; the program's argv is passed as arguments.
+ */
+export function holdingShared(path: string, file: string, args: readonly string[]): { readonly file: string; readonly args: readonly string[] } {
+  return { file: 'sh', args: ['-c', 'exec 9>>"$0" && flock --shared 9 && exec "$@"', path, file, ...args] };
+}
+
+/**
+ * Waits until no program holds the shared lock any more: what a killed run left behind has then ended.
+ * @throws PrestageError ERR_LOCKED after the limit
+ */
+export async function waitForShared(exec: Exec, path: string, limitSeconds: number): Promise<void> {
+  const result = await exec('flock', ['--exclusive', '--wait', String(limitSeconds), path, 'true']);
+  if (result.exitCode === 0) return;
+  throw new PrestageError('ERR_LOCKED', `programs of an earlier run still hold ${path} after ${limitSeconds} s`, `Find them with: fuser -v ${path}`);
+}
+
+async function refused(request: LockRequest, child: ChildProcess): Promise<PrestageError> {
+  if (child.exitCode !== CONFLICT) {
+    return new PrestageError('ERR_TOOL_MISSING', `flock could not take ${request.path} (exit code ${child.exitCode})`, 'Install util-linux, and check that the directory can be written');
+  }
+  const holder = await readHolder(request.path);
+  const who = holder === undefined ? 'another process' : `process ${holder.pid} (${holder.command})`;
+  return new PrestageError('ERR_LOCKED', `${request.path} is held by ${who}; waited ${request.waitSeconds} s`, 'Wait until it has ended, or give --lock-wait SECONDS; watch it with: prestage-agent status --watch');
+}
+
+async function readHolder(path: string): Promise<Holder | undefined> {
+  try {
+    const parsed: unknown = JSON.parse(await readFile(`${path}.holder`, 'utf8'));
+    if (typeof parsed !== 'object' || parsed === null || !('pid' in parsed) || !('command' in parsed)) return undefined;
+    return { pid: Number(parsed.pid), command: String(parsed.command) };
+  } catch {
+    return undefined;
+  }
+}

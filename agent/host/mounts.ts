@@ -1,0 +1,93 @@
+import { mkdir, readFile, rmdir } from 'node:fs/promises';
+import { PrestageError } from '../model/errors.ts';
+import { quote } from './exec.ts';
+import type { Host } from './host.ts';
+
+/** A mounted file system. Giving it back unmounts; it never deletes anything but its own empty mount point. */
+export interface MountLease extends AsyncDisposable {
+  /** Where the file system is mounted. */
+  readonly path: string;
+}
+
+export interface MountRequest {
+  readonly device: string;
+  readonly fileSystem: string;
+  /** Absolute path of the mount point, made where missing, private to root. */
+  readonly target: string;
+}
+
+/** An unmount is tried so often, this long apart: a scanner or a shell of a person can hold the file system for a moment. */
+const UNMOUNT_TRIES = 10;
+const UNMOUNT_PAUSE_MS = 300;
+
+/**
+ * Mounts a device read-only, nosuid, nodev, noexec. A device that is write-protected and whose journal is not clean is mounted without
+ * replaying it (`norecovery`; xfs(5), ext4(5)): the digests decide what can be used.
+ * @throws PrestageError ERR_PARTITION_MOUNT
+ */
+export async function mountReadOnly(host: Host, request: MountRequest): Promise<MountLease> {
+  const { device, fileSystem, target } = request;
+  await mkdir(target, { recursive: true, mode: 0o700 });
+  const first = await mount(host, request, 'ro,nosuid,nodev,noexec');
+  const second = first.exitCode === 0 || fileSystem === 'iso9660' ? first : await mount(host, request, 'ro,nosuid,nodev,noexec,norecovery');
+  if (second.exitCode !== 0) {
+    await removeMountPoint(target);
+    throw new PrestageError('ERR_PARTITION_MOUNT', `${device} (${fileSystem}) does not mount at ${target}: ${quote(first.stderr)}`,
+      `Check the file system from a rescue shell: ${fileSystem === 'xfs' ? `xfs_repair -n ${device}` : `e2fsck -n ${device}`}; then write the partition again`);
+  }
+  return { path: target, [Symbol.asyncDispose]: async () => await unmount(host, target) };
+}
+
+/** Unmounts what an earlier, killed run left at the target; true where there was something. */
+export async function reclaimMount(host: Host, target: string): Promise<boolean> {
+  if (!(await isMountPoint(target))) return false;
+  await unmount(host, target);
+  return true;
+}
+
+/**
+ * Unmounts and removes the empty mount point; nothing to do where nothing is mounted.
+ * @throws PrestageError ERR_PARTITION_BUSY where it stays in use
+ */
+async function unmount(host: Host, target: string): Promise<void> {
+  let stderr = '';
+  for (let attempt = 0; attempt < UNMOUNT_TRIES && (await isMountPoint(target)); attempt++) {
+    if (attempt > 0) await host.clock.sleep(UNMOUNT_PAUSE_MS);
+    stderr = (await host.exec('umount', [target])).stderr;
+  }
+  if (await isMountPoint(target)) {
+    throw new PrestageError('ERR_PARTITION_BUSY', `${target} does not unmount: ${quote(stderr)}`, `Find who holds it with: fuser -vm ${target}`);
+  }
+  await removeMountPoint(target);
+}
+
+/** Whether something is mounted at exactly this path. */
+export async function isMountPoint(path: string): Promise<boolean> {
+  return (await mountPoints()).includes(path);
+}
+
+/** Whether something is mounted at this path or below it: nothing there may be deleted. */
+export async function holdsMounts(path: string): Promise<boolean> {
+  return (await mountPoints()).some((point) => point === path || point.startsWith(`${path}/`));
+}
+
+/** Source: proc_pid_mountinfo(5), field 5, with octal escapes. */
+async function mountPoints(): Promise<readonly string[]> {
+  const mountInfo = await readFile('/proc/self/mountinfo', 'utf8');
+  return mountInfo.split('\n').map((line) => unescapeOctal(line.split(' ')[4] ?? ''));
+}
+
+async function mount(host: Host, request: MountRequest, options: string) {
+  return await host.exec('mount', ['-t', request.fileSystem, '-o', options, request.device, request.target]);
+}
+
+/** Only an empty directory goes: rmdir(2) refuses everything else. */
+async function removeMountPoint(target: string): Promise<void> {
+  await rmdir(target).catch((error: NodeJS.ErrnoException) => {
+    if (error.code !== 'ENOTEMPTY' && error.code !== 'EBUSY' && error.code !== 'ENOENT') throw error;
+  });
+}
+
+function unescapeOctal(text: string): string {
+  return text.replaceAll(/\\([0-7]{3})/g, (_, octal: string) => String.fromCharCode(Number.parseInt(octal, 8)));
+}

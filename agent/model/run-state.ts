@@ -1,0 +1,102 @@
+import * as v from 'valibot';
+
+/**
+ * What a run records of itself, for `status`, for the next run and for support. Written to /run/prestage-agent/state.json while the run
+ * goes on (at most once a second) and to /var/lib/prestage-agent/state.json, durably, at its start and its end.
+ * Sizes are bytes, durations milliseconds, times ISO 8601 by the machine's clock, which can be wrong at boot.
+ */
+export const STATE_VERSION = 'prestage-agent/v1';
+
+const errorSchema = v.object({ code: v.string(), message: v.string(), remedy: v.string() });
+
+/** `pending` and `loading` while the run goes on; `present` was there already; `missing` has vanished from storage since. */
+export const imageStates = ['pending', 'loading', 'present', 'loaded', 'skipped', 'failed', 'missing'] as const;
+
+export const runOutcomes = ['complete', 'partial', 'failed', 'interrupted'] as const;
+
+export const runPhases = ['starting', 'waiting-for-partition', 'reading-bundle', 'loading', 'syncing', 'finished'] as const;
+
+const imageSchema = v.object({
+  reference: v.string(),
+  names: v.array(v.string()),
+  digest: v.optional(v.string()),
+  state: v.picklist(imageStates),
+  /** Why it is in that state; always there for `skipped` and `failed`. */
+  reason: v.optional(v.string()),
+  error: v.optional(errorSchema),
+  archiveBytes: v.optional(v.number()),
+  attempts: v.optional(v.number()),
+  durationMs: v.optional(v.number()),
+});
+
+const stateSchema = v.object({
+  apiVersion: v.literal(STATE_VERSION),
+  kind: v.literal('RunState'),
+  agentVersion: v.string(),
+  bootId: v.string(),
+  pid: v.number(),
+  /** With the pid, names the process (proc_pid_stat(5), field 22). */
+  processStartTicks: v.number(),
+  startedAt: v.string(),
+  finishedAt: v.optional(v.string()),
+  durationMs: v.optional(v.number()),
+  stage: v.picklist(['discovery', 'installed']),
+  policy: v.picklist(['open', 'closed']),
+  phase: v.picklist(runPhases),
+  outcome: v.optional(v.picklist(runOutcomes)),
+  error: v.optional(errorSchema),
+  source: v.optional(
+    v.object({
+      kind: v.picklist(['partition', 'directory']),
+      label: v.optional(v.string()),
+      device: v.optional(v.string()),
+      fileSystem: v.optional(v.string()),
+      path: v.optional(v.string()),
+    }),
+  ),
+  payload: v.optional(v.string()),
+  delivery: v.optional(v.object({ kind: v.string(), reason: v.string() })),
+  storage: v.optional(v.object({ graphroot: v.string(), runroot: v.string() })),
+  parallel: v.optional(v.number()),
+  bytes: v.object({ total: v.number(), done: v.number() }),
+  notices: v.array(v.string()),
+  images: v.array(imageSchema),
+  /** References that this boot loads and whose files are not known to be on the disk yet. */
+  unsynced: v.array(v.string()),
+  /** References that an earlier boot left unsynced: storage may list them with files cut short. */
+  suspect: v.array(v.string()),
+});
+
+/** One run, as it stands. */
+export type RunState = v.InferOutput<typeof stateSchema>;
+export type ImageState = v.InferOutput<typeof imageSchema>;
+export type RunOutcome = (typeof runOutcomes)[number];
+export type RunPhase = (typeof runPhases)[number];
+
+/** The state in a state file, or undefined where the text is none (cut off, damaged, or of another version). */
+export function parseRunState(text: string): RunState | undefined {
+  const parsed = v.safeParse(v.pipe(v.string(), v.parseJson(), stateSchema), text);
+  return parsed.success ? parsed.output : undefined;
+}
+
+/**
+ * The references that an earlier boot loaded without coming to record their sync: a power cut may have cut their files short.
+ */
+export function suspectAfter(earlier: RunState | undefined, bootId: string): readonly string[] {
+  if (earlier === undefined) return [];
+  return [...new Set([...earlier.suspect, ...(earlier.bootId === bootId ? [] : earlier.unsynced)])];
+}
+
+/** How a run ended, by its images. A run that had nothing to do is complete. */
+export function outcomeOf(images: readonly Pick<ImageState, 'state'>[]): Exclude<RunOutcome, 'interrupted'> {
+  const good = images.filter((image) => image.state === 'present' || image.state === 'loaded').length;
+  if (good === images.length) return 'complete';
+  return good === 0 ? 'failed' : 'partial';
+}
+
+/** Images by state, for summaries. */
+export function countStates(images: readonly Pick<ImageState, 'state'>[]): Readonly<Record<ImageState['state'], number>> {
+  const counts = { pending: 0, loading: 0, present: 0, loaded: 0, skipped: 0, failed: 0, missing: 0 };
+  for (const image of images) counts[image.state] += 1;
+  return counts;
+}

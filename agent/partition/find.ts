@@ -1,0 +1,95 @@
+import * as v from 'valibot';
+import { PrestageError } from '../model/errors.ts';
+
+/** A partition that lsblk knows. */
+export interface BlockPartition {
+  /** Device node, such as /dev/nvme0n1p5. */
+  readonly device: string;
+  readonly sizeBytes: number;
+  /** GPT partition name; undefined where lsblk does not know it (no udev database). */
+  readonly label: string | undefined;
+  /** File system type; undefined where lsblk does not know it. */
+  readonly fileSystem: string | undefined;
+}
+
+/** The columns that are asked of lsblk(8). Old releases (2.32, RHEL 8) know no PATH column: `--paths` makes NAME one. */
+export const LSBLK_ARGS = ['--json', '--bytes', '--paths', '--output', 'NAME,TYPE,SIZE,PARTLABEL,FSTYPE'] as const;
+
+interface Node {
+  readonly name: string;
+  readonly type: string;
+  readonly size?: number | string | null | undefined;
+  readonly partlabel?: string | null | undefined;
+  readonly fstype?: string | null | undefined;
+  readonly children?: readonly Node[] | undefined;
+}
+
+const nodeSchema: v.GenericSchema<Node> = v.object({
+  name: v.string(),
+  type: v.string(),
+  size: v.nullish(v.union([v.number(), v.string()])),
+  partlabel: v.nullish(v.string()),
+  fstype: v.nullish(v.string()),
+  children: v.optional(v.array(v.lazy(() => nodeSchema))),
+});
+const lsblkSchema = v.object({ blockdevices: v.array(nodeSchema) });
+
+/**
+ * All partitions in lsblk's answer, each device once. The paths of a multipath disk show the same partitions as the multipath device
+ * itself: only the latter's count.
+ * @throws PrestageError ERR_TOOL_FAILED where the answer is not lsblk's JSON
+ */
+export function parseLsblk(json: string): readonly BlockPartition[] {
+  const parsed = v.safeParse(v.pipe(v.string(), v.parseJson(), lsblkSchema), json);
+  if (!parsed.success) {
+    throw new PrestageError('ERR_TOOL_FAILED', `lsblk gave an answer that cannot be read: ${parsed.issues[0].message}`, `Run by hand: lsblk ${LSBLK_ARGS.join(' ')}`);
+  }
+  const found = parsed.output.blockdevices.flatMap(partitionsBelow);
+  return [...new Map(found.map((partition) => [partition.device, partition])).values()];
+}
+
+/** What `blkid --probe --output export` says of one device: `KEY=value` lines. Source: blkid(8). */
+export function parseBlkid(text: string): Pick<BlockPartition, 'label' | 'fileSystem'> {
+  const value = (key: string): string | undefined => new RegExp(`^${key}=(.*)$`, 'm').exec(text)?.[1]?.replaceAll(/\\(.)/g, '$1');
+  return { label: value('PART_ENTRY_NAME'), fileSystem: value('TYPE') };
+}
+
+/**
+ * The name of the link that udev makes for a label below /dev/disk/by-partlabel: ASCII outside a small set becomes \xHH.
+ * Source: systemd, src/shared/udev-util.c, encode_devnode_name.
+ */
+export function udevName(label: string): string {
+  return label.replaceAll(/[^0-9A-Za-z#+\-.:=@_\u0080-\u{10ffff}]/gu, (character) => `\\x${character.charCodeAt(0).toString(16).padStart(2, '0')}`);
+}
+
+/** File systems that the agent mounts. */
+export const FILE_SYSTEMS: readonly string[] = ['xfs', 'ext4', 'iso9660'];
+
+/**
+ * The one partition of the label, or undefined where there is none (yet).
+ * @throws PrestageError ERR_PARTITION_AMBIGUOUS, ERR_PARTITION_FILESYSTEM
+ */
+export function choosePartition(partitions: readonly BlockPartition[], label: string): (BlockPartition & { readonly fileSystem: string }) | undefined {
+  const [first, ...others] = partitions.filter((partition) => partition.label === label);
+  if (first === undefined) return undefined;
+  if (others.length > 0) {
+    const devices = [first, ...others].map((partition) => partition.device).join(', ');
+    throw new PrestageError('ERR_PARTITION_AMBIGUOUS', `${others.length + 1} partitions have the label "${label}": ${devices}`,
+      `Detach the disk that is not meant, or give the other partition another label: sgdisk --change-name N:other DISK`);
+  }
+  const { fileSystem } = first;
+  if (fileSystem === undefined || !FILE_SYSTEMS.includes(fileSystem)) {
+    throw new PrestageError('ERR_PARTITION_FILESYSTEM', `${first.device} (label "${label}") holds ${fileSystem ?? 'no file system that is known'}, expected one of ${FILE_SYSTEMS.join(', ')}`,
+      'Write the data partition again at the factory with XFS, or give --label of another partition');
+  }
+  return { ...first, fileSystem };
+}
+
+function partitionsBelow(node: Node): readonly BlockPartition[] {
+  const children = node.children ?? [];
+  const isPathOfMultipath = children.some((child) => child.type === 'mpath');
+  const below = children.filter((child) => !isPathOfMultipath || child.type === 'mpath').flatMap(partitionsBelow);
+  if (node.type !== 'part') return below;
+  const self = { device: node.name, sizeBytes: Number(node.size ?? 0), label: node.partlabel ?? undefined, fileSystem: node.fstype ?? undefined };
+  return [self, ...below];
+}

@@ -1,0 +1,155 @@
+import type { Digest } from '../model/digest.ts';
+import type { ErrorRecord } from '../model/errors.ts';
+import type { Descriptor } from '../model/manifest.ts';
+import type { StorageContents, StoredImage } from '../extract/storage.ts';
+
+/** An image of the bundle as far as it is known before loading. Sizes are bytes. */
+export interface KnownImage {
+  /** The reference as the list has it; names the image in state and messages. */
+  readonly reference: string;
+  /** Full references that must resolve afterwards. */
+  readonly names: readonly string[];
+  /** Digests by which storage may know it: the manifest's, or the list's that it is picked from. */
+  readonly digests: readonly Digest[];
+  /** Layers, lowest first; undefined where the archive need not be looked into because the image is there. */
+  readonly layers: readonly Descriptor[] | undefined;
+  readonly archiveBytes: number;
+}
+
+/** An image that cannot be loaded, known before the run starts. */
+export interface RefusedImage {
+  readonly reference: string;
+  readonly error: ErrorRecord;
+}
+
+export interface PlanFacts {
+  readonly images: readonly KnownImage[];
+  readonly refused: readonly RefusedImage[];
+  readonly storage: StorageContents;
+  /** References whose loading was not known to be on the disk when the machine went down. */
+  readonly suspect: ReadonlySet<string>;
+}
+
+export interface KeepStep {
+  readonly kind: 'keep';
+  readonly image: KnownImage;
+}
+
+export interface LoadStep {
+  readonly kind: 'load';
+  readonly image: KnownImage;
+  /** Layers that this image brings in; the others are there or come with an image that it waits for. */
+  readonly writes: readonly Descriptor[];
+  readonly writeBytes: number;
+  /** References of the images that load shared layers first. */
+  readonly after: readonly string[];
+  /** Records to remove first, with the reason. */
+  readonly replaces: readonly { readonly image: StoredImage; readonly reason: string }[];
+}
+
+export interface RefuseStep {
+  readonly kind: 'refuse';
+  readonly image: RefusedImage;
+}
+
+export type PlanStep = KeepStep | LoadStep | RefuseStep;
+
+/**
+ * Decides, image by image, what a run must do. Pure: the same facts give the same steps.
+ * Loads come in the order in which they are to be started: images that bring layers which others share first, then the biggest work.
+ */
+export function planSteps(facts: PlanFacts): readonly PlanStep[] {
+  const keeps: KeepStep[] = [];
+  const todo: { image: KnownImage; replaces: LoadStep['replaces'] }[] = [];
+  for (const image of facts.images) {
+    const replaces = unusable(image, facts);
+    if (replaces.length === 0 && isPresent(image, facts.storage)) keeps.push({ kind: 'keep', image });
+    else todo.push({ image, replaces });
+  }
+  const present = layersAfterRemoval(facts.storage, todo.filter((entry) => entry.replaces.length > 0).map((entry) => entry.image));
+  const refuses = facts.refused.map((image): RefuseStep => ({ kind: 'refuse', image }));
+  return [...keeps, ...orderLoads(todo, present), ...refuses];
+}
+
+/** Whether every name of the image resolves in storage to a record of its digest that shows no damage. */
+export function isPresent(image: Pick<KnownImage, 'names' | 'digests'>, storage: Pick<StorageContents, 'images'>): boolean {
+  return image.names.every((name) =>
+    storage.images.some((stored) => stored.names.includes(name) && stored.damage.length === 0 && stored.digests.some((digest) => image.digests.includes(digest))));
+}
+
+/**
+ * The steps after a leader has failed: the first image that waited for it takes over its layers, and the others wait for that one.
+ */
+export function promoteAfterFailure(waiting: readonly LoadStep[], failed: LoadStep): readonly LoadStep[] {
+  const heir = waiting.find((step) => step.after.includes(failed.image.reference));
+  if (heir === undefined) return waiting;
+  return waiting.map((step) => {
+    if (!step.after.includes(failed.image.reference)) return step;
+    const rest = step.after.filter((reference) => reference !== failed.image.reference);
+    const ownLayers = new Set((step.image.layers ?? []).map((layer) => layer.digest));
+    const inherited = failed.writes.filter((layer) => ownLayers.has(layer.digest));
+    if (step === heir) return withWrites({ ...step, after: rest }, [...inherited, ...step.writes]);
+    const heirLayers = new Set((heir.image.layers ?? []).map((layer) => layer.digest));
+    const own = inherited.filter((layer) => !heirLayers.has(layer.digest));
+    return withWrites({ ...step, after: [...rest, heir.image.reference] }, [...own, ...step.writes]);
+  });
+}
+
+function withWrites(step: LoadStep, writes: readonly Descriptor[]): LoadStep {
+  return { ...step, writes, writeBytes: sumBytes(writes) };
+}
+
+/** The image's own records that must go before it can be loaded again. */
+function unusable(image: KnownImage, facts: PlanFacts): LoadStep['replaces'] {
+  const own = facts.storage.images.filter((stored) => stored.names.some((name) => image.names.includes(name)) && stored.digests.some((digest) => image.digests.includes(digest)));
+  return own.flatMap((stored) => {
+    if (stored.damage.length > 0) return [{ image: stored, reason: stored.damage.join('; ') }];
+    if (facts.suspect.has(image.reference)) return [{ image: stored, reason: 'the machine went down before its files were known to be on the disk' }];
+    return [];
+  });
+}
+
+/** What storage keeps when records go: layers of images that are replaced are counted as missing, since they go with them. */
+function layersAfterRemoval(storage: StorageContents, replaced: readonly KnownImage[]): ReadonlySet<Digest> {
+  const gone = new Set(replaced.flatMap((image) => image.layers ?? []).map((layer) => layer.digest));
+  return new Set([...storage.layers].filter((digest) => !gone.has(digest)));
+}
+
+function orderLoads(todo: readonly { image: KnownImage; replaces: LoadStep['replaces'] }[], present: ReadonlySet<Digest>): readonly LoadStep[] {
+  const missingOf = new Map(todo.map(({ image }) => [image.reference, missingLayers(image, present)]));
+  const sharers = countSharers([...missingOf.values()]);
+  const ranked = todo.toSorted((a, b) => compareLeadership(missingOf.get(a.image.reference) ?? [], missingOf.get(b.image.reference) ?? [], sharers) || a.image.reference.localeCompare(b.image.reference));
+  const leaderOf = new Map<Digest, string>();
+  const steps = ranked.map(({ image, replaces }): LoadStep => {
+    const missing = missingOf.get(image.reference) ?? [];
+    const writes = missing.filter((layer) => !leaderOf.has(layer.digest));
+    const after = new Set(missing.flatMap((layer) => leaderOf.get(layer.digest) ?? []));
+    for (const layer of writes) leaderOf.set(layer.digest, image.reference);
+    return { kind: 'load', image, writes, writeBytes: sumBytes(writes), after: [...after], replaces };
+  });
+  const leaders = new Set(steps.flatMap((step) => step.after));
+  const isLeader = (step: LoadStep): boolean => leaders.has(step.image.reference);
+  return [...steps.filter(isLeader), ...steps.filter((step) => !isLeader(step)).toSorted((a, b) => b.writeBytes - a.writeBytes || b.image.archiveBytes - a.image.archiveBytes)];
+}
+
+/** Most shared bytes first: who brings what most wait for; among equals the one with the least of its own, so that the others start early. */
+function compareLeadership(a: readonly Descriptor[], b: readonly Descriptor[], sharers: ReadonlyMap<Digest, number>): number {
+  const unlocked = (layers: readonly Descriptor[]): number => layers.reduce((sum, layer) => sum + layer.sizeBytes * ((sharers.get(layer.digest) ?? 1) - 1), 0);
+  const own = (layers: readonly Descriptor[]): number => sumBytes(layers.filter((layer) => sharers.get(layer.digest) === 1));
+  return unlocked(b) - unlocked(a) || own(a) - own(b);
+}
+
+function missingLayers(image: KnownImage, present: ReadonlySet<Digest>): readonly Descriptor[] {
+  const unique = new Map((image.layers ?? []).map((layer) => [layer.digest, layer]));
+  return [...unique.values()].filter((layer) => !present.has(layer.digest));
+}
+
+function countSharers(sets: readonly (readonly Descriptor[])[]): ReadonlyMap<Digest, number> {
+  const count = new Map<Digest, number>();
+  for (const layer of sets.flat()) count.set(layer.digest, (count.get(layer.digest) ?? 0) + 1);
+  return count;
+}
+
+function sumBytes(layers: readonly Descriptor[]): number {
+  return layers.reduce((sum, layer) => sum + layer.sizeBytes, 0);
+}

@@ -1,0 +1,75 @@
+import { readFile } from 'node:fs/promises';
+import { writeAtomic } from '../host/atomic.ts';
+import { type Host, hostPath } from '../host/host.ts';
+import { parseRunState, type RunState } from '../model/run-state.ts';
+
+/** State of the run in memory: gone with the boot, as it should be. */
+export const LIVE_STATE = '/run/prestage-agent/state.json';
+/** State that survives a reboot. */
+export const DURABLE_STATE = '/var/lib/prestage-agent/state.json';
+/** The live state is written at most so often. */
+const LIVE_PERIOD_MS = 1000;
+
+/** Keeps the state of one run and writes it where others read it. */
+export interface StateStore {
+  readonly state: RunState;
+  /** Changes the state; it reaches the live file within a second. */
+  update(change: Partial<RunState>): void;
+  updateImage(reference: string, change: Partial<RunState['images'][number]>): void;
+  /** Writes both files now; the durable one survives a power cut from here on. */
+  commit(): Promise<void>;
+}
+
+/** @param isDry with true nothing is ever written */
+export function createStateStore(host: Host, initial: RunState, isDry = false): StateStore {
+  let state = initial;
+  let lastWriteMs = Number.NEGATIVE_INFINITY;
+  let writing = Promise.resolve();
+  const write = async (path: string): Promise<void> => {
+    const text = `${JSON.stringify(state, undefined, 2)}\n`;
+    await writeAtomic(hostPath(host, path), text);
+  };
+  const enqueue = (path: string): Promise<void> => {
+    const written = writing.then(async () => await write(path));
+    writing = written.catch(() => undefined);
+    return written;
+  };
+  const live = (): void => {
+    if (isDry || host.clock.monotonicMs() - lastWriteMs < LIVE_PERIOD_MS) return;
+    lastWriteMs = host.clock.monotonicMs();
+    enqueue(LIVE_STATE).catch((error: unknown) => host.log('warning', `the live state cannot be written: ${String(error)}`));
+  };
+  return {
+    get state() {
+      return state;
+    },
+    update: (change) => {
+      state = { ...state, ...change };
+      live();
+    },
+    updateImage: (reference, change) => {
+      state = { ...state, images: state.images.map((image) => (image.reference === reference ? { ...image, ...change } : image)) };
+      live();
+    },
+    commit: async () => {
+      if (isDry) return;
+      await enqueue(DURABLE_STATE);
+      await enqueue(LIVE_STATE);
+    },
+  };
+}
+
+/** The state of the last run: the live file where it is of this boot, else the durable one. */
+export async function readLastState(host: Host, bootId: string): Promise<RunState | undefined> {
+  const live = await readState(host, LIVE_STATE);
+  return live?.bootId === bootId ? live : ((await readState(host, DURABLE_STATE)) ?? live);
+}
+
+/** The state in one file, or undefined where there is none that can be read. */
+export async function readState(host: Host, path: string): Promise<RunState | undefined> {
+  const text = await readFile(hostPath(host, path), 'utf8').catch((error: NodeJS.ErrnoException) => {
+    if (error.code === 'ENOENT') return '';
+    throw error;
+  });
+  return parseRunState(text);
+}
