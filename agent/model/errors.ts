@@ -33,6 +33,7 @@ export const errorTable = {
   ERR_PAYLOAD_MISSING: { exit: 'payload', summary: 'Neither the partition nor the folder holds a payload for the stage' },
   ERR_DELIVERY: { exit: 'usage', summary: 'The delivery asked for does not go with the payload' },
   ERR_LIST: { exit: 'payload', summary: 'An image list has a line that cannot be read' },
+  ERR_LIST_AMBIGUOUS: { exit: 'payload', summary: 'A folder holds two image lists of one kind for the stage' },
   ERR_MAPPING: { exit: 'payload', summary: 'mapping.txt has a line that cannot be read' },
   ERR_ARCHIVE_MISSING: { exit: 'payload', summary: 'The archive of a listed image is not there' },
   ERR_ARCHIVE_COLLISION: { exit: 'payload', summary: 'Two listed images have the same archive name' },
@@ -78,6 +79,9 @@ export const errorTable = {
   ERR_INTERRUPTED: { exit: 'interrupted', summary: 'The run was ended before it was through' },
   ERR_REFERENCE: { exit: 'payload', summary: 'An image reference does not follow the grammar' },
   ERR_MANIFEST: { exit: 'payload', summary: 'An image manifest cannot be read' },
+  ERR_IGNITION: { exit: 'usage', summary: 'An ignition override breaks the rules of its specification' },
+  ERR_IGNITION_NAME: { exit: 'usage', summary: 'Pieces of two ignition overrides claim the same or a foreign name' },
+  ERR_IGNITION_SIZE: { exit: 'usage', summary: 'An ignition override is larger than what has to carry it' },
 } as const satisfies Record<string, { exit: ExitName; summary: string }>;
 
 export type ErrorCode = keyof typeof errorTable;

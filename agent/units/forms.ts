@@ -1,0 +1,158 @@
+import { Document, Scalar } from 'yaml';
+import { PrestageError } from '../model/errors.ts';
+import type { Stage } from '../model/stage.ts';
+import type { IgnitionConfig } from './config.ts';
+import { ANNOTATIONS_LIMIT_BYTES, checkSize } from './size.ts';
+
+/**
+ * How an override is handed over: the file itself, the body or the curl command of the Assisted Installer's call, a fragment of a GitOps
+ * object, or the arguments that keep the data partition through the installation.
+ */
+export const IGNITION_FORMS = ['ign', 'patch', 'curl', 'infraenv', 'siteconfig', 'clusterinstance', 'bmh', 'installer-args'] as const;
+export type IgnitionForm = (typeof IGNITION_FORMS)[number];
+
+export interface FormInput {
+  readonly stage: Stage;
+  readonly config: IgnitionConfig;
+  readonly label: string;
+}
+
+export interface RenderedForm {
+  /** Ends with a line feed. */
+  readonly text: string;
+  readonly warnings: readonly string[];
+}
+
+/** Annotations that the bare metal agent controller reads. Source: assisted-service docs/hive-integration, BareMetalHost. */
+const ANNOTATION_IGNITION = 'bmac.agent-install.openshift.io/ignition-config-overrides';
+const ANNOTATION_ARGS = 'bmac.agent-install.openshift.io/installer-args';
+/** Ends the body within the curl command; a body is one line of JSON, so it cannot be this. */
+const HEREDOC = 'END_OF_BODY';
+
+/**
+ * The override in the form asked for. Pure.
+ * @throws PrestageError ERR_USAGE for a form that the stage does not have, ERR_IGNITION_SIZE for annotations that are too large
+ */
+export function renderForm(form: IgnitionForm, input: FormInput): RenderedForm {
+  switch (form) {
+    case 'ign':
+      return plain(`${JSON.stringify(input.config, undefined, 2)}\n`);
+    case 'patch':
+      return plain(`${patchBody(input)}\n`);
+    case 'curl':
+      return plain(curlCommand(input));
+    case 'infraenv':
+      return plain(infraEnv(input));
+    case 'siteconfig':
+      return plain(siteConfig(input));
+    case 'clusterinstance':
+      return plain(clusterInstance(input));
+    case 'bmh':
+      return bareMetalHost(input);
+    case 'installer-args':
+      return plain(`${JSON.stringify({ args: installerArgs(input.label) })}\n`);
+  }
+}
+
+/** Arguments of coreos-installer that keep the partition of the label. Source: coreos-installer install --help. */
+function installerArgs(label: string): readonly string[] {
+  return ['--save-partlabel', label];
+}
+
+/** Source: assisted-service swagger.yaml, infra-env-update-params and host-ignition-params. */
+function patchBody({ stage, config }: FormInput): string {
+  const override = JSON.stringify(config);
+  return JSON.stringify(stage === 'discovery' ? { ignition_config_override: override } : { config: override });
+}
+
+function curlCommand(input: FormInput): string {
+  const path = input.stage === 'discovery' ? '' : '/hosts/$HOST_ID/ignition';
+  return [
+    `curl --fail --silent --show-error -X PATCH "$ASSISTED_URL/api/assisted-install/v2/infra-envs/$INFRA_ENV_ID${path}" \\`,
+    `  -H 'Content-Type: application/json' \${TOKEN:+-H "Authorization: Bearer $TOKEN"} \\`,
+    `  --data-binary @- <<'${HEREDOC}'`,
+    patchBody(input),
+    HEREDOC,
+    '',
+  ].join('\n');
+}
+
+function infraEnv(input: FormInput): string {
+  if (input.stage === 'installed') {
+    throw wrongForm(
+      'infraenv',
+      input.stage,
+      'an InfraEnv carries the override of the discovery stage',
+      'siteconfig, clusterinstance or bmh',
+    );
+  }
+  return yamlText({
+    apiVersion: 'agent-install.openshift.io/v1beta1',
+    kind: 'InfraEnv',
+    spec: { ignitionConfigOverride: jsonBlock(input.config) },
+  });
+}
+
+function siteConfig(input: FormInput): string {
+  const cluster = input.stage === 'discovery' ? { ignitionConfigOverride: jsonBlock(input.config) } : { nodes: [nodeFields(input)] };
+  return yamlText({ apiVersion: 'ran.openshift.io/v1', kind: 'SiteConfig', spec: { clusters: [cluster] } });
+}
+
+function clusterInstance(input: FormInput): string {
+  const spec = input.stage === 'discovery' ? { ignitionConfigOverride: jsonBlock(input.config) } : { nodes: [nodeFields(input)] };
+  return yamlText({ apiVersion: 'siteconfig.open-cluster-management.io/v1alpha1', kind: 'ClusterInstance', spec });
+}
+
+function bareMetalHost(input: FormInput): RenderedForm {
+  if (input.stage === 'discovery') {
+    throw wrongForm(
+      'bmh',
+      input.stage,
+      'the annotations of a BareMetalHost carry the override of the installed stage',
+      'infraenv, siteconfig or clusterinstance',
+    );
+  }
+  const values = { [ANNOTATION_IGNITION]: JSON.stringify(input.config), [ANNOTATION_ARGS]: JSON.stringify(installerArgs(input.label)) };
+  const sizeBytes = Object.entries(values).reduce((sum, [name, value]) => sum + Buffer.byteLength(name) + Buffer.byteLength(value), 0);
+  const warning = checkSize('the annotations of the BareMetalHost together', sizeBytes, ANNOTATIONS_LIMIT_BYTES);
+  const annotations = {
+    [ANNOTATION_IGNITION]: literal(values[ANNOTATION_IGNITION] ?? ''),
+    [ANNOTATION_ARGS]: quoted(values[ANNOTATION_ARGS] ?? ''),
+  };
+  const text = yamlText({ apiVersion: 'metal3.io/v1alpha1', kind: 'BareMetalHost', metadata: { annotations } });
+  return { text, warnings: warning === undefined ? [] : [warning] };
+}
+
+function nodeFields({ config, label }: FormInput) {
+  return { ignitionConfigOverride: jsonBlock(config), installerArgs: quoted(JSON.stringify(installerArgs(label))) };
+}
+
+function wrongForm(form: IgnitionForm, stage: Stage, why: string, others: string): PrestageError {
+  return new PrestageError('ERR_USAGE', `the form ${form} does not go with the stage ${stage}: ${why}`, `Use --as ${others}`);
+}
+
+function plain(text: string): RenderedForm {
+  return { text, warnings: [] };
+}
+
+/** A string that holds JSON for people to read: a block literal, indented. */
+function jsonBlock(config: IgnitionConfig): Scalar<string> {
+  return literal(JSON.stringify(config, undefined, 2));
+}
+
+function literal(text: string): Scalar<string> {
+  const scalar = new Scalar(text);
+  scalar.type = Scalar.BLOCK_LITERAL;
+  return scalar;
+}
+
+function quoted(text: string): Scalar<string> {
+  const scalar = new Scalar(text);
+  scalar.type = Scalar.QUOTE_SINGLE;
+  return scalar;
+}
+
+/** Never folds: a folded JSON string is no longer what the installer reads. */
+function yamlText(content: unknown): string {
+  return new Document(content).toString({ lineWidth: 0 });
+}

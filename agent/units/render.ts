@@ -1,0 +1,113 @@
+import { PrestageError } from '../model/errors.ts';
+import type { Stage } from '../model/stage.ts';
+import { type IgnitionConfig, type IgnitionSpec, parseConfig } from './config.ts';
+import { encodeDataUrl } from './data-url.ts';
+
+/** What a failed run does to the boot: with `open` it goes on, with `closed` what needs the images does not start. */
+export type FailurePolicy = 'open' | 'closed';
+
+export interface UnitOptions {
+  /** GPT label of the data partition; see checkLabel. */
+  readonly label: string;
+  readonly policy: FailurePolicy;
+}
+
+/** The files of the source tree that an ignition is made of. */
+export interface IgnitionTexts {
+  /** ignition-templates/STAGE.ign.json */
+  readonly template: string;
+  /** agent/units/prestage-agent-STAGE.service */
+  readonly unit: string;
+  /** agent/units/prestage-launcher.sh */
+  readonly launcher: string;
+}
+
+export interface IgnitionOptions extends UnitOptions {
+  readonly spec: IgnitionSpec;
+  /** The executable that the launcher may run: sha256, 64 lower-case hex digits. Without it the launcher trusts no executable of the partition. */
+  readonly agentSha256: string | undefined;
+  readonly texts: IgnitionTexts;
+}
+
+/** What may stand in a unit's command line and in a shell assignment as it is; a GPT name has at most 36 UTF-16 units (UEFI, table 5.6). */
+const LABEL = /^[A-Za-z0-9][A-Za-z0-9._-]{0,35}$/;
+const PLACEHOLDER = /@([A-Z_]+)@/g;
+
+/**
+ * The systemd unit of a stage. With the policy `open` nothing requires the unit: its RequiredBy= goes.
+ * @throws PrestageError ERR_USAGE for a label that cannot be written, ERR_INTERNAL for an unknown placeholder
+ */
+export function renderUnit(text: string, options: UnitOptions): string {
+  const { label, policy } = options;
+  checkLabel(label);
+  const kept = policy === 'closed' ? text : text.replaceAll(/^RequiredBy=.*\n/gm, '');
+  return filled(kept, { LABEL: label, POLICY: policy });
+}
+
+/**
+ * The environment of the launcher, /etc/prestage-agent/launcher.env: shell assignments.
+ * @throws PrestageError ERR_USAGE
+ */
+export function renderLauncherEnv(options: Pick<IgnitionOptions, 'label' | 'agentSha256'>): string {
+  checkLabel(options.label);
+  const { agentSha256 } = options;
+  if (agentSha256 !== undefined && !/^[0-9a-f]{64}$/.test(agentSha256)) {
+    throw new PrestageError(
+      'ERR_USAGE',
+      `"${agentSha256}" is not a sha256: it must be 64 lower-case hex digits`,
+      'Give --agent-sha256 the first field of: sha256sum prestage-agent-linux-x64',
+    );
+  }
+  return `LABEL=${options.label}\nAGENT_SHA256=${agentSha256 ?? ''}\n`;
+}
+
+/**
+ * The whole override of a stage, from its template.
+ * @throws PrestageError ERR_USAGE for a label or digest that cannot be written, ERR_INTERNAL for an unknown placeholder,
+ * ERR_IGNITION for a template that is no ignition
+ */
+export function renderIgnition(stage: Stage, options: IgnitionOptions): IgnitionConfig {
+  const { texts } = options;
+  const values = {
+    SPEC: options.spec,
+    LAUNCHER: encodeDataUrl(texts.launcher),
+    LAUNCHER_ENV: encodeDataUrl(renderLauncherEnv(options)),
+    UNIT: renderUnit(texts.unit, options),
+  };
+  const origin = `ignition-templates/${stage}.ign.json`;
+  // Filled in as JSON text: a value stands within a string of the template, so it is escaped as one.
+  const text = filled(
+    texts.template,
+    mapValues(values, (value) => JSON.stringify(value).slice(1, -1)),
+  );
+  return parseConfig(text, origin);
+}
+
+/**
+ * Refuses a label that a unit or a shell would read differently.
+ * @throws PrestageError ERR_USAGE
+ */
+function checkLabel(label: string): void {
+  if (LABEL.test(label)) return;
+  throw new PrestageError(
+    'ERR_USAGE',
+    `${JSON.stringify(label)} is not a label that units carry: it must be 1 to 36 letters, digits, dots, underscores or hyphens, and begin with a letter or digit`,
+    'Give the data partition such a name (sgdisk --change-name N:data DISK) and pass it with --label',
+  );
+}
+
+function filled(text: string, values: Readonly<Record<string, string>>): string {
+  return text.replaceAll(PLACEHOLDER, (placeholder, name: string) => {
+    const value = values[name];
+    if (value !== undefined) return value;
+    throw new PrestageError(
+      'ERR_INTERNAL',
+      `the template has an unknown placeholder ${placeholder}`,
+      `Use one of @${Object.keys(values).join('@, @')}@`,
+    );
+  });
+}
+
+function mapValues(values: Readonly<Record<string, string>>, change: (value: string) => string): Record<string, string> {
+  return Object.fromEntries(Object.entries(values).map(([name, value]) => [name, change(value)]));
+}

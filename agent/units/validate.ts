@@ -1,0 +1,168 @@
+import { posix } from 'node:path';
+import type { IgnitionConfig, IgnitionResource, IgnitionSpec, IgnitionUnit } from './config.ts';
+import { decodeDataUrl } from './data-url.ts';
+
+/** What is wrong, or doubtful, at one place of a config. */
+export interface IgnitionFault {
+  /** `error`: Ignition or the installer refuses the config; `warning`: it does less than its author meant. */
+  readonly kind: 'error' | 'warning';
+  /** Such as `$.storage.files[0].mode`. */
+  readonly path: string;
+  readonly message: string;
+}
+
+/** Suffixes of unit names. Source: systemd.unit(5); ignition config/v3_2/types/unit.go (which knows `.snapshot`, too). */
+const UNIT_SUFFIXES = '.service .socket .device .mount .automount .swap .target .path .timer .snapshot .slice .scope'.split(' ');
+
+/** Schemes of `source`. Source: ignition docs/configuration-v3_1.md and v3_2.md; `gs` came with 3.2.0. */
+const SCHEMES: Record<IgnitionSpec, readonly string[]> = {
+  '3.1.0': ['http', 'https', 'tftp', 's3', 'data'],
+  '3.2.0': ['http', 'https', 'tftp', 's3', 'gs', 'data'],
+};
+
+/** Hex digits of the digests that `verification.hash` may name. */
+const HASH_LENGTHS: Record<string, number> = { sha512: 128, sha256: 64 };
+
+/**
+ * The rules of Ignition's specification that no schema states. Pure; every fault is reported, in the order of the config.
+ * Source: ignition config/v3_1 and v3_2, types/*.go and config/validate.
+ */
+export function validateConfig(config: IgnitionConfig): readonly IgnitionFault[] {
+  const spec = config.ignition.version;
+  const { files = [], directories = [], links = [] } = config.storage ?? {};
+  const units = config.systemd?.units ?? [];
+  const nodes = [
+    ...directories.map((item, index) => ({ path: item.path, place: `$.storage.directories[${index}]` })),
+    ...files.map((item, index) => ({ path: item.path, place: `$.storage.files[${index}]` })),
+    ...links.map((item, index) => ({ path: item.path, place: `$.storage.links[${index}]` })),
+  ];
+  const linkPaths = links.map((link) => link.path);
+  return [
+    ...nodes.flatMap(({ path, place }) => [...checkPath(path, `${place}.path`), ...checkLinks(path, linkPaths, `${place}.path`)]),
+    ...checkDuplicates(nodes.map(({ path, place }) => ({ name: path, place: `${place}.path` }))),
+    ...directories.flatMap((item, index) => checkMode(item.mode, `$.storage.directories[${index}].mode`)),
+    ...files.flatMap((item, index) => checkFile(item, spec, `$.storage.files[${index}]`)),
+    ...units.flatMap((unit, index) => checkUnit(unit, `$.systemd.units[${index}]`)),
+    ...checkDuplicates(units.map((unit, index) => ({ name: unit.name, place: `$.systemd.units[${index}].name` }))),
+  ];
+}
+
+type File = NonNullable<NonNullable<IgnitionConfig['storage']>['files']>[number];
+
+function checkFile(file: File, spec: IgnitionSpec, place: string): readonly IgnitionFault[] {
+  const source = file.contents?.source ?? undefined;
+  const overwritesNothing = file.overwrite === true && source === undefined;
+  return [
+    ...checkMode(file.mode, `${place}.mode`),
+    ...(overwritesNothing ? [fault(`${place}.overwrite`, 'it is true, but there is no contents.source to write')] : []),
+    ...(file.contents === undefined ? [] : checkResource(file.contents, spec, `${place}.contents`)),
+    ...(file.append ?? []).flatMap((resource, index) => checkResource(resource, spec, `${place}.append[${index}]`)),
+  ];
+}
+
+function checkPath(path: string, place: string): readonly IgnitionFault[] {
+  if (path === '') return [fault(place, 'it is empty')];
+  if (!path.startsWith('/')) return [fault(place, `"${path}" is not absolute`)];
+  const simple = posix.resolve(path);
+  return simple === path ? [] : [fault(place, `"${path}" is not simplified; write ${simple}`)];
+}
+
+function checkLinks(path: string, links: readonly string[], place: string): readonly IgnitionFault[] {
+  const link = links.find((candidate) => path.startsWith(`${candidate}/`));
+  return link === undefined ? [] : [fault(place, `"${path}" lies below the link ${link} of the same config`)];
+}
+
+function checkDuplicates(entries: readonly { readonly name: string; readonly place: string }[]): readonly IgnitionFault[] {
+  return entries.flatMap(({ name, place }, index) => {
+    const first = entries.slice(0, index).find((entry) => entry.name === name);
+    return first === undefined ? [] : [fault(place, `"${name}" stands at ${first.place} already`)];
+  });
+}
+
+/**
+ * JSON has no octal numbers, so a mode that was meant as octal is a number that looks right and is not. Those of 512 and more set bits
+ * (setuid, setgid, sticky) that specifications before 3.4.0 do not support: nobody means decimal 755.
+ */
+function checkMode(mode: number | null | undefined, place: string): readonly IgnitionFault[] {
+  if (mode === undefined || mode === null) return [];
+  const octal = mode.toString(8).padStart(4, '0');
+  if (mode < 0 || mode > 0o7777) return [fault(place, `${mode} is not within 0 and 4095 (octal 7777)`)];
+  if (mode < 0o1000) return [];
+  if (/^[0-7]{3}$/.test(String(mode))) {
+    const meant = Number.parseInt(String(mode), 8);
+    return [fault(place, `${mode} is decimal and means octal ${octal}; write ${meant} for octal 0${mode}`)];
+  }
+  return [
+    {
+      kind: 'warning',
+      path: place,
+      message: `${mode} is octal ${octal}; setuid, setgid and sticky bits are not supported before specification 3.4.0`,
+    },
+  ];
+}
+
+function checkResource(resource: IgnitionResource, spec: IgnitionSpec, place: string): readonly IgnitionFault[] {
+  const { source, compression, verification } = resource;
+  const badCompression = compression !== undefined && compression !== null && compression !== '' && compression !== 'gzip';
+  return [
+    ...(source ? checkSource(source, spec, `${place}.source`) : []),
+    ...(badCompression ? [fault(`${place}.compression`, `"${compression}" is not gzip`)] : []),
+    ...(verification?.hash ? checkHash(verification.hash, `${place}.verification.hash`) : []),
+  ];
+}
+
+function checkSource(source: string, spec: IgnitionSpec, place: string): readonly IgnitionFault[] {
+  const scheme = /^([a-z][a-z0-9+.-]*):/.exec(source)?.[1] ?? '';
+  if (!SCHEMES[spec].includes(scheme)) {
+    return [fault(place, `"${source.slice(0, 40)}" has no scheme of specification ${spec} (${SCHEMES[spec].join(', ')})`)];
+  }
+  if (scheme !== 'data') return [];
+  const decoded = decodeDataUrl(source);
+  return decoded.kind === 'fault' ? [fault(place, `the data URL "${source.slice(0, 40)}" cannot be decoded: ${decoded.message}`)] : [];
+}
+
+function checkHash(hash: string, place: string): readonly IgnitionFault[] {
+  const dash = hash.indexOf('-');
+  const length = HASH_LENGTHS[hash.slice(0, Math.max(dash, 0))];
+  const isHash = length !== undefined && hash.length - dash - 1 === length && /^[0-9a-f]+$/i.test(hash.slice(dash + 1));
+  return isHash ? [] : [fault(place, `"${hash}" is neither sha512- with 128 nor sha256- with 64 hex digits`)];
+}
+
+function checkUnit(unit: IgnitionUnit, place: string): readonly IgnitionFault[] {
+  const dropins = unit.dropins ?? [];
+  return [
+    ...(UNIT_SUFFIXES.includes(posix.extname(unit.name))
+      ? []
+      : [fault(`${place}.name`, `"${unit.name}" does not end as a unit does, such as .service`)]),
+    ...checkSections(unit.contents, `${place}.contents`),
+    ...(unit.enabled === true && unit.contents && !/^\[Install\]/m.test(unit.contents)
+      ? [
+          {
+            kind: 'warning' as const,
+            path: `${place}.contents`,
+            message: `"${unit.name}" is enabled but has no [Install] section, so nothing starts it`,
+          },
+        ]
+      : []),
+    ...dropins.flatMap((dropin, index) => [
+      ...(posix.extname(dropin.name) === '.conf'
+        ? []
+        : [fault(`${place}.dropins[${index}].name`, `"${dropin.name}" does not end in .conf`)]),
+      ...checkSections(dropin.contents, `${place}.dropins[${index}].contents`),
+    ]),
+    ...checkDuplicates(dropins.map((dropin, index) => ({ name: dropin.name, place: `${place}.dropins[${index}].name` }))),
+  ];
+}
+
+/** Lines of a unit outside its grammar: neither a section, an option, a comment nor the continuation of a line. Source: systemd.syntax(7). */
+function checkSections(contents: string | null | undefined, place: string): readonly IgnitionFault[] {
+  const lines = (contents ?? '').split('\n');
+  const bad = lines.findIndex(
+    (line, index) => !/^\s*(?:$|[#;]|\[[^\]\n]+\]\s*$|[^[\s=][^=]*=)/.test(line) && !lines[index - 1]?.endsWith('\\'),
+  );
+  return bad < 0 ? [] : [fault(place, `line ${bad + 1} is neither a section, an option nor a comment: "${lines[bad] ?? ''}"`)];
+}
+
+function fault(path: string, message: string): IgnitionFault {
+  return { kind: 'error', path, message };
+}
