@@ -1,4 +1,5 @@
 import { readdirSync, readFileSync } from 'node:fs';
+import * as v from 'valibot';
 import { PrestageError } from './model/errors.ts';
 
 /**
@@ -22,7 +23,10 @@ const FOLDERS: readonly { readonly folder: string; readonly suffixes: readonly s
 const top = new URL('../', import.meta.url);
 
 /** Version of the agent, from package.json. */
-export const version: string = readVersion();
+export const version: string = v.parse(
+  v.object({ version: v.string() }),
+  JSON.parse(readFileSync(new URL('package.json', top), 'utf8')),
+).version;
 
 /** Paths of all text files that travel inside the executable, relative to the top of the tree, sorted. */
 export function assetPaths(): readonly string[] {
@@ -56,11 +60,4 @@ export function zlibAddon(): ZlibAddon {
 /** The thread that inflates, checks and writes archives. */
 export function workerEntry(): WorkerEntry {
   return { kind: 'file', url: new URL('./extract/worker.ts', import.meta.url) };
-}
-
-function readVersion(): string {
-  const content: unknown = JSON.parse(readFileSync(new URL('package.json', top), 'utf8'));
-  if (typeof content === 'object' && content !== null && 'version' in content && typeof content.version === 'string')
-    return content.version;
-  throw new PrestageError('ERR_INTERNAL', 'package.json has no version', 'Run the agent from a complete source tree');
 }
