@@ -21,6 +21,10 @@ mkdirSync(cache, { recursive: true });
 const scratch = mkdtempSync(join(cache, 'build-'));
 try {
   await build(values.arch, values['if-stale']);
+} catch (error) {
+  // The tools have printed the details (esbuild with its own frames of code).
+  process.stderr.write(`build: ${error.message}\n`);
+  process.exitCode = 1;
 } finally {
   rmSync(scratch, { recursive: true, force: true });
 }
