@@ -1,10 +1,33 @@
 import { runProgram } from './cli/program.ts';
 import { errorRecord, exitCodes } from './model/errors.ts';
 
+/**
+ * An image that is being loaded may take so long to come to its end after SIGTERM; the units allow a minute more (TimeoutStopSec).
+ */
+const STOP_GRACE_MS = 240_000;
+
+const stop = new AbortController();
+const kill = new AbortController();
+
+function onSignal(): void {
+  if (stop.signal.aborted) {
+    kill.abort();
+    return;
+  }
+  stop.abort();
+  setTimeout(() => kill.abort(), STOP_GRACE_MS).unref();
+}
+
+process.on('SIGTERM', onSignal);
+process.on('SIGINT', onSignal);
+
 // No top-level await: the executable carries one CommonJS file.
 runProgram(process.argv.slice(2), {
-  out: (text) => process.stdout.write(text),
-  err: (text) => process.stderr.write(text),
+  out: process.stdout,
+  err: process.stderr,
+  env: process.env,
+  stop: stop.signal,
+  kill: kill.signal,
 }).then(
   (exitCode) => {
     process.exitCode = exitCode;

@@ -1,29 +1,78 @@
-import { Command, CommanderError } from 'commander';
-import { exitCodes } from '../model/errors.ts';
+import { Command, CommanderError, Option } from 'commander';
+import { errorRecord, exitCodeOf, exitCodes } from '../model/errors.ts';
+import type { CommandSpec } from './command-spec.ts';
+import { commands } from './commands.ts';
+import type { Terminal } from './context.ts';
+import { OUTPUT_FORMS, type OutputForm, render, renderError } from './output.ts';
 import { versionText } from './version.ts';
 
-/** Where the program writes: data to `out`, messages to `err`. */
-export interface Streams {
-  readonly out: (text: string) => void;
-  readonly err: (text: string) => void;
-}
-
 /**
- * Runs one command line.
+ * Runs one command line: data goes to `out`, messages and errors to `err` (with `--output json` errors are JSON, too).
  * @param args the arguments after the program's name
  * @returns the process exit code
  */
-export async function runProgram(args: readonly string[], streams: Streams): Promise<number> {
-  const program = new Command('prestage-agent')
-    .description('Makes prestaged container images available on an OpenShift node')
-    .version(versionText())
-    .exitOverride()
-    .configureOutput({ writeOut: streams.out, writeErr: streams.err });
+export async function runProgram(args: readonly string[], terminal: Terminal): Promise<number> {
+  let exitCode = 0;
+  const program = buildProgram(terminal, (code) => {
+    exitCode = code;
+  });
   try {
     await program.parseAsync([...args], { from: 'user' });
-    return 0;
+    return exitCode;
   } catch (error) {
     if (error instanceof CommanderError) return error.exitCode === 0 ? 0 : exitCodes.usage;
-    throw error;
+    const record = errorRecord(error);
+    terminal.err.write(renderError(record, wantedForm(args)));
+    if (record.code === 'ERR_INTERNAL' && error instanceof Error && terminal.env.PRESTAGE_DEBUG !== undefined)
+      terminal.err.write(`${error.stack}\n`);
+    return exitCodeOf(record.code);
   }
+}
+
+/** The command tree, from the table of commands. */
+export function buildProgram(terminal: Terminal, onExit: (code: number) => void): Command {
+  const program = new Command('prestage-agent')
+    .description('Makes prestaged container images available on an OpenShift node.')
+    .version(versionText(), '-V, --version', 'print the version and end')
+    .helpOption('-h, --help', 'print help and end')
+    .helpCommand('help [command]', 'print help on a command')
+    .showHelpAfterError('(prestage-agent --help shows what there is)')
+    .addHelpText('after', '\nExit codes: 0 ready or complete, 2 usage, 3 partial, 4 failed; docs/errors.md has them all.')
+    .exitOverride()
+    .configureHelp({ sortOptions: false })
+    .configureOutput({
+      writeOut: (text) => terminal.out.write(text),
+      writeErr: (text) => terminal.err.write(text),
+      getOutHelpWidth: () => 120,
+      getErrHelpWidth: () => 120,
+    });
+  for (const spec of commands) program.addCommand(buildCommand(spec, program, terminal, onExit));
+  return program;
+}
+
+function buildCommand(spec: CommandSpec, program: Command, terminal: Terminal, onExit: (code: number) => void): Command {
+  const command = new Command(spec.name)
+    .copyInheritedSettings(program)
+    .description(spec.description)
+    .helpOption('-h, --help', 'print help and end');
+  for (const argument of spec.arguments ?? []) command.argument(argument.usage, argument.help);
+  for (const flag of spec.flags) command.option(flag.usage, flag.help);
+  if (spec.forms) command.addOption(new Option('-o, --output <form>', 'form of the answer').choices([...spec.forms]).default('text'));
+  if (spec.examples) command.addHelpText('after', `\nExamples:\n${spec.examples.map((example) => `  ${example}\n`).join('')}`);
+  return command.action(async () => {
+    const options = command.opts<Record<string, unknown>>();
+    const answer = await spec.act(terminal, options, command.args);
+    terminal.out.write(render(answer, formOf(options.output)));
+    onExit(answer.exitCode);
+  });
+}
+
+/** The form that a command line asks for, also where the line as a whole is wrong. */
+function wantedForm(args: readonly string[]): OutputForm {
+  const index = args.findIndex((arg) => arg === '--output' || arg === '-o');
+  return formOf(args.find((arg) => arg.startsWith('--output='))?.slice('--output='.length) ?? (index < 0 ? undefined : args[index + 1]));
+}
+
+function formOf(value: unknown): OutputForm {
+  return OUTPUT_FORMS.find((form) => form === value) ?? 'text';
 }

@@ -1,5 +1,5 @@
-import { type FileHandle, lstat, open, readdir } from 'node:fs/promises';
 import { constants } from 'node:fs';
+import { type FileHandle, lstat, open, readdir } from 'node:fs/promises';
 import { join } from 'node:path';
 import { type ErrorRecord, errorRecord, PrestageError } from '../model/errors.ts';
 import { archiveCollisions, type ListedImage, parseImageLists } from '../model/image-list.ts';
@@ -47,14 +47,23 @@ export async function readArchives(directory: string, stage: Stage): Promise<Arc
   const files = await readdir(directory);
   const listNames = pickStageLists(stage, files);
   if (listNames.length === 0) {
-    throw new PrestageError('ERR_PAYLOAD_MISSING', `${directory} holds no image list of the stage "${stage}"; it holds: ${files.toSorted().slice(0, 12).join(', ') || 'nothing'}`,
-      stage === 'discovery' ? 'Put ai-images.txt there at the factory, or choose another --stage' : 'Put ocp-images.txt there at the factory, or choose another --stage');
+    throw new PrestageError(
+      'ERR_PAYLOAD_MISSING',
+      `${directory} holds no image list of the stage "${stage}"; it holds: ${files.toSorted().slice(0, 12).join(', ') || 'nothing'}`,
+      stage === 'discovery'
+        ? 'Put ai-images.txt there at the factory, or choose another --stage'
+        : 'Put ocp-images.txt there at the factory, or choose another --stage',
+    );
   }
   const lists = listNames.map((name) => join(directory, name));
   const parsed = parseImageLists(await Promise.all(lists.map(async (where) => ({ text: await readText(where), where }))));
-  const mapping = files.includes('mapping.txt') ? parseMapping(await readText(join(directory, 'mapping.txt')), join(directory, 'mapping.txt')) : NO_MAPPING;
+  const mapping = files.includes('mapping.txt')
+    ? parseMapping(await readText(join(directory, 'mapping.txt')), join(directory, 'mapping.txt'))
+    : NO_MAPPING;
   const collided = collisionErrors(parsed.images);
-  const found = await Promise.all(parsed.images.map(async (listed) => collided.get(listed.text) ?? (await findArchive(directory, listed, mapping))));
+  const found = await Promise.all(
+    parsed.images.map(async (listed) => collided.get(listed.text) ?? (await findArchive(directory, listed, mapping))),
+  );
   return {
     kind: 'archives',
     lists,
@@ -67,20 +76,44 @@ export async function readArchives(directory: string, stage: Stage): Promise<Arc
 /** Full references under which a listed image must resolve: by digest and by tag where it has both, and by the mapping's tag. */
 export function namesOf(listed: ListedImage, mapping: Mapping): readonly string[] {
   const { tag, digest, ...rest } = listed.reference;
-  const own: readonly Reference[] = tag !== undefined && digest !== undefined ? [{ ...rest, digest }, { ...rest, tag }] : [listed.reference];
+  const own: readonly Reference[] =
+    tag !== undefined && digest !== undefined
+      ? [
+          { ...rest, digest },
+          { ...rest, tag },
+        ]
+      : [listed.reference];
   const extra = extraTagFor(listed, mapping);
   return [...new Set([...own, ...(extra === undefined ? [] : [extra])].map(formatReference))];
 }
 
-async function findArchive(directory: string, listed: ListedImage, mapping: Mapping): Promise<ArchivedImage | { reference: string; error: ErrorRecord }> {
+async function findArchive(
+  directory: string,
+  listed: ListedImage,
+  mapping: Mapping,
+): Promise<ArchivedImage | { reference: string; error: ErrorRecord }> {
   const name = listed.archiveName;
   const path = join(directory, `${name}.tgz`);
   const found = await lstat(path).catch((error: NodeJS.ErrnoException) => error);
   if (found instanceof Error) {
-    return refusal(listed, new PrestageError('ERR_ARCHIVE_MISSING', `${path} of ${listed.text} cannot be read: ${found.code ?? found.message}`, 'Write the archive at the factory, or take the image off the list'));
+    return refusal(
+      listed,
+      new PrestageError(
+        'ERR_ARCHIVE_MISSING',
+        `${path} of ${listed.text} cannot be read: ${found.code ?? found.message}`,
+        'Write the archive at the factory, or take the image off the list',
+      ),
+    );
   }
   if (!found.isFile()) {
-    return refusal(listed, new PrestageError('ERR_ARCHIVE_MISSING', `${path} of ${listed.text} is no plain file`, 'Write the archive itself to the partition, no link'));
+    return refusal(
+      listed,
+      new PrestageError(
+        'ERR_ARCHIVE_MISSING',
+        `${path} of ${listed.text} is no plain file`,
+        'Write the archive itself to the partition, no link',
+      ),
+    );
   }
   return { listed, names: namesOf(listed, mapping), archive: { path, name, sizeBytes: found.size, modifiedMs: found.mtimeMs } };
 }
@@ -88,11 +121,16 @@ async function findArchive(directory: string, listed: ListedImage, mapping: Mapp
 /** Images of which only one can own the archive. All are refused: the name does not say whose it is. */
 function collisionErrors(images: readonly ListedImage[]): ReadonlyMap<string, { reference: string; error: ErrorRecord }> {
   return new Map(
-    archiveCollisions(images).flatMap((group) => group.map((listed) => {
-      const others = group.filter((other) => other !== listed).map((other) => nameOf(other.reference));
-      const message = `${listed.text} and ${others.join(', ')} have the same archive name ${listed.archiveName}.tgz`;
-      return [listed.text, refusal(listed, new PrestageError('ERR_ARCHIVE_COLLISION', message, 'List them by digest, or keep one of them on the list'))] as const;
-    })),
+    archiveCollisions(images).flatMap((group) =>
+      group.map((listed) => {
+        const others = group.filter((other) => other !== listed).map((other) => nameOf(other.reference));
+        const message = `${listed.text} and ${others.join(', ')} have the same archive name ${listed.archiveName}.tgz`;
+        return [
+          listed.text,
+          refusal(listed, new PrestageError('ERR_ARCHIVE_COLLISION', message, 'List them by digest, or keep one of them on the list')),
+        ] as const;
+      }),
+    ),
   );
 }
 
@@ -102,12 +140,23 @@ function refusal(listed: ListedImage, error: PrestageError): { reference: string
 
 /** Reads a text of the partition: a plain file within the limit, never through a link. */
 async function readText(path: string): Promise<string> {
-  await using file: FileHandle = await open(path, constants.O_RDONLY | constants.O_NOFOLLOW | constants.O_NONBLOCK).catch((cause: NodeJS.ErrnoException) => {
-    throw new PrestageError('ERR_PAYLOAD_MISSING', `${path} cannot be opened: ${cause.code ?? cause.message}`, 'Write it as a plain file at the factory', { cause });
-  });
+  await using file: FileHandle = await open(path, constants.O_RDONLY | constants.O_NOFOLLOW | constants.O_NONBLOCK).catch(
+    (cause: NodeJS.ErrnoException) => {
+      throw new PrestageError(
+        'ERR_PAYLOAD_MISSING',
+        `${path} cannot be opened: ${cause.code ?? cause.message}`,
+        'Write it as a plain file at the factory',
+        { cause },
+      );
+    },
+  );
   const found = await file.stat();
   if (!found.isFile() || found.size > TEXT_LIMIT_BYTES) {
-    throw new PrestageError('ERR_PAYLOAD_MISSING', `${path} is no plain file of at most ${TEXT_LIMIT_BYTES} bytes (it has ${found.size})`, 'Write it as a plain file at the factory');
+    throw new PrestageError(
+      'ERR_PAYLOAD_MISSING',
+      `${path} is no plain file of at most ${TEXT_LIMIT_BYTES} bytes (it has ${found.size})`,
+      'Write it as a plain file at the factory',
+    );
   }
   return await file.readFile('utf8');
 }

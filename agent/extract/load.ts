@@ -1,5 +1,5 @@
-import { holdingShared } from '../host/lock.ts';
 import { type Exec, type ExecResult, quote } from '../host/exec.ts';
+import { holdingShared } from '../host/lock.ts';
 import { PrestageError } from '../model/errors.ts';
 import type { StorageLocation, StoredImage } from './storage.ts';
 
@@ -31,13 +31,25 @@ export function createLoader(options: LoaderOptions): Loader {
     load: async (directory, reference) => {
       const result = await copy(options, directory, reference);
       if (result.exitCode === 0) return;
-      throw new PrestageError('ERR_LOAD', `skopeo could not load ${reference} (exit code ${result.exitCode}): ${quote(result.stderr)}`, remedyFor(result.stderr));
+      throw new PrestageError(
+        'ERR_LOAD',
+        `skopeo could not load ${reference} (exit code ${result.exitCode}): ${quote(result.stderr)}`,
+        remedyFor(result.stderr),
+      );
     },
     remove: async (image) => {
       const names = image.names.length > 0 ? image.names : [image.id];
-      const result = await options.exec('podman', ['--root', options.location.graphroot, '--runroot', options.location.runroot, '--storage-driver', 'overlay', 'rmi', ...names], { signal: options.signal });
+      const result = await options.exec(
+        'podman',
+        ['--root', options.location.graphroot, '--runroot', options.location.runroot, '--storage-driver', 'overlay', 'rmi', ...names],
+        { signal: options.signal },
+      );
       if (result.exitCode === 0) return;
-      throw new PrestageError('ERR_STORAGE_DAMAGED', `image ${image.id} is damaged (${image.damage[0] ?? 'unknown damage'}) and podman could not remove it: ${quote(result.stderr)}`, `Stop what uses it, then: podman rmi --force ${image.id}`);
+      throw new PrestageError(
+        'ERR_STORAGE_DAMAGED',
+        `image ${image.id} is damaged (${image.damage[0] ?? 'unknown damage'}) and podman could not remove it: ${quote(result.stderr)}`,
+        `Stop what uses it, then: podman rmi --force ${image.id}`,
+      );
     },
   };
 }

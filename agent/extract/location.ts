@@ -11,7 +11,9 @@ const DEFAULTS: StorageLocation = { graphroot: '/var/lib/containers/storage', ru
 /** Read in this order; the first that is there counts alone. Source: containers-storage.conf(5). */
 const CONFIG_FILES = ['/etc/containers/storage.conf', '/usr/share/containers/storage.conf'] as const;
 
-const configSchema = v.object({ storage: v.optional(v.object({ driver: v.optional(v.string()), graphroot: v.optional(v.string()), runroot: v.optional(v.string()) }), {}) });
+const configSchema = v.object({
+  storage: v.optional(v.object({ driver: v.optional(v.string()), graphroot: v.optional(v.string()), runroot: v.optional(v.string()) }), {}),
+});
 
 /**
  * The containers-storage of this machine's engines: from flags, else from storage.conf, else the defaults.
@@ -28,7 +30,7 @@ export async function locateStorage(host: Host, wanted: Partial<StorageLocation>
 }
 
 async function readConfig(host: Host): Promise<Partial<StorageLocation>> {
-  const override = host.env['CONTAINERS_STORAGE_CONF'];
+  const override = host.env.CONTAINERS_STORAGE_CONF;
   for (const path of override === undefined ? CONFIG_FILES.map((file) => hostPath(host, file)) : [override]) {
     const text = await readFile(path, 'utf8').catch((error: NodeJS.ErrnoException) => {
       if (error.code === 'ENOENT') return undefined;
@@ -42,7 +44,11 @@ async function readConfig(host: Host): Promise<Partial<StorageLocation>> {
 function parseConfig(text: string, path: string): Partial<StorageLocation> {
   const { storage } = v.parse(configSchema, tomlOf(text, path));
   if (storage.driver !== undefined && storage.driver !== '' && storage.driver !== 'overlay') {
-    throw new PrestageError('ERR_STORAGE', `${path} asks for the storage driver "${storage.driver}", only overlay is supported`, 'Set driver = "overlay" there, or give --graphroot and --runroot of an overlay storage');
+    throw new PrestageError(
+      'ERR_STORAGE',
+      `${path} asks for the storage driver "${storage.driver}", only overlay is supported`,
+      'Set driver = "overlay" there, or give --graphroot and --runroot of an overlay storage',
+    );
   }
   return { ...(storage.graphroot && { graphroot: storage.graphroot }), ...(storage.runroot && { runroot: storage.runroot }) };
 }
@@ -51,6 +57,11 @@ function tomlOf(text: string, path: string): unknown {
   try {
     return parse(text);
   } catch (cause) {
-    throw new PrestageError('ERR_STORAGE', `${path} is not TOML: ${cause instanceof Error ? cause.message : String(cause)}`, 'Mend the file, or give --graphroot and --runroot', { cause });
+    throw new PrestageError(
+      'ERR_STORAGE',
+      `${path} is not TOML: ${cause instanceof Error ? cause.message : String(cause)}`,
+      'Mend the file, or give --graphroot and --runroot',
+      { cause },
+    );
   }
 }

@@ -58,12 +58,18 @@ type ImageRecord = v.InferOutput<typeof imageSchema>;
 export async function inspectStorage(location: StorageLocation): Promise<StorageContents> {
   const limit = pLimit(PARALLEL_CHECKS);
   const layerRecords = await readLayerRecords(location);
-  const damageOf = new Map(await Promise.all(layerRecords.map((layer) => limit(async () => [layer.id, await layerDamage(location, layer)] as const))));
+  const damageOf = new Map(
+    await Promise.all(layerRecords.map((layer) => limit(async () => [layer.id, await layerDamage(location, layer)] as const))),
+  );
   const byId = new Map(layerRecords.map((layer) => [layer.id, layer]));
-  const images = await Promise.all((await readImageRecords(location)).map((image) => limit(async () => {
-    const damage = [...(await recordDamage(location, image)), ...chainDamage(image, byId, damageOf)];
-    return storedImage(image, damage);
-  })));
+  const images = await Promise.all(
+    (await readImageRecords(location)).map((image) =>
+      limit(async () => {
+        const damage = [...(await recordDamage(location, image)), ...chainDamage(image, byId, damageOf)];
+        return storedImage(image, damage);
+      }),
+    ),
+  );
   return { images, layers: blobsOf(layerRecords.filter((layer) => damageOf.get(layer.id)?.length === 0)) };
 }
 
@@ -84,7 +90,7 @@ async function readImageRecords(location: StorageLocation): Promise<readonly Ima
 /** Layers that containers-storage counts: it removes those that it marked as incomplete. */
 async function readLayerRecords(location: StorageLocation): Promise<readonly LayerRecord[]> {
   const records = await readRecords(join(location.graphroot, 'overlay-layers/layers.json'), v.array(layerSchema));
-  return records.filter((layer) => layer.flags?.['incomplete'] !== true);
+  return records.filter((layer) => layer.flags?.incomplete !== true);
 }
 
 function blobsOf(layers: readonly LayerRecord[]): ReadonlySet<Digest> {
@@ -102,23 +108,35 @@ async function readRecords<T>(path: string, schema: v.GenericSchema<unknown, T>)
   });
   const parsed = v.safeParse(v.pipe(v.string(), v.parseJson(), schema), text);
   if (parsed.success) return parsed.output;
-  throw new PrestageError('ERR_STORAGE', `${path} is not readable as containers-storage records: ${parsed.issues[0].message}`, 'Look at it with: podman images; where that fails too, reset the storage: podman system reset');
+  throw new PrestageError(
+    'ERR_STORAGE',
+    `${path} is not readable as containers-storage records: ${parsed.issues[0].message}`,
+    'Look at it with: podman images; where that fails too, reset the storage: podman system reset',
+  );
 }
 
 function digestsOf(image: ImageRecord): readonly Digest[] {
-  const ofManifests = Object.entries(image['big-data-digests'] ?? {}).filter(([name]) => name.startsWith('manifest')).map(([, digest]) => digest);
+  const ofManifests = Object.entries(image['big-data-digests'] ?? {})
+    .filter(([name]) => name.startsWith('manifest'))
+    .map(([, digest]) => digest);
   return [...new Set([image.digest ?? '', ...ofManifests])].filter(isDigest);
 }
 
 async function recordDamage(location: StorageLocation, image: ImageRecord): Promise<readonly string[]> {
   const path = join(location.graphroot, 'overlay-images', image.id, 'manifest');
-  const expected = image['big-data-digests']?.['manifest'];
+  const expected = image['big-data-digests']?.manifest;
   const bytes = await readFile(path).catch(() => undefined);
   if (bytes === undefined) return [`its manifest ${path} cannot be read`];
-  return expected === undefined || digestOf(bytes) === expected ? [] : [`its manifest ${path} (${bytes.length} bytes) does not have the digest ${expected}`];
+  return expected === undefined || digestOf(bytes) === expected
+    ? []
+    : [`its manifest ${path} (${bytes.length} bytes) does not have the digest ${expected}`];
 }
 
-function chainDamage(image: ImageRecord, byId: ReadonlyMap<string, LayerRecord>, damageOf: ReadonlyMap<string, readonly string[]>): readonly string[] {
+function chainDamage(
+  image: ImageRecord,
+  byId: ReadonlyMap<string, LayerRecord>,
+  damageOf: ReadonlyMap<string, readonly string[]>,
+): readonly string[] {
   const damage: string[] = [];
   for (let id = image.layer; id !== undefined && id !== ''; id = byId.get(id)?.parent) {
     if (!byId.has(id)) return [...damage, `its layer ${id} is not known`];
@@ -132,7 +150,10 @@ async function layerDamage(location: StorageLocation, layer: LayerRecord): Promi
   const needed = ['link', ...(layer.parent ? ['lower'] : [])].map((name) => join(overlay, name));
   const tarSplit = join(location.graphroot, 'overlay-layers', `${layer.id}.tar-split.gz`);
   const faults = await Promise.all([...needed, tarSplit].map(emptyOrMissing));
-  const hasDiff = await stat(join(overlay, 'diff')).then((found) => found.isDirectory(), () => false);
+  const hasDiff = await stat(join(overlay, 'diff')).then(
+    (found) => found.isDirectory(),
+    () => false,
+  );
   return [...faults.flat(), ...(hasDiff ? [] : [`the directory ${join(overlay, 'diff')} is missing`])];
 }
 

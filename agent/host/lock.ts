@@ -31,8 +31,16 @@ const CONFLICT = 75;
 export async function takeLock(request: LockRequest): Promise<AsyncDisposable> {
   await mkdir(dirname(request.path), { recursive: true });
   const wait = request.waitSeconds > 0 ? ['--wait', String(request.waitSeconds)] : ['--nonblock'];
-  const child = spawn('flock', ['--exclusive', '--conflict-exit-code', String(CONFLICT), ...wait, request.path, 'sh', '-c', 'echo held && exec cat'], { stdio: ['pipe', 'pipe', 'inherit'], detached: true });
-  const held = await Promise.race([once(child.stdout, 'data').then(() => true), once(child, 'exit').then(() => false), once(child, 'error').then(() => false)]);
+  const child = spawn(
+    'flock',
+    ['--exclusive', '--conflict-exit-code', String(CONFLICT), ...wait, request.path, 'sh', '-c', 'echo held && exec cat'],
+    { stdio: ['pipe', 'pipe', 'inherit'], detached: true },
+  );
+  const held = await Promise.race([
+    once(child.stdout, 'data').then(() => true),
+    once(child, 'exit').then(() => false),
+    once(child, 'error').then(() => false),
+  ]);
   if (!held) throw await refused(request, child);
   const holder: Holder = { pid: process.pid, command: request.command };
   await writeAtomic(`${request.path}.holder`, `${JSON.stringify(holder)}\n`);
@@ -49,7 +57,11 @@ export async function takeLock(request: LockRequest): Promise<AsyncDisposable> {
  * Runs a program that holds a shared lock for as long as it lives, even when this process is killed before it.
  * The script is constant; the program's argv is passed as arguments.
  */
-export function holdingShared(path: string, file: string, args: readonly string[]): { readonly file: string; readonly args: readonly string[] } {
+export function holdingShared(
+  path: string,
+  file: string,
+  args: readonly string[],
+): { readonly file: string; readonly args: readonly string[] } {
   return { file: 'sh', args: ['-c', 'exec 9>>"$0" && flock --shared 9 && exec "$@"', path, file, ...args] };
 }
 
@@ -60,16 +72,28 @@ export function holdingShared(path: string, file: string, args: readonly string[
 export async function waitForShared(exec: Exec, path: string, limitSeconds: number): Promise<void> {
   const result = await exec('flock', ['--exclusive', '--wait', String(limitSeconds), path, 'true']);
   if (result.exitCode === 0) return;
-  throw new PrestageError('ERR_LOCKED', `programs of an earlier run still hold ${path} after ${limitSeconds} s`, `Find them with: fuser -v ${path}`);
+  throw new PrestageError(
+    'ERR_LOCKED',
+    `programs of an earlier run still hold ${path} after ${limitSeconds} s`,
+    `Find them with: fuser -v ${path}`,
+  );
 }
 
 async function refused(request: LockRequest, child: ChildProcess): Promise<PrestageError> {
   if (child.exitCode !== CONFLICT) {
-    return new PrestageError('ERR_TOOL_MISSING', `flock could not take ${request.path} (exit code ${child.exitCode})`, 'Install util-linux, and check that the directory can be written');
+    return new PrestageError(
+      'ERR_TOOL_MISSING',
+      `flock could not take ${request.path} (exit code ${child.exitCode})`,
+      'Install util-linux, and check that the directory can be written',
+    );
   }
   const holder = await readHolder(request.path);
   const who = holder === undefined ? 'another process' : `process ${holder.pid} (${holder.command})`;
-  return new PrestageError('ERR_LOCKED', `${request.path} is held by ${who}; waited ${request.waitSeconds} s`, 'Wait until it has ended, or give --lock-wait SECONDS; watch it with: prestage-agent status --watch');
+  return new PrestageError(
+    'ERR_LOCKED',
+    `${request.path} is held by ${who}; waited ${request.waitSeconds} s`,
+    'Wait until it has ended, or give --lock-wait SECONDS; watch it with: prestage-agent status --watch',
+  );
 }
 
 async function readHolder(path: string): Promise<Holder | undefined> {

@@ -2,9 +2,7 @@
 export type Severity = 'error' | 'warning' | 'notice' | 'info' | 'debug';
 
 /** Messages for people and for the journal. Data goes to standard output by the output module instead. */
-export interface Log {
-  (severity: Severity, message: string): void;
-}
+export type Log = (severity: Severity, message: string) => void;
 
 const SYSLOG_LEVEL: Record<Severity, number> = { error: 3, warning: 4, notice: 5, info: 6, debug: 7 };
 

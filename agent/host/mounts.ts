@@ -32,8 +32,11 @@ export async function mountReadOnly(host: Host, request: MountRequest): Promise<
   const second = first.exitCode === 0 || fileSystem === 'iso9660' ? first : await mount(host, request, 'ro,nosuid,nodev,noexec,norecovery');
   if (second.exitCode !== 0) {
     await removeMountPoint(target);
-    throw new PrestageError('ERR_PARTITION_MOUNT', `${device} (${fileSystem}) does not mount at ${target}: ${quote(first.stderr)}`,
-      `Check the file system from a rescue shell: ${fileSystem === 'xfs' ? `xfs_repair -n ${device}` : `e2fsck -n ${device}`}; then write the partition again`);
+    throw new PrestageError(
+      'ERR_PARTITION_MOUNT',
+      `${device} (${fileSystem}) does not mount at ${target}: ${quote(first.stderr)}`,
+      `Check the file system from a rescue shell: ${fileSystem === 'xfs' ? `xfs_repair -n ${device}` : `e2fsck -n ${device}`}; then write the partition again`,
+    );
   }
   return { path: target, [Symbol.asyncDispose]: async () => await unmount(host, target) };
 }
@@ -56,7 +59,11 @@ async function unmount(host: Host, target: string): Promise<void> {
     stderr = (await host.exec('umount', [target])).stderr;
   }
   if (await isMountPoint(target)) {
-    throw new PrestageError('ERR_PARTITION_BUSY', `${target} does not unmount: ${quote(stderr)}`, `Find who holds it with: fuser -vm ${target}`);
+    throw new PrestageError(
+      'ERR_PARTITION_BUSY',
+      `${target} does not unmount: ${quote(stderr)}`,
+      `Find who holds it with: fuser -vm ${target}`,
+    );
   }
   await removeMountPoint(target);
 }

@@ -64,7 +64,6 @@ export const errorTable = {
   ERR_ARCHIVE_MEMBER: { exit: 'payload', summary: 'An archive lacks a member that its manifests need' },
   ERR_ARCHIVE_DIGEST: { exit: 'payload', summary: 'A blob has not the digest that names it' },
   ERR_ARCHIVE_BLOB_SIZE: { exit: 'payload', summary: 'A blob has not the size that its manifest says' },
-  ERR_ARCHIVE_CHANGED: { exit: 'payload', summary: 'An archive holds another manifest than when it was surveyed' },
   ERR_ARCHIVE_WRITE: { exit: 'failed', summary: 'A blob cannot be written to the scratch space' },
   ERR_ARCHIVE_WORKER: { exit: 'internal', summary: 'The thread that read an archive ended unexpectedly' },
   ERR_ARCHITECTURE: { exit: 'payload', summary: 'A manifest list has no image for this machine' },
@@ -86,6 +85,16 @@ export const errorTable = {
 
 export type ErrorCode = keyof typeof errorTable;
 
+/** Whether a text, from a state file for instance, is a code of this version. */
+export function isErrorCode(text: unknown): text is ErrorCode {
+  return typeof text === 'string' && Object.hasOwn(errorTable, text);
+}
+
+/** The process exit code that an error code ends in. */
+export function exitCodeOf(code: ErrorCode): number {
+  return exitCodes[errorTable[code].exit];
+}
+
 /**
  * An error that an operator can act upon: `message` says what, which and got; `remedy` says what to do next,
  * as an imperative.
@@ -103,7 +112,7 @@ export class PrestageError extends Error {
 
   /** The process exit code that this error ends in. */
   get exitCode(): number {
-    return exitCodes[errorTable[this.code].exit];
+    return exitCodeOf(this.code);
   }
 }
 

@@ -1,4 +1,6 @@
 import * as v from 'valibot';
+import { type Digest, isDigest } from './digest.ts';
+import { type ErrorCode, isErrorCode } from './errors.ts';
 
 /**
  * What a run records of itself, for `status`, for the next run and for support. Written to /run/prestage-agent/state.json while the run
@@ -7,7 +9,11 @@ import * as v from 'valibot';
  */
 export const STATE_VERSION = 'prestage-agent/v1';
 
-const errorSchema = v.object({ code: v.string(), message: v.string(), remedy: v.string() });
+const errorSchema = v.object({
+  code: v.custom<ErrorCode>(isErrorCode, 'is not an error code of this version'),
+  message: v.string(),
+  remedy: v.string(),
+});
 
 /** `pending` and `loading` while the run goes on; `present` was there already; `missing` has vanished from storage since. */
 export const imageStates = ['pending', 'loading', 'present', 'loaded', 'skipped', 'failed', 'missing'] as const;
@@ -19,7 +25,8 @@ export const runPhases = ['starting', 'waiting-for-partition', 'reading-bundle',
 const imageSchema = v.object({
   reference: v.string(),
   names: v.array(v.string()),
-  digest: v.optional(v.string()),
+  /** Digests by which storage may know it. */
+  digests: v.array(v.custom<Digest>((value) => typeof value === 'string' && isDigest(value), 'is not a sha256 digest')),
   state: v.picklist(imageStates),
   /** Why it is in that state; always there for `skipped` and `failed`. */
   reason: v.optional(v.string()),
@@ -89,9 +96,14 @@ export function suspectAfter(earlier: RunState | undefined, bootId: string): rea
 
 /** How a run ended, by its images. A run that had nothing to do is complete. */
 export function outcomeOf(images: readonly Pick<ImageState, 'state'>[]): Exclude<RunOutcome, 'interrupted'> {
-  const good = images.filter((image) => image.state === 'present' || image.state === 'loaded').length;
+  const good = images.filter(isInStorage).length;
   if (good === images.length) return 'complete';
   return good === 0 ? 'failed' : 'partial';
+}
+
+/** Whether the engine can use the image. */
+export function isInStorage(image: Pick<ImageState, 'state'>): boolean {
+  return image.state === 'present' || image.state === 'loaded';
 }
 
 /** Images by state, for summaries. */

@@ -42,7 +42,11 @@ const lsblkSchema = v.object({ blockdevices: v.array(nodeSchema) });
 export function parseLsblk(json: string): readonly BlockPartition[] {
   const parsed = v.safeParse(v.pipe(v.string(), v.parseJson(), lsblkSchema), json);
   if (!parsed.success) {
-    throw new PrestageError('ERR_TOOL_FAILED', `lsblk gave an answer that cannot be read: ${parsed.issues[0].message}`, `Run by hand: lsblk ${LSBLK_ARGS.join(' ')}`);
+    throw new PrestageError(
+      'ERR_TOOL_FAILED',
+      `lsblk gave an answer that cannot be read: ${parsed.issues[0].message}`,
+      `Run by hand: lsblk ${LSBLK_ARGS.join(' ')}`,
+    );
   }
   const found = parsed.output.blockdevices.flatMap(partitionsBelow);
   return [...new Map(found.map((partition) => [partition.device, partition])).values()];
@@ -59,7 +63,10 @@ export function parseBlkid(text: string): Pick<BlockPartition, 'label' | 'fileSy
  * Source: systemd, src/shared/udev-util.c, encode_devnode_name.
  */
 export function udevName(label: string): string {
-  return label.replaceAll(/[^0-9A-Za-z#+\-.:=@_\u0080-\u{10ffff}]/gu, (character) => `\\x${character.charCodeAt(0).toString(16).padStart(2, '0')}`);
+  return label.replaceAll(
+    /[^0-9A-Za-z#+\-.:=@_\u0080-\u{10ffff}]/gu,
+    (character) => `\\x${character.charCodeAt(0).toString(16).padStart(2, '0')}`,
+  );
 }
 
 /** File systems that the agent mounts. */
@@ -69,18 +76,27 @@ export const FILE_SYSTEMS: readonly string[] = ['xfs', 'ext4', 'iso9660'];
  * The one partition of the label, or undefined where there is none (yet).
  * @throws PrestageError ERR_PARTITION_AMBIGUOUS, ERR_PARTITION_FILESYSTEM
  */
-export function choosePartition(partitions: readonly BlockPartition[], label: string): (BlockPartition & { readonly fileSystem: string }) | undefined {
+export function choosePartition(
+  partitions: readonly BlockPartition[],
+  label: string,
+): (BlockPartition & { readonly fileSystem: string }) | undefined {
   const [first, ...others] = partitions.filter((partition) => partition.label === label);
   if (first === undefined) return undefined;
   if (others.length > 0) {
     const devices = [first, ...others].map((partition) => partition.device).join(', ');
-    throw new PrestageError('ERR_PARTITION_AMBIGUOUS', `${others.length + 1} partitions have the label "${label}": ${devices}`,
-      `Detach the disk that is not meant, or give the other partition another label: sgdisk --change-name N:other DISK`);
+    throw new PrestageError(
+      'ERR_PARTITION_AMBIGUOUS',
+      `${others.length + 1} partitions have the label "${label}": ${devices}`,
+      `Detach the disk that is not meant, or give the other partition another label: sgdisk --change-name N:other DISK`,
+    );
   }
   const { fileSystem } = first;
   if (fileSystem === undefined || !FILE_SYSTEMS.includes(fileSystem)) {
-    throw new PrestageError('ERR_PARTITION_FILESYSTEM', `${first.device} (label "${label}") holds ${fileSystem ?? 'no file system that is known'}, expected one of ${FILE_SYSTEMS.join(', ')}`,
-      'Write the data partition again at the factory with XFS, or give --label of another partition');
+    throw new PrestageError(
+      'ERR_PARTITION_FILESYSTEM',
+      `${first.device} (label "${label}") holds ${fileSystem ?? 'no file system that is known'}, expected one of ${FILE_SYSTEMS.join(', ')}`,
+      'Write the data partition again at the factory with XFS, or give --label of another partition',
+    );
   }
   return { ...first, fileSystem };
 }
@@ -90,6 +106,11 @@ function partitionsBelow(node: Node): readonly BlockPartition[] {
   const isPathOfMultipath = children.some((child) => child.type === 'mpath');
   const below = children.filter((child) => !isPathOfMultipath || child.type === 'mpath').flatMap(partitionsBelow);
   if (node.type !== 'part') return below;
-  const self = { device: node.name, sizeBytes: Number(node.size ?? 0), label: node.partlabel ?? undefined, fileSystem: node.fstype ?? undefined };
+  const self = {
+    device: node.name,
+    sizeBytes: Number(node.size ?? 0),
+    label: node.partlabel ?? undefined,
+    fileSystem: node.fstype ?? undefined,
+  };
   return [self, ...below];
 }

@@ -1,5 +1,5 @@
-import { realpath } from 'node:fs/promises';
 import { existsSync } from 'node:fs';
+import { realpath } from 'node:fs/promises';
 import { join } from 'node:path';
 import { output } from '../host/exec.ts';
 import { type Host, hostPath } from '../host/host.ts';
@@ -38,14 +38,23 @@ export async function openPartition(host: Host, request: PartitionRequest, step:
   const { device, fileSystem, sizeBytes } = partition;
   host.log('info', `partition "${request.label}" is ${device} (${fileSystem}, ${formatBytes(sizeBytes)})`);
   const mount = await step('mount-partition', async () => await mountReadOnly(host, { device, fileSystem, target: request.target }));
-  return { device, fileSystem, sizeBytes, path: mount.path, [Symbol.asyncDispose]: async () => await step('unmount-partition', async () => await mount[Symbol.asyncDispose]()) };
+  return {
+    device,
+    fileSystem,
+    sizeBytes,
+    path: mount.path,
+    [Symbol.asyncDispose]: async () => await step('unmount-partition', async () => await mount[Symbol.asyncDispose]()),
+  };
 }
 
 /** The partitions of this machine with their labels, from lsblk, from blkid where the machine has no udev, and from the by-partlabel link. */
 export async function listPartitions(host: Host, label: string): Promise<readonly BlockPartition[]> {
   const listed = parseLsblk(await output(host.exec, 'lsblk', LSBLK_ARGS)).filter((partition) => existsSync(partition.device));
   const linked = await linkedDevice(host, label);
-  const missing = linked === undefined || listed.some((partition) => partition.device === linked) ? [] : [{ device: linked, sizeBytes: 0, label, fileSystem: undefined }];
+  const missing =
+    linked === undefined || listed.some((partition) => partition.device === linked)
+      ? []
+      : [{ device: linked, sizeBytes: 0, label, fileSystem: undefined }];
   return await Promise.all([...listed, ...missing].map(async (partition) => await probed(host, partition, label)));
 }
 
@@ -57,7 +66,11 @@ async function waitForPartition(host: Host, request: PartitionRequest, signal?: 
     if (chosen !== undefined) return chosen;
     const waitedSeconds = (host.clock.monotonicMs() - start) / 1000;
     if (waitedSeconds >= request.waitSeconds) throw missingPartition(partitions, request);
-    if (round % 20 === 0) host.log('info', `waiting for a partition with the label "${request.label}" (${Math.round(waitedSeconds)} of at most ${request.waitSeconds} s)`);
+    if (round % 20 === 0)
+      host.log(
+        'info',
+        `waiting for a partition with the label "${request.label}" (${Math.round(waitedSeconds)} of at most ${request.waitSeconds} s)`,
+      );
     await host.clock.sleep(POLL_MS, signal);
   }
 }
@@ -80,7 +93,9 @@ async function probed(host: Host, partition: BlockPartition, label: string): Pro
 
 function missingPartition(partitions: readonly BlockPartition[], request: PartitionRequest): PrestageError {
   const seen = partitions.flatMap((partition) => (partition.label === undefined ? [] : [`"${partition.label}" (${partition.device})`]));
-  return new PrestageError('ERR_PARTITION_MISSING',
+  return new PrestageError(
+    'ERR_PARTITION_MISSING',
     `no partition has the GPT label "${request.label}"; waited ${request.waitSeconds} s; labels seen: ${seen.length === 0 ? 'none' : seen.join(', ')}`,
-    'Check that the disk is attached, compare its labels (lsblk -o NAME,PARTLABEL), or give --label or --device-wait');
+    'Check that the disk is attached, compare its labels (lsblk -o NAME,PARTLABEL), or give --label or --device-wait',
+  );
 }

@@ -51,20 +51,34 @@ export async function executeLoads(loads: readonly LoadStep[], context: ExecuteC
     active.set(step, work);
   };
   while (waiting.length + active.size > 0) {
-    for (let next = nextStep(waiting, active, unsettled, context); next !== undefined; next = nextStep(waiting, active, unsettled, context)) start(next);
+    for (let next = nextStep(waiting, active, unsettled, context); next !== undefined; next = nextStep(waiting, active, unsettled, context))
+      start(next);
     if (active.size === 0) break;
     await Promise.race(active.values());
   }
   for (const { image } of waiting) {
-    context.onEvent({ kind: 'image-finished', reference: image.reference, result: 'skipped', bytes: image.archiveBytes, error: errorRecord(stopped()) });
+    context.onEvent({
+      kind: 'image-finished',
+      reference: image.reference,
+      result: 'skipped',
+      bytes: image.archiveBytes,
+      error: errorRecord(stopped()),
+    });
   }
 }
 
 /** The first load in plan order that may start now. */
-function nextStep(waiting: readonly LoadStep[], active: ReadonlyMap<LoadStep, unknown>, unsettled: ReadonlySet<string>, context: ExecuteContext): LoadStep | undefined {
+function nextStep(
+  waiting: readonly LoadStep[],
+  active: ReadonlyMap<LoadStep, unknown>,
+  unsettled: ReadonlySet<string>,
+  context: ExecuteContext,
+): LoadStep | undefined {
   if (context.stop.aborted || active.size >= context.parallel) return undefined;
   const used = [...active.keys()].reduce((sum, step) => sum + step.writeBytes, 0);
-  return waiting.find((step) => step.after.every((leader) => !unsettled.has(leader)) && (active.size === 0 || used + step.writeBytes <= context.scratchBytes));
+  return waiting.find(
+    (step) => step.after.every((leader) => !unsettled.has(leader)) && (active.size === 0 || used + step.writeBytes <= context.scratchBytes),
+  );
 }
 
 async function loadWithRetries(step: LoadStep, context: ExecuteContext): Promise<boolean> {
@@ -78,7 +92,13 @@ async function loadWithRetries(step: LoadStep, context: ExecuteContext): Promise
     } catch (thrown) {
       const error = errorRecord(context.stop.aborted ? stopped() : thrown);
       if (context.stop.aborted || attempt > context.retries || !canBeRetried(thrown)) {
-        context.onEvent({ kind: 'image-finished', reference, result: context.stop.aborted ? 'skipped' : 'failed', bytes: archiveBytes, error });
+        context.onEvent({
+          kind: 'image-finished',
+          reference,
+          result: context.stop.aborted ? 'skipped' : 'failed',
+          bytes: archiveBytes,
+          error,
+        });
         return false;
       }
       const pauseMs = Math.min(RETRY_PAUSE_MS * 2 ** (attempt - 1), RETRY_PAUSE_LIMIT_MS);
@@ -116,17 +136,31 @@ async function unpack(step: LoadStep, archived: ArchivedImage, directory: string
   const writeBlobs = (layers ?? []).map((layer) => layer.digest).filter((digest) => !stored.has(digest));
   await emptyDir(directory);
   const unpacked = await context.pool.unpack(
-    { path: archived.archive.path, name: archived.archive.name, architecture: context.host.architecture, writeBlobs: [...new Set<Digest>(writeBlobs)], to: directory },
+    {
+      path: archived.archive.path,
+      name: archived.archive.name,
+      architecture: context.host.architecture,
+      writeBlobs: [...new Set<Digest>(writeBlobs)],
+      to: directory,
+    },
     { signal: context.stop, onProgress: (bytesRead) => context.onEvent({ kind: 'image-read', reference, bytesRead }) },
   );
   if (step.image.digests.includes(unpacked.topDigest)) return;
-  throw new PrestageError('ERR_ARCHIVE_REFERENCE', `${archived.archive.path} now holds ${unpacked.topDigest}, it held ${step.image.digests.join(' or ')} when it was looked at`, 'Find out who changes the partition, then start the run again');
+  throw new PrestageError(
+    'ERR_ARCHIVE_REFERENCE',
+    `${archived.archive.path} now holds ${unpacked.topDigest}, it held ${step.image.digests.join(' or ')} when it was looked at`,
+    'Find out who changes the partition, then start the run again',
+  );
 }
 
 /** Trusts the storage's records, not the exit code. */
 async function assertPresent(step: LoadStep, location: StorageLocation): Promise<void> {
   if (isPresent(step.image, { images: await readImages(location) })) return;
-  throw new PrestageError('ERR_LOAD', `skopeo ended well, but ${location.graphroot} does not list ${step.image.names.join(' and ')} with ${step.image.digests.join(' or ')}`, 'Check that no other program removes images while they are loaded, then start the run again');
+  throw new PrestageError(
+    'ERR_LOAD',
+    `skopeo ended well, but ${location.graphroot} does not list ${step.image.names.join(' and ')} with ${step.image.digests.join(' or ')}`,
+    'Check that no other program removes images while they are loaded, then start the run again',
+  );
 }
 
 function stopped(): PrestageError {

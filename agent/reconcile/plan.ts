@@ -1,7 +1,7 @@
+import type { StorageContents, StoredImage } from '../extract/storage.ts';
 import type { Digest } from '../model/digest.ts';
 import type { ErrorRecord } from '../model/errors.ts';
 import type { Descriptor } from '../model/manifest.ts';
-import type { StorageContents, StoredImage } from '../extract/storage.ts';
 
 /** An image of the bundle as far as it is known before loading. Sizes are bytes. */
 export interface KnownImage {
@@ -66,7 +66,10 @@ export function planSteps(facts: PlanFacts): readonly PlanStep[] {
     if (replaces.length === 0 && isPresent(image, facts.storage)) keeps.push({ kind: 'keep', image });
     else todo.push({ image, replaces });
   }
-  const present = layersAfterRemoval(facts.storage, todo.filter((entry) => entry.replaces.length > 0).map((entry) => entry.image));
+  const present = layersAfterRemoval(
+    facts.storage,
+    todo.filter((entry) => entry.replaces.length > 0).map((entry) => entry.image),
+  );
   const refuses = facts.refused.map((image): RefuseStep => ({ kind: 'refuse', image }));
   return [...keeps, ...orderLoads(todo, present), ...refuses];
 }
@@ -74,7 +77,11 @@ export function planSteps(facts: PlanFacts): readonly PlanStep[] {
 /** Whether every name of the image resolves in storage to a record of its digest that shows no damage. */
 export function isPresent(image: Pick<KnownImage, 'names' | 'digests'>, storage: Pick<StorageContents, 'images'>): boolean {
   return image.names.every((name) =>
-    storage.images.some((stored) => stored.names.includes(name) && stored.damage.length === 0 && stored.digests.some((digest) => image.digests.includes(digest))));
+    storage.images.some(
+      (stored) =>
+        stored.names.includes(name) && stored.damage.length === 0 && stored.digests.some((digest) => image.digests.includes(digest)),
+    ),
+  );
 }
 
 /**
@@ -101,10 +108,13 @@ function withWrites(step: LoadStep, writes: readonly Descriptor[]): LoadStep {
 
 /** The image's own records that must go before it can be loaded again. */
 function unusable(image: KnownImage, facts: PlanFacts): LoadStep['replaces'] {
-  const own = facts.storage.images.filter((stored) => stored.names.some((name) => image.names.includes(name)) && stored.digests.some((digest) => image.digests.includes(digest)));
+  const own = facts.storage.images.filter(
+    (stored) => stored.names.some((name) => image.names.includes(name)) && stored.digests.some((digest) => image.digests.includes(digest)),
+  );
   return own.flatMap((stored) => {
     if (stored.damage.length > 0) return [{ image: stored, reason: stored.damage.join('; ') }];
-    if (facts.suspect.has(image.reference)) return [{ image: stored, reason: 'the machine went down before its files were known to be on the disk' }];
+    if (facts.suspect.has(image.reference))
+      return [{ image: stored, reason: 'the machine went down before its files were known to be on the disk' }];
     return [];
   });
 }
@@ -115,10 +125,17 @@ function layersAfterRemoval(storage: StorageContents, replaced: readonly KnownIm
   return new Set([...storage.layers].filter((digest) => !gone.has(digest)));
 }
 
-function orderLoads(todo: readonly { image: KnownImage; replaces: LoadStep['replaces'] }[], present: ReadonlySet<Digest>): readonly LoadStep[] {
+function orderLoads(
+  todo: readonly { image: KnownImage; replaces: LoadStep['replaces'] }[],
+  present: ReadonlySet<Digest>,
+): readonly LoadStep[] {
   const missingOf = new Map(todo.map(({ image }) => [image.reference, missingLayers(image, present)]));
   const sharers = countSharers([...missingOf.values()]);
-  const ranked = todo.toSorted((a, b) => compareLeadership(missingOf.get(a.image.reference) ?? [], missingOf.get(b.image.reference) ?? [], sharers) || a.image.reference.localeCompare(b.image.reference));
+  const ranked = todo.toSorted(
+    (a, b) =>
+      compareLeadership(missingOf.get(a.image.reference) ?? [], missingOf.get(b.image.reference) ?? [], sharers) ||
+      a.image.reference.localeCompare(b.image.reference),
+  );
   const leaderOf = new Map<Digest, string>();
   const steps = ranked.map(({ image, replaces }): LoadStep => {
     const missing = missingOf.get(image.reference) ?? [];
@@ -129,12 +146,18 @@ function orderLoads(todo: readonly { image: KnownImage; replaces: LoadStep['repl
   });
   const leaders = new Set(steps.flatMap((step) => step.after));
   const isLeader = (step: LoadStep): boolean => leaders.has(step.image.reference);
-  return [...steps.filter(isLeader), ...steps.filter((step) => !isLeader(step)).toSorted((a, b) => b.writeBytes - a.writeBytes || b.image.archiveBytes - a.image.archiveBytes)];
+  return [
+    ...steps.filter(isLeader),
+    ...steps
+      .filter((step) => !isLeader(step))
+      .toSorted((a, b) => b.writeBytes - a.writeBytes || b.image.archiveBytes - a.image.archiveBytes),
+  ];
 }
 
 /** Most shared bytes first: who brings what most wait for; among equals the one with the least of its own, so that the others start early. */
 function compareLeadership(a: readonly Descriptor[], b: readonly Descriptor[], sharers: ReadonlyMap<Digest, number>): number {
-  const unlocked = (layers: readonly Descriptor[]): number => layers.reduce((sum, layer) => sum + layer.sizeBytes * ((sharers.get(layer.digest) ?? 1) - 1), 0);
+  const unlocked = (layers: readonly Descriptor[]): number =>
+    layers.reduce((sum, layer) => sum + layer.sizeBytes * ((sharers.get(layer.digest) ?? 1) - 1), 0);
   const own = (layers: readonly Descriptor[]): number => sumBytes(layers.filter((layer) => sharers.get(layer.digest) === 1));
   return unlocked(b) - unlocked(a) || own(a) - own(b);
 }

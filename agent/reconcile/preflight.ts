@@ -63,20 +63,41 @@ export function findShortages(needs: Needs, resources: Resources, stage: Stage):
   const inMemory = (storage.inMemory ? needs.storageBytes : 0) + (scratch.inMemory ? needs.scratchBytes : 0);
   const shortages: PrestageError[] = [];
   if (onStorage > storage.freeBytes) {
-    shortages.push(new PrestageError('ERR_SPACE_STORAGE', `${storage.path} needs ${formatBytes(onStorage)} (estimated) and has ${formatBytes(storage.freeBytes)} free`,
-      'Make room there, give --graphroot on a larger file system, or shorten the image list of the stage'));
+    shortages.push(
+      new PrestageError(
+        'ERR_SPACE_STORAGE',
+        `${storage.path} needs ${formatBytes(onStorage)} (estimated) and has ${formatBytes(storage.freeBytes)} free`,
+        'Make room there, give --graphroot on a larger file system, or shorten the image list of the stage',
+      ),
+    );
   }
   if (!isShared && needs.scratchBytes > scratch.freeBytes) {
-    shortages.push(new PrestageError('ERR_SPACE_SCRATCH', `scratch ${scratch.path} needs ${formatBytes(needs.scratchBytes)} and has ${formatBytes(scratch.freeBytes)} free`, 'Give --scratch on a larger file system'));
+    shortages.push(
+      new PrestageError(
+        'ERR_SPACE_SCRATCH',
+        `scratch ${scratch.path} needs ${formatBytes(needs.scratchBytes)} and has ${formatBytes(scratch.freeBytes)} free`,
+        'Give --scratch on a larger file system',
+      ),
+    );
   }
   if (inMemory > 0 && inMemory > resources.memoryBytes) {
-    shortages.push(new PrestageError('ERR_SPACE_MEMORY', `what is held in memory (${storage.inMemory ? storage.path : scratch.path}) needs ${formatBytes(inMemory)} (estimated) and ${formatBytes(resources.memoryBytes)} of memory are free`,
-      'Give the machine more memory, or shorten the image list of the stage'));
+    shortages.push(
+      new PrestageError(
+        'ERR_SPACE_MEMORY',
+        `what is held in memory (${storage.inMemory ? storage.path : scratch.path}) needs ${formatBytes(inMemory)} (estimated) and ${formatBytes(resources.memoryBytes)} of memory are free`,
+        'Give the machine more memory, or shorten the image list of the stage',
+      ),
+    );
   }
   const usedAfter = storage.sizeBytes - storage.freeBytes + needs.storageBytes;
   if (stage === 'installed' && needs.storageBytes > 0 && usedAfter > storage.sizeBytes * KUBELET_MARK && onStorage <= storage.freeBytes) {
-    shortages.push(new PrestageError('ERR_SPACE_KUBELET', `${storage.path} would be ${Math.round((usedAfter / storage.sizeBytes) * 100)} % full (${formatBytes(usedAfter)} of ${formatBytes(storage.sizeBytes)}); kubelet removes images above ${KUBELET_MARK * 100} %`,
-      'Give the root disk more room, or shorten the image list of the stage'));
+    shortages.push(
+      new PrestageError(
+        'ERR_SPACE_KUBELET',
+        `${storage.path} would be ${Math.round((usedAfter / storage.sizeBytes) * 100)} % full (${formatBytes(usedAfter)} of ${formatBytes(storage.sizeBytes)}); kubelet removes images above ${KUBELET_MARK * 100} %`,
+        'Give the root disk more room, or shorten the image list of the stage',
+      ),
+    );
   }
   return shortages;
 }

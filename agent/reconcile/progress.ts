@@ -1,5 +1,5 @@
-import type { ErrorRecord } from '../model/errors.ts';
 import { formatBytes, formatDuration, formatRate } from '../model/bytes.ts';
+import type { ErrorRecord } from '../model/errors.ts';
 
 /** What a run tells while it goes on. Sizes are bytes of archives. */
 export type RunEvent =
@@ -9,7 +9,13 @@ export type RunEvent =
   | { readonly kind: 'image-read'; readonly reference: string; readonly bytesRead: number }
   | { readonly kind: 'image-copying'; readonly reference: string }
   | { readonly kind: 'image-retried'; readonly reference: string; readonly error: ErrorRecord; readonly pauseMs: number }
-  | { readonly kind: 'image-finished'; readonly reference: string; readonly result: 'loaded' | 'failed' | 'skipped'; readonly bytes: number; readonly error?: ErrorRecord };
+  | {
+      readonly kind: 'image-finished';
+      readonly reference: string;
+      readonly result: 'loaded' | 'failed' | 'skipped';
+      readonly bytes: number;
+      readonly error?: ErrorRecord;
+    };
 
 export type OnRunEvent = (event: RunEvent) => void;
 

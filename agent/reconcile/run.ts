@@ -1,4 +1,5 @@
 import { dirname } from 'node:path';
+import { version } from '../assets.ts';
 import { type ArchivesPayload, readArchives } from '../extract/archives.ts';
 import { createLoader, type Loader } from '../extract/load.ts';
 import { locateStorage } from '../extract/location.ts';
@@ -11,7 +12,6 @@ import { takeLock, waitForShared } from '../host/lock.ts';
 import { reclaimMount } from '../host/mounts.ts';
 import { availableMemoryBytes, spaceAt } from '../host/space.ts';
 import type { Step } from '../host/steps.ts';
-import { version } from '../assets.ts';
 import { errorRecord, PrestageError } from '../model/errors.ts';
 import { outcomeOf, type RunState, STATE_VERSION, suspectAfter } from '../model/run-state.ts';
 import type { Settings } from '../model/settings.ts';
@@ -19,7 +19,7 @@ import type { Stage } from '../model/stage.ts';
 import { openPartition, PARTITION_TARGET } from '../partition/open.ts';
 import { chooseDelivery } from './delivery.ts';
 import { executeLoads } from './execute.ts';
-import { type LoadStep, planSteps, type PlanStep } from './plan.ts';
+import { type LoadStep, type PlanStep, planSteps } from './plan.ts';
 import { computeNeeds, findShortages, type Needs } from './preflight.ts';
 import type { OnRunEvent, RunEvent } from './progress.ts';
 import { chooseScratch, makeScratch, reclaimScratch, removeScratch } from './scratch.ts';
@@ -64,7 +64,11 @@ interface RunContext extends RunOptions {
  */
 export async function run(host: Host, options: RunOptions): Promise<RunReport> {
   const { settings, step } = options;
-  await using _lock = await step('take-lock', async () => await takeLock({ path: hostPath(host, LOCK_FILE), waitSeconds: settings.lockWaitSeconds, command: `run --stage ${settings.stage}` }));
+  await using _lock = await step(
+    'take-lock',
+    async () =>
+      await takeLock({ path: hostPath(host, LOCK_FILE), waitSeconds: settings.lockWaitSeconds, command: `run --stage ${settings.stage}` }),
+  );
   const startMs = host.clock.monotonicMs();
   const store = createStateStore(host, await initialState(host, settings), options.isDry);
   const context: RunContext = { ...options, host, store, stage: settings.stage, onEvent: recording(store, options.onEvent) };
@@ -73,11 +77,26 @@ export async function run(host: Host, options: RunOptions): Promise<RunReport> {
     if (!options.isDry) await step('record-start', async () => await store.commit());
     plan = await withSource(context, async (directory) => await reconcile(directory, context));
   } catch (error) {
-    store.update({ error: errorRecord(options.stop.aborted ? new PrestageError('ERR_INTERRUPTED', 'the run was asked to end', 'Start the run again: it goes on from here', { cause: error }) : error) });
+    store.update({
+      error: errorRecord(
+        options.stop.aborted
+          ? new PrestageError('ERR_INTERRUPTED', 'the run was asked to end', 'Start the run again: it goes on from here', { cause: error })
+          : error,
+      ),
+    });
   }
   const { state } = store;
-  const outcome = options.stop.aborted ? 'interrupted' : state.error !== undefined && state.images.length === 0 ? 'failed' : outcomeOf(state.images);
-  store.update({ phase: 'finished', outcome, finishedAt: host.clock.now().toISOString(), durationMs: Math.round(host.clock.monotonicMs() - startMs) });
+  const outcome = options.stop.aborted
+    ? 'interrupted'
+    : state.error !== undefined && state.images.length === 0
+      ? 'failed'
+      : outcomeOf(state.images);
+  store.update({
+    phase: 'finished',
+    outcome,
+    finishedAt: host.clock.now().toISOString(),
+    durationMs: Math.round(host.clock.monotonicMs() - startMs),
+  });
   if (!options.isDry) await step('record-end', async () => await store.commit());
   return { state: store.state, ...plan };
 }
@@ -115,7 +134,12 @@ async function withSource<T>(context: RunContext, action: (directory: string) =>
   await step('reclaim-mount', async () => await reclaimMount(host, target));
   store.update({ phase: 'waiting-for-partition', source: { kind: 'partition', label: settings.label } });
   context.onEvent({ kind: 'phase', text: `looking for the partition "${settings.label}"` });
-  await using partition = await openPartition(host, { label: settings.label, waitSeconds: settings.deviceWaitSeconds, target }, step, context.stop);
+  await using partition = await openPartition(
+    host,
+    { label: settings.label, waitSeconds: settings.deviceWaitSeconds, target },
+    step,
+    context.stop,
+  );
   store.update({ source: { kind: 'partition', label: settings.label, device: partition.device, fileSystem: partition.fileSystem } });
   return await action(partition.path);
 }
@@ -125,8 +149,16 @@ async function reconcile(directory: string, context: RunContext): Promise<Pick<R
   context.onEvent({ kind: 'phase', text: 'reading the bundle' });
   store.update({ phase: 'reading-bundle' });
   const payload = await readArchives(directory, context.stage);
-  const location = await locateStorage(host, { ...(settings.graphroot && { graphroot: settings.graphroot }), ...(settings.runroot && { runroot: settings.runroot }) });
-  store.update({ payload: payload.kind, delivery: chooseDelivery(settings.delivery, payload.kind), storage: location, notices: [...payload.notices] });
+  const location = await locateStorage(host, {
+    ...(settings.graphroot && { graphroot: settings.graphroot }),
+    ...(settings.runroot && { runroot: settings.runroot }),
+  });
+  store.update({
+    payload: payload.kind,
+    delivery: chooseDelivery(settings.delivery, payload.kind),
+    storage: location,
+    notices: [...payload.notices],
+  });
   const memoryBytes = await availableMemoryBytes();
   await using pool = createArchivePool({ size: Math.max(1, settings.parallel ?? host.cores), log: host.log });
   const { steps, surveys } = await plan(payload, location, pool, context);
@@ -134,7 +166,11 @@ async function reconcile(directory: string, context: RunContext): Promise<Pick<R
   const needs = computeNeeds(loads, { cores: host.cores, memoryBytes }, settings.parallel);
   recordPlan(steps, needs, store, context.onEvent);
   const scratchPath = await chooseScratch(host, settings.scratch, { bytes: needs.scratchBytes, memoryBytes });
-  const shortages = findShortages(needs, { cores: host.cores, memoryBytes, storage: await spaceAt(location.graphroot), scratch: await spaceAt(scratchPath) }, context.stage);
+  const shortages = findShortages(
+    needs,
+    { cores: host.cores, memoryBytes, storage: await spaceAt(location.graphroot), scratch: await spaceAt(scratchPath) },
+    context.stage,
+  );
   for (const shortage of shortages) host.log('error', shortage.message);
   if (shortages[0] !== undefined) throw shortages[0];
   if (isDry) return { steps, needs };
@@ -147,17 +183,36 @@ async function reconcile(directory: string, context: RunContext): Promise<Pick<R
 async function plan(payload: ArchivesPayload, location: StorageLocation, pool: ArchivePool, context: RunContext) {
   const suspect = new Set(context.store.state.suspect);
   const storage = await inspectStorage(location);
-  const surveyed = await surveyArchives(payload, storage, { host: context.host, pool, known: await readSurveys(context.host), suspect, signal: context.stop });
-  const order = new Map([...payload.images.map((image) => image.listed.text), ...payload.refused.map((image) => image.reference)].map((reference, index) => [reference, index]));
+  const surveyed = await surveyArchives(payload, storage, {
+    host: context.host,
+    pool,
+    known: await readSurveys(context.host),
+    suspect,
+    signal: context.stop,
+  });
+  const order = new Map(
+    [...payload.images.map((image) => image.listed.text), ...payload.refused.map((image) => image.reference)].map((reference, index) => [
+      reference,
+      index,
+    ]),
+  );
   const refused = surveyed.refused.toSorted((a, b) => (order.get(a.reference) ?? 0) - (order.get(b.reference) ?? 0));
   return { steps: planSteps({ images: surveyed.images, refused, storage, suspect }), surveys: surveyed.surveys };
 }
 
 function recordPlan(steps: readonly PlanStep[], needs: Needs, store: StateStore, onEvent: OnRunEvent): void {
   const images = steps.map((planned): RunState['images'][number] => {
-    if (planned.kind === 'refuse') return { reference: planned.image.reference, names: [], state: 'failed', reason: planned.image.error.message, error: planned.image.error };
+    if (planned.kind === 'refuse')
+      return {
+        reference: planned.image.reference,
+        names: [],
+        digests: [],
+        state: 'failed',
+        reason: planned.image.error.message,
+        error: planned.image.error,
+      };
     const { reference, names, digests, archiveBytes } = planned.image;
-    const common = { reference, names: [...names], ...(digests[0] && { digest: digests[0] }), archiveBytes };
+    const common = { reference, names: [...names], digests: [...digests], archiveBytes };
     if (planned.kind === 'keep') return { ...common, state: 'present', reason: 'reference and digest are in storage' };
     const damage = planned.replaces.map((replaced) => `image ${replaced.image.id}: ${replaced.reason}`).join('; ');
     return { ...common, state: 'pending', ...(damage && { reason: `damaged: ${damage}` }) };
@@ -189,7 +244,17 @@ async function deliver(loads: readonly LoadStep[], delivery: Delivery, context: 
     await removeDamaged(loads, loader, context);
     context.onEvent({ kind: 'phase', text: 'loading images' });
     const archives = new Map(payload.images.map((image) => [image.listed.text, image]));
-    await executeLoads(loads, { ...context, pool, loader, location, scratch: scratch.path, scratchBytes: needs.scratchBytes / 2, parallel: needs.parallel, retries: settings.retries, archives });
+    await executeLoads(loads, {
+      ...context,
+      pool,
+      loader,
+      location,
+      scratch: scratch.path,
+      scratchBytes: needs.scratchBytes / 2,
+      parallel: needs.parallel,
+      retries: settings.retries,
+      archives,
+    });
   } finally {
     await step('remove-scratch', async () => await removeScratch(scratch.path));
   }
@@ -200,7 +265,9 @@ async function removeDamaged(loads: readonly LoadStep[], loader: Loader, context
   const damaged = new Map(loads.flatMap((load) => load.replaces.map((replaced) => [replaced.image.id, replaced] as const)));
   for (const { image, reason } of damaged.values()) {
     context.host.log('warning', `image ${image.id} (${image.names.join(', ')}) is damaged and is loaded again: ${reason}`);
-    await context.step('remove-damaged', async () => await loader.remove(image)).catch((error: unknown) => context.host.log('error', errorRecord(error).message));
+    await context
+      .step('remove-damaged', async () => await loader.remove(image))
+      .catch((error: unknown) => context.host.log('error', errorRecord(error).message));
   }
 }
 
@@ -208,7 +275,10 @@ async function removeDamaged(loads: readonly LoadStep[], loader: Loader, context
 async function syncStorage(location: StorageLocation, context: RunContext): Promise<void> {
   context.onEvent({ kind: 'phase', text: 'writing to disk' });
   context.store.update({ phase: 'syncing' });
-  await context.step('sync-storage', async () => await output(context.host.exec, 'sync', ['--file-system', location.graphroot, dirname(location.graphroot)]));
+  await context.step(
+    'sync-storage',
+    async () => await output(context.host.exec, 'sync', ['--file-system', location.graphroot, dirname(location.graphroot)]),
+  );
   const failed = new Set(context.store.state.images.filter((image) => image.state === 'failed').map((image) => image.reference));
   context.store.update({ unsynced: [], suspect: context.store.state.suspect.filter((reference) => failed.has(reference)) });
 }
@@ -224,7 +294,11 @@ function recording(store: StateStore, onEvent: OnRunEvent): OnRunEvent {
     if (event.kind === 'image-finished') {
       const attempt = attempts.get(event.reference);
       const durationMs = attempt === undefined ? 0 : Math.round(performance.now() - attempt.startMs);
-      store.updateImage(event.reference, { state: event.result, durationMs, ...(event.error && { error: event.error, reason: event.error.message }) });
+      store.updateImage(event.reference, {
+        state: event.result,
+        durationMs,
+        ...(event.error && { error: event.error, reason: event.error.message }),
+      });
       store.update({ bytes: { ...store.state.bytes, done: store.state.bytes.done + event.bytes } });
     }
     onEvent(event);

@@ -11,7 +11,11 @@ const IN_MEMORY = ['/run/prestage-agent/scratch', '/dev/shm/prestage-agent'] as 
 const ON_DISK = '/var/lib/prestage-agent/scratch';
 
 /** The scratch directory for a run: the one that is asked for, else the best of this machine. */
-export async function chooseScratch(host: Host, wanted: string | undefined, needs: { readonly bytes: number; readonly memoryBytes: number }): Promise<string> {
+export async function chooseScratch(
+  host: Host,
+  wanted: string | undefined,
+  needs: { readonly bytes: number; readonly memoryBytes: number },
+): Promise<string> {
   if (wanted !== undefined) return `${wanted}/prestage-agent-scratch`;
   for (const candidate of IN_MEMORY.map((path) => hostPath(host, path))) {
     if (fitsInMemory(await spaceAt(candidate), needs.bytes, needs.memoryBytes)) return candidate;
@@ -21,7 +25,10 @@ export async function chooseScratch(host: Host, wanted: string | undefined, need
 
 /** Removes what a killed run may have left in any of the places; a place with something mounted in it is left alone. */
 export async function reclaimScratch(host: Host, wanted: string | undefined): Promise<void> {
-  const places = [...(wanted === undefined ? [] : [`${wanted}/prestage-agent-scratch`]), ...[...IN_MEMORY, ON_DISK].map((path) => hostPath(host, path))];
+  const places = [
+    ...(wanted === undefined ? [] : [`${wanted}/prestage-agent-scratch`]),
+    ...[...IN_MEMORY, ON_DISK].map((path) => hostPath(host, path)),
+  ];
   for (const place of places) {
     if (await holdsMounts(place)) host.log('warning', `${place} holds a mount and is left alone`);
     else await remove(place);
@@ -36,7 +43,11 @@ export async function makeScratch(path: string): Promise<{ readonly path: string
   await mkdir(path, { recursive: true, mode: 0o700 });
   const found = await lstat(path);
   if (!found.isDirectory() || found.uid !== process.getuid?.()) {
-    throw new PrestageError('ERR_SPACE_SCRATCH', `${path} is not a directory of this user`, 'Remove it, or give --scratch of another directory');
+    throw new PrestageError(
+      'ERR_SPACE_SCRATCH',
+      `${path} is not a directory of this user`,
+      'Remove it, or give --scratch of another directory',
+    );
   }
   const temporary = `${path}/tmp`;
   await emptyDir(temporary);

@@ -27,13 +27,16 @@ export const SURVEY_FILE = '/var/lib/prestage-agent/surveys.json';
 const digestSchema = v.custom<Digest>((value) => typeof value === 'string' && isDigest(value), 'is not a sha256 digest');
 const surveysSchema = v.object({
   version: v.literal(1),
-  archives: v.record(v.string(), v.object({
-    sizeBytes: v.number(),
-    modifiedMs: v.number(),
-    topDigest: digestSchema,
-    imageDigest: digestSchema,
-    layers: v.array(v.object({ digest: digestSchema, sizeBytes: v.number(), mediaType: v.string() })),
-  })),
+  archives: v.record(
+    v.string(),
+    v.object({
+      sizeBytes: v.number(),
+      modifiedMs: v.number(),
+      topDigest: digestSchema,
+      imageDigest: digestSchema,
+      layers: v.array(v.object({ digest: digestSchema, sizeBytes: v.number(), mediaType: v.string() })),
+    }),
+  ),
 });
 export type Surveys = ReadonlyMap<string, SurveyRecord>;
 
@@ -60,22 +63,25 @@ export interface SurveyedPayload {
 export async function surveyArchives(payload: ArchivesPayload, storage: StorageContents, context: SurveyContext): Promise<SurveyedPayload> {
   const surveys = new Map<string, SurveyRecord>();
   const refused: RefusedImage[] = [...payload.refused];
-  const known = await Promise.all(payload.images.map(async (image): Promise<KnownImage | undefined> => {
-    const { digest } = image.listed.reference;
-    const remembered = rememberedSurvey(image, context.known);
-    if (remembered !== undefined) surveys.set(image.archive.name, remembered);
-    if (digest !== undefined && !context.suspect.has(image.listed.text) && isPresent({ names: image.names, digests: [digest] }, storage)) return knownImage(image, [digest], undefined);
-    try {
-      const survey = remembered ?? (await lookInto(image, context));
-      surveys.set(image.archive.name, survey);
-      assertHolds(image, survey);
-      return knownImage(image, [...new Set([survey.topDigest, survey.imageDigest])], survey.layers);
-    } catch (error) {
-      context.signal.throwIfAborted();
-      refused.push({ reference: image.listed.text, error: errorRecord(error) });
-      return undefined;
-    }
-  }));
+  const known = await Promise.all(
+    payload.images.map(async (image): Promise<KnownImage | undefined> => {
+      const { digest } = image.listed.reference;
+      const remembered = rememberedSurvey(image, context.known);
+      if (remembered !== undefined) surveys.set(image.archive.name, remembered);
+      if (digest !== undefined && !context.suspect.has(image.listed.text) && isPresent({ names: image.names, digests: [digest] }, storage))
+        return knownImage(image, [digest], undefined);
+      try {
+        const survey = remembered ?? (await lookInto(image, context));
+        surveys.set(image.archive.name, survey);
+        assertHolds(image, survey);
+        return knownImage(image, [...new Set([survey.topDigest, survey.imageDigest])], survey.layers);
+      } catch (error) {
+        context.signal.throwIfAborted();
+        refused.push({ reference: image.listed.text, error: errorRecord(error) });
+        return undefined;
+      }
+    }),
+  );
   return { images: known.filter((image) => image !== undefined), refused, surveys };
 }
 
@@ -111,7 +117,11 @@ async function lookInto(image: ArchivedImage, context: SurveyContext): Promise<S
 function assertHolds(image: ArchivedImage, survey: SurveyRecord): void {
   const { digest } = image.listed.reference;
   if (digest === undefined || digest === survey.topDigest || digest === survey.imageDigest) return;
-  throw new PrestageError('ERR_ARCHIVE_REFERENCE', `${image.archive.path} holds ${survey.topDigest}, its reference ${image.listed.text} says ${digest}`, 'Write the archive again at the factory');
+  throw new PrestageError(
+    'ERR_ARCHIVE_REFERENCE',
+    `${image.archive.path} holds ${survey.topDigest}, its reference ${image.listed.text} says ${digest}`,
+    'Write the archive again at the factory',
+  );
 }
 
 function knownImage(image: ArchivedImage, digests: readonly Digest[], layers: readonly Descriptor[] | undefined): KnownImage {

@@ -1,0 +1,21 @@
+import type { Terminal } from './context.ts';
+import type { Answer, OutputForm } from './output.ts';
+
+/** A flag or an argument of the command line. */
+export interface Flag {
+  /** As commander(1) reads it: `--label <name>`, `<stage>`. */
+  readonly usage: string;
+  readonly help: string;
+}
+
+/** One command of the program: parsing, help and completion come from this. */
+export interface CommandSpec {
+  readonly name: string;
+  readonly description: string;
+  readonly arguments?: readonly Flag[];
+  readonly flags: readonly Flag[];
+  /** Forms that `--output` takes; left out where the command answers in one form only. */
+  readonly forms?: readonly OutputForm[];
+  readonly examples?: readonly string[];
+  readonly act: (terminal: Terminal, options: Readonly<Record<string, unknown>>, args: readonly string[]) => Promise<Answer>;
+}

@@ -1,0 +1,31 @@
+import { PrestageError } from '../model/errors.ts';
+import type { CommandSpec } from './command-spec.ts';
+
+export const SHELLS: readonly string[] = ['bash'];
+
+/**
+ * A completion script for bash(1), from the table of commands.
+ * @throws PrestageError ERR_USAGE for a shell that has none
+ */
+export function completionScript(shell: string, commands: readonly Pick<CommandSpec, 'name' | 'flags' | 'forms'>[]): string {
+  if (!SHELLS.includes(shell)) {
+    throw new PrestageError('ERR_USAGE', `there is no completion for the shell "${shell}"`, `Choose one of: ${SHELLS.join(', ')}`);
+  }
+  const names = [...commands.map((command) => command.name), 'help', '--help', '--version'];
+  const cases = commands.map((command) => `    ${command.name}) words="${wordsOf(command).join(' ')}" ;;`);
+  return `_prestage_agent() {
+  local words="${names.join(' ')}"
+  case "\${COMP_WORDS[1]:-}" in
+${cases.join('\n')}
+  esac
+  [ "$COMP_CWORD" -eq 1 ] && words="${names.join(' ')}"
+  mapfile -t COMPREPLY < <(compgen -W "$words" -- "\${COMP_WORDS[COMP_CWORD]}")
+}
+complete -o default -F _prestage_agent prestage-agent
+`;
+}
+
+function wordsOf(command: Pick<CommandSpec, 'flags' | 'forms'>): readonly string[] {
+  const flags = command.flags.map((flag) => flag.usage.split(' ', 1)[0] ?? '');
+  return [...flags, ...(command.forms === undefined ? [] : ['--output']), '--help'];
+}

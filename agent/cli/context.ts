@@ -1,0 +1,49 @@
+import { readFile } from 'node:fs/promises';
+import { resolve } from 'node:path';
+import { type Host, hostPath } from '../host/host.ts';
+import { linuxHost } from '../host/linux.ts';
+import { streamLog } from '../host/log.ts';
+import type { SettingKey } from '../model/setting-values.ts';
+import { resolveSettings, type Settings } from '../model/settings.ts';
+import type { ProgressStream } from './show-progress.ts';
+
+/** Where a command writes and what it hears: data to `out`, messages to `err`. */
+export interface Terminal {
+  readonly out: ProgressStream;
+  readonly err: ProgressStream;
+  readonly env: Readonly<Record<string, string | undefined>>;
+  /** Fires at the first SIGTERM or SIGINT: come to an end. */
+  readonly stop: AbortSignal;
+  /** Fires at the second one, or when the first has been waiting for long: end now. */
+  readonly kill: AbortSignal;
+}
+
+export type SettingFlags = Readonly<Partial<Record<SettingKey, string>>>;
+
+export const CONFIG_FILE = '/etc/prestage-agent/config.yaml';
+
+/** The machine as a command sees it; `root` comes from the flag or PRESTAGE_ROOT. */
+export function hostFor(terminal: Terminal, flags: SettingFlags): Host {
+  const root = resolve(flags.root ?? (terminal.env.PRESTAGE_ROOT || '/'));
+  return linuxHost({
+    root,
+    env: terminal.env,
+    log: streamLog(terminal.err, {
+      journal: terminal.env.JOURNAL_STREAM !== undefined && terminal.err.isTTY !== true,
+      debug: terminal.env.PRESTAGE_DEBUG !== undefined,
+    }),
+  });
+}
+
+/**
+ * The settings of file, environment and flags.
+ * @throws PrestageError ERR_SETTINGS
+ */
+export async function settingsFor(host: Host, flags: SettingFlags): Promise<Settings> {
+  const path = hostPath(host, CONFIG_FILE);
+  const text = await readFile(path, 'utf8').catch((error: NodeJS.ErrnoException) => {
+    if (error.code === 'ENOENT') return undefined;
+    throw error;
+  });
+  return resolveSettings({ file: text === undefined ? undefined : { path, text }, env: host.env, flags });
+}

@@ -1,0 +1,45 @@
+import { styleText } from 'node:util';
+import { stringify } from 'yaml';
+import { type ErrorRecord, exitCodeOf } from '../model/errors.ts';
+import type { Terminal } from './context.ts';
+
+/** Forms of what a command answers: text for people, the same facts for machines. */
+export const OUTPUT_FORMS = ['text', 'json', 'yaml'] as const;
+export type OutputForm = (typeof OUTPUT_FORMS)[number];
+
+/** What a command answers: the facts, and how a person reads them. */
+export interface Answer {
+  readonly data: unknown;
+  readonly text: string;
+  readonly exitCode: number;
+}
+
+export type Style = 'good' | 'bad' | 'warn' | 'dim' | 'bold';
+export type Paint = (style: Style, text: string) => string;
+
+const STYLES = { good: 'green', bad: 'red', warn: 'yellow', dim: 'dim', bold: 'bold' } as const;
+
+/** The answer in the form that is asked for, with a newline at its end. */
+export function render(answer: Pick<Answer, 'data' | 'text'>, form: OutputForm): string {
+  const text = form === 'json' ? JSON.stringify(answer.data, undefined, 2) : form === 'yaml' ? stringify(answer.data) : answer.text;
+  return text.endsWith('\n') ? text : `${text}\n`;
+}
+
+/** An error as a command ends with it. */
+export function renderError(error: ErrorRecord, form: OutputForm): string {
+  const data = { apiVersion: 'prestage-agent/v1', kind: 'Error', error: { ...error, exitCode: exitCodeOf(error.code) } };
+  return render({ data, text: `error: ${error.message}\n  ${error.code}; next: ${error.remedy}` }, form);
+}
+
+/**
+ * Colours where they are wanted: NO_COLOR and TERM=dumb turn them off, FORCE_COLOR and CLICOLOR_FORCE on, else a terminal decides.
+ * Source: no-color.org, bixense.com/clicolors.
+ */
+export function painter(terminal: Pick<Terminal, 'out' | 'env'>): Paint {
+  const { env, out } = terminal;
+  const isOn = (name: string): boolean => env[name] !== undefined && env[name] !== '' && env[name] !== '0';
+  const isForced = isOn('FORCE_COLOR') || isOn('CLICOLOR_FORCE');
+  const isRefused = (env.NO_COLOR ?? '') !== '' || env.TERM === 'dumb' || env.CLICOLOR === '0';
+  const isColoured = isForced || (!isRefused && out.isTTY === true);
+  return (style, text) => (isColoured ? styleText(STYLES[style], text, { validateStream: false }) : text);
+}

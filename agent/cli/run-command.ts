@@ -1,0 +1,121 @@
+import { crashingStep, plainStep, type Step } from '../host/steps.ts';
+import { formatBytes, formatDuration } from '../model/bytes.ts';
+import { exitCodeOf, exitCodes, PrestageError } from '../model/errors.ts';
+import { countStates, type RunState } from '../model/run-state.ts';
+import type { Policy } from '../model/setting-values.ts';
+import type { LoadStep, PlanStep } from '../reconcile/plan.ts';
+import { type RunReport, run } from '../reconcile/run.ts';
+import { hostFor, type SettingFlags, settingsFor, type Terminal } from './context.ts';
+import type { Answer } from './output.ts';
+import { showProgress } from './show-progress.ts';
+
+/** Added to the exit code of a run that failed under the policy `open`: the units count these as success, so that the boot goes on. */
+export const TOLERATED = 64;
+
+/** `prestage-agent run`: loads the images of a stage, or with `--dry-run` says what it would do. */
+export async function runCommand(terminal: Terminal, flags: SettingFlags & { readonly dryRun?: boolean }): Promise<Answer> {
+  const host = hostFor(terminal, flags);
+  const settings = await settingsFor(host, flags);
+  if (settings.stage === undefined) {
+    throw new PrestageError(
+      'ERR_USAGE',
+      'run does not know the stage',
+      'Give --stage discovery or --stage installed, or set it in /etc/prestage-agent/config.yaml',
+    );
+  }
+  using display = showProgress(host, terminal.err);
+  const report = await run(host, {
+    settings: { ...settings, stage: settings.stage },
+    step: stepFrom(terminal),
+    stop: terminal.stop,
+    kill: terminal.kill,
+    onEvent: display.onEvent,
+    isDry: flags.dryRun === true,
+  });
+  if (flags.dryRun === true) return { data: planData(report), text: planText(report), exitCode: exitCodeOfRun(report.state, 'closed') };
+  return { data: report.state, text: runText(report.state), exitCode: exitCodeOfRun(report.state, settings.policy) };
+}
+
+/** The exit code of a run: the truth about its end, marked as tolerated where the policy lets the boot go on. Pure. */
+export function exitCodeOfRun(state: Pick<RunState, 'outcome' | 'error'>, policy: Policy): number {
+  const code = state.error !== undefined ? exitCodeOf(state.error.code) : outcomeCode(state.outcome);
+  return code < exitCodes.partial || policy === 'closed' ? code : code + TOLERATED;
+}
+
+function outcomeCode(outcome: RunState['outcome']): number {
+  if (outcome === 'complete') return 0;
+  return exitCodes[outcome ?? 'internal'];
+}
+
+/** PRESTAGE_CRASH_AT is for the crash test: the agent kills itself at one of its changing steps. */
+function stepFrom(terminal: Terminal): Step {
+  const point = terminal.env.PRESTAGE_CRASH_AT;
+  return point === undefined ? plainStep : crashingStep(point, () => process.kill(process.pid, 'SIGKILL'));
+}
+
+function runText(state: RunState): string {
+  const counts = countStates(state.images);
+  const figures = Object.entries(counts).flatMap(([name, count]) => (count === 0 ? [] : [`${count} ${name}`]));
+  const failed = state.images
+    .filter((image) => image.error !== undefined)
+    .map(
+      (image) => `  ${image.state} ${image.reference}\n    ${image.error?.code}: ${image.error?.message}\n    next: ${image.error?.remedy}`,
+    );
+  const error = state.error === undefined ? [] : [`  ${state.error.code}: ${state.error.message}`, `  next: ${state.error.remedy}`];
+  return [
+    `${state.outcome}: ${figures.join(', ') || 'no image'} in ${formatDuration(state.durationMs ?? 0)} (stage ${state.stage})`,
+    ...error,
+    ...failed,
+  ].join('\n');
+}
+
+function planData(report: RunReport): unknown {
+  return {
+    apiVersion: 'prestage-agent/v1',
+    kind: 'Plan',
+    stage: report.state.stage,
+    ...(report.state.error && { error: report.state.error }),
+    ...(report.needs && { needs: report.needs }),
+    steps: report.steps.map((step) =>
+      step.kind === 'load'
+        ? loadData(step)
+        : step.kind === 'keep'
+          ? { kind: step.kind, reference: step.image.reference }
+          : { kind: step.kind, ...step.image },
+    ),
+  };
+}
+
+function loadData(step: LoadStep): unknown {
+  return {
+    kind: step.kind,
+    reference: step.image.reference,
+    names: step.image.names,
+    layers: step.writes.map((layer) => layer.digest),
+    bytes: step.writeBytes,
+    after: step.after,
+    replaces: step.replaces.map((replaced) => ({ id: replaced.image.id, reason: replaced.reason })),
+  };
+}
+
+function planText(report: RunReport): string {
+  const { needs, state } = report;
+  const lines = report.steps.map(planLine);
+  const figures =
+    needs === undefined
+      ? []
+      : [
+          `${needs.parallel} at a time; storage grows by ${formatBytes(needs.storageBytes)} (estimated), scratch holds at most ${formatBytes(needs.scratchBytes)}`,
+        ];
+  const error =
+    state.error === undefined ? [] : [`would not start: ${state.error.message}`, `  ${state.error.code}; next: ${state.error.remedy}`];
+  return [...lines, ...figures, ...error, 'nothing was written'].join('\n');
+}
+
+function planLine(step: PlanStep): string {
+  if (step.kind === 'keep') return `keep    ${step.image.reference}`;
+  if (step.kind === 'refuse') return `refuse  ${step.image.reference}: ${step.image.error.message}`;
+  const after = step.after.length === 0 ? '' : `, after ${step.after.join(' and ')}`;
+  const replaces = step.replaces.map((replaced) => `, replaces ${replaced.image.id.slice(0, 12)}: ${replaced.reason}`).join('');
+  return `load    ${step.image.reference} (${step.writes.length} layers, ${formatBytes(step.writeBytes)}${after}${replaces})`;
+}

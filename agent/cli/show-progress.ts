@@ -1,0 +1,109 @@
+import type { Host } from '../host/host.ts';
+import { createNotifier } from '../host/notify.ts';
+import { formatBytes } from '../model/bytes.ts';
+import {
+  advance,
+  describeActive,
+  describeProgress,
+  noProgress,
+  type OnRunEvent,
+  type Progress,
+  type RunEvent,
+} from '../reconcile/progress.ts';
+
+/** A terminal that lines can be drawn over, or any other stream. */
+export interface ProgressStream {
+  readonly isTTY?: boolean | undefined;
+  readonly columns?: number | undefined;
+  write(text: string): unknown;
+}
+
+/** Without a terminal, nobody is left without a line for longer. */
+const SILENCE_LIMIT_MS = 10_000;
+const REDRAW_MS = 200;
+
+export interface ProgressDisplay extends Disposable {
+  readonly onEvent: OnRunEvent;
+}
+
+/**
+ * Shows a run: on a terminal one live line per image at work and one with totals, elsewhere plain lines with `n/N`; and to systemd, where it
+ * listens.
+ */
+export function showProgress(host: Host, stream: ProgressStream): ProgressDisplay {
+  const startMs = host.clock.monotonicMs();
+  const notifier = createNotifier(host);
+  const live = stream.isTTY === true && host.env.TERM !== 'dumb' ? liveLines(stream) : undefined;
+  let progress = noProgress;
+  let lastLineMs = startMs;
+  const total = (): string => describeProgress(progress, host.clock.monotonicMs() - startMs);
+  const say = (text: string): void => {
+    lastLineMs = host.clock.monotonicMs();
+    live?.clear();
+    host.log('info', text);
+  };
+  const redraw = (): void => {
+    if (live !== undefined)
+      live.draw([
+        ...progress.active.map((image) => `  ${describeActive(image).padEnd(22)} ${image.reference}`),
+        `${progress.phase}: ${total()}`,
+      ]);
+    else if (host.clock.monotonicMs() - lastLineMs >= SILENCE_LIMIT_MS) say(heartbeat(progress, total()));
+  };
+  const timer = setInterval(redraw, REDRAW_MS);
+  timer.unref();
+  return {
+    onEvent: (event) => {
+      progress = advance(progress, event);
+      const line = lineFor(event, progress);
+      if (line !== undefined) say(line);
+      notifier.status(progress.images === 0 ? progress.phase : `${progress.phase}: ${total()}`);
+    },
+    [Symbol.dispose]: () => {
+      clearInterval(timer);
+      live?.clear();
+    },
+  };
+}
+
+/** What a person without a terminal is told of an event; undefined for what comes too often. Pure. */
+export function lineFor(event: RunEvent, progress: Progress): string | undefined {
+  const count = `${progress.finished}/${progress.images}`;
+  switch (event.kind) {
+    case 'phase':
+      return event.text;
+    case 'planned':
+      return `${event.images} images: ${event.alreadyDone} in storage, ${event.images - event.alreadyDone} to load (${formatBytes(event.bytes)} of archives)`;
+    case 'image-started':
+    case 'image-read':
+    case 'image-copying':
+      return undefined;
+    case 'image-retried':
+      return `${event.reference}: ${event.error.message}; tried again in ${event.pauseMs / 1000} s`;
+    case 'image-finished':
+      return `${count} ${event.result} ${event.reference}${event.error === undefined ? '' : `: ${event.error.code}: ${event.error.message}`}`;
+  }
+}
+
+function heartbeat(progress: Progress, total: string): string {
+  const active = progress.active.map((image) => `${describeActive(image)} ${image.reference}`).join('; ');
+  return `${progress.phase}: ${total}${active && `; ${active}`}`;
+}
+
+/** Lines at the end of the terminal that are drawn over. Source: ECMA-48, CUU (`ESC [ n A`) and ED (`ESC [ J`). */
+function liveLines(stream: ProgressStream) {
+  let drawn = 0;
+  const clear = (): void => {
+    if (drawn > 0) stream.write(`\u001b[${drawn}A\u001b[J`);
+    drawn = 0;
+  };
+  return {
+    clear,
+    draw: (lines: readonly string[]): void => {
+      clear();
+      const width = Math.max(20, (stream.columns ?? 80) - 1);
+      stream.write(lines.map((line) => `${line.length > width ? `${line.slice(0, width - 1)}…` : line}\n`).join(''));
+      drawn = lines.length;
+    },
+  };
+}

@@ -1,0 +1,78 @@
+import { setTimeout as sleep } from 'node:timers/promises';
+import { formatBytes, formatDuration } from '../model/bytes.ts';
+import { type ImageState, isInStorage } from '../model/run-state.ts';
+import type { StatusReport } from '../status/assess.ts';
+import { collectStatus } from '../status/collect.ts';
+import { hostFor, type SettingFlags, type Terminal } from './context.ts';
+import { type Answer, type OutputForm, type Paint, painter, render, type Style } from './output.ts';
+
+const WATCH_PERIOD_MS = 1000;
+
+/** `prestage-agent status`: how the last run ended, or how far it is. */
+export async function statusCommand(
+  terminal: Terminal,
+  flags: SettingFlags & { readonly watch?: boolean; readonly output: OutputForm },
+): Promise<Answer> {
+  const host = hostFor(terminal, flags);
+  for (;;) {
+    const report = await collectStatus(host);
+    const answer = { data: report, text: statusText(report, painter(terminal)), exitCode: report.status.exitCode };
+    if (flags.watch !== true || report.status.readiness !== 'running' || terminal.stop.aborted) return answer;
+    if (terminal.out.isTTY === true && flags.output === 'text') terminal.out.write('\u001b[H\u001b[2J');
+    terminal.out.write(render(answer, flags.output));
+    await sleep(WATCH_PERIOD_MS, undefined, { signal: terminal.stop }).catch(() => undefined);
+  }
+}
+
+const STYLE_OF: Readonly<Record<StatusReport['status']['readiness'], Style>> = {
+  ready: 'good',
+  running: 'bold',
+  partial: 'warn',
+  interrupted: 'warn',
+  failed: 'bad',
+  'never-run': 'warn',
+};
+
+/** The status for people. Pure. */
+export function statusText(report: StatusReport, paint: Paint): string {
+  const { status } = report;
+  const head = [`${paint(STYLE_OF[status.readiness], status.readiness)}: ${status.reason}`, `next:      ${status.nextStep}`];
+  return [...head, ...runLines(report), ...imageLines(status.images, paint)].join('\n');
+}
+
+function runLines({ status }: StatusReport): readonly string[] {
+  const { run } = status;
+  if (run === undefined) return [];
+  const took = run.durationMs === undefined ? '' : `, took ${formatDuration(run.durationMs)}`;
+  const counts = Object.entries(status.counts).flatMap(([name, count]) => (count === 0 ? [] : [`${count} ${name}`]));
+  return [
+    `stage:     ${run.stage} (policy ${run.policy})`,
+    `source:    ${sourceText(run)}`,
+    ...(run.payload === undefined ? [] : [`payload:   ${run.payload}`]),
+    ...(run.delivery === undefined ? [] : [`delivery:  ${run.delivery.kind} (${run.delivery.reason})`]),
+    ...(run.storage === undefined
+      ? []
+      : [`storage:   ${run.storage.graphroot}${status.storageChecked ? '' : ' (not readable for this user: shown as the run left it)'}`]),
+    `images:    ${counts.join(', ') || 'none known'}`,
+    `archives:  ${formatBytes(run.bytes.done)} of ${formatBytes(run.bytes.total)} read`,
+    `last run:  ${run.startedAt}${took}, agent ${run.agentVersion}`,
+    ...(status.lastError === undefined ? [] : [`last error: ${status.lastError.code}: ${status.lastError.message}`]),
+    ...run.notices.map((notice) => `notice:    ${notice}`),
+  ];
+}
+
+function sourceText(run: NonNullable<StatusReport['status']['run']>): string {
+  const { source } = run;
+  if (source === undefined) return 'not reached';
+  if (source.kind === 'directory') return `directory ${source.path}`;
+  return `partition "${source.label}"${source.device === undefined ? ', not opened' : ` on ${source.device} (${source.fileSystem})`}`;
+}
+
+function imageLines(images: readonly ImageState[], paint: Paint): readonly string[] {
+  return images.flatMap((image) => {
+    const style: Style = isInStorage(image) ? 'good' : image.state === 'failed' || image.state === 'missing' ? 'bad' : 'warn';
+    const line = `  ${paint(style, image.state.padEnd(8))} ${image.reference}`;
+    if (isInStorage(image) || image.reason === undefined) return [line];
+    return [line, `           ${image.reason}`, ...(image.error === undefined ? [] : [`           next: ${image.error.remedy}`])];
+  });
+}

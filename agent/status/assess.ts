@@ -1,0 +1,140 @@
+import type { StorageContents } from '../extract/storage.ts';
+import { type ErrorRecord, exitCodeOf, exitCodes } from '../model/errors.ts';
+import { countStates, type ImageState, isInStorage, outcomeOf, type RunState } from '../model/run-state.ts';
+import { isPresent } from '../reconcile/plan.ts';
+
+export const STATUS_VERSION = 'prestage-agent/v1';
+
+/** What stands behind the one word of the status. */
+export type Readiness = 'never-run' | 'running' | 'interrupted' | 'ready' | 'partial' | 'failed';
+
+/** Storage as it is now, or why it cannot be seen. */
+export type StorageView =
+  | { readonly kind: 'seen'; readonly contents: StorageContents }
+  | { readonly kind: 'unknown'; readonly reason: string };
+
+export interface StatusFacts {
+  readonly state: RunState | undefined;
+  /** The process of the run is there. */
+  readonly isAlive: boolean;
+  readonly isSameBoot: boolean;
+  readonly storage: StorageView;
+}
+
+/** The versioned answer of `status`; docs/status.schema.json describes it. Sizes are bytes, durations milliseconds. */
+export interface StatusReport {
+  readonly apiVersion: typeof STATUS_VERSION;
+  readonly kind: 'Status';
+  readonly status: {
+    readonly readiness: Readiness;
+    /** One sentence: why it is so. */
+    readonly reason: string;
+    /** What the operator does next. */
+    readonly nextStep: string;
+    readonly exitCode: number;
+    /** Whether storage was looked at for this answer; without root it may not be readable. */
+    readonly storageChecked: boolean;
+    readonly counts: ReturnType<typeof countStates>;
+    readonly run?: Omit<RunState, 'apiVersion' | 'kind' | 'images' | 'unsynced' | 'suspect'>;
+    readonly images: readonly ImageState[];
+    readonly lastError?: ErrorRecord;
+  };
+}
+
+/** What the status is. Pure: the same facts give the same answer. */
+export function assessRun(facts: StatusFacts): StatusReport {
+  const { state } = facts;
+  if (state === undefined) {
+    return report(
+      {
+        readiness: 'never-run',
+        reason: 'no run has left a record on this machine',
+        nextStep: 'Start one: prestage-agent run --stage discovery, or look at the unit: systemctl status "prestage-agent*"',
+        exitCode: exitCodes.unfinished,
+      },
+      [],
+      facts,
+    );
+  }
+  const images = state.images.map((image) => asOfNow(image, facts));
+  return report({ ...judge(state, images, facts) }, images, facts);
+}
+
+type Verdict = Pick<StatusReport['status'], 'readiness' | 'reason' | 'nextStep' | 'exitCode'>;
+
+function judge(state: RunState, images: readonly ImageState[], facts: StatusFacts): Verdict {
+  if (state.outcome === undefined && facts.isAlive) {
+    return {
+      readiness: 'running',
+      reason: `the run of process ${state.pid} goes on (${state.phase})`,
+      nextStep: 'Wait for it: prestage-agent status --watch',
+      exitCode: exitCodes.unfinished,
+    };
+  }
+  if (state.outcome === undefined || state.outcome === 'interrupted') return interrupted(state, facts);
+  const outcome = state.error !== undefined && images.length === 0 ? 'failed' : outcomeOf(images);
+  const lacking = images.filter((image) => !isInStorage(image));
+  if (state.error !== undefined && outcome !== 'partial') {
+    return { readiness: 'failed', reason: state.error.message, nextStep: state.error.remedy, exitCode: exitCodeOf(state.error.code) };
+  }
+  if (outcome === 'complete')
+    return { readiness: 'ready', reason: `all ${images.length} images are in storage`, nextStep: 'Nothing to do', exitCode: 0 };
+  const [first] = lacking;
+  const why = first === undefined ? '' : `; first: ${first.reference}: ${first.reason ?? first.state}`;
+  return {
+    readiness: outcome,
+    reason: `${images.length - lacking.length} of ${images.length} images are in storage${why}`,
+    nextStep: first?.error?.remedy ?? `Load what is missing: prestage-agent run --stage ${state.stage}`,
+    exitCode: outcome === 'partial' ? exitCodes.partial : exitCodes.failed,
+  };
+}
+
+function interrupted(state: RunState, facts: StatusFacts): Verdict {
+  const how =
+    state.outcome === 'interrupted'
+      ? 'was asked to end'
+      : facts.isSameBoot
+        ? `ended without a word (process ${state.pid} is gone)`
+        : 'was cut off by a reboot or a power cut';
+  return {
+    readiness: 'interrupted',
+    reason: `the run that began at ${state.startedAt} ${how} (${state.phase})`,
+    nextStep: `Start it again, it goes on from there: prestage-agent run --stage ${state.stage}`,
+    exitCode: exitCodes.interrupted,
+  };
+}
+
+/** An image that the run left in storage and that storage does not have now is missing. */
+function asOfNow(image: ImageState, facts: StatusFacts): ImageState {
+  if (facts.storage.kind === 'unknown' || !isInStorage(image) || isPresent(image, facts.storage.contents)) return image;
+  const damage = facts.storage.contents.images
+    .filter((stored) => stored.names.some((name) => image.names.includes(name)))
+    .flatMap((stored) => stored.damage)[0];
+  return {
+    ...image,
+    state: 'missing',
+    reason: damage === undefined ? 'it has vanished from storage since the run' : `it is damaged: ${damage}`,
+  };
+}
+
+function report(verdict: Verdict, images: readonly ImageState[], facts: StatusFacts): StatusReport {
+  const lastError = facts.state?.error ?? images.find((image) => image.error !== undefined)?.error;
+  const run = facts.state === undefined ? undefined : withoutLists(facts.state);
+  return {
+    apiVersion: STATUS_VERSION,
+    kind: 'Status',
+    status: {
+      ...verdict,
+      storageChecked: facts.storage.kind === 'seen',
+      counts: countStates(images),
+      ...(run && { run }),
+      images,
+      ...(lastError !== undefined && { lastError }),
+    },
+  };
+}
+
+function withoutLists(state: RunState): Omit<RunState, 'apiVersion' | 'kind' | 'images' | 'unsynced' | 'suspect'> {
+  const { apiVersion: _version, kind: _kind, images: _images, unsynced: _unsynced, suspect: _suspect, ...rest } = state;
+  return rest;
+}
