@@ -6,11 +6,11 @@ import { after, before, describe, it } from 'node:test';
 import { execOnLinux, output } from '../../agent/host/exec.ts';
 import { digestOf, hexOf } from '../../agent/model/digest.ts';
 import { archiveNameOf } from '../../agent/model/reference.ts';
-import { disksUnavailable, copyToDisk, fillDisk, makeDisk, mountPointsOf } from '../support/disk.ts';
+import { copyToDisk, disksUnavailable, fillDisk, makeDisk, mountPointsOf } from '../support/disk.ts';
 import { archiveName } from '../support/image-archives.ts';
 import { blobPath, makeLayer } from '../support/image-layer.ts';
 import { type ImageSet, MAPPED_TAG, smallImageSet } from '../support/image-set.ts';
-import { type MadeImage, blobsOf, writeDirLayout, writeOciLayout } from '../support/images.ts';
+import { blobsOf, type MadeImage, writeDirLayout, writeOciLayout } from '../support/images.ts';
 import { type PrivateStorage, privateStorage } from '../support/storage.ts';
 
 describe('the images that tests use', () => {

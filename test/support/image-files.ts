@@ -55,16 +55,20 @@ export async function machineFiles(roots: readonly string[], takes: (file: Machi
   return found.sort((a, b) => (a.order < b.order ? -1 : 1)).map(({ file }) => file);
 }
 
-/** Hands out files in turn, until the wanted bytes are reached; begins again where the files are used up. */
+/**
+ * Hands out files in turn, up to the wanted bytes and at least 98 % of them; passes over what is too big for the rest, and begins
+ * again where the files are used up.
+ */
 export function dealer(files: readonly MachineFile[]): (bytes: number) => readonly MachineFile[] {
   let next = 0;
   return (bytes) => {
     const hand: MachineFile[] = [];
-    for (let sum = 0; sum < bytes && hand.length < files.length; ) {
+    let left = bytes;
+    for (let tries = 0; tries < files.length && left > bytes * 0.02; tries++) {
       const file = files[next++ % files.length];
-      if (!file) break;
+      if (!file || file.sizeBytes > left) continue;
       hand.push(file);
-      sum += file.sizeBytes;
+      left -= file.sizeBytes;
     }
     return hand;
   };

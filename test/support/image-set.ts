@@ -2,7 +2,7 @@ import { readdir, readFile, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { cached } from './cache.ts';
 import { writeArchives } from './image-archives.ts';
-import { type MachineFile, dealer, machineFiles, placed, runnableRoot } from './image-files.ts';
+import { dealer, type MachineFile, machineFiles, placed, runnableRoot } from './image-files.ts';
 import { CAP_NET_BIND_SERVICE, makeLayer, opaque, whiteout } from './image-layer.ts';
 import { type MadeImage, makeImage, makeIndex } from './images.ts';
 

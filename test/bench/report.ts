@@ -1,0 +1,122 @@
+import { formatBytes } from '../../agent/model/bytes.ts';
+import type { Measurement } from './measure.ts';
+
+/** All that one bench found out. Where a part was left out by --only, it is undefined. */
+export interface Findings {
+  readonly set: {
+    readonly images: number;
+    readonly archiveBytes: number;
+    readonly biggestArchiveBytes: number;
+    readonly layerBytes: number;
+    readonly unpackedBytes: number;
+  };
+  readonly oneAtATime?: Measurement;
+  readonly fourAtATime?: Measurement;
+  readonly agent?: Measurement;
+  readonly skopeo?: Measurement;
+  /** Median of `--version`, milliseconds. */
+  readonly startupMs?: number;
+  /** A run over 180 images that are all there, seconds. */
+  readonly noopSeconds?: number;
+}
+
+export interface Bar {
+  readonly what: string;
+  readonly got: number;
+  readonly wanted: number;
+  /** Whether `got` has to reach `wanted`, or may not pass it. */
+  readonly kind: 'least' | 'most';
+  readonly unit: 'times' | 'bytes' | 'ms' | 's';
+}
+
+const MIB = 1024 * 1024;
+
+/** The bars that the findings can be held against. Pure. */
+export function barsOf(findings: Findings): readonly Bar[] {
+  const { set, oneAtATime, fourAtATime, agent, startupMs, noopSeconds } = findings;
+  const bars: Bar[] = [];
+  if (agent && oneAtATime) {
+    bars.push({
+      what: 'faster than the prototype one at a time',
+      got: oneAtATime.wallSeconds / agent.wallSeconds,
+      wanted: 1.7,
+      kind: 'least',
+      unit: 'times',
+    });
+  }
+  if (agent && fourAtATime) {
+    bars.push({
+      what: 'faster than the prototype four at a time',
+      got: fourAtATime.wallSeconds / agent.wallSeconds,
+      wanted: 1.25,
+      kind: 'least',
+      unit: 'times',
+    });
+    bars.push({
+      what: 'written, of what the prototype writes',
+      got: agent.writtenBytes / fourAtATime.writtenBytes,
+      wanted: 0.5,
+      kind: 'most',
+      unit: 'times',
+    });
+  }
+  if (agent) {
+    bars.push({ what: 'memory of the agent itself', got: agent.peakRssBytes, wanted: 200 * MIB, kind: 'most', unit: 'bytes' });
+    bars.push({
+      what: 'scratch, against the biggest archive',
+      got: agent.peakScratchBytes,
+      wanted: set.biggestArchiveBytes,
+      kind: 'most',
+      unit: 'bytes',
+    });
+  }
+  if (startupMs !== undefined) bars.push({ what: 'start to --version', got: startupMs, wanted: 150, kind: 'most', unit: 'ms' });
+  if (noopSeconds !== undefined) bars.push({ what: 'second run over 180 images', got: noopSeconds, wanted: 2, kind: 'most', unit: 's' });
+  return bars;
+}
+
+/** Whether a bar is held. */
+export function isHeld(bar: Bar): boolean {
+  return bar.kind === 'least' ? bar.got >= bar.wanted : bar.got <= bar.wanted;
+}
+
+/** The findings for people. */
+export function renderFindings(findings: Findings): string {
+  const { set } = findings;
+  const lines = [
+    `set: ${set.images} images, ${formatBytes(set.unpackedBytes)} unpacked, ${formatBytes(set.layerBytes)} as layers, ${formatBytes(set.archiveBytes)} as archives`,
+    '',
+    row(['', 'wall s', 'durable s', 'CPU s', 'written', 'cancelled', 'device', 'peak RSS', 'scratch']),
+    ...contenders(findings).map(([name, found]) => row([name, ...cells(found)])),
+    '',
+    ...barsOf(findings).map(
+      (bar) => `${isHeld(bar) ? 'PASS' : 'FAIL'}  ${bar.what}: ${amount(bar, bar.got)} (at ${bar.kind} ${amount(bar, bar.wanted)})`,
+    ),
+  ];
+  return `${lines.join('\n')}\n`;
+}
+
+function contenders({ oneAtATime, fourAtATime, skopeo, agent }: Findings): readonly (readonly [string, Measurement])[] {
+  const all = [
+    ['prototype, one at a time', oneAtATime],
+    ['prototype, four at a time', fourAtATime],
+    ['skopeo alone, OCI layout', skopeo],
+    ['prestage-agent run', agent],
+  ] as const;
+  return all.flatMap(([name, found]) => (found === undefined ? [] : [[name, found] as const]));
+}
+
+function cells(found: Measurement): readonly string[] {
+  const seconds = [found.wallSeconds, found.durableSeconds, found.cpuSeconds].map((value) => value.toFixed(1));
+  const bytes = [found.writtenBytes, found.cancelledBytes, found.deviceBytes, found.peakRssBytes, found.peakScratchBytes];
+  return [...seconds, ...bytes.map((value) => (value === 0 ? '-' : formatBytes(value)))];
+}
+
+function row(words: readonly string[]): string {
+  return words.map((word, index) => (index === 0 ? word.padEnd(26) : word.padStart(10))).join(' ');
+}
+
+function amount(bar: Bar, value: number): string {
+  if (bar.unit === 'bytes') return formatBytes(value);
+  return bar.unit === 'times' ? `${value.toFixed(2)} times` : `${value.toFixed(bar.unit === 'ms' ? 0 : 2)} ${bar.unit}`;
+}

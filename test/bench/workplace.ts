@@ -1,0 +1,70 @@
+import { mkdir, mkdtemp, readFile, rm } from 'node:fs/promises';
+import { join } from 'node:path';
+import { execOnLinux, output } from '../../agent/host/exec.ts';
+import { CACHE, TOP } from '../support/cache.ts';
+import type { Subject } from './measure.ts';
+
+export const EXECUTABLE = join(TOP, 'dist/prestage-agent-linux-x64');
+
+/** Room for one contender: a disk directory, and a tmpfs that stands for /run, as a node has it. The lease removes both. */
+export interface Workplace extends AsyncDisposable {
+  readonly graphroot: string;
+  readonly runroot: string;
+  /** The prototype's flow, so many images at a time. */
+  prototype(bundle: string, imagesAtATime: number): Subject;
+  /** The agent's run. */
+  agent(bundle: string): Subject;
+  /** skopeo alone, from an OCI layout into storage, one image after the other. */
+  skopeo(layout: string, references: readonly string[]): Subject;
+}
+
+export async function makeWorkplace(): Promise<Workplace> {
+  await mkdir(CACHE, { recursive: true });
+  const work = await mkdtemp(join(CACHE, '.bench-work-'));
+  const root = join(work, 'root');
+  const run = join(root, 'run');
+  const graphroot = join(work, 'graphroot');
+  const runroot = join(work, 'runroot');
+  await mkdir(run, { recursive: true });
+  await output(execOnLinux, 'mount', ['-t', 'tmpfs', '-o', 'size=50%', 'tmpfs', run]);
+  const storage = ['--graphroot', graphroot, '--runroot', runroot];
+  return {
+    graphroot,
+    runroot,
+    prototype: (bundle, imagesAtATime) => ({
+      argv: [
+        join(import.meta.dirname, 'prototype.sh'),
+        bundle,
+        'ocp-images.txt',
+        join(work, 'unpacked'),
+        graphroot,
+        runroot,
+        String(imagesAtATime),
+      ],
+      work,
+    }),
+    agent: (bundle) => ({
+      argv: [EXECUTABLE, 'run', '--stage', 'installed', '--root', root, '--bundle', bundle, ...storage],
+      work,
+      scratch: run,
+    }),
+    skopeo: (layout, references) => {
+      const copy = 'for r; do skopeo copy -q "oci:$LAYOUT:$r" "containers-storage:[overlay@$GRAPHROOT+$RUNROOT]$r" || exit; done';
+      const env = [`LAYOUT=${layout}`, `GRAPHROOT=${graphroot}`, `RUNROOT=${runroot}`];
+      return { argv: ['env', ...env, 'bash', '-c', copy, 'skopeo', ...references], work };
+    },
+    [Symbol.asyncDispose]: async () => {
+      for (const mountPoint of await mountsBelow(work)) await output(execOnLinux, 'umount', [mountPoint]);
+      await rm(work, { recursive: true, force: true });
+    },
+  };
+}
+
+/** Innermost first. Source: proc_pid_mounts(5). */
+async function mountsBelow(directory: string): Promise<readonly string[]> {
+  const lines = (await readFile('/proc/self/mounts', 'utf8')).split('\n');
+  return lines
+    .map((line) => line.split(' ')[1] ?? '')
+    .filter((path) => path.startsWith(`${directory}/`))
+    .reverse();
+}
