@@ -1,25 +1,35 @@
 import * as v from 'valibot';
 import { type Digest, isDigest } from './digest.ts';
 import { PrestageError } from './errors.ts';
+import { listFaults } from './faults.ts';
 
 /** A blob or manifest that a manifest names. Sizes are bytes. */
 export interface Descriptor {
   readonly digest: Digest;
   readonly sizeBytes: number;
+  /** Foreign (non-distributable) layers have their own media type; in an archive their blobs lie beside the others. */
   readonly mediaType: string;
 }
 
-/** One image: its config and its layers, lowest first. */
+/** One image: its config and its layers, lowest first. A layer can come twice. */
 export interface ImageManifest {
   readonly kind: 'image';
   readonly config: Descriptor;
   readonly layers: readonly Descriptor[];
 }
 
+/** One image of an index. Platform fields that the index leaves out are empty. */
+interface IndexInstance extends Descriptor {
+  readonly os: string;
+  /** GOARCH name. */
+  readonly architecture: string;
+  readonly variant: string;
+}
+
 /** A manifest list or image index: one image per platform. */
 export interface IndexManifest {
   readonly kind: 'index';
-  readonly instances: readonly (Descriptor & { readonly os: string; readonly architecture: string; readonly variant: string })[];
+  readonly instances: readonly IndexInstance[];
 }
 
 /** containers/image reads no manifest that is larger (internal/iolimits, MaxManifestBodySize). */
@@ -28,7 +38,7 @@ export const MANIFEST_LIMIT_BYTES = 4 * 1024 * 1024;
 const descriptorSchema = v.object({
   mediaType: v.optional(v.string(), ''),
   digest: v.custom<Digest>((value) => typeof value === 'string' && isDigest(value), 'is not a sha256 digest'),
-  size: v.pipe(v.number(), v.integer(), v.minValue(0)),
+  size: v.pipe(v.number(), v.safeInteger(), v.minValue(0)),
 });
 const imageSchema = v.object({ schemaVersion: v.literal(2), config: descriptorSchema, layers: v.array(descriptorSchema) });
 const platformSchema = v.object({ os: v.string(), architecture: v.string(), variant: v.optional(v.string(), '') });
@@ -40,27 +50,50 @@ const indexSchema = v.object({
 });
 
 /**
+ * Variants of an architecture that its machines take, best first, as containers/image tries them (internal/pkg/platform, WantedPlatforms,
+ * for the variant that an arm64 machine reports). Architectures that are not here: only the image without a variant.
+ */
+const VARIANTS: ReadonlyMap<string, readonly string[]> = new Map([['arm64', ['v8', '']]]);
+
+/**
  * Reads a manifest: OCI image manifest or index, Docker schema 2 manifest or list.
  * Source: OCI image-spec manifest.md and image-index.md; distribution, "Image Manifest V 2, Schema 2".
  * @param where what the bytes are, for the message
  * @throws PrestageError ERR_MANIFEST
  */
 export function parseManifest(bytes: Uint8Array, where: string): ImageManifest | IndexManifest {
-  const json = parseJson(bytes, where);
-  const isIndex = typeof json === 'object' && json !== null && 'manifests' in json;
-  if (isIndex) {
-    const index = v.safeParse(indexSchema, json);
-    if (!index.success) throw unreadable(where, index.issues);
-    return { kind: 'index', instances: index.output.manifests.map((m) => ({ ...descriptor(m), ...m.platform })) };
+  if (bytes.length > MANIFEST_LIMIT_BYTES) {
+    throw unusable(`${where} has ${bytes.length} bytes, more than the ${MANIFEST_LIMIT_BYTES} that a manifest may have`);
   }
-  const image = v.safeParse(imageSchema, json);
-  if (!image.success) throw unreadable(where, image.issues);
-  return { kind: 'image', config: descriptor(image.output.config), layers: image.output.layers.map(descriptor) };
+  const json = parseJson(bytes, where);
+  const keys = new Set(typeof json === 'object' && json !== null ? Object.keys(json) : []);
+  if (keys.has('fsLayers')) {
+    throw unusable(`${where} is a Docker schema 1 manifest, which names no config and cannot be loaded by digest`);
+  }
+  if (!keys.has('manifests')) {
+    const image = v.safeParse(imageSchema, json);
+    if (!image.success) throw unreadable(where, image.issues);
+    return { kind: 'image', config: descriptor(image.output.config), layers: image.output.layers.map(descriptor) };
+  }
+  // Read as either, such a document would be two images under one digest (CVE-2021-41190).
+  if (keys.has('config') || keys.has('layers')) throw unusable(`${where} is ambiguous: it is an image manifest and an index in one`);
+  const index = v.safeParse(indexSchema, json);
+  if (!index.success) throw unreadable(where, index.issues);
+  return { kind: 'index', instances: index.output.manifests.map((instance) => ({ ...descriptor(instance), ...instance.platform })) };
 }
 
-/** The instance of an index for a linux architecture (GOARCH name), as skopeo picks it without `--all`: the first that fits. */
+/**
+ * The instance of an index for a linux machine of an architecture (GOARCH name), as skopeo picks it without `--all`: the best variant that
+ * fits, the first of it; else the first instance that names no platform. Images for newer variants only (`amd64/v2`) are not taken.
+ */
 export function instanceFor(index: IndexManifest, architecture: string): Descriptor | undefined {
-  return index.instances.find((instance) => instance.os === 'linux' && instance.architecture === architecture);
+  const variants = VARIANTS.get(architecture) ?? [''];
+  const fitting = index.instances.filter((instance) => instance.os === 'linux' && instance.architecture === architecture);
+  for (const variant of variants) {
+    const match = fitting.find((instance) => instance.variant === variant);
+    if (match) return match;
+  }
+  return index.instances.find((instance) => instance.os === '' && instance.architecture === '');
 }
 
 function descriptor(raw: v.InferOutput<typeof descriptorSchema>): Descriptor {
@@ -69,17 +102,18 @@ function descriptor(raw: v.InferOutput<typeof descriptorSchema>): Descriptor {
 
 function parseJson(bytes: Uint8Array, where: string): unknown {
   try {
-    return JSON.parse(new TextDecoder('utf-8', { fatal: true }).decode(bytes));
+    // The tools that load the image refuse a byte order mark too.
+    return JSON.parse(new TextDecoder('utf-8', { fatal: true, ignoreBOM: true }).decode(bytes));
   } catch (cause) {
-    throw new PrestageError('ERR_MANIFEST', `${where} is not JSON: ${cause instanceof Error ? cause.message : String(cause)}`, REMEDY, {
-      cause,
-    });
+    throw unusable(`${where} is not JSON: ${String(cause)}`, { cause });
   }
 }
 
 function unreadable(where: string, issues: readonly v.BaseIssue<unknown>[]): PrestageError {
-  const faults = issues.map((issue) => `${v.getDotPath(issue) ?? 'manifest'}: ${issue.message}`).join('; ');
-  return new PrestageError('ERR_MANIFEST', `${where} is not an image manifest: ${faults}`, REMEDY);
+  const faults = issues.map((issue) => `${where} is not an image manifest: ${v.getDotPath(issue) ?? 'manifest'}: ${issue.message}`);
+  return unusable(listFaults(`${where} is not an image manifest`, faults));
 }
 
-const REMEDY = 'Write the archive again at the factory';
+function unusable(message: string, options?: ErrorOptions): PrestageError {
+  return new PrestageError('ERR_MANIFEST', message, 'Write the archive again at the factory', options);
+}

@@ -1,10 +1,12 @@
 import { type Digest, isDigest } from './digest.ts';
 import { PrestageError } from './errors.ts';
+import { quoteInput } from './faults.ts';
 
 /**
  * An image reference, `registry/repository[:tag][@digest]`.
- * Source: github.com/distribution/reference, "Grammar"; the short Docker Hub forms are completed
- * (`busybox` is `docker.io/library/busybox`), as containers/image does.
+ * Source: github.com/distribution/reference, "Grammar", as containers/image has it (docker/reference, ParseNormalizedNamed), because every
+ * reference ends as a name in containers-storage: the short Docker Hub forms are completed (`busybox` is `docker.io/library/busybox`),
+ * a first component is a host only with a dot or a colon in it, or as `localhost`, and IPv6 hosts are refused. Digests are sha256 only.
  */
 export interface Reference {
   /** Host with optional port. */
@@ -17,9 +19,11 @@ export interface Reference {
 
 const COMPONENT = '[a-z0-9]+(?:(?:\\.|_|__|-+)[a-z0-9]+)*';
 const REPOSITORY = new RegExp(`^${COMPONENT}(?:/${COMPONENT})*$`);
-const REGISTRY =
-  /^(?:(?:[a-zA-Z0-9]|[a-zA-Z0-9][a-zA-Z0-9-]*[a-zA-Z0-9])(?:\.(?:[a-zA-Z0-9]|[a-zA-Z0-9][a-zA-Z0-9-]*[a-zA-Z0-9]))*|\[[0-9a-fA-F:]+\])(?::[0-9]+)?$/;
+const LABEL = '[a-zA-Z0-9](?:[a-zA-Z0-9-]*[a-zA-Z0-9])?';
+const REGISTRY = new RegExp(`^${LABEL}(?:\\.${LABEL})*(?::[0-9]+)?$`);
 const TAG = /^[A-Za-z0-9_][A-Za-z0-9_.-]{0,127}$/;
+/** containers tools take 64 hex digits alone for the id of an image. */
+const IMAGE_ID = /^[0-9a-f]{64}$/;
 /** Longest name (registry and repository together) that the grammar allows. */
 const NAME_LIMIT = 255;
 
@@ -28,21 +32,18 @@ const NAME_LIMIT = 255;
  * @throws PrestageError ERR_REFERENCE, naming the part that is wrong.
  */
 export function parseReference(text: string): Reference {
-  const [beforeDigest = '', digest, ...rest] = text.split('@');
-  if (rest.length > 0) throw refused(text, 'it has more than one "@"');
-  if (digest !== undefined && !isDigest(digest)) {
-    throw refused(text, `"${digest}" is not sha256: and 64 lower-case hex digits`);
-  }
-  const slash = beforeDigest.lastIndexOf('/');
-  const colon = beforeDigest.indexOf(':', slash + 1);
-  const name = colon < 0 ? beforeDigest : beforeDigest.slice(0, colon);
-  const tag = colon < 0 ? undefined : beforeDigest.slice(colon + 1);
-  if (tag !== undefined && !TAG.test(tag)) throw refused(text, `"${tag}" is not a tag`);
-  const { registry, repository } = splitName(name);
-  if (!REGISTRY.test(registry)) throw refused(text, `"${registry}" is not a registry host`);
-  if (!REPOSITORY.test(repository)) throw refused(text, `"${repository}" is not a repository path`);
-  if (registry.length + repository.length + 1 > NAME_LIMIT) throw refused(text, `its name is longer than ${NAME_LIMIT} characters`);
-  return { registry, repository, ...(tag !== undefined && { tag }), ...(digest !== undefined && { digest }) };
+  const reference = readReference(text);
+  if (typeof reference !== 'string') return reference;
+  throw new PrestageError('ERR_REFERENCE', reference, 'Write it as registry/repository:tag or registry/repository@sha256:<64 hex digits>');
+}
+
+/** The reference that a text is, or a sentence that says why it is none: for inputs that hold many. */
+export function readReference(text: string): Reference | string {
+  const parts = splitReference(text);
+  const fault = faultOf(text, parts);
+  if (fault !== undefined) return `${quoteInput(text)} is not an image reference: ${fault}`;
+  const { registry, repository, tag, digest } = parts;
+  return { registry, repository, ...(tag !== undefined && { tag }), ...(digest !== undefined && isDigest(digest) && { digest }) };
 }
 
 /** The reference in full, as containers-storage records it. A reference with neither tag nor digest means `latest`. */
@@ -60,25 +61,42 @@ export function nameOf(reference: Reference): string {
 /**
  * The name of an image's archive without `.tgz`, and of its top directory: the last path component of the text as the list
  * has it, with the first `:` turned into `_`. Registry and namespace are dropped, so two images can have one name.
- * Source: field facts, "Archive"; the prototype's `basename ${uri/:/_}`.
+ * Source: field facts, "Archive"; the factory-precaching tool, cmd/download.go, parseMappingFile.
  */
 export function archiveNameOf(listText: string): string {
   return listText.slice(listText.lastIndexOf('/') + 1).replace(':', '_');
 }
 
-function splitName(name: string): { registry: string; repository: string } {
-  const slash = name.indexOf('/');
-  const first = slash < 0 ? '' : name.slice(0, slash);
-  const hasHost = first === 'localhost' || first.includes('.') || first.includes(':') || first !== first.toLowerCase();
-  if (!hasHost) return { registry: 'docker.io', repository: slash < 0 ? `library/${name}` : name };
-  const repository = name.slice(slash + 1);
-  return { registry: first, repository: first === 'docker.io' && !repository.includes('/') ? `library/${repository}` : repository };
+interface Parts {
+  readonly registry: string;
+  readonly repository: string;
+  readonly tag: string | undefined;
+  /** All that follows the first `@`. */
+  readonly digest: string | undefined;
 }
 
-function refused(text: string, why: string): PrestageError {
-  return new PrestageError(
-    'ERR_REFERENCE',
-    `"${text}" is not an image reference: ${why}`,
-    'Write it as registry/repository:tag or registry/repository@sha256:<64 hex digits>',
-  );
+function splitReference(text: string): Parts {
+  const [beforeDigest, digest] = cut(text, text.indexOf('@'));
+  const [name, tag] = cut(beforeDigest, beforeDigest.indexOf(':', beforeDigest.lastIndexOf('/') + 1));
+  const slash = name.indexOf('/');
+  const first = name.slice(0, Math.max(slash, 0));
+  const hasHost = first === 'localhost' || /[.:]/.test(first);
+  const registry = hasHost && first !== 'index.docker.io' ? first : 'docker.io';
+  const path = hasHost ? name.slice(slash + 1) : name;
+  return { registry, repository: registry === 'docker.io' && !path.includes('/') ? `library/${path}` : path, tag, digest };
+}
+
+function faultOf(text: string, { registry, repository, tag, digest }: Parts): string | undefined {
+  if (IMAGE_ID.test(text)) return '64 hex digits alone are an image id';
+  if (digest !== undefined && !isDigest(digest)) return `${quoteInput(digest)} is not sha256: and 64 lower-case hex digits`;
+  if (tag !== undefined && !TAG.test(tag)) return `${quoteInput(tag)} is not a tag`;
+  if (!REGISTRY.test(registry)) return `${quoteInput(registry)} is not a registry host`;
+  if (!REPOSITORY.test(repository)) return `${quoteInput(repository)} is not a repository path`;
+  if (registry.length + repository.length + 1 > NAME_LIMIT) return `its name is longer than ${NAME_LIMIT} characters`;
+  return undefined;
+}
+
+/** What stands before and after the separator at the index; nothing after it where the index is -1. */
+function cut(text: string, index: number): readonly [string, string | undefined] {
+  return index < 0 ? [text, undefined] : [text.slice(0, index), text.slice(index + 1)];
 }

@@ -1,0 +1,39 @@
+const UNITS = ['B', 'KiB', 'MiB', 'GiB', 'TiB', 'PiB'] as const;
+
+/** A number of bytes for people, in binary units with one decimal: `512 B`, `12.3 GiB`. What is not finite or is negative is `unknown`. */
+export function formatBytes(bytes: number): string {
+  if (!Number.isFinite(bytes) || bytes < 0) return 'unknown';
+  let value = Math.round(bytes);
+  if (value < 1024) return `${value} B`;
+  for (const unit of UNITS.slice(1)) {
+    value /= 1024;
+    // By the rounded figure, so that no text says 1024.0 KiB.
+    if (Number(value.toFixed(1)) < 1024) return `${value.toFixed(1)} ${unit}`;
+  }
+  return `${value.toFixed(1)} ${UNITS.at(-1)}`;
+}
+
+/** Bytes a second for people: `98.4 MiB/s`. */
+export function formatRate(bytesPerSecond: number): string {
+  const text = formatBytes(bytesPerSecond);
+  return text === 'unknown' ? text : `${text}/s`;
+}
+
+/**
+ * A span of time for people, from milliseconds: `0.4 s`, `12 s`, `3 min 04 s`, `2 h 05 min`. Below ten seconds with one decimal.
+ * What is not finite or is negative is `unknown`.
+ */
+export function formatDuration(milliseconds: number): string {
+  if (!Number.isFinite(milliseconds) || milliseconds < 0) return 'unknown';
+  const tenths = Math.round(milliseconds / 100);
+  if (tenths < 100) return `${(tenths / 10).toFixed(1)} s`;
+  const seconds = Math.round(milliseconds / 1000);
+  if (seconds < 60) return `${seconds} s`;
+  if (seconds < 3600) return `${Math.floor(seconds / 60)} min ${twoDigits(seconds % 60)} s`;
+  const minutes = Math.floor(seconds / 60);
+  return `${Math.floor(minutes / 60)} h ${twoDigits(minutes % 60)} min`;
+}
+
+function twoDigits(value: number): string {
+  return String(value).padStart(2, '0');
+}

@@ -1,0 +1,24 @@
+/** Most faults of one input that a message names; the rest is a count. */
+const SHOWN_LIMIT = 20;
+/** Longest quotation of an input, in characters. */
+const QUOTE_LIMIT = 160;
+/** What would move the cursor or turn the reading direction of a terminal: DEL, C1 controls, line separators, bidirectional marks. */
+const UNPRINTABLE = /[\u007f-\u009f\u2028\u2029\u200e\u200f\u202a-\u202e\u2066-\u2069]/g;
+
+/** An input in double quotes for a message: control characters escaped as in JSON, cut after 160 characters. */
+export function quoteInput(text: string): string {
+  const cut = text.length <= QUOTE_LIMIT ? text : `${text.slice(0, QUOTE_LIMIT)}…`;
+  return JSON.stringify(cut).replace(UNPRINTABLE, (character) => `\\u${character.charCodeAt(0).toString(16).padStart(4, '0')}`);
+}
+
+/**
+ * The faults of one input as the text of a message: the only one as it is, several below a heading, one a line, at most 20 of them.
+ * @param heading what is wrong with the input as a whole, without a final mark
+ */
+export function listFaults(heading: string, faults: readonly string[]): string {
+  const [only] = faults;
+  if (only !== undefined && faults.length === 1) return only;
+  const hidden = faults.length - SHOWN_LIMIT;
+  const lines = hidden > 0 ? [...faults.slice(0, SHOWN_LIMIT), `… and ${hidden} more`] : faults;
+  return [`${heading}: ${faults.length} faults`, ...lines].join('\n');
+}

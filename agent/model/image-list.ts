@@ -1,0 +1,110 @@
+import { PrestageError } from './errors.ts';
+import { listFaults, quoteInput } from './faults.ts';
+import { archiveNameOf, formatReference, type Reference, readReference } from './reference.ts';
+import { linesOf } from './text-lines.ts';
+
+/** One image of a list. */
+export interface ListedImage {
+  /** The pull-spec exactly as the list has it. */
+  readonly text: string;
+  readonly reference: Reference;
+  /** Line of the list, from 1. */
+  readonly line: number;
+  /** Name of its archive without `.tgz`. */
+  readonly archiveName: string;
+}
+
+/** What a list says, in its own order, each reference once. */
+export interface ImageList {
+  readonly images: readonly ListedImage[];
+  /** What was passed over, and where, for the log. */
+  readonly notices: readonly string[];
+}
+
+/** The text of a list and its path, for messages. */
+export interface ListText {
+  readonly text: string;
+  readonly where: string;
+}
+
+/** Most lines of a list; the longest real one has a few hundred. */
+export const LIST_LINE_LIMIT = 100_000;
+/** Longest line of a list, in characters. */
+const LIST_LINE_LENGTH_LIMIT = 4096;
+
+/**
+ * Reads an image list: one pull-spec a line, the first field where white space follows it; empty lines and `#` comments are passed over,
+ * CRLF, tabs and a byte order mark are taken. A reference that comes again is dropped with a notice.
+ * Source: field facts, "Image list"; the prototype reads it by `awk '{print$1}'`.
+ * @param where path of the list, for messages
+ * @throws PrestageError ERR_LIST with every fault and its place
+ */
+export function parseImageList(text: string, where: string): ImageList {
+  return parseImageLists([{ text, where }]);
+}
+
+/**
+ * Reads the lists of one stage as if they were one: a reference of a later list that an earlier one has is dropped with a notice.
+ * @throws PrestageError ERR_LIST with every fault of every list
+ */
+export function parseImageLists(lists: readonly ListText[]): ImageList {
+  const images = new Map<string, ListedImage & { readonly place: string }>();
+  const notices: string[] = [];
+  const faults: string[] = [];
+  for (const { text, where } of lists) {
+    const lines = linesOf(text);
+    if (lines.length > LIST_LINE_LIMIT) {
+      faults.push(`${where} has ${lines.length} lines, more than ${LIST_LINE_LIMIT}`);
+      continue;
+    }
+    for (const { content, line } of lines) {
+      const place = `${where}:${line}`;
+      const image = readLine(content, line);
+      if (image === undefined) continue;
+      if (typeof image === 'string') {
+        faults.push(`${place}: ${image}`);
+        continue;
+      }
+      const key = formatReference(image.reference);
+      const earlier = images.get(key);
+      if (earlier === undefined) images.set(key, { ...image, place });
+      else notices.push(`${place}: ${image.text} is listed at ${earlier.place} already`);
+    }
+  }
+  if (faults.length > 0) throw unreadable(lists, faults);
+  return { images: [...images.values()].map(({ place: _, ...image }) => image), notices };
+}
+
+/**
+ * The images that ask for one archive name but are different images, in groups, in the order of the list: their archives would overwrite
+ * each other. Images with one digest under several repositories share their archive rightly and are no collision.
+ */
+export function archiveCollisions(images: readonly ListedImage[]): readonly (readonly ListedImage[])[] {
+  const groups = Map.groupBy(images, (image) => image.archiveName);
+  return [...groups.values()].filter((group) => group.length > 1 && !haveOneDigest(group));
+}
+
+function haveOneDigest(group: readonly ListedImage[]): boolean {
+  const digests = new Set(group.map((image) => image.reference.digest));
+  return digests.size === 1 && !digests.has(undefined);
+}
+
+/** The image of a line; undefined where the line has none; what is wrong with it, as text. */
+function readLine(content: string, line: number): ListedImage | string | undefined {
+  if (content.length > LIST_LINE_LENGTH_LIMIT) {
+    return `the line has ${content.length} characters, more than ${LIST_LINE_LENGTH_LIMIT}: ${quoteInput(content)}`;
+  }
+  const [text = ''] = content.trim().split(/\s/, 1);
+  if (text === '' || text.startsWith('#')) return undefined;
+  const reference = readReference(text);
+  return typeof reference === 'string' ? reference : { text, reference, line, archiveName: archiveNameOf(text) };
+}
+
+function unreadable(lists: readonly ListText[], faults: readonly string[]): PrestageError {
+  const paths = lists.map((list) => list.where).join(', ');
+  return new PrestageError(
+    'ERR_LIST',
+    listFaults(`${paths} cannot be read`, faults),
+    'Correct the lines that are named: one image reference a line, or write the list again at the factory',
+  );
+}

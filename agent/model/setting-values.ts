@@ -1,0 +1,122 @@
+import { quoteInput } from './faults.ts';
+import { STAGES, type Stage } from './stage.ts';
+
+/** How images reach the engine; `auto` takes the fastest way that the payload and the stage allow. */
+export type DeliveryChoice = 'auto' | 'extract' | 'registry' | 'mount';
+/** What a failure does to the boot: `open` lets it go on, `closed` fails the unit. */
+export type Policy = 'open' | 'closed';
+
+/** The settings by their names in the file, on the command line (`--device-wait`) and in the environment (`PRESTAGE_DEVICE_WAIT`). */
+export interface SettingValues {
+  readonly stage: Stage;
+  readonly label: string;
+  readonly delivery: DeliveryChoice;
+  readonly parallel: number | 'auto';
+  readonly retries: number;
+  readonly policy: Policy;
+  readonly graphroot: string;
+  readonly runroot: string;
+  readonly scratch: string;
+  readonly root: string;
+  readonly bundle: string;
+  readonly 'device-wait': number;
+  readonly 'lock-wait': number;
+}
+
+export type SettingKey = keyof SettingValues;
+
+/** Where a value was given. */
+export type GivenBy = 'file' | 'env' | 'flag';
+
+/** A value as it was given: text from the environment and the command line, a YAML scalar from the file. */
+export interface GivenValue {
+  readonly raw: unknown;
+  readonly source: GivenBy;
+  /** The place, for messages: `/etc/prestage-agent/config.yaml:3`, `PRESTAGE_LABEL`, `--label`. */
+  readonly where: string;
+}
+
+/** The value of a setting, or what it must be. */
+type Reading<T> = { readonly value: T } | { readonly must: string };
+
+type Reader<T> = (raw: unknown, source: GivenBy) => Reading<T>;
+
+/** How each setting is read. The order is the one of help and status. */
+export const settingReaders: { readonly [K in SettingKey]: Reader<SettingValues[K]> } = {
+  stage: oneOf(STAGES),
+  label: readLabel,
+  delivery: oneOf(['auto', 'extract', 'registry', 'mount']),
+  parallel: readParallel,
+  retries: wholeNumber(0, 20),
+  policy: oneOf(['open', 'closed']),
+  graphroot: readStoragePath,
+  runroot: readStoragePath,
+  scratch: readAbsolutePath,
+  root: readPath,
+  bundle: readPath,
+  'device-wait': wholeNumber(0, 3600, 'seconds'),
+  'lock-wait': wholeNumber(0, 86_400, 'seconds'),
+};
+
+export const SETTING_KEYS: readonly SettingKey[] = Object.keys(settingReaders).filter(isSettingKey);
+
+export function isSettingKey(name: string): name is SettingKey {
+  return Object.hasOwn(settingReaders, name);
+}
+
+/** A value that was given, for a message; undefined stands for what is no scalar. */
+export function describeRaw(raw: unknown): string {
+  if (raw === undefined) return 'a list or a mapping';
+  if (raw === null) return 'nothing';
+  return typeof raw === 'string' ? quoteInput(raw) : String(raw);
+}
+
+function oneOf<const T extends string>(allowed: readonly T[]): Reader<T> {
+  return (raw) => {
+    const value = allowed.find((candidate) => candidate === raw);
+    return value === undefined ? { must: `one of ${allowed.join(', ')}` } : { value };
+  };
+}
+
+function wholeNumber(from: number, to: number, unit?: string): Reader<number> {
+  const must = `a whole number from ${from} to ${to}${unit === undefined ? '' : ` (${unit})`}`;
+  return (raw) => {
+    const value = typeof raw === 'string' && /^[0-9]{1,9}$/.test(raw) ? Number(raw) : raw;
+    return typeof value === 'number' && Number.isInteger(value) && value >= from && value <= to ? { value } : { must };
+  };
+}
+
+function readParallel(raw: unknown, source: GivenBy): Reading<number | 'auto'> {
+  if (raw === 'auto') return { value: raw };
+  const number = wholeNumber(1, 64)(raw, source);
+  return 'must' in number ? { must: `auto or ${number.must}` } : number;
+}
+
+/**
+ * A partition's name. Source: UEFI specification, "GPT Partition Entry": 36 UTF-16 units; `/`, `.` and `..` cannot be a link of
+ * /dev/disk/by-partlabel.
+ */
+function readLabel(raw: unknown): Reading<string> {
+  const isLabel = typeof raw === 'string' && raw.length >= 1 && raw.length <= 36 && raw.isWellFormed() && !/[/\p{Cc}]|^\.\.?$/u.test(raw);
+  return isLabel ? { value: raw } : { must: 'a GPT partition name: text of 1 to 36 characters without / and control characters' };
+}
+
+function readAbsolutePath(raw: unknown): Reading<string> {
+  return isPath(raw) && raw.startsWith('/') ? { value: raw } : { must: 'an absolute path' };
+}
+
+/** On the command line a path is relative to where the command is typed; a file and a unit know no such place. */
+function readPath(raw: unknown, source: GivenBy): Reading<string> {
+  if (source !== 'flag') return readAbsolutePath(raw);
+  return isPath(raw) ? { value: raw } : { must: 'a path' };
+}
+
+/** Source: containers-storage notation `[driver@graphroot+runroot:options]`, containers-transports(5), which has no way to escape. */
+function readStoragePath(raw: unknown): Reading<string> {
+  const path = readAbsolutePath(raw);
+  return 'value' in path && !/[+:\]]/.test(path.value) ? path : { must: 'an absolute path without + : ]' };
+}
+
+function isPath(raw: unknown): raw is string {
+  return typeof raw === 'string' && raw !== '' && !/\p{Cc}/u.test(raw);
+}

@@ -1,0 +1,145 @@
+import { PrestageError } from './errors.ts';
+import { listFaults } from './faults.ts';
+import {
+  type DeliveryChoice,
+  describeRaw,
+  type GivenBy,
+  type GivenValue,
+  type Policy,
+  SETTING_KEYS,
+  type SettingKey,
+  type SettingValues,
+  settingReaders,
+} from './setting-values.ts';
+import { readSettingsFile, type SettingsFile } from './settings-file.ts';
+import type { Stage } from './stage.ts';
+
+/** How the agent works. A field that is left out has no value by itself: the agent works it out, or the command asks for it. */
+export interface Settings {
+  readonly stage?: Stage;
+  /** GPT name of the data partition. */
+  readonly label: string;
+  readonly delivery: DeliveryChoice;
+  /** Images that are loaded at the same time, 1 to 64; left out, it comes from cores, memory and scratch space. */
+  readonly parallel?: number;
+  /** Attempts after the first, per image, 0 to 20. */
+  readonly retries: number;
+  readonly policy: Policy;
+  /** Root directory of containers-storage; left out, the one of this machine's storage.conf. */
+  readonly graphroot?: string;
+  readonly runroot?: string;
+  /** Directory for blobs on their way into storage. */
+  readonly scratch?: string;
+  /** The directory that stands for `/`. */
+  readonly root: string;
+  /** A directory that is read instead of a partition. */
+  readonly bundle?: string;
+  /** How long a late partition is waited for, 0 to 3600. */
+  readonly deviceWaitSeconds: number;
+  /** How long another instance is waited for, 0 to 86 400. */
+  readonly lockWaitSeconds: number;
+}
+
+/** Where settings come from, in rising order: what is later overrides what is earlier. */
+export interface SettingsInput {
+  /** /etc/prestage-agent/config.yaml, where it is there. */
+  readonly file?: SettingsFile | undefined;
+  /** Of the environment, `PRESTAGE_*` of the settings' names counts; an empty variable is one that is not set. */
+  readonly env?: Readonly<Record<string, string | undefined>>;
+  /** By the settings' names; undefined where a flag is not given. */
+  readonly flags?: Readonly<Partial<Record<SettingKey, string | undefined>>>;
+}
+
+/** Where the value of a setting comes from. */
+export type SettingSource = 'default' | GivenBy;
+
+/**
+ * The settings that hold.
+ * Source: docs/config.example.yaml.
+ * @throws PrestageError ERR_SETTINGS with every fault of the file, the environment and the flags, also of values that are overridden
+ */
+export function resolveSettings(input: SettingsInput): Settings {
+  const { values } = resolve(input);
+  const { stage, parallel = 'auto', graphroot, runroot, scratch, bundle } = values;
+  return {
+    ...(stage !== undefined && { stage }),
+    label: values.label ?? 'data',
+    delivery: values.delivery ?? 'auto',
+    ...(parallel !== 'auto' && { parallel }),
+    retries: values.retries ?? 3,
+    policy: values.policy ?? 'open',
+    ...(graphroot !== undefined && { graphroot }),
+    ...(runroot !== undefined && { runroot }),
+    ...(scratch !== undefined && { scratch }),
+    root: values.root ?? '/',
+    ...(bundle !== undefined && { bundle }),
+    deviceWaitSeconds: values['device-wait'] ?? 60,
+    lockWaitSeconds: values['lock-wait'] ?? 0,
+  };
+}
+
+/**
+ * For each setting where its value comes from, for the status.
+ * @throws PrestageError ERR_SETTINGS as resolveSettings
+ */
+export function settingSources(input: SettingsInput): Readonly<Record<SettingKey, SettingSource>> {
+  const { sources } = resolve(input);
+  const sourceOf = (key: SettingKey): SettingSource => sources.get(key) ?? 'default';
+  return {
+    stage: sourceOf('stage'),
+    label: sourceOf('label'),
+    delivery: sourceOf('delivery'),
+    parallel: sourceOf('parallel'),
+    retries: sourceOf('retries'),
+    policy: sourceOf('policy'),
+    graphroot: sourceOf('graphroot'),
+    runroot: sourceOf('runroot'),
+    scratch: sourceOf('scratch'),
+    root: sourceOf('root'),
+    bundle: sourceOf('bundle'),
+    'device-wait': sourceOf('device-wait'),
+    'lock-wait': sourceOf('lock-wait'),
+  };
+}
+
+/** The environment variable of a setting. */
+export function variableOf(key: SettingKey): string {
+  return `PRESTAGE_${key.replaceAll('-', '_').toUpperCase()}`;
+}
+
+type PartialValues = { -readonly [K in SettingKey]?: SettingValues[K] };
+
+function resolve(input: SettingsInput): { readonly values: PartialValues; readonly sources: ReadonlyMap<SettingKey, GivenBy> } {
+  const file = input.file === undefined ? undefined : readSettingsFile(input.file);
+  const faults = [...(file?.faults ?? [])];
+  const values: PartialValues = {};
+  const sources = new Map<SettingKey, GivenBy>();
+
+  function take<K extends SettingKey>(key: K, given: GivenValue | undefined): void {
+    if (given === undefined) return;
+    const reading = settingReaders[key](given.raw, given.source);
+    if ('must' in reading) {
+      const name = given.source === 'file' ? `${key} ` : '';
+      faults.push(`${given.where}: ${name}must be ${reading.must}, got ${describeRaw(given.raw)}`);
+      return;
+    }
+    values[key] = reading.value;
+    sources.set(key, given.source);
+  }
+
+  for (const key of SETTING_KEYS) take(key, file?.given.get(key));
+  for (const key of SETTING_KEYS) take(key, fromEnv(key, input.env?.[variableOf(key)]));
+  for (const key of SETTING_KEYS) take(key, fromFlag(key, input.flags?.[key]));
+  if (faults.length > 0) throw new PrestageError('ERR_SETTINGS', listFaults('The settings cannot be used', faults), REMEDY);
+  return { values, sources };
+}
+
+function fromEnv(key: SettingKey, raw: string | undefined): GivenValue | undefined {
+  return raw === undefined || raw === '' ? undefined : { raw, source: 'env', where: variableOf(key) };
+}
+
+function fromFlag(key: SettingKey, raw: string | undefined): GivenValue | undefined {
+  return raw === undefined ? undefined : { raw, source: 'flag', where: `--${key}` };
+}
+
+const REMEDY = 'Correct or remove what is named; prestage-agent run --help shows the settings';
