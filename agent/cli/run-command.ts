@@ -32,7 +32,12 @@ export async function runCommand(terminal: Terminal, flags: SettingFlags & { rea
     onEvent: display.onEvent,
     isDry: flags.dryRun === true,
   });
-  if (flags.dryRun === true) return { data: planData(report), text: planText(report), exitCode: exitCodeOfRun(report.state, 'closed') };
+  if (flags.dryRun === true)
+    return {
+      data: planData(report),
+      text: planText(report),
+      exitCode: report.state.error === undefined ? 0 : exitCodeOf(report.state.error.code),
+    };
   return { data: report.state, text: runText(report.state), exitCode: exitCodeOfRun(report.state, settings.policy) };
 }
 

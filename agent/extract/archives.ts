@@ -29,6 +29,8 @@ export interface ArchivesPayload {
   readonly kind: 'archives';
   /** The list files of the stage, as absolute paths. */
   readonly lists: readonly string[];
+  /** All references of the lists, in their order. */
+  readonly listed: readonly string[];
   readonly images: readonly ArchivedImage[];
   /** Listed images that cannot be loaded: no archive, no plain file, or a name that two images share. */
   readonly refused: readonly { readonly reference: string; readonly error: ErrorRecord }[];
@@ -67,6 +69,7 @@ export async function readArchives(directory: string, stage: Stage): Promise<Arc
   return {
     kind: 'archives',
     lists,
+    listed: parsed.images.map((image) => image.text),
     images: found.filter((entry) => 'archive' in entry),
     refused: found.filter((entry) => 'error' in entry),
     notices: [...parsed.notices, ...mapping.notices],

@@ -1,0 +1,25 @@
+import type { Host } from '../host/host.ts';
+import type { Step } from '../host/steps.ts';
+import type { Settings } from '../model/settings.ts';
+import type { Stage } from '../model/stage.ts';
+import type { OnRunEvent } from './progress.ts';
+import type { StateStore } from './state-store.ts';
+
+export interface RunOptions {
+  readonly settings: Settings & { readonly stage: Stage };
+  readonly step: Step;
+  /** No new image once it has fired. */
+  readonly stop: AbortSignal;
+  /** Ends what is at work, too. */
+  readonly kill: AbortSignal;
+  readonly onEvent: OnRunEvent;
+  /** Plans, and writes nothing. */
+  readonly isDry: boolean;
+}
+
+/** What the parts of one run share. */
+export interface RunContext extends RunOptions {
+  readonly host: Host;
+  readonly store: StateStore;
+  readonly stage: Stage;
+}
