@@ -48,7 +48,7 @@ export function parseImageList(text: string, where: string): ImageList {
  * @throws PrestageError ERR_LIST with every fault of every list
  */
 export function parseImageLists(lists: readonly ListText[]): ImageList {
-  const images = new Map<string, ListedImage & { readonly place: string }>();
+  const found = new Map<string, { readonly image: ListedImage; readonly place: string }>();
   const notices: string[] = [];
   const faults: string[] = [];
   for (const { text, where } of lists) {
@@ -66,13 +66,13 @@ export function parseImageLists(lists: readonly ListText[]): ImageList {
         continue;
       }
       const key = formatReference(image.reference);
-      const earlier = images.get(key);
-      if (earlier === undefined) images.set(key, { ...image, place });
+      const earlier = found.get(key);
+      if (earlier === undefined) found.set(key, { image, place });
       else notices.push(`${place}: ${image.text} is listed at ${earlier.place} already`);
     }
   }
   if (faults.length > 0) throw unreadable(lists, faults);
-  return { images: [...images.values()].map(({ place: _, ...image }) => image), notices };
+  return { images: [...found.values()].map(({ image }) => image), notices };
 }
 
 /**

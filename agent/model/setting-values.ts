@@ -68,7 +68,8 @@ export function isSettingKey(name: string): name is SettingKey {
 export function describeRaw(raw: unknown): string {
   if (raw === undefined) return 'a list or a mapping';
   if (raw === null) return 'nothing';
-  return typeof raw === 'string' ? quoteInput(raw) : String(raw);
+  if (typeof raw === 'string') return quoteInput(raw);
+  return typeof raw === 'number' ? String(raw) : JSON.stringify(raw);
 }
 
 function oneOf<const T extends string>(allowed: readonly T[]): Reader<T> {
