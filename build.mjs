@@ -23,7 +23,7 @@ try {
   await build(values.arch, values['if-stale']);
 } catch (error) {
   // The tools have printed the details (esbuild with its own frames of code).
-  process.stderr.write(`build: ${error.message}\n`);
+  process.stderr.write(`build: ${error.message.split('\n')[0]}\n`);
   process.exitCode = 1;
 } finally {
   rmSync(scratch, { recursive: true, force: true });
