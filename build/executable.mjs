@@ -30,7 +30,7 @@ export async function executable({ arch, node, code, scratch }) {
   await sea(join(scratch, 'prestage-agent.cjs'), {
     targets: [{ platform: 'linux', arch, nodeRange: `node${nodeVersion}`, output }],
     // The path of the code goes into the blob: relative (pkg works in a directory below TMPDIR), so that every tree gives the same bytes.
-    // A code cache is of one processor and saves nothing that can be measured at this size of code.
+    // A code cache would save 10 of 50 ms of start (measured at 1.1 MB of code), but its bytes differ from build to build.
     seaConfig: { main: '../prestage-agent.cjs', useCodeCache: false },
   });
   if (!readFileSync(output).includes(FUSE)) throw new Error(`pkg put no code into ${output}: its fuse is not set`);
