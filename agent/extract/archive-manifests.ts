@@ -1,0 +1,95 @@
+import { type Digest, digestOf } from '../model/digest.ts';
+import { PrestageError } from '../model/errors.ts';
+import { type ImageManifest, type IndexManifest, instanceFor, parseManifest } from '../model/manifest.ts';
+import { archiveFault } from './archive-faults.ts';
+import { type ArchiveMember, readWhole } from './archive-members.ts';
+
+/** A manifest that was found in an archive. `file` is its name in the `dir:` layout; the top one is manifest.json. */
+export interface FoundManifest {
+  readonly file: string;
+  readonly digest: Digest;
+  /** Length in bytes. */
+  readonly sizeBytes: number;
+  readonly manifest: ImageManifest | IndexManifest;
+}
+
+/** The image that an archive holds for one architecture. */
+export interface FoundImage {
+  /** Digest of manifest.json: of the list, where it is one. */
+  readonly topDigest: Digest;
+  /** Digest of the image's own manifest; equal to topDigest where there is no list. */
+  readonly imageDigest: Digest;
+  readonly image: ImageManifest;
+  /** Images that the list names; 1 without a list. */
+  readonly instances: number;
+}
+
+/** Which image of which archive. */
+export interface WantedImage {
+  /** Path of the archive, for messages. */
+  readonly path: string;
+  /** GOARCH name. */
+  readonly architecture: string;
+}
+
+/** Name of the top manifest in the `dir:` layout. */
+export const TOP_MANIFEST = 'manifest.json';
+
+/**
+ * Reads a manifest member and parses it.
+ * @param named the digest in the member's name, where there is one
+ * @throws PrestageError ERR_ARCHIVE_DIGEST, ERR_MANIFEST
+ */
+export async function readManifest(
+  entry: ArchiveMember,
+  named: Digest | undefined,
+  path: string,
+): Promise<FoundManifest & { readonly bytes: Buffer }> {
+  const bytes = await readWhole(entry);
+  const digest = digestOf(bytes);
+  if (named !== undefined && named !== digest) {
+    throw archiveFault('ERR_ARCHIVE_DIGEST', path, `manifest ${named} has the bytes of ${digest}`);
+  }
+  const { file } = entry.member;
+  return { file, digest, sizeBytes: bytes.length, manifest: parseManifest(bytes, `${path}: ${file}`), bytes };
+}
+
+/**
+ * The image, as far as the manifests that have been found tell it; undefined where one is still needed.
+ * @throws PrestageError ERR_ARCHITECTURE where the list has no image for the architecture, ERR_MANIFEST
+ */
+export function findImage(found: readonly FoundManifest[], wanted: WantedImage): FoundImage | undefined {
+  const top = found.find(({ file }) => file === TOP_MANIFEST);
+  if (top === undefined) return undefined;
+  if (top.manifest.kind === 'image') return { topDigest: top.digest, imageDigest: top.digest, image: top.manifest, instances: 1 };
+  const { digest } = chosenInstance(top.manifest, wanted);
+  const child = found.find((one) => one.digest === digest && one.file !== TOP_MANIFEST);
+  if (child === undefined) return undefined;
+  if (child.manifest.kind === 'image') {
+    return { topDigest: top.digest, imageDigest: digest, image: child.manifest, instances: top.manifest.instances.length };
+  }
+  throw archiveFault('ERR_MANIFEST', wanted.path, `its list names another list, ${digest}, as the image for ${wanted.architecture}`);
+}
+
+/**
+ * The image, at the end of the archive.
+ * @throws PrestageError ERR_ARCHIVE_MEMBER where a manifest is missing; what findImage throws
+ */
+export function requireImage(found: readonly FoundManifest[], wanted: WantedImage): FoundImage {
+  const image = findImage(found, wanted);
+  if (image !== undefined) return image;
+  const hasTop = found.some(({ file }) => file === TOP_MANIFEST);
+  const lacking = hasTop ? `the manifest of the image for ${wanted.architecture}, which its list names` : TOP_MANIFEST;
+  throw archiveFault('ERR_ARCHIVE_MEMBER', wanted.path, `lacks ${lacking}`);
+}
+
+function chosenInstance(index: IndexManifest, wanted: WantedImage): { readonly digest: Digest } {
+  const instance = instanceFor(index, wanted.architecture);
+  if (instance !== undefined) return instance;
+  const platforms = index.instances.map((one) => `${one.os}/${one.architecture}`).join(', ');
+  throw new PrestageError(
+    'ERR_ARCHITECTURE',
+    `${wanted.path}: its list has no image for linux/${wanted.architecture}, only: ${platforms || 'none'}`,
+    `Write an archive at the factory that holds the image for linux/${wanted.architecture}`,
+  );
+}

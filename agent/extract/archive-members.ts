@@ -1,0 +1,120 @@
+import { type Extract, extract, type Header } from 'tar-stream';
+import { PrestageError } from '../model/errors.ts';
+import { archiveFault } from './archive-faults.ts';
+import { createEntryPolicy, type EntryHeader, type Member } from './entry-policy.ts';
+import { openGzip } from './inflate.ts';
+import type { Inflater } from './raw-inflate.ts';
+
+/** A member with its bytes. They are read before the next member is asked for, or passed over. */
+export interface ArchiveMember {
+  readonly member: Member;
+  /** Hands over all bytes, piece by piece; a piece may be kept. Where `take` throws, the archive cannot be read on. */
+  readonly read: (take: (bytes: Buffer) => void) => Promise<void>;
+}
+
+export interface MembersOptions {
+  readonly path: string;
+  /** Name of the one directory in the archive. */
+  readonly name: string;
+  readonly inflater: Inflater;
+  /** Called with the bytes of the archive that have been read, after each step. */
+  readonly onRead: (readBytes: number, archiveBytes: number) => void;
+}
+
+/**
+ * Bytes that an archive may hold outside the content of its members: a header, padding and long names for each of 4096 members are
+ * 10 MiB at most, the end of the last record 1 MiB. It keeps a bomb of empty blocks or of extended headers short.
+ */
+const PADDING_LIMIT_BYTES = 16 * 2 ** 20;
+
+/**
+ * Reads the members of an archive as they stand in it, each judged by the entry policy. The archive is whole, and nothing follows it,
+ * only when the iteration has come to its end; a reader that stops earlier has no such promise.
+ * Zero blocks between members are passed over, as `tar --ignore-zeros` does.
+ * @throws PrestageError of the gzip file, of the policy, ERR_ARCHIVE_TAR, ERR_ARCHIVE_PADDING
+ */
+export async function* readMembers(options: MembersOptions): AsyncGenerator<ArchiveMember, void, undefined> {
+  using file = openGzip(options.path, options.inflater);
+  const judge = createEntryPolicy(options);
+  const tar = extract();
+  let announcedBytes = 0;
+  let fault: unknown;
+  const feed = async (): Promise<void> => {
+    let inflatedBytes = 0;
+    for await (const bytes of file.content()) {
+      options.onRead(file.readBytes, file.sizeBytes);
+      inflatedBytes += bytes.length;
+      if (inflatedBytes - announcedBytes > PADDING_LIMIT_BYTES) {
+        throw archiveFault('ERR_ARCHIVE_PADDING', options.path, `holds more than ${PADDING_LIMIT_BYTES} bytes outside its members`);
+      }
+      if (!tar.write(bytes)) await drained(tar);
+      if (tar.destroying) return;
+    }
+    tar.end(null);
+  };
+  const feeding = feed().catch((error: unknown) => {
+    fault = error;
+    tar.destroy(error instanceof Error ? error : new Error(String(error)));
+  });
+  try {
+    for await (const entry of tar) {
+      const member = judge(headerOf(entry.header));
+      announcedBytes += member.sizeBytes;
+      yield {
+        member,
+        read: async (take) => {
+          for await (const bytes of whole(entry, (error) => fault ?? tarFault(options.path, error))) take(bytes);
+        },
+      };
+      entry.resume();
+    }
+  } catch (error) {
+    throw fault ?? tarFault(options.path, error);
+  } finally {
+    tar.destroy();
+    await feeding;
+  }
+  if (fault !== undefined) throw fault;
+}
+
+/** All bytes of a member that the policy keeps small. */
+export async function readWhole(entry: ArchiveMember): Promise<Buffer> {
+  const pieces: Buffer[] = [];
+  await entry.read((bytes) => pieces.push(bytes));
+  return Buffer.concat(pieces);
+}
+
+/** The bytes of an entry, with errors of the streams as faults of the archive. */
+async function* whole(entry: AsyncIterable<unknown>, faultOf: (error: unknown) => unknown): AsyncGenerator<Buffer, void, undefined> {
+  try {
+    for await (const bytes of entry) if (Buffer.isBuffer(bytes)) yield bytes;
+  } catch (error) {
+    throw faultOf(error);
+  }
+}
+
+function headerOf(header: Header): EntryHeader {
+  const { name, type, size, pax } = header;
+  return { name, type, sizeBytes: size, paxKeywords: typeof pax === 'object' && pax !== null ? Object.keys(pax) : [] };
+}
+
+/** Resolves when the stream takes more, or has ended. */
+function drained(tar: Extract): Promise<void> {
+  return new Promise((resolve) => {
+    const settle = (): void => {
+      tar.off('drain', settle);
+      tar.off('close', settle);
+      resolve();
+    };
+    tar.on('drain', settle);
+    tar.on('close', settle);
+  });
+}
+
+/** tar-stream's errors are told apart by their messages alone; `Invalid header` is its word for a size below zero or none. */
+function tarFault(path: string, error: unknown): Error {
+  if (error instanceof PrestageError) return error;
+  const message = error instanceof Error ? error.message : String(error);
+  if (message === 'Invalid header') return archiveFault('ERR_ARCHIVE_SIZE', path, 'a member has an impossible size', error);
+  return archiveFault('ERR_ARCHIVE_TAR', path, `its tar stream cannot be read: ${message}`, error);
+}

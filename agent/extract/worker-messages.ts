@@ -1,0 +1,18 @@
+import type { ErrorRecord } from '../model/errors.ts';
+import type { InflaterKind } from './raw-inflate.ts';
+import type { Survey, SurveyJob } from './survey-archive.ts';
+import type { Unpacked, UnpackJob } from './unpack-archive.ts';
+
+/** From the main thread to a worker, which has one job at a time. */
+export type WorkerRequest = { readonly kind: 'survey'; readonly job: SurveyJob } | { readonly kind: 'unpack'; readonly job: UnpackJob };
+
+/** From a worker to the main thread: once what it inflates with, then for each job any number of `progress` and one of the others. */
+export type WorkerReply =
+  | { readonly kind: 'inflater'; readonly uses: InflaterKind }
+  | { readonly kind: 'progress'; readonly bytesRead: number }
+  | WorkerResult;
+
+export type WorkerResult =
+  | { readonly kind: 'surveyed'; readonly survey: Survey }
+  | { readonly kind: 'unpacked'; readonly unpacked: Unpacked }
+  | { readonly kind: 'failed'; readonly error: ErrorRecord };

@@ -1,0 +1,42 @@
+import { parentPort } from 'node:worker_threads';
+import { errorRecord } from '../model/errors.ts';
+import { loadInflater } from './raw-inflate.ts';
+import { type JobContext, surveyArchive } from './survey-archive.ts';
+import { unpackArchive } from './unpack-archive.ts';
+import type { WorkerReply, WorkerRequest, WorkerResult } from './worker-messages.ts';
+
+/** Entry of the thread that reads archives. It blocks on the disk as it likes, and the main thread ends it where a job is given up. */
+
+/** Least time between two reports of progress. */
+const PROGRESS_INTERVAL_MS = 200;
+
+const inflater = loadInflater();
+const reply = (message: WorkerReply): void => parentPort?.postMessage(message);
+
+reply({ kind: 'inflater', uses: inflater.uses });
+parentPort?.on('message', (request: WorkerRequest) => {
+  void perform(request).then(reply);
+});
+
+async function perform(request: WorkerRequest): Promise<WorkerResult> {
+  const context: JobContext = { inflater, onRead: throttledProgress() };
+  try {
+    switch (request.kind) {
+      case 'survey':
+        return { kind: 'surveyed', survey: await surveyArchive(request.job, context) };
+      case 'unpack':
+        return { kind: 'unpacked', unpacked: await unpackArchive(request.job, context) };
+    }
+  } catch (error) {
+    return { kind: 'failed', error: errorRecord(error) };
+  }
+}
+
+function throttledProgress(): (bytesRead: number) => void {
+  let reportedMs = performance.now();
+  return (bytesRead) => {
+    if (performance.now() - reportedMs < PROGRESS_INTERVAL_MS) return;
+    reportedMs = performance.now();
+    reply({ kind: 'progress', bytesRead });
+  };
+}
