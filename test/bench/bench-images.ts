@@ -7,13 +7,13 @@ import { writeArchives } from '../support/image-archives.ts';
 import { dealer, type MachineFile, machineFiles, placed, runnableRoot } from '../support/image-files.ts';
 import { type LayerEntry, type MadeLayer, makeLayer } from '../support/image-layer.ts';
 import { makers } from '../support/image-set.ts';
-import { type MadeImage, makeImage, writeOciLayout } from '../support/images.ts';
+import { type MadeImage, makeImage } from '../support/images.ts';
 
 export interface BenchSet {
+  /** Where the blobs lie. */
+  readonly store: string;
   /** Folder with `ocp-images.txt` and the archives. */
   readonly archives: string;
-  /** The same images as one OCI image layout; only the big set has it. */
-  readonly layout: string;
   readonly images: readonly MadeImage[];
 }
 
@@ -88,7 +88,6 @@ async function makeBigSet(store: string): Promise<void> {
     images.push(await makeImage(store, { name: COMPONENT, format: 'docker', layers: [base, ...(middle ? [middle] : []), own] }));
   }
   await save(store, images);
-  await writeOciLayout(store, images, join(store, 'layout'));
 }
 
 async function save(store: string, images: readonly MadeImage[]): Promise<void> {
@@ -99,5 +98,5 @@ async function save(store: string, images: readonly MadeImage[]): Promise<void> 
 
 async function load(directory: string): Promise<BenchSet> {
   const images: readonly MadeImage[] = JSON.parse(await readFile(join(directory, 'images.json'), 'utf8'));
-  return { archives: join(directory, 'archives'), images, layout: join(directory, 'layout') };
+  return { store: directory, archives: join(directory, 'archives'), images };
 }

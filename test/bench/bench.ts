@@ -61,13 +61,7 @@ async function bench(wants: (part: Part) => boolean, repeat: number): Promise<Fi
   const loads = {
     oneAtATime: wants('one') && ((place: Workplace) => place.prototype(set.archives, 1)),
     fourAtATime: wants('four') && ((place: Workplace) => place.prototype(set.archives, 4)),
-    skopeo:
-      wants('skopeo') &&
-      ((place: Workplace) =>
-        place.skopeo(
-          set.layout,
-          set.images.map((image) => image.reference),
-        )),
+    skopeo: wants('skopeo') && ((place: Workplace) => place.skopeo(set)),
     agent: wants('agent') && ((place: Workplace) => place.agent(set.archives)),
   };
   const measured: Record<string, Measurement[]> = {};
@@ -88,9 +82,9 @@ async function bench(wants: (part: Part) => boolean, repeat: number): Promise<Fi
   };
 }
 
-async function measureLoad(subject: (place: Workplace) => Subject, set: BenchSet): Promise<Measurement> {
+async function measureLoad(subject: (place: Workplace) => Subject | Promise<Subject>, set: BenchSet): Promise<Measurement> {
   await using place = await makeWorkplace();
-  const found = await measure(subject(place));
+  const found = await measure(await subject(place));
   const stored = await output(execOnLinux, 'podman', [
     '--root',
     place.graphroot,

@@ -100,7 +100,7 @@ function contenders({ oneAtATime, fourAtATime, skopeo, agent }: Findings): reado
   const all = [
     ['prototype, one at a time', oneAtATime],
     ['prototype, four at a time', fourAtATime],
-    ['skopeo alone, OCI layout', skopeo],
+    ['skopeo alone, unpacked', skopeo],
     ['prestage-agent run', agent],
   ] as const;
   return all.flatMap(([name, found]) => (found === undefined ? [] : [[name, found] as const]));

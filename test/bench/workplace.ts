@@ -2,6 +2,8 @@ import { mkdir, mkdtemp, readFile, rm } from 'node:fs/promises';
 import { join } from 'node:path';
 import { execOnLinux, output } from '../../agent/host/exec.ts';
 import { CACHE, TOP } from '../support/cache.ts';
+import { writeDirLayout } from '../support/images.ts';
+import type { BenchSet } from './bench-images.ts';
 import type { Subject } from './measure.ts';
 
 export const EXECUTABLE = join(TOP, 'dist/prestage-agent-linux-x64');
@@ -14,8 +16,8 @@ export interface Workplace extends AsyncDisposable {
   prototype(bundle: string, imagesAtATime: number): Subject;
   /** The agent's run. */
   agent(bundle: string): Subject;
-  /** skopeo alone, from an OCI layout into storage, one image after the other. */
-  skopeo(layout: string, references: readonly string[]): Subject;
+  /** skopeo alone, from `dir:` layouts that are unpacked already, one image after the other. */
+  skopeo(set: BenchSet): Promise<Subject>;
 }
 
 export async function makeWorkplace(): Promise<Workplace> {
@@ -48,10 +50,12 @@ export async function makeWorkplace(): Promise<Workplace> {
       work,
       scratch: run,
     }),
-    skopeo: (layout, references) => {
-      const copy = 'for r; do skopeo copy -q "oci:$LAYOUT:$r" "containers-storage:[overlay@$GRAPHROOT+$RUNROOT]$r" || exit; done';
-      const env = [`LAYOUT=${layout}`, `GRAPHROOT=${graphroot}`, `RUNROOT=${runroot}`];
-      return { argv: ['env', ...env, 'bash', '-c', copy, 'skopeo', ...references], work };
+    skopeo: async (set) => {
+      const layouts = join(work, 'layouts');
+      for (const image of set.images) await writeDirLayout(set.store, image, join(layouts, image.reference));
+      const copy = 'for r; do skopeo copy -q "dir:$LAYOUTS/$r" "containers-storage:[overlay@$GRAPHROOT+$RUNROOT]$r" || exit; done';
+      const env = [`LAYOUTS=${layouts}`, `GRAPHROOT=${graphroot}`, `RUNROOT=${runroot}`];
+      return { argv: ['env', ...env, 'bash', '-c', copy, 'skopeo', ...set.images.map((image) => image.reference)], work };
     },
     [Symbol.asyncDispose]: async () => {
       for (const mountPoint of await mountsBelow(work)) await output(execOnLinux, 'umount', [mountPoint]);
