@@ -1,6 +1,6 @@
 import * as v from 'valibot';
-import { listFaults } from '../model/faults.ts';
 import { PrestageError } from '../model/errors.ts';
+import { listFaults } from '../model/faults.ts';
 
 /** The Ignition specifications that the Assisted Installer accepts in an override; no others. */
 export const IGNITION_SPECS = ['3.1.0', '3.2.0'] as const;

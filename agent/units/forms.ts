@@ -114,7 +114,7 @@ function bareMetalHost(input: FormInput): RenderedForm {
   }
   const values = { [ANNOTATION_IGNITION]: JSON.stringify(input.config), [ANNOTATION_ARGS]: JSON.stringify(installerArgs(input.label)) };
   const sizeBytes = Object.entries(values).reduce((sum, [name, value]) => sum + Buffer.byteLength(name) + Buffer.byteLength(value), 0);
-  const warning = checkSize('the annotations of the BareMetalHost together', sizeBytes, ANNOTATIONS_LIMIT_BYTES);
+  const warning = checkSize('the set of annotations of the BareMetalHost', sizeBytes, ANNOTATIONS_LIMIT_BYTES);
   const annotations = {
     [ANNOTATION_IGNITION]: literal(values[ANNOTATION_IGNITION] ?? ''),
     [ANNOTATION_ARGS]: quoted(values[ANNOTATION_ARGS] ?? ''),

@@ -17,15 +17,16 @@ release() {
 		rmdir "$M" 2>&- || [ ! -e "$M" ] && return
 		umount "$M" || sleep 1
 	done
-	return 1
+	die 5 "$M stays mounted"
 }
 die() {
 	trap - ERR TERM INT
-	if [ "$held" ]; then
-		rm -f "$T.tmp"
-		release || say 3 "$M stays mounted"
-	fi
 	say 3 "$2"
+	if [ "$held" ]; then
+		held=
+		rm -f "$T.tmp"
+		release
+	fi
 	exit $(($1 + soft))
 }
 trap 'die 9 "line $LINENO failed"' ERR
@@ -35,14 +36,14 @@ pinned() { sha256sum --status -c <<<"$AGENT_SHA256  $1" 2>&-; }
 devices() {
 	blkid -c /dev/null -o device -t "PARTLABEL=$LABEL" | xargs -r realpath | sort -u |
 		while read -r d; do
-			[ "$(ls "/sys/class/block/${d##*/}/../holders" 2>&-)" ] || echo "$d"
+			[ "$(ls "/sys/class/block/${d##*/}/../holders" 2>&- || :)" ] || echo "$d"
 		done
 }
 fetch() {
 	exec 9<"${T%/*}"
 	flock 9
-	held=1
 	release
+	held=1
 	for ((t = 0; ; t++)); do
 		d=$(devices)
 		[ -z "$d" ] || break
@@ -63,7 +64,7 @@ fetch() {
 	sync "$T.tmp"
 	mv -f "$T.tmp" "$T"
 	sync "${T%/*}"
-	release || die 5 "$M is busy"
+	release
 	exec 9<&-
 }
 

@@ -34,13 +34,13 @@ export function checkSize(what: string, sizeBytes: number, limitBytes: number): 
   if (sizeBytes > limitBytes) {
     throw new PrestageError(
       'ERR_IGNITION_SIZE',
-      `${what} is ${sizeBytes} bytes, and at most ${limitBytes} bytes fit`,
+      `${what} takes ${sizeBytes} bytes, and at most ${limitBytes} bytes fit`,
       'Move large files out of the override, onto the data partition or a server, and render it again',
     );
   }
   if (sizeBytes < limitBytes * WARNING_SHARE) return undefined;
   const percent = Math.floor((sizeBytes / limitBytes) * 100);
-  return `${what} is ${sizeBytes} bytes, ${percent} % of the ${limitBytes} bytes that it shares with what the installer adds`;
+  return `${what} takes ${sizeBytes} bytes, ${percent} % of the ${limitBytes} bytes that it shares with what the installer adds`;
 }
 
 function cpioMember(name: string, content: Uint8Array, mode: number): Buffer {
