@@ -1,15 +1,15 @@
 import { readFile } from 'node:fs/promises';
 import { asset } from '../assets.ts';
 import type { Host } from '../host/host.ts';
-import { PrestageError } from '../model/errors.ts';
+import { errorRecord, PrestageError } from '../model/errors.ts';
 import type { Stage } from '../model/stage.ts';
 import { type IgnitionConfig, type IgnitionSpec, ignitionFaults, parseConfig } from '../units/config.ts';
 import { type IgnitionForm, renderForm } from '../units/forms.ts';
-import { mergeConfig } from '../units/merge.ts';
+import { mergeConfig, validateExisting } from '../units/merge.ts';
 import { foreignOwner, isOurs, piecesOf } from '../units/owners.ts';
 import { type FailurePolicy, type IgnitionTexts, renderIgnition } from '../units/render.ts';
 import { checkSize, EMBED_LIMIT_BYTES, embedArchive } from '../units/size.ts';
-import { validateConfig } from '../units/validate.ts';
+import { type IgnitionFault, validateConfig } from '../units/validate.ts';
 
 export interface IgnitionOptions {
   readonly stage: Stage;
@@ -43,11 +43,11 @@ const DEFAULT_SPEC: Record<Stage, IgnitionSpec> = { discovery: '3.1.0', installe
  */
 export async function runIgnition(options: IgnitionOptions, host: Pick<Host, 'log'>): Promise<IgnitionOutcome> {
   const { stage, label = 'data', policy = 'open', as = 'ign', agentSha256 } = options;
-  const existing = options.merge === undefined ? undefined : await readOverride(options.merge);
-  const spec = chooseSpec(options, existing);
+  const existing = options.merge === undefined ? undefined : await readOverride(options.merge, options.spec);
+  const spec = existing?.config.ignition.version ?? options.spec ?? DEFAULT_SPEC[stage];
   const ours = renderIgnition(stage, { spec, label, policy, agentSha256, texts: textsOf(stage) });
-  const { config, removed } = existing === undefined ? { config: ours, removed: [] } : mergeConfig(existing, ours);
-  const faultWarnings = checkFaults(config, options.merge ?? 'the rendered override');
+  const { config, removed } = existing === undefined ? { config: ours, removed: [] } : mergeConfig(existing.config, ours);
+  refuseErrors(validateConfig(config), 'the rendered override');
   const sizeWarning = stage === 'discovery' ? measure(config, host) : undefined;
   const form = renderForm(as, { stage, config, label });
   return {
@@ -56,7 +56,7 @@ export async function runIgnition(options: IgnitionOptions, host: Pick<Host, 'lo
       ...(agentSha256 === undefined ? [UNPINNED] : []),
       ...removed.map((name) => `${name} was a stale piece of prestage-agent in the override and is removed`),
       ...foreignPieces(config),
-      ...faultWarnings,
+      ...(existing?.warnings ?? []),
       ...(sizeWarning === undefined ? [] : [sizeWarning]),
       ...form.warnings,
     ],
@@ -66,33 +66,38 @@ export async function runIgnition(options: IgnitionOptions, host: Pick<Host, 'lo
 const UNPINNED =
   'no --agent-sha256 is given, so the launcher will not run the executable of the partition, only one that stands at /usr/local/bin/prestage-agent already';
 
-async function readOverride(path: string): Promise<IgnitionConfig> {
-  return parseConfig(await readText(path), path);
+interface ExistingOverride {
+  readonly config: IgnitionConfig;
+  readonly warnings: readonly string[];
+}
+
+/** An override keeps its specification: lowering it could make what others wrote invalid, and the installer takes the override's as it is. */
+async function readOverride(path: string, spec: IgnitionSpec | undefined): Promise<ExistingOverride> {
+  const config = parseConfig(await readText(path), path);
+  const { version } = config.ignition;
+  if (spec !== undefined && spec !== version) {
+    throw new PrestageError(
+      'ERR_USAGE',
+      `${path} is of specification ${version}, and --spec asks for ${spec}`,
+      'Leave out --spec, or change the version in the override first',
+    );
+  }
+  const faults = validateExisting(config);
+  refuseErrors(faults, path);
+  return { config, warnings: faults.map(({ path: place, message }) => `${path}: ${place}: ${message}`) };
 }
 
 async function readText(path: string): Promise<string> {
   try {
     return await readFile(path, 'utf8');
   } catch (error) {
-    const reason = error instanceof Error ? error.message : String(error);
     throw new PrestageError(
       'ERR_USAGE',
-      `the override ${path} cannot be read: ${reason}`,
+      `the override ${path} cannot be read: ${errorRecord(error).message}`,
       'Give --merge the path of a readable ignition file',
       { cause: error },
     );
   }
-}
-
-/** An override keeps its specification: lowering it could make what others wrote invalid, and the installer takes the override's as it is. */
-function chooseSpec({ stage, spec, merge }: IgnitionOptions, existing: IgnitionConfig | undefined): IgnitionSpec {
-  const found = existing?.ignition.version;
-  if (found === undefined || spec === undefined || spec === found) return spec ?? found ?? DEFAULT_SPEC[stage];
-  throw new PrestageError(
-    'ERR_USAGE',
-    `${merge ?? 'the override'} is of specification ${found}, and --spec asks for ${spec}`,
-    'Leave out --spec, or change the version in the override first',
-  );
 }
 
 function textsOf(stage: Stage): IgnitionTexts {
@@ -103,15 +108,9 @@ function textsOf(stage: Stage): IgnitionTexts {
   };
 }
 
-function checkFaults(config: IgnitionConfig, origin: string): readonly string[] {
-  const faults = validateConfig(config);
-  const errors = faults.filter(({ kind }) => kind === 'error');
-  if (errors.length > 0)
-    throw ignitionFaults(
-      origin,
-      errors.map(({ path, message }) => `${path}: ${message}`),
-    );
-  return faults.map(({ path, message }) => `${origin}: ${path}: ${message}`);
+function refuseErrors(faults: readonly IgnitionFault[], origin: string): void {
+  const errors = faults.flatMap(({ kind, path, message }) => (kind === 'error' ? [`${path}: ${message}`] : []));
+  if (errors.length > 0) throw ignitionFaults(origin, errors);
 }
 
 function foreignPieces(config: IgnitionConfig): readonly string[] {

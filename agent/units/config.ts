@@ -1,5 +1,5 @@
 import * as v from 'valibot';
-import { PrestageError } from '../model/errors.ts';
+import { errorRecord, PrestageError } from '../model/errors.ts';
 import { listFaults } from '../model/faults.ts';
 
 /** The Ignition specifications that the Assisted Installer accepts in an override; no others. */
@@ -48,9 +48,9 @@ export type IgnitionUnit = v.InferOutput<typeof unit>;
  */
 export function parseConfig(text: string, origin: string): IgnitionConfig {
   const value = parseJson(text, origin);
+  const { issues = [] } = v.safeParse(configSchema, value);
   // `is` narrows the value itself: the output of a parse would have the known keys first.
   if (v.is(configSchema, value)) return value;
-  const issues = v.safeParse(configSchema, value).issues ?? [];
   throw ignitionFaults(origin, issues.map(describeIssue));
 }
 
@@ -65,7 +65,7 @@ export function ignitionFaults(origin: string, faults: readonly string[]): Prest
 }
 
 /** A place within JSON: `$.storage.files[0].mode`. */
-export function jsonPath(keys: readonly unknown[]): string {
+function jsonPath(keys: readonly unknown[]): string {
   return keys.reduce<string>((path, key) => (typeof key === 'number' ? `${path}[${key}]` : `${path}.${String(key)}`), '$');
 }
 
@@ -73,8 +73,7 @@ function parseJson(text: string, origin: string): unknown {
   try {
     return JSON.parse(text.replace(/^\uFEFF/, ''));
   } catch (error) {
-    const reason = error instanceof Error ? error.message : String(error);
-    throw ignitionFaults(origin, [`$: it is not JSON: ${reason}`]);
+    throw ignitionFaults(origin, [`$: it is not JSON: ${errorRecord(error).message}`]);
   }
 }
 
@@ -85,5 +84,5 @@ function describeIssue(issue: v.BaseIssue<unknown>): string {
   }
   return issue.received === 'undefined'
     ? `${path}: it is missing`
-    : `${path}: it must be ${issue.expected ?? 'another value'}; it is ${issue.received}`;
+    : `${path}: it must be ${issue.expected ?? issue.type}; it is ${issue.received}`;
 }

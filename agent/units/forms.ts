@@ -112,13 +112,11 @@ function bareMetalHost(input: FormInput): RenderedForm {
       'infraenv, siteconfig or clusterinstance',
     );
   }
-  const values = { [ANNOTATION_IGNITION]: JSON.stringify(input.config), [ANNOTATION_ARGS]: JSON.stringify(installerArgs(input.label)) };
-  const sizeBytes = Object.entries(values).reduce((sum, [name, value]) => sum + Buffer.byteLength(name) + Buffer.byteLength(value), 0);
+  const override = JSON.stringify(input.config);
+  const args = JSON.stringify(installerArgs(input.label));
+  const sizeBytes = Buffer.byteLength([ANNOTATION_IGNITION, override, ANNOTATION_ARGS, args].join(''));
   const warning = checkSize('the set of annotations of the BareMetalHost', sizeBytes, ANNOTATIONS_LIMIT_BYTES);
-  const annotations = {
-    [ANNOTATION_IGNITION]: literal(values[ANNOTATION_IGNITION] ?? ''),
-    [ANNOTATION_ARGS]: quoted(values[ANNOTATION_ARGS] ?? ''),
-  };
+  const annotations = { [ANNOTATION_IGNITION]: literal(override), [ANNOTATION_ARGS]: quoted(args) };
   const text = yamlText({ apiVersion: 'metal3.io/v1alpha1', kind: 'BareMetalHost', metadata: { annotations } });
   return { text, warnings: warning === undefined ? [] : [warning] };
 }

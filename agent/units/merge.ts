@@ -1,7 +1,8 @@
 import { PrestageError } from '../model/errors.ts';
-import { listFaults } from '../model/faults.ts';
+import { listFaults, quoteInput } from '../model/faults.ts';
 import type { IgnitionConfig, IgnitionUnit } from './config.ts';
 import { foreignOwner, isOurs, piecesOf } from './owners.ts';
+import { type IgnitionFault, validateConfig } from './validate.ts';
 
 export interface MergedConfig {
   readonly config: IgnitionConfig;
@@ -29,12 +30,21 @@ export function mergeConfig(existing: IgnitionConfig, ours: IgnitionConfig): Mer
   return { config: joined(existing, ours), removed };
 }
 
+/**
+ * What is wrong with an override before the merge, with the places of its own file. Stale pieces of ours do not count: they go.
+ */
+export function validateExisting(existing: IgnitionConfig): readonly IgnitionFault[] {
+  const stale = piecesOf(existing).filter(({ name }) => isOurs(name));
+  return validateConfig(existing).filter(({ path }) => !stale.some(({ place }) => path.startsWith(`${place}.`)));
+}
+
 /** Our pieces with names that are not ours to use: `$.systemd.units[0]: …`. Empty unless a template was changed. */
 export function foreignNames(ours: IgnitionConfig): readonly string[] {
   return piecesOf(ours)
     .filter(({ name }) => !isOurs(name))
     .map(
-      ({ name, place }) => `${place}: "${name}" belongs to ${foreignOwner(name) ?? 'others'}; prestage-agent writes only names of its own`,
+      ({ name, place }) =>
+        `${place}: ${quoteInput(name)} belongs to ${foreignOwner(name) ?? 'others'}; prestage-agent writes only names of its own`,
     );
 }
 
@@ -47,7 +57,7 @@ function blockedPaths(existing: IgnitionConfig, ours: IgnitionConfig): readonly 
   const ourPaths = (ours.storage?.files ?? []).map(({ path }) => path);
   return notDirectories.flatMap(({ path, place, what }) => {
     const below = ourPaths.find((ourPath) => ourPath.startsWith(`${path}/`));
-    return below === undefined ? [] : [`${place}: "${path}" is ${what}, but ${below} needs a directory there`];
+    return below === undefined ? [] : [`${place}: ${quoteInput(path)} is ${what}, but ${below} needs a directory there`];
   });
 }
 

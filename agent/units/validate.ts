@@ -1,4 +1,5 @@
 import { posix } from 'node:path';
+import { quoteInput } from '../model/faults.ts';
 import type { IgnitionConfig, IgnitionResource, IgnitionSpec, IgnitionUnit } from './config.ts';
 import { decodeDataUrl } from './data-url.ts';
 
@@ -62,20 +63,20 @@ function checkFile(file: File, spec: IgnitionSpec, place: string): readonly Igni
 
 function checkPath(path: string, place: string): readonly IgnitionFault[] {
   if (path === '') return [fault(place, 'it is empty')];
-  if (!path.startsWith('/')) return [fault(place, `"${path}" is not absolute`)];
+  if (!path.startsWith('/')) return [fault(place, `${quoteInput(path)} is not absolute`)];
   const simple = posix.resolve(path);
-  return simple === path ? [] : [fault(place, `"${path}" is not simplified; write ${simple}`)];
+  return simple === path ? [] : [fault(place, `${quoteInput(path)} is not simplified; write ${quoteInput(simple)}`)];
 }
 
 function checkLinks(path: string, links: readonly string[], place: string): readonly IgnitionFault[] {
   const link = links.find((candidate) => path.startsWith(`${candidate}/`));
-  return link === undefined ? [] : [fault(place, `"${path}" lies below the link ${link} of the same config`)];
+  return link === undefined ? [] : [fault(place, `${quoteInput(path)} lies below the link ${quoteInput(link)} of the same config`)];
 }
 
 function checkDuplicates(entries: readonly { readonly name: string; readonly place: string }[]): readonly IgnitionFault[] {
   return entries.flatMap(({ name, place }, index) => {
     const first = entries.slice(0, index).find((entry) => entry.name === name);
-    return first === undefined ? [] : [fault(place, `"${name}" stands at ${first.place} already`)];
+    return first === undefined ? [] : [fault(place, `${quoteInput(name)} stands at ${first.place} already`)];
   });
 }
 
@@ -106,7 +107,7 @@ function checkResource(resource: IgnitionResource, spec: IgnitionSpec, place: st
   const badCompression = compression !== undefined && compression !== null && compression !== '' && compression !== 'gzip';
   return [
     ...(source ? checkSource(source, spec, `${place}.source`) : []),
-    ...(badCompression ? [fault(`${place}.compression`, `"${compression}" is not gzip`)] : []),
+    ...(badCompression ? [fault(`${place}.compression`, `${quoteInput(compression)} is not gzip`)] : []),
     ...(verification?.hash ? checkHash(verification.hash, `${place}.verification.hash`) : []),
   ];
 }
@@ -114,18 +115,20 @@ function checkResource(resource: IgnitionResource, spec: IgnitionSpec, place: st
 function checkSource(source: string, spec: IgnitionSpec, place: string): readonly IgnitionFault[] {
   const scheme = /^([a-z][a-z0-9+.-]*):/.exec(source)?.[1] ?? '';
   if (!SCHEMES[spec].includes(scheme)) {
-    return [fault(place, `"${source.slice(0, 40)}" has no scheme of specification ${spec} (${SCHEMES[spec].join(', ')})`)];
+    return [fault(place, `${quoteInput(source.slice(0, 40))} has no scheme of specification ${spec} (${SCHEMES[spec].join(', ')})`)];
   }
   if (scheme !== 'data') return [];
   const decoded = decodeDataUrl(source);
-  return decoded.kind === 'fault' ? [fault(place, `the data URL "${source.slice(0, 40)}" cannot be decoded: ${decoded.message}`)] : [];
+  return decoded.kind === 'fault'
+    ? [fault(place, `the data URL ${quoteInput(source.slice(0, 40))} cannot be decoded: ${decoded.message}`)]
+    : [];
 }
 
 function checkHash(hash: string, place: string): readonly IgnitionFault[] {
   const dash = hash.indexOf('-');
   const length = HASH_LENGTHS[hash.slice(0, Math.max(dash, 0))];
   const isHash = length !== undefined && hash.length - dash - 1 === length && /^[0-9a-f]+$/i.test(hash.slice(dash + 1));
-  return isHash ? [] : [fault(place, `"${hash}" is neither sha512- with 128 nor sha256- with 64 hex digits`)];
+  return isHash ? [] : [fault(place, `${quoteInput(hash)} is neither sha512- with 128 nor sha256- with 64 hex digits`)];
 }
 
 function checkUnit(unit: IgnitionUnit, place: string): readonly IgnitionFault[] {
@@ -133,21 +136,21 @@ function checkUnit(unit: IgnitionUnit, place: string): readonly IgnitionFault[] 
   return [
     ...(UNIT_SUFFIXES.includes(posix.extname(unit.name))
       ? []
-      : [fault(`${place}.name`, `"${unit.name}" does not end as a unit does, such as .service`)]),
+      : [fault(`${place}.name`, `${quoteInput(unit.name)} does not end as a unit does, such as .service`)]),
     ...checkSections(unit.contents, `${place}.contents`),
     ...(unit.enabled === true && unit.contents && !/^\[Install\]/m.test(unit.contents)
       ? [
           {
             kind: 'warning' as const,
             path: `${place}.contents`,
-            message: `"${unit.name}" is enabled but has no [Install] section, so nothing starts it`,
+            message: `${quoteInput(unit.name)} is enabled but has no [Install] section, so nothing starts it`,
           },
         ]
       : []),
     ...dropins.flatMap((dropin, index) => [
       ...(posix.extname(dropin.name) === '.conf'
         ? []
-        : [fault(`${place}.dropins[${index}].name`, `"${dropin.name}" does not end in .conf`)]),
+        : [fault(`${place}.dropins[${index}].name`, `${quoteInput(dropin.name)} does not end in .conf`)]),
       ...checkSections(dropin.contents, `${place}.dropins[${index}].contents`),
     ]),
     ...checkDuplicates(dropins.map((dropin, index) => ({ name: dropin.name, place: `${place}.dropins[${index}].name` }))),
@@ -157,10 +160,10 @@ function checkUnit(unit: IgnitionUnit, place: string): readonly IgnitionFault[] 
 /** Lines of a unit outside its grammar: neither a section, an option, a comment nor the continuation of a line. Source: systemd.syntax(7). */
 function checkSections(contents: string | null | undefined, place: string): readonly IgnitionFault[] {
   const lines = (contents ?? '').split('\n');
-  const bad = lines.findIndex(
-    (line, index) => !/^\s*(?:$|[#;]|\[[^\]\n]+\]\s*$|[^[\s=][^=]*=)/.test(line) && !lines[index - 1]?.endsWith('\\'),
-  );
-  return bad < 0 ? [] : [fault(place, `line ${bad + 1} is neither a section, an option nor a comment: "${lines[bad] ?? ''}"`)];
+  return lines.flatMap((line, index) => {
+    const isGood = /^\s*(?:$|[#;]|\[[^\]\n]+\]\s*$|[^[\s=][^=]*=)/.test(line) || lines[index - 1]?.endsWith('\\');
+    return isGood ? [] : [fault(place, `line ${index + 1} is neither a section, an option nor a comment: ${quoteInput(line)}`)];
+  });
 }
 
 function fault(path: string, message: string): IgnitionFault {

@@ -10,7 +10,7 @@ const GOLDEN = join(import.meta.dirname, '../golden');
  */
 export function assertGolden(name: string, actual: string): void {
   const path = join(GOLDEN, name);
-  if (process.env['UPDATE_GOLDEN'] === '1') {
+  if (process.env.UPDATE_GOLDEN === '1') {
     mkdirSync(dirname(path), { recursive: true });
     writeFileSync(path, actual);
     return;

@@ -95,6 +95,27 @@ test('faults of the existing override are refused with file and JSON path', asyn
   );
 });
 
+test('faults are refused with the places of the file, and those of stale pieces of ours do not count, for they go', async () => {
+  const stale = { path: '/usr/local/bin/prestage-old', mode: 755, contents: { source: 'ftp://host/file' } };
+  const faulty = { path: '/a', mode: 644 };
+  const merge = await override('stale.ign', { ignition: { version: '3.1.0' }, storage: { files: [stale, faulty] } });
+  const { message } = await refused({ merge });
+  assert.equal(message, `${merge}: $.storage.files[1].mode: 644 is decimal and means octal 1204; write 420 for octal 0644`);
+  const only = await override('only-stale.ign', { ignition: { version: '3.1.0' }, storage: { files: [stale] } });
+  assert.deepEqual((await render({ merge: only })).warnings, [
+    '/usr/local/bin/prestage-old was a stale piece of prestage-agent in the override and is removed',
+  ]);
+});
+
+test('a drop-in that stays on our unit is checked as well', async () => {
+  const unit = { name: 'prestage-agent-discovery.service', dropins: [{ name: 'site', contents: '[Service]\n' }] };
+  const merge = await override('dropin.ign', { ignition: { version: '3.1.0' }, systemd: { units: [unit] } });
+  assert.equal(
+    (await refused({ merge })).message,
+    'the rendered override: $.systemd.units[0].dropins[0].name: "site" does not end in .conf',
+  );
+});
+
 test('doubtful places of the existing override are warned of with file and JSON path', async () => {
   const merge = await override('doubtful.ign', {
     ignition: { version: '3.1.0' },

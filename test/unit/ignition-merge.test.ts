@@ -115,6 +115,17 @@ test('stale pieces of an earlier version go and are named, and the order of keys
   );
 });
 
+test('merging nothing takes ours out and adds no lists', () => {
+  const nothing = configOf({ ignition: { version: '3.1.0' } });
+  const others = configOf({
+    ignition: { version: '3.1.0' },
+    storage: { files: [{ path: '/a' }] },
+    systemd: { units: [{ name: 'a.service' }] },
+  });
+  assert.deepEqual(mergeConfig(mergeConfig(others, ours).config, nothing).config, others);
+  assert.deepEqual(mergeConfig(nothing, nothing).config, { ...nothing, storage: {}, systemd: {} });
+});
+
 test('settings and drop-ins that the author gave to the agent stay', () => {
   const dropins = [{ name: '10-site.conf', contents: '[Service]\nNice=5\n' }];
   const existing = configOf({
