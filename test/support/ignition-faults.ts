@@ -173,8 +173,8 @@ export const faulty: readonly { readonly title: string; readonly config: object;
   },
   {
     title: 'a drop-in with a stray line',
-    config: withUnit({ name: 'a.service', dropins: [{ name: 'x.conf', contents: 'After\n' }] }),
-    faults: [error(`${UNIT}.dropins[0].contents`, 'line 1 is neither a section, an option nor a comment: "After"')],
+    config: withUnit({ name: 'a.service', dropins: [{ name: 'x.conf', contents: '[Unit]\nAfter\n' }] }),
+    faults: [error(`${UNIT}.dropins[0].contents`, 'line 2 is neither a section, an option nor a comment: "After"')],
   },
 ];
 
