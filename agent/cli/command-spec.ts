@@ -17,5 +17,7 @@ export interface CommandSpec {
   /** Forms that `--output` takes; left out where the command answers in one form only. */
   readonly forms?: readonly OutputForm[];
   readonly examples?: readonly string[];
-  readonly act: (terminal: Terminal, options: Readonly<Record<string, unknown>>, args: readonly string[]) => Promise<Answer>;
+  /** Commands below this one, such as `images release`; a command that has some does nothing by itself. */
+  readonly commands?: readonly CommandSpec[];
+  readonly act?: (terminal: Terminal, options: Readonly<Record<string, unknown>>, args: readonly string[]) => Promise<Answer>;
 }

@@ -7,7 +7,7 @@ export const SHELLS: readonly string[] = ['bash'];
  * A completion script for bash(1), from the table of commands.
  * @throws PrestageError ERR_USAGE for a shell that has none
  */
-export function completionScript(shell: string, commands: readonly Pick<CommandSpec, 'name' | 'flags' | 'forms'>[]): string {
+export function completionScript(shell: string, commands: readonly Pick<CommandSpec, 'name' | 'flags' | 'forms' | 'commands'>[]): string {
   if (!SHELLS.includes(shell)) {
     throw new PrestageError('ERR_USAGE', `there is no completion for the shell "${shell}"`, `Choose one of: ${SHELLS.join(', ')}`);
   }
@@ -25,7 +25,8 @@ complete -o default -F _prestage_agent prestage-agent
 `;
 }
 
-function wordsOf(command: Pick<CommandSpec, 'flags' | 'forms'>): readonly string[] {
-  const flags = command.flags.map((flag) => flag.usage.split(' ', 1)[0] ?? '');
-  return [...flags, ...(command.forms === undefined ? [] : ['--output']), '--help'];
+function wordsOf(command: Pick<CommandSpec, 'flags' | 'forms' | 'commands'>): readonly string[] {
+  const below = command.commands ?? [];
+  const flags = [...command.flags, ...below.flatMap((one) => one.flags)].map((flag) => flag.usage.split(' ', 1)[0] ?? '');
+  return [...below.map((one) => one.name), ...new Set(flags), ...(command.forms === undefined ? [] : ['--output']), '--help'];
 }

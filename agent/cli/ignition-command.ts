@@ -1,127 +1,53 @@
-import { readFile } from 'node:fs/promises';
-import { asset } from '../assets.ts';
-import type { Host } from '../host/host.ts';
-import { errorRecord, PrestageError } from '../model/errors.ts';
-import type { Stage } from '../model/stage.ts';
-import { type IgnitionConfig, type IgnitionSpec, ignitionFaults, parseConfig } from '../units/config.ts';
-import { type IgnitionForm, renderForm } from '../units/forms.ts';
-import { mergeConfig, validateExisting } from '../units/merge.ts';
-import { foreignOwner, isOurs, piecesOf } from '../units/owners.ts';
-import { type FailurePolicy, type IgnitionTexts, renderIgnition } from '../units/render.ts';
-import { checkSize, EMBED_LIMIT_BYTES, embedArchive } from '../units/size.ts';
-import { type IgnitionFault, validateConfig } from '../units/validate.ts';
+import * as v from 'valibot';
+import { PrestageError } from '../model/errors.ts';
+import { IGNITION_SPECS } from '../units/config.ts';
+import { IGNITION_FORMS } from '../units/forms.ts';
+import { runIgnition } from '../units/ignition.ts';
+import type { CommandSpec } from './command-spec.ts';
+import { hostFor, type Terminal } from './context.ts';
+import type { Answer } from './output.ts';
 
-export interface IgnitionOptions {
-  readonly stage: Stage;
-  /** Left out: that of the override in `merge`, else 3.1.0 for discovery and 3.2.0 for installed. */
-  readonly spec?: IgnitionSpec;
-  /** GPT label of the data partition; `data` where left out. */
-  readonly label?: string;
-  /** sha256 of the executable, 64 hex digits. */
-  readonly agentSha256?: string;
-  /** `open` where left out. */
-  readonly policy?: FailurePolicy;
-  /** Path of an existing override, which the result contains. */
-  readonly merge?: string;
-  /** `ign` where left out. */
-  readonly as?: IgnitionForm;
-}
+/** `prestage-agent ignition`: prints the override of a stage. */
+export const ignitionCommand: CommandSpec = {
+  name: 'ignition',
+  description: 'Print the ignition override that installs launcher and unit of a stage, alone or merged into an existing one.',
+  arguments: [{ usage: '<stage>', help: 'discovery or installed' }],
+  flags: [
+    {
+      usage: '--spec <version>',
+      help: '3.1.0 or 3.2.0 (default: 3.1.0 for discovery, 3.2.0 for installed; with --merge, that of the file)',
+    },
+    { usage: '--label <name>', help: 'GPT label of the data partition (default: data)' },
+    { usage: '--agent-sha256 <hex>', help: 'sha256 of the executable on the partition: the node starts no other' },
+    { usage: '--policy <policy>', help: 'on failure: open lets the boot go on, closed fails the unit and what needs it (default: open)' },
+    { usage: '--merge <file>', help: 'an existing override; stale pieces of prestage-agent in it are replaced' },
+    { usage: '--as <form>', help: `${IGNITION_FORMS.join(', ')} (default: ign)` },
+  ],
+  examples: [
+    'prestage-agent ignition discovery --agent-sha256 $(sha256sum < prestage-agent | cut -c1-64)',
+    'prestage-agent ignition installed --merge mine.ign --as patch',
+  ],
+  act: actIgnition,
+};
 
-export interface IgnitionOutcome {
-  /** For standard output; ends with a line feed. */
-  readonly text: string;
-  /** For standard error, one sentence each. */
-  readonly warnings: readonly string[];
-}
+const ignitionSchema = v.object({
+  stage: v.picklist(['discovery', 'installed']),
+  spec: v.exactOptional(v.picklist(IGNITION_SPECS)),
+  label: v.exactOptional(v.string()),
+  agentSha256: v.exactOptional(v.string()),
+  policy: v.exactOptional(v.picklist(['open', 'closed'])),
+  merge: v.exactOptional(v.string()),
+  as: v.exactOptional(v.picklist(IGNITION_FORMS)),
+});
 
-/** The pointer ignition of a host is 3.2.0 from OpenShift 4.7 on (4.6 needs --spec 3.1.0). */
-const DEFAULT_SPEC: Record<Stage, IgnitionSpec> = { discovery: '3.1.0', installed: '3.2.0' };
-
-/**
- * `prestage-agent ignition`: renders the override of a stage, merged into an existing one, checked and measured. Prints nothing.
- * @throws PrestageError ERR_USAGE, ERR_IGNITION, ERR_IGNITION_NAME, ERR_IGNITION_SIZE
- */
-export async function runIgnition(options: IgnitionOptions, host: Pick<Host, 'log'>): Promise<IgnitionOutcome> {
-  const { stage, label = 'data', policy = 'open', as = 'ign', agentSha256 } = options;
-  const existing = options.merge === undefined ? undefined : await readOverride(options.merge, options.spec);
-  const spec = existing?.config.ignition.version ?? options.spec ?? DEFAULT_SPEC[stage];
-  const ours = renderIgnition(stage, { spec, label, policy, agentSha256, texts: textsOf(stage) });
-  const { config, removed } = existing === undefined ? { config: ours, removed: [] } : mergeConfig(existing.config, ours);
-  refuseErrors(validateConfig(config), 'the rendered override');
-  const sizeWarning = stage === 'discovery' ? measure(config, host) : undefined;
-  const form = renderForm(as, { stage, config, label });
-  return {
-    text: form.text,
-    warnings: [
-      ...(agentSha256 === undefined ? [UNPINNED] : []),
-      ...removed.map((name) => `${name} was a stale piece of prestage-agent in the override and is removed`),
-      ...foreignPieces(config),
-      ...(existing?.warnings ?? []),
-      ...(sizeWarning === undefined ? [] : [sizeWarning]),
-      ...form.warnings,
-    ],
-  };
-}
-
-const UNPINNED =
-  'no --agent-sha256 is given, so the launcher will not run the executable of the partition, only one that stands at /usr/local/bin/prestage-agent already';
-
-interface ExistingOverride {
-  readonly config: IgnitionConfig;
-  readonly warnings: readonly string[];
-}
-
-/** An override keeps its specification: lowering it could make what others wrote invalid, and the installer takes the override's as it is. */
-async function readOverride(path: string, spec: IgnitionSpec | undefined): Promise<ExistingOverride> {
-  const config = parseConfig(await readText(path), path);
-  const { version } = config.ignition;
-  if (spec !== undefined && spec !== version) {
-    throw new PrestageError(
-      'ERR_USAGE',
-      `${path} is of specification ${version}, and --spec asks for ${spec}`,
-      'Leave out --spec, or change the version in the override first',
-    );
+async function actIgnition(terminal: Terminal, options: Readonly<Record<string, unknown>>, args: readonly string[]): Promise<Answer> {
+  const parsed = v.safeParse(ignitionSchema, { ...options, stage: args[0] });
+  if (!parsed.success) {
+    const faults = parsed.issues.map((issue) => `${v.getDotPath(issue)}: ${issue.message}`);
+    throw new PrestageError('ERR_USAGE', `ignition cannot be rendered: ${faults.join('; ')}`, 'Look at: prestage-agent ignition --help');
   }
-  const faults = validateExisting(config);
-  refuseErrors(faults, path);
-  return { config, warnings: faults.map(({ path: place, message }) => `${path}: ${place}: ${message}`) };
-}
-
-async function readText(path: string): Promise<string> {
-  try {
-    return await readFile(path, 'utf8');
-  } catch (error) {
-    throw new PrestageError(
-      'ERR_USAGE',
-      `the override ${path} cannot be read: ${errorRecord(error).message}`,
-      'Give --merge the path of a readable ignition file',
-      { cause: error },
-    );
-  }
-}
-
-function textsOf(stage: Stage): IgnitionTexts {
-  return {
-    template: asset(`ignition-templates/${stage}.ign.json`),
-    unit: asset(`agent/units/prestage-agent-${stage}.service`),
-    launcher: asset('agent/units/prestage-launcher.sh'),
-  };
-}
-
-function refuseErrors(faults: readonly IgnitionFault[], origin: string): void {
-  const errors = faults.flatMap(({ kind, path, message }) => (kind === 'error' ? [`${path}: ${message}`] : []));
-  if (errors.length > 0) throw ignitionFaults(origin, errors);
-}
-
-function foreignPieces(config: IgnitionConfig): readonly string[] {
-  return piecesOf(config).flatMap(({ name }) => {
-    const owner = isOurs(name) ? undefined : foreignOwner(name);
-    return owner === undefined ? [] : [`the override replaces ${name} of ${owner}`];
-  });
-}
-
-function measure(config: IgnitionConfig, host: Pick<Host, 'log'>): string | undefined {
-  const sizeBytes = embedArchive(JSON.stringify(config)).length;
-  host.log('debug', `the override is ${sizeBytes} of ${EMBED_LIMIT_BYTES} bytes as a gzip'd cpio archive`);
-  return checkSize("the override as a gzip'd cpio archive", sizeBytes, EMBED_LIMIT_BYTES);
+  const host = hostFor(terminal, {});
+  const { text, warnings } = await runIgnition(parsed.output, host);
+  for (const warning of warnings) host.log('warning', warning);
+  return { data: text, text, exitCode: 0 };
 }

@@ -50,18 +50,21 @@ export function buildProgram(terminal: Terminal, onExit: (code: number) => void)
   return program;
 }
 
-function buildCommand(spec: CommandSpec, program: Command, terminal: Terminal, onExit: (code: number) => void): Command {
+function buildCommand(spec: CommandSpec, parent: Command, terminal: Terminal, onExit: (code: number) => void): Command {
   const command = new Command(spec.name)
-    .copyInheritedSettings(program)
+    .copyInheritedSettings(parent)
     .description(spec.description)
     .helpOption('-h, --help', 'print help and end');
   for (const argument of spec.arguments ?? []) command.argument(argument.usage, argument.help);
   for (const flag of spec.flags) command.option(flag.usage, flag.help);
   if (spec.forms) command.addOption(new Option('-o, --output <form>', 'form of the answer').choices([...spec.forms]).default('text'));
   if (spec.examples) command.addHelpText('after', `\nExamples:\n${spec.examples.map((example) => `  ${example}\n`).join('')}`);
+  for (const below of spec.commands ?? []) command.addCommand(buildCommand(below, command, terminal, onExit));
+  const { act } = spec;
+  if (act === undefined) return command;
   return command.action(async () => {
     const options = command.opts<Record<string, unknown>>();
-    const answer = await spec.act(terminal, options, command.args);
+    const answer = await act(terminal, options, command.args);
     terminal.out.write(render(answer, formOf(options.output)));
     onExit(answer.exitCode);
   });

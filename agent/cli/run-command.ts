@@ -2,18 +2,34 @@ import { crashingStep, plainStep, type Step } from '../host/steps.ts';
 import { formatBytes, formatDuration } from '../model/bytes.ts';
 import { exitCodeOf, exitCodes, PrestageError } from '../model/errors.ts';
 import { countStates, type RunState } from '../model/run-state.ts';
-import type { Policy } from '../model/setting-values.ts';
+import { type Policy, SETTING_KEYS } from '../model/setting-values.ts';
 import type { LoadStep, PlanStep } from '../reconcile/plan.ts';
 import { type RunReport, run } from '../reconcile/run.ts';
+import type { CommandSpec } from './command-spec.ts';
 import { hostFor, type SettingFlags, settingsFor, type Terminal } from './context.ts';
 import type { Answer } from './output.ts';
+import { dryRunFlag, settingFlags, settingsOf } from './setting-flags.ts';
 import { showProgress } from './show-progress.ts';
 
 /** Added to the exit code of a run that failed under the policy `open`: the units count these as success, so that the boot goes on. */
 export const TOLERATED = 64;
 
 /** `prestage-agent run`: loads the images of a stage, or with `--dry-run` says what it would do. */
-export async function runCommand(terminal: Terminal, flags: SettingFlags & { readonly dryRun?: boolean }): Promise<Answer> {
+export const runCommand: CommandSpec = {
+  name: 'run',
+  description:
+    'Load the images of a stage from the data partition into containers-storage. What is there stays; what is missing or damaged is loaded.',
+  flags: [...settingFlags(SETTING_KEYS), dryRunFlag],
+  forms: ['text', 'json'],
+  examples: [
+    'prestage-agent run --stage discovery',
+    'prestage-agent run --stage installed --dry-run',
+    'prestage-agent run --stage installed --bundle /mnt/data --parallel 4',
+  ],
+  act: async (terminal, options) => await actRun(terminal, { ...settingsOf(options), dryRun: options.dryRun === true }),
+};
+
+async function actRun(terminal: Terminal, flags: SettingFlags & { readonly dryRun?: boolean }): Promise<Answer> {
   const host = hostFor(terminal, flags);
   const settings = await settingsFor(host, flags);
   if (settings.stage === undefined) {

@@ -1,6 +1,7 @@
-import type { SettingKey } from '../model/setting-values.ts';
+import { isSettingKey, type SettingKey } from '../model/setting-values.ts';
 import { variableOf } from '../model/settings.ts';
 import type { Flag } from './command-spec.ts';
+import type { SettingFlags } from './context.ts';
 
 const FLAGS: Readonly<Record<SettingKey, { readonly value: string; readonly help: string }>> = {
   stage: { value: '<stage>', help: 'discovery or installed' },
@@ -24,4 +25,15 @@ const FLAGS: Readonly<Record<SettingKey, { readonly value: string; readonly help
 /** The flags of some settings, with the environment variable that says the same. */
 export function settingFlags(keys: readonly SettingKey[]): readonly Flag[] {
   return keys.map((key) => ({ usage: `--${key} ${FLAGS[key].value}`, help: `${FLAGS[key].help} [${variableOf(key)}]` }));
+}
+
+export const dryRunFlag: Flag = { usage: '--dry-run', help: 'print the plan and write nothing' };
+
+/** The settings among the options: commander(1) gives them in camel case. */
+export function settingsOf(options: Readonly<Record<string, unknown>>): SettingFlags {
+  const entries = Object.entries(options).flatMap(([name, value]): [SettingKey, string][] => {
+    const key = name.replaceAll(/[A-Z]/g, (letter) => `-${letter.toLowerCase()}`);
+    return isSettingKey(key) && typeof value === 'string' ? [[key, value]] : [];
+  });
+  return Object.fromEntries(entries);
 }

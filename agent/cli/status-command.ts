@@ -3,13 +3,27 @@ import { formatBytes, formatDuration } from '../model/bytes.ts';
 import { type ImageState, isInStorage } from '../model/run-state.ts';
 import type { StatusReport } from '../status/assess.ts';
 import { collectStatus } from '../status/collect.ts';
+import type { CommandSpec } from './command-spec.ts';
 import { hostFor, type SettingFlags, type Terminal } from './context.ts';
-import { type Answer, type OutputForm, type Paint, painter, render, type Style } from './output.ts';
+import { type Answer, OUTPUT_FORMS, type OutputForm, type Paint, painter, render, type Style } from './output.ts';
+import { settingFlags, settingsOf } from './setting-flags.ts';
 
 const WATCH_PERIOD_MS = 1000;
 
 /** `prestage-agent status`: how the last run ended, or how far it is. */
-export async function statusCommand(
+export const statusCommand: CommandSpec = {
+  name: 'status',
+  description: 'Show how the last run ended or how far it is, image by image, with reasons and what to do next. Reads only.',
+  flags: [...settingFlags(['root']), { usage: '--watch', help: 'show it again every second until the run has ended' }],
+  forms: OUTPUT_FORMS,
+  examples: ['prestage-agent status', 'prestage-agent status --watch', 'prestage-agent status --output json'],
+  act: async (terminal, options) => {
+    const output = OUTPUT_FORMS.find((form) => form === options.output) ?? 'text';
+    return await actStatus(terminal, { ...settingsOf(options), watch: options.watch === true, output });
+  },
+};
+
+async function actStatus(
   terminal: Terminal,
   flags: SettingFlags & { readonly watch?: boolean; readonly output: OutputForm },
 ): Promise<Answer> {

@@ -1,0 +1,153 @@
+import * as v from 'valibot';
+import { type Digest, isDigest } from './digest.ts';
+import { PrestageError } from './errors.ts';
+import { listFaults } from './faults.ts';
+import { STAGES, type Stage } from './stage.ts';
+
+/**
+ * The manifest that seals a bundle, `prestage.json` at its top. docs/bundle.schema.json describes the format, docs/bundle-format.md explains
+ * it. Sizes are bytes; paths are relative to the bundle's top, with `/`.
+ */
+export const BUNDLE_FILE = 'prestage.json';
+/** Lies at the top of a bundle for as long as it is being written: a bundle with this file is not whole. */
+export const PARTIAL_FILE = 'prestage.json.partial';
+export const BUNDLE_VERSION = 'prestage-agent/v1';
+/** A manifest that is larger is refused: 100 000 files with long paths. */
+export const BUNDLE_LIMIT_BYTES = 64 * 1024 * 1024;
+
+const SHA256 = /^[0-9a-f]{64}$/;
+const digest = v.custom<Digest>((value) => typeof value === 'string' && isDigest(value), 'is not sha256: and 64 lower-case hex digits');
+const sha256 = v.pipe(v.string(), v.regex(SHA256, 'is not 64 lower-case hex digits'));
+const bytes = v.pipe(v.number(), v.safeInteger(), v.minValue(0));
+const path = v.pipe(v.string(), v.check(isInnerPath, 'is not a relative path inside the bundle'));
+
+/** An image of a stage. */
+const imageSchema = v.object({
+  /** As the list has it. */
+  reference: v.pipe(v.string(), v.nonEmpty()),
+  /** Full references that must resolve, at least one. */
+  names: v.pipe(v.array(v.pipe(v.string(), v.nonEmpty())), v.minLength(1)),
+  /** Of the manifest, or of the manifest list. */
+  manifestDigest: digest,
+  /** Sum of its distinct layers for the bundle's architecture, as they lie in the payload. */
+  compressedBytes: bytes,
+  /** The same, unpacked. */
+  unpackedBytes: bytes,
+});
+
+const verity = v.object({
+  /** File with the dm-verity superblock and hash tree. */
+  hashTree: path,
+  rootHash: sha256,
+});
+
+const payloadSchema = v.variant('kind', [
+  /** One `.tgz` per image, list files beside them. */
+  v.object({ kind: v.literal('archives'), path }),
+  /** One OCI image layout with all images of all stages. */
+  v.object({ kind: v.literal('oci'), path }),
+  /** A read-only containers-storage of one stage, with the registry tree of its manifests and configs and, where there is one, a registry image. */
+  v.object({
+    kind: v.literal('store'),
+    stage: v.picklist(STAGES),
+    image: path,
+    verity,
+    mirror: path,
+    registryImage: v.exactOptional(v.string()),
+  }),
+  /** A registry tree of distribution with all blobs. */
+  v.object({ kind: v.literal('registry'), path }),
+]);
+
+const bundleSchema = v.object({
+  apiVersion: v.literal(BUNDLE_VERSION),
+  kind: v.literal('Bundle'),
+  /** OpenShift release, such as 4.14.0; empty where it is not known. */
+  release: v.string(),
+  /** GOARCH name. */
+  architecture: v.pipe(v.string(), v.nonEmpty()),
+  /** RFC 3339, from SOURCE_DATE_EPOCH where set. */
+  createdAt: v.pipe(v.string(), v.isoTimestamp()),
+  createdBy: v.object({ name: v.string(), version: v.string() }),
+  stages: v.object({
+    discovery: v.exactOptional(v.object({ images: v.array(imageSchema) })),
+    installed: v.exactOptional(v.object({ images: v.array(imageSchema) })),
+  }),
+  payloads: v.array(payloadSchema),
+  /** Every file of the bundle but this one, sorted by path. */
+  files: v.array(v.object({ path, sizeBytes: bytes, sha256 })),
+});
+
+export type Bundle = v.InferOutput<typeof bundleSchema>;
+export type BundleImage = v.InferOutput<typeof imageSchema>;
+export type BundlePayload = v.InferOutput<typeof payloadSchema>;
+export type BundleFile = Bundle['files'][number];
+
+/**
+ * Reads a bundle's manifest.
+ * @param where its path, for messages
+ * @throws PrestageError ERR_BUNDLE with every fault and its place in the document
+ */
+export function parseBundle(text: string, where: string): Bundle {
+  const parsed = v.safeParse(v.pipe(v.string(), v.parseJson(), bundleSchema), text);
+  if (!parsed.success)
+    throw unreadable(
+      where,
+      parsed.issues.map((issue) => `${v.getDotPath(issue) ?? 'document'}: ${issue.message}`),
+    );
+  const faults = inconsistencies(parsed.output);
+  if (faults.length > 0) throw unreadable(where, faults);
+  return parsed.output;
+}
+
+/** The text of a manifest: keys in the schema's order, files and images as given, two spaces, a newline at the end. The same bundle gives the same bytes. */
+export function formatBundle(bundle: Bundle): string {
+  return `${JSON.stringify(v.parse(bundleSchema, bundle), undefined, 2)}\n`;
+}
+
+/** The images of a stage, or an error that says which stages the bundle has. */
+export function bundleImages(bundle: Bundle, stage: Stage, where: string): readonly BundleImage[] {
+  const found = bundle.stages[stage];
+  if (found !== undefined) return found.images;
+  throw new PrestageError(
+    'ERR_PAYLOAD_MISSING',
+    `${where} has no stage "${stage}", it has: ${Object.keys(bundle.stages).join(', ') || 'none'}`,
+    `Build the bundle with --list-${stage}`,
+  );
+}
+
+/** Relative, normal, without a way out: what a bundle's manifest may name. */
+export function isInnerPath(text: string): boolean {
+  return (
+    text !== '' &&
+    text.length <= 4096 &&
+    !text.includes('\0') &&
+    text.split('/').every((part) => part !== '' && part !== '.' && part !== '..')
+  );
+}
+
+/** What the schema cannot say: paths once and in order, payloads that have files. */
+function inconsistencies(bundle: Bundle): readonly string[] {
+  const paths = bundle.files.map((file) => file.path);
+  const unsorted = paths.findIndex((current, index) => index > 0 && current <= (paths[index - 1] ?? ''));
+  const hasFile = (wanted: string): boolean => paths.some((file) => file === wanted || file.startsWith(`${wanted}/`));
+  const missing = bundle.payloads.flatMap(pathsOf).filter((wanted) => !hasFile(wanted));
+  const sealed = paths.filter((file) => file === BUNDLE_FILE || file === PARTIAL_FILE);
+  return [
+    ...(unsorted < 0 ? [] : [`files.${unsorted}.path: "${paths[unsorted]}" comes twice or out of order`]),
+    ...missing.map((wanted) => `payloads: "${wanted}" is not among the files`),
+    ...sealed.map((file) => `files: "${file}" cannot list itself`),
+  ];
+}
+
+function pathsOf(payload: BundlePayload): readonly string[] {
+  return payload.kind === 'store' ? [payload.image, payload.verity.hashTree, payload.mirror] : [payload.path];
+}
+
+function unreadable(where: string, faults: readonly string[]): PrestageError {
+  return new PrestageError(
+    'ERR_BUNDLE',
+    listFaults(`${where} is not the manifest of a bundle`, faults),
+    'Build the bundle again at the factory, or write it to the partition again',
+  );
+}

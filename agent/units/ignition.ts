@@ -1,0 +1,127 @@
+import { readFile } from 'node:fs/promises';
+import { asset } from '../assets.ts';
+import type { Host } from '../host/host.ts';
+import { errorRecord, PrestageError } from '../model/errors.ts';
+import type { Stage } from '../model/stage.ts';
+import { type IgnitionConfig, type IgnitionSpec, ignitionFaults, parseConfig } from './config.ts';
+import { type IgnitionForm, renderForm } from './forms.ts';
+import { mergeConfig, validateExisting } from './merge.ts';
+import { foreignOwner, isOurs, piecesOf } from './owners.ts';
+import { type FailurePolicy, type IgnitionTexts, renderIgnition } from './render.ts';
+import { checkSize, EMBED_LIMIT_BYTES, embedArchive } from './size.ts';
+import { type IgnitionFault, validateConfig } from './validate.ts';
+
+export interface IgnitionOptions {
+  readonly stage: Stage;
+  /** Left out: that of the override in `merge`, else 3.1.0 for discovery and 3.2.0 for installed. */
+  readonly spec?: IgnitionSpec;
+  /** GPT label of the data partition; `data` where left out. */
+  readonly label?: string;
+  /** sha256 of the executable, 64 hex digits. */
+  readonly agentSha256?: string;
+  /** `open` where left out. */
+  readonly policy?: FailurePolicy;
+  /** Path of an existing override, which the result contains. */
+  readonly merge?: string;
+  /** `ign` where left out. */
+  readonly as?: IgnitionForm;
+}
+
+export interface IgnitionOutcome {
+  /** For standard output; ends with a line feed. */
+  readonly text: string;
+  /** For standard error, one sentence each. */
+  readonly warnings: readonly string[];
+}
+
+/** The pointer ignition of a host is 3.2.0 from OpenShift 4.7 on (4.6 needs --spec 3.1.0). */
+const DEFAULT_SPEC: Record<Stage, IgnitionSpec> = { discovery: '3.1.0', installed: '3.2.0' };
+
+/**
+ * `prestage-agent ignition`: renders the override of a stage, merged into an existing one, checked and measured. Prints nothing.
+ * @throws PrestageError ERR_USAGE, ERR_IGNITION, ERR_IGNITION_NAME, ERR_IGNITION_SIZE
+ */
+export async function runIgnition(options: IgnitionOptions, host: Pick<Host, 'log'>): Promise<IgnitionOutcome> {
+  const { stage, label = 'data', policy = 'open', as = 'ign', agentSha256 } = options;
+  const existing = options.merge === undefined ? undefined : await readOverride(options.merge, options.spec);
+  const spec = existing?.config.ignition.version ?? options.spec ?? DEFAULT_SPEC[stage];
+  const ours = renderIgnition(stage, { spec, label, policy, agentSha256, texts: textsOf(stage) });
+  const { config, removed } = existing === undefined ? { config: ours, removed: [] } : mergeConfig(existing.config, ours);
+  refuseErrors(validateConfig(config), 'the rendered override');
+  const sizeWarning = stage === 'discovery' ? measure(config, host) : undefined;
+  const form = renderForm(as, { stage, config, label });
+  return {
+    text: form.text,
+    warnings: [
+      ...(agentSha256 === undefined ? [UNPINNED] : []),
+      ...removed.map((name) => `${name} was a stale piece of prestage-agent in the override and is removed`),
+      ...foreignPieces(config),
+      ...(existing?.warnings ?? []),
+      ...(sizeWarning === undefined ? [] : [sizeWarning]),
+      ...form.warnings,
+    ],
+  };
+}
+
+const UNPINNED =
+  'no --agent-sha256 is given, so the launcher will not run the executable of the partition, only one that stands at /usr/local/bin/prestage-agent already';
+
+interface ExistingOverride {
+  readonly config: IgnitionConfig;
+  readonly warnings: readonly string[];
+}
+
+/** An override keeps its specification: lowering it could make what others wrote invalid, and the installer takes the override's as it is. */
+async function readOverride(path: string, spec: IgnitionSpec | undefined): Promise<ExistingOverride> {
+  const config = parseConfig(await readText(path), path);
+  const { version } = config.ignition;
+  if (spec !== undefined && spec !== version) {
+    throw new PrestageError(
+      'ERR_USAGE',
+      `${path} is of specification ${version}, and --spec asks for ${spec}`,
+      'Leave out --spec, or change the version in the override first',
+    );
+  }
+  const faults = validateExisting(config);
+  refuseErrors(faults, path);
+  return { config, warnings: faults.map(({ path: place, message }) => `${path}: ${place}: ${message}`) };
+}
+
+async function readText(path: string): Promise<string> {
+  try {
+    return await readFile(path, 'utf8');
+  } catch (error) {
+    throw new PrestageError(
+      'ERR_USAGE',
+      `the override ${path} cannot be read: ${errorRecord(error).message}`,
+      'Give --merge the path of a readable ignition file',
+      { cause: error },
+    );
+  }
+}
+
+function textsOf(stage: Stage): IgnitionTexts {
+  return {
+    template: asset(`ignition-templates/${stage}.ign.json`),
+    unit: asset(`agent/units/prestage-agent-${stage}.service`),
+    launcher: asset('agent/units/prestage-launcher.sh'),
+  };
+}
+
+function refuseErrors(faults: readonly IgnitionFault[], origin: string): void {
+  const errors = faults.flatMap(({ kind, path, message }) => (kind === 'error' ? [`${path}: ${message}`] : []));
+  if (errors.length > 0) throw ignitionFaults(origin, errors);
+}
+
+function foreignPieces(config: IgnitionConfig): readonly string[] {
+  return piecesOf(config).flatMap(({ name }) => {
+    const owner = isOurs(name) ? undefined : foreignOwner(name);
+    return owner === undefined ? [] : [`the override replaces ${name} of ${owner}`];
+  });
+}
+
+function measure(config: IgnitionConfig, host: Pick<Host, 'log'>): string | undefined {
+  const sizeBytes = embedArchive(JSON.stringify(config)).length;
+  host.log('debug', `the override is ${sizeBytes} of ${EMBED_LIMIT_BYTES} bytes as a gzip'd cpio archive`);
+  return checkSize("the override as a gzip'd cpio archive", sizeBytes, EMBED_LIMIT_BYTES);
+}
