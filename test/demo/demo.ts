@@ -1,5 +1,5 @@
 import { createHash } from 'node:crypto';
-import { chmod, cp, mkdir, mkdtemp, readFile, rm } from 'node:fs/promises';
+import { chmod, cp, mkdir, mkdtemp, readFile, rm, writeFile } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { parseArgs } from 'node:util';
@@ -8,7 +8,7 @@ import { formatBytes } from '../../agent/model/bytes.ts';
 import { TOP } from '../support/cache.ts';
 import { disksUnavailable, fillDisk, makeDisk, mountPointsOf, type TestDisk } from '../support/disk.ts';
 import { type ImageSet, smallImageSet } from '../support/image-set.ts';
-import { inContainer } from '../support/storage.ts';
+import { hasHybridCgroups, inContainer } from '../support/storage.ts';
 import { commandOf, filesOf } from './ignition-files.ts';
 import { endWellOnSignals, performWell, show, tell } from './narrate.ts';
 import { type DemoNode, startNode } from './node.ts';
@@ -103,6 +103,11 @@ async function demonstrateDirectory(work: string, executable: Executable, set: I
   const bundle = join(work, 'bundle');
   await mkdir(bundle);
   await writeBundle(bundle, executable, set);
+  if (await hasOneUserOnly()) {
+    show('This user has no subordinate ids (subuid(5)): the image with files of another owner is left out.');
+    const images = set.discovery.filter((image) => image !== set.images.links);
+    await writeFile(join(bundle, 'ai-images.txt'), images.map((image) => `${image.reference}\n`).join(''));
+  }
   const root = ['--root', join(work, 'root')];
   const roots = ['--graphroot', join(work, 'graphroot'), '--runroot', join(work, 'runroot')];
   const wrap = process.getuid?.() === 0 ? [] : ['podman', 'unshare'];
@@ -116,20 +121,39 @@ async function demonstrateDirectory(work: string, executable: Executable, set: I
     tell('A second run has nothing to do.');
     await performWell(run);
     tell('A loaded image runs.');
-    const podman = ['--root', join(work, 'graphroot'), '--runroot', join(work, 'runroot')];
-    const argv = inContainer(podman, set.images.release.reference, ['cat', '/etc/prestage-image']);
-    await performWell([argv[0], ...argv[1]], `podman run --rm ${set.images.release.reference} cat /etc/prestage-image`);
+    await runFromPrivateStorage(work, set.images.release.reference, wrap);
   } finally {
-    // What a rootless storage holds belongs to users that only exist in its namespace.
-    await execOnLinux('umount', [join(work, 'graphroot/overlay')]);
+    // What a rootless storage holds belongs to users that only exist in its namespace, and podman keeps it mounted there.
+    const [program = '', ...args] = [...wrap, 'umount', '-l', join(work, 'graphroot/overlay')];
+    await execOnLinux(program, args);
     if (wrap.length > 0) await execOnLinux('podman', ['unshare', 'rm', '-rf', join(work, 'graphroot')]);
   }
+}
+
+async function runFromPrivateStorage(work: string, reference: string, wrap: readonly string[]): Promise<void> {
+  const podman = ['--root', join(work, 'graphroot'), '--runroot', join(work, 'runroot'), '--storage-driver', 'overlay'];
+  const command = ['cat', '/etc/prestage-image'];
+  if (wrap.length > 0 && hasHybridCgroups()) {
+    show('On hybrid cgroups, crun starts no containers of users: the image is mounted and entered instead.');
+    const enter = 'top=$(podman "$@" image mount "$0") && chroot "$top" cat /etc/prestage-image';
+    await performWell([...wrap, 'sh', '-c', enter, reference, ...podman], `podman image mount ${reference}; chroot … ${command.join(' ')}`);
+    return;
+  }
+  const [program, args] = inContainer(podman, reference, command);
+  await performWell([program, ...args], `podman run --rm ${reference} ${command.join(' ')}`);
 }
 
 async function writeBundle(directory: string, executable: Executable, set: ImageSet): Promise<void> {
   await cp(set.archives, directory, { recursive: true });
   await cp(executable.path, join(directory, 'prestage-agent'));
   await chmod(join(directory, 'prestage-agent'), 0o755);
+}
+
+/** Whether the user is not root and owns no other ids, so that the owners in images cannot be told apart. */
+async function hasOneUserOnly(): Promise<boolean> {
+  if (process.getuid?.() === 0) return false;
+  const { stdout } = await execOnLinux('podman', ['unshare', 'cat', '/proc/self/uid_map']);
+  return stdout.trim().split('\n').length < 2;
 }
 
 /** The installer needs the disk: nothing may hold it once the agent is through. */

@@ -42,7 +42,11 @@ export async function privateStorage(directory = tmpdir()): Promise<PrivateStora
 export function inContainer(roots: readonly string[], reference: string, command: readonly string[]): [string, readonly string[]] {
   const limits = ['--ulimit', 'nofile=1024:1024', '--ulimit', 'nproc=1024:1024'];
   const podman = ['podman', ...roots, 'run', '--rm', '--pull=never', '--network=host', ...limits, reference, ...command];
-  const hybrid = existsSync('/sys/fs/cgroup/unified');
-  if (!hybrid) return ['podman', podman.slice(1)];
+  if (!hasHybridCgroups()) return ['podman', podman.slice(1)];
   return ['unshare', ['-m', 'sh', '-c', 'umount /sys/fs/cgroup/unified; exec "$@"', 'sh', ...podman]];
+}
+
+/** Whether the unified hierarchy stands beside the old ones, which crun refuses. Source: cgroups(7), "hybrid". */
+export function hasHybridCgroups(): boolean {
+  return existsSync('/sys/fs/cgroup/unified');
 }
