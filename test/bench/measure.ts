@@ -13,6 +13,8 @@ export interface Measurement {
   readonly durableSeconds: number;
   /** User and system time of the command and all that it started. */
   readonly cpuSeconds: number;
+  /** CPU time that the rest of the machine took meanwhile: where it is not small, the wall times say little. */
+  readonly othersCpuSeconds: number;
   /** What the command and all that it started wrote to files on disks. Source: proc_pid_io(5), write_bytes. */
   readonly writtenBytes: number;
   /** What of that was removed again before it came to a disk. Source: proc_pid_io(5), cancelled_write_bytes. */
@@ -52,6 +54,7 @@ export async function measure(subject: Subject): Promise<Measurement> {
     await output(execOnLinux, 'sync', []);
     await writeFile('/proc/sys/vm/drop_caches', '3');
     const sectorsBefore = await sectorsWritten(subject.work);
+    const busyBefore = await busyCpuSeconds();
     const started = performance.now();
     const child = spawn('bash', ['-c', WRAPPER, 'measure', records, ...subject.argv], { stdio: ['ignore', 'ignore', 'pipe'] });
     let times = '';
@@ -64,6 +67,7 @@ export async function measure(subject: Subject): Promise<Measurement> {
     });
     const watch = watchPeaks(records, subject.scratch, ended);
     const exitCode = await ended;
+    const busySeconds = (await busyCpuSeconds()) - busyBefore;
     await output(execOnLinux, 'sync', []);
     const durableSeconds = (performance.now() - started) / 1000;
     const deviceBytes = ((await sectorsWritten(subject.work)) - sectorsBefore) * 512;
@@ -74,6 +78,7 @@ export async function measure(subject: Subject): Promise<Measurement> {
       wallSeconds,
       durableSeconds,
       cpuSeconds: user + system,
+      othersCpuSeconds: Math.max(0, busySeconds - user - system),
       writtenBytes: field(io, 'write_bytes'),
       cancelledBytes: field(io, 'cancelled_write_bytes'),
       deviceBytes,
@@ -115,6 +120,13 @@ async function sectorsWritten(directory: string): Promise<number> {
   const minor = ((dev & 0xff) | ((dev >> 12) & 0xfff00)).toString();
   const lines = (await readFile('/proc/diskstats', 'utf8')).split('\n').map((line) => line.trim().split(/\s+/));
   return Number(lines.find((words) => words[0] === major && words[1] === minor)?.[9] ?? 0);
+}
+
+/** CPU time of all cores since boot, without idling; clock ticks are 1/100 s on Linux. Source: proc_stat(5). */
+async function busyCpuSeconds(): Promise<number> {
+  const ticks = ((await readFile('/proc/stat', 'utf8')).split('\n')[0] ?? '').trim().split(/\s+/).slice(1).map(Number);
+  const [user = 0, nice = 0, system = 0, , , irq = 0, softirq = 0] = ticks;
+  return (user + nice + system + irq + softirq) / 100;
 }
 
 /** A number after `NAME:` in the files of /proc. */

@@ -86,7 +86,7 @@ export function renderFindings(findings: Findings): string {
   const lines = [
     `set: ${set.images} images, ${formatBytes(set.unpackedBytes)} unpacked, ${formatBytes(set.layerBytes)} as layers, ${formatBytes(set.archiveBytes)} as archives`,
     '',
-    row(['', 'wall s', 'durable s', 'CPU s', 'written', 'cancelled', 'device', 'peak RSS', 'scratch']),
+    row(['', 'wall s', 'durable s', 'CPU s', 'others s', 'written', 'cancelled', 'device', 'peak RSS', 'scratch']),
     ...contenders(findings).map(([name, found]) => row([name, ...cells(found)])),
     '',
     ...barsOf(findings).map(
@@ -107,7 +107,7 @@ function contenders({ oneAtATime, fourAtATime, skopeo, agent }: Findings): reado
 }
 
 function cells(found: Measurement): readonly string[] {
-  const seconds = [found.wallSeconds, found.durableSeconds, found.cpuSeconds].map((value) => value.toFixed(1));
+  const seconds = [found.wallSeconds, found.durableSeconds, found.cpuSeconds, found.othersCpuSeconds].map((value) => value.toFixed(1));
   const bytes = [found.writtenBytes, found.cancelledBytes, found.deviceBytes, found.peakRssBytes, found.peakScratchBytes];
   return [...seconds, ...bytes.map((value) => (value === 0 ? '-' : formatBytes(value)))];
 }

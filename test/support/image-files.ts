@@ -74,13 +74,18 @@ export function dealer(files: readonly MachineFile[]): (bytes: number) => readon
   };
 }
 
-/** The files as layer entries below a directory of their own, with the directories that they need. */
+/** Files in one directory of a layer, as many as packages have: with their own directories, dealt files would bring one for each. */
+const FILES_PER_DIRECTORY = 50;
+
+/** The files as layer entries below a directory of their own, numbered, so that equal names do not meet. */
 export function placed(files: readonly MachineFile[], below: string): readonly LayerEntry[] {
-  const paths = files.map((file) => join(below, relative(file.path)));
-  const directories = [...new Set(paths.flatMap(parents))].sort();
+  const directories = Array.from({ length: Math.ceil(files.length / FILES_PER_DIRECTORY) }, (_, index) => join(below, String(index)));
   return [
-    ...directories.map((path): LayerEntry => ({ kind: 'directory', path })),
-    ...files.map((file, index): LayerEntry => ({ kind: 'copy', path: paths[index] ?? file.path, from: file.path })),
+    ...[...parents(below), below, ...directories].map((path): LayerEntry => ({ kind: 'directory', path })),
+    ...files.map((file, index): LayerEntry => {
+      const directory = directories[Math.floor(index / FILES_PER_DIRECTORY)] ?? below;
+      return { kind: 'copy', path: join(directory, `${index}-${basename(file.path)}`), from: file.path };
+    }),
   ];
 }
 
