@@ -124,7 +124,7 @@ async function demonstrateDirectory(work: string, executable: Executable, set: I
     await runFromPrivateStorage(work, set.images.release.reference, wrap);
   } finally {
     // What a rootless storage holds belongs to users that only exist in its namespace, and podman keeps it mounted there.
-    const [program = '', ...args] = [...wrap, 'umount', '-l', join(work, 'graphroot/overlay')];
+    const [program, ...args] = [...wrap, 'umount', '-l', join(work, 'graphroot/overlay')];
     await execOnLinux(program, args);
     if (wrap.length > 0) await execOnLinux('podman', ['unshare', 'rm', '-rf', join(work, 'graphroot')]);
   }

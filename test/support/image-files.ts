@@ -26,11 +26,11 @@ export async function runnableRoot(programs: readonly string[]): Promise<readonl
   links.set('bin', 'usr/bin');
   return [
     ...[...directories].sort().map((path): LayerEntry => ({ kind: 'directory', path, mode: path === 'tmp' ? 0o1777 : 0o755 })),
-    ...[...links].sort().map(([path, target]): LayerEntry => ({ kind: 'symlink', path, target })),
+    ...[...links].sort(byPath).map(([path, target]): LayerEntry => ({ kind: 'symlink', path, target })),
     { kind: 'file', path: 'etc/passwd', content: 'root:x:0:0:root:/root:/bin/sh\n' },
     { kind: 'file', path: 'etc/group', content: 'root:x:0:\n' },
     { kind: 'file', path: 'etc/os-release', content: 'ID=prestage-test\nNAME="Prestage test image"\n' },
-    ...[...files].sort().map(([path, from]): LayerEntry => ({ kind: 'copy', path, from, mode: 0o755 })),
+    ...[...files].sort(byPath).map(([path, from]): LayerEntry => ({ kind: 'copy', path, from, mode: 0o755 })),
   ];
 }
 
@@ -107,4 +107,8 @@ function relative(path: string): string {
 function parents(path: string): readonly string[] {
   const parent = dirname(path);
   return parent === '.' ? [] : [...parents(parent), parent];
+}
+
+function byPath([a]: readonly [string, string], [b]: readonly [string, string]): number {
+  return a < b ? -1 : 1;
 }
