@@ -4,7 +4,7 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { createInflateRaw } from 'node:zlib';
 import type { Inflate } from 'zlib-sync';
-import { zlibAddon } from '../assets.ts';
+import { type ZlibAddon, zlibAddon } from '../assets.ts';
 
 /**
  * Output of one piece of a raw DEFLATE stream (RFC 1951), and where the stream ends: not yet (`open`), with the last byte of the last
@@ -49,9 +49,9 @@ const Z_BUF_ERROR = -5;
 type InflateConstructor = typeof Inflate;
 
 /** zlib-sync where it can be loaded, node:zlib otherwise. */
-export function loadInflater(): Inflater {
+export function loadInflater(addon: ZlibAddon = zlibAddon()): Inflater {
   try {
-    const Constructor = loadAddon();
+    const Constructor = loadAddon(addon);
     return { uses: { kind: 'addon' }, start: () => addonInflate(Constructor) };
   } catch (error) {
     return nodeInflater(error instanceof Error ? error.message : String(error));
@@ -118,8 +118,7 @@ function nodeInflate(): RawInflate {
     });
 }
 
-function loadAddon(): InflateConstructor {
-  const addon = zlibAddon();
+function loadAddon(addon: ZlibAddon): InflateConstructor {
   const loaded = addon.kind === 'module' ? createRequire(import.meta.url)('zlib-sync') : openLibrary(addon.bytes);
   return constructorOf(loaded);
 }
