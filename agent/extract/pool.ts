@@ -1,6 +1,7 @@
 import pLimit, { type LimitFunction } from 'p-limit';
 import type { Log } from '../host/log.ts';
 import { PrestageError } from '../model/errors.ts';
+import type { HashedFile, HashJob } from './hash-file.ts';
 import type { Survey, SurveyJob } from './survey-archive.ts';
 import type { Unpacked, UnpackJob } from './unpack-archive.ts';
 import type { WorkerRequest, WorkerResult } from './worker-messages.ts';
@@ -19,6 +20,8 @@ export interface ArchivePool extends AsyncDisposable {
   survey(job: SurveyJob, options?: JobOptions): Promise<Survey>;
   /** What unpackArchive gives, with its errors. When it rejects, for whatever reason, the caller deletes `job.to`. */
   unpack(job: UnpackJob, options?: JobOptions): Promise<Unpacked>;
+  /** What hashFile gives, with its errors; of any file. */
+  hash(job: HashJob, options?: JobOptions): Promise<HashedFile>;
 }
 
 export interface ArchivePoolOptions {
@@ -74,6 +77,11 @@ export function createArchivePool(options: ArchivePoolOptions): ArchivePool {
     unpack: async (job, jobOptions) => {
       const result = await run({ kind: 'unpack', job }, jobOptions);
       if (result.kind === 'unpacked') return result.unpacked;
+      throw mixedUp(result.kind);
+    },
+    hash: async (job, jobOptions) => {
+      const result = await run({ kind: 'hash', job }, jobOptions);
+      if (result.kind === 'hashed') return result.hashed;
       throw mixedUp(result.kind);
     },
     [Symbol.asyncDispose]: async () => {

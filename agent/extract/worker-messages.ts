@@ -1,10 +1,14 @@
 import type { ErrorRecord } from '../model/errors.ts';
+import type { HashedFile, HashJob } from './hash-file.ts';
 import type { InflaterKind } from './raw-inflate.ts';
 import type { Survey, SurveyJob } from './survey-archive.ts';
 import type { Unpacked, UnpackJob } from './unpack-archive.ts';
 
 /** From the main thread to a worker, which has one job at a time. */
-export type WorkerRequest = { readonly kind: 'survey'; readonly job: SurveyJob } | { readonly kind: 'unpack'; readonly job: UnpackJob };
+export type WorkerRequest =
+  | { readonly kind: 'survey'; readonly job: SurveyJob }
+  | { readonly kind: 'unpack'; readonly job: UnpackJob }
+  | { readonly kind: 'hash'; readonly job: HashJob };
 
 /** From a worker to the main thread: once what it inflates with, then for each job any number of `progress` and one of the others. */
 export type WorkerReply =
@@ -15,4 +19,5 @@ export type WorkerReply =
 export type WorkerResult =
   | { readonly kind: 'surveyed'; readonly survey: Survey }
   | { readonly kind: 'unpacked'; readonly unpacked: Unpacked }
+  | { readonly kind: 'hashed'; readonly hashed: HashedFile }
   | { readonly kind: 'failed'; readonly error: ErrorRecord };

@@ -1,11 +1,12 @@
 import { parentPort } from 'node:worker_threads';
 import { errorRecord } from '../model/errors.ts';
+import { hashFile } from './hash-file.ts';
 import { loadInflater } from './raw-inflate.ts';
 import { type JobContext, surveyArchive } from './survey-archive.ts';
 import { unpackArchive } from './unpack-archive.ts';
 import type { WorkerReply, WorkerRequest, WorkerResult } from './worker-messages.ts';
 
-/** Entry of the thread that reads archives. It blocks on the disk as it likes, and the main thread ends it where a job is given up. */
+/** Entry of the thread that reads archives and hashes files. It blocks on the disk as it likes, and the main thread ends it where a job is given up. */
 
 /** Least time between two reports of progress. */
 const PROGRESS_INTERVAL_MS = 200;
@@ -26,6 +27,8 @@ async function perform(request: WorkerRequest): Promise<WorkerResult> {
         return { kind: 'surveyed', survey: await surveyArchive(request.job, context) };
       case 'unpack':
         return { kind: 'unpacked', unpacked: await unpackArchive(request.job, context) };
+      case 'hash':
+        return { kind: 'hashed', hashed: hashFile(request.job, throttledProgress()) };
     }
   } catch (error) {
     return { kind: 'failed', error: errorRecord(error) };

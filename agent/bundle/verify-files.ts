@@ -1,0 +1,168 @@
+import { lstat, readdir } from 'node:fs/promises';
+import { dirname, join } from 'node:path';
+import pLimit from 'p-limit';
+import { type ArchivePool, createArchivePool } from '../extract/pool.ts';
+import { BUNDLE_FILE, type BundleFile } from '../model/bundle.ts';
+import { type ErrorRecord, errorRecord, PrestageError } from '../model/errors.ts';
+
+/** What is wrong with one file of a bundle. */
+export interface BundleFault extends ErrorRecord {
+  /** Relative to the bundle's top, as its manifest has it. */
+  readonly path: string;
+}
+
+/** `quick`: a plain file of the right size lies there, and no symbolic link on the way to it. `full`: every byte is hashed, too. */
+export type VerifyMode = 'quick' | 'full';
+
+export interface VerifyFilesOptions {
+  /** Threads that hash. */
+  readonly parallel: number;
+  readonly mode: VerifyMode;
+  /** Bytes of all files that have been hashed, several times a second; never in mode `quick`. */
+  readonly onProgress?: ((bytesRead: number) => void) | undefined;
+  /** Ends the work at once; the promise rejects with the signal's reason. */
+  readonly signal?: AbortSignal | undefined;
+  /** Threads to use instead of own ones. */
+  readonly pool?: Hasher | undefined;
+}
+
+/** Stats at a time: enough to keep a disk busy, far from the limit of open files. */
+const PARALLEL_STATS = 32;
+
+/**
+ * Compares the files of a bundle with its manifest. Nothing is written.
+ * @param directory the bundle's top
+ * @returns what is wrong, in the order of `files`, one fault a file; empty where all is well
+ * @throws what the signal says; PrestageError ERR_ARCHIVE_WORKER where a thread dies
+ */
+export async function verifyFiles(
+  directory: string,
+  files: readonly BundleFile[],
+  options: VerifyFilesOptions,
+): Promise<readonly BundleFault[]> {
+  const quick = await quickFaults(directory, files, options.signal);
+  if (options.mode === 'quick') return files.flatMap((file) => quick.get(file.path) ?? []);
+  const sound = files.filter((file) => !quick.has(file.path));
+  const hashed = await hashFaults(directory, sound, options);
+  return files.flatMap((file) => quick.get(file.path) ?? hashed.get(file.path) ?? []);
+}
+
+/** Paths, relative to the bundle's top and sorted, of what lies there and is not in its manifest. Directories of their own have a `/` at their end. */
+export async function unlistedFiles(directory: string, files: readonly BundleFile[]): Promise<readonly string[]> {
+  const listed = new Set([BUNDLE_FILE, ...files.map((file) => file.path)]);
+  const parents = new Set(files.flatMap((file) => parentsOf(file.path)));
+  const walk = async (below: string): Promise<readonly string[]> => {
+    const entries = await readdir(join(directory, below), { withFileTypes: true });
+    const found = await Promise.all(
+      entries.map(async (entry) => {
+        const path = below === '' ? entry.name : `${below}/${entry.name}`;
+        if (entry.isDirectory()) return parents.has(path) ? await walk(path) : [`${path}/`];
+        return listed.has(path) ? [] : [path];
+      }),
+    );
+    return found.flat();
+  };
+  return (await walk('')).toSorted();
+}
+
+async function quickFaults(
+  directory: string,
+  files: readonly BundleFile[],
+  signal: AbortSignal | undefined,
+): Promise<ReadonlyMap<string, BundleFault>> {
+  const limit = pLimit(PARALLEL_STATS);
+  const parents = [...new Set(files.flatMap((file) => parentsOf(file.path)))];
+  const refusedParents = new Set(
+    (await Promise.all(parents.map((path) => limit(async () => ((await isDirectory(join(directory, path))) ? [] : [path]))))).flat(),
+  );
+  const faults = await Promise.all(
+    files.map((file) =>
+      limit(async (): Promise<readonly (readonly [string, BundleFault])[]> => {
+        signal?.throwIfAborted();
+        const refused = parentsOf(file.path).find((path) => refusedParents.has(path));
+        const what =
+          refused === undefined ? await quickFault(directory, file) : `is missing: ${join(directory, refused)} is no directory of its own`;
+        return what === undefined ? [] : [[file.path, fileFault(directory, file, what)]];
+      }),
+    ),
+  );
+  return new Map(faults.flat());
+}
+
+async function quickFault(directory: string, file: BundleFile): Promise<string | undefined> {
+  const found = await lstat(join(directory, file.path)).catch((error: NodeJS.ErrnoException) => error.code ?? error.message);
+  if (found === 'ENOENT') return 'is missing';
+  if (typeof found === 'string') return `cannot be read: ${found}`;
+  if (!found.isFile()) return `is ${found.isSymbolicLink() ? 'a symbolic link' : 'no plain file'}, and the manifest lists a plain file`;
+  return found.size === file.sizeBytes ? undefined : `has ${found.size} bytes, and the manifest says ${file.sizeBytes}`;
+}
+
+/** A directory itself, not a link to one; a part of a path that is a file is none either. */
+async function isDirectory(path: string): Promise<boolean> {
+  return await lstat(path).then(
+    (found) => found.isDirectory(),
+    () => false,
+  );
+}
+
+/** Hashes the biggest files first, so that no thread is left alone with one at the end. */
+async function hashFaults(
+  directory: string,
+  files: readonly BundleFile[],
+  options: VerifyFilesOptions,
+): Promise<ReadonlyMap<string, BundleFault>> {
+  if (files.length === 0) return new Map();
+  await using pool = options.pool === undefined ? createArchivePool({ size: options.parallel, log: ignore }) : lent(options.pool);
+  const read = new Map<string, number>();
+  let readBytes = 0;
+  const note = (file: BundleFile, bytes: number): void => {
+    readBytes += bytes - (read.get(file.path) ?? 0);
+    read.set(file.path, bytes);
+    options.onProgress?.(readBytes);
+  };
+  const order = files.toSorted((a, b) => b.sizeBytes - a.sizeBytes);
+  const faults = await Promise.all(
+    order.map(async (file): Promise<readonly (readonly [string, BundleFault])[]> => {
+      const fault = await hashFault(directory, file, pool, { ...options, onProgress: (bytes) => note(file, bytes) });
+      return fault === undefined ? [] : [[file.path, fault]];
+    }),
+  );
+  return new Map(faults.flat());
+}
+
+type Hasher = Pick<ArchivePool, 'hash'>;
+
+async function hashFault(directory: string, file: BundleFile, pool: Hasher, options: VerifyFilesOptions): Promise<BundleFault | undefined> {
+  const { signal, onProgress } = options;
+  try {
+    const found = await pool.hash({ path: join(directory, file.path) }, { ...(signal && { signal }), ...(onProgress && { onProgress }) });
+    onProgress?.(file.sizeBytes);
+    if (found.sha256 === file.sha256 && found.sizeBytes === file.sizeBytes) return undefined;
+    return fileFault(directory, file, `has the bytes of sha256 ${found.sha256}, and the manifest says ${file.sha256}`);
+  } catch (error) {
+    if (error instanceof PrestageError && error.code === 'ERR_BUNDLE_FILE') return { path: file.path, ...errorRecord(error) };
+    throw error;
+  }
+}
+
+function fileFault(directory: string, file: BundleFile, what: string): BundleFault {
+  const error = new PrestageError(
+    'ERR_BUNDLE_FILE',
+    `${join(directory, file.path)} ${what}`,
+    'Write the bundle again from the factory; where it fails again, change the disk',
+  );
+  return { path: file.path, ...errorRecord(error) };
+}
+
+/** Threads of someone else, who ends them. */
+function lent(pool: Hasher): Hasher & AsyncDisposable {
+  return { hash: pool.hash, [Symbol.asyncDispose]: async () => undefined };
+}
+
+function ignore(): void {}
+
+/** The directories on the way to a path, outermost first, without the top. */
+function parentsOf(path: string): readonly string[] {
+  const parent = dirname(path);
+  return parent === '.' ? [] : [...parentsOf(parent), parent];
+}
