@@ -43,11 +43,12 @@ test('docs/errors.md has no error code that the agent does not have, and none tw
 });
 
 test('docs/errors.md gives every code the exit code and the meaning that the agent gives it', () => {
+  const known = codeRows.flatMap(({ code, exit, meaning }) => (isErrorCode(code) ? [{ code, exit, meaning }] : []));
+  const ofAgent = known.map(({ code }) => ({ code, exit: String(exitCodeOf(code)), meaning: errorTable[code].summary }));
+  const differs = known.map((row, index) => row.exit !== ofAgent[index]?.exit || row.meaning !== ofAgent[index]?.meaning);
   assert.deepEqual(
-    codeRows.map(({ code, exit, meaning }) => ({ code, exit, meaning })),
-    codeRows.map(({ code }) =>
-      isErrorCode(code) ? { code, exit: String(exitCodeOf(code)), meaning: errorTable[code].summary } : { code, exit: '', meaning: '' },
-    ),
+    known.filter((_, index) => differs[index]),
+    ofAgent.filter((_, index) => differs[index]),
   );
 });
 
