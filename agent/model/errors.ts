@@ -35,6 +35,8 @@ export const errorTable = {
   ERR_BUNDLE_PARTIAL: { exit: 'payload', summary: 'A bundle was not written to its end' },
   ERR_BUNDLE_PIN: { exit: 'payload', summary: 'The manifest of a bundle does not have the hash that is pinned' },
   ERR_BUNDLE_FILE: { exit: 'payload', summary: 'A file of a bundle is missing, or has another size or hash than its manifest says' },
+  ERR_LAYOUT: { exit: 'payload', summary: 'An OCI image layout, or a blob that it needs, cannot be read' },
+  ERR_LAYOUT_BLOB: { exit: 'payload', summary: 'A blob of an OCI image layout has another size or digest than its name or manifest says' },
   ERR_DELIVERY: { exit: 'usage', summary: 'The delivery asked for does not go with the payload' },
   ERR_LIST: { exit: 'payload', summary: 'An image list has a line that cannot be read' },
   ERR_LIST_AMBIGUOUS: { exit: 'payload', summary: 'A folder holds two image lists of one kind for the stage' },

@@ -1,0 +1,168 @@
+import { createHash } from 'node:crypto';
+import { constants, createReadStream } from 'node:fs';
+import { type FileHandle, lstat, mkdir, open, symlink, writeFile } from 'node:fs/promises';
+import { join, resolve } from 'node:path';
+import { type Digest, digestOf, hexOf } from '../model/digest.ts';
+import { PrestageError } from '../model/errors.ts';
+import {
+  type Descriptor,
+  type ImageManifest,
+  type IndexManifest,
+  instanceFor,
+  MANIFEST_LIMIT_BYTES,
+  parseManifest,
+} from '../model/manifest.ts';
+import { OCI_INDEX_FILE, OCI_INDEX_LIMIT_BYTES, OCI_MARKER_FILE, type OciEntry, parseOciIndex } from '../model/oci-layout.ts';
+
+/** The image of a layout for one architecture. */
+export interface LayoutImage {
+  /** Digest of the image's own manifest; that of the entry where there is no list. */
+  readonly manifestDigest: Digest;
+  readonly image: ImageManifest;
+  /** Images that the list names; 1 without a list. */
+  readonly instances: number;
+}
+
+/** Read at a time; fewer events for the same bytes. */
+const READ_BYTES = 1024 * 1024;
+
+const PULL_AGAIN = 'Pull the images again: what is whole is kept';
+
+/** Where a blob lies in a layout. Source: OCI image-spec, image-layout.md. */
+export function layoutBlobPath(directory: string, digest: Digest): string {
+  return join(directory, 'blobs/sha256', hexOf(digest));
+}
+
+/**
+ * The images of an OCI image layout.
+ * @throws PrestageError ERR_LAYOUT where the directory is none or its index cannot be read
+ */
+export async function readOciLayout(directory: string): Promise<readonly OciEntry[]> {
+  const marker = join(directory, OCI_MARKER_FILE);
+  const version = (await readPlain(marker, 4096)).toString('utf8');
+  if (!/"imageLayoutVersion"\s*:\s*"1\./.test(version)) {
+    throw new PrestageError('ERR_LAYOUT', `${marker} does not say that this is an OCI image layout of version 1`, PULL_AGAIN);
+  }
+  const index = join(directory, OCI_INDEX_FILE);
+  return parseOciIndex((await readPlain(index, OCI_INDEX_LIMIT_BYTES)).toString('utf8'), index);
+}
+
+/**
+ * A manifest of a layout, its bytes held against its digest.
+ * @throws PrestageError ERR_LAYOUT where there is no such blob, ERR_LAYOUT_BLOB for other bytes, ERR_MANIFEST
+ */
+export async function readLayoutManifest(directory: string, digest: Digest): Promise<ImageManifest | IndexManifest> {
+  const path = layoutBlobPath(directory, digest);
+  const bytes = await readPlain(path, MANIFEST_LIMIT_BYTES);
+  const actual = digestOf(bytes);
+  if (actual !== digest) throw new PrestageError('ERR_LAYOUT_BLOB', `${path} has the bytes of ${actual}`, PULL_AGAIN);
+  return parseManifest(bytes, path);
+}
+
+/**
+ * The image of a layout for an architecture. The bytes of the manifests are verified, of config and layers only that they are there in
+ * their size: verifyLayoutBlob reads them.
+ * @param digest of the entry
+ * @param architecture GOARCH name
+ * @throws PrestageError ERR_LAYOUT, ERR_LAYOUT_BLOB, ERR_MANIFEST, ERR_ARCHITECTURE
+ */
+export async function layoutImage(directory: string, digest: Digest, architecture: string): Promise<LayoutImage> {
+  const top = await readLayoutManifest(directory, digest);
+  if (top.kind === 'image') {
+    await requireBlobs(directory, top);
+    return { manifestDigest: digest, image: top, instances: 1 };
+  }
+  const chosen = instanceFor(top, architecture);
+  if (chosen === undefined) {
+    const platforms = top.instances.map((one) => `${one.os}/${one.architecture}`).join(', ');
+    throw new PrestageError(
+      'ERR_ARCHITECTURE',
+      `${directory}: the list ${digest} has no image for linux/${architecture}, only: ${platforms || 'none'}`,
+      `Pull an image at the factory that has linux/${architecture}`,
+    );
+  }
+  const image = await readLayoutManifest(directory, chosen.digest);
+  if (image.kind === 'index') {
+    throw new PrestageError('ERR_MANIFEST', `${directory}: the list ${digest} names another list, ${chosen.digest}`, PULL_AGAIN);
+  }
+  await requireBlobs(directory, image);
+  return { manifestDigest: chosen.digest, image, instances: top.instances.length };
+}
+
+/**
+ * Reads a blob and compares size and digest.
+ * @throws PrestageError ERR_LAYOUT where it is missing, ERR_LAYOUT_BLOB where it is another
+ */
+export async function verifyLayoutBlob(directory: string, blob: Pick<Descriptor, 'digest' | 'sizeBytes'>): Promise<void> {
+  await requireBlob(directory, blob);
+  const path = layoutBlobPath(directory, blob.digest);
+  const actual = await digestOfFile(path);
+  if (actual !== blob.digest) throw new PrestageError('ERR_LAYOUT_BLOB', `${path} has the bytes of ${actual}`, PULL_AGAIN);
+}
+
+/**
+ * Shows an image of a layout as a `dir:` layout of symbolic links, so that skopeo can copy it: skopeo's own `oci:` does not find entries
+ * with Docker's media types (1.9.3: "no descriptor found for reference"), and most images of a release have those. Manifests that a list
+ * names and the layout lacks are left out, as a copy without the other platforms leaves them out.
+ * Source: containers/image, directory/directory_transport.go; oci/layout/oci_transport.go, getManifestDescriptor.
+ * @param to directory that is made, or an empty one
+ */
+export async function linkDirLayout(directory: string, digest: Digest, to: string): Promise<void> {
+  await mkdir(to, { recursive: true });
+  await writeFile(join(to, 'version'), 'Directory Transport Version: 1.1\n');
+  const link = async (blob: Digest, file: string): Promise<void> => await symlink(resolve(layoutBlobPath(directory, blob)), join(to, file));
+  await link(digest, 'manifest.json');
+  const linked = new Set<Digest>();
+  for (const { manifest, blob } of await manifestsBelow(directory, digest)) {
+    if (blob !== digest) await link(blob, `${hexOf(blob)}.manifest.json`);
+    for (const { digest: part } of manifest.kind === 'image' ? [manifest.config, ...manifest.layers] : []) {
+      if (!linked.has(part)) await link(part, hexOf(part));
+      linked.add(part);
+    }
+  }
+}
+
+async function manifestsBelow(directory: string, digest: Digest) {
+  const top = await readLayoutManifest(directory, digest);
+  const found = [{ blob: digest, manifest: top }];
+  for (const instance of new Set(top.kind === 'index' ? top.instances.map((one) => one.digest) : [])) {
+    const isThere = await lstat(layoutBlobPath(directory, instance)).then(
+      () => true,
+      () => false,
+    );
+    if (isThere) found.push({ blob: instance, manifest: await readLayoutManifest(directory, instance) });
+  }
+  return found;
+}
+
+async function requireBlobs(directory: string, image: ImageManifest): Promise<void> {
+  for (const blob of [image.config, ...image.layers]) await requireBlob(directory, blob);
+}
+
+async function requireBlob(directory: string, { digest, sizeBytes }: Pick<Descriptor, 'digest' | 'sizeBytes'>): Promise<void> {
+  const path = layoutBlobPath(directory, digest);
+  const found = await lstat(path).catch((cause: NodeJS.ErrnoException) => {
+    throw new PrestageError('ERR_LAYOUT', `${path} cannot be read: ${cause.code ?? cause.message}`, PULL_AGAIN, { cause });
+  });
+  if (found.isFile() && found.size === sizeBytes) return;
+  const what = found.isFile() ? `has ${found.size} bytes, and its manifest says ${sizeBytes}` : 'is no plain file';
+  throw new PrestageError('ERR_LAYOUT_BLOB', `${path} ${what}`, PULL_AGAIN);
+}
+
+async function digestOfFile(path: string): Promise<Digest> {
+  const hash = createHash('sha256');
+  for await (const bytes of createReadStream(path, { highWaterMark: READ_BYTES })) hash.update(bytes);
+  return `sha256:${hash.digest('hex')}`;
+}
+
+/** A file of the partition: a plain one within the limit, never through a link. */
+async function readPlain(path: string, limitBytes: number): Promise<Buffer> {
+  await using file: FileHandle = await open(path, constants.O_RDONLY | constants.O_NOFOLLOW | constants.O_NONBLOCK).catch(
+    (cause: NodeJS.ErrnoException) => {
+      throw new PrestageError('ERR_LAYOUT', `${path} cannot be read: ${cause.code ?? cause.message}`, PULL_AGAIN, { cause });
+    },
+  );
+  const found = await file.stat();
+  if (found.isFile() && found.size <= limitBytes) return await file.readFile();
+  throw new PrestageError('ERR_LAYOUT', `${path} is no plain file of at most ${limitBytes} bytes (it has ${found.size})`, PULL_AGAIN);
+}

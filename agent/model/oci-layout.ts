@@ -1,0 +1,100 @@
+import * as v from 'valibot';
+import { type Digest, isDigest } from './digest.ts';
+import { PrestageError } from './errors.ts';
+import { listFaults, quoteInput } from './faults.ts';
+
+/** Files at the top of an OCI image layout. Source: OCI image-spec, image-layout.md. */
+export const OCI_INDEX_FILE = 'index.json';
+export const OCI_MARKER_FILE = 'oci-layout';
+/** What `oci-layout` holds. */
+export const OCI_MARKER = '{"imageLayoutVersion":"1.0.0"}\n';
+/** An index that is larger is refused: 100 000 entries. */
+export const OCI_INDEX_LIMIT_BYTES = 64 * 1024 * 1024;
+
+/** An image of an OCI image layout. */
+export interface OciEntry {
+  /** As the layout names it: a full reference where a tool wrote one, or a bare tag; empty where the entry has no name. */
+  readonly reference: string;
+  /** Of the manifest, or of the manifest list. */
+  readonly digest: Digest;
+  /** Of that manifest, in bytes. */
+  readonly sizeBytes: number;
+  /** Of that manifest; Docker's types occur beside OCI's. */
+  readonly mediaType: string;
+}
+
+const REF_NAME = 'org.opencontainers.image.ref.name';
+/** containerd's and docker's exports put only the tag into the name above, and the full reference here. */
+const CONTAINERD_NAME = 'io.containerd.image.name';
+/** The characters that the specification allows in a name (annotations.md), and the `_` that references have. */
+const NAME = /^[A-Za-z0-9._:@/+-]{1,512}$/;
+const INDEX_TYPE = 'application/vnd.oci.image.index.v1+json';
+
+const name = v.pipe(v.string(), v.regex(NAME, 'is not the name of an image'));
+const entrySchema = v.object({
+  mediaType: v.pipe(v.string(), v.nonEmpty(), v.maxLength(255)),
+  digest: v.custom<Digest>((value) => typeof value === 'string' && isDigest(value), 'is not sha256: and 64 lower-case hex digits'),
+  size: v.pipe(v.number(), v.safeInteger(), v.minValue(0)),
+  annotations: v.nullish(v.object({ [REF_NAME]: v.exactOptional(name), [CONTAINERD_NAME]: v.exactOptional(name) })),
+});
+const indexSchema = v.object({ schemaVersion: v.literal(2), manifests: v.array(entrySchema) });
+
+/**
+ * Reads the index of an OCI image layout. An entry that comes again is given once; entries without a name are kept.
+ * Source: OCI image-spec, image-layout.md ("index.json file") and annotations.md.
+ * @param where its path, for messages
+ * @throws PrestageError ERR_LAYOUT with every fault and its place, also where two entries have one name and different digests
+ */
+export function parseOciIndex(text: string, where: string): readonly OciEntry[] {
+  if (text.length > OCI_INDEX_LIMIT_BYTES) {
+    throw unreadable(where, [`it has ${text.length} characters, more than ${OCI_INDEX_LIMIT_BYTES}`]);
+  }
+  const parsed = v.safeParse(v.pipe(v.string(), v.parseJson(), indexSchema), text);
+  if (!parsed.success) {
+    throw unreadable(
+      where,
+      parsed.issues.map((issue) => `${v.getDotPath(issue) ?? 'document'}: ${issue.message}`),
+    );
+  }
+  const entries = parsed.output.manifests.map(
+    ({ annotations, digest, size, mediaType }): OciEntry => ({
+      reference: annotations?.[CONTAINERD_NAME] ?? annotations?.[REF_NAME] ?? '',
+      digest,
+      sizeBytes: size,
+      mediaType,
+    }),
+  );
+  const found = new Map<string, OciEntry>();
+  const faults: string[] = [];
+  for (const entry of entries) {
+    const key = entry.reference || entry.digest;
+    const earlier = found.get(key);
+    if (earlier === undefined) found.set(key, entry);
+    else if (earlier.digest !== entry.digest)
+      faults.push(`${quoteInput(entry.reference)} is named twice, as ${earlier.digest} and as ${entry.digest}`);
+  }
+  if (faults.length > 0) throw unreadable(where, faults);
+  return [...found.values()];
+}
+
+/** The text of an index with these entries, in their order; the same entries give the same bytes. */
+export function formatOciIndex(entries: readonly OciEntry[]): string {
+  const manifests = entries.map(({ reference, digest, sizeBytes, mediaType }) => ({
+    mediaType,
+    digest,
+    size: sizeBytes,
+    ...(reference !== '' && { annotations: { [REF_NAME]: reference } }),
+  }));
+  return `${JSON.stringify({ schemaVersion: 2, mediaType: INDEX_TYPE, manifests }, undefined, 2)}\n`;
+}
+
+function unreadable(where: string, faults: readonly string[]): PrestageError {
+  return new PrestageError(
+    'ERR_LAYOUT',
+    listFaults(
+      `${where} is not the index of an OCI image layout`,
+      faults.map((fault) => `${where}: ${fault}`),
+    ),
+    'Pull the images again at the factory',
+  );
+}

@@ -1,0 +1,112 @@
+import assert from 'node:assert/strict';
+import { describe, it } from 'node:test';
+import fc from 'fast-check';
+import { digestOf } from '../../agent/model/digest.ts';
+import { errorRecord, PrestageError } from '../../agent/model/errors.ts';
+import { formatOciIndex, type OciEntry, parseOciIndex } from '../../agent/model/oci-layout.ts';
+import { thrownBy } from '../support/thrown.ts';
+
+const [one, two] = [digestOf('one'), digestOf('two')];
+const OCI = 'application/vnd.oci.image.manifest.v1+json';
+const DOCKER = 'application/vnd.docker.distribution.manifest.list.v2+json';
+const NAME = 'org.opencontainers.image.ref.name';
+const REMEDY = 'Pull the images again at the factory';
+
+const index = (...manifests: readonly unknown[]): string => JSON.stringify({ schemaVersion: 2, manifests });
+const entry = (digest: string, name?: string) => ({
+  mediaType: OCI,
+  digest,
+  size: 7,
+  ...(name !== undefined && { annotations: { [NAME]: name } }),
+});
+
+describe('the index of an OCI image layout', () => {
+  it('gives full references, digests, sizes and media types in its order', () => {
+    const text = index({ ...entry(two, 'quay.io/a/b:v1'), mediaType: DOCKER }, entry(one, `quay.io/a/c@${one}`));
+    assert.deepEqual(parseOciIndex(text, 'index.json'), [
+      { reference: 'quay.io/a/b:v1', digest: two, sizeBytes: 7, mediaType: DOCKER },
+      { reference: `quay.io/a/c@${one}`, digest: one, sizeBytes: 7, mediaType: OCI },
+    ]);
+  });
+
+  it('gives the full reference of containerd where the other name is only a tag', () => {
+    const text = index({ ...entry(one), annotations: { [NAME]: 'v1', 'io.containerd.image.name': 'quay.io/a/b:v1' } });
+    assert.equal(parseOciIndex(text, 'index.json')[0]?.reference, 'quay.io/a/b:v1');
+  });
+
+  it('keeps an entry without a name, and gives one that comes twice once', () => {
+    const text = index(entry(one), entry(one), entry(two, 'x:1'), entry(two, 'x:1'), { ...entry(two, 'y'), annotations: null });
+    assert.deepEqual(
+      parseOciIndex(text, 'index.json').map(({ reference, digest }) => [reference, digest]),
+      [
+        ['', one],
+        ['x:1', two],
+        ['', two],
+      ],
+    );
+  });
+
+  it('is refused where one name stands for two images', () => {
+    assert.deepEqual(
+      thrownBy(() => parseOciIndex(index(entry(one, 'x:1'), entry(two, 'x:1')), 'L/index.json')),
+      { code: 'ERR_LAYOUT', message: `L/index.json: "x:1" is named twice, as ${one} and as ${two}`, remedy: REMEDY },
+    );
+  });
+
+  it('is refused with every fault and its place', () => {
+    const text = index({ ...entry('sha256:12', 'x y'), size: -1 }, { digest: one });
+    assert.deepEqual(thrownBy(() => parseOciIndex(text, 'L/index.json')).message.split('\n'), [
+      'L/index.json is not the index of an OCI image layout: 5 faults',
+      'L/index.json: manifests.0.digest: is not sha256: and 64 lower-case hex digits',
+      'L/index.json: manifests.0.size: Invalid value: Expected >=0 but received -1',
+      `L/index.json: manifests.0.annotations.${NAME}: is not the name of an image`,
+      'L/index.json: manifests.1.mediaType: Invalid key: Expected "mediaType" but received undefined',
+      'L/index.json: manifests.1.size: Invalid key: Expected "size" but received undefined',
+    ]);
+  });
+
+  for (const [what, text] of [
+    ['is empty', ''],
+    ['is a list', '[]'],
+    ['is another document', '{"schemaVersion":1,"manifests":[]}'],
+    ['has control characters in a name', index(entry(one, 'a\u001b[2Jb'))],
+    ['has a name that climbs out', index(entry(one, '../../x\0'))],
+  ] as const) {
+    it(`is refused where it ${what}`, () => {
+      assert.equal(thrownBy(() => parseOciIndex(text, 'index.json')).code, 'ERR_LAYOUT');
+    });
+  }
+
+  it('reads back what was written, whatever the entries', () => {
+    const entries = fc.uniqueArray(
+      fc.record<OciEntry>(
+        {
+          reference: fc.stringMatching(/^[a-z0-9._:@/-]{1,40}$/),
+          digest: fc.string().map(digestOf),
+          sizeBytes: fc.nat(),
+          mediaType: fc.constantFrom(OCI, DOCKER),
+        },
+        { noNullPrototype: true },
+      ),
+      { selector: ({ reference }) => reference },
+    );
+    fc.assert(fc.property(entries, (all) => assert.deepEqual(parseOciIndex(formatOciIndex(all), 'index.json'), all)));
+  });
+
+  it('ends every other text in ERR_LAYOUT', () => {
+    const texts = fc.oneof(
+      fc.string(),
+      fc.json(),
+      fc.anything().map((value) => JSON.stringify({ schemaVersion: 2, manifests: value }) ?? ''),
+    );
+    fc.assert(
+      fc.property(texts, (text) => {
+        try {
+          parseOciIndex(text, 'index.json');
+        } catch (error) {
+          assert.ok(error instanceof PrestageError && errorRecord(error).code === 'ERR_LAYOUT', String(error));
+        }
+      }),
+    );
+  });
+});
