@@ -1,7 +1,8 @@
-import { mkdir, readFile, rmdir } from 'node:fs/promises';
+import { mkdir, rmdir } from 'node:fs/promises';
 import { PrestageError } from '../model/errors.ts';
 import { quote } from './exec.ts';
 import type { Host } from './host.ts';
+import { readMounts } from './mount-table.ts';
 
 /** A mounted file system. Giving it back unmounts; it never deletes anything but its own empty mount point. */
 export interface MountLease extends AsyncDisposable {
@@ -30,15 +31,30 @@ export async function mountReadOnly(host: Host, request: MountRequest): Promise<
   await mkdir(target, { recursive: true, mode: 0o700 });
   const first = await mount(host, request, 'ro,nosuid,nodev,noexec');
   const second = first.exitCode === 0 || fileSystem === 'iso9660' ? first : await mount(host, request, 'ro,nosuid,nodev,noexec,norecovery');
-  if (second.exitCode !== 0) {
-    await removeMountPoint(target);
-    throw new PrestageError(
-      'ERR_PARTITION_MOUNT',
-      `${device} (${fileSystem}) does not mount at ${target}: ${quote(first.stderr)}`,
-      `Check the file system from a rescue shell: ${fileSystem === 'xfs' ? `xfs_repair -n ${device}` : `e2fsck -n ${device}`}; then write the partition again`,
-    );
-  }
+  if (second.exitCode !== 0) throw await notMounted(request, first.stderr);
   return { path: target, [Symbol.asyncDispose]: async () => await unmount(host, target) };
+}
+
+/**
+ * Mounts a device for writing, nosuid, nodev, noexec.
+ * @throws PrestageError ERR_PARTITION_MOUNT
+ */
+export async function mountWritable(host: Host, request: MountRequest): Promise<MountLease> {
+  const { target } = request;
+  await mkdir(target, { recursive: true, mode: 0o700 });
+  const result = await mount(host, request, 'rw,nosuid,nodev,noexec');
+  if (result.exitCode !== 0) throw await notMounted(request, result.stderr);
+  return { path: target, [Symbol.asyncDispose]: async () => await unmount(host, target) };
+}
+
+async function notMounted({ device, fileSystem, target }: MountRequest, stderr: string): Promise<PrestageError> {
+  await removeMountPoint(target);
+  const check = fileSystem === 'xfs' ? `xfs_repair -n ${device}` : `e2fsck -n ${device}`;
+  return new PrestageError(
+    'ERR_PARTITION_MOUNT',
+    `${device} (${fileSystem}) does not mount at ${target}: ${quote(stderr)}`,
+    `Check the file system from a rescue shell: ${check}; then write the partition again`,
+  );
 }
 
 /** Unmounts what an earlier, killed run left at the target; true where there was something. */
@@ -78,10 +94,8 @@ export async function holdsMounts(path: string): Promise<boolean> {
   return (await mountPoints()).some((point) => point === path || point.startsWith(`${path}/`));
 }
 
-/** Source: proc_pid_mountinfo(5), field 5, with octal escapes. */
 async function mountPoints(): Promise<readonly string[]> {
-  const mountInfo = await readFile('/proc/self/mountinfo', 'utf8');
-  return mountInfo.split('\n').map((line) => unescapeOctal(line.split(' ')[4] ?? ''));
+  return (await readMounts()).map((mount) => mount.target);
 }
 
 async function mount(host: Host, request: MountRequest, options: string) {
@@ -93,8 +107,4 @@ async function removeMountPoint(target: string): Promise<void> {
   await rmdir(target).catch((error: NodeJS.ErrnoException) => {
     if (error.code !== 'ENOTEMPTY' && error.code !== 'EBUSY' && error.code !== 'ENOENT') throw error;
   });
-}
-
-function unescapeOctal(text: string): string {
-  return text.replaceAll(/\\([0-7]{3})/g, (_, octal: string) => String.fromCharCode(Number.parseInt(octal, 8)));
 }

@@ -1,0 +1,63 @@
+import { type FileHandle, open } from 'node:fs/promises';
+import { PrestageError } from '../model/errors.ts';
+import { output, quote } from './exec.ts';
+import type { Host } from './host.ts';
+
+/** A file behind a loop device. Giving it back detaches the device; the file stays. */
+export interface LoopLease extends AsyncDisposable {
+  /** `/dev/loopN`; its partitions are not necessarily known to the kernel yet. */
+  readonly device: string;
+}
+
+/** A detached device can be held for a moment by a program that scans new devices. */
+const DETACH_TRIES = 20;
+const DETACH_PAUSE_MS = 100;
+
+/**
+ * Attaches a disk image to a free loop device. The kernel detaches it even where this process is killed: the device is marked to go with its
+ * last opener, which is this process, or what is mounted from it (loop(4), LO_FLAGS_AUTOCLEAR).
+ * @throws PrestageError ERR_TOOL_FAILED
+ */
+export async function attachLoop(host: Host, image: string, options: { readonly readOnly: boolean }): Promise<LoopLease> {
+  const sectorBytes = await sectorBytesOf(image);
+  const args = ['--find', '--show', '--partscan', '--sector-size', String(sectorBytes), ...(options.readOnly ? ['--read-only'] : [])];
+  const device = (await output(host.exec, 'losetup', [...args, image])).trim();
+  const opened: FileHandle = await open(device, 'r');
+  // Busy through our handle, so this only sets the mark.
+  await host.exec('losetup', ['--detach', device]);
+  return { device, [Symbol.asyncDispose]: async () => await detach(host, { device, image, opened }) };
+}
+
+async function detach(host: Host, loop: { readonly device: string; readonly image: string; readonly opened: FileHandle }): Promise<void> {
+  await loop.opened.close();
+  for (let attempt = 0; attempt < DETACH_TRIES; attempt++) {
+    if (attempt > 0) await host.clock.sleep(DETACH_PAUSE_MS);
+    if (!(await loopsOf(host, loop.image)).includes(loop.device)) return;
+  }
+  throw new PrestageError(
+    'ERR_PARTITION_BUSY',
+    `${loop.device} stays attached to ${loop.image}`,
+    `Find who holds it with: fuser -v ${loop.device}; it detaches by itself afterwards`,
+  );
+}
+
+/** The loop devices that a file is attached to, on the whole machine. */
+export async function loopsOf(host: Host, image: string): Promise<readonly string[]> {
+  const result = await host.exec('losetup', ['--associated', image, '--noheadings', '--output', 'NAME']);
+  if (result.exitCode === 0) return result.stdout.split('\n').flatMap((line) => (line.trim() === '' ? [] : [line.trim()]));
+  throw new PrestageError(
+    'ERR_TOOL_FAILED',
+    `losetup --associated ${image} ended with ${result.exitCode}: ${quote(result.stderr)}`,
+    'Run the command by hand to see why',
+  );
+}
+
+/** A GPT header stands in the second sector: so an image tells its sector size. Source: UEFI 2.10, 5.3.2. */
+async function sectorBytesOf(image: string): Promise<512 | 4096> {
+  await using file: FileHandle = await open(image, 'r');
+  const signatureAt = async (position: number): Promise<string> => {
+    const { buffer, bytesRead } = await file.read(Buffer.alloc(8), 0, 8, position);
+    return buffer.toString('latin1', 0, bytesRead);
+  };
+  return (await signatureAt(512)) !== 'EFI PART' && (await signatureAt(4096)) === 'EFI PART' ? 4096 : 512;
+}
