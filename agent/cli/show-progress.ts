@@ -101,7 +101,8 @@ function liveLines(stream: ProgressStream) {
     clear,
     draw: (lines: readonly string[]): void => {
       clear();
-      const width = Math.max(20, (stream.columns ?? 80) - 1);
+      // A serial console has no size: it says 0.
+      const width = Math.max(20, (stream.columns || 80) - 1);
       stream.write(lines.map((line) => `${line.length > width ? `${line.slice(0, width - 1)}…` : line}\n`).join(''));
       drawn = lines.length;
     },

@@ -5,7 +5,7 @@ import { createLoader, type Loader } from '../extract/load.ts';
 import type { ArchivePool } from '../extract/pool.ts';
 import type { StorageLocation } from '../extract/storage.ts';
 import { output } from '../host/exec.ts';
-import { type Host, hostPath } from '../host/host.ts';
+import { hostPath } from '../host/host.ts';
 import { waitForShared } from '../host/lock.ts';
 import { errorRecord } from '../model/errors.ts';
 import type { RunContext } from './context.ts';
@@ -27,7 +27,7 @@ export interface Delivery {
 }
 
 /**
- * Loads what is planned: waits for writers of a killed run, records durably what is about to change, removes damaged records, then loads.
+ * Loads what is planned: records durably what is about to change, removes damaged records, then loads.
  * What comes of each image is told by events; scratch is empty afterwards.
  */
 export async function deliver(loads: readonly LoadStep[], delivery: Delivery, context: RunContext): Promise<void> {
@@ -35,7 +35,6 @@ export async function deliver(loads: readonly LoadStep[], delivery: Delivery, co
   const { payload, location, pool, needs } = delivery;
   store.update({ phase: 'loading', unsynced: [...new Set([...store.state.unsynced, ...loads.map((load) => load.image.reference)])] });
   await step('record-plan', async () => await store.commit());
-  await step('reclaim-scratch', async () => await reclaimScratch(host, settings.scratch));
   const scratch = await step('make-scratch', async () => await makeScratch(delivery.scratchPath));
   try {
     const loader = createLoader({
@@ -64,9 +63,10 @@ export async function deliver(loads: readonly LoadStep[], delivery: Delivery, co
   }
 }
 
-/** Waits for what a killed run may have left at work: until then storage changes, and scratch is in use. */
-export async function waitForWriters(host: Host): Promise<void> {
+/** Waits for what a killed run may have left at work, since until then storage changes and scratch is in use; then clears its scratch away. */
+export async function clearAfterKilledRun({ host, settings, step }: RunContext): Promise<void> {
   await waitForShared(host.exec, hostPath(host, WRITERS_LOCK), WRITERS_WAIT_SECONDS);
+  await step('reclaim-scratch', async () => await reclaimScratch(host, settings.scratch));
 }
 
 /**

@@ -8,11 +8,11 @@ import { type Host, hostPath } from '../host/host.ts';
 import { takeLock } from '../host/lock.ts';
 import { reclaimMount } from '../host/mounts.ts';
 import { availableMemoryBytes, spaceAt } from '../host/space.ts';
-import { errorRecord, PrestageError } from '../model/errors.ts';
-import { outcomeOf, type RunState, STATE_VERSION, suspectAfter } from '../model/run-state.ts';
+import { type ErrorRecord, errorRecord, PrestageError } from '../model/errors.ts';
+import { type ImageState, outcomeOf, type RunState, STATE_VERSION, suspectAfter } from '../model/run-state.ts';
 import { openPartition, PARTITION_TARGET } from '../partition/open.ts';
 import type { RunContext, RunOptions } from './context.ts';
-import { deliver, syncStorage, waitForWriters } from './deliver.ts';
+import { clearAfterKilledRun, deliver, syncStorage } from './deliver.ts';
 import { chooseDelivery } from './delivery.ts';
 import { type PlanStep, planSteps } from './plan.ts';
 import { computeNeeds, findShortages, type Needs } from './preflight.ts';
@@ -46,7 +46,8 @@ export async function run(host: Host, options: RunOptions): Promise<RunReport> {
     if (!options.isDry) await step('record-start', async () => await store.commit());
     plan = await withSource(context, async (directory) => await reconcile(directory, context));
   } catch (error) {
-    store.update({ error: errorRecord(options.stop.aborted ? interrupted(error) : error) });
+    const record = errorRecord(options.stop.aborted ? interrupted(error) : error);
+    store.update({ error: record, images: store.state.images.map((image) => givenUp(image, record)) });
   }
   const durationMs = Math.round(host.clock.monotonicMs() - startMs);
   store.update({
@@ -62,6 +63,11 @@ export async function run(host: Host, options: RunOptions): Promise<RunReport> {
 function endOf(state: RunState, isStopped: boolean): NonNullable<RunState['outcome']> {
   const outcome = state.error !== undefined && state.images.length === 0 ? 'failed' : outcomeOf(state.images);
   return isStopped && (outcome !== 'complete' || state.error !== undefined) ? 'interrupted' : outcome;
+}
+
+/** What a run did not come to was skipped, for the reason that ended the run. */
+function givenUp(image: ImageState, error: ErrorRecord): ImageState {
+  return image.state === 'pending' || image.state === 'loading' ? { ...image, state: 'skipped', reason: error.message, error } : image;
 }
 
 function interrupted(cause: unknown): PrestageError {
@@ -120,7 +126,7 @@ async function withSource<T>(context: RunContext, action: (directory: string) =>
 
 async function reconcile(directory: string, context: RunContext): Promise<Pick<RunReport, 'steps' | 'needs'>> {
   const { host, settings, store, step, isDry } = context;
-  if (!isDry) await waitForWriters(host);
+  if (!isDry) await clearAfterKilledRun(context);
   context.onEvent({ kind: 'phase', text: 'reading the bundle' });
   store.update({ phase: 'reading-bundle' });
   const payload = await readArchives(directory, context.stage);
