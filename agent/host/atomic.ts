@@ -1,5 +1,5 @@
 import { randomBytes } from 'node:crypto';
-import { type FileHandle, mkdir, open, rename, rm } from 'node:fs/promises';
+import { type FileHandle, mkdir, open, readdir, rename, rm } from 'node:fs/promises';
 import { basename, dirname, join } from 'node:path';
 
 /**
@@ -21,6 +21,16 @@ export async function writeAtomic(path: string, content: string | Uint8Array, mo
     throw error;
   }
   await syncDirectory(directory);
+}
+
+/** Removes what writers that were killed left in a directory. Nobody else may be writing there. */
+export async function removeTemporaries(directory: string): Promise<void> {
+  const names = await readdir(directory).catch((error: NodeJS.ErrnoException) => {
+    if (error.code === 'ENOENT') return [];
+    throw error;
+  });
+  for (const name of names.filter((candidate) => /^\..+\.[0-9a-f]{12}\.tmp$/.test(candidate)))
+    await rm(join(directory, name), { force: true });
 }
 
 /** Makes renames and removals in a directory durable. */

@@ -1,8 +1,10 @@
+import { dirname } from 'node:path';
 import { version } from '../assets.ts';
 import { type ArchivesPayload, readArchives } from '../extract/archives.ts';
 import { locateStorage } from '../extract/location.ts';
 import { type ArchivePool, createArchivePool } from '../extract/pool.ts';
 import { inspectStorage, type StorageLocation } from '../extract/storage.ts';
+import { removeTemporaries } from '../host/atomic.ts';
 import { processStartTicks, readBootId } from '../host/boot.ts';
 import { type Host, hostPath } from '../host/host.ts';
 import { takeLock } from '../host/lock.ts';
@@ -18,7 +20,7 @@ import { type PlanStep, planSteps } from './plan.ts';
 import { computeNeeds, findShortages, type Needs } from './preflight.ts';
 import { recording, recordPlan } from './record.ts';
 import { chooseScratch } from './scratch.ts';
-import { createStateStore, DURABLE_STATE, readState } from './state-store.ts';
+import { createStateStore, DURABLE_STATE, LIVE_STATE, readState } from './state-store.ts';
 import { readSurveys, surveyArchives, writeSurveys } from './survey.ts';
 
 const LOCK_FILE = '/run/prestage-agent/lock';
@@ -78,7 +80,11 @@ function interrupted(cause: unknown): PrestageError {
 async function lockFor(host: Host, { settings, step, isDry }: RunOptions): Promise<AsyncDisposable> {
   if (isDry) return { [Symbol.asyncDispose]: async () => undefined };
   const request = { path: hostPath(host, LOCK_FILE), waitSeconds: settings.lockWaitSeconds, command: `run --stage ${settings.stage}` };
-  return await step('take-lock', async () => await takeLock(request));
+  return await step('take-lock', async () => {
+    const lock = await takeLock(request);
+    for (const path of [LIVE_STATE, DURABLE_STATE]) await removeTemporaries(dirname(hostPath(host, path)));
+    return lock;
+  });
 }
 
 async function initialState(host: Host, settings: RunOptions['settings']): Promise<RunState> {
