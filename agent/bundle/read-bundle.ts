@@ -27,10 +27,9 @@ export async function sealOf(directory: string): Promise<'sealed' | 'partial' | 
  */
 export async function readBundle(directory: string, pinnedSha256?: string): Promise<SealedBundle> {
   if ((await sealOf(directory)) === 'partial') throw partialBundle(directory);
-  const sealed = await readManifest(directory, (sha256) => {
+  return await readManifest(directory, (sha256) => {
     if (pinnedSha256 !== undefined && sha256 !== pinnedSha256) throw otherPin(directory, sha256, pinnedSha256);
   });
-  return sealed;
 }
 
 /**

@@ -1,0 +1,123 @@
+import { BUNDLE_FILE, isInnerPath, PARTIAL_FILE } from '../../model/bundle.ts';
+import { quoteInput } from '../../model/faults.ts';
+
+/** What a folder of a web server holds, as its index page says. */
+export interface IndexPage {
+  readonly entries: readonly IndexEntry[];
+  /** Links that lead elsewhere or have a name that no file may have, for the log. */
+  readonly refused: readonly string[];
+}
+
+export interface IndexEntry {
+  readonly kind: 'file' | 'directory';
+  /** One path component, decoded. */
+  readonly name: string;
+  /** Of a directory with `/` at its end. */
+  readonly url: string;
+}
+
+/** An index page that is larger is refused: 50 000 names with their lines. */
+export const INDEX_LIMIT_BYTES = 16 * 1024 * 1024;
+/** Where what is on its way lies, and what is known of the files that are there. */
+export const WORK_FOLDER = '.prestage-fetch';
+
+/** A tag that is longer is no link of an index page; it bounds the work on each. */
+const TAG_LIMIT = 8192;
+/** Longest file name, in bytes. Source: path_resolution(7), NAME_MAX. */
+const NAME_LIMIT_BYTES = 255;
+/** In two steps, so that no part of a hostile tag is looked at over and over. */
+const ANCHOR_HREF = /^a\s[^>]*?\bhref\s*=\s*/i;
+const VALUE = /^(?:"([^"]*)"|'([^']*)'|([^\s"'>]+))/;
+/** Heads of the pages of nginx, Apache httpd, lighttpd, caddy (`Index of`) and Python (`Directory listing for`). */
+const HEAD = /<(?:title|h1)[^<>]{0,200}>\s*(?:Index of|Directory listing for)\b/i;
+/** Names of an own: never taken from a server. */
+const OWN_NAMES: readonly string[] = [BUNDLE_FILE, PARTIAL_FILE, WORK_FOLDER, '.', '..'];
+/** `lost+found` of ext4: nobody but root may list it. */
+const PASSED_OVER: readonly string[] = ['lost+found'];
+// biome-ignore lint/suspicious/noControlCharactersInRegex: control characters are what a name may not have.
+const CONTROL = /[\u0000-\u001f\u007f]/;
+
+/**
+ * Reads the index page that a web server makes of a folder: nginx (autoindex), Apache httpd (mod_autoindex) or Python (http.server).
+ * Only names directly below the folder count: links to other hosts, upwards, deeper, with a query (Apache's columns) are no entries.
+ * Source: nginx, ngx_http_autoindex_module.c; httpd, mod_autoindex.c; CPython, Lib/http/server.py, list_directory.
+ * @param folder URL of the folder, with `/` at its end
+ * @returns undefined where the page is no index page
+ */
+export function parseIndexPage(html: string, folder: URL): IndexPage | undefined {
+  if (!HEAD.test(html.slice(0, TAG_LIMIT))) return undefined;
+  const entries = new Map<string, IndexEntry>();
+  const refused: string[] = [];
+  for (const href of linksOf(html)) {
+    const entry = entryOf(href, folder);
+    if (typeof entry === 'string') refused.push(entry);
+    else if (entry !== undefined && !entries.has(entry.name)) entries.set(entry.name, entry);
+  }
+  return { entries: [...entries.values()], refused };
+}
+
+/** The values of `href` in all `<a>` tags, entities decoded. In linear time, whatever the page is. */
+function* linksOf(html: string): Generator<string> {
+  for (let at = html.indexOf('<'); at >= 0; ) {
+    const next = html.indexOf('<', at + 1);
+    const tag = html.slice(at + 1, Math.min(next < 0 ? html.length : next, at + 1 + TAG_LIMIT));
+    const before = ANCHOR_HREF.exec(tag)?.[0];
+    const match = before === undefined ? null : VALUE.exec(tag.slice(before.length));
+    const value = match?.[1] ?? match?.[2] ?? match?.[3];
+    if (value !== undefined) yield decodeEntities(value.trim());
+    at = next;
+  }
+}
+
+/** The entry that a link leads to; undefined for links that every index page has beside its entries; why it is refused, as text. */
+function entryOf(href: string, folder: URL): IndexEntry | string | undefined {
+  const url = URL.parse(href, folder.href);
+  if (url === null) return `${quoteInput(href)} is no URL`;
+  if (url.origin !== folder.origin) return `${quoteInput(href)} leads to another server`;
+  if (url.search !== '' || url.hash !== '') return undefined;
+  // The folder itself or one above it.
+  if (folder.pathname.startsWith(url.pathname)) return undefined;
+  if (!url.pathname.startsWith(folder.pathname)) return `${quoteInput(href)} leads out of the folder`;
+  const rest = url.pathname.slice(folder.pathname.length);
+  const isDirectory = rest.endsWith('/');
+  const name = decoded(isDirectory ? rest.slice(0, -1) : rest);
+  if (name === undefined || !isFileName(name)) return `${quoteInput(href)} is no name that a file may have`;
+  if (PASSED_OVER.includes(name)) return undefined;
+  return { kind: isDirectory ? 'directory' : 'file', name, url: new URL(url.pathname, folder).href };
+}
+
+function isFileName(name: string): boolean {
+  return (
+    isInnerPath(name) &&
+    !name.includes('/') &&
+    !CONTROL.test(name) &&
+    Buffer.byteLength(name) <= NAME_LIMIT_BYTES &&
+    name.isWellFormed() &&
+    !OWN_NAMES.includes(name)
+  );
+}
+
+function decoded(text: string): string | undefined {
+  try {
+    return decodeURIComponent(text);
+  } catch {
+    return undefined;
+  }
+}
+
+const ENTITIES: ReadonlyMap<string, string> = new Map([
+  ['amp', '&'],
+  ['lt', '<'],
+  ['gt', '>'],
+  ['quot', '"'],
+  ['apos', "'"],
+]);
+
+/** The entities that the servers write in attributes; others stay as they are. */
+function decodeEntities(text: string): string {
+  return text.replaceAll(/&(?:#(\d{1,7})|#x([0-9a-f]{1,6})|([a-z]{2,4}));/gi, (whole, decimal?: string, hex?: string, name?: string) => {
+    if (name !== undefined) return ENTITIES.get(name.toLowerCase()) ?? whole;
+    const code = decimal === undefined ? Number.parseInt(hex ?? '', 16) : Number(decimal);
+    return code <= 0x10ffff ? String.fromCodePoint(code) : whole;
+  });
+}
