@@ -30,6 +30,17 @@ export const errorTable = {
   ERR_PARTITION_FILESYSTEM: { exit: 'partition', summary: 'The partition does not hold a file system that the agent mounts' },
   ERR_PARTITION_MOUNT: { exit: 'partition', summary: 'The file system of the partition does not mount' },
   ERR_PARTITION_BUSY: { exit: 'partition', summary: 'The partition could not be given back' },
+  ERR_PARTITION_EXISTS: { exit: 'partition', summary: 'The disk has a partition of the label already' },
+  ERR_PARTITION_WRITE: { exit: 'failed', summary: 'A bundle could not be written to the partition or the image' },
+  ERR_DISK: { exit: 'partition', summary: 'The name is neither that of a disk nor of a disk image' },
+  ERR_DISK_BUSY: { exit: 'partition', summary: 'The disk is in use' },
+  ERR_DISK_SYSTEM: { exit: 'partition', summary: 'The disk holds the system that runs' },
+  ERR_DISK_READ_ONLY: { exit: 'partition', summary: 'The disk cannot be written' },
+  ERR_DISK_TABLE: { exit: 'partition', summary: 'The disk has no GPT, or a damaged one' },
+  ERR_DISK_ROOM: { exit: 'space', summary: 'The disk has no room for the partition' },
+  ERR_DISK_CHANGED: { exit: 'partition', summary: 'The disk is not as it was when the plan was shown' },
+  ERR_NOT_CONFIRMED: { exit: 'usage', summary: 'What destroys data was not confirmed' },
+  ERR_SERIAL: { exit: 'usage', summary: 'The disk is another than the expected one' },
   ERR_PAYLOAD_MISSING: { exit: 'payload', summary: 'Neither the partition nor the folder holds a payload for the stage' },
   ERR_BUNDLE: { exit: 'payload', summary: 'The manifest of a bundle cannot be read' },
   ERR_BUNDLE_PARTIAL: { exit: 'payload', summary: 'A bundle was not written to its end' },
@@ -77,16 +88,33 @@ export const errorTable = {
   ERR_SPACE_SCRATCH: { exit: 'space', summary: 'The scratch space is too small' },
   ERR_SPACE_MEMORY: { exit: 'space', summary: 'The storage lies in memory and memory is short' },
   ERR_SPACE_KUBELET: { exit: 'space', summary: 'The storage would pass the mark at which kubelet removes images' },
+  ERR_SPACE_PARTITION: { exit: 'space', summary: 'The partition has not enough free space for the bundle' },
   ERR_LOAD: { exit: 'failed', summary: 'An image could not be loaded into containers-storage' },
   ERR_STORAGE: { exit: 'failed', summary: 'The containers-storage cannot be read' },
   ERR_STORAGE_DAMAGED: { exit: 'failed', summary: 'An image in containers-storage is damaged' },
   ERR_LOCKED: { exit: 'locked', summary: 'Another instance is at work' },
   ERR_INTERRUPTED: { exit: 'interrupted', summary: 'The run was ended before it was through' },
+  ERR_FETCH_NETWORK: { exit: 'failed', summary: 'A web server cannot be reached, breaks off or is overloaded' },
+  ERR_FETCH_REFUSED: { exit: 'failed', summary: 'A web server refuses a file or a folder' },
+  ERR_FETCH_CONTENT: { exit: 'failed', summary: 'A web server answers with something else than the file that was asked for' },
+  ERR_FETCH_INDEX: { exit: 'failed', summary: 'An address has neither the manifest of a bundle nor an index page' },
+  ERR_FETCH_WRITE: { exit: 'failed', summary: 'A fetched file cannot be written' },
+  ERR_SPACE_FETCH: { exit: 'space', summary: 'There is not enough free space for the files to fetch' },
   ERR_REFERENCE: { exit: 'payload', summary: 'An image reference does not follow the grammar' },
   ERR_MANIFEST: { exit: 'payload', summary: 'An image manifest cannot be read' },
   ERR_IGNITION: { exit: 'usage', summary: 'An ignition override breaks the rules of its specification' },
   ERR_IGNITION_NAME: { exit: 'usage', summary: 'Pieces of two ignition overrides claim the same or a foreign name' },
   ERR_IGNITION_SIZE: { exit: 'usage', summary: 'An ignition override is larger than what has to carry it' },
+  ERR_BUILD_INPUT: {
+    exit: 'payload',
+    summary: 'The folder to build from is neither an OCI image layout nor a folder of archives, or has no list',
+  },
+  ERR_BUILD_IMAGE: { exit: 'payload', summary: 'A listed image is not in the folder to build from' },
+  ERR_BUILD_OUTPUT: { exit: 'usage', summary: 'The folder to build into holds something that is no bundle' },
+  ERR_BUILD_AGENT: { exit: 'usage', summary: 'A file is not an executable of the agent for Linux' },
+  ERR_BUILD_STORE: { exit: 'failed', summary: 'A store image cannot be composed' },
+  ERR_BUILD_PROOF: { exit: 'failed', summary: 'A store image does not show what was put into it' },
+  ERR_SPACE_BUILD: { exit: 'space', summary: 'There is not enough free space to build a bundle' },
 } as const satisfies Record<string, { exit: ExitName; summary: string }>;
 
 export type ErrorCode = keyof typeof errorTable;
@@ -129,10 +157,17 @@ export interface ErrorRecord {
   readonly remedy: string;
 }
 
-/** Any thrown value as an ErrorRecord; what is no PrestageError becomes ERR_INTERNAL. */
+/**
+ * Any thrown value as an ErrorRecord; what is no PrestageError becomes ERR_INTERNAL. Where giving something back failed after an error,
+ * the record is of the first one and tells both.
+ */
 export function errorRecord(error: unknown): ErrorRecord {
   if (error instanceof PrestageError) {
     return { code: error.code, message: error.message, remedy: error.remedy };
+  }
+  if (error instanceof SuppressedError) {
+    const [first, then] = [errorRecord(error.suppressed), errorRecord(error.error)];
+    return { code: first.code, message: `${first.message}; after that: ${then.message}`, remedy: `${first.remedy}; then: ${then.remedy}` };
   }
   const message = error instanceof Error ? error.message : String(error);
   return { code: 'ERR_INTERNAL', message, remedy: 'Report this with the output of: prestage-agent status --output json' };
