@@ -88,4 +88,3 @@ async function assertPresent(step: LoadStep, location: StorageLocation): Promise
     'Check that no other program removes images while they are loaded, then start the run again',
   );
 }
-

@@ -1,7 +1,7 @@
 import { dirname } from 'node:path';
 import { version } from '../assets.ts';
 import type { Payload } from '../bundle/payload.ts';
-import { readPayload } from '../bundle/read.ts';
+import { readPayload } from '../bundle/read-payload.ts';
 import { locateStorage } from '../extract/location.ts';
 import { type ArchivePool, createArchivePool } from '../extract/pool.ts';
 import { inspectStorage, type StorageLocation } from '../extract/storage.ts';

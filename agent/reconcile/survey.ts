@@ -78,7 +78,8 @@ export async function surveyPayload(payload: Payload, storage: StorageContents, 
         return knownImage(image, [digest], undefined);
       try {
         const contents = remembered ?? (await lookInto(image, context));
-        if (image.kind === 'archive') surveys.set(image.archive.name, { ...contents, sizeBytes: image.archive.sizeBytes, modifiedMs: image.archive.modifiedMs });
+        if (image.kind === 'archive')
+          surveys.set(image.archive.name, { ...contents, sizeBytes: image.archive.sizeBytes, modifiedMs: image.archive.modifiedMs });
         assertHolds(image, contents);
         return knownImage(image, [...new Set([contents.topDigest, contents.imageDigest])], contents.layers);
       } catch (error) {

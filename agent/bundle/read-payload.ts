@@ -1,12 +1,12 @@
-import { createHash } from 'node:crypto';
 import { readdir } from 'node:fs/promises';
 import { join } from 'node:path';
-import { readArchives, readText } from '../extract/archives.ts';
+import { readArchives } from '../extract/archives.ts';
 import { readLayoutIndex } from '../extract/oci-layout.ts';
-import { BUNDLE_FILE, BUNDLE_LIMIT_BYTES, type Bundle, type BundleImage, type BundlePayload, bundleImages, PARTIAL_FILE, parseBundle } from '../model/bundle.ts';
+import { BUNDLE_FILE, type Bundle, type BundleImage, type BundlePayload, bundleImages, PARTIAL_FILE } from '../model/bundle.ts';
 import { errorRecord, PrestageError } from '../model/errors.ts';
 import { formatReference, parseReference } from '../model/reference.ts';
 import type { Stage } from '../model/stage.ts';
+import { readBundle } from './manifest.ts';
 import type { LayoutImage, Payload } from './payload.ts';
 
 export interface BundleRequest {
@@ -25,29 +25,22 @@ export async function readPayload(request: BundleRequest): Promise<Payload> {
   const { directory, stage, pinnedSha256 } = request;
   const names = await readdir(directory);
   if (names.includes(PARTIAL_FILE)) {
-    throw new PrestageError('ERR_BUNDLE_PARTIAL', `${directory} was not written to its end: ${PARTIAL_FILE} is still there`, 'Write the bundle again: prestage-agent partition write BUNDLE DEVICE');
+    throw new PrestageError(
+      'ERR_BUNDLE_PARTIAL',
+      `${directory} was not written to its end: ${PARTIAL_FILE} is still there`,
+      'Write the bundle again: prestage-agent partition write BUNDLE DEVICE',
+    );
   }
-  if (names.includes(BUNDLE_FILE)) return await sealedPayload(await readBundle(directory, pinnedSha256), directory, stage);
+  if (names.includes(BUNDLE_FILE)) return await sealedPayload((await readBundle(directory, pinnedSha256)).bundle, directory, stage);
   if (pinnedSha256 !== undefined) {
-    throw new PrestageError('ERR_BUNDLE_PIN', `${directory} has no ${BUNDLE_FILE}, and one with the sha256 ${pinnedSha256} is pinned`, 'Write the bundle that the ignition was rendered for');
+    throw new PrestageError(
+      'ERR_BUNDLE_PIN',
+      `${directory} has no ${BUNDLE_FILE}, and one with the sha256 ${pinnedSha256} is pinned`,
+      'Write the bundle that the ignition was rendered for',
+    );
   }
   if (names.includes('oci-layout') && names.includes('index.json')) return await layoutFolder(directory);
   return { ...(await readArchives(directory, stage)), isSealed: false };
-}
-
-/**
- * The manifest of a bundle.
- * @param pinnedSha256 hash that it must have, where one is pinned
- * @throws PrestageError ERR_BUNDLE_PIN, ERR_BUNDLE
- */
-export async function readBundle(directory: string, pinnedSha256: string | undefined): Promise<Bundle> {
-  const path = join(directory, BUNDLE_FILE);
-  const text = await readText(path, BUNDLE_LIMIT_BYTES);
-  const found = createHash('sha256').update(text).digest('hex');
-  if (pinnedSha256 !== undefined && found !== pinnedSha256) {
-    throw new PrestageError('ERR_BUNDLE_PIN', `${path} has the sha256 ${found}, pinned is ${pinnedSha256}`, 'Write the bundle that the ignition was rendered for, or render the ignition for this one');
-  }
-  return parseBundle(text, path);
 }
 
 async function sealedPayload(bundle: Bundle, directory: string, stage: Stage): Promise<Payload> {
@@ -55,7 +48,11 @@ async function sealedPayload(bundle: Bundle, directory: string, stage: Stage): P
   const payload = chooseForm(bundle.payloads);
   if (payload === undefined) {
     const kinds = bundle.payloads.map((one) => one.kind).join(', ');
-    throw new PrestageError('ERR_PAYLOAD_MISSING', `${directory} holds no payload that can be extracted, it holds: ${kinds || 'none'}`, 'Build the bundle with --payload oci or archives');
+    throw new PrestageError(
+      'ERR_PAYLOAD_MISSING',
+      `${directory} holds no payload that can be extracted, it holds: ${kinds || 'none'}`,
+      'Build the bundle with --payload oci or archives',
+    );
   }
   const listed = images.map((image) => image.reference);
   const common = { kind: payload.kind, isSealed: true, listed };
@@ -66,9 +63,16 @@ async function sealedPayload(bundle: Bundle, directory: string, stage: Stage): P
   const byReference = new Map(archives.images.map((image) => [image.reference, image]));
   const found = images.map((image) => {
     const archived = byReference.get(image.reference);
-    return archived === undefined ? unlisted(image, archives.refused) : { ...archived, names: fullNames(image), digest: image.manifestDigest, growth: growthOf(image) };
+    return archived === undefined
+      ? unlisted(image, archives.refused)
+      : { ...archived, names: fullNames(image), digest: image.manifestDigest, growth: growthOf(image) };
   });
-  return { ...common, images: found.filter((one) => 'archive' in one), refused: found.filter((one) => 'error' in one), notices: archives.notices };
+  return {
+    ...common,
+    images: found.filter((one) => 'archive' in one),
+    refused: found.filter((one) => 'error' in one),
+    notices: archives.notices,
+  };
 }
 
 /** A payload that containers-storage can be filled from, fastest first. */
@@ -77,7 +81,14 @@ function chooseForm(payloads: readonly BundlePayload[]): Extract<BundlePayload, 
 }
 
 function layoutImage(image: BundleImage, layout: string): LayoutImage {
-  return { kind: 'layout', reference: image.reference, names: fullNames(image), layout, digest: image.manifestDigest, growth: growthOf(image) };
+  return {
+    kind: 'layout',
+    reference: image.reference,
+    names: fullNames(image),
+    layout,
+    digest: image.manifestDigest,
+    growth: growthOf(image),
+  };
 }
 
 /** What goes to skopeo is what the grammar allows, whoever wrote the manifest. */
@@ -92,13 +103,33 @@ function growthOf(image: BundleImage): number | undefined {
 function unlisted(image: BundleImage, refused: Payload['refused']): Payload['refused'][number] {
   const known = refused.find((one) => one.reference === image.reference);
   if (known !== undefined) return known;
-  const error = new PrestageError('ERR_ARCHIVE_MISSING', `${image.reference} is in ${BUNDLE_FILE} and not in the image list beside the archives`, 'Build the bundle again');
+  const error = new PrestageError(
+    'ERR_ARCHIVE_MISSING',
+    `${image.reference} is in ${BUNDLE_FILE} and not in the image list beside the archives`,
+    'Build the bundle again',
+  );
   return { reference: image.reference, error: errorRecord(error) };
 }
 
 /** An OCI layout without a bundle around it, as `pull` leaves it: all its images, whatever the stage. */
 async function layoutFolder(directory: string): Promise<Payload> {
   const entries = await readLayoutIndex(directory);
-  const images = entries.map(({ reference, digest }): LayoutImage => ({ kind: 'layout', reference, names: [formatReference(parseReference(reference))], layout: directory, digest, growth: undefined }));
-  return { kind: 'oci', isSealed: false, listed: images.map((image) => image.reference), images, refused: [], notices: ['the OCI layout has no image list: all its images are loaded, whatever the stage'] };
+  const images = entries.map(
+    ({ reference, digest }): LayoutImage => ({
+      kind: 'layout',
+      reference,
+      names: [formatReference(parseReference(reference))],
+      layout: directory,
+      digest,
+      growth: undefined,
+    }),
+  );
+  return {
+    kind: 'oci',
+    isSealed: false,
+    listed: images.map((image) => image.reference),
+    images,
+    refused: [],
+    notices: ['the OCI layout has no image list: all its images are loaded, whatever the stage'],
+  };
 }
