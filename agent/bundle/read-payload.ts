@@ -1,13 +1,13 @@
 import { readdir } from 'node:fs/promises';
 import { join } from 'node:path';
 import { readArchives } from '../extract/archives.ts';
-import { readLayoutIndex } from '../extract/oci-layout.ts';
+import { readOciLayout } from '../extract/oci-layout.ts';
 import { BUNDLE_FILE, type Bundle, type BundleImage, type BundlePayload, bundleImages, PARTIAL_FILE } from '../model/bundle.ts';
 import { errorRecord, PrestageError } from '../model/errors.ts';
 import { formatReference, parseReference } from '../model/reference.ts';
 import type { Stage } from '../model/stage.ts';
-import { readBundle } from './manifest.ts';
 import type { LayoutImage, Payload } from './payload.ts';
+import { partialBundle, readBundle } from './read-bundle.ts';
 
 export interface BundleRequest {
   readonly directory: string;
@@ -24,13 +24,7 @@ export interface BundleRequest {
 export async function readPayload(request: BundleRequest): Promise<Payload> {
   const { directory, stage, pinnedSha256 } = request;
   const names = await readdir(directory);
-  if (names.includes(PARTIAL_FILE)) {
-    throw new PrestageError(
-      'ERR_BUNDLE_PARTIAL',
-      `${directory} was not written to its end: ${PARTIAL_FILE} is still there`,
-      'Write the bundle again: prestage-agent partition write BUNDLE DEVICE',
-    );
-  }
+  if (names.includes(PARTIAL_FILE)) throw partialBundle(directory);
   if (names.includes(BUNDLE_FILE)) return await sealedPayload((await readBundle(directory, pinnedSha256)).bundle, directory, stage);
   if (pinnedSha256 !== undefined) {
     throw new PrestageError(
@@ -113,7 +107,7 @@ function unlisted(image: BundleImage, refused: Payload['refused']): Payload['ref
 
 /** An OCI layout without a bundle around it, as `pull` leaves it: all its images, whatever the stage. */
 async function layoutFolder(directory: string): Promise<Payload> {
-  const entries = await readLayoutIndex(directory);
+  const entries = await readOciLayout(directory);
   const images = entries.map(
     ({ reference, digest }): LayoutImage => ({
       kind: 'layout',

@@ -3,6 +3,7 @@ import { emptyDir, remove } from 'fs-extra/esm';
 import type { SourceImage } from '../bundle/payload.ts';
 import type { ArchivedImage } from '../extract/archives.ts';
 import type { Loader } from '../extract/load.ts';
+import { linkDirLayout } from '../extract/oci-layout.ts';
 import type { ArchivePool } from '../extract/pool.ts';
 import { readImages, readLayers, type StorageLocation } from '../extract/storage.ts';
 import type { Host } from '../host/host.ts';
@@ -28,25 +29,26 @@ export interface LoadContext {
 }
 
 /**
- * Loads one image under all its names: from an OCI layout as it lies there, from an archive by way of scratch.
+ * Loads one image under all its names, by way of a `dir:` layout in scratch: an archive is unpacked there, of an OCI layout only links are made.
  * @throws PrestageError ERR_LOAD, ERR_ARCHIVE_*, or the stop signal's reason
  */
 export async function loadImage(step: LoadStep, context: LoadContext): Promise<void> {
   const source = context.sources.get(step.image.reference);
   if (source === undefined) throw new Error(`${step.image.reference} has no source`);
-  if (source.kind === 'layout') await loadNames(step, `oci:${source.layout}:${source.reference}`, context);
-  else await loadArchive(step, source, context);
-  await assertPresent(step, context.location);
-}
-
-async function loadArchive(step: LoadStep, source: ArchivedImage, context: LoadContext): Promise<void> {
   const directory = join(context.scratch, hexOf(digestOf(source.reference)));
   try {
-    await context.step('unpack-image', async () => await unpack(step, source, directory, context));
+    await context.step(
+      'unpack-image',
+      async () =>
+        await (source.kind === 'layout'
+          ? linkDirLayout(source.layout, source.digest, directory)
+          : unpack(step, source, directory, context)),
+    );
     await loadNames(step, `dir:${directory}`, context);
   } finally {
     await context.step('remove-image-scratch', async () => await remove(directory));
   }
+  await assertPresent(step, context.location);
 }
 
 async function loadNames({ image }: LoadStep, source: string, context: LoadContext): Promise<void> {

@@ -2,7 +2,7 @@ import { readFile } from 'node:fs/promises';
 import * as v from 'valibot';
 import type { Payload, SourceImage } from '../bundle/payload.ts';
 import type { ArchivedImage } from '../extract/archives.ts';
-import { readLayoutImage } from '../extract/oci-layout.ts';
+import { layoutImage } from '../extract/oci-layout.ts';
 import type { ArchivePool } from '../extract/pool.ts';
 import type { StorageContents } from '../extract/storage.ts';
 import { writeAtomic } from '../host/atomic.ts';
@@ -118,8 +118,8 @@ function rememberedSurvey(image: SourceImage, known: Surveys): SurveyRecord | un
 async function lookInto(image: SourceImage, context: SurveyContext): Promise<ImageContents> {
   const { architecture } = context.host;
   if (image.kind === 'layout') {
-    const found = await readLayoutImage(image.layout, image.digest, architecture);
-    return { topDigest: image.digest, imageDigest: found.imageDigest, layers: found.image.layers };
+    const found = await layoutImage(image.layout, image.digest, architecture);
+    return { topDigest: image.digest, imageDigest: found.manifestDigest, layers: found.image.layers };
   }
   const found = await context.pool.survey({ path: image.archive.path, name: image.archive.name, architecture }, { signal: context.signal });
   return { topDigest: found.topDigest, imageDigest: found.imageDigest, layers: found.image.layers };

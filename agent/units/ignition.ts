@@ -1,6 +1,6 @@
 import { readFile } from 'node:fs/promises';
 import { asset } from '../assets.ts';
-import { readBundle } from '../bundle/manifest.ts';
+import { readBundle } from '../bundle/read-bundle.ts';
 import type { Host } from '../host/host.ts';
 import { errorRecord, PrestageError } from '../model/errors.ts';
 import type { Stage } from '../model/stage.ts';

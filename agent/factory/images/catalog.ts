@@ -41,7 +41,14 @@ const channelSchema = v.object({
   schema: v.literal('olm.channel'),
   name: v.string(),
   package: v.string(),
-  entries: v.array(v.object({ name: v.string(), replaces: v.optional(v.string()), skips: v.nullish(v.array(v.string())), skipRange: v.optional(v.string()) })),
+  entries: v.array(
+    v.object({
+      name: v.string(),
+      replaces: v.optional(v.string()),
+      skips: v.nullish(v.array(v.string())),
+      skipRange: v.optional(v.string()),
+    }),
+  ),
 });
 const bundleSchema = v.object({
   schema: v.literal('olm.bundle'),
@@ -65,7 +72,9 @@ export interface CatalogFile {
  * @throws PrestageError ERR_CATALOG naming file and document
  */
 export function parseCatalog(files: readonly CatalogFile[], wanted: readonly string[]): Catalog {
-  const documents = files.filter((file) => wanted.some((name) => file.text.includes(name))).flatMap((file) => documentsOf(file).map((document, index) => ({ document, where: `${file.path}, document ${index + 1}` })));
+  const documents = files
+    .filter((file) => wanted.some((name) => file.text.includes(name)))
+    .flatMap((file) => documentsOf(file).map((document, index) => ({ document, where: `${file.path}, document ${index + 1}` })));
   const packages: CatalogPackage[] = [];
   const channels: CatalogChannel[] = [];
   const bundles: CatalogBundle[] = [];
@@ -78,7 +87,16 @@ export function parseCatalog(files: readonly CatalogFile[], wanted: readonly str
       }
       case 'olm.channel': {
         const { name, package: owner, entries } = checked(channelSchema, document, where);
-        channels.push({ name, package: owner, entries: entries.map((entry) => ({ name: entry.name, replaces: entry.replaces || undefined, skips: entry.skips ?? [], skipRange: entry.skipRange || undefined })) });
+        channels.push({
+          name,
+          package: owner,
+          entries: entries.map((entry) => ({
+            name: entry.name,
+            replaces: entry.replaces || undefined,
+            skips: entry.skips ?? [],
+            skipRange: entry.skipRange || undefined,
+          })),
+        });
         break;
       }
       case 'olm.bundle':
@@ -94,11 +112,19 @@ export function parseCatalog(files: readonly CatalogFile[], wanted: readonly str
 function bundleOf(raw: v.InferOutput<typeof bundleSchema>): CatalogBundle {
   const property = raw.properties?.find((one) => one.type === 'olm.package');
   const version = v.safeParse(versionSchema, property?.value);
-  return { name: raw.name, package: raw.package, image: raw.image, version: version.success ? version.output.version : undefined, relatedImages: raw.relatedImages ?? [] };
+  return {
+    name: raw.name,
+    package: raw.package,
+    image: raw.image,
+    version: version.success ? version.output.version : undefined,
+    relatedImages: raw.relatedImages ?? [],
+  };
 }
 
 function schemaOf(document: unknown): string | undefined {
-  return typeof document === 'object' && document !== null && 'schema' in document && typeof document.schema === 'string' ? document.schema : undefined;
+  return typeof document === 'object' && document !== null && 'schema' in document && typeof document.schema === 'string'
+    ? document.schema
+    : undefined;
 }
 
 function checked<T>(schema: v.GenericSchema<unknown, T>, document: unknown, where: string): T {
@@ -113,7 +139,12 @@ function documentsOf(file: CatalogFile): readonly unknown[] {
   const documents = parseAllDocuments(file.text);
   return [...documents].map((document, index) => {
     const [error] = document.errors;
-    if (error !== undefined) throw new PrestageError('ERR_CATALOG', `${file.path}, document ${index + 1}: ${error.message}`, 'Check the catalog with: opm validate');
+    if (error !== undefined)
+      throw new PrestageError(
+        'ERR_CATALOG',
+        `${file.path}, document ${index + 1}: ${error.message}`,
+        'Check the catalog with: opm validate',
+      );
     return document.toJS();
   });
 }
@@ -132,7 +163,11 @@ function splitJson(file: CatalogFile): readonly unknown[] {
     if (depth < 0) break;
   }
   if (depth === 0) return documents;
-  throw new PrestageError('ERR_CATALOG', `${file.path}: document ${documents.length + 1} has no end`, 'Fetch the catalog again: the file is cut off');
+  throw new PrestageError(
+    'ERR_CATALOG',
+    `${file.path}: document ${documents.length + 1} has no end`,
+    'Fetch the catalog again: the file is cut off',
+  );
 }
 
 function endOfString(text: string, from: number): number {
@@ -147,6 +182,11 @@ function parseJson(text: string, path: string, number: number): unknown {
   try {
     return JSON.parse(text);
   } catch (cause) {
-    throw new PrestageError('ERR_CATALOG', `${path}, document ${number}: ${cause instanceof Error ? cause.message : String(cause)}`, 'Check the catalog with: opm validate', { cause });
+    throw new PrestageError(
+      'ERR_CATALOG',
+      `${path}, document ${number}: ${cause instanceof Error ? cause.message : String(cause)}`,
+      'Check the catalog with: opm validate',
+      { cause },
+    );
   }
 }

@@ -56,7 +56,11 @@ export const CLASSIFICATION: readonly ClassificationRow[] = [
 
 const rowsSchema = v.array(
   v.pipe(
-    v.strictObject({ component: v.optional(v.string()), repository: v.optional(v.string()), stages: v.pipe(v.array(v.picklist(STAGES)), v.minLength(1)) }),
+    v.strictObject({
+      component: v.optional(v.string()),
+      repository: v.optional(v.string()),
+      stages: v.pipe(v.array(v.picklist(STAGES)), v.minLength(1)),
+    }),
     v.check((row) => row.component !== undefined || row.repository !== undefined, 'needs a component or a repository'),
   ),
 );
@@ -69,7 +73,11 @@ export function parseClassification(text: string, where: string): readonly Class
   const parsed = v.safeParse(rowsSchema, yamlOf(text, where));
   if (parsed.success) return parsed.output;
   const faults = parsed.issues.map((issue) => `${v.getDotPath(issue) ?? 'document'}: ${issue.message}`);
-  throw new PrestageError('ERR_CLASSIFICATION', `${where} is not a classification: ${faults.join('; ')}`, 'Write it as a list of {component, repository, stages}');
+  throw new PrestageError(
+    'ERR_CLASSIFICATION',
+    `${where} is not a classification: ${faults.join('; ')}`,
+    'Write it as a list of {component, repository, stages}',
+  );
 }
 
 /** The stages that need an image. Pure. */
@@ -100,6 +108,11 @@ function yamlOf(text: string, where: string): unknown {
   try {
     return parse(text);
   } catch (cause) {
-    throw new PrestageError('ERR_CLASSIFICATION', `${where} is not YAML: ${cause instanceof Error ? cause.message : String(cause)}`, 'Mend the file', { cause });
+    throw new PrestageError(
+      'ERR_CLASSIFICATION',
+      `${where} is not YAML: ${cause instanceof Error ? cause.message : String(cause)}`,
+      'Mend the file',
+      { cause },
+    );
   }
 }

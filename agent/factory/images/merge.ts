@@ -16,11 +16,17 @@ export interface MergedList {
  */
 export function mergeLists(lists: readonly ListText[]): MergedList {
   const { images, notices } = parseImageLists(lists);
-  const tagged = Map.groupBy(images.filter((image) => image.reference.tag !== undefined && image.reference.digest !== undefined), (image) => `${nameOf(image.reference)}:${image.reference.tag}`);
+  const tagged = Map.groupBy(
+    images.filter((image) => image.reference.tag !== undefined && image.reference.digest !== undefined),
+    (image) => `${nameOf(image.reference)}:${image.reference.tag}`,
+  );
   const moved = [...tagged].flatMap(([name, group]) => {
     const digests = new Set(group.map((image) => image.reference.digest));
     return digests.size > 1 ? [`${name} stands for ${[...digests].join(' and ')}`] : [];
   });
-  const collided = archiveCollisions(images).map((group) => `${group.map((image) => image.text).join(' and ')} have the same archive name ${group[0]?.archiveName}.tgz (it matters for --format archives)`);
+  const collided = archiveCollisions(images).map(
+    (group) =>
+      `${group.map((image) => image.text).join(' and ')} have the same archive name ${group[0]?.archiveName}.tgz (it matters for --format archives)`,
+  );
   return { references: images.map((image) => image.text), notices, conflicts: [...moved, ...collided] };
 }

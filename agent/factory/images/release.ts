@@ -26,7 +26,11 @@ export interface ReleaseContents {
  */
 export function parseImageReferences(text: string, where: string): ReleaseContents {
   const parsed = v.safeParse(v.pipe(v.string(), v.parseJson(), streamSchema), text);
-  if (!parsed.success) throw unreadable(where, parsed.issues.map((issue) => `${v.getDotPath(issue) ?? 'document'}: ${issue.message}`));
+  if (!parsed.success)
+    throw unreadable(
+      where,
+      parsed.issues.map((issue) => `${v.getDotPath(issue) ?? 'document'}: ${issue.message}`),
+    );
   const { metadata, spec } = parsed.output;
   const images = spec.tags.map((tag) => ({ reference: tag.from.name, component: tag.name }));
   const faults = images.flatMap(({ reference, component }) => {
@@ -38,5 +42,9 @@ export function parseImageReferences(text: string, where: string): ReleaseConten
 }
 
 function unreadable(where: string, faults: readonly string[]): PrestageError {
-  return new PrestageError('ERR_RELEASE', listFaults(`${where} cannot be read as the components of a release`, faults), 'Name a release image, such as quay.io/openshift-release-dev/ocp-release:VERSION-x86_64');
+  return new PrestageError(
+    'ERR_RELEASE',
+    listFaults(`${where} cannot be read as the components of a release`, faults),
+    'Name a release image, such as quay.io/openshift-release-dev/ocp-release:VERSION-x86_64',
+  );
 }
