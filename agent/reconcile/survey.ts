@@ -1,7 +1,6 @@
 import { readFile } from 'node:fs/promises';
 import * as v from 'valibot';
 import type { Payload, SourceImage } from '../bundle/payload.ts';
-import type { ArchivedImage } from '../extract/archives.ts';
 import { layoutImage } from '../extract/oci-layout.ts';
 import type { ArchivePool } from '../extract/pool.ts';
 import type { StorageContents } from '../extract/storage.ts';

@@ -136,16 +136,19 @@ function checked<T>(schema: v.GenericSchema<unknown, T>, document: unknown, wher
 
 function documentsOf(file: CatalogFile): readonly unknown[] {
   if (file.path.endsWith('.json')) return splitJson(file);
-  const documents = parseAllDocuments(file.text);
-  return [...documents].map((document, index) => {
-    const [error] = document.errors;
-    if (error !== undefined)
+  return [...parseAllDocuments(file.text)].map((document, index) => {
+    try {
+      const [error] = document.errors;
+      if (error !== undefined) throw error;
+      return document.toJS();
+    } catch (cause) {
       throw new PrestageError(
         'ERR_CATALOG',
-        `${file.path}, document ${index + 1}: ${error.message}`,
+        `${file.path}, document ${index + 1}: ${cause instanceof Error ? cause.message : String(cause)}`,
         'Check the catalog with: opm validate',
+        { cause },
       );
-    return document.toJS();
+    }
   });
 }
 
