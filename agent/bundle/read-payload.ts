@@ -23,7 +23,14 @@ export interface BundleRequest {
  */
 export async function readPayload(request: BundleRequest): Promise<Payload> {
   const { directory, stage, pinnedSha256 } = request;
-  const names = await readdir(directory);
+  const names = await readdir(directory).catch((cause: NodeJS.ErrnoException) => {
+    throw new PrestageError(
+      'ERR_PAYLOAD_MISSING',
+      `${directory} cannot be read: ${cause.code ?? cause.message}`,
+      'Give --bundle the directory of a bundle',
+      { cause },
+    );
+  });
   if (names.includes(PARTIAL_FILE)) throw partialBundle(directory);
   if (names.includes(BUNDLE_FILE)) return await sealedPayload((await readBundle(directory, pinnedSha256)).bundle, directory, stage);
   if (pinnedSha256 !== undefined) {

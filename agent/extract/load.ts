@@ -39,11 +39,7 @@ export function createLoader(options: LoaderOptions): Loader {
     },
     remove: async (image) => {
       const names = image.names.length > 0 ? image.names : [image.id];
-      const result = await options.exec(
-        'podman',
-        ['--root', options.location.graphroot, '--runroot', options.location.runroot, '--storage-driver', 'overlay', 'rmi', ...names],
-        { signal: options.signal },
-      );
+      const result = await options.exec('podman', [...podmanRoots(options.location), 'rmi', ...names], { signal: options.signal });
       if (result.exitCode === 0) return;
       throw new PrestageError(
         'ERR_STORAGE_DAMAGED',
@@ -52,6 +48,11 @@ export function createLoader(options: LoaderOptions): Loader {
       );
     },
   };
+}
+
+function podmanRoots(location: StorageLocation): readonly string[] {
+  if (location.isEngineDefault === true) return [];
+  return ['--root', location.graphroot, '--runroot', location.runroot, '--storage-driver', 'overlay'];
 }
 
 /** skopeo before 1.6 (RHEL 8.4) knows no `--preserve-digests`; a copy from dir: converts nothing there either. */

@@ -144,7 +144,7 @@ async function reconcile(directory: string, context: RunContext): Promise<Pick<R
   store.update({
     payload: payload.kind,
     delivery: chooseDelivery(settings.delivery, payload.kind),
-    storage: location,
+    storage: { graphroot: location.graphroot, runroot: location.runroot },
     notices: [...payload.notices],
   });
   const memoryBytes = await availableMemoryBytes();
