@@ -3,6 +3,17 @@ import { stringify } from 'yaml';
 import { type ErrorRecord, exitCodeOf } from '../model/errors.ts';
 import type { Terminal } from './context.ts';
 
+/** An error that ends the program with another exit code than its own. */
+export class ExitWith extends Error {
+  override readonly name = 'ExitWith';
+  readonly exitCode: number;
+
+  constructor(exitCode: number, cause: unknown) {
+    super('the program ends', { cause });
+    this.exitCode = exitCode;
+  }
+}
+
 /** Forms of what a command answers: text for people, the same facts for machines. */
 export const OUTPUT_FORMS = ['text', 'json', 'yaml'] as const;
 export type OutputForm = (typeof OUTPUT_FORMS)[number];

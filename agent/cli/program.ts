@@ -3,7 +3,7 @@ import { errorRecord, exitCodeOf, exitCodes } from '../model/errors.ts';
 import type { CommandSpec } from './command-spec.ts';
 import { commands } from './commands.ts';
 import type { Terminal } from './context.ts';
-import { OUTPUT_FORMS, type OutputForm, render, renderError } from './output.ts';
+import { ExitWith, OUTPUT_FORMS, type OutputForm, render, renderError } from './output.ts';
 import { versionText } from './version.ts';
 
 /**
@@ -21,11 +21,11 @@ export async function runProgram(args: readonly string[], terminal: Terminal): P
     return exitCode;
   } catch (error) {
     if (error instanceof CommanderError) return error.exitCode === 0 ? 0 : exitCodes.usage;
-    const record = errorRecord(error);
+    const record = errorRecord(error instanceof ExitWith ? error.cause : error);
     terminal.err.write(renderError(record, wantedForm(args)));
     if (record.code === 'ERR_INTERNAL' && error instanceof Error && terminal.env.PRESTAGE_DEBUG !== undefined)
       terminal.err.write(`${error.stack}\n`);
-    return exitCodeOf(record.code);
+    return error instanceof ExitWith ? error.exitCode : exitCodeOf(record.code);
   }
 }
 

@@ -1,13 +1,13 @@
 import { crashingStep, plainStep, type Step } from '../host/steps.ts';
 import { formatBytes, formatDuration } from '../model/bytes.ts';
-import { exitCodeOf, exitCodes, PrestageError } from '../model/errors.ts';
+import { errorRecord, exitCodeOf, exitCodes, PrestageError } from '../model/errors.ts';
 import { countStates, type RunState } from '../model/run-state.ts';
 import { type Policy, SETTING_KEYS } from '../model/setting-values.ts';
 import type { LoadStep, PlanStep } from '../reconcile/plan.ts';
 import { type RunReport, run } from '../reconcile/run.ts';
 import type { CommandSpec } from './command-spec.ts';
 import { hostFor, type SettingFlags, settingsFor, type Terminal } from './context.ts';
-import type { Answer } from './output.ts';
+import { type Answer, ExitWith } from './output.ts';
 import { dryRunFlag, settingFlags, settingsOf } from './setting-flags.ts';
 import { showProgress } from './show-progress.ts';
 
@@ -40,6 +40,7 @@ async function actRun(terminal: Terminal, flags: SettingFlags & { readonly dryRu
     );
   }
   using display = showProgress(host, terminal.err);
+  const tolerant = settings.policy === 'open' && flags.dryRun !== true;
   const report = await run(host, {
     settings: { ...settings, stage: settings.stage },
     step: stepFrom(terminal),
@@ -47,6 +48,8 @@ async function actRun(terminal: Terminal, flags: SettingFlags & { readonly dryRu
     kill: terminal.kill,
     onEvent: display.onEvent,
     isDry: flags.dryRun === true,
+  }).catch((error: unknown) => {
+    throw tolerant ? new ExitWith(tolerated(exitCodeOf(errorRecord(error).code)), error) : error;
   });
   if (flags.dryRun === true)
     return {
@@ -60,7 +63,11 @@ async function actRun(terminal: Terminal, flags: SettingFlags & { readonly dryRu
 /** The exit code of a run: the truth about its end, marked as tolerated where the policy lets the boot go on. Pure. */
 export function exitCodeOfRun(state: Pick<RunState, 'outcome' | 'error'>, policy: Policy): number {
   const code = state.error !== undefined ? exitCodeOf(state.error.code) : outcomeCode(state.outcome);
-  return code < exitCodes.partial || policy === 'closed' ? code : code + TOLERATED;
+  return policy === 'closed' ? code : tolerated(code);
+}
+
+function tolerated(code: number): number {
+  return code < exitCodes.partial ? code : code + TOLERATED;
 }
 
 function outcomeCode(outcome: RunState['outcome']): number {

@@ -18,6 +18,7 @@ const FLAGS: Readonly<Record<SettingKey, { readonly value: string; readonly help
   },
   root: { value: '<dir>', help: 'directory that stands for / (default: /)' },
   bundle: { value: '<dir>', help: 'read this directory instead of a partition' },
+  'bundle-sha256': { value: '<hex>', help: 'sha256 that prestage.json of the bundle must have (default: any)' },
   'device-wait': { value: '<seconds>', help: 'how long a late partition is waited for, 0 to 3600 (default: 60)' },
   'lock-wait': { value: '<seconds>', help: 'how long another instance is waited for, 0 to 86400 (default: 0)' },
 };

@@ -1,4 +1,5 @@
 import type { Host } from '../host/host.ts';
+import type { Severity } from '../host/log.ts';
 import { createNotifier } from '../host/notify.ts';
 import { formatBytes } from '../model/bytes.ts';
 import {
@@ -37,10 +38,10 @@ export function showProgress(host: Host, stream: ProgressStream): ProgressDispla
   let progress = noProgress;
   let lastLineMs = startMs;
   const total = (): string => describeProgress(progress, host.clock.monotonicMs() - startMs);
-  const say = (text: string): void => {
+  const say = ({ severity, text }: ProgressLine): void => {
     lastLineMs = host.clock.monotonicMs();
     live?.clear();
-    host.log('info', text);
+    host.log(severity, text);
   };
   const redraw = (): void => {
     if (live !== undefined)
@@ -48,7 +49,7 @@ export function showProgress(host: Host, stream: ProgressStream): ProgressDispla
         ...progress.active.map((image) => `  ${describeActive(image).padEnd(22)} ${image.reference}`),
         `${progress.phase}: ${total()}`,
       ]);
-    else if (host.clock.monotonicMs() - lastLineMs >= SILENCE_LIMIT_MS) say(heartbeat(progress, total()));
+    else if (host.clock.monotonicMs() - lastLineMs >= SILENCE_LIMIT_MS) say({ severity: 'info', text: heartbeat(progress, total()) });
   };
   const timer = setInterval(redraw, REDRAW_MS);
   timer.unref();
@@ -66,23 +67,36 @@ export function showProgress(host: Host, stream: ProgressStream): ProgressDispla
   };
 }
 
+/** A line for a person or the journal. */
+export interface ProgressLine {
+  readonly severity: Severity;
+  readonly text: string;
+}
+
 /** What a person without a terminal is told of an event; undefined for what comes too often. Pure. */
-export function lineFor(event: RunEvent, progress: Progress): string | undefined {
-  const count = `${progress.finished}/${progress.images}`;
+export function lineFor(event: RunEvent, progress: Progress): ProgressLine | undefined {
   switch (event.kind) {
     case 'phase':
-      return event.text;
+      return { severity: 'info', text: event.text };
     case 'planned':
-      return `${event.images} images: ${event.alreadyDone} in storage, ${event.images - event.alreadyDone} to load (${formatBytes(event.bytes)} of archives)`;
+      return {
+        severity: 'info',
+        text: `${event.images} images: ${event.alreadyDone} in storage, ${event.toLoad} to load (${formatBytes(event.bytes)})`,
+      };
     case 'image-started':
     case 'image-read':
     case 'image-copying':
       return undefined;
     case 'image-retried':
-      return `${event.reference}: ${event.error.message}; tried again in ${event.pauseMs / 1000} s`;
+      return { severity: 'warning', text: `${event.reference}: ${event.error.message}; tried again in ${event.pauseMs / 1000} s` };
     case 'image-finished':
-      return `${count} ${event.result} ${event.reference}${event.error === undefined ? '' : `: ${event.error.code}: ${event.error.message}`}`;
+      return finishedLine(event, `${progress.finished}/${progress.images} ${event.result} ${event.reference}`);
   }
+}
+
+function finishedLine(event: Extract<RunEvent, { kind: 'image-finished' }>, text: string): ProgressLine {
+  if (event.error === undefined) return { severity: 'info', text };
+  return { severity: event.result === 'skipped' ? 'warning' : 'error', text: `${text}: ${event.error.code}: ${event.error.message}` };
 }
 
 function heartbeat(progress: Progress, total: string): string {

@@ -1,6 +1,7 @@
 import { constants } from 'node:fs';
 import { type FileHandle, lstat, open, readdir } from 'node:fs/promises';
 import { join } from 'node:path';
+import type { Digest } from '../model/digest.ts';
 import { type ErrorRecord, errorRecord, PrestageError } from '../model/errors.ts';
 import { archiveCollisions, type ListedImage, parseImageLists } from '../model/image-list.ts';
 import { extraTagFor, type Mapping, NO_MAPPING, parseMapping } from '../model/mapping.ts';
@@ -10,10 +11,16 @@ import { pickStageLists } from '../model/stage-lists.ts';
 
 /** One image of the list with its archive. */
 export interface ArchivedImage {
-  readonly listed: ListedImage;
+  readonly kind: 'archive';
+  /** As the list has it. */
+  readonly reference: string;
   /** Full references that must resolve once it is loaded. */
   readonly names: readonly string[];
+  /** What the archive must hold, where a digest reference or a sealed bundle says so. */
+  readonly digest: Digest | undefined;
   readonly archive: ArchiveFile;
+  /** How much its layers grow when they are unpacked, where a bundle says so. */
+  readonly growth: number | undefined;
 }
 
 /** What names one state of an archive file: a changed file has another size or time. */
@@ -118,7 +125,14 @@ async function findArchive(
       ),
     );
   }
-  return { listed, names: namesOf(listed, mapping), archive: { path, name, sizeBytes: found.size, modifiedMs: found.mtimeMs } };
+  return {
+    kind: 'archive',
+    reference: listed.text,
+    names: namesOf(listed, mapping),
+    digest: listed.reference.digest,
+    archive: { path, name, sizeBytes: found.size, modifiedMs: found.mtimeMs },
+    growth: undefined,
+  };
 }
 
 /** Images of which only one can own the archive. All are refused: the name does not say whose it is. */
@@ -142,7 +156,7 @@ function refusal(listed: ListedImage, error: PrestageError): { reference: string
 }
 
 /** Reads a text of the partition: a plain file within the limit, never through a link. */
-async function readText(path: string): Promise<string> {
+export async function readText(path: string, limitBytes = TEXT_LIMIT_BYTES): Promise<string> {
   await using file: FileHandle = await open(path, constants.O_RDONLY | constants.O_NOFOLLOW | constants.O_NONBLOCK).catch(
     (cause: NodeJS.ErrnoException) => {
       throw new PrestageError(
@@ -154,10 +168,10 @@ async function readText(path: string): Promise<string> {
     },
   );
   const found = await file.stat();
-  if (!found.isFile() || found.size > TEXT_LIMIT_BYTES) {
+  if (!found.isFile() || found.size > limitBytes) {
     throw new PrestageError(
       'ERR_PAYLOAD_MISSING',
-      `${path} is no plain file of at most ${TEXT_LIMIT_BYTES} bytes (it has ${found.size})`,
+      `${path} is no plain file of at most ${limitBytes} bytes (it has ${found.size})`,
       'Write it as a plain file at the factory',
     );
   }

@@ -5,8 +5,8 @@ import type { StorageLocation, StoredImage } from './storage.ts';
 
 /** Loads into and removes from one containers-storage, by skopeo and podman. */
 export interface Loader {
-  /** Copies an unpacked `dir:` layout into the storage under one full reference. */
-  load(directory: string, reference: string): Promise<void>;
+  /** Copies from a skopeo source (`dir:PATH`, `oci:PATH:NAME`) into the storage under one full reference. */
+  load(source: string, reference: string): Promise<void>;
   /** Removes a damaged image by its names; refuses where a container uses it. */
   remove(image: StoredImage): Promise<void>;
 }
@@ -28,8 +28,8 @@ export interface LoaderOptions {
  */
 export function createLoader(options: LoaderOptions): Loader {
   return {
-    load: async (directory, reference) => {
-      const result = await copy(options, directory, reference);
+    load: async (source, reference) => {
+      const result = await copy(options, source, reference);
       if (result.exitCode === 0) return;
       throw new PrestageError(
         'ERR_LOAD',
@@ -39,11 +39,7 @@ export function createLoader(options: LoaderOptions): Loader {
     },
     remove: async (image) => {
       const names = image.names.length > 0 ? image.names : [image.id];
-      const result = await options.exec(
-        'podman',
-        ['--root', options.location.graphroot, '--runroot', options.location.runroot, '--storage-driver', 'overlay', 'rmi', ...names],
-        { signal: options.signal },
-      );
+      const result = await options.exec('podman', [...podmanRoots(options.location), 'rmi', ...names], { signal: options.signal });
       if (result.exitCode === 0) return;
       throw new PrestageError(
         'ERR_STORAGE_DAMAGED',
@@ -54,11 +50,16 @@ export function createLoader(options: LoaderOptions): Loader {
   };
 }
 
+function podmanRoots(location: StorageLocation): readonly string[] {
+  if (location.isEngineDefault === true) return [];
+  return ['--root', location.graphroot, '--runroot', location.runroot, '--storage-driver', 'overlay'];
+}
+
 /** skopeo before 1.6 (RHEL 8.4) knows no `--preserve-digests`; a copy from dir: converts nothing there either. */
-async function copy(options: LoaderOptions, directory: string, reference: string): Promise<ExecResult> {
+async function copy(options: LoaderOptions, source: string, reference: string): Promise<ExecResult> {
   const destination = `containers-storage:[overlay@${options.location.graphroot}+${options.location.runroot}]${reference}`;
   const run = async (flags: readonly string[]): Promise<ExecResult> => {
-    const { file, args } = holdingShared(options.writersLock, 'skopeo', ['copy', '--quiet', ...flags, `dir:${directory}`, destination]);
+    const { file, args } = holdingShared(options.writersLock, 'skopeo', ['copy', '--quiet', ...flags, source, destination]);
     return await options.exec(file, args, { signal: options.signal, env: { TMPDIR: options.temporaryDirectory } });
   };
   const result = await run(['--preserve-digests']);

@@ -24,6 +24,7 @@ export async function locateStorage(host: Host, wanted: Partial<StorageLocation>
   if (graphroot !== undefined && runroot !== undefined) return { graphroot, runroot };
   const configured = await readConfig(host);
   return {
+    isEngineDefault: graphroot === undefined && runroot === undefined && host.root === '/',
     graphroot: graphroot ?? hostPath(host, configured.graphroot ?? DEFAULTS.graphroot),
     runroot: runroot ?? hostPath(host, configured.runroot ?? DEFAULTS.runroot),
   };

@@ -9,6 +9,8 @@ import { PrestageError } from '../model/errors.ts';
 export interface StorageLocation {
   readonly graphroot: string;
   readonly runroot: string;
+  /** It is the one that podman uses by itself: naming it would make podman compare its own records of it. */
+  readonly isEngineDefault?: boolean | undefined;
 }
 
 /** One image record of containers-storage. */

@@ -19,6 +19,7 @@ export interface SettingValues {
   readonly scratch: string;
   readonly root: string;
   readonly bundle: string;
+  readonly 'bundle-sha256': string;
   readonly 'device-wait': number;
   readonly 'lock-wait': number;
 }
@@ -54,6 +55,7 @@ export const settingReaders: { readonly [K in SettingKey]: Reader<SettingValues[
   scratch: readAbsolutePath,
   root: readPath,
   bundle: readPath,
+  'bundle-sha256': readSha256,
   'device-wait': wholeNumber(0, 3600, 'seconds'),
   'lock-wait': wholeNumber(0, 86_400, 'seconds'),
 };
@@ -110,6 +112,11 @@ function readAbsolutePath(raw: unknown): Reading<string> {
 function readPath(raw: unknown, source: GivenBy): Reading<string> {
   if (source !== 'flag') return readAbsolutePath(raw);
   return isPath(raw) ? { value: raw } : { must: 'a path' };
+}
+
+/** Capital digits are taken, as some tools print them. */
+function readSha256(raw: unknown): Reading<string> {
+  return typeof raw === 'string' && /^[0-9a-f]{64}$/i.test(raw) ? { value: raw.toLowerCase() } : { must: '64 hex digits' };
 }
 
 /** Source: containers-storage notation `[driver@graphroot+runroot:options]`, containers-transports(5), which has no way to escape. */

@@ -34,6 +34,8 @@ export interface Settings {
   readonly root: string;
   /** A directory that is read instead of a partition. */
   readonly bundle?: string;
+  /** Hash that the manifest of the bundle must have, 64 lower-case hex digits. */
+  readonly bundleSha256?: string;
   /** How long a late partition is waited for, 0 to 3600. */
   readonly deviceWaitSeconds: number;
   /** How long another instance is waited for, 0 to 86 400. */
@@ -73,6 +75,7 @@ export function resolveSettings(input: SettingsInput): Settings {
     ...(scratch !== undefined && { scratch }),
     root: values.root ?? '/',
     ...(bundle !== undefined && { bundle }),
+    ...(values['bundle-sha256'] !== undefined && { bundleSha256: values['bundle-sha256'] }),
     deviceWaitSeconds: values['device-wait'] ?? 60,
     lockWaitSeconds: values['lock-wait'] ?? 0,
   };
@@ -97,6 +100,7 @@ export function settingSources(input: SettingsInput): Readonly<Record<SettingKey
     scratch: sourceOf('scratch'),
     root: sourceOf('root'),
     bundle: sourceOf('bundle'),
+    'bundle-sha256': sourceOf('bundle-sha256'),
     'device-wait': sourceOf('device-wait'),
     'lock-wait': sourceOf('lock-wait'),
   };

@@ -1,6 +1,6 @@
 import { existsSync } from 'node:fs';
 import { dirname } from 'node:path';
-import type { ArchivesPayload } from '../extract/archives.ts';
+import type { Payload } from '../bundle/payload.ts';
 import { createLoader, type Loader } from '../extract/load.ts';
 import type { ArchivePool } from '../extract/pool.ts';
 import type { StorageLocation } from '../extract/storage.ts';
@@ -19,7 +19,7 @@ const WRITERS_LOCK = '/run/prestage-agent/writers.lock';
 const WRITERS_WAIT_SECONDS = 600;
 
 export interface Delivery {
-  readonly payload: ArchivesPayload;
+  readonly payload: Payload;
   readonly location: StorageLocation;
   readonly pool: ArchivePool;
   readonly needs: Needs;
@@ -46,7 +46,7 @@ export async function deliver(loads: readonly LoadStep[], delivery: Delivery, co
     });
     const loadable = await removeDamaged(loads, loader, context);
     context.onEvent({ kind: 'phase', text: 'loading images' });
-    const archives = new Map(payload.images.map((image) => [image.listed.text, image]));
+    const sources = new Map(payload.images.map((image) => [image.reference, image]));
     await executeLoads(loadable, {
       ...context,
       pool,
@@ -56,7 +56,7 @@ export async function deliver(loads: readonly LoadStep[], delivery: Delivery, co
       scratchBytes: needs.scratchBytes / 2,
       parallel: needs.parallel,
       retries: settings.retries,
-      archives,
+      sources,
     });
   } finally {
     await step('remove-scratch', async () => await removeScratch(scratch.path));

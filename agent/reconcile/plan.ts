@@ -13,7 +13,10 @@ export interface KnownImage {
   readonly digests: readonly Digest[];
   /** Layers, lowest first; undefined where the archive need not be looked into because the image is there. */
   readonly layers: readonly Descriptor[] | undefined;
+  /** What must be read of it. */
   readonly archiveBytes: number;
+  /** How much its layers grow when they are unpacked; undefined where only an estimate is to be had. */
+  readonly growth: number | undefined;
 }
 
 /** An image that cannot be loaded, known before the run starts. */

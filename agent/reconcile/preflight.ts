@@ -50,7 +50,7 @@ export function computeNeeds(loads: readonly LoadStep[], resources: Pick<Resourc
   const biggest = Math.max(0, ...loads.map((step) => step.writeBytes));
   return {
     parallel: Math.max(1, Math.min(chosen, Math.max(1, loads.length))),
-    storageBytes: Math.ceil(loads.reduce((sum, step) => sum + step.writeBytes, 0) * GROWTH),
+    storageBytes: Math.ceil(loads.reduce((sum, step) => sum + step.writeBytes * (step.image.growth ?? GROWTH), 0)),
     scratchBytes: biggest * SCRATCH_COPIES,
   };
 }

@@ -4,7 +4,7 @@ import type { ErrorRecord } from '../model/errors.ts';
 /** What a run tells while it goes on. Sizes are bytes of archives. */
 export type RunEvent =
   | { readonly kind: 'phase'; readonly text: string }
-  | { readonly kind: 'planned'; readonly images: number; readonly alreadyDone: number; readonly bytes: number }
+  | { readonly kind: 'planned'; readonly images: number; readonly alreadyDone: number; readonly toLoad: number; readonly bytes: number }
   | { readonly kind: 'image-started'; readonly reference: string; readonly bytes: number; readonly attempt: number }
   | { readonly kind: 'image-read'; readonly reference: string; readonly bytesRead: number }
   | { readonly kind: 'image-copying'; readonly reference: string }

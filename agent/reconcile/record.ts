@@ -31,7 +31,11 @@ export function recordPlan(
   const bytes = steps.reduce((sum, planned) => sum + (planned.kind === 'load' ? planned.image.archiveBytes : 0), 0);
   images.sort((a, b) => (place.get(a.reference) ?? 0) - (place.get(b.reference) ?? 0));
   store.update({ images, parallel: needs.parallel, bytes: { total: bytes, done: 0 } });
-  onEvent({ kind: 'planned', images: steps.length, alreadyDone: steps.filter((planned) => planned.kind === 'keep').length, bytes });
+  const alreadyDone = steps.filter((planned) => planned.kind === 'keep').length;
+  const toLoad = steps.filter((planned) => planned.kind === 'load').length;
+  onEvent({ kind: 'planned', images: steps.length, alreadyDone, toLoad, bytes });
+  for (const { reference, error } of steps.flatMap((planned) => (planned.kind === 'refuse' ? [planned.image] : [])))
+    onEvent({ kind: 'image-finished', reference, result: 'failed', bytes: 0, error });
 }
 
 /** Writes down what the events say, then hands them on. */
@@ -50,7 +54,8 @@ export function recording(store: StateStore, onEvent: OnRunEvent): OnRunEvent {
         durationMs,
         ...(event.error && { error: event.error, reason: event.error.message }),
       });
-      store.update({ bytes: { ...store.state.bytes, done: store.state.bytes.done + event.bytes } });
+      const readBytes = event.result === 'skipped' ? 0 : event.bytes;
+      store.update({ bytes: { ...store.state.bytes, done: store.state.bytes.done + readBytes } });
     }
     onEvent(event);
   };

@@ -1,6 +1,7 @@
 import { dirname } from 'node:path';
 import { version } from '../assets.ts';
-import { type ArchivesPayload, readArchives } from '../extract/archives.ts';
+import type { Payload } from '../bundle/payload.ts';
+import { readPayload } from '../bundle/read-payload.ts';
 import { locateStorage } from '../extract/location.ts';
 import { type ArchivePool, createArchivePool } from '../extract/pool.ts';
 import { inspectStorage, type StorageLocation } from '../extract/storage.ts';
@@ -21,7 +22,7 @@ import { computeNeeds, findShortages, type Needs } from './preflight.ts';
 import { recording, recordPlan } from './record.ts';
 import { chooseScratch } from './scratch.ts';
 import { createStateStore, DURABLE_STATE, LIVE_STATE, readState } from './state-store.ts';
-import { readSurveys, surveyArchives, writeSurveys } from './survey.ts';
+import { readSurveys, surveyPayload, writeSurveys } from './survey.ts';
 
 const LOCK_FILE = '/run/prestage-agent/lock';
 
@@ -135,7 +136,7 @@ async function reconcile(directory: string, context: RunContext): Promise<Pick<R
   if (!isDry) await clearAfterKilledRun(context);
   context.onEvent({ kind: 'phase', text: 'reading the bundle' });
   store.update({ phase: 'reading-bundle' });
-  const payload = await readArchives(directory, context.stage);
+  const payload = await readPayload({ directory, stage: context.stage, pinnedSha256: settings.bundleSha256 });
   const location = await locateStorage(host, {
     ...(settings.graphroot && { graphroot: settings.graphroot }),
     ...(settings.runroot && { runroot: settings.runroot }),
@@ -143,7 +144,7 @@ async function reconcile(directory: string, context: RunContext): Promise<Pick<R
   store.update({
     payload: payload.kind,
     delivery: chooseDelivery(settings.delivery, payload.kind),
-    storage: location,
+    storage: { graphroot: location.graphroot, runroot: location.runroot },
     notices: [...payload.notices],
   });
   const memoryBytes = await availableMemoryBytes();
@@ -167,10 +168,10 @@ async function reconcile(directory: string, context: RunContext): Promise<Pick<R
   return { steps, needs };
 }
 
-async function plan(payload: ArchivesPayload, location: StorageLocation, pool: ArchivePool, context: RunContext) {
+async function plan(payload: Payload, location: StorageLocation, pool: ArchivePool, context: RunContext) {
   const suspect = new Set(context.store.state.suspect);
   const storage = await inspectStorage(location);
-  const surveyed = await surveyArchives(payload, storage, {
+  const surveyed = await surveyPayload(payload, storage, {
     host: context.host,
     pool,
     known: await readSurveys(context.host),

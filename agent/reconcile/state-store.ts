@@ -25,6 +25,7 @@ export function createStateStore(host: Host, initial: RunState, isDry = false): 
   let state = initial;
   let lastWriteMs = Number.NEGATIVE_INFINITY;
   let writing = Promise.resolve();
+  let later: NodeJS.Timeout | undefined;
   const write = async (path: string): Promise<void> => {
     const text = `${JSON.stringify(state, undefined, 2)}\n`;
     await writeAtomic(hostPath(host, path), text);
@@ -34,10 +35,23 @@ export function createStateStore(host: Host, initial: RunState, isDry = false): 
     writing = written.catch(() => undefined);
     return written;
   };
-  const live = (): void => {
-    if (isDry || host.clock.monotonicMs() - lastWriteMs < LIVE_PERIOD_MS) return;
+  const writeLive = (): void => {
     lastWriteMs = host.clock.monotonicMs();
     enqueue(LIVE_STATE).catch((error: unknown) => host.log('warning', `the live state cannot be written: ${String(error)}`));
+  };
+  // What comes too early for a write of its own is written when its time has come.
+  const live = (): void => {
+    if (isDry || later !== undefined) return;
+    const waitMs = lastWriteMs + LIVE_PERIOD_MS - host.clock.monotonicMs();
+    if (waitMs <= 0) {
+      writeLive();
+      return;
+    }
+    later = setTimeout(() => {
+      later = undefined;
+      writeLive();
+    }, waitMs);
+    later.unref();
   };
   return {
     get state() {
@@ -53,6 +67,8 @@ export function createStateStore(host: Host, initial: RunState, isDry = false): 
     },
     commit: async () => {
       if (isDry) return;
+      clearTimeout(later);
+      later = undefined;
       await enqueue(DURABLE_STATE);
       await enqueue(LIVE_STATE);
     },

@@ -1,6 +1,7 @@
 import { readFile } from 'node:fs/promises';
 import * as v from 'valibot';
-import type { ArchivedImage, ArchivesPayload } from '../extract/archives.ts';
+import type { Payload, SourceImage } from '../bundle/payload.ts';
+import { layoutImage } from '../extract/oci-layout.ts';
 import type { ArchivePool } from '../extract/pool.ts';
 import type { StorageContents } from '../extract/storage.ts';
 import { writeAtomic } from '../host/atomic.ts';
@@ -10,15 +11,19 @@ import { errorRecord, PrestageError } from '../model/errors.ts';
 import type { Descriptor } from '../model/manifest.ts';
 import { isPresent, type KnownImage, type RefusedImage } from './plan.ts';
 
-/** What looking into an archive has told: valid for that size and time of the file. */
-interface SurveyRecord {
-  readonly sizeBytes: number;
-  readonly modifiedMs: number;
+/** What an image is made of. */
+interface ImageContents {
   /** Digest of `manifest.json`: of the image, or of the list. */
   readonly topDigest: Digest;
   /** Digest of the image's own manifest; differs from the top one where that is a list. */
   readonly imageDigest: Digest;
   readonly layers: readonly Descriptor[];
+}
+
+/** What looking into an archive has told: valid for that size and time of the file. */
+interface SurveyRecord extends ImageContents {
+  readonly sizeBytes: number;
+  readonly modifiedMs: number;
 }
 
 /** Survey records by archive name, kept over boots so that a no-op run opens no archive. */
@@ -57,27 +62,28 @@ export interface SurveyedPayload {
 }
 
 /**
- * Learns what is in the archives, opening only those that must be: an image that its digest reference shows to be present, and an archive
- * that was looked into before and has not changed, stay closed.
+ * Learns what the images are made of, opening only those that must be: an image whose digest shows it to be present, and an archive that was
+ * looked into before and has not changed, stay closed.
  */
-export async function surveyArchives(payload: ArchivesPayload, storage: StorageContents, context: SurveyContext): Promise<SurveyedPayload> {
+export async function surveyPayload(payload: Payload, storage: StorageContents, context: SurveyContext): Promise<SurveyedPayload> {
   const surveys = new Map<string, SurveyRecord>();
   const refused: RefusedImage[] = [...payload.refused];
   const known = await Promise.all(
     payload.images.map(async (image): Promise<KnownImage | undefined> => {
-      const { digest } = image.listed.reference;
+      const { digest } = image;
       const remembered = rememberedSurvey(image, context.known);
-      if (remembered !== undefined) surveys.set(image.archive.name, remembered);
-      if (digest !== undefined && !context.suspect.has(image.listed.text) && isPresent({ names: image.names, digests: [digest] }, storage))
+      if (image.kind === 'archive' && remembered !== undefined) surveys.set(image.archive.name, remembered);
+      if (digest !== undefined && !context.suspect.has(image.reference) && isPresent({ names: image.names, digests: [digest] }, storage))
         return knownImage(image, [digest], undefined);
       try {
-        const survey = remembered ?? (await lookInto(image, context));
-        surveys.set(image.archive.name, survey);
-        assertHolds(image, survey);
-        return knownImage(image, [...new Set([survey.topDigest, survey.imageDigest])], survey.layers);
+        const contents = remembered ?? (await lookInto(image, context));
+        if (image.kind === 'archive')
+          surveys.set(image.archive.name, { ...contents, sizeBytes: image.archive.sizeBytes, modifiedMs: image.archive.modifiedMs });
+        assertHolds(image, contents);
+        return knownImage(image, [...new Set([contents.topDigest, contents.imageDigest])], contents.layers);
       } catch (error) {
         context.signal.throwIfAborted();
-        refused.push({ reference: image.listed.text, error: errorRecord(error) });
+        refused.push({ reference: image.reference, error: errorRecord(error) });
         return undefined;
       }
     }),
@@ -102,28 +108,44 @@ export async function writeSurveys(host: Host, surveys: Surveys): Promise<void> 
   await writeAtomic(hostPath(host, SURVEY_FILE), `${JSON.stringify({ version: 1, archives: Object.fromEntries(surveys) })}\n`);
 }
 
-function rememberedSurvey(image: ArchivedImage, known: Surveys): SurveyRecord | undefined {
+function rememberedSurvey(image: SourceImage, known: Surveys): SurveyRecord | undefined {
+  if (image.kind === 'layout') return undefined;
   const record = known.get(image.archive.name);
   return record?.sizeBytes === image.archive.sizeBytes && record.modifiedMs === image.archive.modifiedMs ? record : undefined;
 }
 
-async function lookInto(image: ArchivedImage, context: SurveyContext): Promise<SurveyRecord> {
-  const { path, name, sizeBytes, modifiedMs } = image.archive;
-  const found = await context.pool.survey({ path, name, architecture: context.host.architecture }, { signal: context.signal });
-  return { sizeBytes, modifiedMs, topDigest: found.topDigest, imageDigest: found.imageDigest, layers: found.image.layers };
+async function lookInto(image: SourceImage, context: SurveyContext): Promise<ImageContents> {
+  const { architecture } = context.host;
+  if (image.kind === 'layout') {
+    const found = await layoutImage(image.layout, image.digest, architecture);
+    return { topDigest: image.digest, imageDigest: found.manifestDigest, layers: found.image.layers };
+  }
+  const found = await context.pool.survey({ path: image.archive.path, name: image.archive.name, architecture }, { signal: context.signal });
+  return { topDigest: found.topDigest, imageDigest: found.imageDigest, layers: found.image.layers };
 }
 
-/** A digest reference says what the archive must hold. */
-function assertHolds(image: ArchivedImage, survey: SurveyRecord): void {
-  const { digest } = image.listed.reference;
-  if (digest === undefined || digest === survey.topDigest || digest === survey.imageDigest) return;
+/** A digest reference, or the bundle's manifest, says what the archive must hold. */
+function assertHolds(image: SourceImage, contents: ImageContents): void {
+  if (image.digest === undefined || image.digest === contents.topDigest || image.digest === contents.imageDigest) return;
   throw new PrestageError(
     'ERR_ARCHIVE_REFERENCE',
-    `${image.archive.path} holds ${survey.topDigest}, its reference ${image.listed.text} says ${digest}`,
+    `${pathOf(image)} holds ${contents.topDigest}, ${image.reference} must be ${image.digest}`,
     'Write the archive again at the factory',
   );
 }
 
-function knownImage(image: ArchivedImage, digests: readonly Digest[], layers: readonly Descriptor[] | undefined): KnownImage {
-  return { reference: image.listed.text, names: image.names, digests, layers, archiveBytes: image.archive.sizeBytes };
+function pathOf(image: SourceImage): string {
+  return image.kind === 'layout' ? image.layout : image.archive.path;
+}
+
+function knownImage(image: SourceImage, digests: readonly Digest[], layers: readonly Descriptor[] | undefined): KnownImage {
+  const layerBytes = (layers ?? []).reduce((sum, layer) => sum + layer.sizeBytes, 0);
+  return {
+    reference: image.reference,
+    names: image.names,
+    digests,
+    layers,
+    archiveBytes: image.kind === 'layout' ? layerBytes : image.archive.sizeBytes,
+    growth: image.growth,
+  };
 }

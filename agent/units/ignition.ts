@@ -1,5 +1,6 @@
 import { readFile } from 'node:fs/promises';
 import { asset } from '../assets.ts';
+import { readBundle } from '../bundle/read-bundle.ts';
 import type { Host } from '../host/host.ts';
 import { errorRecord, PrestageError } from '../model/errors.ts';
 import type { Stage } from '../model/stage.ts';
@@ -19,6 +20,10 @@ export interface IgnitionOptions {
   readonly label?: string;
   /** sha256 of the executable, 64 hex digits. */
   readonly agentSha256?: string;
+  /** sha256 of the bundle's prestage.json, 64 hex digits. */
+  readonly bundleSha256?: string;
+  /** Directory of a bundle that both hashes are taken from. */
+  readonly bundle?: string;
   /** `open` where left out. */
   readonly policy?: FailurePolicy;
   /** Path of an existing override, which the result contains. */
@@ -42,10 +47,11 @@ const DEFAULT_SPEC: Record<Stage, IgnitionSpec> = { discovery: '3.1.0', installe
  * @throws PrestageError ERR_USAGE, ERR_IGNITION, ERR_IGNITION_NAME, ERR_IGNITION_SIZE
  */
 export async function runIgnition(options: IgnitionOptions, host: Pick<Host, 'log'>): Promise<IgnitionOutcome> {
-  const { stage, label = 'data', policy = 'open', as = 'ign', agentSha256 } = options;
+  const { stage, label = 'data', policy = 'open', as = 'ign' } = options;
+  const { agentSha256, bundleSha256 } = await pinsOf(options);
   const existing = options.merge === undefined ? undefined : await readOverride(options.merge, options.spec);
   const spec = existing?.config.ignition.version ?? options.spec ?? DEFAULT_SPEC[stage];
-  const ours = renderIgnition(stage, { spec, label, policy, agentSha256, texts: textsOf(stage) });
+  const ours = renderIgnition(stage, { spec, label, policy, agentSha256, bundleSha256, texts: textsOf(stage) });
   const { config, removed } = existing === undefined ? { config: ours, removed: [] } : mergeConfig(existing.config, ours);
   refuseErrors(validateConfig(config), 'the rendered override');
   const sizeWarning = stage === 'discovery' ? measure(config, host) : undefined;
@@ -72,6 +78,16 @@ interface ExistingOverride {
 }
 
 /** An override keeps its specification: lowering it could make what others wrote invalid, and the installer takes the override's as it is. */
+/** The hashes that the node is to trust: as given, else those of the bundle. */
+async function pinsOf(options: IgnitionOptions): Promise<Pick<IgnitionOptions, 'agentSha256' | 'bundleSha256'>> {
+  const { agentSha256, bundleSha256, bundle } = options;
+  if (bundle === undefined) return { ...(agentSha256 && { agentSha256 }), ...(bundleSha256 && { bundleSha256 }) };
+  const sealed = await readBundle(bundle, bundleSha256);
+  const executable = sealed.bundle.files.find((file) => file.path === 'prestage-agent')?.sha256;
+  const pinned = agentSha256 ?? executable;
+  return { ...(pinned !== undefined && { agentSha256: pinned }), bundleSha256: sealed.sha256 };
+}
+
 async function readOverride(path: string, spec: IgnitionSpec | undefined): Promise<ExistingOverride> {
   const config = parseConfig(await readText(path), path);
   const { version } = config.ignition;

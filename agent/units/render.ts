@@ -10,6 +10,8 @@ export interface UnitOptions {
   /** GPT label of the data partition; see checkLabel. */
   readonly label: string;
   readonly policy: FailurePolicy;
+  /** sha256 that the bundle's manifest must have; the node takes any where left out. */
+  readonly bundleSha256?: string | undefined;
 }
 
 /** The files of the source tree that an ignition is made of. */
@@ -38,10 +40,11 @@ const PLACEHOLDER = /@([A-Z_]+)@/g;
  * @throws PrestageError ERR_USAGE for a label that cannot be written, ERR_INTERNAL for an unknown placeholder
  */
 export function renderUnit(text: string, options: UnitOptions): string {
-  const { label, policy } = options;
+  const { label, policy, bundleSha256 } = options;
   checkLabel(label);
+  checkSha256('--bundle-sha256', bundleSha256, 'prestage.json');
   const kept = policy === 'closed' ? text : text.replaceAll(/^RequiredBy=.*\n/gm, '');
-  return filled(kept, { LABEL: label, POLICY: policy });
+  return filled(kept, { LABEL: label, POLICY: policy, PIN: bundleSha256 === undefined ? '' : ` --bundle-sha256 ${bundleSha256}` });
 }
 
 /**
@@ -51,13 +54,7 @@ export function renderUnit(text: string, options: UnitOptions): string {
 export function renderLauncherEnv(options: Pick<IgnitionOptions, 'label' | 'agentSha256'>): string {
   checkLabel(options.label);
   const { agentSha256 } = options;
-  if (agentSha256 !== undefined && !/^[0-9a-f]{64}$/.test(agentSha256)) {
-    throw new PrestageError(
-      'ERR_USAGE',
-      `"${agentSha256}" is not a sha256: it must be 64 lower-case hex digits`,
-      'Give --agent-sha256 the first field of: sha256sum prestage-agent-linux-x64',
-    );
-  }
+  checkSha256('--agent-sha256', agentSha256, 'prestage-agent-linux-x64');
   return `LABEL=${options.label}\nAGENT_SHA256=${agentSha256 ?? ''}\n`;
 }
 
@@ -93,6 +90,15 @@ function checkLabel(label: string): void {
     'ERR_USAGE',
     `${JSON.stringify(label)} is not a label that units carry: it must be 1 to 36 letters, digits, dots, underscores or hyphens, and begin with a letter or digit`,
     'Give the data partition such a name (sgdisk --change-name N:data DISK) and pass it with --label',
+  );
+}
+
+function checkSha256(flag: string, value: string | undefined, file: string): void {
+  if (value === undefined || /^[0-9a-f]{64}$/.test(value)) return;
+  throw new PrestageError(
+    'ERR_USAGE',
+    `"${value}" is not a sha256: it must be 64 lower-case hex digits`,
+    `Give ${flag} the first field of: sha256sum ${file}`,
   );
 }
 

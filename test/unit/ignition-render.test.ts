@@ -115,13 +115,20 @@ for (const agentSha256 of ['', 'abc', PIN.toUpperCase(), `sha256:${PIN}`, `${PIN
   });
 }
 
+test('a pinned bundle is passed to the agent, and a pin that is none is refused', () => {
+  const render = (bundleSha256: string) =>
+    renderUnit('ExecStart=run --lock-wait 600@PIN@\n', { label: 'data', policy: 'open', bundleSha256 });
+  assert.equal(render('a'.repeat(64)), `ExecStart=run --lock-wait 600 --bundle-sha256 ${'a'.repeat(64)}\n`);
+  assert.equal(thrownBy(() => render('a b')).message, '"a b" is not a sha256: it must be 64 lower-case hex digits');
+});
+
 test('an unknown placeholder of a template is refused', () => {
   assert.deepEqual(
     thrownBy(() => renderUnit('[Unit]\nDescription=@NAME@\n', { label: 'data', policy: 'open' })),
     {
       code: 'ERR_INTERNAL',
       message: 'the template has an unknown placeholder @NAME@',
-      remedy: 'Use one of @LABEL@, @POLICY@',
+      remedy: 'Use one of @LABEL@, @POLICY@, @PIN@',
     },
   );
 });

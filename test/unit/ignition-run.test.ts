@@ -4,8 +4,8 @@ import { mkdtemp, rm, writeFile } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { after, before, test } from 'node:test';
-import { type IgnitionOptions, type IgnitionOutcome, runIgnition } from '../../agent/units/ignition.ts';
 import { PrestageError } from '../../agent/model/errors.ts';
+import { type IgnitionOptions, type IgnitionOutcome, runIgnition } from '../../agent/units/ignition.ts';
 import { assertGolden } from '../support/golden.ts';
 import { ourIgnition, PIN } from '../support/ignition.ts';
 

@@ -55,6 +55,7 @@ test('every setting can stand in the file', () => {
     'scratch: /var/tmp',
     'root: /sysroot',
     'bundle: /var/mnt/bundle',
+    `bundle-sha256: ${'Ab'.repeat(32)}`,
     'device-wait: 3600',
     'lock-wait: 86400',
   ].join('\n');
@@ -70,6 +71,7 @@ test('every setting can stand in the file', () => {
     scratch: '/var/tmp',
     root: '/sysroot',
     bundle: '/var/mnt/bundle',
+    bundleSha256: 'ab'.repeat(32),
     deviceWaitSeconds: 3600,
     lockWaitSeconds: 86_400,
   };
@@ -95,6 +97,7 @@ test('the environment overrides the file, flags override the environment', () =>
     scratch: 'default',
     root: 'default',
     bundle: 'default',
+    'bundle-sha256': 'default',
     'device-wait': 'env',
     'lock-wait': 'default',
   });
@@ -159,13 +162,15 @@ test('a value that a setting cannot have is refused with what it must be', () =>
     ['scratch: tmp', 'must be an absolute path, got "tmp"'],
     ['scratch: "/a\\0b"', 'must be an absolute path, got "/a\\u0000b"'],
     ['root: sysroot', 'must be an absolute path, got "sysroot"'],
+    ['bundle-sha256: abc', 'must be 64 hex digits, got "abc"'],
+    ['bundle-sha256: 7', 'must be 64 hex digits, got 7'],
     ['bundle: 5', 'must be an absolute path, got 5'],
     ['device-wait: 3601', 'must be a whole number from 0 to 3600 (seconds), got 3601'],
     ['lock-wait: 86401', 'must be a whole number from 0 to 86400 (seconds), got 86401'],
   ];
   assert.deepEqual(
     table.map(([text]) => refusalOf(file(text))),
-    table.map(([text, why]) => `${PATH}:1: ${/[a-z-]+/.exec(text)?.[0]} ${why}`),
+    table.map(([text, why]) => `${PATH}:1: ${/[a-z0-9-]+/.exec(text)?.[0]} ${why}`),
   );
 });
 
@@ -223,6 +228,7 @@ const VALID: Readonly<Record<SettingKey, fc.Arbitrary<string>>> = {
   scratch: fc.stringMatching(/^\/[a-z+:]{0,20}$/),
   root: fc.stringMatching(/^\/[a-z/]{0,20}$/),
   bundle: fc.stringMatching(/^\/[a-z/]{0,20}$/),
+  'bundle-sha256': fc.stringMatching(/^[0-9a-f]{64}$/),
   'device-wait': fc.integer({ min: 0, max: 3600 }).map(String),
   'lock-wait': fc.integer({ min: 0, max: 86_400 }).map(String),
 };
@@ -273,7 +279,7 @@ test('the example of the settings file holds the defaults', () => {
 });
 
 test('the example shows every setting, and what it shows can be used', () => {
-  const shown = EXAMPLE.replaceAll(/^# ([a-z-]+: \S+)$/gm, '$1');
+  const shown = EXAMPLE.replaceAll(/^# ([a-z0-9-]+: \S+)$/gm, '$1');
   assert.deepEqual(resolveSettings(file(shown)), {
     ...DEFAULTS,
     stage: 'discovery',
@@ -281,6 +287,7 @@ test('the example shows every setting, and what it shows can be used', () => {
     runroot: '/run/containers/storage',
     scratch: '/var/lib/prestage-agent/scratch',
     bundle: '/var/mnt/bundle',
+    bundleSha256: '0123456789abcdef'.repeat(4),
   });
   assert.deepEqual(
     Object.values(settingSources(file(shown))),

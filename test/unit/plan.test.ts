@@ -21,6 +21,7 @@ const image = (reference: string, layers?: readonly Descriptor[], archiveBytes =
   digests: [digestOf(reference)],
   layers,
   archiveBytes,
+  growth: undefined,
 });
 const stored = (reference: string, damage: readonly string[] = []): StoredImage => ({
   id: reference,

@@ -24,7 +24,7 @@ const machine = (rest: Partial<Resources> = {}): Resources => ({
 const needs = (rest: Partial<Needs> = {}): Needs => ({ parallel: 2, storageBytes: 10 * GIB, scratchBytes: GIB, ...rest });
 const load = (writeBytes: number): LoadStep => ({
   kind: 'load',
-  image: { reference: `r${writeBytes}`, names: [], digests: [], layers: [], archiveBytes: 0 },
+  image: { reference: `r${writeBytes}`, names: [], digests: [], layers: [], archiveBytes: 0, growth: undefined },
   writes: [],
   writeBytes,
   after: [],
@@ -109,6 +109,11 @@ test('scratch is sized for the biggest image, which skopeo holds a second time',
     storageBytes: 350,
     scratchBytes: 200,
   });
+});
+
+test('where a bundle says how much its layers grow, no estimate is taken', () => {
+  const exact: LoadStep = { ...load(100), image: { ...load(100).image, growth: 4 } };
+  assert.equal(computeNeeds([exact], { cores: 2, memoryBytes: 16 * GIB }).storageBytes, 400);
 });
 
 test('memory serves as scratch only where it leaves three quarters to others', () => {

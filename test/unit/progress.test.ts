@@ -5,7 +5,7 @@ import { advance, describeActive, describeProgress, noProgress, type Progress, t
 
 const MIB = 1024 * 1024;
 const after = (...events: readonly RunEvent[]): Progress => events.reduce(advance, noProgress);
-const planned: RunEvent = { kind: 'planned', images: 3, alreadyDone: 1, bytes: 4 * MIB };
+const planned: RunEvent = { kind: 'planned', images: 3, alreadyDone: 1, toLoad: 2, bytes: 4 * MIB };
 const started: RunEvent = { kind: 'image-started', reference: 'a', bytes: 2 * MIB, attempt: 1 };
 const error = { code: 'ERR_LOAD', message: 'm', remedy: 'r' } as const;
 
@@ -50,7 +50,10 @@ test('law: finished images never exceed those planned, whatever comes in between
         { kind: 'image-started', reference, bytes: 1, attempt: 1 },
         { kind: 'image-finished', reference, result: 'loaded', bytes: 1 },
       ]);
-      const progress = after({ kind: 'planned', images: references.length, alreadyDone: 0, bytes: references.length }, ...events);
+      const progress = after(
+        { kind: 'planned', images: references.length, alreadyDone: 0, toLoad: references.length, bytes: references.length },
+        ...events,
+      );
       assert.deepEqual([progress.finished, progress.active, progress.bytesFinished], [references.length, [], references.length]);
     }),
   );

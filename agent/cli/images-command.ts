@@ -1,0 +1,191 @@
+import { readFile, stat } from 'node:fs/promises';
+import { parseCatalog } from '../factory/images/catalog.ts';
+import { CLASSIFICATION, type NamedImage, parseClassification, RELEASE_COMPONENT } from '../factory/images/classification.ts';
+import { readFolderFiles, readImageFiles } from '../factory/images/image-files.ts';
+import { mergeLists } from '../factory/images/merge.ts';
+import { operatorImages, parseWantedPackage } from '../factory/images/operators.ts';
+import { IMAGE_REFERENCES, parseImageReferences } from '../factory/images/release.ts';
+import { type Selected, selectImages } from '../factory/images/select.ts';
+import { PrestageError } from '../model/errors.ts';
+import { STAGES, type Stage } from '../model/stage.ts';
+import type { CommandSpec, Flag } from './command-spec.ts';
+import { hostFor, type Terminal } from './context.ts';
+import type { Answer } from './output.ts';
+
+type Options = Readonly<Record<string, unknown>>;
+
+const selectionFlags: readonly Flag[] = [
+  { usage: '--stage <stage>', help: 'only what this stage needs: discovery or installed' },
+  { usage: '--include <pattern...>', help: 'only these, by component name or reference; * stands for any text' },
+  { usage: '--exclude <pattern...>', help: 'without these' },
+  { usage: '--classification <file>', help: 'rows of {component, repository, stages} that come before the built-in ones (YAML or JSON)' },
+];
+const registryFlags: readonly Flag[] = [
+  { usage: '--authfile <file>', help: 'credentials for the registry' },
+  { usage: '--cert-dir <dir>', help: 'certificates for the registry (*.crt)' },
+  { usage: '--no-tls-verify', help: 'accept any certificate, or plain HTTP' },
+];
+
+/** `prestage-agent images`: prints image lists, one reference a line, or as JSON with component names. */
+export const imagesCommand: CommandSpec = {
+  name: 'images',
+  description: 'Print lists of the images that a release or operators need.',
+  flags: [],
+  commands: [
+    {
+      name: 'release',
+      description: 'The components of a release, read out of its image without running it.',
+      arguments: [{ usage: '<image>', help: 'pull-spec, oci:DIR[:NAME], dir:DIR, containers-storage:NAME, or the path of a layout' }],
+      flags: [...selectionFlags, ...registryFlags],
+      forms: ['text', 'json'],
+      examples: ['prestage-agent images release quay.io/openshift-release-dev/ocp-release:4.14.0-x86_64 --stage discovery > ai-images.txt'],
+      act: actRelease,
+    },
+    {
+      name: 'operators',
+      description: 'The bundle and related images of operators, read out of a file-based catalog.',
+      arguments: [{ usage: '<catalog>', help: 'catalog image (as for release), or a folder of JSON and YAML files' }],
+      flags: [
+        { usage: '--package <name...>', help: 'NAME, NAME:CHANNEL or NAME:CHANNEL@VERSION; several for several' },
+        ...selectionFlags,
+        ...registryFlags,
+      ],
+      forms: ['text', 'json'],
+      examples: ['prestage-agent images operators ./catalog --package local-storage-operator:stable'],
+      act: actOperators,
+    },
+    {
+      name: 'merge',
+      description: 'Join image lists: order is kept, doubles go, conflicts are told.',
+      arguments: [{ usage: '<list...>', help: 'list files' }],
+      flags: [],
+      forms: ['text', 'json'],
+      examples: ['prestage-agent images merge ocp-images.txt operators.txt > all.txt'],
+      act: actMerge,
+    },
+  ],
+};
+
+async function actRelease(terminal: Terminal, options: Options, args: readonly string[]): Promise<Answer> {
+  const [source = ''] = args;
+  const host = hostFor(terminal, {});
+  const files = await readImageFiles(host, { source, wants: (path) => path === IMAGE_REFERENCES, skopeoFlags: skopeoFlags(options) });
+  const [file] = files;
+  if (file === undefined)
+    throw new PrestageError(
+      'ERR_RELEASE',
+      `${source} has no ${IMAGE_REFERENCES}`,
+      'Name a release image, such as quay.io/openshift-release-dev/ocp-release:VERSION-x86_64',
+    );
+  const release = parseImageReferences(file.text, `${source}:${IMAGE_REFERENCES}`);
+  const isLocal = /^(oci|dir|containers-storage):/.test(source) || (await isThere(source));
+  const self: readonly NamedImage[] = isLocal ? [] : [{ reference: source.replace(/^docker:\/\//, ''), component: RELEASE_COMPONENT }];
+  if (isLocal) host.log('notice', 'the release image itself is not listed: its pull-spec is not known from a local copy');
+  return await listAnswer(terminal, options, [...self, ...release.images], { kind: 'ReleaseImages', release: release.version });
+}
+
+async function actOperators(terminal: Terminal, options: Options, args: readonly string[]): Promise<Answer> {
+  const [source = ''] = args;
+  const wanted = textsOf(options.package).map(parseWantedPackage);
+  if (wanted.length === 0)
+    throw new PrestageError(
+      'ERR_USAGE',
+      'operators does not know which packages',
+      'Give --package NAME, NAME:CHANNEL or NAME:CHANNEL@VERSION',
+    );
+  const wants = (path: string): boolean => /\.(json|ya?ml)$/.test(path);
+  const isFolder = (await isThere(source)) && !(await isThere(`${source}/oci-layout`)) && !(await isThere(`${source}/manifest.json`));
+  const files = isFolder
+    ? await readFolderFiles(source, wants)
+    : await readImageFiles(hostFor(terminal, {}), {
+        source,
+        wants: (path) => path.startsWith('configs/') && wants(path),
+        skopeoFlags: skopeoFlags(options),
+      });
+  if (files.length === 0)
+    throw new PrestageError(
+      'ERR_CATALOG',
+      `${source} holds no JSON or YAML of a catalog`,
+      'Name a file-based catalog: an image with /configs, or a folder',
+    );
+  const names = wanted.map((one) => one.name);
+  const some = parseCatalog(files, names);
+  const isKnown = names.every((name) => some.packages.some((one) => one.name === name));
+  // Only an error needs the names of all packages.
+  const catalog = isKnown ? some : parseCatalog(files, ['']);
+  const operators = wanted.map((one) => operatorImages(catalog, one));
+  return await listAnswer(
+    terminal,
+    options,
+    operators.flatMap((operator) => operator.images),
+    { kind: 'OperatorImages', operators: operators.map(({ images: _, ...rest }) => rest) },
+  );
+}
+
+async function actMerge(terminal: Terminal, _options: Options, args: readonly string[]): Promise<Answer> {
+  const host = hostFor(terminal, {});
+  const merged = mergeLists(await Promise.all(args.map(async (where) => ({ where, text: await readList(where) }))));
+  for (const notice of merged.notices) host.log('notice', notice);
+  for (const conflict of merged.conflicts) host.log('warning', conflict);
+  const text = merged.references.map((reference) => `${reference}\n`).join('');
+  return { data: { apiVersion: 'prestage-agent/v1', kind: 'MergedImages', ...merged }, text, exitCode: 0 };
+}
+
+async function listAnswer(
+  terminal: Terminal,
+  options: Options,
+  all: readonly NamedImage[],
+  head: Readonly<Record<string, unknown>>,
+): Promise<Answer> {
+  const host = hostFor(terminal, {});
+  const unique = [...new Map(all.map((image) => [image.reference, image])).values()];
+  const selected: Selected = selectImages(unique, {
+    stage: stageOf(options.stage),
+    include: textsOf(options.include),
+    exclude: textsOf(options.exclude),
+    rows: await rowsOf(options.classification),
+  });
+  for (const pattern of selected.unused) host.log('warning', `the pattern "${pattern}" fits no image`);
+  const data = { apiVersion: 'prestage-agent/v1', ...head, images: selected.images, ignored: selected.ignored };
+  return { data, text: selected.images.map((image) => `${image.reference}\n`).join(''), exitCode: 0 };
+}
+
+async function rowsOf(file: unknown) {
+  if (typeof file !== 'string') return CLASSIFICATION;
+  return [...parseClassification(await readList(file), file), ...CLASSIFICATION];
+}
+
+async function readList(path: string): Promise<string> {
+  return await readFile(path, 'utf8').catch((cause: NodeJS.ErrnoException) => {
+    throw new PrestageError('ERR_USAGE', `${path} cannot be read: ${cause.code ?? cause.message}`, 'Give the path of a readable file', {
+      cause,
+    });
+  });
+}
+
+function stageOf(value: unknown): Stage | undefined {
+  if (value === undefined) return undefined;
+  const stage = STAGES.find((candidate) => candidate === value);
+  if (stage === undefined)
+    throw new PrestageError('ERR_USAGE', `--stage must be one of ${STAGES.join(', ')}, got "${String(value)}"`, 'Correct --stage');
+  return stage;
+}
+
+function textsOf(value: unknown): readonly string[] {
+  return Array.isArray(value) ? value.map(String) : [];
+}
+
+function skopeoFlags(options: Options): readonly string[] {
+  return [
+    ...(typeof options.authfile === 'string' ? ['--authfile', options.authfile] : []),
+    ...(typeof options.certDir === 'string' ? ['--src-cert-dir', options.certDir] : []),
+    ...(options.tlsVerify === false ? ['--src-tls-verify=false'] : []),
+  ];
+}
+
+async function isThere(path: string): Promise<boolean> {
+  return await stat(path).then(
+    () => true,
+    () => false,
+  );
+}

@@ -1,0 +1,203 @@
+import { createReadStream } from 'node:fs';
+import { mkdtemp, open, readdir, readFile, stat } from 'node:fs/promises';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import { pipeline } from 'node:stream/promises';
+import { createGunzip, createZstdDecompress } from 'node:zlib';
+import { remove } from 'fs-extra/esm';
+import { extract } from 'tar-stream';
+import { layoutImage, readOciLayout } from '../../extract/oci-layout.ts';
+import { quote } from '../../host/exec.ts';
+import type { Host } from '../../host/host.ts';
+import { hexOf } from '../../model/digest.ts';
+import { PrestageError } from '../../model/errors.ts';
+import { instanceFor, parseManifest } from '../../model/manifest.ts';
+
+/** A file of an image. */
+export interface ImageFile {
+  /** Relative to the image's root, without a leading slash. */
+  readonly path: string;
+  readonly text: string;
+}
+
+export interface ImageFilesRequest {
+  /** A pull-spec, `docker://`, `containers-storage:`, `oci:DIR[:NAME]`, `dir:DIR`, or the path of an OCI or `dir:` layout. */
+  readonly source: string;
+  /** Which files are wanted. */
+  readonly wants: (path: string) => boolean;
+  /** `--authfile` of skopeo, and further flags for a registry. */
+  readonly skopeoFlags: readonly string[];
+}
+
+/** Larger files of a release or catalog are refused: the largest catalog file known has 60 MB. */
+const FILE_LIMIT_BYTES = 256 * 1024 * 1024;
+
+/** The blobs of one image for this machine, lowest layer first. */
+interface LayerPaths {
+  readonly where: string;
+  readonly paths: readonly string[];
+}
+
+/**
+ * Reads files out of an image without running it: what a higher layer has or whites out hides what lower ones have.
+ * Source: OCI image-spec, layer.md (whiteouts, opaque directories).
+ * @throws PrestageError ERR_SOURCE
+ */
+export async function readImageFiles(host: Host, request: ImageFilesRequest): Promise<readonly ImageFile[]> {
+  const temporary = await mkdtemp(join(tmpdir(), 'prestage-image-'));
+  try {
+    const layers = await layersOf(host, request, temporary);
+    const files = new Map<string, string>();
+    for (const path of layers.paths) await applyLayer(path, request.wants, files);
+    return [...files].map(([path, text]) => ({ path, text })).toSorted((a, b) => (a.path < b.path ? -1 : 1));
+  } finally {
+    await remove(temporary);
+  }
+}
+
+/** Files below a directory, by the same filter. */
+export async function readFolderFiles(directory: string, wants: (path: string) => boolean): Promise<readonly ImageFile[]> {
+  const entries = await readdir(directory, { recursive: true, withFileTypes: true });
+  const paths = entries
+    .filter((entry) => entry.isFile())
+    .map((entry) => join(entry.parentPath, entry.name))
+    .filter(wants);
+  return await Promise.all(paths.toSorted().map(async (path) => ({ path, text: await readFile(path, 'utf8') })));
+}
+
+async function layersOf(host: Host, request: ImageFilesRequest, temporary: string): Promise<LayerPaths> {
+  const { source } = request;
+  if (source.startsWith('dir:')) return await dirLayers(source.slice('dir:'.length), host);
+  if (source.startsWith('oci:')) return await ociLayers(source.slice('oci:'.length), host);
+  if (await isFile(join(source, 'oci-layout'))) return await ociLayers(source, host);
+  if (await isFile(join(source, 'manifest.json'))) return await dirLayers(source, host);
+  const spec = /^(docker:\/\/|containers-storage:)/.test(source) ? source : `docker://${source}`;
+  const directory = join(temporary, 'image');
+  const result = await host.exec('skopeo', [
+    'copy',
+    '--quiet',
+    ...(spec.startsWith('docker:') ? request.skopeoFlags : []),
+    spec,
+    `dir:${directory}`,
+  ]);
+  if (result.exitCode === 0) return await dirLayers(directory, host);
+  throw new PrestageError(
+    'ERR_SOURCE',
+    `${source} cannot be read: ${quote(result.stderr)}`,
+    'Check the name and the network, or name a local copy: oci:DIR:NAME, dir:DIR, containers-storage:NAME',
+  );
+}
+
+/** skopeo's `dir:` layout: blobs lie beside the manifest under their hex digits. */
+async function dirLayers(directory: string, host: Host): Promise<LayerPaths> {
+  const read = async (name: string) =>
+    parseManifest(await readFile(join(directory, name)).catch(unreadable(directory)), join(directory, name));
+  const top = await read('manifest.json');
+  const chosen = top.kind === 'index' ? instanceFor(top, host.architecture) : undefined;
+  const image = chosen === undefined ? top : await read(`${hexOf(chosen.digest)}.manifest.json`);
+  if (image.kind === 'index')
+    throw new PrestageError(
+      'ERR_ARCHITECTURE',
+      `${directory} has no image for linux/${host.architecture}`,
+      'Name an image for this machine',
+    );
+  return { where: directory, paths: image.layers.map((layer) => join(directory, hexOf(layer.digest))) };
+}
+
+async function ociLayers(spec: string, host: Host): Promise<LayerPaths> {
+  const isWhole = await isFile(join(spec, 'oci-layout'));
+  const colon = spec.indexOf(':');
+  const directory = isWhole || colon < 0 ? spec : spec.slice(0, colon);
+  const name = isWhole || colon < 0 ? undefined : spec.slice(colon + 1);
+  const entries = await readOciLayout(directory);
+  const found = entries.filter((entry) => name === undefined || entry.reference === name);
+  const [entry] = found;
+  if (entry === undefined || found.length > 1) {
+    throw new PrestageError(
+      'ERR_SOURCE',
+      `${directory} has ${found.length} images${name === undefined ? '' : ` named ${name}`}, one is wanted; it has: ${entries
+        .map((one) => one.reference)
+        .slice(0, 20)
+        .join(', ')}`,
+      'Name one of them: oci:DIR:NAME',
+    );
+  }
+  const { image } = await layoutImage(directory, entry.digest, host.architecture);
+  return { where: directory, paths: image.layers.map((layer) => join(directory, 'blobs/sha256', hexOf(layer.digest))) };
+}
+
+/** Lays one layer over what is known: its wanted files win, its whiteouts take away. */
+async function applyLayer(path: string, wants: (path: string) => boolean, files: Map<string, string>): Promise<void> {
+  const added = new Map<string, string>();
+  const removed: string[] = [];
+  const tar = extract();
+  tar.on('entry', (header, stream, next) => {
+    const name = header.name.replace(/^\.?\/+/, '');
+    const whiteout = /^(.*\/)?\.wh\.([^/]+)$/.exec(name);
+    if (whiteout !== null)
+      removed.push(
+        whiteout[2] === '.wh..opq' || name.endsWith('.wh..wh..opq') ? (whiteout[1] ?? '') : `${whiteout[1] ?? ''}${whiteout[2]}`,
+      );
+    if (header.type !== 'file' || !wants(name)) {
+      stream.on('end', next).resume();
+      return;
+    }
+    if ((header.size ?? 0) > FILE_LIMIT_BYTES) {
+      next(
+        new PrestageError('ERR_SOURCE', `${path}: ${name} has ${header.size} bytes, more than ${FILE_LIMIT_BYTES}`, 'Name another image'),
+      );
+      return;
+    }
+    const chunks: Buffer[] = [];
+    stream
+      .on('data', (chunk) => {
+        if (Buffer.isBuffer(chunk)) chunks.push(chunk);
+      })
+      .on('end', () => {
+        added.set(name, Buffer.concat(chunks).toString('utf8'));
+        next();
+      });
+  });
+  const magic = await firstBytes(path);
+  const inflate =
+    magic.readUInt16BE(0) === 0x1f8b ? [createGunzip()] : magic.readUInt32LE(0) === 0xfd2fb528 ? [createZstdDecompress()] : [];
+  await pipeline([createReadStream(path), ...inflate, tar]).catch((cause: unknown) => {
+    throw cause instanceof PrestageError
+      ? cause
+      : new PrestageError(
+          'ERR_SOURCE',
+          `the layer ${path} cannot be read: ${cause instanceof Error ? cause.message : String(cause)}`,
+          'Pull the image again',
+          { cause },
+        );
+  });
+  for (const gone of removed)
+    for (const known of files.keys())
+      if (known === gone || known.startsWith(gone.endsWith('/') || gone === '' ? gone : `${gone}/`)) files.delete(known);
+  for (const [name, text] of added) files.set(name, text);
+}
+
+async function firstBytes(path: string): Promise<Buffer> {
+  await using file = await open(path).catch(unreadable(path));
+  const bytes = Buffer.alloc(4);
+  await file.read(bytes, 0, 4, 0);
+  return bytes;
+}
+
+async function isFile(path: string): Promise<boolean> {
+  return await stat(path).then(
+    (found) => found.isFile(),
+    () => false,
+  );
+}
+
+function unreadable(path: string): (cause: NodeJS.ErrnoException) => never {
+  return (cause) => {
+    throw new PrestageError(
+      'ERR_SOURCE',
+      `${path} cannot be read: ${cause.code ?? cause.message}`,
+      'Name an image, an OCI layout or a dir: layout',
+      { cause },
+    );
+  };
+}

@@ -1,0 +1,92 @@
+import { join } from 'node:path';
+import { emptyDir, remove } from 'fs-extra/esm';
+import type { SourceImage } from '../bundle/payload.ts';
+import type { ArchivedImage } from '../extract/archives.ts';
+import type { Loader } from '../extract/load.ts';
+import { linkDirLayout } from '../extract/oci-layout.ts';
+import type { ArchivePool } from '../extract/pool.ts';
+import { readImages, readLayers, type StorageLocation } from '../extract/storage.ts';
+import type { Host } from '../host/host.ts';
+import type { Step } from '../host/steps.ts';
+import { type Digest, digestOf, hexOf } from '../model/digest.ts';
+import { PrestageError } from '../model/errors.ts';
+import { isPresent, type LoadStep } from './plan.ts';
+import type { OnRunEvent } from './progress.ts';
+
+export interface LoadContext {
+  readonly host: Host;
+  readonly step: Step;
+  readonly pool: ArchivePool;
+  readonly loader: Loader;
+  readonly location: StorageLocation;
+  /** Empty directory for blobs on their way. */
+  readonly scratch: string;
+  /** The images of the payload by their references. */
+  readonly sources: ReadonlyMap<string, SourceImage>;
+  /** No image is started once it has fired; those at work come to their end. */
+  readonly stop: AbortSignal;
+  readonly onEvent: OnRunEvent;
+}
+
+/**
+ * Loads one image under all its names, by way of a `dir:` layout in scratch: an archive is unpacked there, of an OCI layout only links are made.
+ * @throws PrestageError ERR_LOAD, ERR_ARCHIVE_*, or the stop signal's reason
+ */
+export async function loadImage(step: LoadStep, context: LoadContext): Promise<void> {
+  const source = context.sources.get(step.image.reference);
+  if (source === undefined) throw new Error(`${step.image.reference} has no source`);
+  const directory = join(context.scratch, hexOf(digestOf(source.reference)));
+  try {
+    await context.step(
+      'unpack-image',
+      async () =>
+        await (source.kind === 'layout'
+          ? linkDirLayout(source.layout, source.digest, directory)
+          : unpack(step, source, directory, context)),
+    );
+    await loadNames(step, `dir:${directory}`, context);
+  } finally {
+    await context.step('remove-image-scratch', async () => await remove(directory));
+  }
+  await assertPresent(step, context.location);
+}
+
+async function loadNames({ image }: LoadStep, source: string, context: LoadContext): Promise<void> {
+  context.onEvent({ kind: 'image-copying', reference: image.reference });
+  for (const [index, name] of image.names.entries()) {
+    await context.step(index === 0 ? 'load-image' : 'load-extra-name', async () => await context.loader.load(source, name));
+  }
+}
+
+async function unpack(step: LoadStep, archived: ArchivedImage, directory: string, context: LoadContext): Promise<void> {
+  const { reference, layers } = step.image;
+  const stored = await readLayers(context.location);
+  const writeBlobs = (layers ?? []).map((layer) => layer.digest).filter((digest) => !stored.has(digest));
+  await emptyDir(directory);
+  const unpacked = await context.pool.unpack(
+    {
+      path: archived.archive.path,
+      name: archived.archive.name,
+      architecture: context.host.architecture,
+      writeBlobs: [...new Set<Digest>(writeBlobs)],
+      to: directory,
+    },
+    { signal: context.stop, onProgress: (bytesRead) => context.onEvent({ kind: 'image-read', reference, bytesRead }) },
+  );
+  if (step.image.digests.includes(unpacked.topDigest)) return;
+  throw new PrestageError(
+    'ERR_ARCHIVE_REFERENCE',
+    `${archived.archive.path} now holds ${unpacked.topDigest}, it held ${step.image.digests.join(' or ')} when it was looked at`,
+    'Find out who changes the partition, then start the run again',
+  );
+}
+
+/** Trusts the storage's records, not the exit code. */
+async function assertPresent(step: LoadStep, location: StorageLocation): Promise<void> {
+  if (isPresent(step.image, { images: await readImages(location) })) return;
+  throw new PrestageError(
+    'ERR_LOAD',
+    `skopeo ended well, but ${location.graphroot} does not list ${step.image.names.join(' and ')} with ${step.image.digests.join(' or ')}`,
+    'Check that no other program removes images while they are loaded, then start the run again',
+  );
+}
