@@ -22,16 +22,15 @@ const UNMOUNT_TRIES = 10;
 const UNMOUNT_PAUSE_MS = 300;
 
 /**
- * Mounts a device read-only, nosuid, nodev, noexec. A device that is write-protected and whose journal is not clean is mounted without
- * replaying it (`norecovery`; xfs(5), ext4(5)): the digests decide what can be used.
+ * Mounts a device read-only, nosuid, nodev, noexec, and without replaying its journal (`norecovery`; xfs(5), ext4(5)): XFS writes to its log
+ * when it is mounted with `ro` alone, even where that is clean, and the partition must keep its bytes. Digests decide what can be used.
  * @throws PrestageError ERR_PARTITION_MOUNT
  */
 export async function mountReadOnly(host: Host, request: MountRequest): Promise<MountLease> {
-  const { device, fileSystem, target } = request;
+  const { fileSystem, target } = request;
   await mkdir(target, { recursive: true, mode: 0o700 });
-  const first = await mount(host, request, 'ro,nosuid,nodev,noexec');
-  const second = first.exitCode === 0 || fileSystem === 'iso9660' ? first : await mount(host, request, 'ro,nosuid,nodev,noexec,norecovery');
-  if (second.exitCode !== 0) throw await notMounted(request, first.stderr);
+  const mounted = await mount(host, request, `ro,nosuid,nodev,noexec${fileSystem === 'iso9660' ? '' : ',norecovery'}`);
+  if (mounted.exitCode !== 0) throw await notMounted(request, mounted.stderr);
   return { path: target, [Symbol.asyncDispose]: async () => await unmount(host, target) };
 }
 
