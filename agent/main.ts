@@ -25,6 +25,9 @@ process.on('SIGINT', onSignal);
 runProgram(process.argv.slice(2), {
   out: process.stdout,
   err: process.stderr,
+  get in() {
+    return process.stdin;
+  },
   env: process.env,
   stop: stop.signal,
   kill: kill.signal,

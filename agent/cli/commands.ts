@@ -2,6 +2,7 @@ import type { CommandSpec } from './command-spec.ts';
 import { completionScript, SHELLS } from './completion.ts';
 import { ignitionCommand } from './ignition-command.ts';
 import { imagesCommand } from './images-command.ts';
+import { partitionCommand } from './partition-command.ts';
 import { runCommand } from './run-command.ts';
 import { statusCommand } from './status-command.ts';
 
@@ -18,4 +19,11 @@ const completionCommand: CommandSpec = {
 };
 
 /** All commands, in the order of help. */
-export const commands: readonly CommandSpec[] = [runCommand, statusCommand, ignitionCommand, imagesCommand, completionCommand];
+export const commands: readonly CommandSpec[] = [
+  runCommand,
+  statusCommand,
+  ignitionCommand,
+  imagesCommand,
+  partitionCommand,
+  completionCommand,
+];

@@ -11,6 +11,8 @@ import type { ProgressStream } from './show-progress.ts';
 export interface Terminal {
   readonly out: ProgressStream;
   readonly err: ProgressStream;
+  /** Where a person's answers come from; nobody can be asked where it is left out. */
+  readonly in?: NodeJS.ReadableStream & { readonly isTTY?: boolean | undefined };
   readonly env: Readonly<Record<string, string | undefined>>;
   /** Fires at the first SIGTERM or SIGINT: come to an end. */
   readonly stop: AbortSignal;

@@ -13,6 +13,24 @@ export function formatBytes(bytes: number): string {
   return `${value.toFixed(1)} ${UNITS.at(-1)}`;
 }
 
+const FACTORS: Readonly<Record<string, number>> = {
+  B: 1,
+  ...Object.fromEntries([...'KMGTP'].flatMap((letter, index) => [letter, `${letter}iB`].map((unit) => [unit, 1024 ** (index + 1)]))),
+  ...Object.fromEntries([...'KMGTP'].map((letter, index) => [`${letter}B`, 1000 ** (index + 1)])),
+};
+
+/**
+ * A size as people write it, in bytes: `100GiB`, `1.5 TiB`; `100G` is binary, too, as for sgdisk; `100GB` is decimal. Undefined where the text
+ * is none, has no unit, or is not a whole number of bytes.
+ */
+export function parseBytes(text: string): number | undefined {
+  const [, number, unit = ''] = /^([0-9]{1,15}(?:\.[0-9]{1,3})?) ?([A-Za-z]{1,3})$/.exec(text.trim()) ?? [];
+  const factor = FACTORS[unit];
+  if (number === undefined || factor === undefined) return undefined;
+  const bytes = Number(number) * factor;
+  return Number.isSafeInteger(bytes) ? bytes : undefined;
+}
+
 /** Bytes a second for people: `98.4 MiB/s`. */
 export function formatRate(bytesPerSecond: number): string {
   const text = formatBytes(bytesPerSecond);

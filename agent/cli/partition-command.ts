@@ -1,0 +1,91 @@
+import { parseBytes } from '../model/bytes.ts';
+import { PrestageError } from '../model/errors.ts';
+import { type CreateReport, createPartition } from '../partition/create.ts';
+import type { CommandSpec, Flag } from './command-spec.ts';
+import { confirm, confirmFlags, confirmFlagsOf } from './confirm.ts';
+import { hostFor, type Terminal } from './context.ts';
+import type { Answer } from './output.ts';
+import { createPlanText } from './partition-text.ts';
+import { dryRunFlag } from './setting-flags.ts';
+
+const labelFlag: Flag = { usage: '--label <name>', help: 'GPT label of the data partition (default: data)' };
+
+const createCommand: CommandSpec = {
+  name: 'create',
+  description: 'Add a data partition at the end of a disk, or of a disk image, and format it with XFS. The plan is shown first.',
+  arguments: [{ usage: '<device>', help: 'a whole disk (/dev/nvme0n1), or a disk image' }],
+  flags: [
+    { usage: '--size <size>', help: 'such as 100GiB: what the partition has at the end of the disk' },
+    { usage: '--start-sector <n>', help: 'first sector; to the end of the disk, or as long as --size says' },
+    labelFlag,
+    { usage: '--reuse', help: 'take a partition of the label as it is, with what it holds' },
+    { usage: '--replace', help: 'delete a partition of the label, with what it holds, and make it anew' },
+    ...confirmFlags,
+    dryRunFlag,
+  ],
+  forms: ['text', 'json'],
+  examples: [
+    'prestage-agent partition create /dev/nvme0n1 --size 100GiB --dry-run',
+    'prestage-agent partition create /dev/nvme0n1 --size 250GiB --yes --expect-serial S4XYZ123',
+    'truncate -s 200G disk.img && prestage-agent partition create disk.img --size 100GiB',
+  ],
+  act: async (terminal, options, args) => await actCreate(terminal, options, args[0] ?? ''),
+};
+
+/** `prestage-agent partition`: makes room for a bundle on a disk, and writes it there. */
+export const partitionCommand: CommandSpec = {
+  name: 'partition',
+  description: 'Make a data partition, or a disk image with one, and write a bundle to it.',
+  flags: [],
+  commands: [createCommand],
+};
+
+async function actCreate(terminal: Terminal, options: Readonly<Record<string, unknown>>, disk: string): Promise<Answer> {
+  if (options.reuse === true && options.replace === true)
+    throw new PrestageError('ERR_USAGE', '--reuse keeps a partition and --replace deletes it', 'Give one of the two');
+  const host = hostFor(terminal, {});
+  const report = await createPartition(host, {
+    disk,
+    isDry: options.dryRun === true,
+    request: {
+      label: labelOf(options),
+      sizeBytes: sizeOf(options.size),
+      startSector: sectorOf(options.startSector),
+      existing: options.reuse === true ? 'reuse' : options.replace === true ? 'replace' : 'refuse',
+    },
+    confirm: async (proposal) => {
+      const { name, identity } = proposal.plan.disk;
+      await confirm(terminal, { plan: createPlanText(proposal), name, identity }, confirmFlagsOf(options));
+    },
+  });
+  return { data: createData(report), text: createText(report, options.dryRun === true), exitCode: 0 };
+}
+
+function createText(report: CreateReport, isDry: boolean): string {
+  const { disk, partition } = report.plan;
+  if (isDry) return `${createPlanText(report)}\nnothing was written`;
+  const place = disk.name === disk.device ? partition.device : `partition ${partition.number} of ${disk.name}`;
+  return `${place} (label "${partition.label}", ${partition.fileSystem}) ${report.isDone ? 'is made' : 'was there already'}`;
+}
+
+function createData({ plan, losses, isDone }: CreateReport): unknown {
+  const { disk, partition, steps, notices } = plan;
+  return { apiVersion: 'prestage-agent/v1', kind: 'PartitionPlan', disk, partition, steps, notices, ...(losses && { losses }), isDone };
+}
+
+function labelOf(options: Readonly<Record<string, unknown>>): string {
+  return typeof options.label === 'string' ? options.label : 'data';
+}
+
+function sizeOf(value: unknown): number | undefined {
+  if (typeof value !== 'string') return undefined;
+  const bytes = parseBytes(value);
+  if (bytes !== undefined && bytes > 0) return bytes;
+  throw new PrestageError('ERR_USAGE', `--size "${value}" is no size`, 'Give a number with a unit: 100GiB, 250GB');
+}
+
+function sectorOf(value: unknown): number | undefined {
+  if (typeof value !== 'string') return undefined;
+  if (/^[0-9]{1,15}$/.test(value)) return Number(value);
+  throw new PrestageError('ERR_USAGE', `--start-sector "${value}" is no number of a sector`, 'Give a whole number, such as 250000000');
+}

@@ -1,0 +1,112 @@
+import { output } from '../host/exec.ts';
+import type { Host } from '../host/host.ts';
+import { PrestageError } from '../model/errors.ts';
+import { type OpenDisk, openDisk, readDisk } from './disk.ts';
+import type { DiskFacts, DiskPartition } from './disk-facts.ts';
+import { announcePartition, forgetPartition } from './kernel-partitions.ts';
+import { type Losses, surveyLosses } from './losses.ts';
+import { makeXfs } from './make-xfs.ts';
+import { type CreatePlan, type CreateRequest, planCreate } from './plan-create.ts';
+import { refuseCreate } from './refusals.ts';
+
+export interface CreateOptions {
+  /** A disk, or a disk image. */
+  readonly disk: string;
+  readonly request: CreateRequest;
+  /** Plans, and changes nothing. */
+  readonly isDry: boolean;
+  /** Shows the plan and returns where the person agrees; throws where not. Not asked where nothing would be done. */
+  readonly confirm: (proposal: CreateProposal) => Promise<void>;
+}
+
+/** What a person decides about. */
+export interface CreateProposal {
+  readonly plan: CreatePlan;
+  /** What lies on a partition that is to be replaced. */
+  readonly losses: Losses | undefined;
+}
+
+export interface CreateReport extends CreateProposal {
+  readonly isDone: boolean;
+}
+
+/**
+ * Adds a data partition to a disk and formats it. The disk is looked at a second time after the person has agreed: it may have changed.
+ * @throws PrestageError ERR_DISK…, ERR_PARTITION_EXISTS, ERR_PARTITION_AMBIGUOUS, ERR_PARTITION_FILESYSTEM, ERR_USAGE; ERR_TOOL_FAILED; what
+ * `confirm` throws
+ */
+export async function createPartition(host: Host, options: CreateOptions): Promise<CreateReport> {
+  await using disk = await openDisk(host, options.disk, { readOnly: options.isDry });
+  const { plan, losses } = await propose(host, disk, options.request);
+  if (options.isDry || plan.steps.length === 0) return { plan, losses, isDone: false };
+  await options.confirm({ plan, losses });
+  const again = await readDisk(host, disk);
+  refuse(host, again);
+  if (essence(again) !== essence(plan.disk)) throw changed(plan.disk);
+  await act(host, plan);
+  return { plan, losses, isDone: true };
+}
+
+async function propose(host: Host, disk: OpenDisk, request: CreateRequest): Promise<CreateProposal> {
+  const facts = await readDisk(host, disk);
+  refuse(host, facts);
+  const plan = planCreate(facts, request);
+  const replaced = plan.steps.find((step) => step.kind === 'delete-partition')?.partition;
+  return { plan, losses: replaced === undefined ? undefined : await surveyLosses(host, facts, replaced) };
+}
+
+/** Tells every reason, and throws the gravest. */
+function refuse(host: Host, disk: DiskFacts): void {
+  const [first, ...others] = refuseCreate(disk);
+  if (first === undefined) return;
+  for (const other of others) host.log('error', other.message);
+  throw first;
+}
+
+async function act(host: Host, plan: CreatePlan): Promise<void> {
+  const { disk, steps } = plan;
+  const args = steps.flatMap(sgdiskArgs);
+  if (args.length > 0) {
+    host.log('info', `writing the partition table of ${disk.name}`);
+    for (const step of steps) if (step.kind === 'delete-partition') await forgetPartition(host, disk, step.partition);
+    // One call: either the whole table is written, or nothing.
+    await output(host.exec, 'sgdisk', ['--set-alignment=1', ...args, disk.device]);
+  }
+  for (const step of steps) if (step.kind === 'format') await format(host, disk, step.partition);
+}
+
+function sgdiskArgs(step: CreatePlan['steps'][number]): readonly string[] {
+  switch (step.kind) {
+    case 'new-table':
+      return ['--clear'];
+    case 'move-second-table':
+      return ['--move-second-header'];
+    case 'delete-partition':
+      return [`--delete=${step.partition.number}`];
+    case 'add-partition': {
+      const { number, startSector, endSector, label } = step.partition;
+      return [`--new=${number}:${startSector}:${endSector}`, `--typecode=${number}:8300`, `--change-name=${number}:${label}`];
+    }
+    case 'format':
+      return [];
+  }
+}
+
+async function format(host: Host, disk: DiskFacts, partition: DiskPartition): Promise<void> {
+  await announcePartition(host, disk, partition);
+  host.log('info', `formatting ${partition.device} with XFS`);
+  await makeXfs(host, partition.device);
+}
+
+/** What a plan was made from; who uses the disk is judged anew. */
+function essence(disk: DiskFacts): string {
+  return JSON.stringify({ ...disk, uses: [], isClaimed: false });
+}
+
+function changed(disk: DiskFacts): PrestageError {
+  return new PrestageError(
+    'ERR_DISK_CHANGED',
+    `${disk.name} is not as it was when the plan was shown; nothing was written`,
+    'Find out who else works on it, then give the command again',
+  );
+}

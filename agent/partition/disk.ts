@@ -1,0 +1,172 @@
+import { constants } from 'node:fs';
+import { access, type FileHandle, open, readFile, realpath, stat } from 'node:fs/promises';
+import { basename } from 'node:path';
+import { output } from '../host/exec.ts';
+import type { Host } from '../host/host.ts';
+import { attachLoop, loopsOf } from '../host/loop.ts';
+import { readMounts } from '../host/mount-table.ts';
+import { PrestageError } from '../model/errors.ts';
+import {
+  type BlockNode,
+  type DiskFacts,
+  type DiskIdentity,
+  type DiskPartition,
+  LSBLK_DISK_ARGS,
+  parseDisk,
+  parseSgdisk,
+  parseSgdiskNames,
+  partitionDevice,
+  usesOf,
+} from './disk-facts.ts';
+import { parseBlkid } from './find.ts';
+
+/** A disk, a partition, or an image behind a loop device. Giving it back detaches what was attached for it. */
+export interface OpenDisk extends AsyncDisposable {
+  /** As a person calls it: the device node that links lead to, or the absolute path of the image. */
+  readonly name: string;
+  /** Block device. */
+  readonly device: string;
+  /** Path of the image, where it is one. */
+  readonly image: string | undefined;
+}
+
+/**
+ * Opens what a person names: a block device as it is, a plain file as a disk image through a loop device.
+ * @throws PrestageError ERR_DISK, ERR_DISK_BUSY where the image is attached already
+ */
+export async function openDisk(host: Host, path: string, options: { readonly readOnly: boolean }): Promise<OpenDisk> {
+  const name = await realpath(path).catch((cause: NodeJS.ErrnoException) => {
+    throw notADisk(path, `cannot be opened: ${cause.code ?? cause.message}`, cause);
+  });
+  const found = await stat(name);
+  if (found.isBlockDevice()) return { name, device: name, image: undefined, [Symbol.asyncDispose]: async () => undefined };
+  if (!found.isFile()) throw notADisk(path, 'is neither a block device nor a file');
+  if (found.size < 1024 * 1024) throw notADisk(path, `has ${found.size} bytes, less than any disk`);
+  const [attached] = await loopsOf(host, name);
+  if (attached !== undefined) throw attachedAlready(name, attached);
+  const isWritable = await canWrite(name);
+  const loop = await attachLoop(host, name, { readOnly: options.readOnly || !isWritable });
+  return { name, device: loop.device, image: name, [Symbol.asyncDispose]: async () => await loop[Symbol.asyncDispose]() };
+}
+
+/** A table with more than 128 entries ends some sectors earlier, too. */
+const GROWN_BYTES = 1024 * 1024;
+
+/** Looks at a disk. A partition is a disk without a table here. Nothing is written. */
+export async function readDisk(host: Host, disk: OpenDisk): Promise<DiskFacts> {
+  const node = parseDisk(await output(host.exec, 'lsblk', [...LSBLK_DISK_ARGS, disk.device]));
+  const probe = await probeWhole(host, disk.device);
+  const gpt =
+    probe.table === 'gpt' || (probe.table === 'none' && probe.content === undefined && node.sizeBytes > 0)
+      ? await readTable(host, disk.device, node.sectorBytes)
+      : undefined;
+  const isTable = probe.table === 'gpt' && gpt !== undefined;
+  const sectors = gpt?.sectors ?? Math.floor(node.sizeBytes / node.sectorBytes);
+  const couldEndAt = sectors - reservedSectors(node.sectorBytes) - 1;
+  const endsAt = gpt?.lastUsableSector ?? couldEndAt;
+  const isGrown = isTable && (couldEndAt - endsAt) * node.sectorBytes > GROWN_BYTES;
+  return {
+    name: disk.name,
+    device: disk.device,
+    kind: disk.image === undefined ? node.type : 'image',
+    model: node.model ?? (await attributeOf(disk.device, 'device/model')),
+    identity: await identityOf(disk, node),
+    sizeBytes: node.sizeBytes,
+    sectorBytes: node.sectorBytes,
+    isReadOnly: disk.image === undefined ? node.isReadOnly : !(await canWrite(disk.image)),
+    table: probe.table,
+    content: probe.content,
+    isDamaged: isTable && gpt.isDamaged,
+    lastUsableSector: isGrown ? couldEndAt : endsAt,
+    isGrown,
+    partitions: isTable ? gpt.partitions : [],
+    uses: usesOf(node, await readMounts(), await readFile('/proc/swaps', 'utf8')),
+    isClaimed: await isClaimed(disk.device),
+  };
+}
+
+/** The second table: one sector of header, 128 entries of 128 bytes. Source: UEFI 2.10, 5.3.1. */
+function reservedSectors(sectorBytes: number): number {
+  return 1 + Math.ceil((128 * 128) / sectorBytes);
+}
+
+/** What lies in a partition is read by its place on the disk: an image's partitions need not be known to the kernel. */
+async function readTable(host: Host, device: string, sectorBytes: number) {
+  const printed = await host.exec('sgdisk', ['--print', device]);
+  const table = parseSgdisk(`${printed.stdout}\n${printed.stderr}`);
+  const numbers = table.partitions.map((partition) => `--info=${partition.number}`);
+  const names = numbers.length === 0 ? [] : parseSgdiskNames((await host.exec('sgdisk', [...numbers, device])).stdout);
+  const isReadable = printed.exitCode === 0 && names.length === numbers.length;
+  const partitions = await Promise.all(
+    table.partitions.map(async (partition, index): Promise<DiskPartition> => {
+      const offset = partition.startSector * sectorBytes;
+      const size = (partition.endSector - partition.startSector + 1) * sectorBytes;
+      const probe = await host.exec('blkid', ['--probe', '--output', 'export', '--offset', `${offset}`, '--size', `${size}`, device]);
+      const label = names[index] ?? '';
+      return { ...partition, device: partitionDevice(device, partition.number), label, fileSystem: parseBlkid(probe.stdout).fileSystem };
+    }),
+  );
+  return { ...table, isDamaged: table.isDamaged || !isReadable, partitions };
+}
+
+/** Exit code 8 of blkid(8): signatures of several kinds lie there. */
+const AMBIVALENT = 8;
+
+async function probeWhole(host: Host, device: string): Promise<{ readonly table: string; readonly content: string | undefined }> {
+  const result = await host.exec('blkid', ['--probe', '--output', 'export', device]);
+  if (result.exitCode === AMBIVALENT) return { table: 'none', content: 'signatures of several kinds' };
+  const value = (key: string): string | undefined => new RegExp(`^${key}=(.*)$`, 'm').exec(result.stdout)?.[1];
+  return { table: value('PTTYPE') ?? 'none', content: value('TYPE') };
+}
+
+async function identityOf(disk: OpenDisk, node: BlockNode): Promise<DiskIdentity> {
+  if (disk.image !== undefined) return { kind: 'path', value: disk.image };
+  const serial = node.serial ?? (await attributeOf(disk.device, 'serial')) ?? (await attributeOf(disk.device, 'device/serial'));
+  if (serial !== undefined) return { kind: 'serial number', value: serial };
+  if (node.wwn !== undefined) return { kind: 'world wide name', value: node.wwn };
+  return { kind: 'path', value: (await attributeOf(disk.device, 'loop/backing_file')) ?? disk.device };
+}
+
+/** An attribute of the block device; undefined where it has none or an empty one. Source: Linux, Documentation/ABI/stable/sysfs-block. */
+async function attributeOf(device: string, attribute: string): Promise<string | undefined> {
+  const text = await readFile(`/sys/class/block/${basename(device)}/${attribute}`, 'utf8').catch(() => '');
+  return text.trim() || undefined;
+}
+
+/**
+ * Whether someone has claimed the device or a partition of it, in whatever mount namespace. Source: open(2), O_EXCL on a block device.
+ */
+async function isClaimed(device: string): Promise<boolean> {
+  try {
+    await using _file: FileHandle = await open(device, constants.O_RDONLY | constants.O_EXCL);
+    return false;
+  } catch (error) {
+    if (!(error instanceof Error && 'code' in error)) throw error;
+    if (error.code === 'EBUSY') return true;
+    throw notADisk(device, `cannot be opened: ${String(error.code)}`, error);
+  }
+}
+
+async function canWrite(path: string): Promise<boolean> {
+  return await access(path, constants.W_OK).then(
+    () => true,
+    () => false,
+  );
+}
+
+function notADisk(path: string, what: string, cause?: unknown): PrestageError {
+  return new PrestageError(
+    'ERR_DISK',
+    `${path} ${what}`,
+    'Give a disk (lsblk -d -o NAME,MODEL,SERIAL,SIZE shows them) or a disk image; an empty one is made with: truncate -s 200G FILE',
+    cause === undefined ? undefined : { cause },
+  );
+}
+
+function attachedAlready(image: string, loop: string): PrestageError {
+  return new PrestageError(
+    'ERR_DISK_BUSY',
+    `${image} is attached to ${loop} already`,
+    `Detach it (losetup --detach ${loop}), or give ${loop} in place of the image`,
+  );
+}
