@@ -47,8 +47,8 @@ export async function* readMembers(options: MembersOptions): AsyncGenerator<Arch
       if (inflatedBytes - announcedBytes > PADDING_LIMIT_BYTES) {
         throw archiveFault('ERR_ARCHIVE_PADDING', options.path, `holds more than ${PADDING_LIMIT_BYTES} bytes outside its members`);
       }
-      if (!tar.write(bytes)) await drained(tar);
       if (tar.destroying) return;
+      if (!tar.write(bytes)) await drained(tar);
     }
     tar.end(null);
   };

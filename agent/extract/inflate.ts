@@ -3,7 +3,8 @@ import { crc32 } from 'node:zlib';
 import { PrestageError } from '../model/errors.ts';
 import { archiveFault } from './archive-faults.ts';
 import { GZIP_HEADER_LIMIT_BYTES, GZIP_TRAILER_BYTES, gzipHeaderBytes } from './gzip-header.ts';
-import { INFLATE_PIECE_BYTES, type Inflater } from './raw-inflate.ts';
+import { FIRST_PIECE, nextPiece } from './piece-size.ts';
+import type { Inflater } from './raw-inflate.ts';
 
 /** A gzip file that is being read. `readBytes` is how far. */
 export interface GzipFile extends Disposable {
@@ -83,13 +84,19 @@ async function* inflateMember(source: Source): AsyncGenerator<Buffer, void, unde
 async function* inflateRange(source: Source, from: number, to: number): AsyncGenerator<Buffer, void, undefined> {
   const inflate = source.inflater.start();
   const buffer = Buffer.allocUnsafeSlow(READ_BYTES);
+  let size = FIRST_PIECE;
   for (let position = from; position < to; ) {
     const block = source.read(buffer.subarray(0, Math.min(READ_BYTES, to - position)), position);
     if (block.length === 0) throw truncated(source.path, position);
-    for (let offset = 0; offset < block.length; offset += INFLATE_PIECE_BYTES) {
-      const piece = block.subarray(offset, offset + INFLATE_PIECE_BYTES);
-      const pieceEnd = position + offset + piece.length;
+    for (let offset = 0; offset < block.length; ) {
+      const piece = block.subarray(offset, offset + size.bytes);
+      offset += piece.length;
+      const pieceEnd = position + offset;
       const { output, end } = await inflatePiece(source.path, pieceEnd, () => inflate(piece, pieceEnd === to));
+      size = nextPiece(
+        size,
+        output.reduce((sum, bytes) => sum + bytes.length, 0),
+      );
       yield* output;
       if (end === 'early') throw archiveFault('ERR_ARCHIVE_TRAILING', source.path, 'the file goes on after the end of its gzip stream');
       if (end === 'open' && pieceEnd === to) throw truncated(source.path, source.sizeBytes);

@@ -22,7 +22,7 @@ export interface WorkerThreadOptions {
 }
 
 /** Room for the manifests of an archive, parsed; a well-formed archive needs 10 MiB. */
-const HEAP_LIMIT_MIB = 64;
+const HEAP_LIMIT_MIB = 32;
 /**
  * Inflated bytes are garbage as soon as they are hashed, and V8 collects them when they are a multiple of this. Peak memory of the process
  * with three threads at work on 200 MB archives: 1 MiB 146, 2 MiB 142, 3 MiB 149, 4 MiB 172, 8 MiB 205 MiB (idle 85), at equal speed.
