@@ -1,5 +1,6 @@
 import type { CommandSpec } from './command-spec.ts';
 import { completionScript, SHELLS } from './completion.ts';
+import { fetchCommand } from './fetch-command.ts';
 import { ignitionCommand } from './ignition-command.ts';
 import { imagesCommand } from './images-command.ts';
 import { partitionCommand } from './partition-command.ts';
@@ -25,5 +26,6 @@ export const commands: readonly CommandSpec[] = [
   ignitionCommand,
   imagesCommand,
   partitionCommand,
+  fetchCommand,
   completionCommand,
 ];

@@ -1,0 +1,172 @@
+import { readFile } from 'node:fs/promises';
+import { resolve } from 'node:path';
+import * as v from 'valibot';
+import { type FetchEvent, type FetchReport, fetchFiles } from '../factory/fetch/fetch.ts';
+import type { Host } from '../host/host.ts';
+import { formatBytes, formatDuration, formatRate } from '../model/bytes.ts';
+import { exitCodes, PrestageError } from '../model/errors.ts';
+import type { CommandSpec } from './command-spec.ts';
+import { hostFor, type Terminal } from './context.ts';
+import { stopSignal } from './interrupt.ts';
+import { type Answer, OUTPUT_FORMS, type Paint, painter } from './output.ts';
+import { dryRunFlag } from './setting-flags.ts';
+import { showTotals, type TotalsDisplay } from './show-totals.ts';
+
+/** `prestage-agent fetch`: brings a bundle, or an old folder, from a web server. */
+export const fetchCommand: CommandSpec = {
+  name: 'fetch',
+  description:
+    'Fetch a bundle from a plain web server into a folder, verified by its manifest; or, without prestage.json there, all files that the index page of the folder names. What is there stays, what broke off goes on.',
+  arguments: [{ usage: '<url>', help: 'address of the folder: http://HOST/FOLDER/' }],
+  flags: [
+    { usage: '--to <dir>', help: 'where the files go' },
+    { usage: '--parallel <n>', help: 'files at a time, 1 to 64 (default: 4)' },
+    { usage: '--retries <n>', help: 'tries after one that failed for a reason that may pass, 0 to 20 (default: 5)' },
+    { usage: '--bundle-sha256 <hex>', help: 'the only hash that prestage.json may have' },
+    { usage: '--header <header...>', help: "header for this server, such as 'Authorization: Basic …'; several times for several" },
+    { usage: '--ca <file>', help: 'PEM file of an authority to trust beside those of the machine' },
+    dryRunFlag,
+  ],
+  forms: OUTPUT_FORMS,
+  examples: [
+    'prestage-agent fetch http://10.0.0.1/4.14.0/ --to /mnt/data',
+    'prestage-agent fetch https://factory.example/4.14.0/ --to . --ca factory.pem --dry-run',
+  ],
+  act: actFetch,
+};
+
+const HEADER = /^([!#$%&'*+.^_`|~0-9A-Za-z-]+):[ \t]*([\x20-\x7e\t]*)$/;
+
+const numberFrom = (least: number, most: number, otherwise: number) =>
+  v.optional(
+    v.pipe(v.string(), v.regex(/^\d{1,3}$/, 'is not a whole number'), v.toNumber(), v.minValue(least), v.maxValue(most)),
+    String(otherwise),
+  );
+
+const optionsSchema = v.object({
+  url: v.string('is missing'),
+  to: v.string('is missing: give --to DIR'),
+  parallel: numberFrom(1, 64, 4),
+  retries: numberFrom(0, 20, 5),
+  bundleSha256: v.exactOptional(v.pipe(v.string(), v.regex(/^[0-9a-f]{64}$/, 'is not 64 lower-case hex digits'))),
+  header: v.optional(v.array(v.pipe(v.string(), v.regex(HEADER, 'is not NAME: VALUE'))), []),
+  ca: v.exactOptional(v.string()),
+  dryRun: v.optional(v.boolean(), false),
+});
+
+async function actFetch(terminal: Terminal, options: Readonly<Record<string, unknown>>, args: readonly string[]): Promise<Answer> {
+  const parsed = v.safeParse(optionsSchema, { ...options, url: args[0] });
+  if (!parsed.success) {
+    const faults = parsed.issues.map((issue) => `${v.getDotPath(issue)}: ${issue.message}`);
+    throw new PrestageError('ERR_USAGE', `nothing can be fetched: ${faults.join('; ')}`, 'Look at: prestage-agent fetch --help');
+  }
+  const { url, to, parallel, retries, bundleSha256, header, ca, dryRun } = parsed.output;
+  const host = hostFor(terminal, {});
+  const startMs = host.clock.monotonicMs();
+  using progress = showFetch(host, terminal);
+  const report = await fetchFiles(host, {
+    url,
+    directory: resolve(to),
+    parallel,
+    retries,
+    headers: Object.fromEntries(header.map((line) => [line.slice(0, line.indexOf(':')), line.slice(line.indexOf(':') + 1).trim()])),
+    ca: ca === undefined ? undefined : await readAuthority(ca),
+    bundleSha256,
+    isDry: dryRun,
+    signal: stopSignal(terminal, 'Give the command again: it goes on where it was ended'),
+    onEvent: progress.onEvent,
+  });
+  const durationMs = host.clock.monotonicMs() - startMs;
+  return {
+    data: { apiVersion: 'prestage-agent/v1', kind: 'FetchReport', ...report, durationMs: Math.round(durationMs) },
+    text: fetchText(report, durationMs, painter(terminal)),
+    exitCode: exitCodeOfFetch(report.outcome),
+  };
+}
+
+function exitCodeOfFetch(outcome: FetchReport['outcome']): number {
+  return outcome === 'partial' || outcome === 'failed' ? exitCodes[outcome] : 0;
+}
+
+async function readAuthority(path: string): Promise<string> {
+  const text = await readFile(path, 'utf8').catch((cause: NodeJS.ErrnoException) => {
+    throw new PrestageError('ERR_USAGE', `--ca ${path} cannot be read: ${cause.code ?? cause.message}`, 'Give a PEM file', { cause });
+  });
+  if (text.includes('-----BEGIN CERTIFICATE-----')) return text;
+  throw new PrestageError('ERR_USAGE', `--ca ${path} holds no PEM certificate`, 'Give a PEM file');
+}
+
+/** The report for people. Pure. */
+export function fetchText(report: FetchReport, durationMs: number, paint: Paint): string {
+  const style = report.outcome === 'complete' ? 'good' : report.outcome === 'planned' ? 'bold' : 'bad';
+  const did = report.outcome === 'planned' ? 'to fetch' : 'fetched';
+  const figures = [
+    `${report.fetched.files} files ${did} (${formatBytes(report.fetched.bytes)})`,
+    `${report.kept.files} kept (${formatBytes(report.kept.bytes)})`,
+    ...(report.failed.length > 0 ? [`${report.failed.length} failed`] : []),
+    ...(report.removed.length > 0 ? [`${report.removed.length} of an earlier bundle removed`] : []),
+  ];
+  const next = report.outcome === 'complete' ? `next:     prestage-agent verify ${report.directory}` : undefined;
+  return [
+    `${paint(style, report.outcome)}: ${figures.join(', ')} in ${formatDuration(durationMs)}`,
+    `from:     ${report.url} (${report.source === 'bundle' ? 'bundle' : 'folder without prestage.json: nothing but the server vouches for it'})`,
+    `to:       ${report.directory}`,
+    ...(report.bundleSha256 === undefined ? [] : [`manifest: sha256 ${report.bundleSha256}`]),
+    ...report.notices.map((notice) => `notice:   ${notice}`),
+    ...report.failed.flatMap(({ path, error }) => [
+      `  ${paint('bad', 'failed')} ${path}: ${error.message}`,
+      `         ${error.code}; next: ${error.remedy}`,
+    ]),
+    ...(next === undefined ? [] : [next]),
+  ].join('\n');
+}
+
+/** Totals of a fetch, from its events. */
+function showFetch(host: Host, terminal: Terminal): Disposable & { readonly onEvent: (event: FetchEvent) => void } {
+  const totals = { files: 0, bytes: 0, doneFiles: 0, phase: 'starting' };
+  const there = new Map<string, number>();
+  const atStart = new Map<string, number>();
+  let startMs = host.clock.monotonicMs();
+  const describe = (): string => {
+    if (totals.files === 0) return totals.phase;
+    const thereBytes = sum(there);
+    const rate = ((thereBytes - sum(atStart)) * 1000) / Math.max(1, host.clock.monotonicMs() - startMs);
+    return `${totals.doneFiles}/${totals.files} files, ${formatBytes(thereBytes)} of ${formatBytes(totals.bytes)}, ${formatRate(rate)}`;
+  };
+  /** What an event changes in the totals, and the line that it is worth. */
+  const take = (event: FetchEvent): string | undefined => {
+    switch (event.kind) {
+      case 'phase':
+        totals.phase = event.text;
+        return event.text;
+      case 'planned':
+        totals.files = event.files;
+        totals.bytes = event.bytes;
+        startMs = host.clock.monotonicMs();
+        return `${event.files} files to fetch (${formatBytes(event.bytes)}), ${event.keptFiles} are there (${formatBytes(event.keptBytes)})`;
+      case 'bytes':
+        // What an earlier command has brought is no speed of this one.
+        if (!there.has(event.path)) atStart.set(event.path, event.sizeBytes);
+        there.set(event.path, event.sizeBytes);
+        return undefined;
+      case 'fetched':
+        totals.doneFiles++;
+        there.set(event.path, event.sizeBytes);
+        return undefined;
+      case 'failed':
+        return `failed ${event.path}: ${event.error.code}: ${event.error.message}`;
+      case 'retry':
+        return `${event.path}: ${event.error.message}; tried again in ${event.pauseMs / 1000} s`;
+    }
+  };
+  const display: TotalsDisplay = showTotals(host, terminal.err, describe);
+  const onEvent = (event: FetchEvent): void => {
+    const line = take(event);
+    if (line !== undefined) display.say(line);
+  };
+  return { onEvent, [Symbol.dispose]: () => display[Symbol.dispose]() };
+}
+
+function sum(sizes: ReadonlyMap<string, number>): number {
+  return [...sizes.values()].reduce((total, one) => total + one, 0);
+}

@@ -1,0 +1,49 @@
+import type { Host } from '../host/host.ts';
+import type { ProgressStream } from './show-progress.ts';
+
+/** Shows how far a long command is: one live line on a terminal, a line now and then elsewhere. */
+export interface TotalsDisplay extends Disposable {
+  /** A line that stays. */
+  say(text: string): void;
+}
+
+const REDRAW_MS = 200;
+/** Without a terminal, nobody is left without a line for longer. */
+const SILENCE_LIMIT_MS = 10_000;
+
+/** @param describe the totals, as one line without an end; asked several times a second */
+export function showTotals(host: Host, stream: ProgressStream, describe: () => string): TotalsDisplay {
+  const isLive = stream.isTTY === true && host.env.TERM !== 'dumb';
+  let drawn = '';
+  let lastLineMs = host.clock.monotonicMs();
+  const clear = (): void => {
+    // ECMA-48: CR, EL (`ESC [ K`).
+    if (drawn !== '') stream.write('\r\u001b[K');
+    drawn = '';
+  };
+  const say = (text: string): void => {
+    clear();
+    lastLineMs = host.clock.monotonicMs();
+    host.log('info', text);
+  };
+  const tick = (): void => {
+    if (!isLive) {
+      if (host.clock.monotonicMs() - lastLineMs >= SILENCE_LIMIT_MS) say(describe());
+      return;
+    }
+    const text = describe().slice(0, Math.max(20, (stream.columns ?? 80) - 1));
+    if (text === drawn) return;
+    clear();
+    stream.write(text);
+    drawn = text;
+  };
+  const timer = setInterval(tick, REDRAW_MS);
+  timer.unref();
+  return {
+    say,
+    [Symbol.dispose]: () => {
+      clearInterval(timer);
+      clear();
+    },
+  };
+}

@@ -1,0 +1,246 @@
+import { join } from 'node:path';
+import type { Clock } from '../../host/clock.ts';
+import { PrestageError } from '../../model/errors.ts';
+import {
+  headerFault,
+  headFault,
+  isSameState,
+  parseContentRange,
+  parseCount,
+  rangeCondition,
+  type Validator,
+  validatorOf,
+} from './content.ts';
+import { bare, type HttpAnswer, type HttpClient, Transient } from './http.ts';
+import { openPart, type Part, partBytes, removePart, writeFault } from './part.ts';
+
+/** A file of a web server and where it goes. */
+export interface RemoteFile {
+  /** Relative to the target, with `/`. */
+  readonly path: string;
+  readonly url: URL;
+  /** What the manifest of the bundle says of it; without one, the server's word counts. */
+  readonly seal?: { readonly sizeBytes: number; readonly sha256: string };
+  /** Permission bits. */
+  readonly mode: number;
+}
+
+export interface DownloadContext {
+  /** Top of the target. */
+  readonly directory: string;
+  readonly client: HttpClient;
+  readonly clock: Pick<Clock, 'sleep'>;
+  /** Tries after a failure that may pass; those that brought the file further do not count. */
+  readonly retries: number;
+  readonly signal: AbortSignal;
+  /** Bytes of the file that are there. */
+  readonly onBytes: (path: string, sizeBytes: number) => void;
+  readonly onRetry: (path: string, error: PrestageError, pauseMs: number) => void;
+}
+
+/** A file that has come whole. */
+export interface Downloaded {
+  readonly path: string;
+  readonly sizeBytes: number;
+  readonly sha256: string;
+  readonly validator: Validator;
+}
+
+/** A file that is not larger is fetched again from its start. */
+const SMALL_BYTES = 1024 * 1024;
+/** A file that is whole and wrong is fetched once more, not as often as one that breaks off: it may have gigabytes. */
+const CONTENT_TRIES = 2;
+const FIRST_PAUSE_MS = 500;
+const LONGEST_PAUSE_MS = 30_000;
+/** Longest pause that a server is obeyed in (Retry-After). */
+const OBEYED_PAUSE_MS = 120_000;
+
+/**
+ * Fetches one file: goes on where an earlier try ended (Range, If-Range), hashes what comes, and puts it in its place only when it is whole
+ * and what it should be.
+ * @throws PrestageError ERR_FETCH_*, ERR_SPACE_FETCH; the signal's reason
+ */
+export async function download(file: RemoteFile, context: DownloadContext): Promise<Downloaded> {
+  let reachedBytes = 0;
+  let wrongContents = 0;
+  for (let failures = 0; ; ) {
+    try {
+      return await attempt(file, context);
+    } catch (error) {
+      context.signal.throwIfAborted();
+      if (!(error instanceof Transient)) throw error;
+      if (error.error.code === 'ERR_FETCH_CONTENT' && ++wrongContents >= CONTENT_TRIES) throw error.error;
+      const bytes = await partBytes(context.directory, file.path);
+      failures = bytes > reachedBytes ? 1 : failures + 1;
+      reachedBytes = Math.max(reachedBytes, bytes);
+      if (failures > context.retries) throw error.error;
+      const pauseMs = pauseBefore(failures, error.pauseMs);
+      context.onRetry(file.path, error.error, pauseMs);
+      await context.clock.sleep(pauseMs, context.signal);
+    }
+  }
+}
+
+/** How long to wait before a try: doubled each time, or what the server asks for. Pure. */
+export function pauseBefore(failures: number, askedMs: number | undefined): number {
+  if (askedMs !== undefined) return Math.min(askedMs, OBEYED_PAUSE_MS);
+  return Math.min(FIRST_PAUSE_MS * 2 ** (failures - 1), LONGEST_PAUSE_MS);
+}
+
+async function attempt(file: RemoteFile, context: DownloadContext): Promise<Downloaded> {
+  const target = join(context.directory, file.path);
+  try {
+    await using part = await openPart(context.directory, file.path);
+    if (!isWhole(file, part)) {
+      const answer = await askFor(file, part, context);
+      const totalBytes = await begin(answer, { file, part, context });
+      await receive(answer, { file, part, context, totalBytes });
+      await judge(file, part, context);
+    }
+    const { validator, sizeBytes } = part;
+    await part.finish({ path: target, mode: file.mode, modifiedMs: file.seal === undefined ? dateOf(validator.lastModified) : undefined });
+    return { path: file.path, sizeBytes, sha256: part.sha256(), validator };
+  } catch (error) {
+    context.signal.throwIfAborted();
+    if (error instanceof Transient || error instanceof PrestageError) throw error;
+    throw writeFault(target, error);
+  }
+}
+
+/** Whether all has come before, and only its last step is missing. */
+function isWhole(file: RemoteFile, part: Part): boolean {
+  return file.seal !== undefined && part.sizeBytes === file.seal.sizeBytes && part.sha256() === file.seal.sha256;
+}
+
+async function askFor(file: RemoteFile, part: Part, context: DownloadContext): Promise<HttpAnswer> {
+  const condition = rangeCondition(part.validator);
+  // Without a condition a range may be one of another state; the seal would show it, at the end.
+  const canResume = part.sizeBytes > 0 && part.sizeBytes !== file.seal?.sizeBytes && (condition !== undefined || file.seal !== undefined);
+  const headers = canResume ? { Range: `bytes=${part.sizeBytes}-`, ...(condition !== undefined && { 'If-Range': condition }) } : {};
+  return await context.client.ask(file.url, { method: 'GET', headers, signal: context.signal });
+}
+
+interface Transfer {
+  readonly file: RemoteFile;
+  readonly part: Part;
+  readonly context: DownloadContext;
+}
+
+/** Judges the head of an answer and makes the part ready for its body. Gives the bytes of the whole file, where the server says so. */
+async function begin(answer: HttpAnswer, { file, part, context }: Transfer): Promise<number | undefined> {
+  try {
+    if (answer.status !== 200 && answer.status !== 206) {
+      if (answer.status === 416) await removePart(context.directory, file.path);
+      throw statusFault(answer, file.url);
+    }
+    const fault = headerFault(file.path, {
+      contentType: answer.header('content-type'),
+      contentEncoding: answer.header('content-encoding'),
+    });
+    if (fault !== undefined) throw contentFault(file, fault);
+    const validator = validatorOf(answer.header);
+    const totalBytes =
+      answer.status === 206 ? await resumed(answer, validator, { file, part, context }) : parseCount(answer.header('content-length'));
+    if (answer.status === 200) await part.restart(validator, (totalBytes ?? Number.POSITIVE_INFINITY) > SMALL_BYTES);
+    if (totalBytes !== undefined && file.seal !== undefined && totalBytes !== file.seal.sizeBytes) {
+      throw contentFault(file, `has ${totalBytes} bytes on the server, and the manifest says ${file.seal.sizeBytes}`);
+    }
+    return totalBytes;
+  } catch (error) {
+    answer.drop();
+    throw error;
+  }
+}
+
+async function resumed(answer: HttpAnswer, validator: Validator, { file, part, context }: Transfer): Promise<number | undefined> {
+  const range = parseContentRange(answer.header('content-range'));
+  const knowsState = part.validator.etag !== undefined || part.validator.lastModified !== undefined;
+  const isOther = knowsState && (validator.etag ?? validator.lastModified) !== undefined && !isSameState(part.validator, validator);
+  if (range?.first === part.sizeBytes && part.sizeBytes > 0 && !isOther) return range.total;
+  await removePart(context.directory, file.path);
+  throw new Transient(contentFault(file, isOther ? 'changed on the server' : 'came as another range than the one that was asked for'));
+}
+
+async function receive(answer: HttpAnswer, transfer: Transfer & { readonly totalBytes: number | undefined }): Promise<void> {
+  const { file, part, context, totalBytes } = transfer;
+  const limitBytes = totalBytes ?? file.seal?.sizeBytes ?? Number.POSITIVE_INFINITY;
+  let isJudged = false;
+  try {
+    for await (const piece of answer.body()) {
+      if (part.sizeBytes + piece.length > limitBytes) throw contentFault(file, `is longer than ${limitBytes} bytes`);
+      await part.append(piece);
+      // Early: nobody wants to wait for gigabytes of something else.
+      if (!isJudged && part.head.length >= 16) await judgeHead(file, part, context);
+      isJudged ||= part.head.length >= 16;
+      context.onBytes(file.path, part.sizeBytes);
+    }
+  } catch (error) {
+    answer.drop();
+    throw error;
+  }
+  if (totalBytes !== undefined && part.sizeBytes < totalBytes) {
+    throw new Transient(
+      new PrestageError(
+        'ERR_FETCH_NETWORK',
+        `${bare(file.url)} ended after ${part.sizeBytes} of ${totalBytes} bytes`,
+        'Give the command again',
+      ),
+    );
+  }
+}
+
+/** Holds the whole file against what it should be. A part that is not is thrown away. */
+async function judge(file: RemoteFile, part: Part, context: DownloadContext): Promise<void> {
+  await judgeHead(file, part, context);
+  if (file.seal === undefined) return;
+  const sha256 = part.sha256();
+  if (isWhole(file, part)) return;
+  await removePart(context.directory, file.path);
+  const what = `has ${part.sizeBytes} bytes of sha256 ${sha256}, and the manifest says ${file.seal.sizeBytes} of ${file.seal.sha256}`;
+  // Once more from its start: an earlier part, or something on the way, may be to blame.
+  throw new Transient(contentFault(file, what));
+}
+
+async function judgeHead(file: RemoteFile, part: Part, context: DownloadContext): Promise<void> {
+  const fault = headFault(file.path, part.head);
+  // The hash of the seal is the better judge.
+  if (fault === undefined || file.seal !== undefined) return;
+  await removePart(context.directory, file.path);
+  throw contentFault(file, fault);
+}
+
+/** What a status other than success means. Source: RFC 9110, 15; RFC 6585, 4. */
+export function statusFault(answer: Pick<HttpAnswer, 'status' | 'header'>, url: URL): Error {
+  const { status } = answer;
+  if (status >= 500 || status === 429 || status === 408 || status === 425 || status === 416) {
+    const seconds = parseCount(answer.header('retry-after'));
+    const error = new PrestageError(
+      'ERR_FETCH_NETWORK',
+      `${bare(url)} answers with status ${status}`,
+      'Look at the log of the web server, then give the command again: what is there is kept',
+    );
+    return new Transient(error, seconds === undefined ? undefined : seconds * 1000);
+  }
+  const remedy =
+    status === 401 || status === 403
+      ? "Give what the server asks for, such as --header 'Authorization: Basic …', or let it serve the folder to everyone"
+      : status === 407
+        ? 'Give user and password of the proxy in HTTPS_PROXY or HTTP_PROXY'
+        : 'Compare the address with what lies on the server';
+  return new PrestageError('ERR_FETCH_REFUSED', `${bare(url)} answers with status ${status}`, remedy);
+}
+
+function contentFault(file: RemoteFile, what: string): PrestageError {
+  return new PrestageError(
+    'ERR_FETCH_CONTENT',
+    `${bare(file.url)} ${what}`,
+    file.seal === undefined
+      ? 'Open the address by hand: something else comes in place of the file'
+      : 'Put the files on the server that belong to its prestage.json, and fetch again',
+  );
+}
+
+function dateOf(lastModified: string | undefined): number | undefined {
+  const time = Date.parse(lastModified ?? '');
+  return Number.isFinite(time) ? time : undefined;
+}

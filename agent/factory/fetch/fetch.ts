@@ -1,0 +1,250 @@
+import { type FileHandle, mkdir, open, readdir, rm } from 'node:fs/promises';
+import { join } from 'node:path';
+import pLimit from 'p-limit';
+import { version } from '../../assets.ts';
+import { readManifest, sealOf } from '../../bundle/read-bundle.ts';
+import { unlistedFiles, verifyFiles } from '../../bundle/verify-files.ts';
+import { syncDirectory, writeAtomic } from '../../host/atomic.ts';
+import type { Host } from '../../host/host.ts';
+import { spaceAt } from '../../host/space.ts';
+import { BUNDLE_FILE, type BundleFile, PARTIAL_FILE } from '../../model/bundle.ts';
+import { formatBytes } from '../../model/bytes.ts';
+import { errorRecord, PrestageError } from '../../model/errors.ts';
+import { type DownloadContext, download, type RemoteFile } from './download.ts';
+import { bare, createHttpClient } from './http.ts';
+import { WORK_FOLDER } from './index-page.ts';
+import { noteDownload } from './journal.ts';
+import type { AskContext } from './listing.ts';
+import { partBytes, writeFault } from './part.ts';
+import { type FetchFailure, type FetchPlan, planBundle, planFolder } from './plan.ts';
+import { folderUrl, readSource, type Source } from './source.ts';
+
+export interface FetchRequest {
+  /** Of the folder, or of the prestage.json in it; http or https, with or without user and password. */
+  readonly url: string;
+  /** Where the files go; made where it is missing. */
+  readonly directory: string;
+  /** Files at a time. */
+  readonly parallel: number;
+  readonly retries: number;
+  /** For the server of the URL alone. */
+  readonly headers: Readonly<Record<string, string>>;
+  /** PEM text of further authorities. */
+  readonly ca?: string | undefined;
+  /** The only hash that prestage.json may have. */
+  readonly bundleSha256?: string | undefined;
+  /** Plan only: nothing is written, nothing but manifest, index pages and heads is asked for. */
+  readonly isDry?: boolean;
+  readonly signal: AbortSignal;
+  readonly onEvent?: (event: FetchEvent) => void;
+}
+
+export type FetchEvent =
+  | { readonly kind: 'phase'; readonly text: string }
+  | { readonly kind: 'planned'; readonly files: number; readonly bytes: number; readonly keptFiles: number; readonly keptBytes: number }
+  /** `sizeBytes` of the file are there. */
+  | { readonly kind: 'bytes'; readonly path: string; readonly sizeBytes: number }
+  | { readonly kind: 'fetched'; readonly path: string; readonly sizeBytes: number }
+  | { readonly kind: 'failed'; readonly path: string; readonly error: FetchFailure['error'] }
+  | { readonly kind: 'retry'; readonly path: string; readonly error: FetchFailure['error']; readonly pauseMs: number };
+
+/** How a fetch ended. Sizes are bytes. */
+export interface FetchReport {
+  /** Without user and password. */
+  readonly url: string;
+  readonly directory: string;
+  /** `bundle`: sealed by a manifest; `folder`: by the server's word alone. */
+  readonly source: 'bundle' | 'folder';
+  /** `planned` for a dry run. */
+  readonly outcome: 'complete' | 'partial' | 'failed' | 'planned';
+  /** Of the manifest, where there is one. */
+  readonly bundleSha256?: string;
+  readonly fetched: { readonly files: number; readonly bytes: number };
+  /** What was there already. */
+  readonly kept: { readonly files: number; readonly bytes: number };
+  readonly failed: readonly FetchFailure[];
+  /** Files of an earlier bundle that the new one has no more. */
+  readonly removed: readonly string[];
+  readonly notices: readonly string[];
+}
+
+/**
+ * Fetches a bundle or a folder from a web server. While it is not whole, PARTIAL_FILE lies there and the node refuses it; what has come
+ * stays, and the next call goes on. The manifest of a bundle is put there last.
+ * @throws PrestageError where nothing can be fetched at all: ERR_USAGE, ERR_FETCH_*, ERR_BUNDLE, ERR_BUNDLE_PIN, ERR_SPACE_FETCH; the signal's
+ * reason. A file that fails alone stands in the report.
+ */
+export async function fetchFiles(host: Host, request: FetchRequest): Promise<FetchReport> {
+  const folder = folderUrl(request.url);
+  const say = request.onEvent ?? (() => undefined);
+  using client = createHttpClient({
+    headers: request.headers,
+    origin: folder.origin,
+    ca: request.ca,
+    env: host.env,
+    userAgent: `prestage-agent/${version}`,
+  });
+  const onRetry: AskContext['onRetry'] = (path, error, pauseMs) => say({ kind: 'retry', path, error: errorRecord(error), pauseMs });
+  const context: AskContext = { client, clock: host.clock, retries: request.retries, signal: request.signal, onRetry };
+  say({ kind: 'phase', text: `reading ${bare(folder)}` });
+  const source = await readSource(folder, request.bundleSha256, context);
+  const plan = await planOf(source, folder, request, context);
+  say({ kind: 'planned', files: plan.wanted.length, bytes: plan.wantedBytes, keptFiles: plan.keptFiles, keptBytes: plan.keptBytes });
+  const report = {
+    url: bare(folder).href,
+    directory: request.directory,
+    source: source.kind,
+    ...(source.kind === 'bundle' && { bundleSha256: source.sha256 }),
+    kept: { files: plan.keptFiles, bytes: plan.keptBytes },
+  };
+  if (request.isDry === true) {
+    const fetched = { files: plan.wanted.length, bytes: plan.wantedBytes };
+    return { ...report, outcome: 'planned', fetched, failed: plan.failed, removed: [], notices: source.notices };
+  }
+  await requireSpace(request.directory, plan);
+  const isChanged = plan.wanted.length > 0 || plan.failed.length > 0 || !(await isSealedBy(source, request.directory));
+  if (isChanged) await markPartial(request.directory);
+  const done = await fetchAll(source, plan, { ...context, request, directory: request.directory, say });
+  const failed = [...plan.failed, ...done.failed];
+  const ended = failed.length === 0 && isChanged ? await finish(source, request.directory) : { removed: [], notices: [] };
+  const outcome = failed.length === 0 ? 'complete' : done.files + plan.keptFiles === 0 ? 'failed' : 'partial';
+  return {
+    ...report,
+    outcome,
+    fetched: { files: done.files, bytes: done.bytes },
+    failed,
+    removed: ended.removed,
+    notices: [...source.notices, ...ended.notices],
+  };
+}
+
+async function planOf(source: Source, folder: URL, request: FetchRequest, context: AskContext): Promise<FetchPlan> {
+  if (source.kind === 'folder') return await planFolder(source.files, request, context);
+  request.onEvent?.({ kind: 'phase', text: `comparing ${request.directory} with the manifest` });
+  return await planBundle(source.bundle, folder, request);
+}
+
+async function requireSpace(directory: string, plan: FetchPlan): Promise<void> {
+  const parts = await Promise.all(plan.wanted.map(async (file) => await partBytes(directory, file.path)));
+  const neededBytes = plan.wantedBytes - parts.reduce((total, one) => total + one, 0);
+  const { freeBytes } = await spaceAt(directory);
+  if (neededBytes <= freeBytes) return;
+  throw new PrestageError(
+    'ERR_SPACE_FETCH',
+    `${directory} has ${formatBytes(freeBytes)} free, and ${formatBytes(neededBytes)} are still to be fetched`,
+    'Make room there, or give another --to',
+  );
+}
+
+/** Whether the folder carries the manifest already, and no sign that it is not whole. */
+async function isSealedBy(source: Source, directory: string): Promise<boolean> {
+  const seal = await sealOf(directory);
+  if (source.kind === 'folder') return seal !== 'partial';
+  if (seal !== 'sealed') return false;
+  return await readManifest(directory).then(
+    (found) => found.sha256 === source.sha256,
+    () => false,
+  );
+}
+
+async function markPartial(directory: string): Promise<void> {
+  const path = join(directory, PARTIAL_FILE);
+  try {
+    await mkdir(directory, { recursive: true });
+    await using file: FileHandle = await open(path, 'a');
+    await file.sync();
+    await syncDirectory(directory);
+  } catch (error) {
+    throw writeFault(path, error);
+  }
+}
+
+interface FetchContext extends AskContext {
+  readonly request: FetchRequest;
+  readonly directory: string;
+  readonly say: (event: FetchEvent) => void;
+}
+
+async function fetchAll(source: Source, plan: FetchPlan, context: FetchContext) {
+  const limit = pLimit(context.request.parallel);
+  const giveUp = new AbortController();
+  const downloads: DownloadContext = {
+    ...context,
+    signal: AbortSignal.any([context.signal, giveUp.signal]),
+    onBytes: (path, sizeBytes) => context.say({ kind: 'bytes', path, sizeBytes }),
+  };
+  const server = { failuresInARow: 0 };
+  const fetchOne = async (file: RemoteFile): Promise<number | FetchFailure> => {
+    try {
+      if (server.failuresInARow >= 2 * context.request.parallel) throw lostServer(file);
+      const done = await download(file, downloads);
+      if (source.kind === 'folder') await noteDownload(context.directory, done, bare(file.url));
+      server.failuresInARow = 0;
+      context.say({ kind: 'fetched', path: file.path, sizeBytes: done.sizeBytes });
+      return done.sizeBytes;
+    } catch (error) {
+      context.signal.throwIfAborted();
+      // The next files would find no room either.
+      if (error instanceof PrestageError && error.code === 'ERR_SPACE_FETCH') giveUp.abort(error);
+      giveUp.signal.throwIfAborted();
+      const record = errorRecord(error);
+      server.failuresInARow = record.code === 'ERR_FETCH_NETWORK' ? server.failuresInARow + 1 : 0;
+      context.say({ kind: 'failed', path: file.path, error: record });
+      return { path: file.path, error: record };
+    }
+  };
+  // All of them come to their end before anything is thrown: nothing is written afterwards.
+  const settled = await Promise.allSettled(plan.wanted.map((file) => limit(async () => await fetchOne(file))));
+  const results = settled.map((one) => {
+    if (one.status === 'rejected') throw one.reason;
+    return one.value;
+  });
+  const sizes = results.filter((result) => typeof result === 'number');
+  return {
+    files: sizes.length,
+    bytes: sizes.reduce((total, one) => total + one, 0),
+    failed: results.filter((result) => typeof result !== 'number'),
+  };
+}
+
+/** With a server that is gone, every file would wait through all its tries. */
+function lostServer(file: RemoteFile): PrestageError {
+  return new PrestageError(
+    'ERR_FETCH_NETWORK',
+    `${bare(file.url)} was not tried: the files before it found no server`,
+    'Check the network and the server, then give the command again: what is there is kept',
+  );
+}
+
+/** Seals what has come, and clears up. */
+async function finish(source: Source, directory: string): Promise<Pick<FetchReport, 'removed' | 'notices'>> {
+  const partial = join(directory, PARTIAL_FILE);
+  if (source.kind === 'folder') {
+    await removeParts(directory);
+    await rm(partial, { force: true });
+    await syncDirectory(directory);
+    return { removed: [], notices: [] };
+  }
+  const stale = await staleFiles(source, directory);
+  await writeAtomic(join(directory, BUNDLE_FILE), source.bytes);
+  for (const path of stale) await rm(join(directory, path), { force: true });
+  await rm(join(directory, WORK_FOLDER), { recursive: true, force: true });
+  await rm(partial, { force: true });
+  await syncDirectory(directory);
+  const others = await unlistedFiles(directory, source.bundle.files);
+  return { removed: stale, notices: others.map((path) => `${join(directory, path)} does not belong to the bundle`) };
+}
+
+async function removeParts(directory: string): Promise<void> {
+  const names = await readdir(join(directory, WORK_FOLDER)).catch(() => []);
+  for (const name of names) if (/\.part(\.json)?$/.test(name)) await rm(join(directory, WORK_FOLDER, name), { force: true });
+}
+
+/** Files of the bundle that lies there and that the new one does not have; only plain ones, and not through links. */
+async function staleFiles(source: Source & { readonly kind: 'bundle' }, directory: string): Promise<readonly string[]> {
+  const old = await readManifest(directory).catch(() => undefined);
+  const current = new Set(source.bundle.files.map((file) => file.path));
+  const stale: readonly BundleFile[] = old?.bundle.files.filter((file) => !current.has(file.path)) ?? [];
+  const refused = new Set((await verifyFiles(directory, stale, { parallel: 1, mode: 'quick' })).map((fault) => fault.path));
+  return stale.map((file) => file.path).filter((path) => !refused.has(path));
+}

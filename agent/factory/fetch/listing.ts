@@ -1,0 +1,168 @@
+import { PrestageError } from '../../model/errors.ts';
+import { quoteInput } from '../../model/faults.ts';
+import { parseCount, type Validator, validatorOf } from './content.ts';
+import { pauseBefore, statusFault } from './download.ts';
+import { bare, type HttpAnswer, type HttpClient, type HttpRequest, Transient } from './http.ts';
+import { INDEX_LIMIT_BYTES, type IndexPage, parseIndexPage } from './index-page.ts';
+
+/** A file below a folder of a web server. */
+export interface ListedFile {
+  /** Relative to the folder, with `/`. */
+  readonly path: string;
+  readonly url: URL;
+}
+
+export interface Listing {
+  readonly files: readonly ListedFile[];
+  readonly notices: readonly string[];
+}
+
+/** What a server says of a file without sending it. */
+export interface RemoteFacts {
+  readonly sizeBytes: number | undefined;
+  readonly validator: Validator;
+  readonly contentType: string | undefined;
+  readonly contentEncoding: string | undefined;
+}
+
+export interface AskContext {
+  readonly client: HttpClient;
+  readonly clock: { sleep(ms: number, signal?: AbortSignal): Promise<void> };
+  readonly retries: number;
+  readonly signal: AbortSignal;
+  readonly onRetry: (path: string, error: PrestageError, pauseMs: number) => void;
+}
+
+/** Servers that know no HEAD: Method Not Allowed, Not Implemented. The answer to GET will tell. */
+const NO_HEAD: readonly number[] = [405, 501];
+/** Limits of a tree: an archives folder is flat, a bundle's mirror is eight deep. They end loops of links on the server. */
+const DEPTH_LIMIT = 12;
+const PAGE_LIMIT = 2000;
+const FILE_LIMIT = 100_000;
+
+/**
+ * All files below a folder of a web server, by the index pages that it makes.
+ * @param folder URL with `/` at its end
+ * @throws PrestageError ERR_FETCH_INDEX where a folder has no index page, ERR_FETCH_NETWORK, ERR_FETCH_REFUSED
+ */
+export async function listFolder(folder: URL, context: AskContext): Promise<Listing> {
+  const files: ListedFile[] = [];
+  const notices: string[] = [];
+  const waiting = [{ path: '', url: folder, depth: 0 }];
+  const seen = new Set([folder.href]);
+  for (let pages = 0; waiting.length > 0; pages++) {
+    const next = waiting.shift();
+    if (next === undefined) break;
+    if (pages >= PAGE_LIMIT) throw tooMuch(folder, `more than ${PAGE_LIMIT} folders`);
+    const page = await readPage(next.url, context);
+    notices.push(...page.refused.map((refusal) => `${bare(next.url)}: ${refusal}`));
+    for (const entry of page.entries) {
+      const url = new URL(entry.url);
+      // The user and password of the address go with every request to it.
+      if (url.origin === folder.origin) {
+        url.username = folder.username;
+        url.password = folder.password;
+      }
+      const path = next.path === '' ? entry.name : `${next.path}/${entry.name}`;
+      if (entry.kind === 'file') files.push({ path, url });
+      else if (next.depth >= DEPTH_LIMIT) throw tooMuch(folder, `folders more than ${DEPTH_LIMIT} deep (${quoteInput(path)})`);
+      else if (!seen.has(url.href)) waiting.push({ path, url, depth: next.depth + 1 });
+      seen.add(url.href);
+    }
+    if (files.length > FILE_LIMIT) throw tooMuch(folder, `more than ${FILE_LIMIT} files`);
+  }
+  return { files: files.toSorted((a, b) => (a.path < b.path ? -1 : 1)), notices };
+}
+
+/**
+ * What the server says of a file, by HEAD.
+ * @throws PrestageError ERR_FETCH_NETWORK, ERR_FETCH_REFUSED
+ */
+export async function factsOf(file: ListedFile, context: AskContext): Promise<RemoteFacts> {
+  return await withRetries(file.path, context, async () => {
+    const answer = await context.client.ask(file.url, { method: 'HEAD', signal: context.signal });
+    answer.drop();
+    if (NO_HEAD.includes(answer.status)) return { sizeBytes: undefined, validator: {}, contentType: undefined, contentEncoding: undefined };
+    if (answer.status !== 200) throw statusFault(answer, file.url);
+    return {
+      sizeBytes: parseCount(answer.header('content-length')),
+      validator: validatorOf(answer.header),
+      contentType: answer.header('content-type'),
+      contentEncoding: answer.header('content-encoding'),
+    };
+  });
+}
+
+/** A text of the server with what tells its kind; undefined where there is none of that name (404, 410). */
+export async function readText(
+  url: URL,
+  limitBytes: number,
+  context: AskContext,
+): Promise<{ readonly bytes: Buffer; readonly contentType: string; readonly url: URL } | undefined> {
+  return await withRetries(url.pathname, context, async () => {
+    const request: HttpRequest = { method: 'GET', signal: context.signal };
+    const answer = await context.client.ask(url, request);
+    if (answer.status === 404 || answer.status === 410) {
+      answer.drop();
+      return undefined;
+    }
+    if (answer.status !== 200) {
+      answer.drop();
+      throw statusFault(answer, url);
+    }
+    return { bytes: await readBody(answer, limitBytes), contentType: answer.header('content-type') ?? '', url: answer.url };
+  });
+}
+
+async function readPage(url: URL, context: AskContext): Promise<IndexPage> {
+  const found = await readText(url, INDEX_LIMIT_BYTES, context);
+  // Names count from where the page really is: servers redirect a folder.
+  const page = found === undefined ? undefined : parseIndexPage(found.bytes.toString('utf8'), new URL('.', found.url));
+  if (page !== undefined) return page;
+  throw new PrestageError(
+    'ERR_FETCH_INDEX',
+    `${bare(url)} ${found === undefined ? 'is not there (404)' : 'is no index page of nginx, Apache httpd or Python'}`,
+    'Give the address of a folder with prestage.json, or let the server make index pages (nginx: autoindex on)',
+  );
+}
+
+async function readBody(answer: HttpAnswer, limitBytes: number): Promise<Buffer> {
+  const pieces: Buffer[] = [];
+  let sizeBytes = 0;
+  for await (const piece of answer.body()) {
+    sizeBytes += piece.length;
+    if (sizeBytes > limitBytes) {
+      answer.drop();
+      throw new PrestageError(
+        'ERR_FETCH_CONTENT',
+        `${answer.url} has more than ${limitBytes} bytes`,
+        'Give the address of a bundle or of its folder',
+      );
+    }
+    pieces.push(piece);
+  }
+  return Buffer.concat(pieces);
+}
+
+async function withRetries<T>(path: string, context: AskContext, act: () => Promise<T>): Promise<T> {
+  for (let failures = 1; ; failures++) {
+    try {
+      return await act();
+    } catch (error) {
+      context.signal.throwIfAborted();
+      if (!(error instanceof Transient)) throw error;
+      if (failures > context.retries) throw error.error;
+      const pauseMs = pauseBefore(failures, error.pauseMs);
+      context.onRetry(path, error.error, pauseMs);
+      await context.clock.sleep(pauseMs, context.signal);
+    }
+  }
+}
+
+function tooMuch(folder: URL, what: string): PrestageError {
+  return new PrestageError(
+    'ERR_FETCH_INDEX',
+    `${bare(folder)} holds ${what}`,
+    'Give the address of the folder that holds the files, not of one above it',
+  );
+}
