@@ -1,12 +1,14 @@
 import { parseBytes } from '../model/bytes.ts';
 import { PrestageError } from '../model/errors.ts';
 import { type CreateReport, createPartition } from '../partition/create.ts';
+import { writeBundle } from '../partition/write.ts';
 import type { CommandSpec, Flag } from './command-spec.ts';
 import { confirm, confirmFlags, confirmFlagsOf } from './confirm.ts';
 import { hostFor, type Terminal } from './context.ts';
 import type { Answer } from './output.ts';
-import { createPlanText } from './partition-text.ts';
+import { createPlanText, writeData, writePlanText, writeText } from './partition-text.ts';
 import { dryRunFlag } from './setting-flags.ts';
+import { showBytes } from './show-bytes.ts';
 
 const labelFlag: Flag = { usage: '--label <name>', help: 'GPT label of the data partition (default: data)' };
 
@@ -32,12 +34,34 @@ const createCommand: CommandSpec = {
   act: async (terminal, options, args) => await actCreate(terminal, options, args[0] ?? ''),
 };
 
+const writeCommand: CommandSpec = {
+  name: 'write',
+  description: 'Write a bundle to the data partition of a disk or a disk image, and read every byte back. A write that was ended goes on.',
+  arguments: [
+    { usage: '<bundle>', help: 'directory of the bundle, with its prestage.json' },
+    { usage: '<device>', help: 'a disk, its data partition, or a disk image' },
+  ],
+  flags: [
+    labelFlag,
+    { usage: '--prune-first', help: 'remove files of an earlier bundle before the new ones come, where both do not fit' },
+    ...confirmFlags,
+    dryRunFlag,
+  ],
+  forms: ['text', 'json'],
+  examples: [
+    'prestage-agent partition write bundle /dev/nvme0n1',
+    'prestage-agent partition write bundle /dev/disk/by-partlabel/data',
+    'prestage-agent partition write bundle disk.img --label data',
+  ],
+  act: async (terminal, options, args) => await actWrite(terminal, options, args),
+};
+
 /** `prestage-agent partition`: makes room for a bundle on a disk, and writes it there. */
 export const partitionCommand: CommandSpec = {
   name: 'partition',
   description: 'Make a data partition, or a disk image with one, and write a bundle to it.',
   flags: [],
-  commands: [createCommand],
+  commands: [createCommand, writeCommand],
 };
 
 async function actCreate(terminal: Terminal, options: Readonly<Record<string, unknown>>, disk: string): Promise<Answer> {
@@ -59,6 +83,27 @@ async function actCreate(terminal: Terminal, options: Readonly<Record<string, un
     },
   });
   return { data: createData(report), text: createText(report, options.dryRun === true), exitCode: 0 };
+}
+
+async function actWrite(terminal: Terminal, options: Readonly<Record<string, unknown>>, args: readonly string[]): Promise<Answer> {
+  const [bundle = '', target = ''] = args;
+  const host = hostFor(terminal, {});
+  using display = showBytes(host, terminal.err);
+  const report = await writeBundle(host, {
+    bundle,
+    target,
+    label: labelOf(options),
+    isPruneFirst: options.pruneFirst === true,
+    isDry: options.dryRun === true,
+    confirm: async (proposal) => {
+      display.clear();
+      const { name, identity } = proposal.partition;
+      await confirm(terminal, { plan: writePlanText(proposal), name, identity }, confirmFlagsOf(options));
+    },
+    onProgress: display.onProgress,
+    signal: terminal.stop,
+  });
+  return { data: writeData(report), text: writeText(report, options.dryRun === true), exitCode: 0 };
 }
 
 function createText(report: CreateReport, isDry: boolean): string {

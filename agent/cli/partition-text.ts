@@ -3,6 +3,7 @@ import type { CreateProposal } from '../partition/create.ts';
 import type { DiskFacts, DiskPartition } from '../partition/disk-facts.ts';
 import type { Losses } from '../partition/losses.ts';
 import type { CreateStep } from '../partition/plan-create.ts';
+import type { WriteProposal, WriteReport } from '../partition/write.ts';
 
 /** A disk with what is on it and what will be done to it, for a person who has to decide. Pure. */
 export function createPlanText({ plan, losses }: CreateProposal): string {
@@ -57,4 +58,51 @@ function lossLines(losses: Losses | undefined): readonly string[] {
   const release = losses.release === undefined ? [] : [`the bundle of release ${losses.release || '(unnamed)'}`];
   const names = losses.names.length === 0 ? [] : [losses.names.join(' ')];
   return [`LOST with it: ${[used, ...release, ...names].join('; ')}`];
+}
+
+/** What writing a bundle does to a partition. Pure. */
+export function writePlanText({ partition, bundle, plan }: WriteProposal): string {
+  const { copy, keep, obsolete, replace, copyBytes, replacesRelease } = plan;
+  const lost =
+    replacesRelease === undefined ? 'files that are there' : `the bundle of release ${replacesRelease || '(unnamed)'} that is there`;
+  return [
+    `partition ${placeOf(partition)}, disk with the ${partition.identity.kind} ${partition.identity.value}`,
+    `  ${copy.length} files to copy (${formatBytes(copyBytes)}), ${keep.length} are there already`,
+    ...(replace.length === 0 ? [] : [`  ${replace.length} files with other bytes go first`]),
+    ...(obsolete.length === 0 ? [] : [`  ${obsolete.length} files of earlier bundles go ${plan.isPruneFirst ? 'first' : 'at the end'}`]),
+    ...(plan.isReplacing ? [`LOST: ${lost}, for the bundle of release ${bundle.bundle.release || '(unnamed)'}`] : []),
+  ].join('\n');
+}
+
+/** What `partition write` answers. Pure. */
+export function writeText(report: WriteReport, isDry: boolean): string {
+  if (isDry) return `${writePlanText(report)}\nnothing was written`;
+  const { partition, plan, bundle } = report;
+  const files = bundle.bundle.files.length;
+  if (!report.isWritten) return `${placeOf(partition)} holds the bundle already: ${files} files read, nothing written`;
+  return `${placeOf(partition)} holds the bundle: ${files} files, ${plan.copy.length} copied (${formatBytes(plan.copyBytes)}), all read back`;
+}
+
+export function writeData(report: WriteReport): unknown {
+  const { partition, plan, bundle } = report;
+  return {
+    apiVersion: 'prestage-agent/v1',
+    kind: 'PartitionWrite',
+    target: partition.name,
+    device: partition.device,
+    identity: partition.identity,
+    bundleSha256: bundle.sha256,
+    release: bundle.bundle.release,
+    copy: plan.copy.map((file) => file.path),
+    keep: plan.keep.length,
+    replace: plan.replace,
+    obsolete: plan.obsolete,
+    copyBytes: plan.copyBytes,
+    ...(plan.replacesRelease !== undefined && { replacesRelease: plan.replacesRelease }),
+    isWritten: report.isWritten,
+  };
+}
+
+function placeOf({ name, device }: WriteReport['partition']): string {
+  return name === device ? device : `${name} (${device})`;
 }

@@ -1,0 +1,54 @@
+import type { Host } from '../host/host.ts';
+import { formatBytes, formatRate } from '../model/bytes.ts';
+import type { ProgressStream } from './show-progress.ts';
+
+/** How far a work over bytes has come. */
+interface BytesProgress {
+  readonly phase: string;
+  readonly bytes: number;
+  readonly totalBytes: number;
+}
+
+export interface BytesDisplay extends Disposable {
+  readonly onProgress: (progress: BytesProgress) => void;
+  /** Takes the live line away, so that others can write. */
+  readonly clear: () => void;
+}
+
+/** A live line is drawn no more often, and without a terminal nobody waits longer for a line. */
+const REDRAW_MS = 200;
+const SILENCE_LIMIT_MS = 10_000;
+
+/** Shows work over bytes: on a terminal one live line, elsewhere a line for each phase and one every ten seconds. Source: ECMA-48, EL. */
+export function showBytes(host: Host, stream: ProgressStream): BytesDisplay {
+  const isLive = stream.isTTY === true && host.env.TERM !== 'dumb';
+  let phase = '';
+  let phaseStartMs = 0;
+  let shownMs = 0;
+  const clear = (): void => {
+    if (isLive) stream.write('\r\u001b[K');
+  };
+  return {
+    clear,
+    onProgress: (progress) => {
+      const nowMs = host.clock.monotonicMs();
+      if (progress.phase !== phase) {
+        phase = progress.phase;
+        [phaseStartMs, shownMs] = [nowMs, nowMs];
+        if (!isLive) host.log('info', `${phase} ${formatBytes(progress.totalBytes)}`);
+      }
+      if (nowMs - shownMs < (isLive ? REDRAW_MS : SILENCE_LIMIT_MS)) return;
+      shownMs = nowMs;
+      const line = describeBytes(progress, nowMs - phaseStartMs);
+      if (isLive) stream.write(`\r\u001b[K${line.slice(0, Math.max(20, (stream.columns ?? 80) - 1))}`);
+      else host.log('info', line);
+    },
+    [Symbol.dispose]: clear,
+  };
+}
+
+/** Pure. */
+export function describeBytes({ phase, bytes, totalBytes }: BytesProgress, elapsedMs: number): string {
+  const rate = elapsedMs < 1 ? '' : `, ${formatRate(bytes / (elapsedMs / 1000))}`;
+  return `${phase}: ${formatBytes(bytes)} of ${formatBytes(totalBytes)}${rate}`;
+}

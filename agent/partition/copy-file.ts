@@ -1,0 +1,142 @@
+import { createHash, type Hash } from 'node:crypto';
+import { constants } from 'node:fs';
+import { type FileHandle, open, rename, rm } from 'node:fs/promises';
+import { join } from 'node:path';
+import type { BundleFile } from '../model/bundle.ts';
+import { PrestageError } from '../model/errors.ts';
+import { makeParents, temporaryPath } from './inner-files.ts';
+
+export interface CopyOptions {
+  /** The bundle's top. */
+  readonly from: string;
+  /** The partition's top. */
+  readonly to: string;
+  /** Bytes that have just been written. */
+  readonly onBytes: (bytes: number) => void;
+  readonly signal: AbortSignal;
+}
+
+const PIECE_BYTES = 1024 * 1024;
+
+/**
+ * Copies a file of a bundle and hashes what it reads: the file gets its name only where the bytes are those of the manifest. Nothing is
+ * synced: whoever seals the bundle does that once for all.
+ * @throws PrestageError ERR_BUNDLE_FILE where the source is not what the manifest says, ERR_SPACE_PARTITION, ERR_PARTITION_WRITE; the
+ * signal's reason
+ */
+export async function copyFile(file: BundleFile, options: CopyOptions): Promise<void> {
+  const path = join(options.to, file.path);
+  const temporary = join(options.to, temporaryPath(file.path));
+  await using source = await openSource(join(options.from, file.path), file);
+  const hash = createHash('sha256');
+  try {
+    await makeParents(options.to, file.path);
+    await rm(temporary, { force: true });
+    await using target: FileHandle = await open(temporary, 'wx', source.isExecutable ? 0o755 : 0o644);
+    const sizeBytes = await pump(source, { target, hash, options });
+    checkSource(source.path, file, { sizeBytes, sha256: hash.digest('hex') });
+    await rename(temporary, path);
+  } catch (error) {
+    // Where the device is gone, this fails, too; the first error tells more.
+    await rm(temporary, { force: true }).catch(() => undefined);
+    throw writeError(path, error);
+  }
+}
+
+interface Source extends AsyncDisposable {
+  readonly path: string;
+  readonly isExecutable: boolean;
+  readonly read: (buffer: Buffer) => Promise<number>;
+}
+
+async function openSource(path: string, file: BundleFile): Promise<Source> {
+  const handle = await open(path, constants.O_RDONLY | constants.O_NOFOLLOW | constants.O_NONBLOCK).catch(
+    (cause: NodeJS.ErrnoException) => {
+      throw unreadable(path, cause);
+    },
+  );
+  const found = await handle.stat();
+  if (!found.isFile() || found.size !== file.sizeBytes) {
+    await handle.close();
+    throw sourceFault(path, found.isFile() ? `has ${found.size} bytes, and the manifest says ${file.sizeBytes}` : 'is no plain file');
+  }
+  return {
+    path,
+    isExecutable: (found.mode & 0o111) !== 0,
+    read: async (buffer) => {
+      try {
+        return (await handle.read(buffer, 0, buffer.length)).bytesRead;
+      } catch (error) {
+        throw unreadable(path, error);
+      }
+    },
+    [Symbol.asyncDispose]: async () => await handle.close(),
+  };
+}
+
+/** Reads the next piece while the last one is hashed and written. */
+async function pump(source: Source, { target, hash, options }: { target: FileHandle; hash: Hash; options: CopyOptions }): Promise<number> {
+  let [current, next] = [Buffer.allocUnsafe(PIECE_BYTES), Buffer.allocUnsafe(PIECE_BYTES)];
+  let total = 0;
+  for (let length = await source.read(current); length > 0; ) {
+    options.signal.throwIfAborted();
+    const piece = current.subarray(0, length);
+    const reading = source.read(next);
+    const writing = writeAll(target, piece);
+    hash.update(piece);
+    const [read] = await Promise.allSettled([reading, writing]);
+    await writing;
+    if (read.status === 'rejected') throw read.reason;
+    total += length;
+    options.onBytes(length);
+    [current, next, length] = [next, current, read.value];
+  }
+  return total;
+}
+
+async function writeAll(target: FileHandle, piece: Buffer): Promise<void> {
+  for (let at = 0; at < piece.length; ) at += (await target.write(piece, at, piece.length - at)).bytesWritten;
+}
+
+function checkSource(path: string, file: BundleFile, found: { readonly sizeBytes: number; readonly sha256: string }): void {
+  if (found.sizeBytes !== file.sizeBytes) throw sourceFault(path, `has ${found.sizeBytes} bytes, and the manifest says ${file.sizeBytes}`);
+  if (found.sha256 !== file.sha256)
+    throw sourceFault(path, `has the bytes of sha256 ${found.sha256}, and the manifest says ${file.sha256}`);
+}
+
+function sourceFault(path: string, what: string): PrestageError {
+  return new PrestageError('ERR_BUNDLE_FILE', `${path} ${what}`, 'Build the bundle again, then write it again: what is whole is kept');
+}
+
+function unreadable(path: string, cause: unknown): PrestageError {
+  return new PrestageError(
+    'ERR_BUNDLE_FILE',
+    `${path} cannot be read: ${codeOf(cause)}`,
+    'Look at the disk that the bundle lies on, then write it again',
+    { cause },
+  );
+}
+
+/** An error of writing as an operator can act upon it: what is no error of the file system stays as it is. */
+export function writeError(path: string, error: unknown): unknown {
+  if (error instanceof PrestageError || !(error instanceof Error && 'code' in error && 'syscall' in error)) return error;
+  if (error.code === 'ENOSPC' || error.code === 'EDQUOT') {
+    return new PrestageError(
+      'ERR_SPACE_PARTITION',
+      `${path} cannot be written: no space is left`,
+      'Make a larger partition: prestage-agent partition create DEVICE --replace --size SIZE',
+      { cause: error },
+    );
+  }
+  return new PrestageError(
+    'ERR_PARTITION_WRITE',
+    `${path} cannot be written: ${codeOf(error)}`,
+    'See whether the disk is still there and sound (lsblk, dmesg), then give the command again: it goes on where it was ended',
+    { cause: error },
+  );
+}
+
+function codeOf(error: unknown): string {
+  if (!(error instanceof Error)) return String(error);
+  return 'code' in error ? String(error.code) : error.message;
+}

@@ -1,0 +1,87 @@
+import type { Host } from '../host/host.ts';
+import { PrestageError } from '../model/errors.ts';
+import { type OpenDisk, openDisk, readDisk } from './disk.ts';
+import type { DiskFacts } from './disk-facts.ts';
+import { choosePartition, parseBlkid } from './find.ts';
+import { announcePartition } from './kernel-partitions.ts';
+import { refuseWrite } from './refusals.ts';
+
+/** A data partition that may be written. Giving it back detaches the image that it lies on. */
+export interface LocatedPartition extends AsyncDisposable {
+  /** As a person calls the disk, the partition or the image. */
+  readonly name: string;
+  /** Device of the partition. */
+  readonly device: string;
+  readonly fileSystem: string;
+  /** The partition as a device. */
+  readonly facts: DiskFacts;
+  /** What `--expect-serial` is compared with: that of its disk. */
+  readonly identity: DiskFacts['identity'];
+  /** Path of the image that it lies on, where it does. */
+  readonly image: string | undefined;
+}
+
+export interface LocateRequest {
+  /** A disk, a partition or a disk image. */
+  readonly target: string;
+  readonly label: string;
+  readonly readOnly: boolean;
+}
+
+/** File systems that bundles are written to. */
+const WRITABLE: readonly string[] = ['xfs', 'ext4'];
+
+/**
+ * Finds the partition of the label on what a person names, and sees that nobody uses it. Other partitions of the disk may be in use.
+ * @throws PrestageError ERR_DISK…, ERR_PARTITION_MISSING, ERR_PARTITION_AMBIGUOUS, ERR_PARTITION_FILESYSTEM
+ */
+export async function locatePartition(host: Host, request: LocateRequest): Promise<LocatedPartition> {
+  const disk = await openDisk(host, request.target, { readOnly: request.readOnly });
+  try {
+    const found = await partitionOn(host, disk, request.label);
+    const facts = await readDisk(host, { ...disk, name: found.device, device: found.device, image: undefined });
+    const [refusal] = refuseWrite(disk.image === undefined ? facts : { ...facts, isReadOnly: false });
+    if (refusal !== undefined) throw refusal;
+    return { ...found, name: disk.name, facts, image: disk.image, [Symbol.asyncDispose]: async () => await disk[Symbol.asyncDispose]() };
+  } catch (error) {
+    await disk[Symbol.asyncDispose]();
+    throw error;
+  }
+}
+
+async function partitionOn(host: Host, disk: OpenDisk, label: string) {
+  const facts = await readDisk(host, disk);
+  if (facts.kind === 'part') return await thePartition(host, facts, label);
+  const partitions = facts.partitions.map((partition) => ({ ...partition, sizeBytes: 0 }));
+  const chosen = choosePartition(partitions, label);
+  if (chosen === undefined) throw missing(disk.name, label, facts.partitions);
+  const partition = facts.partitions.find((each) => each.device === chosen.device);
+  if (partition !== undefined) await announcePartition(host, facts, partition);
+  return { device: chosen.device, fileSystem: writable(chosen.device, chosen.fileSystem), identity: facts.identity };
+}
+
+async function thePartition(host: Host, facts: DiskFacts, label: string) {
+  const probe = parseBlkid((await host.exec('blkid', ['--probe', '--output', 'export', facts.device])).stdout);
+  if (probe.label !== label) throw missing(facts.name, label, [{ device: facts.device, label: probe.label ?? '' }]);
+  const parent = (await host.exec('lsblk', ['--nodeps', '--noheadings', '--paths', '--output', 'PKNAME', facts.device])).stdout.trim();
+  const { identity } = parent === '' ? facts : await readDisk(host, await openDisk(host, parent, { readOnly: true }));
+  return { device: facts.device, fileSystem: writable(facts.device, probe.fileSystem), identity };
+}
+
+function writable(device: string, fileSystem: string | undefined): string {
+  if (fileSystem !== undefined && WRITABLE.includes(fileSystem)) return fileSystem;
+  throw new PrestageError(
+    'ERR_PARTITION_FILESYSTEM',
+    `${device} holds ${fileSystem ?? 'no file system that is known'}, and a bundle is written to ${WRITABLE.join(' or ')}`,
+    'Format it: prestage-agent partition create DEVICE --reuse, or --replace to lose what it holds',
+  );
+}
+
+function missing(name: string, label: string, partitions: readonly { readonly device: string; readonly label: string }[]): PrestageError {
+  const seen = partitions.map((partition) => `"${partition.label}" (${partition.device})`).join(', ');
+  return new PrestageError(
+    'ERR_PARTITION_MISSING',
+    `${name} has no partition with the GPT label "${label}"; labels seen: ${seen || 'none'}`,
+    'Make one (prestage-agent partition create), or give --label',
+  );
+}

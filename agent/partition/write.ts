@@ -1,0 +1,227 @@
+import { createHash } from 'node:crypto';
+import { readFile, rm } from 'node:fs/promises';
+import { join } from 'node:path';
+import pLimit from 'p-limit';
+import { readBundle, type SealedBundle } from '../bundle/read-bundle.ts';
+import { type BundleFault, verifyFiles } from '../bundle/verify-files.ts';
+import { syncDirectory, writeAtomic } from '../host/atomic.ts';
+import { output } from '../host/exec.ts';
+import type { Host } from '../host/host.ts';
+import { mountReadOnly, mountWritable } from '../host/mounts.ts';
+import { BUNDLE_FILE, PARTIAL_FILE } from '../model/bundle.ts';
+import { PrestageError } from '../model/errors.ts';
+import { listFaults } from '../model/faults.ts';
+import { copyFile, writeError } from './copy-file.ts';
+import { removeInner } from './inner-files.ts';
+import { type LocatedPartition, locatePartition } from './locate.ts';
+import { formatNote } from './partial-note.ts';
+import { type PartitionSurvey, planWrite, type WritePlan } from './plan-write.ts';
+import { privateTarget } from './private-mount.ts';
+import { surveyPartition } from './survey-partition.ts';
+
+export interface WriteOptions {
+  /** Directory of the bundle. */
+  readonly bundle: string;
+  /** A disk, a partition or a disk image. */
+  readonly target: string;
+  readonly label: string;
+  /** Files of an earlier bundle go before the new ones come, where both do not fit. */
+  readonly isPruneFirst: boolean;
+  readonly isDry: boolean;
+  /** Asked where a whole bundle is given up; returns where the person agrees. */
+  readonly confirm: (proposal: WriteProposal) => Promise<void>;
+  readonly onProgress: (progress: WriteProgress) => void;
+  /** Ends the work; the same command goes on from there. */
+  readonly signal: AbortSignal;
+}
+
+export interface WriteProposal {
+  readonly partition: Pick<LocatedPartition, 'name' | 'device' | 'identity'>;
+  readonly bundle: SealedBundle;
+  readonly plan: WritePlan;
+}
+
+export interface WriteProgress {
+  readonly phase: 'comparing' | 'copying' | 'reading back';
+  readonly bytes: number;
+  readonly totalBytes: number;
+}
+
+export interface WriteReport extends WriteProposal {
+  /** False where nothing was written: the bundle was there, or it was a dry run. */
+  readonly isWritten: boolean;
+}
+
+/** One reads and hashes while the other writes; more only makes a disk seek. */
+const PARALLEL_COPIES = 2;
+
+/**
+ * Writes a bundle to a data partition: PARTIAL_FILE stands there from before the first change until every byte has been read back. What is
+ * there already with the right bytes stays; so a write that was ended goes on.
+ * @throws PrestageError ERR_BUNDLE…, ERR_DISK…, ERR_PARTITION_…, ERR_SPACE_PARTITION, ERR_INTERRUPTED; what `confirm` throws
+ */
+export async function writeBundle(host: Host, options: WriteOptions): Promise<WriteReport> {
+  const bundle = await readBundle(options.bundle);
+  await checkFiles(bundle, 'quick', options);
+  await using partition = await locatePartition(host, { ...options, readOnly: options.isDry });
+  try {
+    return await writeTo(host, partition, { bundle, options });
+  } catch (error) {
+    if (options.signal.aborted) throw interrupted(partition, error);
+    throw writeError(partition.name, error);
+  }
+}
+
+interface Work {
+  readonly bundle: SealedBundle;
+  readonly options: WriteOptions;
+}
+
+async function writeTo(host: Host, partition: LocatedPartition, work: Work): Promise<WriteReport> {
+  const { bundle, options } = work;
+  const survey = await look(host, partition, work);
+  const plan = planWrite(bundle.bundle, survey, { isPruneFirst: options.isPruneFirst, where: partition.device });
+  const proposal: WriteProposal = { partition, bundle, plan };
+  if (options.isDry || plan.isDone) return { ...proposal, isWritten: false };
+  if (plan.isReplacing) await options.confirm(proposal);
+  await mark(host, partition, [...survey.earlier, ...bundle.bundle.files]);
+  await copy(host, partition, { ...work, plan });
+  await readBack(host, partition, work);
+  await unmark(host, partition);
+  return { ...proposal, isWritten: true };
+}
+
+/** A dry run leaves even the journal alone. */
+async function look(host: Host, partition: LocatedPartition, { bundle, options }: Work): Promise<PartitionSurvey> {
+  const request = { device: partition.device, fileSystem: partition.fileSystem, target: await privateTarget(host) };
+  await using mount = options.isDry ? await mountReadOnly(host, request) : await mountWritable(host, request);
+  return await surveyPartition(mount.path, bundle, {
+    parallel: host.cores,
+    onProgress: progressOf('comparing', bundle, options),
+    signal: options.signal,
+  });
+}
+
+/** The note is on the disk itself, not in a journal alone, before anything else changes: a mount of its own ends before the copying begins. */
+async function mark(host: Host, partition: LocatedPartition, files: PartitionSurvey['earlier']): Promise<void> {
+  await using mount = await mounted(host, partition);
+  await writeAtomic(join(mount.path, PARTIAL_FILE), formatNote(files));
+}
+
+async function copy(
+  host: Host,
+  partition: LocatedPartition,
+  { bundle, plan, options }: Work & { readonly plan: WritePlan },
+): Promise<void> {
+  await using mount = await mounted(host, partition);
+  const top = mount.path;
+  for (const path of [...plan.replace, ...(plan.isPruneFirst ? plan.obsolete : [])]) await removeInner(top, path);
+  await copyAll(top, { bundle, plan, options });
+  await output(host.exec, 'sync', ['--file-system', top]);
+  await writeAtomic(join(top, BUNDLE_FILE), await readSealed(bundle.directory, bundle));
+  for (const path of plan.obsolete) await removeInner(top, path);
+  await output(host.exec, 'sync', ['--file-system', top]);
+}
+
+async function copyAll(top: string, { bundle, plan, options }: Work & { readonly plan: WritePlan }): Promise<void> {
+  const stop = new AbortController();
+  const signal = AbortSignal.any([options.signal, stop.signal]);
+  const limit = pLimit(PARALLEL_COPIES);
+  let bytes = 0;
+  const onBytes = (added: number): void => {
+    bytes += added;
+    options.onProgress({ phase: 'copying', bytes, totalBytes: plan.copyBytes });
+  };
+  const copies = plan.copy.map((file) =>
+    limit(async () => {
+      signal.throwIfAborted();
+      await copyFile(file, { from: bundle.directory, to: top, onBytes, signal });
+    }).catch((error: unknown) => {
+      // The first error ends the others; theirs say no more than that.
+      if (!stop.signal.aborted) stop.abort(error);
+      throw error;
+    }),
+  );
+  await Promise.allSettled(copies);
+  if (stop.signal.aborted) throw stop.signal.reason;
+}
+
+/** Reads every byte from the disk: nothing of it is left in memory. */
+async function readBack(host: Host, partition: LocatedPartition, work: Work): Promise<void> {
+  const { bundle, options } = work;
+  await dropCaches(host, partition);
+  const { device, fileSystem } = partition;
+  await using mount = await mountReadOnly(host, { device, fileSystem, target: await privateTarget(host) });
+  await readSealed(mount.path, bundle);
+  await checkFiles({ ...bundle, directory: mount.path }, 'full', { ...options, parallel: host.cores });
+}
+
+/** The bytes of a manifest, which have to be those that the plan was made from. */
+async function readSealed(directory: string, bundle: SealedBundle): Promise<Buffer> {
+  const path = join(directory, BUNDLE_FILE);
+  const bytes = await readFile(path);
+  const sha256 = createHash('sha256').update(bytes).digest('hex');
+  if (sha256 === bundle.sha256) return bytes;
+  throw new PrestageError(
+    'ERR_BUNDLE_FILE',
+    `${path} has the bytes of sha256 ${sha256}, expected ${bundle.sha256}`,
+    'Give the command again; where it fails again, change the disk',
+  );
+}
+
+/** blockdev(8) empties the device's cache; for an image, dd(1) asks the kernel to forget the file behind the loop device. */
+async function dropCaches(host: Host, { device, image }: LocatedPartition): Promise<void> {
+  await output(host.exec, 'blockdev', ['--flushbufs', device]);
+  if (image !== undefined) await host.exec('dd', [`of=${image}`, 'oflag=nocache', 'conv=notrunc,fdatasync', 'count=0', 'status=none']);
+}
+
+async function unmark(host: Host, partition: LocatedPartition): Promise<void> {
+  await using mount = await mounted(host, partition);
+  await rm(join(mount.path, PARTIAL_FILE), { force: true });
+  await syncDirectory(mount.path);
+}
+
+async function mounted(host: Host, { device, fileSystem }: LocatedPartition) {
+  return await mountWritable(host, { device, fileSystem, target: await privateTarget(host) });
+}
+
+/** @throws PrestageError ERR_BUNDLE_FILE with every fault */
+async function checkFiles(
+  bundle: SealedBundle,
+  mode: 'quick' | 'full',
+  options: Pick<WriteOptions, 'onProgress' | 'signal'> & { readonly parallel?: number },
+): Promise<void> {
+  const { directory } = bundle;
+  const faults = await verifyFiles(directory, bundle.bundle.files, {
+    parallel: options.parallel ?? 1,
+    mode,
+    onProgress: progressOf('reading back', bundle, options),
+    signal: options.signal,
+  });
+  if (faults.length > 0) throw faulty(directory, faults);
+}
+
+function progressOf(phase: WriteProgress['phase'], { bundle }: SealedBundle, { onProgress }: Pick<WriteOptions, 'onProgress'>) {
+  const totalBytes = bundle.files.reduce((total, file) => total + file.sizeBytes, 0);
+  return (bytes: number): void => onProgress({ phase, bytes, totalBytes });
+}
+
+function faulty(directory: string, faults: readonly BundleFault[]): PrestageError {
+  return new PrestageError(
+    'ERR_BUNDLE_FILE',
+    listFaults(
+      `${directory} is not what ${BUNDLE_FILE} says`,
+      faults.map((fault) => fault.message),
+    ),
+    faults[0]?.remedy ?? 'Build the bundle again',
+  );
+}
+
+function interrupted(partition: LocatedPartition, cause: unknown): PrestageError {
+  return new PrestageError(
+    'ERR_INTERRUPTED',
+    `writing to ${partition.name} was ended before it was through`,
+    'Give the command again: it goes on from there',
+    { cause },
+  );
+}
