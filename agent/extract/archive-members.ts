@@ -50,6 +50,7 @@ export async function* readMembers(options: MembersOptions): AsyncGenerator<Arch
       if (tar.destroying) return;
       if (!tar.write(bytes)) await drained(tar);
     }
+    options.onRead(file.readBytes, file.sizeBytes);
     tar.end(null);
   };
   const feeding = feed().catch((error: unknown) => {

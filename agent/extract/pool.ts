@@ -29,8 +29,6 @@ export interface ArchivePoolOptions {
   readonly size: number;
   /** Told once where zlib-sync cannot be loaded. */
   readonly log: Log;
-  /** Limit of each thread's JavaScript heap in MiB. A thread that passes it ends, and with it its job. */
-  readonly heapLimitMiB?: number;
 }
 
 /** Starts a pool; disposing of it ends the threads and what they are doing. */
@@ -51,7 +49,6 @@ export function createArchivePool(options: ArchivePoolOptions): ArchivePool {
         const at = idle.indexOf(thread);
         if (at >= 0) idle.splice(at, 1);
       },
-      heapLimitMiB: options.heapLimitMiB,
     });
     all.add(thread);
     return thread;

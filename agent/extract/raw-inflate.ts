@@ -48,7 +48,8 @@ export function loadInflater(addon: ZlibAddon = zlibAddon()): Inflater {
     const Constructor = loadAddon(addon);
     return { uses: { kind: 'addon' }, start: () => addonInflate(Constructor) };
   } catch (error) {
-    return nodeInflater(error instanceof Error ? error.message : String(error));
+    const message = error instanceof Error ? error.message : String(error);
+    return nodeInflater(message.replace(/\n.*/s, ''));
   }
 }
 

@@ -18,10 +18,9 @@ export interface WorkerThreadOptions {
   readonly onFallback: (reason: string) => void;
   /** Told when the thread is over, for whatever reason. */
   readonly onEnd: () => void;
-  readonly heapLimitMiB: number | undefined;
 }
 
-/** Room for the manifests of an archive, parsed; a well-formed archive needs 10 MiB. */
+/** Room for the manifests of an archive, parsed. A thread that needs more ends, and its job fails; a well-formed archive needs 10 MiB. */
 const HEAP_LIMIT_MIB = 32;
 /**
  * Inflated bytes are garbage as soon as they are hashed, and V8 collects them when they are a multiple of this. Peak memory of the process
@@ -31,7 +30,7 @@ const YOUNG_LIMIT_MIB = 2;
 
 /** Starts a thread. */
 export function createWorkerThread(options: WorkerThreadOptions): WorkerThread {
-  const worker = startWorker(options);
+  const worker = startWorker();
   worker.on('message', (reply: WorkerReply) => {
     if (reply.kind === 'inflater' && reply.uses.kind === 'node') options.onFallback(reply.uses.reason);
   });
@@ -69,9 +68,9 @@ export function createWorkerThread(options: WorkerThreadOptions): WorkerThread {
   };
 }
 
-function startWorker(options: WorkerThreadOptions): Worker {
+function startWorker(): Worker {
   const entry = workerEntry();
-  const resourceLimits = { maxOldGenerationSizeMb: options.heapLimitMiB ?? HEAP_LIMIT_MIB, maxYoungGenerationSizeMb: YOUNG_LIMIT_MIB };
+  const resourceLimits = { maxOldGenerationSizeMb: HEAP_LIMIT_MIB, maxYoungGenerationSizeMb: YOUNG_LIMIT_MIB };
   return entry.kind === 'file' ? new Worker(entry.url, { resourceLimits }) : new Worker(entry.code, { eval: true, resourceLimits });
 }
 
