@@ -1,7 +1,7 @@
 import { type ErrorCode, PrestageError } from '../model/errors.ts';
 
 /** What an operator does about an archive whose content is refused. */
-export const REWRITE_ARCHIVE = 'Write the archive again at the factory';
+const REWRITE_ARCHIVE = 'Write the archive again at the factory';
 
 /** The refusal of an archive; the message starts with the archive's path. */
 export function archiveFault(code: ErrorCode, path: string, what: string, cause?: unknown): PrestageError {

@@ -33,7 +33,7 @@ export interface WantedImage {
 }
 
 /** Name of the top manifest in the `dir:` layout. */
-export const TOP_MANIFEST = 'manifest.json';
+const TOP_MANIFEST = 'manifest.json';
 
 /**
  * Reads a manifest member and parses it.

@@ -34,16 +34,16 @@ export const MEMBER_LIMIT = 4096;
 /** Largest blob. Registries take layers of some 10 GB. */
 export const BLOB_LIMIT_BYTES = 64 * 2 ** 30;
 /** All manifests of an archive together: they are held in memory. */
-export const MANIFESTS_LIMIT_BYTES = 4 * MANIFEST_LIMIT_BYTES;
+const MANIFESTS_LIMIT_BYTES = 4 * MANIFEST_LIMIT_BYTES;
 /** containers/image reads no signature that is larger (internal/iolimits, MaxSignatureBodySize). */
-export const SIGNATURE_LIMIT_BYTES = 4 * 1024 * 1024;
+const SIGNATURE_LIMIT_BYTES = 4 * 1024 * 1024;
 /** `version` holds one short line. */
-export const VERSION_LIMIT_BYTES = 1024;
+const VERSION_LIMIT_BYTES = 1024;
 
 const CHILD_MANIFEST = /^([0-9a-f]{64})\.manifest\.json$/;
 const SIGNATURE = /^(?:[0-9a-f]{64}\.)?signature-[1-9][0-9]{0,3}$/;
-// biome-ignore lint/suspicious/noControlCharactersInRegex: control characters are what is looked for
-const UNPRINTABLE = /[\u0000-\u001f\u007f-\u009f\ufffd]/;
+/** Control characters, and what the decoder puts in place of bytes that are not UTF-8. */
+const UNPRINTABLE = /[\p{Cc}\ufffd]/u;
 
 /** Refusals by type; a missing type is refused as unknown. `contiguous-file` is old, and no archiver of ours writes it. */
 const REFUSED_TYPES: Readonly<Record<string, readonly [ErrorCode, string]>> = {
