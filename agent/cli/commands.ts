@@ -4,6 +4,7 @@ import { fetchCommand } from './fetch-command.ts';
 import { ignitionCommand } from './ignition-command.ts';
 import { imagesCommand } from './images-command.ts';
 import { partitionCommand } from './partition-command.ts';
+import { pullCommand } from './pull-command.ts';
 import { runCommand } from './run-command.ts';
 import { statusCommand } from './status-command.ts';
 
@@ -25,6 +26,7 @@ export const commands: readonly CommandSpec[] = [
   statusCommand,
   ignitionCommand,
   imagesCommand,
+  pullCommand,
   partitionCommand,
   fetchCommand,
   completionCommand,

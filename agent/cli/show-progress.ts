@@ -20,8 +20,8 @@ export interface ProgressStream {
 }
 
 /** Without a terminal, nobody is left without a line for longer. */
-const SILENCE_LIMIT_MS = 10_000;
-const REDRAW_MS = 200;
+export const SILENCE_LIMIT_MS = 10_000;
+export const REDRAW_MS = 200;
 
 export interface ProgressDisplay extends Disposable {
   readonly onEvent: OnRunEvent;
@@ -105,7 +105,7 @@ function heartbeat(progress: Progress, total: string): string {
 }
 
 /** Lines at the end of the terminal that are drawn over. Source: ECMA-48, CUU (`ESC [ n A`) and ED (`ESC [ J`). */
-function liveLines(stream: ProgressStream) {
+export function liveLines(stream: ProgressStream) {
   let drawn = 0;
   const clear = (): void => {
     if (drawn > 0) stream.write(`\u001b[${drawn}A\u001b[J`);

@@ -1,0 +1,153 @@
+import { readFile } from 'node:fs/promises';
+import * as v from 'valibot';
+import { pull } from '../factory/pull/pull.ts';
+import type { PulledImage, PullReport } from '../factory/pull/report.ts';
+import { PULL_FORMATS } from '../factory/pull/request.ts';
+import { formatBytes, formatDuration } from '../model/bytes.ts';
+import { exitCodeOf, exitCodes, PrestageError } from '../model/errors.ts';
+import type { ListText } from '../model/image-list.ts';
+import { STAGES } from '../model/stage.ts';
+import type { CommandSpec } from './command-spec.ts';
+import { hostFor, type Terminal } from './context.ts';
+import type { Answer } from './output.ts';
+import { showPull } from './show-pull.ts';
+
+/** `prestage-agent pull`: fetches the images of lists into one folder. */
+export const pullCommand: CommandSpec = {
+  name: 'pull',
+  description:
+    'Pull the images of lists into one OCI image layout, or into the archives of the prototype. What is there and whole is kept: pull again after a failure.',
+  flags: [
+    { usage: '--list <file...>', help: 'image lists, read as one; - is the standard input' },
+    { usage: '--to <dir>', help: 'folder to pull into' },
+    { usage: '--format <format>', help: `${PULL_FORMATS.join(' or ')} (default: oci)` },
+    { usage: '--stage <stage>', help: 'archives only: name the list file for this stage (default: keep its name)' },
+    { usage: '--parallel <n>', help: 'images at a time, 1 to 16 (default: 4)' },
+    { usage: '--retries <n>', help: 'attempts after the first where the network or the registry failed, 0 to 20 (default: 5)' },
+    { usage: '--stall-timeout <seconds>', help: 'end an attempt that brings nothing for so long, 5 to 3600 (default: 120)' },
+    { usage: '--authfile <file>', help: 'credentials for registries (default: those of skopeo login)' },
+    { usage: '--ca <file>', help: 'certificate to trust (PEM)' },
+    { usage: '--cert-dir <dir>', help: 'certificates to trust (*.crt) and to show (*.cert, *.key)' },
+    { usage: '--proxy <url>', help: 'proxy for registries (default: HTTPS_PROXY and HTTP_PROXY)' },
+    { usage: '--no-tls-verify', help: 'accept any certificate, or plain HTTP' },
+    { usage: '--dry-run', help: 'ask the registries, print what would be fetched with sizes, and write nothing' },
+  ],
+  forms: ['text', 'json'],
+  examples: [
+    'prestage-agent pull --list ai-images.txt ocp-images.txt --to /srv/4.14.0',
+    'prestage-agent pull --list ocp-images.txt --to /srv/archives --format archives --authfile pull-secret.json',
+  ],
+  act: actPull,
+};
+
+const whole = (least: number, most: number) =>
+  v.pipe(
+    v.string(),
+    v.regex(/^\d{1,6}$/, 'is not a whole number'),
+    v.transform(Number),
+    v.minValue(least, `is less than ${least}`),
+    v.maxValue(most, `is more than ${most}`),
+  );
+
+const optionsSchema = v.pipe(
+  v.object({
+    list: v.array(v.string(), 'is needed'),
+    to: v.pipe(v.string('is needed'), v.nonEmpty('is empty')),
+    format: v.optional(v.picklist(PULL_FORMATS, `is not ${PULL_FORMATS.join(' or ')}`), 'oci'),
+    stage: v.exactOptional(v.picklist(STAGES, `is not ${STAGES.join(' or ')}`)),
+    // 24 images from a registry on loopback: see test/bench/pull.ts; over a network more connections hide its latency.
+    parallel: v.optional(whole(1, 16), '4'),
+    retries: v.optional(whole(0, 20), '5'),
+    stallTimeout: v.optional(whole(5, 3600), '120'),
+    authfile: v.exactOptional(v.string()),
+    ca: v.exactOptional(v.string()),
+    certDir: v.exactOptional(v.string()),
+    proxy: v.exactOptional(v.pipe(v.string(), v.url('is not a URL'))),
+    tlsVerify: v.optional(v.boolean(), true),
+    dryRun: v.optional(v.boolean(), false),
+  }),
+  v.check(({ ca, certDir }) => ca === undefined || certDir === undefined, '--ca and --cert-dir exclude each other'),
+  v.check(({ stage, format }) => stage === undefined || format === 'archives', '--stage goes with --format archives'),
+);
+
+async function actPull(terminal: Terminal, given: Readonly<Record<string, unknown>>): Promise<Answer> {
+  const options = parseOptions(given);
+  const host = hostFor(terminal, {});
+  const { authfile, ca, certDir, proxy, tlsVerify, stage } = options;
+  const startMs = host.clock.monotonicMs();
+  using display = showPull(host, terminal.err);
+  const report = await pull(host, {
+    lists: await Promise.all(options.list.map(readList)),
+    to: options.to,
+    format: options.format,
+    ...(stage && { stage }),
+    source: {
+      ...(authfile && { authFile: authfile }),
+      ...(ca && { caFile: ca }),
+      ...(certDir && { certDir }),
+      ...(proxy && { proxy }),
+      tlsVerify,
+    },
+    parallel: options.parallel,
+    retries: options.retries,
+    stallMs: options.stallTimeout * 1000,
+    isDry: options.dryRun,
+    stop: terminal.stop,
+    onEvent: display.onEvent,
+  });
+  const durationMs = Math.round(host.clock.monotonicMs() - startMs);
+  const head = { apiVersion: 'prestage-agent/v1', kind: options.dryRun ? 'PullPlan' : 'Pull', to: options.to, format: options.format };
+  return { data: { ...head, ...report, durationMs }, text: pullText(report, durationMs), exitCode: exitCodeOfPull(report) };
+}
+
+function parseOptions(given: Readonly<Record<string, unknown>>) {
+  const parsed = v.safeParse(optionsSchema, given);
+  if (parsed.success) return parsed.output;
+  const faults = parsed.issues.map((issue) => {
+    const path = v.getDotPath(issue);
+    return path === null ? issue.message : `--${path.replaceAll(/[A-Z]/g, (letter) => `-${letter.toLowerCase()}`)}: ${issue.message}`;
+  });
+  throw new PrestageError('ERR_USAGE', `pull cannot start: ${faults.join('; ')}`, 'Look at: prestage-agent pull --help');
+}
+
+async function readList(path: string): Promise<ListText> {
+  try {
+    return { text: await readFile(path === '-' ? '/dev/stdin' : path, 'utf8'), where: path };
+  } catch (cause) {
+    const code = cause instanceof Error && 'code' in cause ? String(cause.code) : String(cause);
+    throw new PrestageError('ERR_LIST', `${path} cannot be read: ${code}`, 'Give the path of an image list with --list', { cause });
+  }
+}
+
+function exitCodeOfPull({ outcome, error }: PullReport): number {
+  if (error !== undefined) return exitCodeOf(error.code);
+  return outcome === 'complete' || outcome === 'planned' ? 0 : exitCodes[outcome];
+}
+
+function pullText(report: PullReport, durationMs: number): string {
+  const { outcome, images, fetchBytes, keptBytes, error } = report;
+  if (outcome === 'planned') {
+    return [
+      ...images.map(planLine),
+      `${images.length} images: ${formatBytes(fetchBytes)} to fetch, ${formatBytes(keptBytes)} are there`,
+      ...(error === undefined ? [] : [`would not start: ${error.message}`, `  ${error.code}; next: ${error.remedy}`]),
+      'nothing was written',
+    ].join('\n');
+  }
+  const counts = Object.entries(Object.groupBy(images, ({ state }) => state)).map(([state, all]) => `${all.length} ${state}`);
+  return [
+    `${outcome}: ${counts.join(', ')} in ${formatDuration(durationMs)}; ${formatBytes(fetchBytes)} were missing, ${formatBytes(keptBytes)} were there`,
+    ...images.flatMap(faultLines),
+  ].join('\n');
+}
+
+function planLine(image: PulledImage): string {
+  if (image.error !== undefined) return faultLines(image).join('\n');
+  if (image.state === 'kept') return `keep    ${image.reference}`;
+  return `fetch   ${image.reference} (${formatBytes(image.fetchBytes ?? 0)} of ${formatBytes(image.sizeBytes ?? 0)})`;
+}
+
+function faultLines({ reference, state, error }: PulledImage): readonly string[] {
+  if (error === undefined) return state === 'skipped' ? [`  ${state} ${reference}`] : [];
+  return [`  ${state} ${reference}`, `    ${error.code}: ${error.message}`, `    next: ${error.remedy}`];
+}

@@ -1,0 +1,40 @@
+import { advancePull, describePull, noPullProgress, type OnPullEvent, pullLine } from '../factory/pull/progress.ts';
+import type { Host } from '../host/host.ts';
+import { liveLines, type ProgressStream, REDRAW_MS, SILENCE_LIMIT_MS } from './show-progress.ts';
+
+export interface PullDisplay extends Disposable {
+  readonly onEvent: OnPullEvent;
+}
+
+/** Shows a pull: on a terminal one live line per image at work and one with totals, elsewhere plain lines with `n/N`. */
+export function showPull(host: Host, stream: ProgressStream): PullDisplay {
+  const live = stream.isTTY === true && host.env.TERM !== 'dumb' ? liveLines(stream) : undefined;
+  let progress = noPullProgress;
+  let startMs = host.clock.monotonicMs();
+  let lastLineMs = startMs;
+  const total = (): string => `${progress.phase}: ${describePull(progress, host.clock.monotonicMs() - startMs)}`;
+  const say = (text: string): void => {
+    lastLineMs = host.clock.monotonicMs();
+    live?.clear();
+    host.log('info', text);
+  };
+  const timer = setInterval(() => {
+    if (progress.images === 0) return;
+    if (live !== undefined) live.draw([...progress.active.map((reference) => `  ${reference}`), total()]);
+    else if (host.clock.monotonicMs() - lastLineMs >= SILENCE_LIMIT_MS) say(total());
+  }, REDRAW_MS);
+  timer.unref();
+  return {
+    onEvent: (event) => {
+      // Rates are those of the transfer, without the time that the plan took.
+      if (event.kind === 'planned') startMs = host.clock.monotonicMs();
+      progress = advancePull(progress, event);
+      const line = pullLine(event, progress);
+      if (line !== undefined) say(line);
+    },
+    [Symbol.dispose]: () => {
+      clearInterval(timer);
+      live?.clear();
+    },
+  };
+}

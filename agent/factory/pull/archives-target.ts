@@ -1,0 +1,62 @@
+import { mkdtemp, rm } from 'node:fs/promises';
+import { join } from 'node:path';
+import type { ArchivePool } from '../../extract/pool.ts';
+import { syncDirectory, writeAtomic } from '../../host/atomic.ts';
+import type { BlobStore } from './blob-store.ts';
+import { targetError } from './blob-store.ts';
+import type { ResolvedImage } from './resolve.ts';
+import type { PullTarget } from './target.ts';
+import { writeArchive } from './write-archive.ts';
+
+export interface ArchivesTargetOptions {
+  readonly directory: string;
+  /** Directory on the same file system for archives on their way. */
+  readonly scratch: string;
+  /** Blobs until the last archive that needs them is written. */
+  readonly store: BlobStore;
+  readonly pool: ArchivePool;
+  /** List files to write, by name. */
+  readonly lists: ReadonlyMap<string, string>;
+  readonly signal: AbortSignal;
+}
+
+/**
+ * The folder of the prototype: one archive per image and the lists. Archives come under their names when they are whole, lists when all
+ * images have been tried.
+ */
+export function createArchivesTarget(options: ArchivesTargetOptions): PullTarget {
+  const { directory, scratch, store, pool, lists, signal } = options;
+  const pathOf = ({ listed }: ResolvedImage): string => join(directory, `${listed.archiveName}.tgz`);
+  // Images of one digest under several repositories have one archive.
+  const written = new Map<string, Promise<void>>();
+  return {
+    store,
+    isDelivered: async (image) => {
+      const { archiveName } = image.listed;
+      const to = await mkdtemp(join(scratch, 'check-'));
+      // Whatever is wrong with it: it is written again.
+      const job = { path: pathOf(image), name: archiveName, architecture: architectureOf(image), writeBlobs: [], to };
+      const found = await pool.unpack(job, { signal }).catch(() => undefined);
+      await rm(to, { recursive: true, force: true });
+      return found?.topDigest === image.top.digest && found.blobs === image.blobs.length;
+    },
+    extraBytes: (steps) => steps.reduce((sum, step) => sum + step.sizeBytes, 0),
+    deliver: async (image) => {
+      const path = pathOf(image);
+      const work = written.get(path) ?? writeArchive({ image, path, scratch, store, signal });
+      written.set(path, work);
+      await work.catch((error: unknown) => {
+        throw signal.aborted ? error : targetError(error);
+      });
+    },
+    finish: async () => {
+      for (const [name, text] of lists) await writeAtomic(join(directory, name), text);
+      await syncDirectory(directory);
+    },
+  };
+}
+
+/** An architecture that the image has, to read an archive of it anywhere. */
+function architectureOf({ top }: ResolvedImage): string {
+  return (top.manifest.kind === 'index' ? top.manifest.instances[0]?.architecture : undefined) ?? '';
+}

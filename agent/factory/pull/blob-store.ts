@@ -1,0 +1,137 @@
+import { createHash, randomBytes } from 'node:crypto';
+import { type FileHandle, open, readFile, rename, rm, stat } from 'node:fs/promises';
+import { join } from 'node:path';
+import { syncDirectory, writeAtomic } from '../../host/atomic.ts';
+import { type Digest, digestOf, hexOf } from '../../model/digest.ts';
+import { PrestageError } from '../../model/errors.ts';
+import { type Descriptor, MANIFEST_LIMIT_BYTES } from '../../model/manifest.ts';
+
+/** A blob on its way: bytes go in, and it gets its name only where they have its digest. */
+export interface IncomingBlob {
+  write(bytes: Buffer): Promise<void>;
+  /**
+   * Makes it durable under its name; gives the digest of the bytes, which is another where they were refused.
+   * Afterwards, as after `drop`, nothing is left of it but what has its name.
+   */
+  finish(digest: Digest): Promise<Digest>;
+  drop(): Promise<void>;
+}
+
+/** The blobs of a directory, each by its digest, and only whole ones: none is believed that was not hashed by this process. */
+export interface BlobStore {
+  has(digest: Digest): boolean;
+  path(digest: Digest): string;
+  /**
+   * Hashes a blob that an earlier run may have left; true where it is whole. There is no journal of what was hashed before: size and time
+   * of a file do not tell of damage on the disk, and hashing costs a fraction of fetching.
+   */
+  check(blob: Pick<Descriptor, 'digest' | 'sizeBytes'>): Promise<boolean>;
+  /** The bytes of a small blob that is there and whole. */
+  readSmall(digest: Digest): Promise<Buffer | undefined>;
+  /** Writes a small blob, a manifest, that hashes to the digest; nothing where it is there. */
+  writeSmall(digest: Digest, bytes: Buffer): Promise<void>;
+  receive(): Promise<IncomingBlob>;
+  /** Makes the names durable. */
+  sync(): Promise<void>;
+}
+
+export interface BlobStoreOptions {
+  /** `blobs/sha256` of a layout; it need not be there to look into it. */
+  readonly directory: string;
+  /** Directory on the same file system for blobs on their way. */
+  readonly scratch: string;
+  /** The digest of a file's bytes; rejects where it cannot be read. */
+  readonly hash: (path: string) => Promise<Digest>;
+}
+
+export function createBlobStore({ directory, scratch, hash }: BlobStoreOptions): BlobStore {
+  const whole = new Set<Digest>();
+  const path = (digest: Digest): string => join(directory, hexOf(digest));
+  const readSmall = async (digest: Digest): Promise<Buffer | undefined> => {
+    const found = await stat(path(digest)).catch(() => undefined);
+    if (!found?.isFile() || found.size > MANIFEST_LIMIT_BYTES) return undefined;
+    const bytes = await readFile(path(digest));
+    return digestOf(bytes) === digest ? bytes : undefined;
+  };
+  return {
+    has: (digest) => whole.has(digest),
+    path,
+    check: async ({ digest, sizeBytes }) => {
+      if (whole.has(digest)) return true;
+      const found = await stat(path(digest)).catch(() => undefined);
+      if (!found?.isFile() || found.size !== sizeBytes || (await hash(path(digest)).catch(() => undefined)) !== digest) return false;
+      whole.add(digest);
+      return true;
+    },
+    readSmall,
+    receive: async () => await receive({ scratch, path, accept: (digest) => whole.add(digest) }),
+    writeSmall: async (digest, bytes) => {
+      if ((await readSmall(digest)) === undefined) await writing(async () => await writeAtomic(path(digest), bytes));
+    },
+    sync: async () => await syncDirectory(directory),
+  };
+}
+
+interface Target {
+  readonly scratch: string;
+  readonly path: (digest: Digest) => string;
+  readonly accept: (digest: Digest) => void;
+}
+
+async function receive({ scratch, path, accept }: Target): Promise<IncomingBlob> {
+  const temporary = join(scratch, `blob-${randomBytes(8).toString('hex')}`);
+  const file = await writing(async (): Promise<FileHandle> => await open(temporary, 'wx', 0o644));
+  const hash = createHash('sha256');
+  const drop = async (): Promise<void> => {
+    await file.close().catch(() => undefined);
+    await rm(temporary, { force: true });
+  };
+  return {
+    drop,
+    write: async (bytes) => {
+      hash.update(bytes);
+      await writing(async () => await file.writeFile(bytes));
+    },
+    finish: async (digest) => {
+      const actual: Digest = `sha256:${hash.digest('hex')}`;
+      if (actual === digest) {
+        await writing(async () => {
+          await file.sync();
+          await rename(temporary, path(digest));
+        });
+        accept(digest);
+      }
+      await drop();
+      return actual;
+    },
+  };
+}
+
+/** A full or broken target is no fault of a registry, and trying again does not help. */
+async function writing<T>(act: () => Promise<T>): Promise<T> {
+  try {
+    return await act();
+  } catch (cause) {
+    throw targetError(cause);
+  }
+}
+
+/** The error of a target that cannot be written. */
+export function targetError(cause: unknown): PrestageError {
+  if (cause instanceof PrestageError) return cause;
+  const code = cause instanceof Error && 'code' in cause ? String(cause.code) : String(cause);
+  const path = cause instanceof Error && 'path' in cause ? `${String(cause.path)}: ` : '';
+  if (code === 'ENOSPC' || code === 'EDQUOT') {
+    return new PrestageError('ERR_SPACE_PULL', `${path}the target is full (${code})`, 'Make room, then pull again: what has come is kept', {
+      cause,
+    });
+  }
+  return new PrestageError(
+    'ERR_PULL_WRITE',
+    `${path}the target cannot be written: ${code}`,
+    'Check the disk with: dmesg; then pull again',
+    {
+      cause,
+    },
+  );
+}

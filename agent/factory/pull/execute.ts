@@ -1,0 +1,100 @@
+import pLimit from 'p-limit';
+import type { Host } from '../../host/host.ts';
+import { type ErrorRecord, errorRecord, errorTable, PrestageError } from '../../model/errors.ts';
+import { isTransient } from './failures.ts';
+import { type PullStep, startOrder } from './plan.ts';
+import type { OnPullEvent, PullResult } from './progress.ts';
+import type { Receiver } from './receiver.ts';
+import { withRetries } from './retry.ts';
+import type { PullSource } from './source.ts';
+import type { PullTarget } from './target.ts';
+import { isWhole, transferImage } from './transfer.ts';
+
+export interface ExecuteContext {
+  readonly host: Host;
+  readonly source: PullSource;
+  readonly target: PullTarget;
+  readonly receiver: Receiver;
+  readonly parallel: number;
+  readonly retries: number;
+  readonly stallMs: number;
+  /** Ends what is at work. */
+  readonly stop: AbortSignal;
+  readonly onEvent: OnPullEvent;
+}
+
+/** What became of one step. */
+export interface StepResult {
+  readonly step: PullStep;
+  readonly result: PullResult;
+  readonly error?: ErrorRecord;
+}
+
+/**
+ * Fetches and delivers images, so many at a time. An image that fails stops no other, unless the folder itself cannot be written: then
+ * nothing more is begun.
+ */
+export async function executePull(steps: readonly PullStep[], context: ExecuteContext): Promise<readonly StepResult[]> {
+  const limit = pLimit(context.parallel);
+  const broken = new AbortController();
+  const stop = AbortSignal.any([context.stop, broken.signal]);
+  const perform = async (step: PullStep): Promise<StepResult> => {
+    const { reference } = step.image;
+    if (stop.aborted) return finished(context, { step, result: 'skipped', error: errorRecord(reasonOf(context.stop, broken.signal)) });
+    context.onEvent({ kind: 'image-started', reference });
+    try {
+      const wasWhole = isWhole(step.image, context.target.store);
+      await withRetries(retryOptions(step, context, stop), async () => await transfer(step, context, stop));
+      await context.target.deliver(step.image);
+      return finished(context, { step, result: wasWhole && step.kind === 'keep' ? 'kept' : 'pulled' });
+    } catch (thrown) {
+      if (stop.aborted) return finished(context, { step, result: 'skipped', error: errorRecord(reasonOf(context.stop, broken.signal)) });
+      if (thrown instanceof PrestageError && isOfTarget(thrown)) broken.abort(thrown);
+      return finished(context, { step, result: 'failed', error: errorRecord(thrown) });
+    }
+  };
+  return await Promise.all(startOrder(steps).map((step) => limit(perform, step)));
+}
+
+async function transfer(step: PullStep, context: ExecuteContext, stop: AbortSignal): Promise<void> {
+  const { host, source, receiver, target, stallMs, onEvent } = context;
+  const onBytes = (bytes: number): void => onEvent({ kind: 'bytes', bytes });
+  await transferImage(step.image, {
+    exec: host.exec,
+    clock: host.clock,
+    source,
+    receiver,
+    store: target.store,
+    signal: stop,
+    stallMs,
+    onBytes,
+  });
+}
+
+function retryOptions(step: PullStep, { host, retries, onEvent }: ExecuteContext, signal: AbortSignal) {
+  return {
+    clock: host.clock,
+    retries,
+    isRetryable: isTransient,
+    signal,
+    onRetry: (error: unknown, pauseMs: number) =>
+      onEvent({ kind: 'image-retried', reference: step.image.reference, error: errorRecord(error), pauseMs }),
+  };
+}
+
+/** A full or broken disk: every other image would fail, too. */
+function isOfTarget(error: PrestageError): boolean {
+  return error.code === 'ERR_PULL_WRITE' || errorTable[error.code].exit === 'space';
+}
+
+function reasonOf(stop: AbortSignal, broken: AbortSignal): unknown {
+  return stop.aborted
+    ? new PrestageError('ERR_INTERRUPTED', 'the pull was asked to end', 'Pull again: it goes on from here')
+    : broken.reason;
+}
+
+function finished({ onEvent }: ExecuteContext, result: StepResult): StepResult {
+  const { step, result: what, error } = result;
+  onEvent({ kind: 'image-finished', reference: step.image.reference, result: what, ...(error && { error }) });
+  return result;
+}

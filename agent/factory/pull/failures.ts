@@ -1,0 +1,104 @@
+import { quote } from '../../host/exec.ts';
+import { type ErrorCode, PrestageError } from '../../model/errors.ts';
+
+interface Failure {
+  readonly code: ErrorCode;
+  /** What skopeo says in such a case; containers/image hands most of it through from the registry or from Go's network code. */
+  readonly pattern: RegExp;
+  readonly what: string;
+  readonly remedy: string;
+}
+
+/**
+ * What skopeo's messages mean, the first that fits: the narrow ones stand before the broad.
+ * Source: containers/image, docker/errors.go and docker_client.go; distribution, registry/api/errcode; tried with skopeo 1.9.3.
+ */
+const FAILURES: readonly Failure[] = [
+  {
+    code: 'ERR_PULL_DIGEST',
+    pattern: /digest did not match|does not match (?:expected|the) digest|digest mismatch|size mismatch|manifest digest .* does not match/i,
+    what: 'the registry gave bytes of another digest',
+    remedy: 'Find out what stands between here and the registry, a proxy for instance; then pull again',
+  },
+  {
+    code: 'ERR_PULL_TLS',
+    pattern: /x509:|tls: (?!handshake timeout)|server gave HTTP response to HTTPS client|certificate (?:signed|is not|has expired)/i,
+    what: 'the registry cannot be trusted',
+    remedy: 'Give its certificate with --ca FILE; or --no-tls-verify where the network is trusted',
+  },
+  {
+    code: 'ERR_PULL_LIMIT',
+    pattern: /toomanyrequests|too many requests|status(?: code)?:? 429/i,
+    what: 'the registry asks for fewer requests',
+    remedy: 'Pull again later or with a smaller --parallel, or log in: logins have higher limits',
+  },
+  {
+    code: 'ERR_PULL_SERVER',
+    pattern:
+      /status(?: code)?(?: from \S+ request to \S+)?:? 5\d\d|internal server error|bad gateway|service unavailable|gateway time-?out/i,
+    what: 'the registry failed',
+    remedy: 'Pull again later: what has come is kept',
+  },
+  {
+    code: 'ERR_PULL_LOGIN',
+    pattern: /unauthorized|invalid username\/password|authentication required|status(?: code)?:? 401/i,
+    what: 'the registry wants a login, or another one',
+    remedy: 'Log in with: skopeo login REGISTRY; or give --authfile',
+  },
+  {
+    code: 'ERR_PULL_DENIED',
+    pattern: /denied:|access to the (?:requested )?resource is (?:denied|not authorized)|forbidden|status(?: code)?:? 403/i,
+    what: 'the registry refuses this login the image',
+    remedy: 'Ask for access to the repository, or give another --authfile',
+  },
+  {
+    code: 'ERR_PULL_MISSING',
+    pattern: /manifest unknown|name unknown|repository name not known|blob unknown|name invalid|not found|status(?: code)?:? 404/i,
+    what: 'the registry has no such image',
+    remedy: 'Correct the list, or mirror the image to that registry first',
+  },
+  {
+    code: 'ERR_PULL_POLICY',
+    pattern: /source image rejected|policy\.json/i,
+    what: 'the policy of this machine does not allow the image',
+    remedy: 'Correct /etc/containers/policy.json',
+  },
+  {
+    code: 'ERR_PULL_NETWORK',
+    pattern:
+      /connection (?:reset|refused|timed out)|\bEOF\b|broken pipe|i\/o timeout|handshake timeout|deadline exceeded|no such host|network is unreachable|no route to host|server misbehaving|http2:|closed (?:network )?connection|server sent GOAWAY|malformed HTTP|timeout awaiting/i,
+    what: 'the connection to the registry failed',
+    remedy: 'Check network, name service and proxy, then pull again: what has come is kept',
+  },
+];
+
+/** What can be otherwise a moment later. */
+const TRANSIENT: ReadonlySet<ErrorCode> = new Set(['ERR_PULL_LIMIT', 'ERR_PULL_SERVER', 'ERR_PULL_NETWORK']);
+
+/** The error that the messages of a failed skopeo mean. Pure. */
+export function pullFailure(reference: string, result: { readonly exitCode: number; readonly stderr: string }): PrestageError {
+  const said = lastMessage(result.stderr);
+  const found = FAILURES.find(({ pattern }) => pattern.test(said));
+  if (found !== undefined) return new PrestageError(found.code, `${reference}: ${found.what}: ${quote(said)}`, found.remedy);
+  return new PrestageError(
+    'ERR_PULL',
+    `${reference}: skopeo ended with ${result.exitCode}: ${quote(said) || 'without a message'}`,
+    'Try by hand: skopeo inspect --raw docker://REFERENCE',
+  );
+}
+
+/** Whether trying again soon can help. */
+export function isTransient(error: unknown): boolean {
+  return error instanceof PrestageError && TRANSIENT.has(error.code);
+}
+
+/**
+ * skopeo's verdict without its progress lines, in which references and digests stand that would be taken for messages.
+ * Source: logrus, text formatter: `time="…" level=fatal msg="…"`.
+ */
+function lastMessage(stderr: string): string {
+  const lines = stderr.trim().split('\n');
+  const fatal = lines.findLast((line) => /level=(?:fatal|error)/.test(line)) ?? lines.at(-1) ?? '';
+  const message = /msg="((?:[^"\\]|\\.)*)"/.exec(fatal)?.[1];
+  return message === undefined ? fatal : message.replaceAll('\\"', '"');
+}

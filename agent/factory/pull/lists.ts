@@ -1,0 +1,69 @@
+import { basename } from 'node:path';
+import { PrestageError } from '../../model/errors.ts';
+import { archiveCollisions, type ListedImage, type ListText, parseImageLists } from '../../model/image-list.ts';
+import type { Stage } from '../../model/stage.ts';
+import { STAGES } from '../../model/stage.ts';
+import { pickStageLists, stageListNames } from '../../model/stage-lists.ts';
+import type { PullRequest } from './request.ts';
+
+/** What the lists of a request ask for. */
+export interface WantedImages {
+  readonly images: readonly ListedImage[];
+  /** List files to write, by name; none where the format has none. */
+  readonly lists: ReadonlyMap<string, string>;
+  readonly notices: readonly string[];
+}
+
+/** The names that the node looks for first. */
+const LIST_NAMES: Readonly<Record<Stage, string>> = { discovery: 'ai-images.txt', installed: 'ocp-images.txt' };
+
+/**
+ * Reads the lists of a request. Pure.
+ * @throws PrestageError ERR_LIST, ERR_ARCHIVE_COLLISION, ERR_USAGE
+ */
+export function wantedImages(request: Pick<PullRequest, 'lists' | 'format' | 'stage'>): WantedImages {
+  const { images, notices } = parseImageLists(request.lists);
+  if (images.length === 0) {
+    const where = request.lists.map((list) => list.where).join(', ');
+    throw new PrestageError('ERR_LIST', `${where} lists no image`, 'Write one image reference a line; prestage-agent images makes lists');
+  }
+  if (request.format === 'oci') return { images, lists: new Map(), notices };
+  refuseCollisions(images);
+  const lists = listFiles(request);
+  const unknown = [...lists.keys()].filter((name) => STAGES.every((stage) => pickStageLists(stage, [name]).length === 0));
+  const known = STAGES.flatMap(stageListNames).join(', ');
+  return {
+    images,
+    lists,
+    notices: [...notices, ...unknown.map((name) => `the node does not take ${name} for a list, only ${known}: give --stage`)],
+  };
+}
+
+function listFiles({ lists, stage }: Pick<PullRequest, 'lists' | 'stage'>): ReadonlyMap<string, string> {
+  if (stage !== undefined) return new Map([[LIST_NAMES[stage], lists.map(({ text }) => withLineEnd(text)).join('')]]);
+  const named = new Map<string, ListText>();
+  for (const list of lists) {
+    const name = basename(list.where);
+    const earlier = named.get(name);
+    if (earlier !== undefined) {
+      throw new PrestageError('ERR_USAGE', `${earlier.where} and ${list.where} have one name`, 'Give --stage to write them as one list');
+    }
+    named.set(name, list);
+  }
+  return new Map([...named].map(([name, { text }]) => [name, withLineEnd(text)]));
+}
+
+function withLineEnd(text: string): string {
+  return text === '' || text.endsWith('\n') ? text : `${text}\n`;
+}
+
+function refuseCollisions(images: readonly ListedImage[]): void {
+  const groups = archiveCollisions(images);
+  if (groups.length === 0) return;
+  const faults = groups.map((group) => `${group.map(({ text }) => text).join(' and ')} would both be ${group[0]?.archiveName}.tgz`);
+  throw new PrestageError(
+    'ERR_ARCHIVE_COLLISION',
+    faults.join('\n'),
+    'List them by digest, pull them into folders of their own, or pull with --format oci',
+  );
+}

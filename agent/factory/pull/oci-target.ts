@@ -1,0 +1,74 @@
+import { readFile } from 'node:fs/promises';
+import { join } from 'node:path';
+import { writeAtomic } from '../../host/atomic.ts';
+import { PrestageError } from '../../model/errors.ts';
+import { formatOciIndex, OCI_INDEX_FILE, OCI_MARKER, OCI_MARKER_FILE, type OciEntry, parseOciIndex } from '../../model/oci-layout.ts';
+import { type BlobStore, targetError } from './blob-store.ts';
+import type { PullTarget } from './target.ts';
+
+/**
+ * One OCI image layout. An image is in its index only when all that it needs is in its blobs, after every image anew, so that a pull that is
+ * killed leaves a layout that holds what it names.
+ * @param references in full, in the order of the list
+ * @throws PrestageError ERR_LAYOUT where the folder holds an index that cannot be read
+ */
+export async function openOciTarget(directory: string, store: BlobStore, references: readonly string[]): Promise<PullTarget> {
+  const path = join(directory, OCI_INDEX_FILE);
+  const earlier = await readIndex(path);
+  const pulled = new Map<string, OciEntry>();
+  let written = Promise.resolve();
+  let isQueued = false;
+  const writeIndex = async (): Promise<void> => {
+    isQueued = false;
+    await store.sync();
+    await writeAtomic(join(directory, OCI_MARKER_FILE), OCI_MARKER);
+    await writeAtomic(path, formatOciIndex(mergeEntries(earlier, references, pulled)));
+  };
+  return {
+    store,
+    isDelivered: async () => false,
+    extraBytes: () => 0,
+    deliver: async ({ reference, top, mediaType, manifests }) => {
+      for (const { digest, bytes } of manifests) await store.writeSmall(digest, bytes);
+      pulled.set(reference, { reference, digest: top.digest, sizeBytes: top.bytes.length, mediaType });
+      // One write at a time, and one for all images that are done until it starts.
+      if (!isQueued) {
+        isQueued = true;
+        written = written.then(writeIndex).catch((error: unknown) => {
+          throw targetError(error);
+        });
+      }
+      await written;
+    },
+    finish: async () => await written,
+  };
+}
+
+/**
+ * The entries after a pull: those of earlier pulls that it did not bring again, in their order, then its own in the order of the list. A name
+ * that stands for another image now has only that one. Pure.
+ */
+export function mergeEntries(
+  earlier: readonly OciEntry[],
+  references: readonly string[],
+  pulled: ReadonlyMap<string, OciEntry>,
+): readonly OciEntry[] {
+  const own = new Set(references);
+  const before = new Map(earlier.map((entry) => [entry.reference, entry]));
+  const mine = references.map((reference) => pulled.get(reference) ?? before.get(reference));
+  return [...earlier.filter(({ reference }) => !own.has(reference)), ...mine.filter((entry) => entry !== undefined)];
+}
+
+async function readIndex(path: string): Promise<readonly OciEntry[]> {
+  const text = await readFile(path, 'utf8').catch((error: NodeJS.ErrnoException) => {
+    if (error.code === 'ENOENT') return undefined;
+    throw error;
+  });
+  if (text === undefined) return [];
+  try {
+    return parseOciIndex(text, path);
+  } catch (cause) {
+    if (!(cause instanceof PrestageError)) throw cause;
+    throw new PrestageError(cause.code, cause.message, `Give another --to, or remove ${path}: blobs that are whole are kept`, { cause });
+  }
+}

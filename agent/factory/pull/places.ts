@@ -1,0 +1,57 @@
+import { mkdir, mkdtemp, rm } from 'node:fs/promises';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import { emptyDir } from 'fs-extra/esm';
+import type { Host } from '../../host/host.ts';
+import { takeLock } from '../../host/lock.ts';
+import { digestOf, hexOf } from '../../model/digest.ts';
+import { targetError } from './blob-store.ts';
+import type { PullRequest } from './request.ts';
+
+/** Where a pull works. */
+export interface Places extends AsyncDisposable {
+  /** The folder that is pulled into. */
+  readonly to: string;
+  /** Blobs by their digest. */
+  readonly blobs: string;
+  /** What is on its way, on the same file system; empty at the start, gone at the end. */
+  readonly scratch: string;
+  /** What a later pull can go on from, and nobody else needs: also removes that. */
+  forget(): Promise<void>;
+}
+
+/**
+ * Makes the directories of a pull and takes away what a killed one left on its way. A dry run gets a scratch elsewhere and makes nothing.
+ * @throws PrestageError ERR_PULL_WRITE, ERR_SPACE_PULL, ERR_LOCKED where another pull works in the folder
+ */
+export async function makePlaces(host: Host, request: Pick<PullRequest, 'format' | 'isDry'>, to: string): Promise<Places> {
+  const staging = join(to, '.staging');
+  const blobs = request.format === 'oci' ? join(to, 'blobs/sha256') : join(staging, 'blobs/sha256');
+  if (request.isDry) {
+    const scratch = await mkdtemp(join(tmpdir(), 'prestage-pull-'));
+    const gone = async (): Promise<void> => await rm(scratch, { recursive: true, force: true });
+    return { to, blobs, scratch, forget: async () => undefined, [Symbol.asyncDispose]: gone };
+  }
+  // Beside the folder's own files it would travel with them.
+  const path = join(tmpdir(), `prestage-pull-${hexOf(digestOf(to)).slice(0, 16)}.lock`);
+  const lock = await takeLock({ path, waitSeconds: 0, command: `pull --to ${to}` });
+  const scratch = join(staging, 'work');
+  try {
+    await mkdir(blobs, { recursive: true });
+    await emptyDir(scratch);
+  } catch (cause) {
+    await lock[Symbol.asyncDispose]();
+    throw targetError(cause);
+  }
+  host.log('debug', `${to}: on the way in ${scratch}`);
+  return {
+    to,
+    blobs,
+    scratch,
+    forget: async () => await rm(staging, { recursive: true, force: true }),
+    [Symbol.asyncDispose]: async () => {
+      await rm(scratch, { recursive: true, force: true });
+      await lock[Symbol.asyncDispose]();
+    },
+  };
+}

@@ -1,0 +1,114 @@
+import { resolve } from 'node:path';
+import pLimit from 'p-limit';
+import { type ArchivePool, createArchivePool } from '../../extract/pool.ts';
+import { output } from '../../host/exec.ts';
+import type { Host } from '../../host/host.ts';
+import { spaceAt } from '../../host/space.ts';
+import { formatBytes } from '../../model/bytes.ts';
+import { PrestageError } from '../../model/errors.ts';
+import { formatReference } from '../../model/reference.ts';
+import { createArchivesTarget } from './archives-target.ts';
+import { createBlobStore } from './blob-store.ts';
+import { executePull, type StepResult } from './execute.ts';
+import { type WantedImages, wantedImages } from './lists.ts';
+import { openOciTarget } from './oci-target.ts';
+import { makePlaces, type Places } from './places.ts';
+import { type PullPlan, planPull } from './plan.ts';
+import { startReceiver } from './receiver.ts';
+import { type PullReport, planReport, pullReport } from './report.ts';
+import type { PullRequest } from './request.ts';
+import type { ResolvedImage } from './resolve.ts';
+import { resolveAll } from './resolve-all.ts';
+import { withCaDirectory } from './source.ts';
+import type { PullTarget } from './target.ts';
+
+/** Files checked at a time: the threads of the pool set the pace, this only bounds the queue. */
+const PARALLEL_CHECKS = 32;
+
+/**
+ * Pulls the images of lists into one folder: an OCI image layout, or the prototype's archives. What is there and whole is kept; a reference
+ * whose tag has moved is replaced as a whole; what is wrong with single images stands in the report.
+ * @throws PrestageError ERR_LIST, ERR_USAGE, ERR_ARCHIVE_COLLISION, ERR_LAYOUT, ERR_LOCKED, ERR_TOOL_MISSING, ERR_SPACE_PULL, ERR_PULL_WRITE
+ */
+export async function pull(host: Host, asked: PullRequest): Promise<PullReport> {
+  const wanted = wantedImages(asked);
+  for (const notice of wanted.notices) host.log('notice', notice);
+  await output(host.exec, 'skopeo', ['--version']);
+  await using places = await makePlaces(host, asked, resolve(asked.to));
+  const request = { ...asked, source: await withCaDirectory(asked.source, places.scratch) };
+  await using pool = createArchivePool({ size: Math.max(1, host.cores), log: host.log });
+  const target = await openTarget({ request, wanted, places, pool });
+  request.onEvent({ kind: 'phase', text: `asking registries for ${wanted.images.length} images` });
+  const resolution = await resolveAll(wanted.images, { host, request, scratch: places.scratch, store: target.store });
+  request.onEvent({ kind: 'phase', text: 'checking what is there' });
+  const delivered = await deliveredOf(resolution.resolved, target);
+  const rest = resolution.resolved.filter((image) => !delivered.includes(image));
+  const plan = planPull(rest, await presentOf(rest, target));
+  const facts = { listed: wanted.images, resolution, plan, delivered };
+  const lacking = await spaceFault(places.to, plan, target);
+  if (request.isDry) return planReport(facts, lacking);
+  if (lacking !== undefined) throw lacking;
+  request.onEvent({ kind: 'planned', images: plan.steps.length, fetchBytes: plan.fetchBytes, keptBytes: plan.keptBytes });
+  const report = pullReport(facts, await execute({ host, request, places, target }, plan), request.stop.aborted);
+  if (report.outcome !== 'interrupted') await target.finish();
+  // Archives that failed are written from the blobs that have come.
+  if (request.format === 'oci' || report.outcome === 'complete') await places.forget();
+  return report;
+}
+
+interface Setting {
+  readonly request: PullRequest;
+  readonly wanted: WantedImages;
+  readonly places: Places;
+  readonly pool: ArchivePool;
+}
+
+async function openTarget({ request, wanted, places, pool }: Setting): Promise<PullTarget> {
+  const { to, blobs, scratch } = places;
+  const hash = async (path: string) => `sha256:${(await pool.hash({ path }, { signal: request.stop })).sha256}` as const;
+  const store = createBlobStore({ directory: blobs, scratch, hash });
+  if (request.format === 'archives')
+    return createArchivesTarget({ directory: to, scratch, store, pool, lists: wanted.lists, signal: request.stop });
+  const references = wanted.images.map(({ reference }) => formatReference(reference));
+  return await openOciTarget(to, store, references);
+}
+
+async function deliveredOf(images: readonly ResolvedImage[], target: PullTarget): Promise<readonly ResolvedImage[]> {
+  const limit = pLimit(PARALLEL_CHECKS);
+  const found = await Promise.all(images.map((image) => limit(async () => ((await target.isDelivered(image)) ? image : undefined))));
+  return found.filter((image) => image !== undefined);
+}
+
+async function presentOf(images: readonly ResolvedImage[], { store }: PullTarget) {
+  const limit = pLimit(PARALLEL_CHECKS);
+  const blobs = new Map(images.flatMap((image) => image.blobs).map((blob) => [blob.digest, blob]));
+  const found = await Promise.all(
+    [...blobs.values()].map((blob) => limit(async () => ((await store.check(blob)) ? blob.digest : undefined))),
+  );
+  return new Set(found.filter((digest) => digest !== undefined));
+}
+
+async function spaceFault(to: string, plan: PullPlan, target: PullTarget): Promise<PrestageError | undefined> {
+  const needBytes = plan.fetchBytes + target.extraBytes(plan.steps);
+  const { freeBytes } = await spaceAt(to);
+  if (needBytes <= freeBytes) return undefined;
+  return new PrestageError(
+    'ERR_SPACE_PULL',
+    `${to} needs ${formatBytes(needBytes)} and has ${formatBytes(freeBytes)} free`,
+    'Make room there, give --to on a larger file system, or shorten the list',
+  );
+}
+
+async function execute(
+  {
+    host,
+    request,
+    places,
+    target,
+  }: { readonly host: Host; readonly request: PullRequest; readonly places: Places; readonly target: PullTarget },
+  plan: PullPlan,
+): Promise<readonly StepResult[]> {
+  const { source, parallel, retries, stallMs, stop, onEvent } = request;
+  await using receiver = await startReceiver(target.store, places.scratch);
+  return await executePull(plan.steps, { host, source, target, receiver, parallel, retries, stallMs, stop, onEvent });
+}

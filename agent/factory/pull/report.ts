@@ -1,0 +1,81 @@
+import { type ErrorRecord, errorRecord, type PrestageError } from '../../model/errors.ts';
+import type { ListedImage } from '../../model/image-list.ts';
+import type { StepResult } from './execute.ts';
+import type { PullPlan, PullStep } from './plan.ts';
+import type { PullResult } from './progress.ts';
+import type { ResolvedImage } from './resolve.ts';
+import type { Resolution } from './resolve-all.ts';
+
+export interface PulledImage {
+  /** As the list has it. */
+  readonly reference: string;
+  /** `planned` in a dry run only. */
+  readonly state: PullResult | 'planned';
+  readonly error?: ErrorRecord;
+  /** Of the manifest that the reference led to; the rest as well only where a registry told it. */
+  readonly digest?: string;
+  /** All its blobs. */
+  readonly sizeBytes?: number;
+  /** Those of them that are fetched for it, each blob for one image. */
+  readonly fetchBytes?: number;
+}
+
+export interface PullReport {
+  readonly outcome: 'complete' | 'partial' | 'failed' | 'interrupted' | 'planned';
+  /** In the order of the list. */
+  readonly images: readonly PulledImage[];
+  /** What the plan had to fetch, and what was there. */
+  readonly fetchBytes: number;
+  readonly keptBytes: number;
+  /** What would keep a planned pull from starting. */
+  readonly error?: ErrorRecord;
+}
+
+export interface PullFacts {
+  readonly listed: readonly ListedImage[];
+  readonly resolution: Resolution;
+  readonly plan: PullPlan;
+  /** Images that the plan passes over, because the folder has them in their final form. */
+  readonly delivered: readonly ResolvedImage[];
+}
+
+/** What a dry run says. Pure. */
+export function planReport(facts: PullFacts, lacking: PrestageError | undefined): PullReport {
+  const states = facts.plan.steps.map((step) => [step.image.listed.text, { state: step.kind === 'keep' ? 'kept' : 'planned' }] as const);
+  const images = imagesOf(facts, new Map(states), 'planned');
+  const error = lacking && errorRecord(lacking);
+  return { outcome: 'planned', images, ...figures(facts), ...(error && { error }) };
+}
+
+/** What a pull says at its end. Pure. */
+export function pullReport(facts: PullFacts, results: readonly StepResult[], isStopped: boolean): PullReport {
+  const states = results.map(({ step, result, error }) => [step.image.listed.text, { state: result, ...(error && { error }) }] as const);
+  const images = imagesOf(facts, new Map(states), 'skipped');
+  const isThere = ({ state }: PulledImage): boolean => state === 'pulled' || state === 'kept';
+  const isComplete = images.every(isThere);
+  const outcome = isComplete ? 'complete' : isStopped ? 'interrupted' : images.some(isThere) ? 'partial' : 'failed';
+  return { outcome, images, ...figures(facts) };
+}
+
+function imagesOf(
+  { listed, resolution, plan, delivered }: PullFacts,
+  states: ReadonlyMap<string, Pick<PulledImage, 'state' | 'error'>>,
+  otherwise: PulledImage['state'],
+): readonly PulledImage[] {
+  const steps = new Map<string, PullStep>(plan.steps.map((step) => [step.image.listed.text, step]));
+  const kept = new Map(delivered.map((image) => [image.listed.text, image]));
+  return listed.map(({ text }): PulledImage => {
+    const error = resolution.failed.get(text);
+    if (error !== undefined) return { reference: text, state: 'failed', error };
+    const whole = kept.get(text);
+    if (whole !== undefined) return { reference: text, state: 'kept', digest: whole.top.digest };
+    const step = steps.get(text);
+    if (step === undefined) return { reference: text, state: otherwise };
+    const { image, sizeBytes, fetchBytes } = step;
+    return { reference: text, ...(states.get(text) ?? { state: otherwise }), digest: image.top.digest, sizeBytes, fetchBytes };
+  });
+}
+
+function figures({ plan }: PullFacts): Pick<PullReport, 'fetchBytes' | 'keptBytes'> {
+  return { fetchBytes: plan.fetchBytes, keptBytes: plan.keptBytes };
+}

@@ -1,0 +1,29 @@
+import type { ListText } from '../../model/image-list.ts';
+import type { Stage } from '../../model/stage.ts';
+import type { OnPullEvent } from './progress.ts';
+import type { PullSource } from './source.ts';
+
+/** Forms that images are pulled into. */
+export const PULL_FORMATS = ['oci', 'archives'] as const;
+export type PullFormat = (typeof PULL_FORMATS)[number];
+
+export interface PullRequest {
+  /** The lists to pull, read as if they were one. */
+  readonly lists: readonly ListText[];
+  /** The folder; made where it is missing. */
+  readonly to: string;
+  readonly format: PullFormat;
+  /** Whose list the written one is, where the format has lists: it gives the list its name. The names stay where left out. */
+  readonly stage?: Stage;
+  readonly source: PullSource;
+  /** Images at a time. */
+  readonly parallel: number;
+  /** Attempts after the first. */
+  readonly retries: number;
+  readonly stallMs: number;
+  /** Write nothing; say what would be fetched. */
+  readonly isDry: boolean;
+  /** Ends the pull: what has come whole is kept. */
+  readonly stop: AbortSignal;
+  readonly onEvent: OnPullEvent;
+}

@@ -1,0 +1,110 @@
+import { randomBytes } from 'node:crypto';
+import { readFile, rm } from 'node:fs/promises';
+import { join } from 'node:path';
+import type { Exec } from '../../host/exec.ts';
+import { type Digest, digestOf } from '../../model/digest.ts';
+import { PrestageError } from '../../model/errors.ts';
+import type { ListedImage } from '../../model/image-list.ts';
+import { type Descriptor, type ImageManifest, type IndexManifest, parseManifest } from '../../model/manifest.ts';
+import { formatReference, nameOf } from '../../model/reference.ts';
+import { pullFailure } from './failures.ts';
+import { inspectFlags, type PullSource, sourceEnv } from './source.ts';
+
+/** A manifest with the bytes that its digest is of. */
+export interface RawManifest {
+  readonly digest: Digest;
+  readonly bytes: Buffer;
+  readonly manifest: ImageManifest | IndexManifest;
+}
+
+/** An image as a registry has it at one moment: what is fetched then is this, by digest, whatever a tag says meanwhile. */
+export interface ResolvedImage {
+  readonly listed: ListedImage;
+  /** In full; its name in an OCI image layout. */
+  readonly reference: string;
+  /** The manifest that the reference leads to: of the list, where there is one. */
+  readonly top: RawManifest;
+  readonly mediaType: string;
+  /** All manifests, top first, each once. */
+  readonly manifests: readonly RawManifest[];
+  /** Configs and layers of all its platforms, each once; without layers that no registry may hand out. */
+  readonly blobs: readonly Descriptor[];
+}
+
+export interface ResolveContext {
+  readonly exec: Exec;
+  readonly source: PullSource;
+  /** Directory for files on their way. */
+  readonly scratch: string;
+  readonly signal: AbortSignal;
+  /** Manifests that need not be asked for; their bytes have been compared with their digest. */
+  readonly known: (digest: Digest) => Promise<Buffer | undefined>;
+}
+
+/** One manifest is a few KiB: a registry that has not given it by then gives none. */
+const MANIFEST_LIMIT_MS = 120_000;
+
+/** Layers with these types need not be where the image is. Source: OCI image-spec, layer.md; distribution, schema 2. */
+const FOREIGN = /nondistributable|foreign/;
+
+/**
+ * Asks a registry for all manifests of an image, through skopeo.
+ * @throws PrestageError ERR_PULL_*, ERR_MANIFEST
+ */
+export async function resolveImage(listed: ListedImage, context: ResolveContext): Promise<ResolvedImage> {
+  const reference = formatReference(listed.reference);
+  const get = async (digest: Digest | undefined): Promise<RawManifest> => {
+    const bytes = (digest && (await context.known(digest))) ?? (await inspectRaw(listed, digest, context));
+    const actual = digestOf(bytes);
+    if (digest !== undefined && digest !== actual) {
+      throw new PrestageError(
+        'ERR_PULL_DIGEST',
+        `${reference}: the registry gave the manifest ${actual} for ${digest}`,
+        'Find out what stands between here and the registry, a proxy for instance; then pull again',
+      );
+    }
+    return { digest: actual, bytes, manifest: parseManifest(bytes, `the manifest ${actual} of ${reference}`) };
+  };
+  const top = await get(listed.reference.digest);
+  const manifests = new Map([[top.digest, top]]);
+  for (const { digest } of top.manifest.kind === 'index' ? top.manifest.instances : []) {
+    const child = manifests.get(digest) ?? (await get(digest));
+    if (child.manifest.kind === 'index')
+      throw new PrestageError('ERR_MANIFEST', `${reference}: its list names another list, ${digest}`, 'Take the image off the list');
+    manifests.set(digest, child);
+  }
+  const all = [...manifests.values()];
+  return { listed, reference, top, mediaType: mediaTypeOf(top), manifests: all, blobs: blobsOf(all) };
+}
+
+/** The bytes, through a file: text through a pipe would lose a line end at the end, and the digest with it. */
+async function inspectRaw(listed: ListedImage, digest: Digest | undefined, context: ResolveContext): Promise<Buffer> {
+  const { exec, source, signal } = context;
+  const from = `docker://${digest === undefined ? formatReference(listed.reference) : `${nameOf(listed.reference)}@${digest}`}`;
+  const file = join(context.scratch, `manifest-${randomBytes(8).toString('hex')}`);
+  try {
+    const skopeo = ['skopeo', 'inspect', '--raw', ...inspectFlags(source), from];
+    const options = { signal, timeoutMs: MANIFEST_LIMIT_MS, env: sourceEnv(source) };
+    const result = await exec('sh', ['-c', 'exec "$@" >"$0"', file, ...skopeo], options);
+    if (result.exitCode === 0) return await readFile(file);
+    if (result.exitCode > 128 && result.stderr.trim() === '') {
+      throw pullFailure(listed.text, { ...result, stderr: `timeout awaiting its manifest for ${MANIFEST_LIMIT_MS / 1000} s` });
+    }
+    throw pullFailure(listed.text, result);
+  } finally {
+    await rm(file, { force: true });
+  }
+}
+
+/** OCI manifests need not say what they are. */
+function mediaTypeOf({ bytes, manifest }: RawManifest): string {
+  const json: unknown = JSON.parse(bytes.toString('utf8'));
+  if (typeof json === 'object' && json !== null && 'mediaType' in json && typeof json.mediaType === 'string' && json.mediaType !== '')
+    return json.mediaType;
+  return `application/vnd.oci.image.${manifest.kind === 'index' ? 'index' : 'manifest'}.v1+json`;
+}
+
+function blobsOf(manifests: readonly RawManifest[]): readonly Descriptor[] {
+  const all = manifests.flatMap(({ manifest }) => (manifest.kind === 'image' ? [manifest.config, ...manifest.layers] : []));
+  return [...new Map(all.filter(({ mediaType }) => !FOREIGN.test(mediaType)).map((blob) => [blob.digest, blob])).values()];
+}

@@ -1,0 +1,74 @@
+import type { Clock } from '../../host/clock.ts';
+import type { Exec } from '../../host/exec.ts';
+import { PrestageError } from '../../model/errors.ts';
+import { nameOf } from '../../model/reference.ts';
+import type { BlobStore } from './blob-store.ts';
+import { pullFailure } from './failures.ts';
+import type { Receiver, Session } from './receiver.ts';
+import type { ResolvedImage } from './resolve.ts';
+import { copyFlags, type PullSource, sourceEnv } from './source.ts';
+
+export interface TransferContext {
+  readonly exec: Exec;
+  readonly clock: Clock;
+  readonly source: PullSource;
+  readonly receiver: Receiver;
+  readonly store: BlobStore;
+  readonly signal: AbortSignal;
+  /** A transfer that brings nothing for so long is ended and counts as a failed connection. */
+  readonly stallMs: number;
+  readonly onBytes: (bytes: number) => void;
+}
+
+/**
+ * Fetches what is missing of an image, by the digest that it was resolved to. Signatures are not copied: neither form has a place for them,
+ * and the policy of this machine has checked them on the way.
+ * @throws PrestageError ERR_PULL_*, ERR_SPACE_PULL
+ */
+export async function transferImage(image: ResolvedImage, context: TransferContext): Promise<void> {
+  if (isWhole(image, context.store)) return;
+  await using session = await context.receiver.open(image, context.onBytes);
+  const stalled = new AbortController();
+  const ended = new AbortController();
+  const watch = watchStall(session, context, stalled, ended.signal);
+  try {
+    const from = `docker://${nameOf(image.listed.reference)}@${image.top.digest}`;
+    const to = ['--dest-authfile', session.authFile, '--dest-tls-verify=false'];
+    const flags = ['--quiet', '--all', '--preserve-digests', '--remove-signatures', ...copyFlags(context.source), ...to];
+    const result = await context.exec('skopeo', ['copy', ...flags, from, session.destination], {
+      signal: AbortSignal.any([context.signal, stalled.signal]),
+      env: sourceEnv(context.source),
+    });
+    if (session.fault !== undefined) throw session.fault;
+    if (result.exitCode !== 0) {
+      const stderr = stalled.signal.aborted ? `timeout awaiting data for ${context.stallMs / 1000} s` : result.stderr;
+      throw pullFailure(image.listed.text, { ...result, stderr });
+    }
+  } finally {
+    ended.abort();
+    await watch;
+  }
+  if (isWhole(image, context.store)) return;
+  const missing = image.blobs.filter(({ digest }) => !context.store.has(digest)).map(({ digest }) => digest);
+  throw new PrestageError(
+    'ERR_PULL',
+    `${image.listed.text}: skopeo ended well and did not bring ${missing.join(', ')}`,
+    'Try by hand: skopeo copy --all --preserve-digests docker://REFERENCE dir:DIRECTORY',
+  );
+}
+
+export function isWhole(image: ResolvedImage, store: BlobStore): boolean {
+  return image.blobs.every(({ digest }) => store.has(digest));
+}
+
+async function watchStall(
+  session: Session,
+  { clock, stallMs }: TransferContext,
+  stalled: AbortController,
+  ended: AbortSignal,
+): Promise<void> {
+  while (!ended.aborted && !stalled.signal.aborted) {
+    await clock.sleep(Math.min(1000, stallMs), ended).catch(() => undefined);
+    if (!ended.aborted && performance.now() - session.activeMs > stallMs) stalled.abort();
+  }
+}
