@@ -44,6 +44,7 @@ const PROGRAMS = [
     dnf: 'docker-distribution',
     without: 'registries cannot be tried',
   },
+  { use: 'test', file: 'nginx', apt: 'nginx-light', dnf: 'nginx', without: 'fetch cannot be tried with a real web server' },
   { use: 'test', file: 'mkfs.xfs', apt: 'xfsprogs', dnf: 'xfsprogs', without: 'no data partition can be made' },
   { use: 'test', file: 'mkfs.ext4', apt: 'e2fsprogs', dnf: 'e2fsprogs', without: 'a partition with another file system cannot be tried' },
   { use: 'test', file: 'sgdisk', apt: 'gdisk', dnf: 'gdisk', without: 'no data partition can be made' },
