@@ -1,5 +1,5 @@
 import { Command, CommanderError, Option } from 'commander';
-import { errorRecord, exitCodeOf, exitCodes } from '../model/errors.ts';
+import { type ErrorRecord, errorRecord, exitCodeOf, exitCodes } from '../model/errors.ts';
 import type { CommandSpec } from './command-spec.ts';
 import { commands } from './commands.ts';
 import type { Terminal } from './context.ts';
@@ -13,16 +13,23 @@ import { versionText } from './version.ts';
  */
 export async function runProgram(args: readonly string[], terminal: Terminal): Promise<number> {
   let exitCode = 0;
+  const form = wantedForm(args);
   const program = buildProgram(terminal, (code) => {
     exitCode = code;
   });
+  // The parser's own words are for people; machines get the same as data.
+  if (form !== 'text') silenceErrors(program);
   try {
     await program.parseAsync([...args], { from: 'user' });
     return exitCode;
   } catch (error) {
-    if (error instanceof CommanderError) return error.exitCode === 0 ? 0 : exitCodes.usage;
+    if (error instanceof CommanderError) {
+      if (error.exitCode === 0) return 0;
+      if (form !== 'text') terminal.err.write(renderError(usageError(error), form));
+      return exitCodes.usage;
+    }
     const record = errorRecord(error instanceof ExitWith ? error.cause : error);
-    terminal.err.write(renderError(record, wantedForm(args)));
+    terminal.err.write(renderError(record, form));
     if (record.code === 'ERR_INTERNAL' && error instanceof Error && terminal.env.PRESTAGE_DEBUG !== undefined)
       terminal.err.write(`${error.stack}\n`);
     return error instanceof ExitWith ? error.exitCode : exitCodeOf(record.code);
@@ -70,10 +77,21 @@ function buildCommand(spec: CommandSpec, parent: Command, terminal: Terminal, on
   });
 }
 
+function silenceErrors(command: Command): void {
+  command.configureOutput({ writeErr: () => undefined });
+  for (const below of command.commands) silenceErrors(below);
+}
+
+function usageError(error: CommanderError): ErrorRecord {
+  const message = error.code === 'commander.help' ? 'no command is given' : error.message.replace(/^error: /, '').replaceAll('\n', ' ');
+  return { code: 'ERR_USAGE', message, remedy: 'Look at: prestage-agent --help' };
+}
+
 /** The form that a command line asks for, also where the line as a whole is wrong. */
 function wantedForm(args: readonly string[]): OutputForm {
   const index = args.findIndex((arg) => arg === '--output' || arg === '-o');
-  return formOf(args.find((arg) => arg.startsWith('--output='))?.slice('--output='.length) ?? (index < 0 ? undefined : args[index + 1]));
+  const joined = args.map((arg) => /^(?:--output=|-o)(.+)$/.exec(arg)?.[1]).find((value) => value !== undefined);
+  return formOf(index < 0 ? joined : args[index + 1]);
 }
 
 function formOf(value: unknown): OutputForm {
