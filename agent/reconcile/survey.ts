@@ -6,7 +6,7 @@ import type { ArchivePool } from '../extract/pool.ts';
 import type { StorageContents } from '../extract/storage.ts';
 import { writeAtomic } from '../host/atomic.ts';
 import { type Host, hostPath } from '../host/host.ts';
-import { type Digest, isDigest } from '../model/digest.ts';
+import { type Digest, digestOf, isDigest } from '../model/digest.ts';
 import { errorRecord, PrestageError } from '../model/errors.ts';
 import type { Descriptor } from '../model/manifest.ts';
 import { isPresent, type KnownImage, type RefusedImage } from './plan.ts';
@@ -30,19 +30,20 @@ interface SurveyRecord extends ImageContents {
 export const SURVEY_FILE = '/var/lib/prestage-agent/surveys.json';
 
 const digestSchema = v.custom<Digest>((value) => typeof value === 'string' && isDigest(value), 'is not a sha256 digest');
-const surveysSchema = v.object({
-  version: v.literal(1),
-  archives: v.record(
-    v.string(),
-    v.object({
-      sizeBytes: v.number(),
-      modifiedMs: v.number(),
-      topDigest: digestSchema,
-      imageDigest: digestSchema,
-      layers: v.array(v.object({ digest: digestSchema, sizeBytes: v.number(), mediaType: v.string() })),
-    }),
-  ),
-});
+const archivesSchema = v.record(
+  v.string(),
+  v.object({
+    sizeBytes: v.number(),
+    modifiedMs: v.number(),
+    topDigest: digestSchema,
+    imageDigest: digestSchema,
+    layers: v.array(v.object({ digest: digestSchema, sizeBytes: v.number(), mediaType: v.string() })),
+  }),
+);
+const surveysSchema = v.pipe(
+  v.object({ version: v.literal(2), seal: digestSchema, archives: archivesSchema }),
+  v.check(({ seal, archives }) => seal === sealOf(archives), 'its seal does not match'),
+);
 export type Surveys = ReadonlyMap<string, SurveyRecord>;
 
 export interface SurveyContext {
@@ -105,7 +106,16 @@ export async function readSurveys(host: Host): Promise<Surveys> {
 }
 
 export async function writeSurveys(host: Host, surveys: Surveys): Promise<void> {
-  await writeAtomic(hostPath(host, SURVEY_FILE), `${JSON.stringify({ version: 1, archives: Object.fromEntries(surveys) })}\n`);
+  const archives = v.parse(archivesSchema, Object.fromEntries(surveys));
+  await writeAtomic(hostPath(host, SURVEY_FILE), `${JSON.stringify({ version: 2, seal: sealOf(archives), archives })}\n`);
+}
+
+/**
+ * Holds the records together: one wrong letter in them would make every later run miss a layer and never look into the archive again.
+ * @param archives in the order that the schema gives them
+ */
+function sealOf(archives: v.InferOutput<typeof archivesSchema>): Digest {
+  return digestOf(JSON.stringify(archives));
 }
 
 function rememberedSurvey(image: SourceImage, known: Surveys): SurveyRecord | undefined {
