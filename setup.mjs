@@ -66,6 +66,7 @@ const PROGRAMS = [
   { use: 'test', file: 'mmdebstrap', apt: 'mmdebstrap', dnf: 'mmdebstrap', without: 'no machine can be booted' },
   { use: 'test', file: 'ip', apt: 'iproute2', dnf: 'iproute', without: 'no network can be cut off' },
   { use: 'test', file: 'ps', apt: 'procps', dnf: 'procps-ng', without: 'memory is not measured' },
+  { use: 'test', file: 'faketime', apt: 'faketime', dnf: 'libfaketime', without: 'a wrong clock cannot be tried' },
 ];
 
 const USES = ['check', 'build', 'test'];
