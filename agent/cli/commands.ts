@@ -1,3 +1,4 @@
+import { buildCommand } from './build-command.ts';
 import type { CommandSpec } from './command-spec.ts';
 import { completionScript, SHELLS } from './completion.ts';
 import { fetchCommand } from './fetch-command.ts';
@@ -27,6 +28,7 @@ export const commands: readonly CommandSpec[] = [
   ignitionCommand,
   imagesCommand,
   pullCommand,
+  buildCommand,
   partitionCommand,
   fetchCommand,
   completionCommand,

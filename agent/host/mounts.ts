@@ -20,6 +20,8 @@ export interface MountRequest {
 /** An unmount is tried so often, this long apart: a scanner or a shell of a person can hold the file system for a moment. */
 const UNMOUNT_TRIES = 10;
 const UNMOUNT_PAUSE_MS = 300;
+/** File systems with a journal; the others (iso9660, squashfs) refuse options about one. */
+const JOURNALLED = new Set(['xfs', 'ext4']);
 
 /**
  * Mounts a device read-only, nosuid, nodev, noexec, and without replaying its journal (`norecovery`; xfs(5), ext4(5)): XFS writes to its log
@@ -29,7 +31,7 @@ const UNMOUNT_PAUSE_MS = 300;
 export async function mountReadOnly(host: Host, request: MountRequest): Promise<MountLease> {
   const { fileSystem, target } = request;
   await mkdir(target, { recursive: true, mode: 0o700 });
-  const mounted = await mount(host, request, `ro,nosuid,nodev,noexec${fileSystem === 'iso9660' ? '' : ',norecovery'}`);
+  const mounted = await mount(host, request, `ro,nosuid,nodev,noexec${JOURNALLED.has(fileSystem) ? ',norecovery' : ''}`);
   if (mounted.exitCode !== 0) throw await notMounted(request, mounted.stderr);
   return { path: target, [Symbol.asyncDispose]: async () => await unmount(host, target) };
 }

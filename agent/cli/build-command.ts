@@ -1,0 +1,122 @@
+import { availableParallelism } from 'node:os';
+import * as v from 'valibot';
+import { build } from '../factory/build/build.ts';
+import type { BuildReport } from '../factory/build/options.ts';
+import { PAYLOAD_KINDS } from '../factory/build/plan.ts';
+import { formatBytes } from '../model/bytes.ts';
+import { PrestageError } from '../model/errors.ts';
+import type { CommandSpec } from './command-spec.ts';
+import { hostFor, type Terminal } from './context.ts';
+import type { Answer } from './output.ts';
+import { dryRunFlag } from './setting-flags.ts';
+
+/** `prestage-agent build`: makes the bundle that goes to the partition. */
+export const buildCommand: CommandSpec = {
+  name: 'build',
+  description:
+    'Make a bundle out of what pull fetched: the payloads, the executable, and prestage.json with the size and sha256 of every file. What is there unchanged is kept.',
+  flags: [
+    { usage: '--from <dir>', help: 'OCI image layout or folder of archives, as pull writes them' },
+    { usage: '--to <dir>', help: 'folder of the bundle: new, empty, or of an earlier build' },
+    { usage: '--payload <kinds>', help: `comma-separated, of ${PAYLOAD_KINDS.join(', ')} (default: oci)` },
+    { usage: '--list-discovery <file>', help: 'image list of the stage discovery (default: the one that lies in --from)' },
+    { usage: '--list-installed <file>', help: 'image list of the stage installed (default: the one that lies in --from)' },
+    { usage: '--architecture <arch>', help: 'GOARCH name of the nodes (default: that of this machine)' },
+    { usage: '--agent <files...>', help: 'executables for the nodes, one for each architecture (default: this one)' },
+    {
+      usage: '--registry-image <reference>',
+      help: 'image of --from that serves the mirror (default: the listed one that carries distribution)',
+    },
+    { usage: '--work <dir>', help: 'where a store is unpacked on the way (default: in the bundle)' },
+    { usage: '--jobs <n>', help: 'copies and threads at a time, 1 to 64 (default: the cores)' },
+    dryRunFlag,
+  ],
+  forms: ['text', 'json'],
+  examples: [
+    'prestage-agent build --from images --to bundle --list-installed ocp-images.txt',
+    'prestage-agent build --from images --to bundle --payload store,oci',
+  ],
+  act: actBuild,
+};
+
+const EPOCH = 'SOURCE_DATE_EPOCH';
+const path = v.pipe(v.string(), v.nonEmpty('is empty'));
+const jobs = v.pipe(
+  v.string(),
+  v.regex(/^[1-9]\d?$/, 'is not a number from 1 to 64'),
+  v.transform(Number),
+  v.maxValue(64, 'is not a number from 1 to 64'),
+);
+const payloads = v.pipe(
+  v.string(),
+  v.transform((text) => text.split(',').map((word) => word.trim())),
+  v.array(v.picklist(PAYLOAD_KINDS, `is not of ${PAYLOAD_KINDS.join(', ')}`)),
+);
+const schema = v.object({
+  from: v.pipe(v.string('is not given'), v.nonEmpty('is empty')),
+  to: v.pipe(v.string('is not given'), v.nonEmpty('is empty')),
+  payload: v.optional(payloads, 'oci'),
+  listDiscovery: v.exactOptional(path),
+  listInstalled: v.exactOptional(path),
+  architecture: v.exactOptional(v.pipe(v.string(), v.regex(/^[a-z0-9]+$/, 'is not a GOARCH name, such as amd64'))),
+  agent: v.optional(v.array(path), []),
+  registryImage: v.exactOptional(path),
+  work: v.exactOptional(path),
+  jobs: v.exactOptional(jobs),
+  dryRun: v.optional(v.boolean(), false),
+  /** Seconds since 1970 that a squashfs can hold. */
+  sourceDateEpoch: v.exactOptional(
+    v.pipe(
+      v.string(),
+      v.regex(/^\d{1,10}$/, 'is not a number of seconds'),
+      v.transform(Number),
+      v.maxValue(2 ** 32 - 1, 'is later than 2106'),
+    ),
+  ),
+});
+
+async function actBuild(terminal: Terminal, options: Readonly<Record<string, unknown>>): Promise<Answer> {
+  const epoch = terminal.env[EPOCH];
+  const parsed = v.safeParse(schema, { ...options, ...(epoch !== undefined && epoch !== '' && { sourceDateEpoch: epoch }) });
+  if (!parsed.success) {
+    const faults = parsed.issues.map((issue) => `${flagOf(v.getDotPath(issue) ?? '')} ${issue.message}`);
+    throw new PrestageError('ERR_USAGE', `nothing can be built: ${faults.join('; ')}`, 'Look at: prestage-agent build --help');
+  }
+  const host = hostFor(terminal, {});
+  const { listDiscovery, listInstalled, payload, agent, dryRun, ...rest } = parsed.output;
+  const report = await build(host, {
+    ...rest,
+    lists: {
+      ...(listDiscovery !== undefined && { discovery: listDiscovery }),
+      ...(listInstalled !== undefined && { installed: listInstalled }),
+    },
+    payloads: payload,
+    agents: agent,
+    architecture: rest.architecture ?? host.architecture,
+    jobs: rest.jobs ?? availableParallelism(),
+    isDry: dryRun,
+    signal: terminal.stop,
+    say: (text) => host.log('info', text),
+  });
+  return { data: { apiVersion: 'prestage-agent/v1', kind: 'Build', ...report }, text: buildText(report), exitCode: 0 };
+}
+
+/** `listDiscovery` -> `--list-discovery`; of a flag with several values, `agent.0` -> `--agent`. */
+function flagOf(path: string): string {
+  const name = path.replace(/\..*$/, '');
+  return name === 'sourceDateEpoch' ? EPOCH : `--${name.replaceAll(/[A-Z]/g, (letter) => `-${letter.toLowerCase()}`)}`;
+}
+
+/** What a build did or would do, for people. Pure. */
+export function buildText(report: BuildReport): string {
+  const { outcome, bundle, parts, manifestSha256 } = report;
+  const lines = parts.map(({ id, state, outputBytes, workBytes }) => {
+    const work = workBytes === 0 ? '' : `, ${formatBytes(workBytes)} for the work`;
+    return state === 'keep' ? `keep    ${id}` : `make    ${id} (about ${formatBytes(outputBytes)} more${work})`;
+  });
+  if (outcome === 'planned') return [...lines, 'nothing was written'].join('\n');
+  const pin = manifestSha256 === undefined ? [] : [`sha256 of prestage.json, for ignition: ${manifestSha256}`];
+  if (outcome === 'unchanged') return [`unchanged: ${bundle} is what would be built`, ...pin].join('\n');
+  const made = parts.filter(({ state }) => state === 'make').map(({ id }) => id);
+  return [`built: ${bundle} (made ${made.join(', ') || 'only the manifest'})`, ...pin].join('\n');
+}

@@ -1,0 +1,79 @@
+import { mkdir } from 'node:fs/promises';
+import { join, resolve } from 'node:path';
+import type { Host } from '../../host/host.ts';
+import { takeLock } from '../../host/lock.ts';
+import { PrestageError } from '../../model/errors.ts';
+import { gatherFacts, type Outline, outlineOf } from './facts.ts';
+import { archiveBytes, digestFinder } from './import-archives.ts';
+import { type BuildInput, readInput } from './input.ts';
+import { type BuildOptions, type BuildReport, foldersOf } from './options.ts';
+import { checkOutput, checkSpace } from './output-folder.ts';
+import { PAYLOAD_KINDS, planBuild } from './plan.ts';
+import { BUILD_FOLDER, type BuildRecord, isSealed, readRecord } from './record.ts';
+import { decide, runBuild } from './run-build.ts';
+
+/**
+ * Builds a bundle: what is there as it would be made is kept, the rest is made, and the manifest seals it at the very end. Ended at any
+ * moment, it leaves a bundle that says that it is not whole, and the next build goes on from there.
+ * @throws PrestageError ERR_BUILD_*, ERR_LAYOUT*, ERR_ARCHIVE_*, ERR_LIST, ERR_MAPPING, ERR_SPACE_BUILD, ERR_LOCKED, ERR_TOOL_*, ERR_INTERRUPTED
+ */
+export async function build(host: Host, wanted: BuildOptions): Promise<BuildReport> {
+  // In one order, so that the order of the command line decides nothing.
+  const options = { ...wanted, payloads: PAYLOAD_KINDS.filter((kind) => wanted.payloads.includes(kind)) };
+  const [from, to] = [resolve(options.from), resolve(options.to)];
+  requireRoot(options);
+  await checkOutput(to, from);
+  const input = await readInput(from, options);
+  for (const notice of input.notices) host.log('notice', notice);
+  const outline = await outlineOf(input, options);
+  const record = await readRecord(to);
+  if (await isSealed(to, outline.key, record)) return unchanged(to, record);
+  if (outline.agents.length === 0) {
+    host.log('warning', 'this is not the executable itself, and no --agent is given: the bundle gets no program for the node');
+  }
+  try {
+    if (options.isDry) return await plan(options, input, outline, record);
+    await mkdir(join(to, BUILD_FOLDER), { recursive: true });
+    await using _lock = await takeLock({ path: join(to, BUILD_FOLDER, 'lock'), waitSeconds: 0, command: `build --to ${to}` });
+    return await runBuild(host, { options, input, outline });
+  } catch (error) {
+    if (!options.signal.aborted) throw error;
+    throw new PrestageError('ERR_INTERRUPTED', 'the build was asked to end', 'Give the command again: it goes on from here', {
+      cause: error,
+    });
+  }
+}
+
+function requireRoot({ payloads }: BuildOptions): void {
+  if (!payloads.includes('store') || process.getuid?.() === 0) return;
+  throw new PrestageError(
+    'ERR_BUILD_STORE',
+    'a store image holds files of many owners and is mounted to prove it, which takes root',
+    'Build as root, or take store out of --payload',
+  );
+}
+
+function unchanged(bundle: string, record: BuildRecord): BuildReport {
+  const parts = Object.keys(record.parts).map((id) => ({ id, state: 'keep' as const, outputBytes: 0, workBytes: 0 }));
+  return { outcome: 'unchanged', bundle, parts, ...(record.sealed && { manifestSha256: record.sealed.file.sha256 }) };
+}
+
+/** Archives are not unpacked for a plan: their sizes stand for what is in them. */
+async function plan(options: BuildOptions, input: BuildInput, outline: Outline, record: BuildRecord): Promise<BuildReport> {
+  const { bundle, layout, work } = foldersOf(options, input.kind);
+  if (input.kind === 'oci') {
+    const facts = await gatherFacts(input, outline, { ...options, layout, digestOf: digestFinder(record), record, canLink: true });
+    return { outcome: 'planned', bundle, parts: await decide(bundle, planBuild(facts), record) };
+  }
+  const bytes = archiveBytes(input);
+  await checkSpace({ outputBytes: bytes, workBytes: 0 }, bundle, work);
+  const ids = options.payloads.flatMap((kind) => (kind === 'store' ? input.stages.map(({ stage }) => `store-${stage}`) : [kind]));
+  return {
+    outcome: 'planned',
+    bundle,
+    parts: [
+      ...ids.map((id) => ({ id, state: 'make' as const, outputBytes: bytes, workBytes: bytes })),
+      ...outline.agents.map(({ path, sizeBytes }) => ({ id: path, state: 'make' as const, outputBytes: sizeBytes, workBytes: 0 })),
+    ],
+  };
+}

@@ -1,0 +1,41 @@
+import { BUNDLE_VERSION, type Bundle, type BundlePayload } from '../../model/bundle.ts';
+import type { Digest } from '../../model/digest.ts';
+import { bundleImage, releaseOf } from './describe-images.ts';
+import type { BuildFacts, Part } from './plan.ts';
+import type { RecordedPart } from './record.ts';
+
+export interface DescribeOptions {
+  readonly parts: readonly Part[];
+  /** By the name of the part. */
+  readonly made: Readonly<Record<string, RecordedPart>>;
+  /** Unpacked sizes of all layers. */
+  readonly unpackedBytes: ReadonlyMap<Digest, number>;
+  readonly createdAt: Date;
+  readonly createdBy: Bundle['createdBy'];
+}
+
+/** The manifest of a bundle without its files. Pure. */
+export function describeBundle(facts: BuildFacts, options: DescribeOptions): Omit<Bundle, 'files'> {
+  const stages = facts.stages.map(
+    ({ stage, images }) => [stage, { images: images.map((image) => bundleImage(image, options.unpackedBytes)) }] as const,
+  );
+  return {
+    apiVersion: BUNDLE_VERSION,
+    kind: 'Bundle',
+    release: releaseOf(facts.stages.flatMap((one) => one.images)),
+    architecture: facts.architecture,
+    createdAt: options.createdAt.toISOString().replace(/\.\d{3}Z$/, 'Z'),
+    createdBy: options.createdBy,
+    stages: Object.fromEntries(stages),
+    payloads: options.parts.flatMap((part) => payloadOf(part, options.made[part.id])),
+  };
+}
+
+function payloadOf({ kind, stage, paths }: Part, made: RecordedPart | undefined): readonly BundlePayload[] {
+  const [first = '', hashTree = '', mirror = ''] = paths;
+  if (kind === 'agent') return [];
+  if (kind !== 'store') return [{ kind, path: first }];
+  if (stage === undefined || made?.rootHash === undefined) return [];
+  const { rootHash, registryImage } = made;
+  return [{ kind, stage, image: first, verity: { hashTree, rootHash }, mirror, ...(registryImage !== undefined && { registryImage }) }];
+}

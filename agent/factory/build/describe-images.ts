@@ -1,0 +1,49 @@
+import type { BundleImage } from '../../model/bundle.ts';
+import type { Digest } from '../../model/digest.ts';
+import type { Descriptor } from '../../model/manifest.ts';
+import { readReference } from '../../model/reference.ts';
+import type { NamedImage } from './source-image.ts';
+
+/** The image as a bundle's manifest lists it. Pure. */
+export function bundleImage({ reference, names, image }: NamedImage, unpackedBytes: ReadonlyMap<Digest, number>): BundleImage {
+  const layers = [...new Map(image.layers.map((layer) => [layer.digest, layer])).values()];
+  const sum = (sizeOf: (layer: Descriptor) => number): number => layers.reduce((total, layer) => total + sizeOf(layer), 0);
+  return {
+    reference,
+    names: [...names],
+    manifestDigest: image.top.digest,
+    compressedBytes: sum((layer) => layer.sizeBytes),
+    unpackedBytes: sum((layer) => unpackedBytes.get(layer.digest) ?? 0),
+  };
+}
+
+/** Label of a release image; every other image of a release has none of that name. Source: openshift/oc, pkg/cli/admin/release/new.go. */
+const RELEASE_LABEL = 'io.openshift.release';
+/** Repository of release images, and the architecture that their tags end in. */
+const RELEASE_REPOSITORY = /(?:^|\/)ocp-release(?:-nightly)?$/;
+const TAG_ARCHITECTURE = /-(?:x86_64|aarch64|multi|s390x|ppc64le|amd64|arm64)$/;
+
+/** The OpenShift release that the images are of: from the label of the release image, else from its tag; empty where none is a release image. */
+export function releaseOf(images: readonly NamedImage[]): string {
+  const labelled = images.map(({ image }) => image.labels[RELEASE_LABEL]).find((label) => label !== undefined && label !== '');
+  if (labelled !== undefined) return labelled;
+  for (const { reference } of images) {
+    const parsed = readReference(reference);
+    if (typeof parsed === 'string' || parsed.tag === undefined || !RELEASE_REPOSITORY.test(parsed.repository)) continue;
+    return parsed.tag.replace(TAG_ARCHITECTURE, '');
+  }
+  return '';
+}
+
+/**
+ * Seconds since 1970 for what would otherwise be dated by the clock: what the environment says, else when the newest image was made, so that
+ * the same images give the same bytes.
+ * @param sourceDateEpoch SOURCE_DATE_EPOCH; reproducible-builds.org/specs/source-date-epoch
+ */
+export function stampOf(images: readonly NamedImage[], sourceDateEpoch: number | undefined): number {
+  if (sourceDateEpoch !== undefined) return sourceDateEpoch;
+  const made = images
+    .map(({ image }) => Math.floor(Date.parse(image.created ?? '') / 1000))
+    .filter((seconds) => seconds > 0 && seconds < 2 ** 32);
+  return Math.max(0, ...made);
+}

@@ -1,0 +1,127 @@
+import { createHash } from 'node:crypto';
+import { readFile } from 'node:fs/promises';
+import pLimit from 'p-limit';
+import { type Digest, isDigest } from '../../model/digest.ts';
+import { PrestageError } from '../../model/errors.ts';
+import { findAgents } from './agents.ts';
+import { stampOf } from './describe-images.ts';
+import type { BuildInput, ImageSource, InputImage } from './input.ts';
+import { type AgentFile, type BuildFacts, keyOf, type PayloadKind } from './plan.ts';
+import type { BuildRecord } from './record.ts';
+import { layersOf, type NamedImage, readSourceImage } from './source-image.ts';
+import { estimateUnpacked } from './unpacked-sizes.ts';
+
+export interface FactOptions {
+  readonly architecture: string;
+  readonly payloads: readonly PayloadKind[];
+  readonly agents: readonly string[];
+  /** SOURCE_DATE_EPOCH, in seconds since 1970. */
+  readonly sourceDateEpoch?: number;
+}
+
+/** What can be told of a bundle before any image is read: enough to see that nothing has changed. */
+export interface Outline {
+  readonly listFiles: BuildFacts['listFiles'];
+  readonly agents: readonly AgentFile[];
+  /** Of the whole input and of all that was asked for. */
+  readonly key: string;
+}
+
+/** Small reads at a time: enough to keep a disk busy, far from the limit of open files. */
+const PARALLEL_READS = 16;
+
+/** @throws PrestageError ERR_BUILD_AGENT */
+export async function outlineOf(input: BuildInput, options: FactOptions): Promise<Outline> {
+  const agents = await findAgents(options.agents, options.architecture);
+  const listFiles = new Map<string, { from: string; sha256: string }>();
+  for (const [name, from] of input.listFiles)
+    listFiles.set(name, {
+      from,
+      sha256: createHash('sha256')
+        .update(await readFile(from))
+        .digest('hex'),
+    });
+  const describe = ({ names, listed, source }: InputImage): unknown => [listed.text, names, stateOf(source)];
+  const key = keyOf(
+    'bundle',
+    options.architecture,
+    options.payloads,
+    options.sourceDateEpoch ?? null,
+    input.stages.map(({ stage, images }) => [stage, images.map(describe)]),
+    input.registryImage === undefined ? null : describe(input.registryImage),
+    [...listFiles].map(([name, { sha256 }]) => [name, sha256]),
+    agents,
+  );
+  return { agents, listFiles, key };
+}
+
+/** What names one state of an image's bytes. */
+export function stateOf(source: ImageSource): unknown {
+  return source.kind === 'layout' ? source.digest : [source.archive.name, source.archive.sizeBytes, source.archive.modifiedMs];
+}
+
+/**
+ * Reads manifests and configs of all images.
+ * @param options.layout the OCI image layout that has the blobs
+ * @param options.digestOf digest of the manifest that a source leads to
+ * @throws PrestageError ERR_LAYOUT, ERR_LAYOUT_BLOB, ERR_MANIFEST, ERR_ARCHITECTURE, ERR_ARCHIVE_REFERENCE
+ */
+export async function gatherFacts(
+  input: BuildInput,
+  outline: Outline,
+  options: FactOptions & {
+    readonly layout: string;
+    readonly digestOf: (source: ImageSource) => Digest;
+    readonly record: BuildRecord;
+    readonly canLink: boolean;
+  },
+): Promise<BuildFacts> {
+  const limit = pLimit(PARALLEL_READS);
+  const read = new Map<Digest, ReturnType<typeof readSourceImage>>();
+  const named = async ({ listed, names, source }: InputImage): Promise<NamedImage> => {
+    const digest = options.digestOf(source);
+    checkListed(listed.text, listed.reference.digest, digest);
+    const image = read.get(digest) ?? limit(() => readSourceImage(options.layout, digest, options.architecture));
+    read.set(digest, image);
+    return { reference: listed.text, names, image: await image };
+  };
+  const stages: BuildFacts['stages'][number][] = [];
+  for (const { stage, images } of input.stages) stages.push({ stage, images: await Promise.all(images.map(named)) });
+  const registryImage = input.registryImage === undefined ? undefined : await named(input.registryImage);
+  const all = [...stages.flatMap((one) => one.images), ...(registryImage === undefined ? [] : [registryImage])];
+  const known = knownSizes(options.record);
+  const estimates = await Promise.all(
+    layersOf(all).map((layer) =>
+      limit(async () => [layer.digest, known.get(layer.digest) ?? (await estimateUnpacked(options.layout, layer))] as const),
+    ),
+  );
+  const archives = input.stages.flatMap(({ images }) =>
+    images.flatMap(({ source }) => (source.kind === 'archive' ? [source.archive] : [])),
+  );
+  return {
+    architecture: options.architecture,
+    payloads: options.payloads,
+    stages,
+    ...(registryImage && { registryImage }),
+    ...(input.kind === 'archives' && { archives: [...new Map(archives.map((archive) => [archive.path, archive])).values()] }),
+    listFiles: outline.listFiles,
+    agents: outline.agents,
+    stampSeconds: stampOf(all, options.sourceDateEpoch),
+    unpackedBytes: new Map(estimates),
+    canLink: options.canLink,
+  };
+}
+
+/** Unpacked sizes that earlier builds have counted. */
+export function knownSizes(record: BuildRecord): ReadonlyMap<Digest, number> {
+  return new Map(Object.entries(record.unpackedBytes).flatMap(([digest, bytes]) => (isDigest(digest) ? [[digest, bytes] as const] : [])));
+}
+
+function checkListed(reference: string, wanted: Digest | undefined, found: Digest): void {
+  if (wanted === undefined || wanted === found) return;
+  throw new PrestageError(
+    'ERR_ARCHIVE_REFERENCE',
+    `the archive of ${reference} holds ${found}`,
+    'Pull the image again, or take it off the list',
+  );
+}

@@ -1,0 +1,86 @@
+import { chmod, mkdir, readdir, rename, rm } from 'node:fs/promises';
+import { join } from 'node:path';
+import type { ArchiveFile } from '../../extract/archives.ts';
+import { layoutBlobPath } from '../../extract/oci-layout.ts';
+import type { ArchivePool } from '../../extract/pool.ts';
+import { type Digest, digestOfHex, isDigest } from '../../model/digest.ts';
+import { PrestageError } from '../../model/errors.ts';
+import type { BuildInput, ImageSource } from './input.ts';
+import type { BuildRecord } from './record.ts';
+
+export interface ImportOptions {
+  readonly pool: ArchivePool;
+  /** GOARCH name. */
+  readonly architecture: string;
+  /** Directory of our own whose `blobs/sha256` is filled. */
+  readonly layout: string;
+  readonly signal: AbortSignal;
+  readonly onImported: (done: number, of: number) => void;
+}
+
+/**
+ * Unpacks archives into the blobs of an OCI image layout, each blob once and held against its digest. A list keeps its manifest, and of its
+ * images the one for the architecture.
+ * @returns digest of the manifest, or of the list, of each archive, by the archive's path
+ * @throws PrestageError of a refused archive; the first ends the import
+ */
+export async function importArchives(archives: readonly ArchiveFile[], options: ImportOptions): Promise<ReadonlyMap<string, Digest>> {
+  const { pool, architecture, layout, signal } = options;
+  const blobs = join(layout, 'blobs/sha256');
+  await rm(layout, { recursive: true, force: true });
+  await mkdir(blobs, { recursive: true });
+  const distinct = [...new Map(archives.map((archive) => [archive.path, archive])).values()];
+  const surveys = await Promise.all(
+    distinct.map(async ({ path, name }) => ({ path, name, survey: await pool.survey({ path, name, architecture }, { signal }) })),
+  );
+  const claimed = new Set<Digest>();
+  let done = 0;
+  const tops = await Promise.all(
+    surveys.map(async ({ path, name, survey }, index) => {
+      const writeBlobs = [...new Set(survey.image.layers.map((layer) => layer.digest))].filter((digest) => !claimed.has(digest));
+      for (const digest of writeBlobs) claimed.add(digest);
+      const to = join(layout, `archive-${index}`);
+      await mkdir(to);
+      const { topDigest } = await pool.unpack({ path, name, architecture, writeBlobs, layers: survey.image.layers, to }, { signal });
+      await moveBlobs(to, layout, topDigest);
+      options.onImported(++done, distinct.length);
+      return [path, topDigest] as const;
+    }),
+  );
+  return new Map(tops);
+}
+
+/** Out of a `dir:` layout: the top manifest, the manifests that a list names, config and layers. */
+async function moveBlobs(from: string, layout: string, top: Digest): Promise<void> {
+  for (const file of await readdir(from)) {
+    const digest = file === 'manifest.json' ? top : digestOfHex(file.replace(/\.manifest\.json$/, ''));
+    if (digest === undefined) continue;
+    await chmod(join(from, file), 0o644);
+    await rename(join(from, file), layoutBlobPath(layout, digest));
+  }
+  await rm(from, { recursive: true });
+}
+
+/** The archives of an input, each once. */
+export function archivesOf(input: BuildInput): readonly ArchiveFile[] {
+  const images = [...input.stages.flatMap((one) => one.images), ...(input.registryImage === undefined ? [] : [input.registryImage])];
+  const archives = images.flatMap(({ source }) => (source.kind === 'archive' ? [[source.archive.path, source.archive] as const] : []));
+  return [...new Map(archives).values()];
+}
+
+export function archiveBytes(input: BuildInput): number {
+  return archivesOf(input).reduce((total, archive) => total + archive.sizeBytes, 0);
+}
+
+/** Leads from an image to the digest of its manifest; of an archive it is known once it has been imported. */
+export function digestFinder(record: BuildRecord): (source: ImageSource) => Digest {
+  return (source) => {
+    const digest = source.kind === 'layout' ? source.digest : (record.imported?.tops[source.archive.path] ?? '');
+    if (isDigest(digest)) return digest;
+    throw new PrestageError(
+      'ERR_INTERNAL',
+      'an archive was not unpacked before it was needed',
+      'Remove the folder .build of the bundle, build again, and report this',
+    );
+  };
+}

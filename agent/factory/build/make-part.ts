@@ -1,0 +1,113 @@
+import { chmod, mkdir, rm } from 'node:fs/promises';
+import { join } from 'node:path';
+import { output } from '../../host/exec.ts';
+import type { Host } from '../../host/host.ts';
+import { formatDuration } from '../../model/bytes.ts';
+import type { Digest } from '../../model/digest.ts';
+import { hexOf } from '../../model/digest.ts';
+import { writeArchives } from './archive-writer.ts';
+import { ociTree } from './oci-tree.ts';
+import type { BuildFolders } from './options.ts';
+import { placeFile } from './place.ts';
+import type { BuildFacts, Part } from './plan.ts';
+import { findRegistryImage } from './registry-image.ts';
+import { registryTree } from './registry-tree.ts';
+import { composeStore } from './store-copy.ts';
+import { normaliseStore } from './store-normalise.ts';
+import { formatVerity, packSquashfs } from './store-pack.ts';
+import { proveStore } from './store-proof.ts';
+import { writeTree } from './tree.ts';
+import { sizesOfStore } from './unpacked-sizes.ts';
+
+export interface MakeContext extends BuildFolders {
+  readonly host: Host;
+  readonly facts: BuildFacts;
+  readonly jobs: number;
+  readonly signal: AbortSignal;
+  readonly say: (text: string) => void;
+}
+
+/** What came of a part besides its files. */
+export interface Made {
+  readonly rootHash?: string;
+  readonly registryImage?: string;
+  /** Unpacked sizes that became known, by digest. */
+  readonly unpackedBytes?: ReadonlyMap<Digest, number>;
+}
+
+/** Makes one part of a bundle; what an ended build has left of it goes first. */
+export async function makePart(part: Part, context: MakeContext): Promise<Made> {
+  for (const path of part.paths) await rm(join(context.bundle, path), { recursive: true, force: true });
+  const to = join(context.bundle, part.paths[0] ?? '');
+  switch (part.kind) {
+    case 'oci':
+      await writeTree(ociTree(part.images), { layout: context.layout, to });
+      return {};
+    case 'registry':
+      await writeTree(registryTree(part.images, 'all'), { layout: context.layout, to });
+      return {};
+    case 'archives':
+      await makeArchives(part, to, context);
+      return {};
+    case 'agent':
+      await makeAgent(to, context);
+      return {};
+    case 'store':
+      return await makeStore(part, context);
+  }
+}
+
+async function makeArchives(part: Part, to: string, context: MakeContext): Promise<void> {
+  const { archives, listFiles } = context.facts;
+  if (archives === undefined) await writeArchives(context.host, part.images, { ...context, to, work: join(context.work, 'archives') });
+  else for (const { path, name } of archives) await placeFile(path, join(to, `${name}.tgz`));
+  for (const [name, { from }] of listFiles) await placeFile(from, join(to, name));
+}
+
+/** Always a copy where it cannot share blocks: its mode has to be set. */
+async function makeAgent(to: string, context: MakeContext): Promise<void> {
+  const agent = context.facts.agents.find(({ path }) => join(context.bundle, path) === to);
+  if (agent === undefined) return;
+  await mkdir(join(to, '..'), { recursive: true });
+  await output(context.host.exec, 'cp', ['--reflink=auto', '--dereference', '--no-preserve=all', agent.from, to], {
+    signal: context.signal,
+  });
+  await chmod(to, 0o755);
+}
+
+async function makeStore(part: Part, context: MakeContext): Promise<Made> {
+  const { host, facts, jobs, signal, say } = context;
+  const work = join(context.work, part.id);
+  const [image = '', hashTree = '', mirror = ''] = part.paths.map((path) => join(context.bundle, path));
+  await mkdir(join(image, '..'), { recursive: true });
+  const timed = async <T>(what: string, act: () => Promise<T>): Promise<T> => {
+    const startMs = host.clock.monotonicMs();
+    const result = await act();
+    say(`${part.id}: ${what}, ${formatDuration(host.clock.monotonicMs() - startMs)}`);
+    return result;
+  };
+  const { architecture, stampSeconds } = facts;
+  const composing = { layout: context.layout, images: part.images, architecture, work: join(work, 'store'), jobs, signal };
+  const location = await timed(`${part.images.length} images unpacked`, () =>
+    composeStore(host, { ...composing, onCopied: (done, of) => say(`${part.id}: ${done}/${of} images unpacked`) }),
+  );
+  const { graphroot } = location;
+  const undated = new Set(part.images.filter((one) => one.image.created === undefined).map((one) => hexOf(one.image.config)));
+  const unpackedBytes = await sizesOfStore(graphroot);
+  const found = facts.registryImage ?? (await findRegistryImage(graphroot, part.images));
+  await timed('made the same for the same images', () => normaliseStore(graphroot, { stampSeconds, undated }));
+  await timed('packed as squashfs', () => packSquashfs(host, { graphroot, image, stampSeconds, jobs, signal }));
+  await rm(join(work, 'store'), { recursive: true });
+  const rootHash = await timed('hash tree made', () => formatVerity(host, { image, hashTree, seed: part.key, signal }));
+  const proof = await timed('proven by podman', () =>
+    proveStore(host, { image, images: part.images, architecture, work: join(work, 'proof'), signal }),
+  );
+  await rm(work, { recursive: true });
+  if (proof.ranIn !== undefined) say(`${part.id}: a command ran in ${proof.ranIn}`);
+  if (proof.notRun !== undefined) host.log('warning', `${part.id}: no command was run in any image: ${proof.notRun}`);
+  await writeTree(registryTree(part.images, 'metadata'), { layout: context.layout, to: mirror });
+  if (found === undefined) {
+    host.log('warning', `${part.id}: no image carries a registry, so the mirror needs one of the node; give one with --registry-image`);
+  }
+  return { rootHash, unpackedBytes, ...(found && { registryImage: found.names[0] ?? found.reference }) };
+}

@@ -1,0 +1,21 @@
+import { hexOf } from '../../model/digest.ts';
+import { formatOciIndex, OCI_INDEX_FILE, OCI_MARKER, OCI_MARKER_FILE } from '../../model/oci-layout.ts';
+import { blobsOf, type NamedImage } from './source-image.ts';
+import type { TreeFile } from './tree.ts';
+
+/**
+ * The files of one OCI image layout with all images, each under all its full references; blobs once. Of a manifest list it holds the list
+ * itself and the image for the bundle's architecture. The images stand in their own order in `index.json`. Pure.
+ * Source: OCI image-spec, image-layout.md.
+ */
+export function ociTree(images: readonly NamedImage[]): readonly TreeFile[] {
+  const entries = new Map(
+    images.flatMap(({ names, image }) => names.map((reference) => [reference, { reference, ...image.top }] as const)),
+  );
+  const digests = new Set(images.flatMap(({ image }) => blobsOf(image)));
+  return [
+    ...[...digests].toSorted().map((digest) => ({ path: `blobs/sha256/${hexOf(digest)}`, blob: digest })),
+    { path: OCI_INDEX_FILE, text: formatOciIndex([...entries.values()]) },
+    { path: OCI_MARKER_FILE, text: OCI_MARKER },
+  ];
+}

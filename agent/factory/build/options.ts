@@ -1,0 +1,64 @@
+import { join, resolve } from 'node:path';
+import type { BuildInput, ListFiles } from './input.ts';
+import type { PayloadKind } from './plan.ts';
+import { BUILD_FOLDER } from './record.ts';
+
+export interface BuildOptions {
+  /** An OCI image layout, or a folder of archives. */
+  readonly from: string;
+  /** Folder of the bundle. */
+  readonly to: string;
+  readonly lists: ListFiles;
+  readonly payloads: readonly PayloadKind[];
+  /** GOARCH name. */
+  readonly architecture: string;
+  /** Paths of executables of the agent; the running one where there is none. */
+  readonly agents: readonly string[];
+  /** Reference of the image that is to serve the registry on the node. */
+  readonly registryImage?: string;
+  /** Directory for what is unpacked on the way; in the bundle's own folder where left out. */
+  readonly work?: string;
+  /** SOURCE_DATE_EPOCH, in seconds since 1970. */
+  readonly sourceDateEpoch?: number;
+  /** Copies, threads and files at a time. */
+  readonly jobs: number;
+  readonly isDry: boolean;
+  readonly signal: AbortSignal;
+  /** Told how far it is. */
+  readonly say: (text: string) => void;
+}
+
+export interface BuildReport {
+  readonly outcome: 'built' | 'unchanged' | 'planned';
+  /** Absolute path of the bundle. */
+  readonly bundle: string;
+  /** Sizes are bytes, about. */
+  readonly parts: readonly {
+    readonly id: string;
+    readonly state: 'make' | 'keep';
+    readonly outputBytes: number;
+    readonly workBytes: number;
+  }[];
+  /** sha256 of `prestage.json`, which ignition pins; left out where nothing is sealed. */
+  readonly manifestSha256?: string;
+}
+
+/** Directories of a build, absolute. */
+export interface BuildFolders {
+  /** The bundle. */
+  readonly bundle: string;
+  /** OCI image layout that has the blobs: the input itself, or what archives are unpacked into. */
+  readonly layout: string;
+  /** For what is unpacked on the way; removed at the end. */
+  readonly work: string;
+}
+
+export function foldersOf({ from, to, work }: Pick<BuildOptions, 'from' | 'to' | 'work'>, kind: BuildInput['kind']): BuildFolders {
+  const bundle = resolve(to);
+  const own = join(bundle, BUILD_FOLDER);
+  return {
+    bundle,
+    layout: kind === 'oci' ? resolve(from) : join(own, 'input'),
+    work: work === undefined ? join(own, 'work') : join(resolve(work), 'prestage-agent-build'),
+  };
+}

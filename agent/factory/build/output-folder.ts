@@ -1,0 +1,74 @@
+import { lstat, mkdir, readdir, rm } from 'node:fs/promises';
+import { join } from 'node:path';
+import { spaceAt } from '../../host/space.ts';
+import { BUNDLE_FILE, PARTIAL_FILE } from '../../model/bundle.ts';
+import { formatBytes } from '../../model/bytes.ts';
+import { PrestageError } from '../../model/errors.ts';
+import { BUILD_FOLDER } from './record.ts';
+
+/** All that a build puts at the top of a bundle, whatever it is asked for. */
+const OWNED = ['oci', 'archives', 'registry', 'bin', 'prestage-agent'];
+const STORE = 'store';
+
+/**
+ * Refuses a folder that holds something else than a bundle, finished or not. Nothing is written.
+ * @throws PrestageError ERR_BUILD_OUTPUT
+ */
+export async function checkOutput(output: string, input: string): Promise<void> {
+  if (output === input) throw refused(`${output} is the folder to build from`);
+  const names: readonly string[] = await readdir(output).catch((error: NodeJS.ErrnoException) => {
+    if (error.code === 'ENOENT') return [];
+    throw refused(`${output} cannot be read as a folder: ${error.code ?? error.message}`);
+  });
+  const isBundle = [BUNDLE_FILE, PARTIAL_FILE, BUILD_FOLDER].some((name) => names.includes(name));
+  // A file system that was made for the bundle has this one at its top.
+  if (isBundle || names.every((name) => name === 'lost+found')) return;
+  throw refused(`${output} holds no bundle but: ${names.toSorted().slice(0, 8).join(', ')}`);
+}
+
+/** Removes what a build of other payloads has left: only what a build puts there, and never what is still wanted. */
+export async function removeStale(output: string, wanted: readonly string[]): Promise<void> {
+  const inStore = await readdir(join(output, STORE)).catch(() => []);
+  const candidates = [...OWNED, ...inStore.map((name) => `${STORE}/${name}`), ...(inStore.length === 0 ? [STORE] : [])];
+  for (const path of candidates) {
+    if (wanted.some((one) => one === path || one.startsWith(`${path}/`))) continue;
+    await rm(join(output, path), { recursive: true, force: true });
+  }
+}
+
+/** Whether a file of one folder can be given a second name in the other: both are on one file system. */
+export async function onOneFileSystem(from: string, to: string): Promise<boolean> {
+  await mkdir(to, { recursive: true });
+  return (await lstat(from)).dev === (await lstat(to)).dev;
+}
+
+/**
+ * Compares what a build takes with what is free, also where both folders are on one file system.
+ * @throws PrestageError ERR_SPACE_BUILD
+ */
+export async function checkSpace(
+  needs: { readonly outputBytes: number; readonly workBytes: number },
+  output: string,
+  work: string,
+): Promise<void> {
+  const [outputSpace, workSpace] = [await spaceAt(output), await spaceAt(work)];
+  const isShared = outputSpace.id === workSpace.id;
+  const checks = isShared
+    ? [{ space: outputSpace, bytes: needs.outputBytes + needs.workBytes }]
+    : [
+        { space: outputSpace, bytes: needs.outputBytes },
+        { space: workSpace, bytes: needs.workBytes },
+      ];
+  for (const { space, bytes } of checks) {
+    if (bytes <= space.freeBytes) continue;
+    throw new PrestageError(
+      'ERR_SPACE_BUILD',
+      `${space.path} has ${formatBytes(space.freeBytes)} free, and the build takes about ${formatBytes(bytes)} there`,
+      'Make room, build fewer payloads at a time, or name another place for the work with: --work DIR',
+    );
+  }
+}
+
+function refused(message: string): PrestageError {
+  return new PrestageError('ERR_BUILD_OUTPUT', message, 'Name a new or an empty folder, or that of an earlier build, with --to');
+}

@@ -1,0 +1,146 @@
+import type { ArchiveFile } from '../../extract/archives.ts';
+import { type Digest, digestOf } from '../../model/digest.ts';
+import type { Stage } from '../../model/stage.ts';
+import { layersOf, type NamedImage } from './source-image.ts';
+
+/** Forms that a bundle can hold its images in. */
+export const PAYLOAD_KINDS = ['store', 'oci', 'archives', 'registry'] as const;
+export type PayloadKind = (typeof PAYLOAD_KINDS)[number];
+
+/** An executable of the agent. */
+export interface AgentFile {
+  readonly from: string;
+  /** Its path in the bundle. */
+  readonly path: string;
+  readonly sizeBytes: number;
+  readonly modifiedMs: number;
+}
+
+/** All that decides what a bundle becomes. Sizes are bytes. */
+export interface BuildFacts {
+  /** GOARCH name. */
+  readonly architecture: string;
+  readonly payloads: readonly PayloadKind[];
+  readonly stages: readonly { readonly stage: Stage; readonly images: readonly NamedImage[] }[];
+  /** The image that was asked for to serve the registry; listed or not. */
+  readonly registryImage?: NamedImage;
+  /** The archives that are taken as they are; undefined where they are to be made. */
+  readonly archives?: readonly ArchiveFile[];
+  /** Paths of list files by their name in the bundle, with their content. */
+  readonly listFiles: ReadonlyMap<string, { readonly from: string; readonly sha256: string }>;
+  readonly agents: readonly AgentFile[];
+  /** Seconds since 1970 for what a store dates by the clock. */
+  readonly stampSeconds: number;
+  /** Unpacked sizes of layers, about. */
+  readonly unpackedBytes: ReadonlyMap<Digest, number>;
+  /** Whether files of the input can be placed in the bundle without a copy. */
+  readonly canLink: boolean;
+}
+
+/** One part of a bundle: it is made as a whole, or kept as it is where its key is the recorded one. */
+export interface Part {
+  /** Unique in the bundle, and its name in the record. */
+  readonly id: string;
+  readonly kind: PayloadKind | 'agent';
+  readonly stage?: Stage;
+  /** What it is made of, as a hash. */
+  readonly key: string;
+  /** What it owns in the bundle: files and folders. */
+  readonly paths: readonly string[];
+  readonly images: readonly NamedImage[];
+  /** What it takes in the bundle, about, where nothing is there yet. */
+  readonly outputBytes: number;
+  /** What it takes besides while it is made, about. */
+  readonly workBytes: number;
+}
+
+/** Changes whenever the same facts make other bytes than before. */
+const RECIPE = 1;
+/** A store image is about as large as its compressed layers; zstd is a little better than gzip, link files and manifests are small. */
+const SQUASHFS_RATIO = 1;
+/** Every file of an unpacked layer takes whole blocks. */
+const BLOCKS_RATIO = 1.1;
+
+/** Decides which parts a bundle has and what each is made of. The same facts give the same plan. */
+export function planBuild(facts: BuildFacts): readonly Part[] {
+  const all = distinct(facts.stages.flatMap((one) => one.images));
+  const compressed = sum(layersOf(all).map((layer) => layer.sizeBytes));
+  const parts = facts.payloads.flatMap((kind): readonly Part[] => {
+    if (kind === 'store') return facts.stages.map((one) => storePart(one.stage, one.images, facts));
+    const copied = facts.canLink ? 0 : compressed;
+    if (kind !== 'archives') {
+      return [{ id: kind, kind, key: keyOf(kind, describe(all)), paths: [kind], images: all, outputBytes: copied, workBytes: 0 }];
+    }
+    const { archives, listFiles } = facts;
+    const lists = [...listFiles].map(([name, file]) => [name, file.sha256]);
+    const source = archives === undefined ? describe(all) : archives.map((file) => [file.name, file.sizeBytes, file.modifiedMs]);
+    const size =
+      archives === undefined
+        ? sum(all.map(({ image }) => sum(image.layers.map((layer) => layer.sizeBytes))))
+        : facts.canLink
+          ? 0
+          : sum(archives.map((file) => file.sizeBytes));
+    return [{ id: kind, kind, key: keyOf(kind, source, lists), paths: [kind], images: all, outputBytes: size, workBytes: 0 }];
+  });
+  const agents = facts.agents.map(
+    (agent): Part => ({
+      id: agent.path,
+      kind: 'agent',
+      key: keyOf('agent', [agent.path, agent.from, agent.sizeBytes, agent.modifiedMs]),
+      paths: [agent.path],
+      images: [],
+      outputBytes: agent.sizeBytes,
+      workBytes: 0,
+    }),
+  );
+  return [...parts, ...agents];
+}
+
+function storePart(stage: Stage, listed: readonly NamedImage[], facts: BuildFacts): Part {
+  const { registryImage, stampSeconds, architecture } = facts;
+  const images = distinct(registryImage === undefined ? listed : [...listed, registryImage]);
+  const layers = layersOf(images);
+  const key = keyOf('store', stage, describe(images), stampSeconds, architecture, registryImage?.names[0] ?? '');
+  const unpacked = sum(layers.map((layer) => facts.unpackedBytes.get(layer.digest) ?? layer.sizeBytes));
+  return {
+    id: `store-${stage}`,
+    kind: 'store',
+    stage,
+    key,
+    paths: [`store/${stage}.squashfs`, `store/${stage}.verity`, `store/${stage}.mirror`],
+    images,
+    outputBytes: Math.ceil(sum(layers.map((layer) => layer.sizeBytes)) * SQUASHFS_RATIO),
+    workBytes: Math.ceil(unpacked * BLOCKS_RATIO),
+  };
+}
+
+/** Images that are the same in two stages, once, with all their names. */
+function distinct(images: readonly NamedImage[]): readonly NamedImage[] {
+  const byReference = new Map<string, NamedImage>();
+  for (const image of images) {
+    const earlier = byReference.get(image.reference);
+    byReference.set(
+      image.reference,
+      earlier === undefined ? image : { ...earlier, names: [...new Set([...earlier.names, ...image.names])] },
+    );
+  }
+  return [...byReference.values()];
+}
+
+function describe(images: readonly NamedImage[]): unknown {
+  return images.map(({ names, image }) => [names, image.top.digest, image.manifest]);
+}
+
+/** A hash of what decides a part. */
+export function keyOf(...what: readonly unknown[]): string {
+  return digestOf(JSON.stringify([RECIPE, ...what]));
+}
+
+/** Most bytes that a build takes at one time, about: all that stays, and the work of the part that takes most. */
+export function needsOf(parts: readonly Part[]): { readonly outputBytes: number; readonly workBytes: number } {
+  return { outputBytes: sum(parts.map((part) => part.outputBytes)), workBytes: Math.max(0, ...parts.map((part) => part.workBytes)) };
+}
+
+function sum(numbers: readonly number[]): number {
+  return numbers.reduce((total, one) => total + one, 0);
+}

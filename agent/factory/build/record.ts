@@ -1,0 +1,75 @@
+import { lstat, readFile } from 'node:fs/promises';
+import { join } from 'node:path';
+import * as v from 'valibot';
+import { writeAtomic } from '../../host/atomic.ts';
+import { isInnerPath } from '../../model/bundle.ts';
+
+/** Folder in a bundle that is kept for the next build; no bundle lists it, and nothing of it goes to a partition. */
+export const BUILD_FOLDER = '.build';
+const RECORD_FILE = 'record.json';
+/** Written with every record; another one is not read. */
+const RECORD_VERSION = 1;
+
+const fileSchema = v.object({
+  path: v.pipe(v.string(), v.check(isInnerPath)),
+  sizeBytes: v.number(),
+  modifiedMs: v.number(),
+  sha256: v.string(),
+});
+const partSchema = v.object({
+  key: v.string(),
+  files: v.array(fileSchema),
+  /** Of a store: root hash of its verity tree. */
+  rootHash: v.exactOptional(v.string()),
+  /** Of a store: reference of the image in it that can serve a registry. */
+  registryImage: v.exactOptional(v.string()),
+});
+const recordSchema = v.object({
+  version: v.literal(RECORD_VERSION),
+  /** By the name of the part: what it was made of, and its files. */
+  parts: v.record(v.string(), partSchema),
+  /** Unpacked size of layers, in bytes, by digest. */
+  unpackedBytes: v.record(v.string(), v.number()),
+  /** Archives that lie unpacked in the build folder: what they were, and by path the digest of the manifest that each holds. */
+  imported: v.exactOptional(v.object({ key: v.string(), tops: v.record(v.string(), v.string()) })),
+  /** What the sealed bundle was made of, and its manifest; left out while it is not sealed. */
+  sealed: v.exactOptional(v.object({ key: v.string(), file: fileSchema })),
+});
+
+/** What earlier builds of a bundle have left, so that a build does again only what has changed. */
+export type BuildRecord = v.InferOutput<typeof recordSchema>;
+export type RecordedPart = v.InferOutput<typeof partSchema>;
+export type RecordedFile = v.InferOutput<typeof fileSchema>;
+
+const NO_RECORD: BuildRecord = { version: RECORD_VERSION, parts: {}, unpackedBytes: {} };
+
+/** The record of a bundle; an empty one where there is none, or none that can be used. */
+export async function readRecord(output: string): Promise<BuildRecord> {
+  const text = await readFile(join(output, BUILD_FOLDER, RECORD_FILE), 'utf8').catch(() => '');
+  const parsed = v.safeParse(v.pipe(v.string(), v.parseJson(), recordSchema), text);
+  return parsed.success ? parsed.output : NO_RECORD;
+}
+
+export async function writeRecord(output: string, record: BuildRecord): Promise<void> {
+  await writeAtomic(join(output, BUILD_FOLDER, RECORD_FILE), `${JSON.stringify(record)}\n`);
+}
+
+/** Whether a part is there as it was made: the same key, and every file in its size and with its time. Nothing is read. */
+export async function isUntouched(output: string, key: string, part: RecordedPart | undefined): Promise<boolean> {
+  if (part === undefined || part.key !== key) return false;
+  for (const file of part.files) if (!(await isAsRecorded(output, file))) return false;
+  return true;
+}
+
+/** Whether the bundle is sealed, was made of the same, and is there as it was made. */
+export async function isSealed(output: string, key: string, record: BuildRecord): Promise<boolean> {
+  const { sealed, parts } = record;
+  if (sealed?.key !== key || !(await isAsRecorded(output, sealed.file))) return false;
+  for (const part of Object.values(parts)) if (!(await isUntouched(output, part.key, part))) return false;
+  return true;
+}
+
+async function isAsRecorded(output: string, file: RecordedFile): Promise<boolean> {
+  const found = await lstat(join(output, file.path)).catch(() => undefined);
+  return found?.isFile() === true && found.size === file.sizeBytes && found.mtimeMs === file.modifiedMs;
+}

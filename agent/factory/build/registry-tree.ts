@@ -1,0 +1,52 @@
+import { type Digest, hexOf } from '../../model/digest.ts';
+import { parseReference } from '../../model/reference.ts';
+import { registryRepository } from '../../model/registry-path.ts';
+import { blobsOf, type NamedImage, type SourceImage } from './source-image.ts';
+import type { TreeFile } from './tree.ts';
+
+const ROOT = 'docker/registry/v2';
+
+/**
+ * The files of a registry that serves the images, as distribution lays them out: blobs once, and per repository links to the manifests by
+ * digest, to the manifests by tag, and to the layers and configs that may be asked for there. Sorted by path. Pure.
+ *
+ * `metadata` leaves the layers out: an engine that has all layers in a store already asks for the rest only.
+ * Source: github.com/distribution/distribution, registry/storage/paths.go.
+ */
+export function registryTree(images: readonly NamedImage[], content: 'all' | 'metadata'): readonly TreeFile[] {
+  const files = images.flatMap(({ names, image }) => [
+    ...blobsOf(image)
+      .filter((digest) => content === 'all' || !isLayer(image, digest))
+      .map(blobFile),
+    ...names.flatMap((name) => repositoryFiles(name, image, content)),
+  ]);
+  const byPath = new Map(files.map((file) => [file.path, file]));
+  return [...byPath.values()].toSorted((a, b) => (a.path < b.path ? -1 : 1));
+}
+
+function repositoryFiles(name: string, image: SourceImage, content: 'all' | 'metadata'): readonly TreeFile[] {
+  const reference = parseReference(name);
+  const repository = `${ROOT}/repositories/${registryRepository(reference)}`;
+  const blobs = [image.config, ...(content === 'all' ? image.layers.map((layer) => layer.digest) : [])];
+  const tagged = reference.tag === undefined ? undefined : `${repository}/_manifests/tags/${reference.tag}`;
+  return [
+    ...[image.top.digest, image.manifest].map((digest) => linkFile(`${repository}/_manifests/revisions`, digest)),
+    ...blobs.map((digest) => linkFile(`${repository}/_layers`, digest)),
+    ...(tagged === undefined
+      ? []
+      : [{ path: `${tagged}/current/link`, text: image.top.digest }, linkFile(`${tagged}/index`, image.top.digest)]),
+  ];
+}
+
+function isLayer(image: SourceImage, digest: Digest): boolean {
+  return image.layers.some((layer) => layer.digest === digest);
+}
+
+function blobFile(digest: Digest): TreeFile {
+  const hex = hexOf(digest);
+  return { path: `${ROOT}/blobs/sha256/${hex.slice(0, 2)}/${hex}/data`, blob: digest };
+}
+
+function linkFile(directory: string, digest: Digest): TreeFile {
+  return { path: `${directory}/sha256/${hexOf(digest)}/link`, text: digest };
+}

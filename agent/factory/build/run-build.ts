@@ -1,0 +1,171 @@
+import { readFile, rm, writeFile } from 'node:fs/promises';
+import { join } from 'node:path';
+import { version } from '../../assets.ts';
+import { type ArchivePool, createArchivePool } from '../../extract/pool.ts';
+import { output } from '../../host/exec.ts';
+import type { Host } from '../../host/host.ts';
+import type { Bundle } from '../../model/bundle.ts';
+import { describeBundle } from './describe-bundle.ts';
+import { gatherFacts, knownSizes, type Outline, stateOf } from './facts.ts';
+import { archiveBytes, archivesOf, digestFinder, importArchives } from './import-archives.ts';
+import type { BuildInput } from './input.ts';
+import { makePart } from './make-part.ts';
+import { type BuildFolders, type BuildOptions, type BuildReport, foldersOf } from './options.ts';
+import { checkSpace, onOneFileSystem, removeStale } from './output-folder.ts';
+import { type BuildFacts, keyOf, needsOf, type Part, planBuild } from './plan.ts';
+import { type BuildRecord, isUntouched, type RecordedFile, readRecord, writeRecord } from './record.ts';
+import { hashPart, markPartial, seal } from './seal.ts';
+import { siteReadme } from './site-readme.ts';
+import { layersOf } from './source-image.ts';
+import { countUnpacked } from './unpacked-sizes.ts';
+
+/** What a build is to do, as far as it is known before any image is read. */
+export interface BuildJob {
+  readonly options: BuildOptions;
+  readonly input: BuildInput;
+  readonly outline: Outline;
+}
+
+interface BuildContext extends BuildJob {
+  readonly host: Host;
+  readonly folders: BuildFolders;
+  readonly pool: ArchivePool;
+  readonly journal: Journal;
+}
+
+/** The record of a build, kept on the disk as it grows. */
+interface Journal {
+  readonly record: BuildRecord;
+  /** Syncs the bundle, so that nothing is recorded that a power cut can take, and writes the record with the change. */
+  commit(change: Partial<BuildRecord>): Promise<void>;
+}
+
+const README = 'README.txt';
+
+/** Which parts are there as they would be made. Nothing is read but sizes and times. */
+export async function decide(bundle: string, parts: readonly Part[], record: BuildRecord): Promise<BuildReport['parts']> {
+  return await Promise.all(
+    parts.map(async ({ id, key, outputBytes, workBytes }) => ({
+      id,
+      state: (await isUntouched(bundle, key, record.parts[id])) ? ('keep' as const) : ('make' as const),
+      outputBytes,
+      workBytes,
+    })),
+  );
+}
+
+/** Makes what has changed, and seals the bundle. The caller holds the lock. */
+export async function runBuild(host: Host, job: BuildJob): Promise<BuildReport> {
+  const { options, input } = job;
+  const folders = foldersOf(options, input.kind);
+  await using pool = createArchivePool({ size: options.jobs, log: host.log });
+  const context: BuildContext = { ...job, host, folders, pool, journal: await openJournal(host, folders.bundle) };
+  const { journal } = context;
+  if (input.kind === 'archives') await importInput(context);
+  const canLink = await onOneFileSystem(options.from, folders.bundle);
+  const facts = await gatherFacts(input, job.outline, {
+    ...options,
+    layout: folders.layout,
+    digestOf: digestFinder(journal.record),
+    record: journal.record,
+    canLink,
+  });
+  const parts = planBuild(facts);
+  const decided = await decide(folders.bundle, parts, journal.record);
+  const missing = parts.filter((_, index) => decided[index]?.state === 'make');
+  await checkSpace(needsOf(missing), folders.bundle, folders.work);
+  await markPartial(folders.bundle);
+  const kept = parts.filter((part) => !missing.includes(part)).map(({ id }) => id);
+  await journal.commit({ parts: Object.fromEntries(Object.entries(journal.record.parts).filter(([id]) => kept.includes(id))) });
+  for (const part of missing) await makeAndRecord(part, facts, context);
+  const manifest = await sealBundle(parts, facts, context);
+  return { outcome: 'built', bundle: folders.bundle, parts: decided, manifestSha256: manifest.sha256 };
+}
+
+/** The journal that earlier builds have left, without their seal: the bundle is about to change. */
+async function openJournal(host: Host, bundle: string): Promise<Journal> {
+  const { sealed: _, ...rest } = await readRecord(bundle);
+  let record: BuildRecord = rest;
+  return {
+    get record() {
+      return record;
+    },
+    commit: async (change) => {
+      record = { ...record, ...change };
+      await output(host.exec, 'sync', ['-f', bundle]);
+      await writeRecord(bundle, record);
+    },
+  };
+}
+
+/** Unpacks the archives, unless that has been done for these very files. */
+async function importInput({ options, input, folders, pool, journal }: BuildContext): Promise<void> {
+  const archives = archivesOf(input);
+  const { architecture, signal, say } = options;
+  const key = keyOf(
+    'import',
+    architecture,
+    archives.map((archive) => stateOf({ kind: 'archive', archive })),
+  );
+  if (journal.record.imported?.key === key) return;
+  await checkSpace({ outputBytes: archiveBytes(input), workBytes: 0 }, folders.bundle, folders.bundle);
+  const onImported = (done: number, of: number): void => say(`${done}/${of} archives read`);
+  const tops = await importArchives(archives, { pool, architecture, layout: folders.layout, signal, onImported });
+  await journal.commit({ imported: { key, tops: Object.fromEntries(tops) } });
+}
+
+async function makeAndRecord(part: Part, facts: BuildFacts, context: BuildContext): Promise<void> {
+  const { host, options, folders, pool, journal } = context;
+  const { signal, say, jobs } = options;
+  signal.throwIfAborted();
+  say(`${part.id}: being made`);
+  const { unpackedBytes, ...made } = await makePart(part, { host, facts, ...folders, jobs, signal, say });
+  const files = await hashPart(folders.bundle, part.paths, pool, signal);
+  await journal.commit({
+    parts: { ...journal.record.parts, [part.id]: { key: part.key, files: [...files], ...made } },
+    unpackedBytes: { ...journal.record.unpackedBytes, ...Object.fromEntries(unpackedBytes ?? []) },
+  });
+}
+
+/** Counts what no store has counted, writes the text for the site, removes what is not wanted any more, and seals. */
+async function sealBundle(parts: readonly Part[], facts: BuildFacts, context: BuildContext): Promise<RecordedFile> {
+  const { host, options, outline, folders, pool, journal } = context;
+  const { bundle } = folders;
+  const { signal, jobs, sourceDateEpoch } = options;
+  const layers = layersOf(facts.stages.flatMap((one) => one.images));
+  const uncounted = layers.filter((layer) => journal.record.unpackedBytes[layer.digest] === undefined);
+  const counted = await countUnpacked(folders.layout, uncounted, { jobs, signal });
+  await journal.commit({ unpackedBytes: { ...journal.record.unpackedBytes, ...Object.fromEntries(counted) } });
+
+  const described = describeBundle(facts, {
+    parts,
+    made: journal.record.parts,
+    unpackedBytes: knownSizes(journal.record),
+    createdAt: sourceDateEpoch === undefined ? host.clock.now() : new Date(sourceDateEpoch * 1000),
+    createdBy: { name: 'prestage-agent', version },
+  });
+  await writeReadme(bundle, described, outline);
+  const files = [...Object.values(journal.record.parts).flatMap((part) => part.files), ...(await hashPart(bundle, [README], pool, signal))];
+  await removeStale(
+    bundle,
+    parts.flatMap((part) => part.paths),
+  );
+  await output(host.exec, 'sync', ['-f', bundle]);
+  signal.throwIfAborted();
+  const listed = files.map(({ path, sizeBytes, sha256 }) => ({ path, sizeBytes, sha256 })).toSorted((a, b) => (a.path < b.path ? -1 : 1));
+  const manifest = await seal(bundle, { ...described, files: listed });
+  const { imported: _, ...record } = journal.record;
+  await writeRecord(bundle, { ...record, sealed: { key: outline.key, file: manifest } });
+  if (context.input.kind === 'archives') await rm(folders.layout, { recursive: true, force: true });
+  await rm(folders.work, { recursive: true, force: true });
+  return manifest;
+}
+
+async function writeReadme(bundle: string, described: Omit<Bundle, 'files'>, outline: Outline): Promise<void> {
+  const text = siteReadme(
+    described,
+    outline.agents.map((agent) => agent.path),
+  );
+  const earlier = await readFile(join(bundle, README), 'utf8').catch(() => '');
+  if (earlier !== text) await writeFile(join(bundle, README), text);
+}

@@ -1,0 +1,66 @@
+import { lstat, readdir, rename } from 'node:fs/promises';
+import { join } from 'node:path';
+import { layoutBlobPath } from '../../extract/oci-layout.ts';
+import type { ArchivePool } from '../../extract/pool.ts';
+import { syncDirectory, writeAtomic } from '../../host/atomic.ts';
+import { BUNDLE_FILE, type Bundle, formatBundle, PARTIAL_FILE } from '../../model/bundle.ts';
+import { digestOf, hexOf } from '../../model/digest.ts';
+import { PrestageError } from '../../model/errors.ts';
+import type { RecordedFile } from './record.ts';
+
+/** A blob's path in an OCI image layout or in a registry's tree: its digits are the sha256 that it must have. */
+const BLOB = /(?:^|\/)blobs\/sha256\/(?:[0-9a-f]{2}\/)?([0-9a-f]{64})(?:\/data)?$/;
+
+/**
+ * Hashes the files below some paths of a bundle, in threads, and holds every blob against the digest that names it.
+ * @param paths files or folders, relative to the bundle
+ * @throws PrestageError ERR_LAYOUT_BLOB
+ */
+export async function hashPart(
+  output: string,
+  paths: readonly string[],
+  pool: ArchivePool,
+  signal: AbortSignal,
+): Promise<readonly RecordedFile[]> {
+  const files = (await Promise.all(paths.map(async (path) => await filesBelow(output, path)))).flat().toSorted();
+  return await Promise.all(
+    files.map(async (path): Promise<RecordedFile> => {
+      const before = await lstat(join(output, path));
+      const { sha256, sizeBytes } = await pool.hash({ path: join(output, path) }, { signal });
+      const named = BLOB.exec(path)?.[1];
+      if (named !== undefined && named !== sha256) {
+        throw new PrestageError(
+          'ERR_LAYOUT_BLOB',
+          `${layoutBlobPath('', `sha256:${named}`)} has the bytes of sha256:${sha256}`,
+          'Pull the images again: what is whole is kept; then build again',
+        );
+      }
+      return { path, sizeBytes, modifiedMs: before.mtimeMs, sha256 };
+    }),
+  );
+}
+
+async function filesBelow(output: string, path: string): Promise<readonly string[]> {
+  const found = await lstat(join(output, path));
+  if (!found.isDirectory()) return [path];
+  const names = await readdir(join(output, path));
+  return (await Promise.all(names.map(async (name) => await filesBelow(output, `${path}/${name}`)))).flat();
+}
+
+/** Says on the disk that the bundle is not whole, before anything in it changes. */
+export async function markPartial(output: string): Promise<void> {
+  await writeAtomic(join(output, PARTIAL_FILE), 'This bundle is being built. Where no build is at work: give the command again.\n');
+}
+
+/**
+ * Seals a bundle whose files lie on the disk: the manifest replaces the mark of a partial bundle and an earlier manifest in one rename.
+ * @returns the manifest as a file
+ */
+export async function seal(output: string, bundle: Bundle): Promise<RecordedFile> {
+  const text = formatBundle(bundle);
+  await writeAtomic(join(output, PARTIAL_FILE), text);
+  await rename(join(output, PARTIAL_FILE), join(output, BUNDLE_FILE));
+  await syncDirectory(output);
+  const { size, mtimeMs } = await lstat(join(output, BUNDLE_FILE));
+  return { path: BUNDLE_FILE, sizeBytes: size, modifiedMs: mtimeMs, sha256: hexOf(digestOf(text)) };
+}

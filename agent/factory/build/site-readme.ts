@@ -1,0 +1,56 @@
+import type { Bundle, BundlePayload } from '../../model/bundle.ts';
+import { formatBytes } from '../../model/bytes.ts';
+import { STAGES } from '../../model/stage.ts';
+
+/** README.txt of a bundle: for the person who finds this partition at the site. The same bundle gives the same text. Pure. */
+export function siteReadme(
+  bundle: Pick<Bundle, 'release' | 'architecture' | 'createdBy' | 'stages' | 'payloads'>,
+  agents: readonly string[],
+): string {
+  const stages = STAGES.flatMap((stage) => {
+    const images = bundle.stages[stage]?.images;
+    if (images === undefined) return [];
+    const bytes = images.reduce((total, image) => total + image.compressedBytes, 0);
+    return [`  ${stage.padEnd(10)} ${images.length} images, ${formatBytes(bytes)} compressed`];
+  });
+  return `${[
+    'Container images for an OpenShift node, prestaged',
+    '=================================================',
+    '',
+    `Release ${bundle.release || 'not known'}, ${bundle.architecture}, made by ${bundle.createdBy.name} ${bundle.createdBy.version}.`,
+    '',
+    'This partition is read by the node when it boots, so that its images need not come over the network.',
+    'Please do not change, add or remove anything: every file is checked against prestage.json.',
+    '',
+    'Stages',
+    ...stages,
+    '',
+    'Contents',
+    '  prestage.json  what this bundle holds, with the size and sha256 of every file',
+    ...agents.map((path) => `  ${path}  the program that the node runs`),
+    ...bundle.payloads.map((payload) => `  ${payloadText(payload)}`),
+    '',
+    'On the node, as root',
+    '  prestage-agent status                       what was loaded, what was not, and what to do next',
+    '  prestage-agent run --stage installed        load what is missing',
+    '',
+    'Here, with this folder as the current one',
+    '  ./prestage-agent verify . --full            read every byte and compare it with prestage.json',
+    '  ./prestage-agent run --help                 load from this folder: --bundle DIR',
+    '',
+    'What an error code means is in docs/errors.md of the project; every message ends with what to do next.',
+  ].join('\n')}\n`;
+}
+
+function payloadText(payload: BundlePayload): string {
+  switch (payload.kind) {
+    case 'archives':
+      return `${payload.path}/  one .tgz per image, and the image lists`;
+    case 'oci':
+      return `${payload.path}/  all images as one OCI image layout`;
+    case 'registry':
+      return `${payload.path}/  all images as the storage of a registry`;
+    case 'store':
+      return `${payload.image}  all images of the stage ${payload.stage}, unpacked, to be mounted; with ${payload.verity.hashTree} and ${payload.mirror}/`;
+  }
+}

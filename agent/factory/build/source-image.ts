@@ -1,0 +1,106 @@
+import { readFile } from 'node:fs/promises';
+import * as v from 'valibot';
+import { layoutBlobPath, layoutImage } from '../../extract/oci-layout.ts';
+import { type Digest, digestOf, isDigest } from '../../model/digest.ts';
+import { PrestageError } from '../../model/errors.ts';
+import type { Descriptor } from '../../model/manifest.ts';
+
+/** One image of an OCI image layout, for one architecture, as far as its manifests and its config tell. It is plain data and survives JSON. */
+export interface SourceImage {
+  /** The manifest, or the manifest list, that the reference leads to. */
+  readonly top: Descriptor;
+  /** Digest of the image's own manifest; that of `top` where there is no list. */
+  readonly manifest: Digest;
+  readonly config: Digest;
+  /** Lowest first. */
+  readonly layers: readonly Descriptor[];
+  /** Digests of the unpacked layers, in the order of `layers`. */
+  readonly diffIds: readonly Digest[];
+  /** RFC 3339; left out where the config does not say. */
+  readonly created?: string;
+  readonly labels: Readonly<Record<string, string>>;
+}
+
+/** An image and the full references that it goes by. */
+export interface NamedImage {
+  /** As the list has it. */
+  readonly reference: string;
+  readonly names: readonly string[];
+  readonly image: SourceImage;
+}
+
+/** containers/image reads no config that is larger (internal/iolimits, MaxConfigBodySize). */
+const CONFIG_LIMIT_BYTES = 4 * 1024 * 1024;
+/** Types of manifests that name none themselves. Source: OCI image-spec, media-types.md. */
+const OCI_TYPES = { image: 'application/vnd.oci.image.manifest.v1+json', index: 'application/vnd.oci.image.index.v1+json' } as const;
+
+const diffId = v.custom<Digest>((value) => typeof value === 'string' && isDigest(value), 'is not a sha256 digest');
+/** Source: OCI image-spec, config.md; Docker's configs have the same fields. */
+const configSchema = v.object({
+  created: v.nullish(v.string()),
+  config: v.nullish(v.object({ Labels: v.nullish(v.record(v.string(), v.string())) })),
+  rootfs: v.object({ diff_ids: v.array(diffId) }),
+});
+const manifestSchema = v.object({ mediaType: v.optional(v.string()), manifests: v.optional(v.array(v.unknown())) });
+
+/** Digests of every blob that an image needs, manifests included, each once. */
+export function blobsOf(image: SourceImage): readonly Digest[] {
+  return [...new Set([image.top.digest, image.manifest, image.config, ...image.layers.map((layer) => layer.digest)])];
+}
+
+/** The distinct layers of images, in the order in which they come. */
+export function layersOf(images: readonly NamedImage[]): readonly Descriptor[] {
+  const all = images.flatMap(({ image }) => image.layers);
+  return [...new Map(all.map((layer) => [layer.digest, layer])).values()];
+}
+
+/**
+ * Reads the manifests and the config of an image, each held against its digest, and looks that all layers lie there in their size.
+ * @param directory an OCI image layout
+ * @param architecture GOARCH name: which image of a list is meant
+ * @throws PrestageError ERR_LAYOUT, ERR_LAYOUT_BLOB, ERR_MANIFEST, ERR_ARCHITECTURE
+ */
+export async function readSourceImage(directory: string, digest: Digest, architecture: string): Promise<SourceImage> {
+  const { manifestDigest, image } = await layoutImage(directory, digest, architecture);
+  const config = await readConfig(directory, image.config.digest, image.config.sizeBytes);
+  if (config.rootfs.diff_ids.length !== image.layers.length) {
+    throw unreadable(
+      layoutBlobPath(directory, image.config.digest),
+      `it names ${config.rootfs.diff_ids.length} layers, and the manifest ${image.layers.length}`,
+    );
+  }
+  return {
+    top: await describeManifest(directory, digest),
+    manifest: manifestDigest,
+    config: image.config.digest,
+    layers: image.layers,
+    diffIds: config.rootfs.diff_ids,
+    ...(config.created && { created: config.created }),
+    labels: config.config?.Labels ?? {},
+  };
+}
+
+/** A manifest that has been parsed already, as an index names it. */
+async function describeManifest(directory: string, digest: Digest): Promise<Descriptor> {
+  const bytes = await readFile(layoutBlobPath(directory, digest));
+  const { mediaType, manifests } = v.parse(manifestSchema, JSON.parse(bytes.toString('utf8')));
+  return { digest, sizeBytes: bytes.length, mediaType: mediaType ?? (manifests === undefined ? OCI_TYPES.image : OCI_TYPES.index) };
+}
+
+async function readConfig(directory: string, digest: Digest, sizeBytes: number): Promise<v.InferOutput<typeof configSchema>> {
+  const path = layoutBlobPath(directory, digest);
+  if (sizeBytes > CONFIG_LIMIT_BYTES) throw unreadable(path, `it has ${sizeBytes} bytes, more than a config may have`);
+  const bytes = await readFile(path);
+  const actual = digestOf(bytes);
+  if (actual !== digest) throw new PrestageError('ERR_LAYOUT_BLOB', `${path} has the bytes of ${actual}`, PULL_AGAIN);
+  const parsed = v.safeParse(v.pipe(v.string(), v.parseJson(), configSchema), bytes.toString('utf8'));
+  if (parsed.success) return parsed.output;
+  const [issue] = parsed.issues;
+  throw unreadable(path, `${v.getDotPath(issue) ?? 'document'} ${issue.message}`);
+}
+
+function unreadable(path: string, reason: string): PrestageError {
+  return new PrestageError('ERR_LAYOUT', `${path} is not the config of an image: ${reason}`, PULL_AGAIN);
+}
+
+const PULL_AGAIN = 'Pull the images again: what is whole is kept';

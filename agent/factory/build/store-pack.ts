@@ -1,0 +1,92 @@
+import { createHash } from 'node:crypto';
+import { existsSync } from 'node:fs';
+import { chmod, rm } from 'node:fs/promises';
+import { output } from '../../host/exec.ts';
+import { type Host, hostPath } from '../../host/host.ts';
+import { PrestageError } from '../../model/errors.ts';
+
+export interface PackOptions {
+  readonly graphroot: string;
+  /** The file to write. */
+  readonly image: string;
+  /** Seconds since 1970 that the file system says it was made at. */
+  readonly stampSeconds: number;
+  /** Threads that compress. */
+  readonly jobs: number;
+  readonly signal: AbortSignal;
+}
+
+/**
+ * Packs a directory as squashfs with zstd. Same tree, same bytes: mksquashfs(1) is reproducible by default, whatever the number of threads;
+ * times of files are kept, as programs compare them.
+ *
+ * On a machine with SELinux every file has a label of that machine, which mksquashfs 4.6 and later can leave out: the node mounts with a
+ * context of its own.
+ * @throws PrestageError ERR_TOOL_FAILED, ERR_TOOL_MISSING
+ */
+export async function packSquashfs(host: Host, options: PackOptions): Promise<void> {
+  const { graphroot, image, stampSeconds, jobs, signal } = options;
+  await rm(image, { force: true });
+  const labels = existsSync(hostPath(host, '/sys/fs/selinux/enforce')) ? ['-xattrs-exclude', '^security\\.selinux$'] : [];
+  const quiet = ['-noappend', '-no-progress', '-quiet', '-exit-on-error', '-no-recovery'];
+  const stamp = ['-mkfs-time', String(stampSeconds)];
+  await output(
+    host.exec,
+    // mksquashfs would date every file by that variable, and refuses it beside the option.
+    'env',
+    [
+      '--unset=SOURCE_DATE_EPOCH',
+      'mksquashfs',
+      graphroot,
+      image,
+      ...quiet,
+      '-comp',
+      'zstd',
+      '-xattrs',
+      ...labels,
+      ...stamp,
+      '-processors',
+      String(jobs),
+    ],
+    { signal },
+  );
+  signal.throwIfAborted();
+}
+
+export interface VerityOptions {
+  readonly image: string;
+  /** The file to write: superblock and hash tree. */
+  readonly hashTree: string;
+  /** What decides salt and UUID. */
+  readonly seed: string;
+  readonly signal: AbortSignal;
+}
+
+/**
+ * Makes the dm-verity hash tree of a file and gives its root hash, 64 hex digits. Salt and UUID are a function of the seed.
+ * Source: veritysetup(8), format; Linux, Documentation/admin-guide/device-mapper/verity.rst.
+ * @throws PrestageError ERR_TOOL_FAILED, ERR_TOOL_MISSING
+ */
+export async function formatVerity(host: Host, options: VerityOptions): Promise<string> {
+  const { image, hashTree, seed, signal } = options;
+  await rm(hashTree, { force: true });
+  const salt = createHash('sha256').update(`salt ${seed}`).digest('hex');
+  const text = await output(
+    host.exec,
+    'veritysetup',
+    ['format', `--salt=${salt}`, `--uuid=${uuidOf(seed)}`, '--hash=sha256', image, hashTree],
+    { signal },
+  );
+  const rootHash = /^Root hash:\s+([0-9a-f]{64})$/m.exec(text)?.[1];
+  if (rootHash === undefined) {
+    throw new PrestageError('ERR_TOOL_FAILED', `veritysetup format ${image} printed no root hash: ${text}`, 'Install a current cryptsetup');
+  }
+  await chmod(hashTree, 0o644);
+  return rootHash;
+}
+
+/** A UUID of version 8. Source: RFC 9562, section 5.8. */
+function uuidOf(seed: string): string {
+  const hex = createHash('sha256').update(`uuid ${seed}`).digest('hex');
+  return [hex.slice(0, 8), hex.slice(8, 12), `8${hex.slice(13, 16)}`, `8${hex.slice(17, 20)}`, hex.slice(20, 32)].join('-');
+}
