@@ -1,12 +1,14 @@
 import { parseBytes } from '../model/bytes.ts';
 import { PrestageError } from '../model/errors.ts';
 import { type CreateReport, createPartition } from '../partition/create.ts';
+import { makeImage } from '../partition/image.ts';
+import { IMAGE_FORMATS, type ImageFormat } from '../partition/plan-image.ts';
 import { writeBundle } from '../partition/write.ts';
 import type { CommandSpec, Flag } from './command-spec.ts';
 import { confirm, confirmFlags, confirmFlagsOf } from './confirm.ts';
 import { hostFor, type Terminal } from './context.ts';
 import type { Answer } from './output.ts';
-import { createPlanText, writeData, writePlanText, writeText } from './partition-text.ts';
+import { createPlanText, imageData, imageText, writeData, writePlanText, writeText } from './partition-text.ts';
 import { dryRunFlag } from './setting-flags.ts';
 import { showBytes } from './show-bytes.ts';
 
@@ -56,12 +58,34 @@ const writeCommand: CommandSpec = {
   act: async (terminal, options, args) => await actWrite(terminal, options, args),
 };
 
+const imageCommand: CommandSpec = {
+  name: 'image',
+  description: 'Make an image with a bundle on it, sized to its content: a disk with a data partition, or ISO 9660 for virtual media.',
+  arguments: [{ usage: '<out>', help: 'the file to make' }],
+  flags: [
+    { usage: '--bundle <dir>', help: 'directory of the bundle, with its prestage.json' },
+    {
+      usage: '--format <format>',
+      help: 'disk: GPT with XFS, or with ext4 where this is not root; iso: ISO 9660, without root (default: disk)',
+    },
+    { usage: '--label <name>', help: 'GPT label of the partition, or volume label of the ISO image (default: data)' },
+    { usage: '--replace', help: 'an image of that name goes when the new one is whole' },
+    dryRunFlag,
+  ],
+  forms: ['text', 'json'],
+  examples: [
+    'prestage-agent partition image data.img --bundle bundle',
+    'prestage-agent partition image data.iso --bundle bundle --format iso',
+  ],
+  act: async (terminal, options, args) => await actImage(terminal, options, args[0] ?? ''),
+};
+
 /** `prestage-agent partition`: makes room for a bundle on a disk, and writes it there. */
 export const partitionCommand: CommandSpec = {
   name: 'partition',
   description: 'Make a data partition, or a disk image with one, and write a bundle to it.',
   flags: [],
-  commands: [createCommand, writeCommand],
+  commands: [createCommand, writeCommand, imageCommand],
 };
 
 async function actCreate(terminal: Terminal, options: Readonly<Record<string, unknown>>, disk: string): Promise<Answer> {
@@ -104,6 +128,32 @@ async function actWrite(terminal: Terminal, options: Readonly<Record<string, unk
     signal: terminal.stop,
   });
   return { data: writeData(report), text: writeText(report, options.dryRun === true), exitCode: 0 };
+}
+
+async function actImage(terminal: Terminal, options: Readonly<Record<string, unknown>>, path: string): Promise<Answer> {
+  const { bundle } = options;
+  if (typeof bundle !== 'string') throw new PrestageError('ERR_USAGE', 'the bundle is not known', 'Give --bundle DIR');
+  const host = hostFor(terminal, {});
+  const isDry = options.dryRun === true;
+  using display = showBytes(host, terminal.err);
+  const report = await makeImage(host, {
+    output: path,
+    bundle,
+    format: formatOf(options.format),
+    label: labelOf(options),
+    isReplacing: options.replace === true,
+    isDry,
+    isRoot: process.getuid?.() === 0,
+    onProgress: display.onProgress,
+    signal: terminal.stop,
+  });
+  return { data: imageData(report, isDry), text: imageText(report, isDry), exitCode: 0 };
+}
+
+function formatOf(value: unknown): ImageFormat {
+  const format = IMAGE_FORMATS.find((each) => each === (value ?? 'disk'));
+  if (format !== undefined) return format;
+  throw new PrestageError('ERR_USAGE', `--format "${String(value)}" is not known`, `Give one of: ${IMAGE_FORMATS.join(', ')}`);
 }
 
 function createText(report: CreateReport, isDry: boolean): string {

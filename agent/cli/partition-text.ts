@@ -1,6 +1,7 @@
 import { formatBytes } from '../model/bytes.ts';
 import type { CreateProposal } from '../partition/create.ts';
 import type { DiskFacts, DiskPartition } from '../partition/disk-facts.ts';
+import type { ImageReport } from '../partition/image.ts';
 import type { Losses } from '../partition/losses.ts';
 import type { CreateStep } from '../partition/plan-create.ts';
 import type { WriteProposal, WriteReport } from '../partition/write.ts';
@@ -101,6 +102,20 @@ export function writeData(report: WriteReport): unknown {
     ...(plan.replacesRelease !== undefined && { replacesRelease: plan.replacesRelease }),
     isWritten: report.isWritten,
   };
+}
+
+/** What `partition image` answers. Pure. */
+export function imageText({ path, plan, bundle, sizeBytes }: ImageReport, isDry: boolean): string {
+  const what = plan.format === 'iso' ? 'ISO 9660' : `a disk with ${plan.fileSystem}`;
+  const size = `${isDry ? 'about ' : ''}${formatBytes(sizeBytes)}`;
+  const line = `${path}: ${what}, ${size}, ${bundle.bundle.files.length + 1} files`;
+  return isDry ? `${line}\nnothing was written` : `${line}, all read back`;
+}
+
+export function imageData({ path, plan, bundle, sizeBytes }: ImageReport, isDry: boolean): unknown {
+  const { format, fileSystem } = plan;
+  const about = { path, format, fileSystem, sizeBytes, bundleSha256: bundle.sha256, release: bundle.bundle.release };
+  return { apiVersion: 'prestage-agent/v1', kind: 'PartitionImage', ...about, isWritten: !isDry };
 }
 
 function placeOf({ name, device }: WriteReport['partition']): string {

@@ -1,19 +1,19 @@
 import * as v from 'valibot';
 import { PrestageError } from '../model/errors.ts';
 
-/** A partition that lsblk knows. */
+/** A partition that lsblk knows, or a disk without partitions: virtual media carry an ISO 9660 file system as a whole. */
 export interface BlockPartition {
   /** Device node, such as /dev/nvme0n1p5. */
   readonly device: string;
   readonly sizeBytes: number;
-  /** GPT partition name; undefined where lsblk does not know it (no udev database). */
+  /** GPT partition name, or volume label of virtual media; undefined where lsblk does not know it (no udev database). */
   readonly label: string | undefined;
   /** File system type; undefined where lsblk does not know it. */
   readonly fileSystem: string | undefined;
 }
 
 /** The columns that are asked of lsblk(8). Old releases (2.32, RHEL 8) know no PATH column: `--paths` makes NAME one. */
-export const LSBLK_ARGS = ['--json', '--bytes', '--paths', '--output', 'NAME,TYPE,SIZE,PARTLABEL,FSTYPE'] as const;
+export const LSBLK_ARGS = ['--json', '--bytes', '--paths', '--output', 'NAME,TYPE,SIZE,PARTLABEL,FSTYPE,LABEL'] as const;
 
 interface Node {
   readonly name: string;
@@ -21,6 +21,7 @@ interface Node {
   readonly size?: number | string | null | undefined;
   readonly partlabel?: string | null | undefined;
   readonly fstype?: string | null | undefined;
+  readonly label?: string | null | undefined;
   readonly children?: readonly Node[] | undefined;
 }
 
@@ -30,12 +31,13 @@ const nodeSchema: v.GenericSchema<Node> = v.object({
   size: v.nullish(v.union([v.number(), v.string()])),
   partlabel: v.nullish(v.string()),
   fstype: v.nullish(v.string()),
+  label: v.nullish(v.string()),
   children: v.optional(v.array(v.lazy(() => nodeSchema))),
 });
 const lsblkSchema = v.object({ blockdevices: v.array(nodeSchema) });
 
 /**
- * All partitions in lsblk's answer, each device once. The paths of a multipath disk show the same partitions as the multipath device
+ * All partitions in lsblk's answer, and the disks without any that are or may be virtual media, each device once. The paths of a multipath disk show the same partitions as the multipath device
  * itself: only the latter's count.
  * @throws PrestageError ERR_TOOL_FAILED where the answer is not lsblk's JSON
  */
@@ -52,10 +54,15 @@ export function parseLsblk(json: string): readonly BlockPartition[] {
   return [...new Map(found.map((partition) => [partition.device, partition])).values()];
 }
 
-/** What `blkid --probe --output export` says of one device: `KEY=value` lines. Source: blkid(8). */
+/**
+ * What `blkid --probe --output export` says of one device: `KEY=value` lines. The label is that of the partition table; that of the file
+ * system counts for ISO 9660 on a whole disk alone, which has no table. Source: blkid(8).
+ */
 export function parseBlkid(text: string): Pick<BlockPartition, 'label' | 'fileSystem'> {
   const value = (key: string): string | undefined => new RegExp(`^${key}=(.*)$`, 'm').exec(text)?.[1]?.replaceAll(/\\(.)/g, '$1');
-  return { label: value('PART_ENTRY_NAME'), fileSystem: value('TYPE') };
+  const fileSystem = value('TYPE');
+  const isMedia = fileSystem === MEDIA && value('PART_ENTRY_SCHEME') === undefined;
+  return { label: value('PART_ENTRY_NAME') ?? (isMedia ? value('LABEL') : undefined), fileSystem };
 }
 
 /**
@@ -68,6 +75,11 @@ export function udevName(label: string): string {
     (character) => `\\x${character.charCodeAt(0).toString(16).padStart(2, '0')}`,
   );
 }
+
+/** The file system of virtual media. */
+const MEDIA = 'iso9660';
+/** What virtual media look like to lsblk(8): an optical drive, a USB disk, a loop device. */
+const MEDIA_TYPES: readonly string[] = ['rom', 'disk', 'loop'];
 
 /** File systems that the agent mounts. */
 export const FILE_SYSTEMS: readonly string[] = ['xfs', 'ext4', 'iso9660'];
@@ -105,12 +117,13 @@ function partitionsBelow(node: Node): readonly BlockPartition[] {
   const children = node.children ?? [];
   const isPathOfMultipath = children.some((child) => child.type === 'mpath');
   const below = children.filter((child) => !isPathOfMultipath || child.type === 'mpath').flatMap(partitionsBelow);
-  if (node.type !== 'part') return below;
-  const self = {
-    device: node.name,
-    sizeBytes: Number(node.size ?? 0),
-    label: node.partlabel ?? undefined,
-    fileSystem: node.fstype ?? undefined,
-  };
-  return [self, ...below];
+  const self = { device: node.name, sizeBytes: Number(node.size ?? 0), fileSystem: node.fstype ?? undefined };
+  if (node.type === 'part') return [{ ...self, label: node.partlabel ?? undefined }, ...below];
+  return isMedia(node) ? [{ ...self, label: node.label ?? undefined }] : below;
+}
+
+/** A whole disk without partitions that holds ISO 9660, or of which lsblk does not know what it holds. */
+function isMedia(node: Node): boolean {
+  const isBare = (node.children ?? []).length === 0 && MEDIA_TYPES.includes(node.type) && Number(node.size ?? 0) > 0;
+  return isBare && (node.fstype ?? MEDIA) === MEDIA;
 }

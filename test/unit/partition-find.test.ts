@@ -39,6 +39,37 @@ test('the paths of a multipath disk do not make its partition ambiguous', () => 
   assert.deepEqual(parseLsblk(lsblk(path('/dev/sda'), path('/dev/sdb'))), [part('/dev/mapper/mpatha1', 'data', 'xfs')]);
 });
 
+test('virtual media are found by their volume label: a drive, a disk or a loop device with ISO 9660 as a whole', () => {
+  const json = lsblk(
+    { name: '/dev/sr0', type: 'rom', size: 5, fstype: 'iso9660', label: 'data' },
+    { name: '/dev/sdb', type: 'disk', size: 5, fstype: 'iso9660', label: 'other' },
+    { name: '/dev/loop0', type: 'loop', size: 5, fstype: 'iso9660', label: 'data' },
+  );
+  assert.deepEqual(parseLsblk(json), [
+    part('/dev/sr0', 'data', 'iso9660'),
+    part('/dev/sdb', 'other', 'iso9660'),
+    part('/dev/loop0', 'data', 'iso9660'),
+  ]);
+});
+
+test('a disk without partitions is a candidate where lsblk does not know what it holds, and none where it holds something else or nothing', () => {
+  const json = lsblk(
+    { name: '/dev/sdb', type: 'disk', size: 5, fstype: null },
+    { name: '/dev/sdc', type: 'disk', size: 5, fstype: 'xfs', label: 'data' },
+    { name: '/dev/sr0', type: 'rom', size: 0 },
+    { name: '/dev/mapper/a', type: 'crypt', size: 5, fstype: 'iso9660', label: 'data' },
+    { name: '/dev/sdd', type: 'disk', size: 5, fstype: 'iso9660', label: 'data', children: [{ name: '/dev/sdd1', type: 'part', size: 5 }] },
+  );
+  assert.deepEqual(parseLsblk(json), [part('/dev/sdb'), part('/dev/sdd1')]);
+});
+
+test('the label of a file system counts for ISO 9660 on a whole disk alone', () => {
+  assert.deepEqual(parseBlkid('TYPE=iso9660\nLABEL=my\\ data\n'), { label: 'my data', fileSystem: 'iso9660' });
+  assert.deepEqual(parseBlkid('TYPE=xfs\nLABEL=data\n'), { label: undefined, fileSystem: 'xfs' });
+  assert.deepEqual(parseBlkid('TYPE=iso9660\nLABEL=data\nPART_ENTRY_SCHEME=gpt\n'), { label: undefined, fileSystem: 'iso9660' });
+  assert.deepEqual(parseBlkid('TYPE=iso9660\nLABEL=data\nPART_ENTRY_NAME=own\n'), { label: 'own', fileSystem: 'iso9660' });
+});
+
 test('an answer of lsblk that is not its JSON is an error of the tool', () => {
   assert.equal(
     codeOf(() => parseLsblk('lsblk: not found')),

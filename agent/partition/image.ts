@@ -1,0 +1,134 @@
+import { type FileHandle, link, lstat, open, rename, rm, stat } from 'node:fs/promises';
+import { basename, dirname, join, resolve } from 'node:path';
+import { readBundle, type SealedBundle } from '../bundle/read-bundle.ts';
+import { syncDirectory } from '../host/atomic.ts';
+import type { Host } from '../host/host.ts';
+import { spaceAt } from '../host/space.ts';
+import { PrestageError } from '../model/errors.ts';
+import { createPartition } from './create.ts';
+import { makeExt4Image } from './image-ext4.ts';
+import { makeIsoImage } from './image-iso.ts';
+import { type ImageWork, makeEmpty } from './image-work.ts';
+import { checkImageSpace, EDGE_BYTES, type ImageFormat, type ImagePlan, planImage } from './plan-image.ts';
+import { type WriteProgress, writeBundle } from './write.ts';
+
+export interface ImageOptions {
+  /** Path of the image. */
+  readonly output: string;
+  /** Directory of the bundle. */
+  readonly bundle: string;
+  readonly format: ImageFormat;
+  /** GPT label of the partition, or volume label of the ISO image. */
+  readonly label: string;
+  /** An image that is there goes when the new one is whole. */
+  readonly isReplacing: boolean;
+  readonly isDry: boolean;
+  readonly isRoot: boolean;
+  readonly onProgress: (progress: WriteProgress) => void;
+  readonly signal: AbortSignal;
+}
+
+export interface ImageReport {
+  readonly path: string;
+  readonly plan: ImagePlan;
+  readonly bundle: SealedBundle;
+  /** Of the image; that of the plan in a dry run. */
+  readonly sizeBytes: number;
+}
+
+/**
+ * Makes an image with a bundle on it, sized to its content, and reads every byte back. It gets its name when it is whole.
+ * @throws PrestageError ERR_BUNDLE…, ERR_USAGE, ERR_SPACE_PARTITION, ERR_PARTITION_WRITE, ERR_TOOL_FAILED, ERR_TOOL_MISSING, ERR_INTERRUPTED
+ */
+export async function makeImage(host: Host, options: ImageOptions): Promise<ImageReport> {
+  const path = resolve(options.output);
+  const bundle = await readBundle(options.bundle);
+  const plan = planImage(bundle.bundle, options);
+  await checkOutput(path, options.isReplacing);
+  checkImageSpace(plan, await spaceAt(dirname(path)));
+  if (options.isDry) return { path, plan, bundle, sizeBytes: plan.sizeBytes };
+  const temporary = join(dirname(path), `.${basename(path)}.partial`);
+  try {
+    await make(host, { ...options, path: temporary, bundle, plan });
+    await syncFile(temporary);
+    await (options.isReplacing ? rename(temporary, path) : claim(temporary, path));
+  } catch (error) {
+    if (options.signal.aborted && !(error instanceof PrestageError && error.code === 'ERR_INTERRUPTED')) throw interrupted(path, error);
+    throw error;
+  } finally {
+    await rm(temporary, { force: true });
+  }
+  await syncDirectory(dirname(path));
+  return { path, plan, bundle, sizeBytes: (await stat(path)).size };
+}
+
+async function make(host: Host, work: ImageWork): Promise<void> {
+  await rm(work.path, { force: true });
+  switch (work.plan.fileSystem) {
+    case 'iso9660':
+      return await makeIsoImage(host, work);
+    case 'ext4':
+      return await makeExt4Image(host, work);
+    case 'xfs':
+      return await makeXfsImage(host, work);
+  }
+}
+
+/** The same way as to a disk: a partition through a loop device, and the bundle written to it. */
+async function makeXfsImage(host: Host, work: ImageWork): Promise<void> {
+  const { path, plan, bundle, label, onProgress, signal } = work;
+  await makeEmpty(path, plan.sizeBytes);
+  const request = { label, sizeBytes: undefined, startSector: EDGE_BYTES / 512, existing: 'refuse' } as const;
+  await createPartition(host, { disk: path, request, isDry: false, confirm: nobodyIsAsked });
+  await writeBundle(host, {
+    bundle: bundle.directory,
+    target: path,
+    label,
+    isPruneFirst: false,
+    isDry: false,
+    confirm: nobodyIsAsked,
+    onProgress,
+    signal,
+  });
+}
+
+/** The image is our own and new: nothing can be lost. */
+async function nobodyIsAsked(): Promise<void> {}
+
+async function checkOutput(path: string, isReplacing: boolean): Promise<void> {
+  const found = await lstat(path).catch((error: NodeJS.ErrnoException) => {
+    if (error.code === 'ENOENT') return undefined;
+    throw error;
+  });
+  if (found === undefined) return;
+  if (!found.isFile())
+    throw new PrestageError(
+      'ERR_USAGE',
+      `${path} is there and is no plain file`,
+      'Give the name of a file; a bundle is written to a disk with: prestage-agent partition write',
+    );
+  if (!isReplacing) throw new PrestageError('ERR_USAGE', `${path} is there already`, 'Give another name, or --replace');
+}
+
+/** Gives a name that nobody else has taken in the meantime. */
+async function claim(from: string, to: string): Promise<void> {
+  await link(from, to).catch(async (error: NodeJS.ErrnoException) => {
+    if (error.code === 'EEXIST') throw new PrestageError('ERR_USAGE', `${to} has come in the meantime`, 'Give another name, or --replace');
+    // File systems without hard links.
+    await rename(from, to);
+  });
+}
+
+async function syncFile(path: string): Promise<void> {
+  await using file: FileHandle = await open(path, 'r');
+  await file.sync();
+}
+
+function interrupted(path: string, cause: unknown): PrestageError {
+  return new PrestageError(
+    'ERR_INTERRUPTED',
+    `making ${path} was ended before it was through; nothing is left of it`,
+    'Give the command again',
+    { cause },
+  );
+}
