@@ -1,10 +1,12 @@
+import pLimit from 'p-limit';
 import { errorRecord, errorTable, PrestageError } from '../model/errors.ts';
 import { type LoadContext, loadImage } from './load-image.ts';
 import { type LoadStep, promoteAfterFailure } from './plan.ts';
 
-export interface ExecuteContext extends LoadContext {
+export interface ExecuteContext extends Omit<LoadContext, 'whenCopyable'> {
   /** Most bytes of blobs that lie in scratch at one time; one image always fits. */
   readonly scratchBytes: number;
+  /** Images that are copied at one time; as many again are unpacked ahead. */
   readonly parallel: number;
   readonly retries: number;
 }
@@ -18,20 +20,32 @@ const RETRY_PAUSE_LIMIT_MS = 30_000;
  * stops no other. What came of each is told by `image-finished` events.
  */
 export async function executeLoads(loads: readonly LoadStep[], context: ExecuteContext): Promise<void> {
+  const settled = new Map(loads.map((step) => [step.image.reference, Promise.withResolvers<void>()]));
+  const place = pLimit(context.parallel);
+  const whenCopyable: LoadContext['whenCopyable'] = async (step, copy) => {
+    await Promise.all(step.after.map((leader) => settled.get(leader)?.promise));
+    await place(async () => {
+      context.stop.throwIfAborted();
+      await copy();
+    });
+  };
   let waiting = loads;
   const active = new Map<LoadStep, Promise<void>>();
-  const unsettled = new Set(loads.map((step) => step.image.reference));
   const start = (step: LoadStep): void => {
     waiting = waiting.filter((other) => other !== step);
-    const work = loadWithRetries(step, context).then((isLoaded) => {
+    const work = loadWithRetries(step, { ...context, whenCopyable }).then((isLoaded) => {
       if (!isLoaded) waiting = promoteAfterFailure(waiting, step);
-      unsettled.delete(step.image.reference);
+      settled.get(step.image.reference)?.resolve();
       active.delete(step);
     });
     active.set(step, work);
   };
   while (waiting.length + active.size > 0) {
-    for (let next = nextStep(waiting, active, unsettled, context); next !== undefined; next = nextStep(waiting, active, unsettled, context))
+    for (
+      let next = nextStep(waiting, [...active.keys()], context);
+      next !== undefined;
+      next = nextStep(waiting, [...active.keys()], context)
+    )
       start(next);
     if (active.size === 0) break;
     await Promise.race(active.values());
@@ -47,21 +61,19 @@ export async function executeLoads(loads: readonly LoadStep[], context: ExecuteC
   }
 }
 
-/** The first load in plan order that may start now. */
-function nextStep(
-  waiting: readonly LoadStep[],
-  active: ReadonlyMap<LoadStep, unknown>,
-  unsettled: ReadonlySet<string>,
-  context: ExecuteContext,
-): LoadStep | undefined {
-  if (context.stop.aborted || active.size >= context.parallel) return undefined;
-  const used = [...active.keys()].reduce((sum, step) => sum + step.writeBytes, 0);
-  return waiting.find(
-    (step) => step.after.every((leader) => !unsettled.has(leader)) && (active.size === 0 || used + step.writeBytes <= context.scratchBytes),
-  );
+/**
+ * The first load in plan order that may start now. Whom it waits for has started before: they hold their scratch already, so that no one
+ * waits for room that another waiting one holds.
+ */
+function nextStep(waiting: readonly LoadStep[], active: readonly LoadStep[], context: ExecuteContext): LoadStep | undefined {
+  if (context.stop.aborted || active.length >= context.parallel * 2) return undefined;
+  const used = active.reduce((sum, step) => sum + step.writeBytes, 0);
+  const notStarted = new Set(waiting.map((step) => step.image.reference));
+  const isFree = (step: LoadStep): boolean => step.after.every((leader) => !notStarted.has(leader));
+  return waiting.find((step) => isFree(step) && (active.length === 0 || used + step.writeBytes <= context.scratchBytes));
 }
 
-async function loadWithRetries(step: LoadStep, context: ExecuteContext): Promise<boolean> {
+async function loadWithRetries(step: LoadStep, context: LoadContext & Pick<ExecuteContext, 'retries'>): Promise<boolean> {
   const { reference, archiveBytes } = step.image;
   for (let attempt = 1; ; attempt++) {
     context.onEvent({ kind: 'image-started', reference, bytes: archiveBytes, attempt });

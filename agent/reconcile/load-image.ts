@@ -26,10 +26,13 @@ export interface LoadContext {
   /** No image is started once it has fired; those at work come to their end. */
   readonly stop: AbortSignal;
   readonly onEvent: OnRunEvent;
+  /** Runs the copy of an image when those that it waits for are settled and a place is free. */
+  readonly whenCopyable: (step: LoadStep, copy: () => Promise<void>) => Promise<void>;
 }
 
 /**
- * Loads one image under all its names, by way of a `dir:` layout in scratch: an archive is unpacked there, of an OCI layout only links are made.
+ * Loads one image under all its names, by way of a `dir:` layout in scratch: an archive is unpacked there, of an OCI layout only links are
+ * made. That is done ahead, while images that bring shared layers are still being copied.
  * @throws PrestageError ERR_LOAD, ERR_ARCHIVE_*, or the stop signal's reason
  */
 export async function loadImage(step: LoadStep, context: LoadContext): Promise<void> {
@@ -37,43 +40,55 @@ export async function loadImage(step: LoadStep, context: LoadContext): Promise<v
   if (source === undefined) throw new Error(`${step.image.reference} has no source`);
   const directory = join(context.scratch, hexOf(digestOf(source.reference)));
   try {
-    await context.step(
-      'unpack-image',
-      async () =>
-        await (source.kind === 'layout'
-          ? linkDirLayout(source.layout, source.digest, directory)
-          : unpack(step, source, directory, context)),
-    );
-    await loadNames(step, `dir:${directory}`, context);
+    const written = await context.step('unpack-image', async () => await prepare(step, source, directory, context));
+    await context.whenCopyable(step, async () => {
+      if (await lacksLayers(step, written, context))
+        await prepare({ ...step, writes: step.image.layers ?? [] }, source, directory, context);
+      await copyNames(step, `dir:${directory}`, context);
+    });
   } finally {
     await context.step('remove-image-scratch', async () => await remove(directory));
   }
   await assertPresent(step, context.location);
 }
 
-async function loadNames({ image }: LoadStep, source: string, context: LoadContext): Promise<void> {
+/** Lays out what skopeo is to copy, and tells which layers are there now. */
+async function prepare(step: LoadStep, source: SourceImage, directory: string, context: LoadContext): Promise<ReadonlySet<Digest>> {
+  await emptyDir(directory);
+  if (source.kind === 'archive') return await unpack(step, source, directory, context);
+  await linkDirLayout(source.layout, source.digest, directory);
+  return new Set((step.image.layers ?? []).map((layer) => layer.digest));
+}
+
+/** A layer that was to come with another image is missing after all: that one has failed. */
+async function lacksLayers({ image }: LoadStep, written: ReadonlySet<Digest>, context: LoadContext): Promise<boolean> {
+  const stored = await readLayers(context.location);
+  return (image.layers ?? []).some((layer) => !written.has(layer.digest) && !stored.has(layer.digest));
+}
+
+async function copyNames({ image }: LoadStep, source: string, context: LoadContext): Promise<void> {
   context.onEvent({ kind: 'image-copying', reference: image.reference });
   for (const [index, name] of image.names.entries()) {
     await context.step(index === 0 ? 'load-image' : 'load-extra-name', async () => await context.loader.load(source, name));
   }
 }
 
-async function unpack(step: LoadStep, archived: ArchivedImage, directory: string, context: LoadContext): Promise<void> {
-  const { reference, layers } = step.image;
+async function unpack(step: LoadStep, archived: ArchivedImage, directory: string, context: LoadContext): Promise<ReadonlySet<Digest>> {
+  const { reference } = step.image;
   const stored = await readLayers(context.location);
-  const writeBlobs = (layers ?? []).map((layer) => layer.digest).filter((digest) => !stored.has(digest));
-  await emptyDir(directory);
+  const written = new Set(step.writes.map((layer) => layer.digest).filter((digest) => !stored.has(digest)));
   const unpacked = await context.pool.unpack(
     {
       path: archived.archive.path,
       name: archived.archive.name,
       architecture: context.host.architecture,
-      writeBlobs: [...new Set<Digest>(writeBlobs)],
+      writeBlobs: [...written],
+      layers: step.image.layers ?? [],
       to: directory,
     },
     { signal: context.stop, onProgress: (bytesRead) => context.onEvent({ kind: 'image-read', reference, bytesRead }) },
   );
-  if (step.image.digests.includes(unpacked.topDigest)) return;
+  if (step.image.digests.includes(unpacked.topDigest)) return written;
   throw new PrestageError(
     'ERR_ARCHIVE_REFERENCE',
     `${archived.archive.path} now holds ${unpacked.topDigest}, it held ${step.image.digests.join(' or ')} when it was looked at`,
