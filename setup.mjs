@@ -45,6 +45,7 @@ const PROGRAMS = [
     without: 'registries cannot be tried',
   },
   { use: 'test', file: 'nginx', apt: 'nginx-light', dnf: 'nginx', without: 'fetch cannot be tried with a real web server' },
+  { use: 'test', file: 'openssl', apt: 'openssl', dnf: 'openssl', without: 'registries with certificates cannot be tried' },
   { use: 'test', file: 'mkfs.xfs', apt: 'xfsprogs', dnf: 'xfsprogs', without: 'no data partition can be made' },
   { use: 'test', file: 'mkfs.ext4', apt: 'e2fsprogs', dnf: 'e2fsprogs', without: 'a partition with another file system cannot be tried' },
   { use: 'test', file: 'sgdisk', apt: 'gdisk', dnf: 'gdisk', without: 'no data partition can be made' },

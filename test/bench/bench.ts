@@ -7,18 +7,19 @@ import { TOP } from '../support/cache.ts';
 import { archiveName } from '../support/image-archives.ts';
 import { type BenchSet, bigSet, tinySet } from './bench-images.ts';
 import { type Measurement, measure, type Subject } from './measure.ts';
-import { barsOf, type Findings, isHeld, renderFindings } from './report.ts';
+import { benchPull } from './pull.ts';
+import { barsOf, type Findings, isHeld, type PartFindings, renderFindings } from './report.ts';
 import { EXECUTABLE, makeWorkplace, type Workplace } from './workplace.ts';
 
 const USAGE = `Usage: npm run bench -- [--only PART]... [--repeat N] [--json FILE] [--check]
 Measures the agent against its predecessor's flow on one set of real images, with caches dropped.
-  --only PART   one, four, skopeo, agent, startup or noop; several times for several; all where left out
+  --only PART   one, four, skopeo, agent, startup, noop or pull; several times for several; all where left out
   --repeat N    measure the loads N times and take the median by wall time (default 1)
   --json FILE   write the findings there, too
   --check       end with 1 where a bar is not held
 `;
 
-const PARTS = ['one', 'four', 'skopeo', 'agent', 'startup', 'noop'] as const;
+const PARTS = ['one', 'four', 'skopeo', 'agent', 'startup', 'noop', 'pull'] as const;
 type Part = (typeof PARTS)[number];
 
 const say = (text: string) => process.stderr.write(`${text}\n`);
@@ -79,7 +80,17 @@ async function bench(wants: (part: Part) => boolean, repeat: number): Promise<Fi
     ...medians,
     ...(wants('startup') && { startupMs: await measureStartup() }),
     ...(wants('noop') && { noopSeconds: await measureNoop() }),
+    factory: await benchFactory(wants, set),
   };
+}
+
+async function benchFactory(wants: (part: Part) => boolean, set: BenchSet): Promise<readonly PartFindings[]> {
+  const parts: PartFindings[] = [];
+  if (wants('pull')) {
+    say('measuring pull against the flow of the prototype');
+    parts.push(await benchPull(set));
+  }
+  return parts;
 }
 
 async function measureLoad(subject: (place: Workplace) => Subject | Promise<Subject>, set: BenchSet): Promise<Measurement> {

@@ -18,6 +18,14 @@ export interface Findings {
   readonly startupMs?: number;
   /** A run over 180 images that are all there, seconds. */
   readonly noopSeconds?: number;
+  /** What the parts of the factory found out, each with its own bars. */
+  readonly factory?: readonly PartFindings[];
+}
+
+/** What one part found out by itself. */
+export interface PartFindings {
+  readonly rows: readonly (readonly [string, Measurement])[];
+  readonly bars: readonly Bar[];
 }
 
 export interface Bar {
@@ -71,7 +79,7 @@ export function barsOf(findings: Findings): readonly Bar[] {
   }
   if (startupMs !== undefined) bars.push({ what: 'start to --version', got: startupMs, wanted: 150, kind: 'most', unit: 'ms' });
   if (noopSeconds !== undefined) bars.push({ what: 'second run over 180 images', got: noopSeconds, wanted: 2, kind: 'most', unit: 's' });
-  return bars;
+  return [...bars, ...(findings.factory ?? []).flatMap((part) => part.bars)];
 }
 
 /** Whether a bar is held. */
@@ -97,14 +105,17 @@ export function renderFindings(findings: Findings): string {
   return `${lines.join('\n')}\n`;
 }
 
-function contenders({ oneAtATime, fourAtATime, skopeo, agent }: Findings): readonly (readonly [string, Measurement])[] {
+function contenders({ oneAtATime, fourAtATime, skopeo, agent, factory = [] }: Findings): readonly (readonly [string, Measurement])[] {
   const all = [
     ['prototype, one at a time', oneAtATime],
     ['prototype, four at a time', fourAtATime],
     ['skopeo alone, unpacked', skopeo],
     ['prestage-agent run', agent],
   ] as const;
-  return all.flatMap(([name, found]) => (found === undefined ? [] : [[name, found] as const]));
+  return [
+    ...all.flatMap(([name, found]) => (found === undefined ? [] : [[name, found] as const])),
+    ...factory.flatMap((part) => part.rows),
+  ];
 }
 
 function cells(found: Measurement): readonly string[] {
