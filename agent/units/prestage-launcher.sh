@@ -1,5 +1,5 @@
 #!/bin/bash
-# See agent/units/README.md
+# agent/units/README.md
 set -Eeu
 R=${PRESTAGE_ROOT-} LABEL=data AGENT_SHA256= WAIT=300 soft=0 held=
 E=$R/etc/prestage-agent/launcher.env
@@ -34,7 +34,7 @@ trap 'die 11 interrupted' TERM INT
 
 pinned() { sha256sum --status -c <<<"$AGENT_SHA256  $1" 2>&-; }
 devices() {
-	blkid -c /dev/null -o device -t "PARTLABEL=$LABEL" | xargs -r realpath | sort -u |
+	blkid -c /dev/null | grep -Fe' PARTLABEL="'$LABEL\" -e' LABEL="'$LABEL'" TYPE="iso' | cut -d: -f1 | xargs -r realpath | sort -u |
 		while read -r d; do
 			[ "$(ls "/sys/class/block/${d##*/}/../holders" 2>&- || :)" ] || echo "$d"
 		done
@@ -51,7 +51,7 @@ fetch() {
 		((t % 9)) || say 5 "waiting for partition $LABEL"
 		sleep 1
 	done
-	[[ $d != *$'\n'* ]] || die 5 "detach all but one partition $LABEL of ${d//$'\n'/ }"
+	[[ $d != *$'\n'* ]] || die 5 "detach all but one $LABEL of ${d//$'\n'/ }"
 	mkdir -m 700 -p "$M"
 	mount -t xfs,ext4,iso9660 -o ro,nosuid,nodev,noexec "$d" "$M" || die 5 "$d does not mount"
 	f=$M/prestage-agent

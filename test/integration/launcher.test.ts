@@ -185,10 +185,30 @@ withDisks('two partitions of one label are refused with the names of both', asyn
   const devices = [disk.partition, second.partition].sort().join(' ');
   assert.deepEqual(await launch(node, OPEN), {
     stdout: '',
-    stderr: `prestage-launcher: detach all but one partition ${label} of ${devices}`,
+    stderr: `prestage-launcher: detach all but one ${label} of ${devices}`,
     exitCode: exitCodes.partition + TOLERATED,
   });
   await assertReleased(node, []);
+});
+
+withDisks('virtual media are found by their volume label, and go through the same mount and check', async () => {
+  const media = `media-${process.pid}`;
+  const [image, folder] = [join(scratch, 'media.iso'), join(scratch, 'media')];
+  await mkdir(folder);
+  await writeFile(join(folder, 'prestage-agent'), AGENT);
+  await output(execOnLinux, 'xorriso', ['-as', 'mkisofs', '-quiet', '-r', '-V', media, '-o', image, folder]);
+  const device = (await output(execOnLinux, 'losetup', ['-fr', '--show', image])).trim();
+  try {
+    const node = await makeNode({ AGENT_SHA256: sha256(AGENT), LABEL: media });
+    const { stdout, stderr, exitCode } = await launch(node, OPEN);
+    // Not every kernel that runs tests has ISO 9660; the node's has.
+    const known = /\biso9660$/m.test(await readFile('/proc/filesystems', 'utf8'));
+    const found = { stdout: `agent of the partition: ${OPEN.join(' ')}`, last: '', exitCode: 3 };
+    const unknown = { stdout: '', last: `prestage-launcher: ${device} does not mount`, exitCode: exitCodes.partition + TOLERATED };
+    assert.deepEqual({ stdout, last: stderr.split('\n').at(-1), exitCode }, known ? found : unknown);
+  } finally {
+    await output(execOnLinux, 'losetup', ['-d', device]);
+  }
 });
 
 withDisks('a partition without a file system is refused', async () => {
