@@ -16,7 +16,7 @@ interface Failure {
 const FAILURES: readonly Failure[] = [
   {
     code: 'ERR_PULL_DIGEST',
-    pattern: /digest did not match|does not match (?:expected|the) digest|digest mismatch|size mismatch|manifest digest .* does not match/i,
+    pattern: /digest did not match|does not match (?:expected|the|provided manifest) digest|digest mismatch|size mismatch/i,
     what: 'the registry gave bytes of another digest',
     remedy: 'Find out what stands between here and the registry, a proxy for instance; then pull again',
   },
@@ -28,32 +28,33 @@ const FAILURES: readonly Failure[] = [
   },
   {
     code: 'ERR_PULL_LIMIT',
-    pattern: /toomanyrequests|too many requests|status(?: code)?:? 429/i,
+    pattern: /toomanyrequests|too many requests|status ?(?:code)?(?: from registry)?:? 429/i,
     what: 'the registry asks for fewer requests',
     remedy: 'Pull again later or with a smaller --parallel, or log in: logins have higher limits',
   },
   {
     code: 'ERR_PULL_SERVER',
-    pattern:
-      /status(?: code)?(?: from \S+ request to \S+)?:? 5\d\d|internal server error|bad gateway|service unavailable|gateway time-?out/i,
+    pattern: /status ?(?:code)?(?: from registry)?:? 5\d\d|internal server error|bad gateway|service unavailable|gateway time-?out/i,
     what: 'the registry failed',
     remedy: 'Pull again later: what has come is kept',
   },
   {
     code: 'ERR_PULL_LOGIN',
-    pattern: /unauthorized|invalid username\/password|authentication required|status(?: code)?:? 401/i,
+    pattern: /unauthorized|invalid username\/password|authentication required|status ?(?:code)?(?: from registry)?:? 401/i,
     what: 'the registry wants a login, or another one',
     remedy: 'Log in with: skopeo login REGISTRY; or give --authfile',
   },
   {
     code: 'ERR_PULL_DENIED',
-    pattern: /denied:|access to the (?:requested )?resource is (?:denied|not authorized)|forbidden|status(?: code)?:? 403/i,
+    pattern:
+      /denied:|access to the (?:requested )?resource is (?:denied|not authorized)|forbidden|status ?(?:code)?(?: from registry)?:? 403/i,
     what: 'the registry refuses this login the image',
     remedy: 'Ask for access to the repository, or give another --authfile',
   },
   {
     code: 'ERR_PULL_MISSING',
-    pattern: /manifest unknown|name unknown|repository name not known|blob unknown|name invalid|not found|status(?: code)?:? 404/i,
+    pattern:
+      /manifest unknown|name unknown|repository name not known|blob unknown|name invalid|not found|status ?(?:code)?(?: from registry)?:? 404/i,
     what: 'the registry has no such image',
     remedy: 'Correct the list, or mirror the image to that registry first',
   },
@@ -72,13 +73,17 @@ const FAILURES: readonly Failure[] = [
   },
 ];
 
+/** What a message repeats of the request: a repository may be called as it likes. */
+const NAMES = /(?:docker|https?):\/\/\S+|reading (?:manifest|blob) \S+|\bin \S+\/\S+/g;
+
 /** What can be otherwise a moment later. */
 const TRANSIENT: ReadonlySet<ErrorCode> = new Set(['ERR_PULL_LIMIT', 'ERR_PULL_SERVER', 'ERR_PULL_NETWORK']);
 
 /** The error that the messages of a failed skopeo mean. Pure. */
 export function pullFailure(reference: string, result: { readonly exitCode: number; readonly stderr: string }): PrestageError {
   const said = lastMessage(result.stderr);
-  const found = FAILURES.find(({ pattern }) => pattern.test(said));
+  const spoken = said.replaceAll(NAMES, '');
+  const found = FAILURES.find(({ pattern }) => pattern.test(spoken));
   if (found !== undefined) return new PrestageError(found.code, `${reference}: ${found.what}: ${quote(said)}`, found.remedy);
   return new PrestageError(
     'ERR_PULL',
