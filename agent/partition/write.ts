@@ -5,7 +5,7 @@ import pLimit from 'p-limit';
 import { readBundle, type SealedBundle } from '../bundle/read-bundle.ts';
 import { type BundleFault, verifyFiles } from '../bundle/verify-files.ts';
 import { syncDirectory, writeAtomic } from '../host/atomic.ts';
-import { output } from '../host/exec.ts';
+import { output, quote } from '../host/exec.ts';
 import type { Host } from '../host/host.ts';
 import { mountReadOnly, mountWritable } from '../host/mounts.ts';
 import { BUNDLE_FILE, PARTIAL_FILE } from '../model/bundle.ts';
@@ -117,10 +117,21 @@ async function copy(
   const top = mount.path;
   for (const path of [...plan.replace, ...(plan.isPruneFirst ? plan.obsolete : [])]) await removeInner(top, path);
   await copyAll(top, { bundle, plan, options });
-  await output(host.exec, 'sync', ['--file-system', top]);
+  await syncAll(host, partition, top);
   await writeAtomic(join(top, BUNDLE_FILE), await readSealed(bundle.directory, bundle));
   for (const path of plan.obsolete) await removeInner(top, path);
-  await output(host.exec, 'sync', ['--file-system', top]);
+  await syncAll(host, partition, top);
+}
+
+/** syncfs(2): what a dead disk did not take comes out here at the latest. */
+async function syncAll(host: Host, partition: LocatedPartition, top: string): Promise<void> {
+  const result = await host.exec('sync', ['--file-system', top]);
+  if (result.exitCode === 0) return;
+  throw new PrestageError(
+    'ERR_PARTITION_WRITE',
+    `${partition.device} does not take what was written: ${quote(result.stderr)}`,
+    'See whether the disk is still there and sound (lsblk, dmesg), then give the command again: it goes on where it was ended',
+  );
 }
 
 async function copyAll(top: string, { bundle, plan, options }: Work & { readonly plan: WritePlan }): Promise<void> {
