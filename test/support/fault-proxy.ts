@@ -68,9 +68,11 @@ export async function startConnectProxy(
   port: number,
 ): Promise<AsyncDisposable & { readonly url: string; readonly asked: readonly string[] }> {
   const asked: string[] = [];
+  const tunnels = new Set<Duplex>();
   const server = createServer((_request, response) => response.writeHead(405).end());
   server.on('connect', (request: IncomingMessage, client: Duplex) => {
     asked.push(request.url ?? '');
+    tunnels.add(client);
     const upstream = connect(port, '127.0.0.1', () => {
       client.write('HTTP/1.1 200 Connection established\r\n\r\n');
       upstream.pipe(client);
@@ -79,7 +81,15 @@ export async function startConnectProxy(
     upstream.on('error', () => client.destroy());
     client.on('error', () => upstream.destroy());
   });
-  return { url: `http://${await listen(server)}`, asked, [Symbol.asyncDispose]: async () => await end(server) };
+  return {
+    url: `http://${await listen(server)}`,
+    asked,
+    [Symbol.asyncDispose]: async () => {
+      // A tunnel is no connection of the server any more.
+      for (const client of tunnels) client.destroy();
+      await end(server);
+    },
+  };
 }
 
 interface Passing {
