@@ -40,6 +40,7 @@ export const buildCommand: CommandSpec = {
 };
 
 const EPOCH = 'SOURCE_DATE_EPOCH';
+const given = v.pipe(v.string(), v.nonEmpty('is not given'));
 const path = v.pipe(v.string(), v.nonEmpty('is empty'));
 const jobs = v.pipe(
   v.string(),
@@ -53,8 +54,8 @@ const payloads = v.pipe(
   v.array(v.picklist(PAYLOAD_KINDS, `is not of ${PAYLOAD_KINDS.join(', ')}`)),
 );
 const schema = v.object({
-  from: v.pipe(v.string('is not given'), v.nonEmpty('is empty')),
-  to: v.pipe(v.string('is not given'), v.nonEmpty('is empty')),
+  from: v.optional(given, ''),
+  to: v.optional(given, ''),
   payload: v.optional(payloads, 'oci'),
   listDiscovery: v.exactOptional(path),
   listInstalled: v.exactOptional(path),

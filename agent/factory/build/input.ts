@@ -171,7 +171,9 @@ function conflictingNames(images: readonly InputImage[]): readonly string[] {
   );
   return [...owners].flatMap(([name, group]) => {
     const distinct = new Map(group.map(({ image }) => [sourceId(image.source), image.listed.text]));
-    return distinct.size <= 1 ? [] : [`${[...distinct.values()].join(' and ')} would both go by ${name}: mapping.txt gives both that tag`];
+    return distinct.size <= 1
+      ? []
+      : [`${[...distinct.values()].join(' and ')} would both go by ${name}, which the list or mapping.txt says`];
   });
 }
 

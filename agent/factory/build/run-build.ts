@@ -136,7 +136,7 @@ async function makeAndRecord(part: Part, facts: BuildFacts, context: BuildContex
   signal.throwIfAborted();
   say(`${part.id}: being made`);
   const { unpackedBytes, ...made } = await makePart(part, { host, facts, ...folders, jobs, signal, say });
-  const files = await hashPart(folders.bundle, part.paths, pool, signal);
+  const files = await hashPart(folders.bundle, part.paths, { ...folders, pool, signal });
   await journal.commit({
     parts: { ...journal.record.parts, [part.id]: { key: part.key, files: [...files], ...made } },
     unpackedBytes: { ...journal.record.unpackedBytes, ...Object.fromEntries(unpackedBytes ?? []) },
@@ -161,7 +161,10 @@ async function sealBundle(parts: readonly Part[], facts: BuildFacts, context: Bu
     createdBy: { name: 'prestage-agent', version },
   });
   await writeReadme(bundle, described, outline);
-  const files = [...Object.values(journal.record.parts).flatMap((part) => part.files), ...(await hashPart(bundle, [README], pool, signal))];
+  const files = [
+    ...Object.values(journal.record.parts).flatMap((part) => part.files),
+    ...(await hashPart(bundle, [README], { ...folders, pool, signal })),
+  ];
   await removeStale(
     bundle,
     parts.flatMap((part) => part.paths),

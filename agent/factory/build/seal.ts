@@ -11,17 +11,20 @@ import type { RecordedFile } from './record.ts';
 /** A blob's path in an OCI image layout or in a registry's tree: its digits are the sha256 that it must have. */
 const BLOB = /(?:^|\/)blobs\/sha256\/(?:[0-9a-f]{2}\/)?([0-9a-f]{64})(?:\/data)?$/;
 
+export interface HashOptions {
+  readonly pool: ArchivePool;
+  /** The OCI image layout that blobs came from, for messages. */
+  readonly layout: string;
+  readonly signal: AbortSignal;
+}
+
 /**
  * Hashes the files below some paths of a bundle, in threads, and holds every blob against the digest that names it.
  * @param paths files or folders, relative to the bundle
  * @throws PrestageError ERR_LAYOUT_BLOB
  */
-export async function hashPart(
-  output: string,
-  paths: readonly string[],
-  pool: ArchivePool,
-  signal: AbortSignal,
-): Promise<readonly RecordedFile[]> {
+export async function hashPart(output: string, paths: readonly string[], options: HashOptions): Promise<readonly RecordedFile[]> {
+  const { pool, layout, signal } = options;
   const files = (await Promise.all(paths.map(async (path) => await filesBelow(output, path)))).flat().toSorted();
   return await Promise.all(
     files.map(async (path): Promise<RecordedFile> => {
@@ -31,7 +34,7 @@ export async function hashPart(
       if (named !== undefined && named !== sha256) {
         throw new PrestageError(
           'ERR_LAYOUT_BLOB',
-          `${layoutBlobPath('', `sha256:${named}`)} has the bytes of sha256:${sha256}`,
+          `${layoutBlobPath(layout, `sha256:${named}`)} has the bytes of sha256:${sha256}`,
           'Pull the images again: what is whole is kept; then build again',
         );
       }

@@ -1,0 +1,258 @@
+import assert from 'node:assert/strict';
+import { type ChildProcess, spawn } from 'node:child_process';
+import { once } from 'node:events';
+import { cp, lstat, mkdir, mkdtemp, readdir, readFile, rm, writeFile } from 'node:fs/promises';
+import { join } from 'node:path';
+import { after, before, describe, it } from 'node:test';
+import { inspectStorage } from '../../agent/extract/storage.ts';
+import { execOnLinux, output } from '../../agent/host/exec.ts';
+import { BUNDLE_FILE, type Bundle, type BundlePayload, PARTIAL_FILE, parseBundle } from '../../agent/model/bundle.ts';
+import { hexOf } from '../../agent/model/digest.ts';
+import { mountPointsBelow, waitFor } from '../support/agent.ts';
+import { hashesBelow, listOf, runBuild, storesUnavailable, writePulled } from '../support/build.ts';
+import { CACHE, TOP } from '../support/cache.ts';
+import { runnableRoot } from '../support/image-files.ts';
+import { makeLayer } from '../support/image-layer.ts';
+import { type ImageSet, MAPPED_TAG, smallImageSet } from '../support/image-set.ts';
+import { makeImage, writeOciLayout } from '../support/images.ts';
+import { startRegistry } from '../support/registry.ts';
+import { inContainer, privateStorage } from '../support/storage.ts';
+
+const EPOCH = 1_710_000_000;
+const unavailable = storesUnavailable();
+
+describe('store images of prestage-agent build', () => {
+  let set: ImageSet;
+  let work: string;
+  let pulled: string;
+  let built: string;
+  const options = { payloads: ['store'], sourceDateEpoch: EPOCH } as const;
+  before(async () => {
+    set = await smallImageSet();
+    work = await mkdtemp(join(CACHE, '.build-store-test-'));
+    pulled = await writePulled(set, join(work, 'pulled'));
+    built = join(work, 'built');
+    if (unavailable === undefined) await runBuild({ ...options, from: pulled, to: built, jobs: 3 });
+  });
+  after(async () => {
+    for (const point of (await mountPointsBelow(work)).toReversed()) await execOnLinux('umount', [point]);
+    await rm(work, { recursive: true, force: true });
+  });
+  const onStores = (what: string, act: () => Promise<void>) =>
+    it(what, async (t) => {
+      if (unavailable === undefined) await act();
+      else t.skip(unavailable);
+    });
+
+  const bundleAt = async (to: string): Promise<Bundle> => parseBundle(await readFile(join(to, BUNDLE_FILE), 'utf8'), to);
+  const storeOf = async (stage: 'discovery' | 'installed'): Promise<Extract<BundlePayload, { kind: 'store' }>> => {
+    const store = (await bundleAt(built)).payloads.find((payload) => payload.kind === 'store' && payload.stage === stage);
+    return store?.kind === 'store' ? store : assert.fail(`no store of ${stage}`);
+  };
+  /** Mounts a store for as long as the action takes. */
+  const withStore = async (image: string, act: (path: string) => Promise<void>): Promise<void> => {
+    const point = await mkdtemp(join(work, 'mount-'));
+    await output(execOnLinux, 'mount', ['-t', 'squashfs', '-o', 'ro', image, point]);
+    try {
+      await act(point);
+    } finally {
+      await output(execOnLinux, 'umount', [point]);
+    }
+  };
+
+  onStores('are a function of their images: other jobs, another folder and archives as input give the same bytes', async () => {
+    const expected = await hashesBelow(built);
+    const elsewhere = join(work, 'elsewhere');
+    await runBuild({ ...options, from: pulled, to: elsewhere, jobs: 1, work: join(work, 'scratch') });
+    assert.deepEqual(await hashesBelow(elsewhere), expected);
+    const fromArchives = join(work, 'from-archives');
+    await runBuild({ ...options, from: set.archives, to: fromArchives, jobs: 2 });
+    assert.deepEqual(await hashesBelow(fromArchives), expected);
+    assert.equal(Object.keys(expected).filter((path) => /\.(?:squashfs|verity)$/.test(path)).length, 4);
+    assert.equal((await runBuild({ ...options, from: pulled, to: built })).report.outcome, 'unchanged');
+  });
+
+  onStores('hold every image by every name, without a damaged record and with all lock files', async () => {
+    const store = await storeOf('installed');
+    await withStore(join(built, store.image), async (path) => {
+      const { images } = await inspectStorage({ graphroot: path, runroot: join(work, 'run') });
+      assert.deepEqual(
+        images.flatMap((image) => image.damage),
+        [],
+      );
+      const names = set.installed.map((image) => image.reference);
+      assert.deepEqual(
+        images.flatMap((image) => image.names).toSorted(),
+        [...names, `${set.images.zstd.reference.split('@')[0]}:${MAPPED_TAG}`].toSorted(),
+      );
+      for (const { digest } of set.installed) assert.ok(images.some((image) => image.digests.includes(digest)));
+      const locks = ['storage.lock', 'overlay-images/images.lock', 'overlay-layers/layers.lock', 'overlay-containers/containers.lock'];
+      for (const lock of locks) assert.equal((await readFile(join(path, lock))).equals(Buffer.alloc(64)), true);
+    });
+  });
+
+  onStores('keep what images bring: times, owners, modes, links, whiteouts and extended attributes', async () => {
+    const store = await storeOf('installed');
+    await using storage = await privateStorage();
+    await withStore(join(built, store.image), async (path) => {
+      const roots = ['--root', storage.graphroot, '--runroot', storage.runroot, '--storage-driver', 'overlay'];
+      const store = ['--storage-opt', `additionalimagestore=${path}`];
+      const run = async (reference: string, script: string) =>
+        await output(execOnLinux, ...inContainer([...roots, ...store], reference, ['sh', '-c', script]));
+      const stats = await run(
+        set.images.links.reference,
+        'stat -c "%n %a %u %h %Y" /opt/original /opt/hard /opt/capable /opt/setuid; stat -c "%N" /opt/soft',
+      );
+      assert.deepEqual(stats.trim().split('\n'), [
+        '/opt/original 644 0 2 0',
+        '/opt/hard 644 0 2 0',
+        '/opt/capable 755 0 1 0',
+        '/opt/setuid 4755 1000 1 0',
+        "'/opt/soft' -> 'original'",
+      ]);
+      const white = await run(set.images.whiteouts.reference, 'ls /etc/conf.d; ls -d /etc/removed-later /srv/gone 2>/dev/null; echo end');
+      assert.equal(white, '20-own.conf\nend\n'.trimEnd());
+    });
+    await withStore(join(built, store.image), async (path) => {
+      // What no image dates is dated by the environment.
+      assert.equal((await lstat(join(path, 'overlay-layers/layers.json'))).mtimeMs, EPOCH * 1000);
+      const attributes = await output(execOnLinux, 'getfattr', [
+        '-R',
+        '-d',
+        '-m',
+        '^(user|security\\.capability|trusted)',
+        '--absolute-names',
+        path,
+      ]);
+      for (const name of ['user.prestage', 'security.capability', 'trusted.overlay.opaque']) assert.ok(attributes.includes(name), name);
+    });
+  });
+
+  onStores('open through their hash tree with the recorded root hash, and not when a byte is changed', async () => {
+    const store = await storeOf('discovery');
+    const verify = async (image: string) =>
+      await execOnLinux('veritysetup', ['verify', image, join(built, store.verity.hashTree), store.verity.rootHash]);
+    assert.equal((await verify(join(built, store.image))).exitCode, 0);
+    const changed = join(work, 'changed.squashfs');
+    await cp(join(built, store.image), changed);
+    const bytes = await readFile(changed);
+    bytes.writeUInt8(bytes.readUInt8(5000) ^ 1, 5000);
+    await writeFile(changed, bytes);
+    assert.notEqual((await verify(changed)).exitCode, 0);
+  });
+
+  onStores('let podman pull offline by tag and by digest, from a mirror that has no layer', async () => {
+    const store = await storeOf('installed');
+    await using registry = await startRegistry({ near: work });
+    await mkdir(registry.root, { recursive: true });
+    await output(execOnLinux, 'cp', ['-al', `${join(built, store.mirror)}/.`, registry.root]);
+    await using storage = await privateStorage();
+    await withStore(join(built, store.image), async (path) => {
+      for (const { names } of (await bundleAt(built)).stages.installed?.images ?? []) {
+        for (const name of names) {
+          const pull = await storage.podman(
+            '--storage-opt',
+            `additionalimagestore=${path}`,
+            'pull',
+            '--quiet',
+            '--tls-verify=false',
+            `${registry.host}/${name}`,
+          );
+          assert.deepEqual([pull.exitCode, pull.stderr], [0, '']);
+        }
+      }
+    });
+    const layers = new Set(
+      set.installed.flatMap((image) => image.instances.flatMap((one) => one.layers.map((layer) => hexOf(layer.digest)))),
+    );
+    const asked = [...registry.log().matchAll(/blobs\/sha256:([0-9a-f]{64})/g)].map((match) => match[1] ?? '');
+    assert.deepEqual(
+      asked.filter((hex) => layers.has(hex)),
+      [],
+    );
+  });
+
+  onStores('name the image that can serve the mirror: the one that is asked for, else the one that carries distribution', async () => {
+    const layout = join(work, 'with-registry');
+    const store = join(work, 'registry-store');
+    const root = await runnableRoot(['sh']);
+    const base = await makeLayer(store, root);
+    const own = await makeLayer(store, [{ kind: 'file', path: 'usr/bin/distribution', content: '#!/bin/sh\n', mode: 0o755 }]);
+    const plain = await makeImage(store, { name: 'quay.io/e/plain', tag: '1', format: 'oci', layers: [base] });
+    const serving = await makeImage(store, { name: 'quay.io/e/registry', tag: '1', format: 'docker', layers: [base, own] });
+    await writeOciLayout(store, [plain, serving], layout);
+    const build = async (to: string, listed: readonly (typeof plain)[], registryImage?: string) => {
+      await writeFile(join(layout, 'ocp-images.txt'), listOf(listed));
+      const { messages } = await runBuild({
+        ...options,
+        from: layout,
+        to: join(work, to),
+        ...(registryImage !== undefined && { registryImage }),
+      });
+      const [payload] = (await bundleAt(join(work, to))).payloads;
+      const hints = messages.filter((message) => message.includes('--registry-image'));
+      return { image: payload?.kind === 'store' ? payload.registryImage : undefined, hints: hints.length };
+    };
+    assert.deepEqual(await build('found', [plain, serving]), { image: 'quay.io/e/registry:1', hints: 0 });
+    assert.deepEqual(await build('none', [plain]), { image: undefined, hints: 1 });
+    assert.deepEqual(await build('asked', [plain], 'quay.io/e/registry:1'), { image: 'quay.io/e/registry:1', hints: 0 });
+    const { stages, payloads } = await bundleAt(join(work, 'asked'));
+    assert.deepEqual(
+      stages.installed?.images.map((image) => image.reference),
+      ['quay.io/e/plain:1'],
+    );
+    const [payload] = payloads;
+    await withStore(join(work, 'asked', payload?.kind === 'store' ? payload.image : ''), async (path) => {
+      const { images } = await inspectStorage({ graphroot: path, runroot: join(work, 'run') });
+      assert.deepEqual(images.flatMap((image) => image.names).toSorted(), ['quay.io/e/plain:1', 'quay.io/e/registry:1']);
+    });
+  });
+
+  onStores('are finished by the next build when one is killed at any moment, and no mount stays', async () => {
+    const expected = await hashesBelow(built);
+    const to = join(work, 'killed');
+    for (const moment of ['1/7 images unpacked', 'packed as squashfs', 'hash tree made', 'store-installed: being made']) {
+      const child = startBuild(pulled, to);
+      await waitFor(moment, async () => (child.said().includes(moment) ? true : child.process.exitCode === null ? undefined : false));
+      child.process.kill('SIGKILL');
+      await once(child.process, 'exit').catch(() => undefined);
+      const names = await readdir(to);
+      assert.deepEqual([names.includes(PARTIAL_FILE), names.includes(BUNDLE_FILE)], [true, false], moment);
+    }
+    await runBuild({ ...options, from: pulled, to });
+    assert.deepEqual(await hashesBelow(to), expected);
+    assert.deepEqual(
+      (await mountPointsBelow(work)).filter((point) => point.startsWith(to)),
+      [],
+    );
+    assert.deepEqual(await readdir(join(to, '.build')), ['lock', 'lock.holder', 'record.json', 'writers.lock']);
+  });
+
+  onStores('are not begun where there is no room for the work', async () => {
+    const small = join(work, 'small');
+    await mkdir(small);
+    await output(execOnLinux, 'mount', ['-t', 'tmpfs', '-o', 'size=2m', 'tmpfs', small]);
+    const to = join(work, 'no-room');
+    try {
+      await assert.rejects(runBuild({ ...options, from: pulled, to, work: small }), {
+        code: 'ERR_SPACE_BUILD',
+        remedy: 'Make room, build fewer payloads at a time, or name another place for the work with: --work DIR',
+      });
+    } finally {
+      await output(execOnLinux, 'umount', [small]);
+    }
+    assert.deepEqual(await readdir(to), ['.build']);
+  });
+
+  /** A build as a process of its own, which can be killed. */
+  function startBuild(from: string, to: string): { readonly process: ChildProcess; readonly said: () => string } {
+    const args = ['build', '--from', from, '--to', to, '--payload', 'store', '--jobs', '3'];
+    const child = spawn(process.execPath, [join(TOP, 'agent/main.ts'), ...args], {
+      env: { ...process.env, SOURCE_DATE_EPOCH: String(EPOCH) },
+      stdio: ['ignore', 'ignore', 'pipe'],
+    });
+    let said = '';
+    child.stderr.on('data', (chunk: Buffer) => (said += chunk.toString()));
+    return { process: child, said: () => said };
+  }
+});
