@@ -1,11 +1,13 @@
 import { readFile } from 'node:fs/promises';
-import { resolve } from 'node:path';
 import * as v from 'valibot';
+import type { SealedBundle } from '../bundle/read-bundle.ts';
 import { type FetchEvent, type FetchReport, fetchFiles } from '../factory/fetch/fetch.ts';
+import { type FetchTarget, openTarget } from '../factory/fetch/target.ts';
 import type { Host } from '../host/host.ts';
 import { formatBytes, formatDuration, formatRate } from '../model/bytes.ts';
 import { exitCodes, PrestageError } from '../model/errors.ts';
 import type { CommandSpec } from './command-spec.ts';
+import { confirm, confirmFlags, confirmFlagsOf, type Question } from './confirm.ts';
 import { hostFor, type Terminal } from './context.ts';
 import { stopSignal } from './interrupt.ts';
 import { type Answer, OUTPUT_FORMS, type Paint, painter } from './output.ts';
@@ -19,17 +21,20 @@ export const fetchCommand: CommandSpec = {
     'Fetch a bundle from a plain web server into a folder, verified by its manifest; or, without prestage.json there, all files that the index page of the folder names. What is there stays, what broke off goes on.',
   arguments: [{ usage: '<url>', help: 'address of the folder: http://HOST/FOLDER/' }],
   flags: [
-    { usage: '--to <dir>', help: 'where the files go' },
+    { usage: '--to <target>', help: 'where the files go: a folder, or a disk, partition or disk image with a data partition' },
+    { usage: '--label <name>', help: 'GPT label of the data partition on a disk (default: data)' },
     { usage: '--parallel <n>', help: 'files at a time, 1 to 64 (default: 4)' },
     { usage: '--retries <n>', help: 'tries after one that failed for a reason that may pass, 0 to 20 (default: 5)' },
     { usage: '--bundle-sha256 <hex>', help: 'the only hash that prestage.json may have' },
     { usage: '--header <header...>', help: "header for this server, such as 'Authorization: Basic …'; several times for several" },
     { usage: '--ca <file>', help: 'PEM file of an authority to trust beside those of the machine' },
+    ...confirmFlags,
     dryRunFlag,
   ],
   forms: OUTPUT_FORMS,
   examples: [
     'prestage-agent fetch http://10.0.0.1/4.14.0/ --to /mnt/data',
+    'prestage-agent fetch http://10.0.0.1/4.14.0/ --to /dev/nvme0n1',
     'prestage-agent fetch https://factory.example/4.14.0/ --to . --ca factory.pem --dry-run',
   ],
   act: actFetch,
@@ -45,7 +50,8 @@ const numberFrom = (least: number, most: number, otherwise: number) =>
 
 const optionsSchema = v.object({
   url: v.string('is missing'),
-  to: v.string('is missing: give --to DIR'),
+  to: v.string('is missing: give --to TARGET'),
+  label: v.optional(v.pipe(v.string(), v.nonEmpty('is empty')), 'data'),
   parallel: numberFrom(1, 64, 4),
   retries: numberFrom(0, 20, 5),
   bundleSha256: v.exactOptional(v.pipe(v.string(), v.regex(/^[0-9a-f]{64}$/, 'is not 64 lower-case hex digits'))),
@@ -60,27 +66,42 @@ async function actFetch(terminal: Terminal, options: Readonly<Record<string, unk
     const faults = parsed.issues.map((issue) => `${v.getDotPath(issue)}: ${issue.message}`);
     throw new PrestageError('ERR_USAGE', `nothing can be fetched: ${faults.join('; ')}`, 'Look at: prestage-agent fetch --help');
   }
-  const { url, to, parallel, retries, bundleSha256, header, ca, dryRun } = parsed.output;
+  const { url, to, label, parallel, retries, bundleSha256, header, ca, dryRun } = parsed.output;
   const host = hostFor(terminal, {});
   const startMs = host.clock.monotonicMs();
+  await using target = await openTarget(host, { to, label, isDry: dryRun });
   using progress = showFetch(host, terminal);
+  const { partition } = target;
   const report = await fetchFiles(host, {
     url,
-    directory: resolve(to),
+    directory: target.directory,
     parallel,
     retries,
     headers: Object.fromEntries(header.map((line) => [line.slice(0, line.indexOf(':')), line.slice(line.indexOf(':') + 1).trim()])),
     ca: ca === undefined ? undefined : await readAuthority(ca),
     bundleSha256,
     isDry: dryRun,
+    confirm:
+      partition && (async (replaced) => await confirm(terminal, questionOf(target.name, partition, replaced), confirmFlagsOf(options))),
     signal: stopSignal(terminal, 'Give the command again: it goes on where it was ended'),
     onEvent: progress.onEvent,
   });
   const durationMs = host.clock.monotonicMs() - startMs;
+  const shown = { ...report, directory: target.name };
   return {
-    data: { apiVersion: 'prestage-agent/v1', kind: 'FetchReport', ...report, durationMs: Math.round(durationMs) },
-    text: fetchText(report, durationMs, painter(terminal)),
+    data: { apiVersion: 'prestage-agent/v1', kind: 'FetchReport', ...shown, durationMs: Math.round(durationMs) },
+    text: fetchText(shown, durationMs, painter(terminal)),
     exitCode: exitCodeOfFetch(report.outcome),
+  };
+}
+
+/** What is lost where a partition has a whole bundle already. */
+function questionOf(name: string, { device, identity }: NonNullable<FetchTarget['partition']>, { bundle, sha256 }: SealedBundle): Question {
+  const release = bundle.release === '' ? 'a bundle' : `the bundle ${bundle.release}`;
+  return {
+    plan: `${device} holds ${release} (prestage.json sha256 ${sha256}); it is replaced, and cannot be used until the fetch is complete`,
+    name,
+    identity,
   };
 }
 

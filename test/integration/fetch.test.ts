@@ -1,12 +1,14 @@
 import assert from 'node:assert/strict';
 import { createHash } from 'node:crypto';
-import { mkdir, mkdtemp, readdir, readFile, rm, stat, utimes, writeFile } from 'node:fs/promises';
+import { mkdir, mkdtemp, readdir, readFile, rm, stat, symlink, utimes, writeFile } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { dirname, join, relative } from 'node:path';
 import { test } from 'node:test';
+import { runProgram } from '../../agent/cli/program.ts';
 import { type FetchReport, type FetchRequest, fetchFiles } from '../../agent/factory/fetch/fetch.ts';
 import { execOnLinux, output } from '../../agent/host/exec.ts';
 import { linuxHost } from '../../agent/host/linux.ts';
+import { disksUnavailable, fillDisk, makeDisk } from '../support/disk.ts';
 import { seal } from '../support/sealed-bundle.ts';
 import { type Fault, startFaultServer, startForwardProxy, startNginx, startPython } from '../support/web-server.ts';
 
@@ -454,4 +456,80 @@ test('a disk that is too small is told before anything is fetched', async () => 
   } finally {
     await output(execOnLinux, 'umount', [place.local]);
   }
+});
+
+test('a disk image takes a bundle on its data partition; another bundle there is replaced only when the person agrees', async () => {
+  const reason = await disksUnavailable();
+  assert.equal(reason, undefined, reason);
+  await using place = await makeBundlePlace();
+  await using server = await startNginx(place.remote);
+  await using disk = await makeDisk({ directory: place.work, label: 'data' });
+  const first = await runAt('fetch', server.url, '--to', disk.device);
+  assert.equal(first.exitCode, 0, first.err);
+  assert.match(first.out, new RegExp(`^complete: 5 files fetched .*\\n(.*\\n)*next: +prestage-agent verify ${disk.device}\\n$`));
+  await fillDisk(disk, place.work, async (mountPoint) => {
+    assert.deepEqual(await treeOf(mountPoint), await treeOf(place.remote));
+  });
+  await writeFile(join(place.remote, 'README.txt'), 'another release\n');
+  await rm(join(place.remote, 'prestage.json'));
+  await seal({ directory: place.remote, stage: 'installed', images: [], payloads: [{ kind: 'oci', path: 'oci' }] });
+  const asked = await runAt('fetch', server.url, '--to', disk.partition, '--output', 'json');
+  assert.equal(JSON.parse(asked.err.slice(asked.err.indexOf('{'))).error.code, 'ERR_NOT_CONFIRMED');
+  const serial = /--expect-serial '([^']+)'/.exec(asked.err)?.[1] ?? '';
+  const agreed = await runAt('fetch', server.url, '--to', disk.partition, '--yes', '--expect-serial', serial);
+  assert.equal(agreed.exitCode, 0, agreed.err);
+  await fillDisk(disk, place.work, async (mountPoint) => {
+    assert.deepEqual(await treeOf(mountPoint), await treeOf(place.remote));
+  });
+  assert.equal((await readFile('/proc/self/mounts', 'utf8')).includes(disk.partition), false);
+});
+
+test('links in the target that lead out of it, and a bundle under loose files, stand in the way', async () => {
+  await using place = await makeBundlePlace();
+  await mkdir(join(place.work, 'elsewhere'));
+  await mkdir(place.local);
+  await symlink('../elsewhere', join(place.local, 'oci'));
+  await assert.rejects(
+    withFault(place, () => undefined),
+    { code: 'ERR_FETCH_WRITE' },
+  );
+  assert.deepEqual(await readdir(join(place.work, 'elsewhere')), []);
+  await rm(join(place.local, 'oci'));
+  assert.equal((await withFault(place, () => undefined)).report.outcome, 'complete');
+  await using loose = await makePlace(OLD_FILES);
+  await using server = await startNginx(loose.remote);
+  await assert.rejects(fetchTo(place, server.url), {
+    code: 'ERR_FETCH_WRITE',
+    message: `${place.local} holds a bundle, and the files of a folder without prestage.json are not part of it`,
+  });
+});
+
+async function runAt(...args: readonly string[]) {
+  const written = { out: '', err: '' };
+  const exitCode = await runProgram(args, {
+    out: { write: (text: string) => (written.out += text) },
+    err: { write: (text: string) => (written.err += text) },
+    env: {},
+    stop: new AbortController().signal,
+    kill: new AbortController().signal,
+  });
+  return { exitCode, ...written };
+}
+
+test('the command tells complete, partial and wrong use by its exit code', async () => {
+  await using place = await makeBundlePlace();
+  await using server = await startFaultServer(place.remote, ({ path }) =>
+    path === '/README.txt' ? { kind: 'status', status: 404 } : undefined,
+  );
+  const partial = await runAt('fetch', server.url, '--to', place.local, '--output', 'json');
+  const report = JSON.parse(partial.out);
+  assert.deepEqual([partial.exitCode, report.kind, report.outcome, report.failed[0].path], [3, 'FetchReport', 'partial', 'README.txt']);
+  for (const args of [
+    ['fetch', server.url],
+    ['fetch', 'ftp://factory.example/', '--to', place.local],
+    ['fetch', server.url, '--to', place.local, '--parallel', '0'],
+    ['fetch', server.url, '--to', place.local, '--header', 'no colon'],
+    ['fetch', server.url, '--to', place.local, '--ca', join(place.work, 'nothing.pem')],
+  ])
+    assert.equal((await runAt(...args)).exitCode, 2, args.join(' '));
 });

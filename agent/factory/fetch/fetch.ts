@@ -1,22 +1,15 @@
-import { type FileHandle, mkdir, open, readdir, rm } from 'node:fs/promises';
-import { join } from 'node:path';
 import pLimit from 'p-limit';
 import { version } from '../../assets.ts';
-import { readManifest, sealOf } from '../../bundle/read-bundle.ts';
-import { unlistedFiles, verifyFiles } from '../../bundle/verify-files.ts';
-import { syncDirectory, writeAtomic } from '../../host/atomic.ts';
+import type { SealedBundle } from '../../bundle/read-bundle.ts';
 import type { Host } from '../../host/host.ts';
-import { spaceAt } from '../../host/space.ts';
-import { BUNDLE_FILE, type BundleFile, PARTIAL_FILE } from '../../model/bundle.ts';
-import { formatBytes } from '../../model/bytes.ts';
 import { errorRecord, PrestageError } from '../../model/errors.ts';
 import { type DownloadContext, download, type RemoteFile } from './download.ts';
+import { finish } from './finish.ts';
 import { bare, createHttpClient } from './http.ts';
-import { WORK_FOLDER } from './index-page.ts';
 import { noteDownload } from './journal.ts';
 import type { AskContext } from './listing.ts';
-import { partBytes, writeFault } from './part.ts';
 import { type FetchFailure, type FetchPlan, planBundle, planFolder } from './plan.ts';
+import { isSealedBy, markPartial, requireRoom, requireSpace } from './prepare.ts';
 import { folderUrl, readSource, type Source } from './source.ts';
 
 export interface FetchRequest {
@@ -35,6 +28,8 @@ export interface FetchRequest {
   readonly bundleSha256?: string | undefined;
   /** Plan only: nothing is written, nothing but manifest, index pages and heads is asked for. */
   readonly isDry?: boolean;
+  /** Asked before a whole bundle is replaced by another; returns where the person agrees. Nobody is asked where it is left out. */
+  readonly confirm?: ((replaced: SealedBundle) => Promise<void>) | undefined;
   readonly signal: AbortSignal;
   readonly onEvent?: (event: FetchEvent) => void;
 }
@@ -102,11 +97,12 @@ export async function fetchFiles(host: Host, request: FetchRequest): Promise<Fet
     return { ...report, outcome: 'planned', fetched, failed: plan.failed, removed: [], notices: source.notices };
   }
   await requireSpace(request.directory, plan);
+  await requireRoom(source, plan, request);
   const isChanged = plan.wanted.length > 0 || plan.failed.length > 0 || !(await isSealedBy(source, request.directory));
   if (isChanged) await markPartial(request.directory);
   const done = await fetchAll(source, plan, { ...context, request, directory: request.directory, say });
   const failed = [...plan.failed, ...done.failed];
-  const ended = failed.length === 0 && isChanged ? await finish(source, request.directory) : { removed: [], notices: [] };
+  const ended = failed.length === 0 && isChanged ? await finish(host, source, request.directory) : { removed: [], notices: [] };
   const outcome = failed.length === 0 ? 'complete' : done.files + plan.keptFiles === 0 ? 'failed' : 'partial';
   return {
     ...report,
@@ -122,41 +118,6 @@ async function planOf(source: Source, folder: URL, request: FetchRequest, contex
   if (source.kind === 'folder') return await planFolder(source.files, request, context);
   request.onEvent?.({ kind: 'phase', text: `comparing ${request.directory} with the manifest` });
   return await planBundle(source.bundle, folder, request);
-}
-
-async function requireSpace(directory: string, plan: FetchPlan): Promise<void> {
-  const parts = await Promise.all(plan.wanted.map(async (file) => await partBytes(directory, file.path)));
-  const neededBytes = plan.wantedBytes - parts.reduce((total, one) => total + one, 0);
-  const { freeBytes } = await spaceAt(directory);
-  if (neededBytes <= freeBytes) return;
-  throw new PrestageError(
-    'ERR_SPACE_FETCH',
-    `${directory} has ${formatBytes(freeBytes)} free, and ${formatBytes(neededBytes)} are still to be fetched`,
-    'Make room there, or give another --to',
-  );
-}
-
-/** Whether the folder carries the manifest already, and no sign that it is not whole. */
-async function isSealedBy(source: Source, directory: string): Promise<boolean> {
-  const seal = await sealOf(directory);
-  if (source.kind === 'folder') return seal !== 'partial';
-  if (seal !== 'sealed') return false;
-  return await readManifest(directory).then(
-    (found) => found.sha256 === source.sha256,
-    () => false,
-  );
-}
-
-async function markPartial(directory: string): Promise<void> {
-  const path = join(directory, PARTIAL_FILE);
-  try {
-    await mkdir(directory, { recursive: true });
-    await using file: FileHandle = await open(path, 'a');
-    await file.sync();
-    await syncDirectory(directory);
-  } catch (error) {
-    throw writeFault(path, error);
-  }
 }
 
 interface FetchContext extends AskContext {
@@ -214,37 +175,4 @@ function lostServer(file: RemoteFile): PrestageError {
     `${bare(file.url)} was not tried: the files before it found no server`,
     'Check the network and the server, then give the command again: what is there is kept',
   );
-}
-
-/** Seals what has come, and clears up. */
-async function finish(source: Source, directory: string): Promise<Pick<FetchReport, 'removed' | 'notices'>> {
-  const partial = join(directory, PARTIAL_FILE);
-  if (source.kind === 'folder') {
-    await removeParts(directory);
-    await rm(partial, { force: true });
-    await syncDirectory(directory);
-    return { removed: [], notices: [] };
-  }
-  const stale = await staleFiles(source, directory);
-  await writeAtomic(join(directory, BUNDLE_FILE), source.bytes);
-  for (const path of stale) await rm(join(directory, path), { force: true });
-  await rm(join(directory, WORK_FOLDER), { recursive: true, force: true });
-  await rm(partial, { force: true });
-  await syncDirectory(directory);
-  const others = await unlistedFiles(directory, source.bundle.files);
-  return { removed: stale, notices: others.map((path) => `${join(directory, path)} does not belong to the bundle`) };
-}
-
-async function removeParts(directory: string): Promise<void> {
-  const names = await readdir(join(directory, WORK_FOLDER)).catch(() => []);
-  for (const name of names) if (/\.part(\.json)?$/.test(name)) await rm(join(directory, WORK_FOLDER, name), { force: true });
-}
-
-/** Files of the bundle that lies there and that the new one does not have; only plain ones, and not through links. */
-async function staleFiles(source: Source & { readonly kind: 'bundle' }, directory: string): Promise<readonly string[]> {
-  const old = await readManifest(directory).catch(() => undefined);
-  const current = new Set(source.bundle.files.map((file) => file.path));
-  const stale: readonly BundleFile[] = old?.bundle.files.filter((file) => !current.has(file.path)) ?? [];
-  const refused = new Set((await verifyFiles(directory, stale, { parallel: 1, mode: 'quick' })).map((fault) => fault.path));
-  return stale.map((file) => file.path).filter((path) => !refused.has(path));
 }

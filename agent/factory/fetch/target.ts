@@ -1,0 +1,39 @@
+import { realpath, stat } from 'node:fs/promises';
+import { resolve } from 'node:path';
+import type { Host } from '../../host/host.ts';
+import { mountReadOnly, mountWritable } from '../../host/mounts.ts';
+import { type LocatedPartition, locatePartition } from '../../partition/locate.ts';
+import { privateTarget } from '../../partition/private-mount.ts';
+
+/** Where files go: a folder, or the data partition of a disk or of a disk image, mounted. Giving it back unmounts. */
+export interface FetchTarget extends AsyncDisposable {
+  readonly directory: string;
+  /** As a person calls it. */
+  readonly name: string;
+  readonly partition: Pick<LocatedPartition, 'device' | 'identity'> | undefined;
+}
+
+/**
+ * Opens the target of a fetch. What is no block device and no plain file is a folder, which need not be there yet.
+ * @throws PrestageError ERR_DISK…, ERR_PARTITION_…
+ */
+export async function openTarget(
+  host: Host,
+  request: { readonly to: string; readonly label: string; readonly isDry: boolean },
+): Promise<FetchTarget> {
+  const found = await stat(request.to).catch(() => undefined);
+  if (found?.isBlockDevice() !== true && found?.isFile() !== true) {
+    const directory = await realpath(request.to).catch(() => resolve(request.to));
+    return { directory, name: directory, partition: undefined, [Symbol.asyncDispose]: async () => undefined };
+  }
+  const stack = new AsyncDisposableStack();
+  try {
+    const partition = stack.use(await locatePartition(host, { target: request.to, label: request.label, readOnly: request.isDry }));
+    const where = { device: partition.device, fileSystem: partition.fileSystem, target: await privateTarget(host) };
+    const mount = stack.use(request.isDry ? await mountReadOnly(host, where) : await mountWritable(host, where));
+    return { directory: mount.path, name: partition.name, partition, [Symbol.asyncDispose]: async () => await stack.disposeAsync() };
+  } catch (error) {
+    await stack.disposeAsync();
+    throw error;
+  }
+}
