@@ -53,6 +53,7 @@ const PROGRAMS = [
   { use: 'test', file: 'lsblk', apt: 'util-linux', dnf: 'util-linux-core', without: 'no partition can be found' },
   { use: 'test', file: 'mksquashfs', apt: 'squashfs-tools', dnf: 'squashfs-tools', without: 'no store image can be made' },
   { use: 'test', file: 'veritysetup', apt: 'cryptsetup-bin', dnf: 'veritysetup', without: 'no store image gets its hash tree' },
+  { use: 'test', file: 'script', apt: 'bsdutils', dnf: 'util-linux-script', without: 'questions on a terminal cannot be tried' },
   { use: 'test', file: 'xorriso', apt: 'xorriso', dnf: 'xorriso', without: 'no ISO image can be made' },
   { use: 'test', file: 'debugfs', apt: 'e2fsprogs', dnf: 'e2fsprogs', without: 'no disk image can be made without root' },
   { use: 'test', file: 'setfattr', apt: 'attr', dnf: 'attr', without: 'images with extended attributes cannot be made' },

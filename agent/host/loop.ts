@@ -23,6 +23,8 @@ export async function attachLoop(host: Host, image: string, options: { readonly 
   const args = ['--find', '--show', '--partscan', '--sector-size', String(sectorBytes), ...(options.readOnly ? ['--read-only'] : [])];
   const device = (await output(host.exec, 'losetup', [...args, image])).trim();
   const opened: FileHandle = await open(device, 'r');
+  // The mark of an earlier user outlives the attachment.
+  if (!options.readOnly) await output(host.exec, 'blockdev', ['--setrw', device]);
   // Busy through our handle, so this only sets the mark.
   await host.exec('losetup', ['--detach', device]);
   return { device, [Symbol.asyncDispose]: async () => await detach(host, { device, image, opened }) };
