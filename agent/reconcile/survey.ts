@@ -75,7 +75,7 @@ export async function surveyPayload(payload: Payload, storage: StorageContents, 
       const remembered = rememberedSurvey(image, context.known);
       if (image.kind === 'archive' && remembered !== undefined) surveys.set(image.archive.name, remembered);
       if (digest !== undefined && !context.suspect.has(image.reference) && isPresent({ names: image.names, digests: [digest] }, storage))
-        return knownImage(image, [digest], undefined);
+        return knownImage(image, [digest], []);
       try {
         const contents = remembered ?? (await lookInto(image, context));
         if (image.kind === 'archive')
@@ -148,8 +148,8 @@ function pathOf(image: SourceImage): string {
   return image.kind === 'layout' ? image.layout : image.archive.path;
 }
 
-function knownImage(image: SourceImage, digests: readonly Digest[], layers: readonly Descriptor[] | undefined): KnownImage {
-  const layerBytes = (layers ?? []).reduce((sum, layer) => sum + layer.sizeBytes, 0);
+function knownImage(image: SourceImage, digests: readonly Digest[], layers: readonly Descriptor[]): KnownImage {
+  const layerBytes = layers.reduce((sum, layer) => sum + layer.sizeBytes, 0);
   return {
     reference: image.reference,
     names: image.names,

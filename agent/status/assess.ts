@@ -80,7 +80,7 @@ function judge(state: RunState, images: readonly ImageState[], facts: StatusFact
   if (outcome === 'complete')
     return { readiness: 'ready', reason: `all ${images.length} images are in storage`, nextStep: 'Nothing to do', exitCode: 0 };
   const [first] = lacking;
-  const why = first === undefined ? '' : `; first: ${first.reference}: ${first.reason ?? first.state}`;
+  const why = lacking.slice(0, 1).map((image) => `; first: ${image.reference}: ${image.reason ?? image.state}`);
   return {
     readiness: outcome,
     reason: `${images.length - lacking.length} of ${images.length} images are in storage${why}`,
