@@ -22,7 +22,9 @@ export interface VerifyFilesOptions {
   readonly onProgress?: ((bytesRead: number) => void) | undefined;
   /** Ends the work at once; the promise rejects with the signal's reason. */
   readonly signal?: AbortSignal | undefined;
-  /** Threads to use instead of own ones. */
+  /** What else is checked of a file that is as the manifest says, in mode `full`: right after it was hashed, while the page cache has it. */
+  readonly inspect?: ((file: BundleFile) => Promise<readonly BundleFault[]>) | undefined;
+  /** Threads to use instead of own ones; as many as `parallel`. */
   readonly pool?: Hasher | undefined;
 }
 
@@ -32,7 +34,7 @@ const PARALLEL_STATS = 32;
 /**
  * Compares the files of a bundle with its manifest. Nothing is written.
  * @param directory the bundle's top
- * @returns what is wrong, in the order of `files`, one fault a file; empty where all is well
+ * @returns what is wrong, in the order of `files`, one fault a file (and what `inspect` gives); empty where all is well
  * @throws what the signal says; PrestageError ERR_ARCHIVE_WORKER where a thread dies
  */
 export async function verifyFiles(
@@ -110,7 +112,7 @@ async function hashFaults(
   directory: string,
   files: readonly BundleFile[],
   options: VerifyFilesOptions,
-): Promise<ReadonlyMap<string, BundleFault>> {
+): Promise<ReadonlyMap<string, readonly BundleFault[]>> {
   if (files.length === 0) return new Map();
   await using pool = options.pool === undefined ? createArchivePool({ size: options.parallel, log: ignore }) : lent(options.pool);
   const read = new Map<string, number>();
@@ -121,13 +123,17 @@ async function hashFaults(
     options.onProgress?.(readBytes);
   };
   const order = files.toSorted((a, b) => b.sizeBytes - a.sizeBytes);
+  const limit = pLimit(options.parallel);
   const faults = await Promise.all(
-    order.map(async (file): Promise<readonly (readonly [string, BundleFault])[]> => {
-      const fault = await hashFault(directory, file, pool, { ...options, onProgress: (bytes) => note(file, bytes) });
-      return fault === undefined ? [] : [[file.path, fault]];
-    }),
+    order.map((file) =>
+      limit(async () => {
+        options.signal?.throwIfAborted();
+        const fault = await hashFault(directory, file, pool, { ...options, onProgress: (bytes) => note(file, bytes) });
+        return [file.path, fault === undefined ? ((await options.inspect?.(file)) ?? []) : [fault]] as const;
+      }),
+    ),
   );
-  return new Map(faults.flat());
+  return new Map(faults);
 }
 
 type Hasher = Pick<ArchivePool, 'hash'>;

@@ -8,6 +8,7 @@ import { partitionCommand } from './partition-command.ts';
 import { pullCommand } from './pull-command.ts';
 import { runCommand } from './run-command.ts';
 import { statusCommand } from './status-command.ts';
+import { verifyCommand } from './verify-command.ts';
 
 const completionCommand: CommandSpec = {
   name: 'completion',
@@ -31,5 +32,6 @@ export const commands: readonly CommandSpec[] = [
   buildCommand,
   partitionCommand,
   fetchCommand,
+  verifyCommand,
   completionCommand,
 ];

@@ -69,10 +69,15 @@ const bundleSchema = v.object({
   /** RFC 3339, from SOURCE_DATE_EPOCH where set. */
   createdAt: v.pipe(v.string(), v.isoTimestamp()),
   createdBy: v.object({ name: v.string(), version: v.string() }),
-  stages: v.object({
-    discovery: v.exactOptional(v.object({ images: v.array(imageSchema) })),
-    installed: v.exactOptional(v.object({ images: v.array(imageSchema) })),
-  }),
+  stages: v.pipe(
+    v.unknown(),
+    // An object of optional fields alone would take a list, too.
+    v.check((value) => !Array.isArray(value), 'is a list'),
+    v.object({
+      discovery: v.exactOptional(v.object({ images: v.array(imageSchema) })),
+      installed: v.exactOptional(v.object({ images: v.array(imageSchema) })),
+    }),
+  ),
   payloads: v.array(payloadSchema),
   /** Every file of the bundle but this one, sorted by path. */
   files: v.array(v.object({ path, sizeBytes: bytes, sha256 })),

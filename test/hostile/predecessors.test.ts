@@ -183,7 +183,7 @@ describe('what went wrong in the predecessors does not happen here:', () => {
     for (const stage of ['discovery', 'installed']) {
       const { stdout } = await sandbox.agent(['ignition', stage]);
       const modes = [...stdout.matchAll(/"mode":\s*(\d+)/g)].map(([, mode]) => Number(mode));
-      assert.ok(modes.length > 0 && modes.every((mode) => mode === 0o755 || mode === 0o644), `${modes}`);
+      assert.ok(modes.length > 0 && modes.every((mode) => mode === 0o755 || mode === 0o644), modes.join(', '));
     }
   });
 });

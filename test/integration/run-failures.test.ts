@@ -107,7 +107,8 @@ describe('a run in which something fails', () => {
     const first = await leader();
     const { exitCode, state, stderr } = await sandbox.run(['--bundle', directory, '--parallel', '1']);
     const attempts = new Map(state.images.map((image) => [image.reference, image.attempts]));
-    assert.deepEqual([exitCode, attempts.get(first), [...attempts.values()].toSorted()], [0, 3, [1, 1, 3]]);
+    const ofOthers = [...attempts].filter(([reference]) => reference !== first).map(([, count]) => count);
+    assert.deepEqual([exitCode, attempts.get(first), ofOthers], [0, 3, [1, 1]]);
     assert.match(stderr, /: skopeo could not load \S+ \(exit code 1\): level=fatal msg="storage is busy"; tried again in 1 s\n/);
     await assertLoaded(sandbox, bundle.images);
     const calls = await sandbox.log();

@@ -123,6 +123,18 @@ describe('a run on a machine that is short of something', () => {
     assert.match(stderr, /^3 images: 0 in storage, 3 to load \([0-9.]+ KiB\)$/m);
   });
 
+  it('of people under systemd tells systemd how far it is, at most every two seconds', async () => {
+    await sandbox.wrap('systemd-notify', 'echo "$(date +%s%3N) $*" >>"$LOG"');
+    await sandbox.wrap('skopeo', 'sleep 1; exec "$REAL" "$@"');
+    await sandbox.run(['--bundle', bundle.directory, '--parallel', '1'], { NOTIFY_SOCKET: join(sandbox.work, 'notify') });
+    const calls = (await sandbox.log()).map((line) => /^(\d+) --status=(.*)$/.exec(line) ?? assert.fail(line));
+    assert.deepEqual([calls[0]?.[2], calls.length >= 2], ['reading the bundle', true]);
+    assert.match(calls.at(-1)?.[2] ?? '', /^[a-z ]+: \d\/3 images/);
+    const times = calls.map(([, time]) => Number(time));
+    // Programs do not start at the very moment at which they are asked for.
+    for (const [index, time] of times.slice(1).entries()) assert.ok(time - (times[index] ?? 0) >= 1500, times.join(', '));
+  });
+
   it('of nothing draws live lines over each other on a terminal, and the totals', async () => {
     await sandbox.wrap('skopeo', 'sleep 0.7; exec "$REAL" "$@"');
     const { exitCode, stdout } = await onTerminal(`run --stage discovery --bundle ${bundle.directory}`);

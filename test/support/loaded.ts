@@ -25,7 +25,7 @@ export async function assertLoaded(sandbox: Sandbox, images: readonly Expected[]
   const recorded = await recordedDigests(graphroot);
   for (const image of images) {
     for (const name of image.names ?? [image.reference]) {
-      assert.ok(recorded.get(name)?.includes(image.digest), `${name} does not have ${image.digest} but ${recorded.get(name)}`);
+      assert.ok(recorded.get(name)?.includes(image.digest), `${name} does not have ${image.digest} but ${recorded.get(name)?.join(', ')}`);
       assert.equal((await sandbox.podman('image', 'exists', name)).exitCode, 0, `podman does not know ${name}`);
     }
   }

@@ -8,7 +8,7 @@ import { archiveBytes, digestFinder } from './import-archives.ts';
 import { type BuildInput, readInput } from './input.ts';
 import { type BuildOptions, type BuildReport, foldersOf } from './options.ts';
 import { checkOutput, checkSpace } from './output-folder.ts';
-import { PAYLOAD_KINDS, planBuild } from './plan.ts';
+import { PAYLOAD_KINDS, planBuild, storePartId } from './plan.ts';
 import { BUILD_FOLDER, type BuildRecord, isSealed, readRecord } from './record.ts';
 import { decide, runBuild } from './run-build.ts';
 
@@ -67,7 +67,7 @@ async function plan(options: BuildOptions, input: BuildInput, outline: Outline, 
   }
   const bytes = archiveBytes(input);
   await checkSpace({ outputBytes: bytes, workBytes: 0 }, bundle, work);
-  const ids = options.payloads.flatMap((kind) => (kind === 'store' ? input.stages.map(({ stage }) => `store-${stage}`) : [kind]));
+  const ids = options.payloads.flatMap((kind) => (kind === 'store' ? input.stages.map(({ stage }) => storePartId(stage)) : [kind]));
   return {
     outcome: 'planned',
     bundle,

@@ -5,19 +5,23 @@ import type { Host } from '../../host/host.ts';
 import { formatDuration } from '../../model/bytes.ts';
 import type { Digest } from '../../model/digest.ts';
 import { hexOf } from '../../model/digest.ts';
+import { STAGES } from '../../model/stage.ts';
 import { writeArchives } from './archive-writer.ts';
 import { ociTree } from './oci-tree.ts';
 import type { BuildFolders } from './options.ts';
 import { placeFile } from './place.ts';
-import type { BuildFacts, Part } from './plan.ts';
+import { type BuildFacts, type Part, storePartId } from './plan.ts';
 import { findRegistryImage } from './registry-image.ts';
 import { registryTree } from './registry-tree.ts';
 import { composeStore } from './store-copy.ts';
 import { normaliseStore } from './store-normalise.ts';
 import { formatVerity, packSquashfs } from './store-pack.ts';
-import { proveStore } from './store-proof.ts';
+import { proveStore, reclaimProof } from './store-proof.ts';
 import { writeTree } from './tree.ts';
 import { sizesOfStore } from './unpacked-sizes.ts';
+
+/** Folder of a store's proof in its work directory. */
+const PROOF = 'proof';
 
 export interface MakeContext extends BuildFolders {
   readonly host: Host;
@@ -33,6 +37,11 @@ export interface Made {
   readonly registryImage?: string;
   /** Unpacked sizes that became known, by digest. */
   readonly unpackedBytes?: ReadonlyMap<Digest, number>;
+}
+
+/** Gives back what an ended build has left mounted in its work directory. */
+export async function reclaimWork(host: Host, work: string): Promise<void> {
+  for (const stage of STAGES) await reclaimProof(host, join(work, storePartId(stage), PROOF));
 }
 
 /** Makes one part of a bundle; what an ended build has left of it goes first. */
@@ -100,7 +109,7 @@ async function makeStore(part: Part, context: MakeContext): Promise<Made> {
   await rm(join(work, 'store'), { recursive: true });
   const rootHash = await timed('hash tree made', () => formatVerity(host, { image, hashTree, seed: part.key, signal }));
   const proof = await timed('proven by podman', () =>
-    proveStore(host, { image, images: part.images, architecture, work: join(work, 'proof'), signal }),
+    proveStore(host, { image, images: part.images, architecture, work: join(work, PROOF), signal }),
   );
   await rm(work, { recursive: true });
   if (proof.ranIn !== undefined) say(`${part.id}: a command ran in ${proof.ranIn}`);

@@ -59,7 +59,7 @@ const RECIPE = 1;
 /** A store image is about as large as its compressed layers; zstd is a little better than gzip, link files and manifests are small. */
 const SQUASHFS_RATIO = 1;
 /** Every file of an unpacked layer takes whole blocks. */
-const BLOCKS_RATIO = 1.1;
+const BLOCKS_RATIO = 1.25;
 
 /** Decides which parts a bundle has and what each is made of. The same facts give the same plan. */
 export function planBuild(facts: BuildFacts): readonly Part[] {
@@ -96,6 +96,11 @@ export function planBuild(facts: BuildFacts): readonly Part[] {
   return [...parts, ...agents];
 }
 
+/** Name of the part that is the store of a stage. */
+export function storePartId(stage: Stage): string {
+  return `store-${stage}`;
+}
+
 function storePart(stage: Stage, listed: readonly NamedImage[], facts: BuildFacts): Part {
   const { registryImage, stampSeconds, architecture } = facts;
   const images = distinct(registryImage === undefined ? listed : [...listed, registryImage]);
@@ -103,7 +108,7 @@ function storePart(stage: Stage, listed: readonly NamedImage[], facts: BuildFact
   const key = keyOf('store', stage, describe(images), stampSeconds, architecture, registryImage?.names[0] ?? '');
   const unpacked = sum(layers.map((layer) => facts.unpackedBytes.get(layer.digest) ?? layer.sizeBytes));
   return {
-    id: `store-${stage}`,
+    id: storePartId(stage),
     kind: 'store',
     stage,
     key,

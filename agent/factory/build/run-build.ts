@@ -4,16 +4,17 @@ import { version } from '../../assets.ts';
 import { type ArchivePool, createArchivePool } from '../../extract/pool.ts';
 import { output } from '../../host/exec.ts';
 import type { Host } from '../../host/host.ts';
+import { holdingShared, waitForShared } from '../../host/lock.ts';
 import type { Bundle } from '../../model/bundle.ts';
 import { describeBundle } from './describe-bundle.ts';
 import { gatherFacts, knownSizes, type Outline, stateOf } from './facts.ts';
 import { archiveBytes, archivesOf, digestFinder, importArchives } from './import-archives.ts';
 import type { BuildInput } from './input.ts';
-import { makePart } from './make-part.ts';
+import { makePart, reclaimWork } from './make-part.ts';
 import { type BuildFolders, type BuildOptions, type BuildReport, foldersOf } from './options.ts';
 import { checkSpace, onOneFileSystem, removeStale } from './output-folder.ts';
 import { type BuildFacts, keyOf, needsOf, type Part, planBuild } from './plan.ts';
-import { type BuildRecord, isUntouched, type RecordedFile, readRecord, writeRecord } from './record.ts';
+import { BUILD_FOLDER, type BuildRecord, isUntouched, type RecordedFile, readRecord, writeRecord } from './record.ts';
 import { hashPart, markPartial, seal } from './seal.ts';
 import { siteReadme } from './site-readme.ts';
 import { layersOf } from './source-image.ts';
@@ -41,6 +42,8 @@ interface Journal {
 }
 
 const README = 'README.txt';
+/** How long a program that a killed build has left may take to end: mksquashfs over a whole release. */
+const WRITERS_WAIT_SECONDS = 600;
 
 /** Which parts are there as they would be made. Nothing is read but sizes and times. */
 export async function decide(bundle: string, parts: readonly Part[], record: BuildRecord): Promise<BuildReport['parts']> {
@@ -55,9 +58,13 @@ export async function decide(bundle: string, parts: readonly Part[], record: Bui
 }
 
 /** Makes what has changed, and seals the bundle. The caller holds the lock. */
-export async function runBuild(host: Host, job: BuildJob): Promise<BuildReport> {
+export async function runBuild(machine: Host, job: BuildJob): Promise<BuildReport> {
   const { options, input } = job;
   const folders = foldersOf(options, input.kind);
+  const writersLock = join(folders.bundle, BUILD_FOLDER, 'writers.lock');
+  await waitForShared(machine.exec, writersLock, WRITERS_WAIT_SECONDS);
+  await reclaimWork(machine, folders.work);
+  const host = holdingWriters(machine, writersLock);
   await using pool = createArchivePool({ size: options.jobs, log: host.log });
   const context: BuildContext = { ...job, host, folders, pool, journal: await openJournal(host, folders.bundle) };
   const { journal } = context;
@@ -80,6 +87,15 @@ export async function runBuild(host: Host, job: BuildJob): Promise<BuildReport> 
   for (const part of missing) await makeAndRecord(part, facts, context);
   const manifest = await sealBundle(parts, facts, context);
   return { outcome: 'built', bundle: folders.bundle, parts: decided, manifestSha256: manifest.sha256 };
+}
+
+/** Programs hold a lock as long as they live, also where this process is killed before them: the next build waits for it. */
+function holdingWriters(host: Host, writersLock: string): Host {
+  const exec: Host['exec'] = async (file, args, options) => {
+    const held = holdingShared(writersLock, file, args);
+    return await host.exec(held.file, held.args, options);
+  };
+  return { ...host, exec };
 }
 
 /** The journal that earlier builds have left, without their seal: the bundle is about to change. */

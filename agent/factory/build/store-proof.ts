@@ -4,7 +4,7 @@ import { join } from 'node:path';
 import { inspectStorage, type StorageContents } from '../../extract/storage.ts';
 import { quote } from '../../host/exec.ts';
 import type { Host } from '../../host/host.ts';
-import { mountReadOnly } from '../../host/mounts.ts';
+import { mountReadOnly, reclaimMount } from '../../host/mounts.ts';
 import { hexOf } from '../../model/digest.ts';
 import { PrestageError } from '../../model/errors.ts';
 import { listFaults } from '../../model/faults.ts';
@@ -45,6 +45,14 @@ const NO_COMMAND = new Set([126, 127]);
 /** References that one podman inspects: far below the limit of a command line. */
 const INSPECT_AT_ONCE = 200;
 
+/** Where the store is mounted while it is proven, below `work`. */
+const MOUNT_POINT = 'store';
+
+/** Unmounts what an ended build may have left mounted: nothing below a mount may be deleted. */
+export async function reclaimProof(host: Host, work: string): Promise<void> {
+  await reclaimMount(host, join(work, MOUNT_POINT));
+}
+
 /**
  * Proves a store image as a node will use it: mounted read-only and named as an additional store of an empty one, podman lists every image and
  * resolves every reference, no record is damaged, every manifest has its digest, and a command runs in one of the images.
@@ -60,7 +68,7 @@ export async function proveStore(host: Host, options: ProofOptions): Promise<Pro
   const run = await mkdtemp(join(tmpdir(), 'prestage-'));
   await using _run = { [Symbol.asyncDispose]: async () => await rm(run, { recursive: true, force: true }) };
   await writeFile(storageConf, storageConfOf({ graphroot: graph, runroot: run }));
-  await using store = await mountReadOnly(host, { device: image, fileSystem: 'squashfs', target: join(work, 'store') });
+  await using store = await mountReadOnly(host, { device: image, fileSystem: 'squashfs', target: join(work, MOUNT_POINT) });
   const roots = ['--root', graph, '--runroot', run, '--tmpdir', join(work, 'tmp')];
   const driver = ['--storage-driver', 'overlay', '--storage-opt', `additionalimagestore=${store.path}`];
   const podman = async (args: readonly string[], timeoutMs?: number) =>

@@ -1,0 +1,85 @@
+import { join } from 'node:path';
+import { readText } from '../extract/archives.ts';
+import type { BundleFile, BundleImage } from '../model/bundle.ts';
+import { type Digest, hexOf } from '../model/digest.ts';
+import { errorRecord, PrestageError } from '../model/errors.ts';
+import { quoteInput } from '../model/faults.ts';
+import { parseReference } from '../model/reference.ts';
+import { registryRepository } from '../model/registry-path.ts';
+import { blobError, reachFaults } from './verify-blobs.ts';
+import { type Checked, faultOf, type Part, type VerifyContext, within } from './verify-context.ts';
+import type { BundleFault } from './verify-files.ts';
+
+const ROOT = 'docker/registry/v2';
+const LINK_LIMIT_BYTES = 1024;
+const BLOB_PATH = /\/blobs\/sha256\/([0-9a-f]{2})\/([^/]+)\/data$/;
+
+/**
+ * Checks a registry tree of distribution: that every name of every image leads to its manifest, by digest and by tag, and on to its blobs.
+ * Source: github.com/distribution/distribution, registry/storage/paths.go.
+ * @param content `metadata`: manifests and configs only
+ */
+export async function verifyRegistry(
+  part: Part,
+  images: readonly BundleImage[],
+  content: 'all' | 'metadata',
+  context: VerifyContext,
+): Promise<Checked> {
+  const store = {
+    directory: part.directory,
+    pathOf: (digest: Digest) => within(part, `${ROOT}/blobs/sha256/${hexOf(digest).slice(0, 2)}/${hexOf(digest)}/data`),
+    hasLayers: content === 'all',
+    code: 'ERR_BUNDLE_FILE',
+  } as const;
+  const links = await Promise.all(images.flatMap((image) => image.names.map(async (name) => await linkFaults(part, image, name))));
+  const wanted = images.map((image) => ({ reference: image.reference, digest: image.manifestDigest }));
+  return { faults: [...links.flat(), ...(await reachFaults(store, wanted, context.architecture))], notices: [] };
+}
+
+/** Blobs whose place is not that of the hash that the manifest of the bundle has for them. Pure. */
+export function misplacedBlobs(files: readonly BundleFile[], path: string): readonly BundleFault[] {
+  return files.flatMap((file): readonly BundleFault[] => {
+    const [, start, hex] = (file.path.startsWith(`${path}/`) && BLOB_PATH.exec(file.path)) || [];
+    if (hex === undefined || (hex === file.sha256 && hex.slice(0, 2) === start)) return [];
+    const error = blobError({ code: 'ERR_BUNDLE_FILE' }, `${quoteInput(file.path)} has the sha256 ${file.sha256}, not that of its place`);
+    return [{ path: file.path, ...errorRecord(error) }];
+  });
+}
+
+/** The links that a name needs: one from its repository to the manifest, and one from its tag. */
+async function linkFaults(part: Part, image: BundleImage, name: string): Promise<readonly BundleFault[]> {
+  const place = placeOf(name);
+  if (place instanceof PrestageError) return [{ path: part.path, ...errorRecord(place) }];
+  const manifests = within(part, `${ROOT}/repositories/${place.repository}/_manifests`);
+  const links = [
+    `${manifests}/revisions/sha256/${hexOf(image.manifestDigest)}/link`,
+    ...(place.tag === undefined ? [] : [`${manifests}/tags/${place.tag}/current/link`]),
+  ];
+  const faults = await Promise.all(
+    links.map(async (path): Promise<readonly BundleFault[]> => {
+      const file = join(part.directory, path);
+      try {
+        const text = (await readText(file, LINK_LIMIT_BYTES)).trim();
+        if (text === image.manifestDigest) return [];
+        throw new PrestageError(
+          'ERR_BUNDLE_FILE',
+          `${file} leads ${name} to ${quoteInput(text)}, not to ${image.manifestDigest}`,
+          'Build the bundle again at the factory',
+        );
+      } catch (error) {
+        return [faultOf(path, error)];
+      }
+    }),
+  );
+  return faults.flat();
+}
+
+function placeOf(name: string): { readonly repository: string; readonly tag: string | undefined } | PrestageError {
+  try {
+    const reference = parseReference(name);
+    return { repository: registryRepository(reference), tag: reference.tag };
+  } catch (error) {
+    if (error instanceof PrestageError) return error;
+    throw error;
+  }
+}

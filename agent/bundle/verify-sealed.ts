@@ -1,0 +1,106 @@
+import type { Bundle, BundleFile, BundleImage, BundlePayload } from '../model/bundle.ts';
+import { STAGES } from '../model/stage.ts';
+import type { SealedBundle } from './read-bundle.ts';
+import { type ArchivesSurvey, surveyFolder, verifyArchive, verifyArchives } from './verify-archives.ts';
+import { type Checked, faultOf, joinChecked, type VerifyContext } from './verify-context.ts';
+import { type BundleFault, unlistedFiles, verifyFiles } from './verify-files.ts';
+import { misnamedBlobs, verifyLayout } from './verify-layout.ts';
+import { misplacedBlobs, verifyRegistry } from './verify-registry.ts';
+import { verifyStore } from './verify-store.ts';
+
+/** Strange files that are named; of more it gives the number. */
+const NAMED_STRANGERS = 20;
+
+/** Bytes that a full verification of a bundle reads. */
+export function sealedBytes(bundle: Bundle): number {
+  return bundle.files.reduce((total, file) => total + file.sizeBytes, 0);
+}
+
+/**
+ * Verifies a sealed bundle: its files against the manifest, then each payload against the images that it must have. In mode full the archives are
+ * read right after they were hashed, and store images beside the hashing.
+ */
+export async function verifySealed({ directory, bundle }: SealedBundle, context: VerifyContext): Promise<Checked> {
+  const surveys = await Promise.all(
+    bundle.payloads.filter((payload) => payload.kind === 'archives').map(async (payload) => await survey(directory, payload.path, bundle)),
+  );
+  const archives = new Map(surveys.flatMap((one) => one.archives).map((archive) => [archive.path, archive]));
+  const part = { directory, path: '' };
+  const inspect = async (file: BundleFile): Promise<readonly BundleFault[]> => {
+    const archive = archives.get(file.path);
+    return archive === undefined ? [] : await verifyArchive(part, archive, { ...context, onRead: () => undefined });
+  };
+  const hashing = verifyFiles(directory, bundle.files, { ...context, onProgress: context.onRead, inspect });
+  const broken = hashing.then(
+    (faults) => new Set(faults.map((fault) => fault.path)),
+    () => new Set<string>(),
+  );
+  const [files, ...payloads] = await Promise.all([
+    hashing,
+    ...bundle.payloads.map(async (payload) => await verifyPayload({ directory, payload, bundle, broken }, context)),
+  ]);
+  const quick = context.mode === 'quick' ? await verifyArchives(part, [...archives.values()], context) : [];
+  return joinChecked([
+    { faults: files, notices: [] },
+    ...surveys,
+    { faults: quick, notices: [] },
+    ...payloads,
+    { faults: [], notices: await strangers(directory, bundle) },
+  ]);
+}
+
+interface PayloadWork {
+  readonly directory: string;
+  readonly payload: BundlePayload;
+  readonly bundle: Bundle;
+  /** Paths of files with faults, when they are known. */
+  readonly broken: Promise<ReadonlySet<string>>;
+}
+
+async function verifyPayload({ directory, payload, bundle, broken }: PayloadWork, context: VerifyContext): Promise<Checked> {
+  const all = imagesOf(bundle);
+  switch (payload.kind) {
+    case 'archives':
+      // Looked at with the files.
+      return { faults: [], notices: [] };
+    case 'oci':
+      return joinChecked([
+        { faults: misnamedBlobs(bundle.files, payload.path), notices: [] },
+        await verifyLayout({ directory, path: payload.path }, all, context),
+      ]);
+    case 'registry':
+      return joinChecked([
+        { faults: misplacedBlobs(bundle.files, payload.path), notices: [] },
+        await verifyRegistry({ directory, path: payload.path }, all, 'all', context),
+      ]);
+    case 'store':
+      return joinChecked([
+        { faults: misplacedBlobs(bundle.files, payload.mirror), notices: [] },
+        await verifyStore({ directory, payload, images: bundle.stages[payload.stage]?.images ?? [], broken }, context),
+      ]);
+  }
+}
+
+async function survey(directory: string, path: string, bundle: Bundle): Promise<ArchivesSurvey> {
+  try {
+    return await surveyFolder({ directory, path }, bundle.stages);
+  } catch (error) {
+    return { faults: [faultOf(path, error)], notices: [], archives: [], images: {} };
+  }
+}
+
+/** The images of all stages, each manifest once, with all its names. */
+function imagesOf(bundle: Bundle): readonly BundleImage[] {
+  const all = STAGES.flatMap((stage) => bundle.stages[stage]?.images ?? []);
+  const byDigest = Map.groupBy(all, (image) => image.manifestDigest);
+  return [...byDigest.values()].flatMap((group) => {
+    const [first] = group;
+    return first === undefined ? [] : [{ ...first, names: [...new Set(group.flatMap((image) => image.names))] }];
+  });
+}
+
+async function strangers(directory: string, bundle: Bundle): Promise<readonly string[]> {
+  const found = await unlistedFiles(directory, bundle.files);
+  const named = found.slice(0, NAMED_STRANGERS).map((path) => `${path} does not belong to the bundle`);
+  return found.length > NAMED_STRANGERS ? [...named, `${found.length - NAMED_STRANGERS} more do not belong to the bundle`] : named;
+}

@@ -1,0 +1,117 @@
+import * as v from 'valibot';
+import { type VerifyProgress, type VerifyReport, verify } from '../bundle/verify.ts';
+import { formatBytes, formatDuration, formatRate } from '../model/bytes.ts';
+import { exitCodes, PrestageError } from '../model/errors.ts';
+import type { CommandSpec } from './command-spec.ts';
+import { hostFor, type Terminal } from './context.ts';
+import { stopSignal } from './interrupt.ts';
+import { type Answer, OUTPUT_FORMS, type Paint, painter } from './output.ts';
+import { showTotals } from './show-totals.ts';
+
+/**
+ * `prestage-agent verify`: whether a bundle is what its manifest says. Full is the default: a person who asks wants to know of damage that keeps
+ * the size, which is what disks and copies do; quick has to be asked for.
+ */
+export const verifyCommand: CommandSpec = {
+  name: 'verify',
+  description:
+    'Verify a bundle, a folder of archives or an OCI layout: in a folder, on a device, or in a disk image. Reads only, and lists every fault with its file and what to do.',
+  arguments: [{ usage: '<path>', help: 'folder, block device, or image of a disk or of a file system' }],
+  flags: [
+    { usage: '--full', help: 'read every byte: hashes, digests, archives to their end, hash trees, names in store images (default)' },
+    { usage: '--quick', help: 'read the structure only: manifest, sizes, manifests of images, lists' },
+    { usage: '--bundle-sha256 <hex>', help: 'the only hash that prestage.json may have' },
+    { usage: '--label <name>', help: 'GPT label of the partition on a disk (default: data)' },
+    { usage: '--parallel <n>', help: 'threads, 1 to 64 (default: as many as cores)' },
+    {
+      usage: '--architecture <name>',
+      help: 'amd64, arm64…: that of the nodes, for folders without prestage.json (default: of this machine)',
+    },
+  ],
+  forms: OUTPUT_FORMS,
+  examples: [
+    'prestage-agent verify /mnt/data',
+    'prestage-agent verify /dev/nvme0n1 --quick',
+    'prestage-agent verify disk.img --output json',
+  ],
+  act: actVerify,
+};
+
+const optionsSchema = v.object({
+  path: v.string('is missing'),
+  full: v.optional(v.boolean(), false),
+  quick: v.optional(v.boolean(), false),
+  bundleSha256: v.exactOptional(v.pipe(v.string(), v.regex(/^[0-9a-f]{64}$/, 'is not 64 lower-case hex digits'))),
+  label: v.optional(v.pipe(v.string(), v.nonEmpty('is empty')), 'data'),
+  parallel: v.exactOptional(v.pipe(v.string(), v.regex(/^\d{1,3}$/, 'is not a whole number'), v.toNumber(), v.minValue(1), v.maxValue(64))),
+  architecture: v.exactOptional(v.pipe(v.string(), v.regex(/^[a-z0-9]{1,16}$/, 'is no GOARCH name'))),
+});
+
+async function actVerify(terminal: Terminal, options: Readonly<Record<string, unknown>>, args: readonly string[]): Promise<Answer> {
+  const parsed = v.safeParse(optionsSchema, { ...options, path: args[0] });
+  if (!parsed.success) {
+    const faults = parsed.issues.map((issue) => `${v.getDotPath(issue)}: ${issue.message}`);
+    throw new PrestageError('ERR_USAGE', `nothing can be verified: ${faults.join('; ')}`, 'Look at: prestage-agent verify --help');
+  }
+  const { path, full, quick, bundleSha256, label, parallel, architecture } = parsed.output;
+  if (full && quick) throw new PrestageError('ERR_USAGE', '--quick and --full exclude each other', 'Give one of the two');
+  const host = hostFor(terminal, {});
+  const startMs = host.clock.monotonicMs();
+  let progress: VerifyProgress = { bytes: 0, totalBytes: 0 };
+  const describe = (): string => {
+    const elapsedMs = host.clock.monotonicMs() - startMs;
+    return `verifying: ${formatBytes(progress.bytes)} of ${formatBytes(progress.totalBytes)}, ${formatRate((progress.bytes * 1000) / elapsedMs)}`;
+  };
+  using _display = showTotals(host, terminal.err, describe);
+  const report = await verify(host, {
+    path,
+    mode: quick ? 'quick' : 'full',
+    label,
+    parallel: parallel ?? host.cores,
+    architecture,
+    bundleSha256,
+    signal: stopSignal(terminal, 'Give the command again'),
+    onProgress: (next) => {
+      progress = next;
+    },
+  });
+  const durationMs = Math.round(host.clock.monotonicMs() - startMs);
+  return {
+    data: { apiVersion: 'prestage-agent/v1', kind: 'VerifyReport', ...report, durationMs },
+    text: verifyText(report, durationMs, painter(terminal)),
+    exitCode: report.isSound ? 0 : exitCodes.payload,
+  };
+}
+
+const KINDS: Readonly<Record<VerifyReport['what'], string>> = {
+  bundle: 'bundle',
+  archives: 'folder of archives without prestage.json',
+  oci: 'OCI layout without prestage.json',
+};
+
+/** The report for people. Pure. */
+export function verifyText(report: VerifyReport, durationMs: number, paint: Paint): string {
+  const { faults } = report;
+  const images = Object.entries(report.images).map(([stage, count]) => `${count} ${stage}`);
+  const place = report.device === undefined ? report.path : `${report.path} (${report.source}, mounted from ${report.device})`;
+  const what = [
+    KINDS[report.what],
+    ...(report.release === undefined || report.release === '' ? [] : [report.release]),
+    report.architecture,
+    ...(report.payloads.length === 0 ? [] : [`payloads ${report.payloads.join(', ')}`]),
+  ];
+  const count = faults.length === 1 ? '1 fault' : `${faults.length} faults`;
+  const read = report.mode === 'full' ? 'every byte read' : 'quick: structure and sizes only';
+  return [
+    `${paint(report.isSound ? 'good' : 'bad', report.isSound ? 'sound' : `faulty: ${count}`)} (${read}, ${formatDuration(durationMs)})`,
+    `path:     ${place}`,
+    `what:     ${what.join(', ')}`,
+    `content:  ${report.files} files, ${formatBytes(report.bytes)}${images.length === 0 ? '' : `; images: ${images.join(', ')}`}`,
+    ...(report.bundleSha256 === undefined ? [] : [`manifest: sha256 ${report.bundleSha256}`]),
+    ...report.notices.map((notice) => `notice:   ${notice}`),
+    ...faults.flatMap((fault) => [
+      `  ${paint('bad', fault.path)}: ${fault.message.replaceAll('\n', '\n      ')}`,
+      `      ${fault.code}; next: ${fault.remedy}`,
+    ]),
+  ].join('\n');
+}

@@ -1,0 +1,113 @@
+import assert from 'node:assert/strict';
+import { test } from 'node:test';
+import { describeBundle } from '../../agent/factory/build/describe-bundle.ts';
+import { bundleImage, releaseOf, stampOf } from '../../agent/factory/build/describe-images.ts';
+import { planBuild } from '../../agent/factory/build/plan.ts';
+import { siteReadme } from '../../agent/factory/build/site-readme.ts';
+import { digestFor, imageOf, layerFor, named } from '../support/source-images.ts';
+
+test('an image is described by its distinct layers', () => {
+  const image = imageOf('one', ['base', 'own', 'base']);
+  const unpacked = new Map([
+    [layerFor('base').digest, 100],
+    [layerFor('own').digest, 7],
+  ]);
+  assert.deepEqual(bundleImage({ reference: 'quay.io/e/one:1', names: ['quay.io/e/one:1'], image }, unpacked), {
+    reference: 'quay.io/e/one:1',
+    names: ['quay.io/e/one:1'],
+    manifestDigest: digestFor('manifest one'),
+    compressedBytes: 20,
+    unpackedBytes: 107,
+  });
+});
+
+test('the release is told by the label of its image, else by its tag, else not at all', () => {
+  const labelled = named(`quay.io/e/any@sha256:${'a'.repeat(64)}`, [], { labels: { 'io.openshift.release': '4.15.1' } });
+  const cases = [
+    [[named('quay.io/e/tool:1', []), labelled], '4.15.1'],
+    [[named('quay.io/openshift-release-dev/ocp-release:4.14.0-x86_64', [])], '4.14.0'],
+    [[named('registry.example.com:5000/ocp/ocp-release:4.16.0-rc.1-aarch64', [])], '4.16.0-rc.1'],
+    [[named('quay.io/e/tool:4.14.0-x86_64', []), named(`quay.io/openshift-release-dev/ocp-release@sha256:${'b'.repeat(64)}`, [])], ''],
+    [[], ''],
+  ] as const;
+  for (const [images, expected] of cases) assert.equal(releaseOf(images), expected);
+});
+
+test('what is dated is dated by the environment, else by the newest image, never by the clock', () => {
+  const old = named('quay.io/e/old:1', [], { created: '2020-01-01T00:00:00Z' });
+  const young = named('quay.io/e/young:1', [], { created: '2024-06-01T00:00:00.5Z' });
+  const wrong = named('quay.io/e/wrong:1', [], { created: 'yesterday' });
+  const early = named('quay.io/e/early:1', [], { created: '0001-01-01T00:00:00Z' });
+  assert.equal(stampOf([old, young], 12), 12);
+  assert.equal(stampOf([old, young, wrong, early], undefined), Date.UTC(2024, 5, 1) / 1000);
+  assert.equal(stampOf([wrong, early], undefined), 0);
+});
+
+test('a bundle is described with its stages and payloads, and its README says the same to a person', () => {
+  const release = named('quay.io/openshift-release-dev/ocp-release:4.14.0-x86_64', ['base']);
+  const facts = {
+    architecture: 'amd64',
+    payloads: ['store', 'oci', 'archives', 'registry'],
+    stages: [{ stage: 'installed', images: [release] }],
+    listFiles: new Map(),
+    agents: [{ from: '/a', path: 'prestage-agent', sizeBytes: 1, modifiedMs: 1 }],
+    stampSeconds: 0,
+    unpackedBytes: new Map(),
+    canLink: true,
+  } as const;
+  const parts = planBuild(facts);
+  const bundle = describeBundle(facts, {
+    parts,
+    made: { 'store-installed': { key: '', files: [], rootHash: 'c'.repeat(64), registryImage: 'quay.io/e/registry:1' } },
+    unpackedBytes: new Map([[layerFor('base').digest, 4096]]),
+    createdAt: new Date(1_700_000_000_000),
+    createdBy: { name: 'prestage-agent', version: '1.2.3' },
+  });
+  assert.deepEqual(bundle, {
+    apiVersion: 'prestage-agent/v1',
+    kind: 'Bundle',
+    release: '4.14.0',
+    architecture: 'amd64',
+    createdAt: '2023-11-14T22:13:20Z',
+    createdBy: { name: 'prestage-agent', version: '1.2.3' },
+    stages: {
+      installed: {
+        images: [
+          {
+            reference: release.reference,
+            names: [release.reference],
+            manifestDigest: release.image.top.digest,
+            compressedBytes: 10,
+            unpackedBytes: 4096,
+          },
+        ],
+      },
+    },
+    payloads: [
+      {
+        kind: 'store',
+        stage: 'installed',
+        image: 'store/installed.squashfs',
+        verity: { hashTree: 'store/installed.verity', rootHash: 'c'.repeat(64) },
+        mirror: 'store/installed.mirror',
+        registryImage: 'quay.io/e/registry:1',
+      },
+      { kind: 'oci', path: 'oci' },
+      { kind: 'archives', path: 'archives' },
+      { kind: 'registry', path: 'registry' },
+    ],
+  });
+  const text = siteReadme(bundle, ['prestage-agent']);
+  for (const line of [
+    'Release 4.14.0, amd64, made by prestage-agent 1.2.3.',
+    '  installed  1 images, 10 B compressed',
+    '  prestage-agent  the program that the node runs',
+    '  oci/  all images as one OCI image layout',
+    '  archives/  one .tgz per image, and the image lists',
+    '  registry/  all images as the storage of a registry',
+    '  store/installed.squashfs  all images of the stage installed, unpacked, to be mounted; with store/installed.verity and store/installed.mirror/',
+  ]) {
+    assert.ok(text.split('\n').includes(line), line);
+  }
+  assert.match(siteReadme({ ...bundle, release: '' }, []), /^Release not known, amd64/m);
+});

@@ -1,0 +1,124 @@
+import assert from 'node:assert/strict';
+import { test } from 'node:test';
+import { type BuildFacts, needsOf, planBuild } from '../../agent/factory/build/plan.ts';
+import { digestFor, named } from '../support/source-images.ts';
+
+const release = named('quay.io/openshift-release-dev/ocp-release:4.14.0-x86_64', ['base', 'release']);
+const tool = named('quay.io/e/tool:1', ['base', 'tool']);
+const facts: BuildFacts = {
+  architecture: 'amd64',
+  payloads: ['store', 'oci', 'archives', 'registry'],
+  stages: [
+    { stage: 'discovery', images: [release] },
+    { stage: 'installed', images: [release, tool] },
+  ],
+  listFiles: new Map([['ai-images.txt', { from: '/in/a.txt', sha256: 'aa' }]]),
+  agents: [{ from: '/dist/agent', path: 'prestage-agent', sizeBytes: 1000, modifiedMs: 1 }],
+  stampSeconds: 1_700_000_000,
+  unpackedBytes: new Map([...release.image.layers, ...tool.image.layers].map((layer) => [layer.digest, 100])),
+  canLink: true,
+};
+
+/** Parts whose key differs between two plans. */
+function changed(other: Partial<BuildFacts>): readonly string[] {
+  const keys = new Map(planBuild(facts).map((part) => [part.id, part.key]));
+  return planBuild({ ...facts, ...other }).flatMap((part) => (keys.get(part.id) === part.key ? [] : [part.id]));
+}
+
+test('a plan has a store per stage and one of each other payload, with what each takes', () => {
+  assert.deepEqual(
+    planBuild(facts).map(({ id, paths, images, outputBytes, workBytes }) => ({
+      id,
+      paths,
+      images: images.map((image) => image.reference),
+      outputBytes,
+      workBytes,
+    })),
+    [
+      {
+        id: 'store-discovery',
+        paths: ['store/discovery.squashfs', 'store/discovery.verity', 'store/discovery.mirror'],
+        images: [release.reference],
+        outputBytes: 20,
+        workBytes: 250,
+      },
+      {
+        id: 'store-installed',
+        paths: ['store/installed.squashfs', 'store/installed.verity', 'store/installed.mirror'],
+        images: [release.reference, tool.reference],
+        outputBytes: 30,
+        workBytes: 375,
+      },
+      { id: 'oci', paths: ['oci'], images: [release.reference, tool.reference], outputBytes: 0, workBytes: 0 },
+      { id: 'archives', paths: ['archives'], images: [release.reference, tool.reference], outputBytes: 40, workBytes: 0 },
+      { id: 'registry', paths: ['registry'], images: [release.reference, tool.reference], outputBytes: 0, workBytes: 0 },
+      { id: 'prestage-agent', paths: ['prestage-agent'], images: [], outputBytes: 1000, workBytes: 0 },
+    ],
+  );
+});
+
+test('the same facts give the same keys, and a change touches the parts that are made of it', () => {
+  const all = ['store-discovery', 'store-installed', 'oci', 'archives', 'registry'];
+  const retagged = { ...tool, names: [...tool.names, 'quay.io/e/tool:2'] };
+  const moved = named(tool.reference, ['base', 'other']);
+  const cases: readonly (readonly [Partial<BuildFacts>, readonly string[]])[] = [
+    [{}, []],
+    [{ canLink: false, unpackedBytes: new Map() }, []],
+    [{ stampSeconds: 1 }, ['store-discovery', 'store-installed']],
+    [{ architecture: 'arm64' }, ['store-discovery', 'store-installed']],
+    [{ registryImage: tool }, ['store-discovery', 'store-installed']],
+    [{ listFiles: new Map([['ai-images.txt', { from: '/in/a.txt', sha256: 'bb' }]]) }, ['archives']],
+    [{ agents: [{ from: '/dist/agent', path: 'prestage-agent', sizeBytes: 1000, modifiedMs: 2 }] }, ['prestage-agent']],
+    [
+      {
+        stages: [
+          { stage: 'discovery', images: [release] },
+          { stage: 'installed', images: [release, retagged] },
+        ],
+      },
+      all.filter((id) => id !== 'store-discovery'),
+    ],
+    [
+      {
+        stages: [
+          { stage: 'discovery', images: [release] },
+          { stage: 'installed', images: [release, { ...moved, image: { ...moved.image, manifest: digestFor('moved') } }] },
+        ],
+      },
+      all.filter((id) => id !== 'store-discovery'),
+    ],
+  ];
+  for (const [other, expected] of cases) assert.deepEqual(changed(other), expected);
+});
+
+test('archives that are there are taken as they are, and without links everything is counted', () => {
+  const archives = [{ path: '/in/tool_1.tgz', name: 'tool_1', sizeBytes: 77, modifiedMs: 5 }];
+  const parts = planBuild({ ...facts, payloads: ['archives', 'oci'], agents: [], archives, canLink: false });
+  assert.deepEqual(
+    parts.map((part) => [part.id, part.outputBytes]),
+    [
+      ['archives', 77],
+      ['oci', 30],
+    ],
+  );
+  assert.notEqual(
+    parts[0]?.key,
+    planBuild({ ...facts, archives: [{ ...archives[0], path: '/in/tool_1.tgz', name: 'tool_1', sizeBytes: 77, modifiedMs: 6 }] })[3]?.key,
+  );
+});
+
+test('a build takes all its output and the work of one part at a time', () => {
+  assert.deepEqual(needsOf(planBuild(facts)), { outputBytes: 1090, workBytes: 375 });
+  assert.deepEqual(needsOf([]), { outputBytes: 0, workBytes: 0 });
+});
+
+test('an image that serves the registry is in every store, listed or not, and once', () => {
+  const parts = planBuild({ ...facts, payloads: ['store'], registryImage: tool });
+  assert.deepEqual(
+    parts.filter((part) => part.kind === 'store').map((part) => part.images.map((image) => image.reference)),
+    [
+      [release.reference, tool.reference],
+      [release.reference, tool.reference],
+    ],
+  );
+});

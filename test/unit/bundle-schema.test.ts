@@ -1,0 +1,143 @@
+import assert from 'node:assert/strict';
+import { readFile } from 'node:fs/promises';
+import { test } from 'node:test';
+import { Ajv } from 'ajv';
+import fc from 'fast-check';
+import { type Bundle, formatBundle, isInnerPath, parseBundle } from '../../agent/model/bundle.ts';
+import { errorRecord } from '../../agent/model/errors.ts';
+import { digests, references, textOfReference } from '../support/arbitraries.ts';
+
+const schema: object = JSON.parse(await readFile(new URL('../../docs/bundle.schema.json', import.meta.url), 'utf8'));
+const validate = new Ajv({ allErrors: true, strictSchema: true }).compile(schema);
+
+const sha256 = digests.map((digest) => digest.slice('sha256:'.length));
+const bytes = fc.maxSafeNat();
+const image = fc
+  .record({ reference: references.map(textOfReference), manifestDigest: digests, compressedBytes: bytes, unpackedBytes: bytes })
+  .map((one) => ({ ...one, names: [one.reference] }));
+const stage = fc.record({ images: fc.array(image, { maxLength: 3 }) }, { noNullPrototype: true });
+const plainKinds = fc.uniqueArray(fc.constantFrom('archives', 'oci', 'registry'), { maxLength: 3 });
+const stores = fc.uniqueArray(fc.constantFrom('discovery', 'installed'), { maxLength: 2 });
+
+/** Bundles that hang together: every payload has its files, in order. */
+const bundles: fc.Arbitrary<Bundle> = fc
+  .record({
+    release: fc.constantFrom('', '4.14.0'),
+    architecture: fc.constantFrom('amd64', 'arm64'),
+    stages: fc.record({ discovery: stage, installed: stage }, { requiredKeys: [], noNullPrototype: true }),
+    kinds: plainKinds,
+    stores,
+    registryImage: fc.option(references.map(textOfReference), { nil: undefined }),
+    sha256,
+    sizeBytes: bytes,
+  })
+  .map(({ kinds, stores: ofStages, registryImage, sha256: hash, sizeBytes, ...rest }): Bundle => {
+    const payloads: Bundle['payloads'] = [
+      ...kinds.map((kind) => ({ kind, path: kind })),
+      ...ofStages.map((one) => ({
+        kind: 'store' as const,
+        stage: one,
+        image: `store/${one}.squashfs`,
+        verity: { hashTree: `store/${one}.verity`, rootHash: hash },
+        mirror: `store/${one}.mirror`,
+        ...(registryImage !== undefined && { registryImage }),
+      })),
+    ];
+    const paths = payloads.flatMap((one) =>
+      one.kind === 'store' ? [one.image, one.verity.hashTree, `${one.mirror}/docker/registry/v2/blobs`] : [`${one.path}/file`],
+    );
+    return {
+      apiVersion: 'prestage-agent/v1',
+      kind: 'Bundle',
+      createdAt: '2024-05-06T07:08:09Z',
+      createdBy: { name: 'prestage-agent', version: '0.1.0' },
+      ...rest,
+      payloads,
+      files: paths.toSorted().map((path) => ({ path, sizeBytes, sha256: hash })),
+    };
+  });
+
+test('what is written as a manifest follows the schema, is read as it was written, and is written the same again', () => {
+  fc.assert(
+    fc.property(bundles, (bundle) => {
+      const text = formatBundle(bundle);
+      assert.ok(validate(JSON.parse(text)), JSON.stringify(validate.errors));
+      const read = parseBundle(text, 'prestage.json');
+      assert.deepEqual(read, bundle);
+      assert.equal(formatBundle(read), text);
+    }),
+  );
+});
+
+test('schema and reader refuse the same: a field that is missing, of another kind, or not what it should be', () => {
+  const wrong = fc.constantFrom<unknown>(undefined, null, '', 'x', -1, 1.5, {}, [], '../x', '/x', 'a//b', true);
+  fc.assert(
+    fc.property(bundles, fc.nat(), wrong, (bundle, nth, value) => {
+      const document: unknown = JSON.parse(formatBundle(bundle));
+      const places = placesOf(document);
+      const place = places[nth % places.length] ?? [];
+      const changed = JSON.stringify(replaced(document, place, value));
+      const bySchema = validate(JSON.parse(changed));
+      assert.equal(bySchema, isReadable(changed), `${place.join('.')} = ${JSON.stringify(value)}`);
+    }),
+    { numRuns: 2000 },
+  );
+});
+
+test('schema and reader agree on paths', () => {
+  const parts = fc.constantFrom('', '.', '..', '...', 'a', '.a', 'a.', 'b b', '\u0000', 'ö');
+  const bundle = { payloads: [], stages: {}, release: '', architecture: 'amd64', createdAt: '2024-05-06T07:08:09Z' };
+  fc.assert(
+    fc.property(
+      fc.array(parts, { maxLength: 4 }).map((all) => all.join('/')),
+      (path) => {
+        const files = [{ path, sizeBytes: 1, sha256: 'a'.repeat(64) }];
+        const document = { apiVersion: 'prestage-agent/v1', kind: 'Bundle', ...bundle, createdBy: { name: 'n', version: 'v' }, files };
+        assert.equal(validate(document), isInnerPath(path));
+      },
+    ),
+  );
+});
+
+test('whatever text is given as a manifest, it is read or refused with the one code', () => {
+  fc.assert(
+    fc.property(fc.oneof(fc.string(), fc.json(), fc.constantFrom('[]', '{"files":[{}]}', '\ufeff{}')), (text) => {
+      try {
+        parseBundle(text, 'prestage.json');
+      } catch (error) {
+        assert.equal(errorRecord(error).code, 'ERR_BUNDLE');
+      }
+    }),
+  );
+});
+
+function isReadable(text: string): boolean {
+  try {
+    parseBundle(text, 'prestage.json');
+    return true;
+  } catch (error) {
+    // What no schema can say: these hang together across the document.
+    return /is not among the files|comes twice or out of order|cannot list itself/.test(errorRecord(error).message);
+  }
+}
+
+/** Paths to all values of a document. */
+function placesOf(value: unknown, at: readonly string[] = []): readonly (readonly string[])[] {
+  if (typeof value !== 'object' || value === null) return [at];
+  return [...(at.length > 0 ? [at] : []), ...Object.entries(value).flatMap(([key, inner]) => placesOf(inner, [...at, key]))];
+}
+
+/** The document with another value at a place; undefined takes it away, as JSON has none. */
+function replaced(document: unknown, [key, ...rest]: readonly string[], value: unknown): unknown {
+  if (key === undefined) return value;
+  if (Array.isArray(document))
+    return document.flatMap((inner: unknown, index) => (String(index) === key ? kept(replaced(inner, rest, value)) : [inner]));
+  if (typeof document !== 'object' || document === null) return document;
+  return Object.fromEntries(
+    Object.entries(document).map(([name, inner]: [string, unknown]) => [name, name === key ? replaced(inner, rest, value) : inner]),
+  );
+}
+
+function kept(value: unknown): readonly unknown[] {
+  return value === undefined ? [] : [value];
+}
