@@ -1,5 +1,5 @@
 import { type Extract, extract, type Header } from 'tar-stream';
-import { PrestageError } from '../model/errors.ts';
+import { messageOf, PrestageError } from '../model/errors.ts';
 import { archiveFault } from './archive-faults.ts';
 import { createEntryPolicy, type EntryHeader, type Member } from './entry-policy.ts';
 import { openGzip } from './inflate.ts';
@@ -115,7 +115,7 @@ function drained(tar: Extract): Promise<void> {
 /** tar-stream's errors are told apart by their messages alone; `Invalid header` is its word for a size below zero or none. */
 function tarFault(path: string, error: unknown): Error {
   if (error instanceof PrestageError) return error;
-  const message = error instanceof Error ? error.message : String(error);
+  const message = messageOf(error);
   if (message === 'Invalid header') return archiveFault('ERR_ARCHIVE_SIZE', path, 'a member has an impossible size', error);
   return archiveFault('ERR_ARCHIVE_TAR', path, `its tar stream cannot be read: ${message}`, error);
 }

@@ -2,7 +2,7 @@ import { readFile } from 'node:fs/promises';
 import { parse } from 'smol-toml';
 import * as v from 'valibot';
 import { type Host, hostPath } from '../host/host.ts';
-import { PrestageError } from '../model/errors.ts';
+import { messageOf, PrestageError } from '../model/errors.ts';
 import type { StorageLocation } from './storage.ts';
 
 /** Where engines keep images when nothing says otherwise. Source: containers-storage.conf(5). */
@@ -58,11 +58,8 @@ function tomlOf(text: string, path: string): unknown {
   try {
     return parse(text);
   } catch (cause) {
-    throw new PrestageError(
-      'ERR_STORAGE',
-      `${path} is not TOML: ${cause instanceof Error ? cause.message : String(cause)}`,
-      'Mend the file, or give --graphroot and --runroot',
-      { cause },
-    );
+    throw new PrestageError('ERR_STORAGE', `${path} is not TOML: ${messageOf(cause)}`, 'Mend the file, or give --graphroot and --runroot', {
+      cause,
+    });
   }
 }

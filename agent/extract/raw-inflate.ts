@@ -1,10 +1,11 @@
-import { mkdirSync, mkdtempSync, rmSync, writeFileSync } from 'node:fs';
+import { mkdtempSync, rmSync, writeFileSync } from 'node:fs';
 import { createRequire } from 'node:module';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { createInflateRaw } from 'node:zlib';
 import type { Inflate } from 'zlib-sync';
 import { type ZlibAddon, zlibAddon } from '../assets.ts';
+import { messageOf } from '../model/errors.ts';
 
 /**
  * Output of one piece of a raw DEFLATE stream (RFC 1951), and where the stream ends: not yet (`open`), with the last byte of the last
@@ -48,7 +49,7 @@ export function loadInflater(addon: ZlibAddon = zlibAddon()): Inflater {
     const Constructor = loadAddon(addon);
     return { uses: { kind: 'addon' }, start: () => addonInflate(Constructor) };
   } catch (error) {
-    const message = error instanceof Error ? error.message : String(error);
+    const message = messageOf(error);
     return nodeInflater(message.replace(/\n.*/s, ''));
   }
 }
@@ -124,19 +125,18 @@ function loadAddon(addon: ZlibAddon): InflateConstructor {
  */
 function openLibrary(bytes: Uint8Array): unknown {
   const faults: string[] = [];
-  for (const parent of ['/run/prestage-agent', tmpdir(), '/dev/shm']) {
+  for (const parent of ['/run', tmpdir(), '/dev/shm']) {
     try {
       return openLibraryBelow(parent, bytes);
     } catch (error) {
-      faults.push(`${parent}: ${error instanceof Error ? error.message : String(error)}`);
+      faults.push(`${parent}: ${messageOf(error)}`);
     }
   }
   throw new Error(faults.join('; '));
 }
 
 function openLibraryBelow(parent: string, bytes: Uint8Array): unknown {
-  mkdirSync(parent, { recursive: true, mode: 0o755 });
-  const directory = mkdtempSync(join(parent, 'addon-'));
+  const directory = mkdtempSync(join(parent, 'prestage-agent-addon-'));
   try {
     const file = join(directory, 'zlib_sync.node');
     writeFileSync(file, bytes, { mode: 0o700, flag: 'wx' });

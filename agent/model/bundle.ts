@@ -1,7 +1,7 @@
 import * as v from 'valibot';
 import { type Digest, isDigest } from './digest.ts';
 import { PrestageError } from './errors.ts';
-import { listFaults } from './faults.ts';
+import { listFaults, schemaFaults } from './faults.ts';
 import { STAGES, type Stage } from './stage.ts';
 
 /**
@@ -95,11 +95,7 @@ export type BundleFile = Bundle['files'][number];
  */
 export function parseBundle(text: string, where: string): Bundle {
   const parsed = v.safeParse(v.pipe(v.string(), v.parseJson(), bundleSchema), text);
-  if (!parsed.success)
-    throw unreadable(
-      where,
-      parsed.issues.map((issue) => `${v.getDotPath(issue) ?? 'document'}: ${issue.message}`),
-    );
+  if (!parsed.success) throw unreadable(where, schemaFaults(parsed.issues));
   const faults = inconsistencies(parsed.output);
   if (faults.length > 0) throw unreadable(where, faults);
   return parsed.output;

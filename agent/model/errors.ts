@@ -141,6 +141,11 @@ export function isErrorCode(text: unknown): text is ErrorCode {
   return typeof text === 'string' && Object.hasOwn(errorTable, text);
 }
 
+/** What a thrown value says, whatever it is. */
+export function messageOf(thrown: unknown): string {
+  return thrown instanceof Error ? thrown.message : String(thrown);
+}
+
 /** The process exit code that an error code ends in. */
 export function exitCodeOf(code: ErrorCode): number {
   return exitCodes[errorTable[code].exit];
@@ -186,6 +191,6 @@ export function errorRecord(error: unknown): ErrorRecord {
     const [first, then] = [errorRecord(error.suppressed), errorRecord(error.error)];
     return { code: first.code, message: `${first.message}; after that: ${then.message}`, remedy: `${first.remedy}; then: ${then.remedy}` };
   }
-  const message = error instanceof Error ? error.message : String(error);
+  const message = messageOf(error);
   return { code: 'ERR_INTERNAL', message, remedy: 'Report this with the output of: prestage-agent status --output json' };
 }

@@ -1,9 +1,16 @@
+import * as v from 'valibot';
+
 /** Most faults of one input that a message names; the rest is a count. */
 const SHOWN_LIMIT = 20;
 /** Longest quotation of an input, in characters. */
 const QUOTE_LIMIT = 160;
 /** What would move the cursor or turn the reading direction of a terminal: DEL, C1 controls, line separators, bidirectional marks. */
 const UNPRINTABLE = /[\u007f-\u009f\u2028\u2029\u200e\u200f\u202a-\u202e\u2066-\u2069]/g;
+
+/** What a schema found wrong with a document, each with its place (`files.3.path`). */
+export function schemaFaults(issues: readonly v.BaseIssue<unknown>[]): readonly string[] {
+  return issues.map((issue) => `${v.getDotPath(issue) ?? 'document'}: ${issue.message}`);
+}
 
 /** An input in double quotes for a message: control characters escaped as in JSON, cut after 160 characters. */
 export function quoteInput(text: string): string {

@@ -1,7 +1,7 @@
 import * as v from 'valibot';
 import { type Digest, isDigest } from './digest.ts';
 import { PrestageError } from './errors.ts';
-import { listFaults, quoteInput } from './faults.ts';
+import { listFaults, quoteInput, schemaFaults } from './faults.ts';
 
 /** Files at the top of an OCI image layout. Source: OCI image-spec, image-layout.md. */
 export const OCI_INDEX_FILE = 'index.json';
@@ -51,10 +51,7 @@ export function parseOciIndex(text: string, where: string): readonly OciEntry[] 
   }
   const parsed = v.safeParse(v.pipe(v.string(), v.parseJson(), indexSchema), text);
   if (!parsed.success) {
-    throw unreadable(
-      where,
-      parsed.issues.map((issue) => `${v.getDotPath(issue) ?? 'document'}: ${issue.message}`),
-    );
+    throw unreadable(where, schemaFaults(parsed.issues));
   }
   const entries = parsed.output.manifests.map(
     ({ annotations, digest, size, mediaType }): OciEntry => ({

@@ -82,7 +82,13 @@ export type RunPhase = (typeof runPhases)[number];
 
 /** The state in a state file, or undefined where the text is none (cut off, damaged, or of another version). */
 export function parseRunState(text: string): RunState | undefined {
-  const parsed = v.safeParse(v.pipe(v.string(), v.parseJson(), stateSchema), text);
+  const parsed = v.safeParse(v.pipe(v.string(), v.parseJson()), text);
+  return parsed.success ? runStateOf(parsed.output) : undefined;
+}
+
+/** The state that a record is, or undefined where it is none of this version. */
+export function runStateOf(record: unknown): RunState | undefined {
+  const parsed = v.safeParse(stateSchema, record);
   return parsed.success ? parsed.output : undefined;
 }
 

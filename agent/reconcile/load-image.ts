@@ -42,8 +42,7 @@ export async function loadImage(step: LoadStep, context: LoadContext): Promise<v
   try {
     const written = await context.step('unpack-image', async () => await prepare(step, source, directory, context));
     await context.whenCopyable(step, async () => {
-      if (await lacksLayers(step, written, context))
-        await prepare({ ...step, writes: step.image.layers ?? [] }, source, directory, context);
+      if (await lacksLayers(step, written, context)) await prepare({ ...step, writes: step.image.layers }, source, directory, context);
       await copyNames(step, `dir:${directory}`, context);
     });
   } finally {
@@ -57,13 +56,13 @@ async function prepare(step: LoadStep, source: SourceImage, directory: string, c
   await emptyDir(directory);
   if (source.kind === 'archive') return await unpack(step, source, directory, context);
   await linkDirLayout(source.layout, source.digest, directory);
-  return new Set((step.image.layers ?? []).map((layer) => layer.digest));
+  return new Set(step.image.layers.map((layer) => layer.digest));
 }
 
 /** A layer that was to come with another image is missing after all: that one has failed. */
 async function lacksLayers({ image }: LoadStep, written: ReadonlySet<Digest>, context: LoadContext): Promise<boolean> {
   const stored = await readLayers(context.location);
-  return (image.layers ?? []).some((layer) => !written.has(layer.digest) && !stored.has(layer.digest));
+  return image.layers.some((layer) => !written.has(layer.digest) && !stored.has(layer.digest));
 }
 
 async function copyNames({ image }: LoadStep, source: string, context: LoadContext): Promise<void> {
@@ -83,7 +82,7 @@ async function unpack(step: LoadStep, archived: ArchivedImage, directory: string
       name: archived.archive.name,
       architecture: context.host.architecture,
       writeBlobs: [...written],
-      layers: step.image.layers ?? [],
+      layers: step.image.layers,
       to: directory,
     },
     { signal: context.stop, onProgress: (bytesRead) => context.onEvent({ kind: 'image-read', reference, bytesRead }) },

@@ -11,8 +11,8 @@ export interface KnownImage {
   readonly names: readonly string[];
   /** Digests by which storage may know it: the manifest's, or the list's that it is picked from. */
   readonly digests: readonly Digest[];
-  /** Layers, lowest first; undefined where the archive need not be looked into because the image is there. */
-  readonly layers: readonly Descriptor[] | undefined;
+  /** Layers, lowest first; empty where nothing had to be looked into because the image is there. */
+  readonly layers: readonly Descriptor[];
   /** What must be read of it. */
   readonly archiveBytes: number;
   /** How much its layers grow when they are unpacked; undefined where only an estimate is to be had. */
@@ -96,10 +96,10 @@ export function promoteAfterFailure(waiting: readonly LoadStep[], failed: LoadSt
   return waiting.map((step) => {
     if (!step.after.includes(failed.image.reference)) return step;
     const rest = step.after.filter((reference) => reference !== failed.image.reference);
-    const ownLayers = new Set((step.image.layers ?? []).map((layer) => layer.digest));
+    const ownLayers = new Set(step.image.layers.map((layer) => layer.digest));
     const inherited = failed.writes.filter((layer) => ownLayers.has(layer.digest));
     if (step === heir) return withWrites({ ...step, after: rest }, [...inherited, ...step.writes]);
-    const heirLayers = new Set((heir.image.layers ?? []).map((layer) => layer.digest));
+    const heirLayers = new Set(heir.image.layers.map((layer) => layer.digest));
     const own = inherited.filter((layer) => !heirLayers.has(layer.digest));
     return withWrites({ ...step, after: [...rest, heir.image.reference] }, [...own, ...step.writes]);
   });
@@ -124,24 +124,24 @@ function unusable(image: KnownImage, facts: PlanFacts): LoadStep['replaces'] {
 
 /** What storage keeps when records go: layers of images that are replaced are counted as missing, since they go with them. */
 function layersAfterRemoval(storage: StorageContents, replaced: readonly KnownImage[]): ReadonlySet<Digest> {
-  const gone = new Set(replaced.flatMap((image) => image.layers ?? []).map((layer) => layer.digest));
+  const gone = new Set(replaced.flatMap((image) => image.layers).map((layer) => layer.digest));
   return new Set([...storage.layers].filter((digest) => !gone.has(digest)));
 }
 
-function orderLoads(
-  todo: readonly { image: KnownImage; replaces: LoadStep['replaces'] }[],
-  present: ReadonlySet<Digest>,
-): readonly LoadStep[] {
-  const missingOf = new Map(todo.map(({ image }) => [image.reference, missingLayers(image, present)]));
-  const sharers = countSharers([...missingOf.values()]);
-  const ranked = todo.toSorted(
-    (a, b) =>
-      compareLeadership(missingOf.get(a.image.reference) ?? [], missingOf.get(b.image.reference) ?? [], sharers) ||
-      a.image.reference.localeCompare(b.image.reference),
-  );
+/** An image to load, with the layers that storage lacks, each once. */
+interface Entry {
+  readonly image: KnownImage;
+  readonly replaces: LoadStep['replaces'];
+  readonly missing: readonly Descriptor[];
+  /** Bytes that others need, too, once for each of them: what loading this image first saves. */
+  readonly sharedBytes: number;
+  /** Bytes that nobody else needs. */
+  readonly ownBytes: number;
+}
+
+function orderLoads(todo: readonly Pick<Entry, 'image' | 'replaces'>[], present: ReadonlySet<Digest>): readonly LoadStep[] {
   const leaderOf = new Map<Digest, string>();
-  const steps = ranked.map(({ image, replaces }): LoadStep => {
-    const missing = missingOf.get(image.reference) ?? [];
+  const steps = rank(todo, present).map(({ image, replaces, missing }): LoadStep => {
     const writes = missing.filter((layer) => !leaderOf.has(layer.digest));
     const after = new Set(missing.flatMap((layer) => leaderOf.get(layer.digest) ?? []));
     for (const layer of writes) leaderOf.set(layer.digest, image.reference);
@@ -157,23 +157,26 @@ function orderLoads(
   ];
 }
 
-/** Most shared bytes first: who brings what most wait for; among equals the one with the least of its own, so that the others start early. */
-function compareLeadership(a: readonly Descriptor[], b: readonly Descriptor[], sharers: ReadonlyMap<Digest, number>): number {
-  const unlocked = (layers: readonly Descriptor[]): number =>
-    layers.reduce((sum, layer) => sum + layer.sizeBytes * ((sharers.get(layer.digest) ?? 1) - 1), 0);
-  const own = (layers: readonly Descriptor[]): number => sumBytes(layers.filter((layer) => sharers.get(layer.digest) === 1));
-  return unlocked(b) - unlocked(a) || own(a) - own(b);
+/** Who brings what most others wait for comes first; among equals the one with the least of its own, so that the others start early. */
+function rank(todo: readonly Pick<Entry, 'image' | 'replaces'>[], present: ReadonlySet<Digest>): readonly Entry[] {
+  const lacking = todo.map((entry) => ({ ...entry, missing: missingLayers(entry.image, present) }));
+  const needs = lacking.map(({ missing }) => new Set(missing.map((layer) => layer.digest)));
+  const others = (layer: Descriptor): number => needs.filter((digests) => digests.has(layer.digest)).length - 1;
+  const entries = lacking.map(
+    (entry): Entry => ({
+      ...entry,
+      sharedBytes: entry.missing.reduce((sum, layer) => sum + layer.sizeBytes * others(layer), 0),
+      ownBytes: sumBytes(entry.missing.filter((layer) => others(layer) === 0)),
+    }),
+  );
+  return entries.toSorted(
+    (a, b) => b.sharedBytes - a.sharedBytes || a.ownBytes - b.ownBytes || a.image.reference.localeCompare(b.image.reference),
+  );
 }
 
 function missingLayers(image: KnownImage, present: ReadonlySet<Digest>): readonly Descriptor[] {
-  const unique = new Map((image.layers ?? []).map((layer) => [layer.digest, layer]));
+  const unique = new Map(image.layers.map((layer) => [layer.digest, layer]));
   return [...unique.values()].filter((layer) => !present.has(layer.digest));
-}
-
-function countSharers(sets: readonly (readonly Descriptor[])[]): ReadonlyMap<Digest, number> {
-  const count = new Map<Digest, number>();
-  for (const layer of sets.flat()) count.set(layer.digest, (count.get(layer.digest) ?? 0) + 1);
-  return count;
 }
 
 function sumBytes(layers: readonly Descriptor[]): number {

@@ -26,6 +26,8 @@ import { readSurveys, surveyPayload, writeSurveys } from './survey.ts';
 
 const LOCK_FILE = '/run/prestage-agent/lock';
 
+const LOST_RECORD = `${DURABLE_STATE} cannot be read: whether a power cut ended the last run is not known; images that do not run can be loaded again after podman rmi`;
+
 export interface RunReport {
   readonly state: RunState;
   /** What was planned; empty where the run did not come that far. */
@@ -90,7 +92,9 @@ async function lockFor(host: Host, { settings, step, isDry }: RunOptions): Promi
 
 async function initialState(host: Host, settings: RunOptions['settings']): Promise<RunState> {
   const bootId = await readBootId();
-  const earlier = await readState(host, DURABLE_STATE);
+  const found = await readState(host, DURABLE_STATE);
+  if (found === 'damaged') host.log('warning', LOST_RECORD);
+  const earlier = found === 'damaged' ? undefined : found;
   return {
     apiVersion: STATE_VERSION,
     kind: 'RunState',
@@ -103,7 +107,7 @@ async function initialState(host: Host, settings: RunOptions['settings']): Promi
     policy: settings.policy,
     phase: 'starting',
     bytes: { total: 0, done: 0 },
-    notices: [],
+    notices: found === 'damaged' ? [LOST_RECORD] : [],
     images: [],
     unsynced: earlier?.bootId === bootId ? earlier.unsynced : [],
     suspect: [...suspectAfter(earlier, bootId)],
@@ -145,7 +149,7 @@ async function reconcile(directory: string, context: RunContext): Promise<Pick<R
     payload: payload.kind,
     delivery: chooseDelivery(settings.delivery, payload.kind),
     storage: { graphroot: location.graphroot, runroot: location.runroot },
-    notices: [...payload.notices],
+    notices: [...store.state.notices, ...payload.notices],
   });
   const memoryBytes = await availableMemoryBytes();
   await using pool = createArchivePool({ size: Math.max(1, settings.parallel ?? host.cores), log: host.log });

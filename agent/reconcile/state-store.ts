@@ -1,7 +1,8 @@
 import { readFile } from 'node:fs/promises';
 import { writeAtomic } from '../host/atomic.ts';
 import { type Host, hostPath } from '../host/host.ts';
-import { parseRunState, type RunState } from '../model/run-state.ts';
+import { type RunState, runStateOf } from '../model/run-state.ts';
+import { sealRecord, unsealRecord } from '../model/seal.ts';
 
 /** State of the run in memory: gone with the boot, as it should be. */
 export const LIVE_STATE = '/run/prestage-agent/state.json';
@@ -27,8 +28,7 @@ export function createStateStore(host: Host, initial: RunState, isDry = false): 
   let writing = Promise.resolve();
   let later: NodeJS.Timeout | undefined;
   const write = async (path: string): Promise<void> => {
-    const text = `${JSON.stringify(state, undefined, 2)}\n`;
-    await writeAtomic(hostPath(host, path), text);
+    await writeAtomic(hostPath(host, path), sealRecord(state));
   };
   const enqueue = (path: string): Promise<void> => {
     const written = writing.then(async () => await write(path));
@@ -75,17 +75,18 @@ export function createStateStore(host: Host, initial: RunState, isDry = false): 
   };
 }
 
-/** The state of the last run: the live file where it is of this boot, else the durable one. */
-export async function readLastState(host: Host, bootId: string): Promise<RunState | undefined> {
+/** The state of the last run: the live file where it is of this boot, else the durable one. `damaged` where neither can be believed. */
+export async function readLastState(host: Host, bootId: string): Promise<RunState | 'damaged' | undefined> {
   const live = await readState(host, LIVE_STATE);
-  return live?.bootId === bootId ? live : ((await readState(host, DURABLE_STATE)) ?? live);
+  if (live !== undefined && live !== 'damaged' && live.bootId === bootId) return live;
+  return (await readState(host, DURABLE_STATE)) ?? live;
 }
 
-/** The state in one file, or undefined where there is none that can be read. */
-export async function readState(host: Host, path: string): Promise<RunState | undefined> {
+/** The state in one file; undefined where there is no file, `damaged` where it is cut off, changed or of another version. */
+export async function readState(host: Host, path: string): Promise<RunState | 'damaged' | undefined> {
   const text = await readFile(hostPath(host, path), 'utf8').catch((error: NodeJS.ErrnoException) => {
-    if (error.code === 'ENOENT') return '';
+    if (error.code === 'ENOENT') return undefined;
     throw error;
   });
-  return parseRunState(text);
+  return text === undefined ? undefined : (runStateOf(unsealRecord(text)) ?? 'damaged');
 }

@@ -6,9 +6,10 @@ import type { ArchivePool } from '../extract/pool.ts';
 import type { StorageContents } from '../extract/storage.ts';
 import { writeAtomic } from '../host/atomic.ts';
 import { type Host, hostPath } from '../host/host.ts';
-import { type Digest, digestOf, isDigest } from '../model/digest.ts';
+import { type Digest, isDigest } from '../model/digest.ts';
 import { errorRecord, PrestageError } from '../model/errors.ts';
 import type { Descriptor } from '../model/manifest.ts';
+import { sealRecord, unsealRecord } from '../model/seal.ts';
 import { isPresent, type KnownImage, type RefusedImage } from './plan.ts';
 
 /** What an image is made of. */
@@ -40,10 +41,7 @@ const archivesSchema = v.record(
     layers: v.array(v.object({ digest: digestSchema, sizeBytes: v.number(), mediaType: v.string() })),
   }),
 );
-const surveysSchema = v.pipe(
-  v.object({ version: v.literal(2), seal: digestSchema, archives: archivesSchema }),
-  v.check(({ seal, archives }) => seal === sealOf(archives), 'its seal does not match'),
-);
+const surveysSchema = v.object({ version: v.literal(3), archives: archivesSchema });
 export type Surveys = ReadonlyMap<string, SurveyRecord>;
 
 export interface SurveyContext {
@@ -75,7 +73,7 @@ export async function surveyPayload(payload: Payload, storage: StorageContents, 
       const remembered = rememberedSurvey(image, context.known);
       if (image.kind === 'archive' && remembered !== undefined) surveys.set(image.archive.name, remembered);
       if (digest !== undefined && !context.suspect.has(image.reference) && isPresent({ names: image.names, digests: [digest] }, storage))
-        return knownImage(image, [digest], undefined);
+        return knownImage(image, [digest], []);
       try {
         const contents = remembered ?? (await lookInto(image, context));
         if (image.kind === 'archive')
@@ -99,23 +97,15 @@ export async function readSurveys(host: Host): Promise<Surveys> {
     throw error;
   });
   if (text === undefined) return new Map();
-  const parsed = v.safeParse(v.pipe(v.string(), v.parseJson(), surveysSchema), text);
+  // One wrong digest in them would make every later run miss a layer and never look into the archive again.
+  const parsed = v.safeParse(surveysSchema, unsealRecord(text));
   if (parsed.success) return new Map(Object.entries(parsed.output.archives));
-  host.log('warning', `${SURVEY_FILE} cannot be read and is made anew: ${parsed.issues[0].message}`);
+  host.log('warning', `${SURVEY_FILE} cannot be read and is made anew: it is damaged, or of another version`);
   return new Map();
 }
 
 export async function writeSurveys(host: Host, surveys: Surveys): Promise<void> {
-  const archives = v.parse(archivesSchema, Object.fromEntries(surveys));
-  await writeAtomic(hostPath(host, SURVEY_FILE), `${JSON.stringify({ version: 2, seal: sealOf(archives), archives })}\n`);
-}
-
-/**
- * Holds the records together: one wrong letter in them would make every later run miss a layer and never look into the archive again.
- * @param archives in the order that the schema gives them
- */
-function sealOf(archives: v.InferOutput<typeof archivesSchema>): Digest {
-  return digestOf(JSON.stringify(archives));
+  await writeAtomic(hostPath(host, SURVEY_FILE), sealRecord({ version: 3, archives: Object.fromEntries(surveys) }));
 }
 
 function rememberedSurvey(image: SourceImage, known: Surveys): SurveyRecord | undefined {
@@ -148,8 +138,8 @@ function pathOf(image: SourceImage): string {
   return image.kind === 'layout' ? image.layout : image.archive.path;
 }
 
-function knownImage(image: SourceImage, digests: readonly Digest[], layers: readonly Descriptor[] | undefined): KnownImage {
-  const layerBytes = (layers ?? []).reduce((sum, layer) => sum + layer.sizeBytes, 0);
+function knownImage(image: SourceImage, digests: readonly Digest[], layers: readonly Descriptor[]): KnownImage {
+  const layerBytes = layers.reduce((sum, layer) => sum + layer.sizeBytes, 0);
   return {
     reference: image.reference,
     names: image.names,

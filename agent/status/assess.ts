@@ -15,6 +15,8 @@ export type StorageView =
 
 export interface StatusFacts {
   readonly state: RunState | undefined;
+  /** There is a record of a run, and it cannot be believed. */
+  readonly isDamaged: boolean;
   /** The process of the run is there. */
   readonly isAlive: boolean;
   readonly isSameBoot: boolean;
@@ -48,7 +50,7 @@ export function assessRun(facts: StatusFacts): StatusReport {
     return report(
       {
         readiness: 'never-run',
-        reason: 'no run has left a record on this machine',
+        reason: facts.isDamaged ? 'the record of the last run is damaged' : 'no run has left a record on this machine',
         nextStep: 'Start one: prestage-agent run --stage discovery, or look at the unit: systemctl status "prestage-agent*"',
         exitCode: exitCodes.unfinished,
       },
@@ -80,7 +82,7 @@ function judge(state: RunState, images: readonly ImageState[], facts: StatusFact
   if (outcome === 'complete')
     return { readiness: 'ready', reason: `all ${images.length} images are in storage`, nextStep: 'Nothing to do', exitCode: 0 };
   const [first] = lacking;
-  const why = first === undefined ? '' : `; first: ${first.reference}: ${first.reason ?? first.state}`;
+  const why = lacking.slice(0, 1).map((image) => `; first: ${image.reference}: ${image.reason ?? image.state}`);
   return {
     readiness: outcome,
     reason: `${images.length - lacking.length} of ${images.length} images are in storage${why}`,

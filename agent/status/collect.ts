@@ -12,9 +12,16 @@ import { assessRun, type StatusReport, type StorageView } from './assess.ts';
  */
 export async function collectStatus(host: Host): Promise<StatusReport> {
   const bootId = await readBootId();
-  const state = await readLastState(host, bootId);
+  const found = await readLastState(host, bootId);
+  const state = found === 'damaged' ? undefined : found;
   const isAlive = state !== undefined && state.bootId === bootId && (await isSameProcess(state));
-  return assessRun({ state, isAlive, isSameBoot: state?.bootId === bootId, storage: await viewStorage(state) });
+  return assessRun({
+    state,
+    isDamaged: found === 'damaged',
+    isAlive,
+    isSameBoot: state?.bootId === bootId,
+    storage: await viewStorage(state),
+  });
 }
 
 /** pid and start time together name a process: a reused pid is another one. */

@@ -77,17 +77,21 @@ interface ExistingOverride {
   readonly warnings: readonly string[];
 }
 
-/** An override keeps its specification: lowering it could make what others wrote invalid, and the installer takes the override's as it is. */
-/** The hashes that the node is to trust: as given, else those of the bundle. */
-async function pinsOf(options: IgnitionOptions): Promise<Pick<IgnitionOptions, 'agentSha256' | 'bundleSha256'>> {
-  const { agentSha256, bundleSha256, bundle } = options;
-  if (bundle === undefined) return { ...(agentSha256 && { agentSha256 }), ...(bundleSha256 && { bundleSha256 }) };
-  const sealed = await readBundle(bundle, bundleSha256);
-  const executable = sealed.bundle.files.find((file) => file.path === 'prestage-agent')?.sha256;
-  const pinned = agentSha256 ?? executable;
-  return { ...(pinned !== undefined && { agentSha256: pinned }), bundleSha256: sealed.sha256 };
+interface Pins {
+  readonly agentSha256: string | undefined;
+  readonly bundleSha256: string | undefined;
 }
 
+/** The hashes that the node is to trust: as given, else those of the bundle. */
+async function pinsOf(options: IgnitionOptions): Promise<Pins> {
+  const { agentSha256, bundleSha256, bundle } = options;
+  if (bundle === undefined) return { agentSha256, bundleSha256 };
+  const sealed = await readBundle(bundle, bundleSha256);
+  const executable = sealed.bundle.files.find((file) => file.path === 'prestage-agent');
+  return { agentSha256: agentSha256 ?? executable?.sha256, bundleSha256: sealed.sha256 };
+}
+
+/** An override keeps its specification: lowering it could make what others wrote invalid, and the installer takes the override's as it is. */
 async function readOverride(path: string, spec: IgnitionSpec | undefined): Promise<ExistingOverride> {
   const config = parseConfig(await readText(path), path);
   const { version } = config.ignition;

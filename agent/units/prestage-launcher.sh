@@ -1,5 +1,5 @@
 #!/bin/bash
-# agent/units/README.md
+# docs/ignition.md
 set -Eeu
 R=${PRESTAGE_ROOT-} LABEL=data AGENT_SHA256= WAIT=300 soft=0 held=
 E=$R/etc/prestage-agent/launcher.env
@@ -17,7 +17,7 @@ release() {
 		rmdir "$M" 2>&- || [ ! -e "$M" ] && return
 		umount "$M" || sleep 1
 	done
-	die 5 "$M stays mounted"
+	die 5 "$M is busy"
 }
 die() {
 	trap - ERR TERM INT
@@ -47,18 +47,19 @@ fetch() {
 	for ((t = 0; ; t++)); do
 		d=$(devices)
 		[ -z "$d" ] || break
-		((t < WAIT)) || die 5 "no partition $LABEL after $WAIT s: attach its disk"
-		((t % 9)) || say 5 "waiting for partition $LABEL"
+		((t < WAIT)) || die 5 "no $LABEL after $WAIT s: attach its disk"
+		((t % 9)) || say 5 "waiting for $LABEL"
 		sleep 1
 	done
 	[[ $d != *$'\n'* ]] || die 5 "detach all but one $LABEL of ${d//$'\n'/ }"
 	mkdir -m 700 -p "$M"
-	mount -t xfs,ext4,iso9660 -o ro,nosuid,nodev,noexec "$d" "$M" || die 5 "$d does not mount"
+	o=ro,nosuid,nodev,noexec
+	mount -t xfs,ext4 -o $o,norecovery "$d" "$M" || mount -t iso9660 -o $o "$d" "$M" || die 5 "$d does not mount"
 	f=$M/prestage-agent
 	[ -f "$f" ] || f=$M/bin/prestage-agent-linux-$(uname -m | sed s/x86_/x/\;s/aarch/arm/)
-	[ -f "$f" ] || die 6 "no prestage-agent on $d"
+	[ -f "$f" ] || die 6 "no agent on $d"
 	head -c 512M "$f" >"$T.tmp"
-	pinned "$T.tmp" || die 6 "$f on $d is not the pinned $AGENT_SHA256"
+	pinned "$T.tmp" || die 6 "$f on $d is not pinned: $AGENT_SHA256"
 	chmod 755 "$T.tmp"
 	! command -v restorecon >/dev/null || restorecon "$T.tmp"
 	sync "$T.tmp"

@@ -6,6 +6,7 @@ import { after, before, describe, it } from 'node:test';
 import { execOnLinux, output } from '../../agent/host/exec.ts';
 import { changingSteps } from '../../agent/host/steps.ts';
 import { exitCodes } from '../../agent/model/errors.ts';
+import { sealRecord, unsealRecord } from '../../agent/model/seal.ts';
 import { makeSandbox, mountPointsBelow, type Sandbox, statesOf } from '../support/agent.ts';
 import { copyToDisk, makeDisk, type TestDisk } from '../support/disk.ts';
 import { assertLoaded, assertNothingLeft } from '../support/loaded.ts';
@@ -145,8 +146,8 @@ function readinessAfter(point: string): string {
 async function becomeAnotherBoot(sandbox: Sandbox): Promise<void> {
   for (const point of (await mountPointsBelow(sandbox.root)).toReversed()) await output(execOnLinux, 'umount', [point]);
   await rm(join(sandbox.root, 'run'), { recursive: true });
-  const state = JSON.parse(await readFile(sandbox.stateFile, 'utf8'));
-  await writeFile(sandbox.stateFile, JSON.stringify({ ...state, bootId: '00000000-0000-4000-8000-000000000000' }));
+  const state = unsealRecord(await readFile(sandbox.stateFile, 'utf8'));
+  await writeFile(sandbox.stateFile, sealRecord({ ...state, bootId: '00000000-0000-4000-8000-000000000000' }));
 }
 
 /** Image records with the time at which they were made. */

@@ -117,7 +117,7 @@ withDisks('an executable with another digest is neither run nor kept, and the on
   await placeAgent(node, OTHER_AGENT);
   assert.deepEqual(await launch(node, CLOSED), {
     stdout: '',
-    stderr: `prestage-launcher: ${node.mountPoint}/prestage-agent on ${disk.partition} is not the pinned ${pin}`,
+    stderr: `prestage-launcher: ${node.mountPoint}/prestage-agent on ${disk.partition} is not pinned: ${pin}`,
     exitCode: exitCodes.payload,
   });
   assert.equal(await readFile(node.agent, 'utf8'), OTHER_AGENT);
@@ -153,8 +153,8 @@ for (const { args, exitCode } of [
     assert.deepEqual(result, {
       stdout: '',
       stderr: [
-        `<5>prestage-launcher: waiting for partition ${label}-absent`,
-        `<3>prestage-launcher: no partition ${label}-absent after 1 s: attach its disk`,
+        `<5>prestage-launcher: waiting for ${label}-absent`,
+        `<3>prestage-launcher: no ${label}-absent after 1 s: attach its disk`,
       ].join('\n'),
       exitCode,
     });
@@ -173,7 +173,7 @@ withDisks('a partition that comes up late is waited for', async () => {
   await output(execOnLinux, 'sgdisk', ['-c', `5:${late}`, lateDisk.device]);
   assert.deepEqual(await running, {
     stdout: `agent of the partition: ${OPEN.join(' ')}`,
-    stderr: `prestage-launcher: waiting for partition ${late}`,
+    stderr: `prestage-launcher: waiting for ${late}`,
     exitCode: 3,
   });
   assert.deepEqual(await mountPointsOf(lateDisk.partition), []);
@@ -229,7 +229,7 @@ withDisks('the executable is found in bin/ under the name of this processor, and
   const node = await makeNode({ AGENT_SHA256: sha256(AGENT), LABEL: other });
   assert.deepEqual(await launch(node, CLOSED), {
     stdout: '',
-    stderr: `prestage-launcher: no prestage-agent on ${otherDisk.partition}`,
+    stderr: `prestage-launcher: no agent on ${otherDisk.partition}`,
     exitCode: exitCodes.payload,
   });
   await fillDisk(otherDisk, scratch, async (mountPoint) => {
@@ -289,7 +289,7 @@ withDisks('a mount that stays busy is reported, and nothing below it is ever rem
   const holder = spawn('sleep', ['60'], { cwd: node.mountPoint, stdio: 'ignore' });
   try {
     const { stderr, exitCode } = await launch(node, CLOSED);
-    assert.deepEqual([stderr.split('\n').at(-1), exitCode], [`prestage-launcher: ${node.mountPoint} stays mounted`, exitCodes.partition]);
+    assert.deepEqual([stderr.split('\n').at(-1), exitCode], [`prestage-launcher: ${node.mountPoint} is busy`, exitCodes.partition]);
     assert.deepEqual(readdirSync(node.mountPoint), ['payload.tgz', 'prestage-agent']);
   } finally {
     const ended = new Promise((resolve) => holder.once('exit', resolve));

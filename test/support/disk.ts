@@ -51,6 +51,8 @@ export async function makeDisk(spec: DiskSpec): Promise<TestDisk> {
   const partition = `${device}p${number}`;
   const disk: TestDisk = { device, partition, [Symbol.asyncDispose]: () => release(device, partition, work) };
   try {
+    // The kernel keeps a write protection that somebody set on this loop device for an image before.
+    await output(execOnLinux, 'blockdev', ['--setrw', device]);
     // Where the kernel reads GPT by itself the partition is there already, and partx says so.
     const added = await execOnLinux('partx', ['-a', device]);
     if (added.exitCode !== 0 && !/Device or resource busy|error adding/.test(added.stderr))

@@ -230,7 +230,10 @@ describe('the entry policy', () => {
   });
 
   it('quotes only the start of a very long name', () => {
-    assert.equal(thrownBy(() => judgeOne(file('x'.repeat(5000)))).message, `${PATH}: member "${'x'.repeat(159)}…" lies outside the directory "${NAME}"`);
+    assert.equal(
+      thrownBy(() => judgeOne(file('x'.repeat(5000)))).message,
+      `${PATH}: member "${'x'.repeat(159)}…" lies outside the directory "${NAME}"`,
+    );
   });
 
   it('refuses a member more than the limit', () => {

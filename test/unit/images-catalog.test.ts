@@ -68,6 +68,7 @@ test('a catalog that is cut off or has wrong fields is refused with file and doc
   assert.match(messageOf('c.json', '{"a":foo}'), /^c.json, document 1: /);
   assert.match(messageOf('c.yaml', 'schema: olm.channel\nname: foo\n'), /^c.yaml, document 1: .*package/);
   assert.match(messageOf('c.yaml', 'foo: [\n'), /^c.yaml, document 1: /);
+  assert.match(messageOf('c.json', '{"schema":"olm.package","x":"foo"}'), /^c.json, document 1: name: /);
 });
 
 test('the head is what nothing replaces, wherever it stands in the list', () => {

@@ -28,6 +28,11 @@ test('whatever is thrown becomes a record of code, message and remedy', () => {
   ]);
 });
 
+test('an error on the way out does not hide the first one', () => {
+  const both = new SuppressedError(new PrestageError('ERR_PARTITION_BUSY', 'busy', 'look'), new PrestageError('ERR_LOAD', 'first', 'do'));
+  assert.deepEqual(errorRecord(both), { code: 'ERR_LOAD', message: 'first; after that: busy', remedy: 'do; then: look' });
+});
+
 test('every code is named ERR_… and says what it is in one line', () => {
   for (const [code, { summary }] of Object.entries(errorTable)) {
     assert.match(code, /^ERR_[A-Z_0-9]+$/);

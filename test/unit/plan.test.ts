@@ -15,7 +15,7 @@ import {
 } from '../../agent/reconcile/plan.ts';
 
 const layer = (name: string, sizeBytes = 100): Descriptor => ({ digest: digestOf(name), sizeBytes, mediaType: '' });
-const image = (reference: string, layers?: readonly Descriptor[], archiveBytes = 1): KnownImage => ({
+const image = (reference: string, layers: readonly Descriptor[] = [], archiveBytes = 1): KnownImage => ({
   reference,
   names: [reference],
   digests: [digestOf(reference)],
@@ -198,10 +198,18 @@ function settle(
       written.push(write.digest);
       have.add(write.digest);
     }
-    for (const needed of next.image.layers ?? []) assert.ok(have.has(needed.digest), `${next.image.reference} finds ${needed.digest}`);
+    for (const needed of next.image.layers) assert.ok(have.has(needed.digest), `${next.image.reference} finds ${needed.digest}`);
   }
   return { written, order: [...done] };
 }
+
+test('images that are alike in work go by the size of their archives, and leaders that are alike by name', () => {
+  const steps = planSteps(facts([image('b', [layer('x')], 5), image('a', [layer('y')], 9), image('c', [layer('z')], 9)]));
+  assert.deepEqual(
+    loadsOf(steps).map((step) => step.image.reference),
+    ['a', 'c', 'b'],
+  );
+});
 
 test('law: every image is planned once, can start, and finds its layers; no layer is brought twice', () => {
   fc.assert(

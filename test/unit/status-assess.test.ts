@@ -44,6 +44,7 @@ const unfinished = (): RunState => {
 };
 const facts = (rest: Partial<StatusFacts> = {}): StatusFacts => ({
   state: run(),
+  isDamaged: false,
   isAlive: false,
   isSameBoot: true,
   storage: { kind: 'seen', contents: { images: [stored('a'), stored('b')], layers: new Set() } },
@@ -57,6 +58,10 @@ const verdict = (rest: Partial<StatusFacts>) => {
 test('a machine on which nothing has run says so', () => {
   const { status } = assessRun(facts({ state: undefined }));
   assert.deepEqual([status.readiness, status.exitCode, status.run, status.images], ['never-run', 10, undefined, []]);
+});
+
+test('a record that is damaged is told from none', () => {
+  assert.equal(assessRun(facts({ state: undefined, isDamaged: true })).status.reason, 'the record of the last run is damaged');
 });
 
 test('all images in storage is ready', () => {

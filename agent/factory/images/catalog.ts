@@ -1,6 +1,7 @@
 import * as v from 'valibot';
 import { parseAllDocuments } from 'yaml';
-import { PrestageError } from '../../model/errors.ts';
+import { messageOf, PrestageError } from '../../model/errors.ts';
+import { schemaFaults } from '../../model/faults.ts';
 
 /** What is needed of a file-based catalog. Source: operator-registry, "File-based catalogs" (olm.package, olm.channel, olm.bundle). */
 export interface Catalog {
@@ -130,7 +131,7 @@ function schemaOf(document: unknown): string | undefined {
 function checked<T>(schema: v.GenericSchema<unknown, T>, document: unknown, where: string): T {
   const parsed = v.safeParse(schema, document);
   if (parsed.success) return parsed.output;
-  const faults = parsed.issues.map((issue) => `${v.getDotPath(issue) ?? 'document'}: ${issue.message}`);
+  const faults = schemaFaults(parsed.issues);
   throw new PrestageError('ERR_CATALOG', `${where}: ${faults.join('; ')}`, 'Check the catalog with: opm validate');
 }
 
@@ -144,7 +145,7 @@ function documentsOf(file: CatalogFile): readonly unknown[] {
     } catch (cause) {
       throw new PrestageError(
         'ERR_CATALOG',
-        `${file.path}, document ${index + 1}: ${cause instanceof Error ? cause.message : String(cause)}`,
+        `${file.path}, document ${index + 1}: ${messageOf(cause)}`,
         'Check the catalog with: opm validate',
         { cause },
       );
@@ -185,11 +186,8 @@ function parseJson(text: string, path: string, number: number): unknown {
   try {
     return JSON.parse(text);
   } catch (cause) {
-    throw new PrestageError(
-      'ERR_CATALOG',
-      `${path}, document ${number}: ${cause instanceof Error ? cause.message : String(cause)}`,
-      'Check the catalog with: opm validate',
-      { cause },
-    );
+    throw new PrestageError('ERR_CATALOG', `${path}, document ${number}: ${messageOf(cause)}`, 'Check the catalog with: opm validate', {
+      cause,
+    });
   }
 }

@@ -1,6 +1,7 @@
 import * as v from 'valibot';
 import { parse } from 'yaml';
-import { PrestageError } from '../../model/errors.ts';
+import { messageOf, PrestageError } from '../../model/errors.ts';
+import { schemaFaults } from '../../model/faults.ts';
 import { STAGES, type Stage } from '../../model/stage.ts';
 
 /** An image as factory commands list it. */
@@ -72,7 +73,7 @@ const rowsSchema = v.array(
 export function parseClassification(text: string, where: string): readonly ClassificationRow[] {
   const parsed = v.safeParse(rowsSchema, yamlOf(text, where));
   if (parsed.success) return parsed.output;
-  const faults = parsed.issues.map((issue) => `${v.getDotPath(issue) ?? 'document'}: ${issue.message}`);
+  const faults = schemaFaults(parsed.issues);
   throw new PrestageError(
     'ERR_CLASSIFICATION',
     `${where} is not a classification: ${faults.join('; ')}`,
@@ -108,11 +109,6 @@ function yamlOf(text: string, where: string): unknown {
   try {
     return parse(text);
   } catch (cause) {
-    throw new PrestageError(
-      'ERR_CLASSIFICATION',
-      `${where} is not YAML: ${cause instanceof Error ? cause.message : String(cause)}`,
-      'Mend the file',
-      { cause },
-    );
+    throw new PrestageError('ERR_CLASSIFICATION', `${where} is not YAML: ${messageOf(cause)}`, 'Mend the file', { cause });
   }
 }

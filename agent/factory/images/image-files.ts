@@ -10,7 +10,7 @@ import { layoutImage, readOciLayout } from '../../extract/oci-layout.ts';
 import { quote } from '../../host/exec.ts';
 import type { Host } from '../../host/host.ts';
 import { hexOf } from '../../model/digest.ts';
-import { PrestageError } from '../../model/errors.ts';
+import { messageOf, PrestageError } from '../../model/errors.ts';
 import { instanceFor, parseManifest } from '../../model/manifest.ts';
 
 /** A file of an image. */
@@ -164,12 +164,7 @@ async function applyLayer(path: string, wants: (path: string) => boolean, files:
   await pipeline([createReadStream(path), ...inflate, tar]).catch((cause: unknown) => {
     throw cause instanceof PrestageError
       ? cause
-      : new PrestageError(
-          'ERR_SOURCE',
-          `the layer ${path} cannot be read: ${cause instanceof Error ? cause.message : String(cause)}`,
-          'Pull the image again',
-          { cause },
-        );
+      : new PrestageError('ERR_SOURCE', `the layer ${path} cannot be read: ${messageOf(cause)}`, 'Pull the image again', { cause });
   });
   for (const gone of removed)
     for (const known of files.keys())

@@ -1,6 +1,6 @@
 import * as v from 'valibot';
 import { PrestageError } from '../../model/errors.ts';
-import { listFaults } from '../../model/faults.ts';
+import { listFaults, schemaFaults } from '../../model/faults.ts';
 import { readReference } from '../../model/reference.ts';
 import type { NamedImage } from './classification.ts';
 
@@ -9,7 +9,7 @@ export const IMAGE_REFERENCES = 'release-manifests/image-references';
 
 const streamSchema = v.object({
   kind: v.literal('ImageStream'),
-  metadata: v.optional(v.object({ name: v.optional(v.string(), '') }), {}),
+  metadata: v.optional(v.object({ name: v.optional(v.string(), '') }), { name: '' }),
   spec: v.object({ tags: v.array(v.object({ name: v.string(), from: v.object({ kind: v.string(), name: v.string() }) })) }),
 });
 
@@ -26,11 +26,7 @@ export interface ReleaseContents {
  */
 export function parseImageReferences(text: string, where: string): ReleaseContents {
   const parsed = v.safeParse(v.pipe(v.string(), v.parseJson(), streamSchema), text);
-  if (!parsed.success)
-    throw unreadable(
-      where,
-      parsed.issues.map((issue) => `${v.getDotPath(issue) ?? 'document'}: ${issue.message}`),
-    );
+  if (!parsed.success) throw unreadable(where, schemaFaults(parsed.issues));
   const { metadata, spec } = parsed.output;
   const images = spec.tags.map((tag) => ({ reference: tag.from.name, component: tag.name }));
   const faults = images.flatMap(({ reference, component }) => {
@@ -38,7 +34,7 @@ export function parseImageReferences(text: string, where: string): ReleaseConten
     return typeof read === 'string' ? [`${component}: "${reference}" is not an image reference: ${read}`] : [];
   });
   if (faults.length > 0) throw unreadable(where, faults);
-  return { version: metadata.name ?? '', images };
+  return { version: metadata.name, images };
 }
 
 function unreadable(where: string, faults: readonly string[]): PrestageError {
