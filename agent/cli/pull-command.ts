@@ -1,4 +1,5 @@
 import { readFile } from 'node:fs/promises';
+import { text } from 'node:stream/consumers';
 import * as v from 'valibot';
 import { pull } from '../factory/pull/pull.ts';
 import type { PulledImage, PullReport } from '../factory/pull/report.ts';
@@ -112,7 +113,7 @@ function parseOptions(given: Readonly<Record<string, unknown>>) {
 
 async function readList(path: string): Promise<ListText> {
   try {
-    return { text: await readFile(path === '-' ? '/dev/stdin' : path, 'utf8'), where: path };
+    return { text: path === '-' ? await text(process.stdin) : await readFile(path, 'utf8'), where: path };
   } catch (cause) {
     const code = cause instanceof Error && 'code' in cause ? String(cause.code) : String(cause);
     throw new PrestageError('ERR_LIST', `${path} cannot be read: ${code}`, 'Give the path of an image list with --list', { cause });

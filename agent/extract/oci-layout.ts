@@ -1,5 +1,4 @@
-import { createHash } from 'node:crypto';
-import { constants, createReadStream } from 'node:fs';
+import { constants } from 'node:fs';
 import { type FileHandle, lstat, mkdir, open, symlink, writeFile } from 'node:fs/promises';
 import { join, resolve } from 'node:path';
 import { type Digest, digestOf, hexOf } from '../model/digest.ts';
@@ -22,9 +21,6 @@ export interface LayoutImage {
   /** Images that the list names; 1 without a list. */
   readonly instances: number;
 }
-
-/** Read at a time; fewer events for the same bytes. */
-const READ_BYTES = 1024 * 1024;
 
 const PULL_AGAIN = 'Pull the images again: what is whole is kept';
 
@@ -51,7 +47,7 @@ export async function readOciLayout(directory: string): Promise<readonly OciEntr
  * A manifest of a layout, its bytes held against its digest.
  * @throws PrestageError ERR_LAYOUT where there is no such blob, ERR_LAYOUT_BLOB for other bytes, ERR_MANIFEST
  */
-export async function readLayoutManifest(directory: string, digest: Digest): Promise<ImageManifest | IndexManifest> {
+async function readLayoutManifest(directory: string, digest: Digest): Promise<ImageManifest | IndexManifest> {
   const path = layoutBlobPath(directory, digest);
   const bytes = await readPlain(path, MANIFEST_LIMIT_BYTES);
   const actual = digestOf(bytes);
@@ -61,7 +57,7 @@ export async function readLayoutManifest(directory: string, digest: Digest): Pro
 
 /**
  * The image of a layout for an architecture. The bytes of the manifests are verified, of config and layers only that they are there in
- * their size: verifyLayoutBlob reads them.
+ * their size.
  * @param digest of the entry
  * @param architecture GOARCH name
  * @throws PrestageError ERR_LAYOUT, ERR_LAYOUT_BLOB, ERR_MANIFEST, ERR_ARCHITECTURE
@@ -87,17 +83,6 @@ export async function layoutImage(directory: string, digest: Digest, architectur
   }
   await requireBlobs(directory, image);
   return { manifestDigest: chosen.digest, image, instances: top.instances.length };
-}
-
-/**
- * Reads a blob and compares size and digest.
- * @throws PrestageError ERR_LAYOUT where it is missing, ERR_LAYOUT_BLOB where it is another
- */
-export async function verifyLayoutBlob(directory: string, blob: Pick<Descriptor, 'digest' | 'sizeBytes'>): Promise<void> {
-  await requireBlob(directory, blob);
-  const path = layoutBlobPath(directory, blob.digest);
-  const actual = await digestOfFile(path);
-  if (actual !== blob.digest) throw new PrestageError('ERR_LAYOUT_BLOB', `${path} has the bytes of ${actual}`, PULL_AGAIN);
 }
 
 /**
@@ -147,12 +132,6 @@ async function requireBlob(directory: string, { digest, sizeBytes }: Pick<Descri
   if (found.isFile() && found.size === sizeBytes) return;
   const what = found.isFile() ? `has ${found.size} bytes, and its manifest says ${sizeBytes}` : 'is no plain file';
   throw new PrestageError('ERR_LAYOUT_BLOB', `${path} ${what}`, PULL_AGAIN);
-}
-
-async function digestOfFile(path: string): Promise<Digest> {
-  const hash = createHash('sha256');
-  for await (const bytes of createReadStream(path, { highWaterMark: READ_BYTES })) hash.update(bytes);
-  return `sha256:${hash.digest('hex')}`;
 }
 
 /** A file of the partition: a plain one within the limit, never through a link. */

@@ -107,7 +107,7 @@ describe('a pull into an OCI image layout', () => {
   it('replaces the image of a tag that has moved, and keeps what other lists pulled', async () => {
     const to = join(work, 'moved');
     const { agent, release } = set.images;
-    const [tag = '', other = ''] = [localReference(registry.host, agent.reference), localReference(registry.host, release.reference)];
+    const [tag, other] = [localReference(registry.host, agent.reference), localReference(registry.host, release.reference)] as const;
     await tryPull(to, [tag, other]);
     const moved = { ...set.images.zstd, reference: agent.reference };
     await registry.add(set.store, [moved]);

@@ -37,7 +37,14 @@ export async function resolveAll(
     try {
       return await withRetries(
         { clock: host.clock, retries, isRetryable: isTransient, signal: stop, onRetry },
-        async () => await resolveImage(image, { exec: host.exec, source, scratch, signal: stop, known: store.readSmall }),
+        async () =>
+          await resolveImage(image, {
+            exec: host.exec,
+            source,
+            scratch,
+            signal: stop,
+            known: async (digest) => await store.readSmall(digest),
+          }),
       );
     } catch (error) {
       if (!stop.aborted) failed.set(image.text, errorRecord(error));
