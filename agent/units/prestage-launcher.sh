@@ -47,7 +47,7 @@ fetch() {
 	for ((t = 0; ; t++)); do
 		d=$(devices)
 		[ -z "$d" ] || break
-		((t < WAIT)) || die 5 "no $LABEL after $WAIT s: attach its disk"
+		((t < WAIT)) || die 5 "no $LABEL after $WAIT s: attach disk"
 		((t % 9)) || say 5 "waiting for $LABEL"
 		sleep 1
 	done

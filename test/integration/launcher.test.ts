@@ -154,7 +154,7 @@ for (const { args, exitCode } of [
       stdout: '',
       stderr: [
         `<5>prestage-launcher: waiting for ${label}-absent`,
-        `<3>prestage-launcher: no ${label}-absent after 1 s: attach its disk`,
+        `<3>prestage-launcher: no ${label}-absent after 1 s: attach disk`,
       ].join('\n'),
       exitCode,
     });
