@@ -22,7 +22,7 @@ export interface Terminal {
 
 export type SettingFlags = Readonly<Partial<Record<SettingKey, string>>>;
 
-export const CONFIG_FILE = '/etc/prestage-agent/config.yaml';
+const CONFIG_FILE = '/etc/prestage-agent/config.yaml';
 
 /** The machine as a command sees it; `root` comes from the flag or PRESTAGE_ROOT. */
 export function hostFor(terminal: Terminal, flags: SettingFlags): Host {

@@ -37,7 +37,7 @@ export async function runProgram(args: readonly string[], terminal: Terminal): P
 }
 
 /** The command tree, from the table of commands. */
-export function buildProgram(terminal: Terminal, onExit: (code: number) => void): Command {
+function buildProgram(terminal: Terminal, onExit: (code: number) => void): Command {
   const program = new Command('prestage-agent')
     .description('Makes prestaged container images available on an OpenShift node.')
     .version(versionText(), '-V, --version', 'print the version and end')

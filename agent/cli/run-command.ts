@@ -61,7 +61,7 @@ async function actRun(terminal: Terminal, flags: SettingFlags & { readonly dryRu
 }
 
 /** The exit code of a run: the truth about its end, marked as tolerated where the policy lets the boot go on. Pure. */
-export function exitCodeOfRun(state: Pick<RunState, 'outcome' | 'error'>, policy: Policy): number {
+function exitCodeOfRun(state: Pick<RunState, 'outcome' | 'error'>, policy: Policy): number {
   const code = state.error !== undefined ? exitCodeOf(state.error.code) : outcomeCode(state.outcome);
   return policy === 'closed' ? code : tolerated(code);
 }

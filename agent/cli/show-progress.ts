@@ -68,13 +68,13 @@ export function showProgress(host: Host, stream: ProgressStream): ProgressDispla
 }
 
 /** A line for a person or the journal. */
-export interface ProgressLine {
+interface ProgressLine {
   readonly severity: Severity;
   readonly text: string;
 }
 
 /** What a person without a terminal is told of an event; undefined for what comes too often. Pure. */
-export function lineFor(event: RunEvent, progress: Progress): ProgressLine | undefined {
+function lineFor(event: RunEvent, progress: Progress): ProgressLine | undefined {
   switch (event.kind) {
     case 'phase':
       return { severity: 'info', text: event.text };

@@ -48,7 +48,7 @@ const STYLE_OF: Readonly<Record<StatusReport['status']['readiness'], Style>> = {
 };
 
 /** The status for people. Pure. */
-export function statusText(report: StatusReport, paint: Paint): string {
+function statusText(report: StatusReport, paint: Paint): string {
   const { status } = report;
   const head = [`${paint(STYLE_OF[status.readiness], status.readiness)}: ${status.reason}`, `next:      ${status.nextStep}`];
   return [...head, ...runLines(report), ...imageLines(status.images, paint)].join('\n');

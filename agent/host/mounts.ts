@@ -86,7 +86,7 @@ async function unmount(host: Host, target: string): Promise<void> {
 }
 
 /** Whether something is mounted at exactly this path. */
-export async function isMountPoint(path: string): Promise<boolean> {
+async function isMountPoint(path: string): Promise<boolean> {
   return (await mountPoints()).includes(path);
 }
 

@@ -15,8 +15,8 @@ export function formatBytes(bytes: number): string {
 
 const FACTORS: Readonly<Record<string, number>> = {
   B: 1,
-  ...Object.fromEntries([...'KMGTP'].flatMap((letter, index) => [letter, `${letter}iB`].map((unit) => [unit, 1024 ** (index + 1)]))),
-  ...Object.fromEntries([...'KMGTP'].map((letter, index) => [`${letter}B`, 1000 ** (index + 1)])),
+  ...Object.fromEntries(Array.from('KMGTP').flatMap((letter, index) => [letter, `${letter}iB`].map((unit) => [unit, 1024 ** (index + 1)]))),
+  ...Object.fromEntries(Array.from('KMGTP').map((letter, index) => [`${letter}B`, 1000 ** (index + 1)])),
 };
 
 /**

@@ -16,11 +16,11 @@ const errorSchema = v.object({
 });
 
 /** `pending` and `loading` while the run goes on; `present` was there already; `missing` has vanished from storage since. */
-export const imageStates = ['pending', 'loading', 'present', 'loaded', 'skipped', 'failed', 'missing'] as const;
+const imageStates = ['pending', 'loading', 'present', 'loaded', 'skipped', 'failed', 'missing'] as const;
 
 export const runOutcomes = ['complete', 'partial', 'failed', 'interrupted'] as const;
 
-export const runPhases = ['starting', 'waiting-for-partition', 'reading-bundle', 'loading', 'syncing', 'finished'] as const;
+const runPhases = ['starting', 'waiting-for-partition', 'reading-bundle', 'loading', 'syncing', 'finished'] as const;
 
 const imageSchema = v.object({
   reference: v.string(),
@@ -78,7 +78,6 @@ const stateSchema = v.object({
 export type RunState = v.InferOutput<typeof stateSchema>;
 export type ImageState = v.InferOutput<typeof imageSchema>;
 export type RunOutcome = (typeof runOutcomes)[number];
-export type RunPhase = (typeof runPhases)[number];
 
 /** The state in a state file, or undefined where the text is none (cut off, damaged, or of another version). */
 export function parseRunState(text: string): RunState | undefined {

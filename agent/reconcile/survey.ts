@@ -28,7 +28,7 @@ interface SurveyRecord extends ImageContents {
 }
 
 /** Survey records by archive name, kept over boots so that a no-op run opens no archive. */
-export const SURVEY_FILE = '/var/lib/prestage-agent/surveys.json';
+const SURVEY_FILE = '/var/lib/prestage-agent/surveys.json';
 
 const digestSchema = v.custom<Digest>((value) => typeof value === 'string' && isDigest(value), 'is not a sha256 digest');
 const archivesSchema = v.record(

@@ -82,7 +82,10 @@ function judge(state: RunState, images: readonly ImageState[], facts: StatusFact
   if (outcome === 'complete')
     return { readiness: 'ready', reason: `all ${images.length} images are in storage`, nextStep: 'Nothing to do', exitCode: 0 };
   const [first] = lacking;
-  const why = lacking.slice(0, 1).map((image) => `; first: ${image.reference}: ${image.reason ?? image.state}`);
+  const why = lacking
+    .slice(0, 1)
+    .map((image) => `; first: ${image.reference}: ${image.reason ?? image.state}`)
+    .join('');
   return {
     readiness: outcome,
     reason: `${images.length - lacking.length} of ${images.length} images are in storage${why}`,

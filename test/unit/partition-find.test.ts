@@ -123,7 +123,7 @@ test('a partition with another file system, or with none, is refused', () => {
 test('law: an udev name has no slash, no space and no control character', () => {
   fc.assert(
     fc.property(fc.string({ unit: 'binary' }), (label) => {
-      assert.ok([...udevName(label)].every((character) => character > ' ' && character !== '/'));
+      assert.ok(Array.from(udevName(label)).every((character) => character > ' ' && character !== '/'));
     }),
   );
 });

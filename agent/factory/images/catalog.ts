@@ -80,34 +80,26 @@ export function parseCatalog(files: readonly CatalogFile[], wanted: readonly str
   const channels: CatalogChannel[] = [];
   const bundles: CatalogBundle[] = [];
   for (const { document, where } of documents) {
-    switch (schemaOf(document)) {
-      case 'olm.package': {
-        const { name, defaultChannel } = checked(packageSchema, document, where);
-        packages.push({ name, defaultChannel });
-        break;
-      }
-      case 'olm.channel': {
-        const { name, package: owner, entries } = checked(channelSchema, document, where);
-        channels.push({
-          name,
-          package: owner,
-          entries: entries.map((entry) => ({
-            name: entry.name,
-            replaces: entry.replaces || undefined,
-            skips: entry.skips ?? [],
-            skipRange: entry.skipRange || undefined,
-          })),
-        });
-        break;
-      }
-      case 'olm.bundle':
-        bundles.push(bundleOf(checked(bundleSchema, document, where)));
-        break;
-      default:
-        break;
-    }
+    const schema = schemaOf(document);
+    if (schema === 'olm.package') packages.push(packageOf(checked(packageSchema, document, where)));
+    if (schema === 'olm.channel') channels.push(channelOf(checked(channelSchema, document, where)));
+    if (schema === 'olm.bundle') bundles.push(bundleOf(checked(bundleSchema, document, where)));
   }
   return { packages, channels, bundles };
+}
+
+function packageOf({ name, defaultChannel }: v.InferOutput<typeof packageSchema>): CatalogPackage {
+  return { name, defaultChannel };
+}
+
+function channelOf(raw: v.InferOutput<typeof channelSchema>): CatalogChannel {
+  const entries = raw.entries.map((entry) => ({
+    name: entry.name,
+    replaces: entry.replaces || undefined,
+    skips: entry.skips ?? [],
+    skipRange: entry.skipRange || undefined,
+  }));
+  return { name: raw.name, package: raw.package, entries };
 }
 
 function bundleOf(raw: v.InferOutput<typeof bundleSchema>): CatalogBundle {
