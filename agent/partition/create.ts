@@ -7,6 +7,7 @@ import { announcePartition, forgetPartition } from './kernel-partitions.ts';
 import { type Losses, surveyLosses } from './losses.ts';
 import { makeXfs } from './make-xfs.ts';
 import { type CreatePlan, type CreateRequest, planCreate } from './plan-create.ts';
+import { reclaimTargets } from './private-mount.ts';
 import { refuseCreate } from './refusals.ts';
 
 export interface CreateOptions {
@@ -36,6 +37,7 @@ export interface CreateReport extends CreateProposal {
  * `confirm` throws
  */
 export async function createPartition(host: Host, options: CreateOptions): Promise<CreateReport> {
+  await reclaimTargets(host);
   await using disk = await openDisk(host, options.disk, { readOnly: options.isDry });
   const { plan, losses } = await propose(host, disk, options.request);
   if (options.isDry || plan.steps.length === 0) return { plan, losses, isDone: false };

@@ -4,6 +4,7 @@ import { type OpenDisk, openDisk, readDisk } from './disk.ts';
 import type { DiskFacts } from './disk-facts.ts';
 import { choosePartition, parseBlkid } from './find.ts';
 import { announcePartition } from './kernel-partitions.ts';
+import { reclaimTargets } from './private-mount.ts';
 import { refuseWrite } from './refusals.ts';
 
 /** A data partition that may be written. Giving it back detaches the image that it lies on. */
@@ -36,6 +37,7 @@ const WRITABLE: readonly string[] = ['xfs', 'ext4'];
  * @throws PrestageError ERR_DISK…, ERR_PARTITION_MISSING, ERR_PARTITION_AMBIGUOUS, ERR_PARTITION_FILESYSTEM
  */
 export async function locatePartition(host: Host, request: LocateRequest): Promise<LocatedPartition> {
+  await reclaimTargets(host);
   const disk = await openDisk(host, request.target, { readOnly: request.readOnly });
   try {
     const found = await partitionOn(host, disk, request.label);

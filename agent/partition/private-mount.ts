@@ -9,12 +9,17 @@ const TARGETS = '/run/prestage-agent/partitions';
 
 let count = 0;
 
-/** A mount point that no other process uses; what killed processes left mounted there is unmounted first. */
+/** A mount point that no other process uses. */
 export async function privateTarget(host: Host): Promise<string> {
   const top = hostPath(host, TARGETS);
   await mkdir(top, { recursive: true, mode: 0o700 });
-  for (const name of await readdir(top)) if (!isAlive(name)) await reclaimMount(host, join(top, name));
   return join(top, `${process.pid}-${count++}`);
+}
+
+/** Unmounts what killed processes have left: a partition would count as busy, and an image as attached. */
+export async function reclaimTargets(host: Host): Promise<void> {
+  const top = hostPath(host, TARGETS);
+  for (const name of await readdir(top).catch(() => [])) if (!isAlive(name)) await reclaimMount(host, join(top, name));
 }
 
 function isAlive(name: string): boolean {
