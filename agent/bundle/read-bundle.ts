@@ -53,7 +53,7 @@ export function partialBundle(directory: string): PrestageError {
   );
 }
 
-export function otherPin(directory: string, sha256: string, pinnedSha256: string): PrestageError {
+function otherPin(directory: string, sha256: string, pinnedSha256: string): PrestageError {
   return new PrestageError(
     'ERR_BUNDLE_PIN',
     `${join(directory, BUNDLE_FILE)} has the sha256 ${sha256}, and ${pinnedSha256} is pinned`,

@@ -71,7 +71,7 @@ async function verifyContents(
 }
 
 /** What a store lacks of the images that it should have, or has damaged. Pure. */
-export function storeFaults(payload: StorePayload, images: readonly BundleImage[], found: StorageContents): readonly BundleFault[] {
+function storeFaults(payload: StorePayload, images: readonly BundleImage[], found: StorageContents): readonly BundleFault[] {
   const fault = (what: string): BundleFault => ({
     path: payload.image,
     ...errorRecord(new PrestageError('ERR_BUNDLE_FILE', `${payload.image}: ${what}`, 'Build the bundle again at the factory')),

@@ -118,7 +118,7 @@ async function readAuthority(path: string): Promise<string> {
 }
 
 /** The report for people. Pure. */
-export function fetchText(report: FetchReport, durationMs: number, paint: Paint): string {
+function fetchText(report: FetchReport, durationMs: number, paint: Paint): string {
   const style = report.outcome === 'complete' ? 'good' : report.outcome === 'planned' ? 'bold' : 'bad';
   const did = report.outcome === 'planned' ? 'to fetch' : 'fetched';
   const figures = [

@@ -90,7 +90,7 @@ const KINDS: Readonly<Record<VerifyReport['what'], string>> = {
 };
 
 /** The report for people. Pure. */
-export function verifyText(report: VerifyReport, durationMs: number, paint: Paint): string {
+function verifyText(report: VerifyReport, durationMs: number, paint: Paint): string {
   const { faults } = report;
   const images = Object.entries(report.images).map(([stage, count]) => `${count} ${stage}`);
   const place = report.device === undefined ? report.path : `${report.path} (${report.source}, mounted from ${report.device})`;

@@ -62,9 +62,9 @@ export interface Validator {
   readonly lastModified?: string;
 }
 
-export function validatorOf(header: (name: string) => string | undefined): Validator {
-  const etag = header('etag');
-  const lastModified = header('last-modified');
+export function validatorOf(answer: { header(name: string): string | undefined }): Validator {
+  const etag = answer.header('etag');
+  const lastModified = answer.header('last-modified');
   return { ...(etag !== undefined && { etag }), ...(lastModified !== undefined && { lastModified }) };
 }
 

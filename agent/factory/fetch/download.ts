@@ -11,7 +11,7 @@ import {
   type Validator,
   validatorOf,
 } from './content.ts';
-import { bare, type HttpAnswer, type HttpClient, Transient } from './http.ts';
+import { type HttpAnswer, type HttpClient, shown, Transient } from './http.ts';
 import { openPart, type Part, partBytes, removePart, writeFault } from './part.ts';
 
 /** A file of a web server and where it goes. */
@@ -138,7 +138,7 @@ async function begin(answer: HttpAnswer, { file, part, context }: Transfer): Pro
       contentEncoding: answer.header('content-encoding'),
     });
     if (fault !== undefined) throw contentFault(file, fault);
-    const validator = validatorOf(answer.header);
+    const validator = validatorOf(answer);
     const totalBytes =
       answer.status === 206 ? await resumed(answer, validator, { file, part, context }) : parseCount(answer.header('content-length'));
     if (answer.status === 200) await part.restart(validator, (totalBytes ?? Number.POSITIVE_INFINITY) > SMALL_BYTES);
@@ -182,7 +182,7 @@ async function receive(answer: HttpAnswer, transfer: Transfer & { readonly total
     throw new Transient(
       new PrestageError(
         'ERR_FETCH_NETWORK',
-        `${bare(file.url)} ended after ${part.sizeBytes} of ${totalBytes} bytes`,
+        `${shown(file.url)} ended after ${part.sizeBytes} of ${totalBytes} bytes`,
         'Give the command again',
       ),
     );
@@ -216,7 +216,7 @@ export function statusFault(answer: Pick<HttpAnswer, 'status' | 'header'>, url: 
     const seconds = parseCount(answer.header('retry-after'));
     const error = new PrestageError(
       'ERR_FETCH_NETWORK',
-      `${bare(url)} answers with status ${status}`,
+      `${shown(url)} answers with status ${status}`,
       'Look at the log of the web server, then give the command again: what is there is kept',
     );
     return new Transient(error, seconds === undefined ? undefined : seconds * 1000);
@@ -227,13 +227,13 @@ export function statusFault(answer: Pick<HttpAnswer, 'status' | 'header'>, url: 
       : status === 407
         ? 'Give user and password of the proxy in HTTPS_PROXY or HTTP_PROXY'
         : 'Compare the address with what lies on the server';
-  return new PrestageError('ERR_FETCH_REFUSED', `${bare(url)} answers with status ${status}`, remedy);
+  return new PrestageError('ERR_FETCH_REFUSED', `${shown(url)} answers with status ${status}`, remedy);
 }
 
 function contentFault(file: RemoteFile, what: string): PrestageError {
   return new PrestageError(
     'ERR_FETCH_CONTENT',
-    `${bare(file.url)} ${what}`,
+    `${shown(file.url)} ${what}`,
     file.seal === undefined
       ? 'Open the address by hand: something else comes in place of the file'
       : 'Put the files on the server that belong to its prestage.json, and fetch again',

@@ -5,7 +5,7 @@ import type { Host } from '../../host/host.ts';
 import { errorRecord, PrestageError } from '../../model/errors.ts';
 import { type DownloadContext, download, type RemoteFile } from './download.ts';
 import { finish } from './finish.ts';
-import { bare, createHttpClient } from './http.ts';
+import { bare, createHttpClient, shown } from './http.ts';
 import { noteDownload } from './journal.ts';
 import type { AskContext } from './listing.ts';
 import { type FetchFailure, type FetchPlan, planBundle, planFolder } from './plan.ts';
@@ -81,12 +81,12 @@ export async function fetchFiles(host: Host, request: FetchRequest): Promise<Fet
   });
   const onRetry: AskContext['onRetry'] = (path, error, pauseMs) => say({ kind: 'retry', path, error: errorRecord(error), pauseMs });
   const context: AskContext = { client, clock: host.clock, retries: request.retries, signal: request.signal, onRetry };
-  say({ kind: 'phase', text: `reading ${bare(folder)}` });
+  say({ kind: 'phase', text: `reading ${shown(folder)}` });
   const source = await readSource(folder, request.bundleSha256, context);
   const plan = await planOf(source, folder, request, context);
   say({ kind: 'planned', files: plan.wanted.length, bytes: plan.wantedBytes, keptFiles: plan.keptFiles, keptBytes: plan.keptBytes });
   const report = {
-    url: bare(folder).href,
+    url: shown(folder),
     directory: request.directory,
     source: source.kind,
     ...(source.kind === 'bundle' && { bundleSha256: source.sha256 }),
@@ -172,7 +172,7 @@ async function fetchAll(source: Source, plan: FetchPlan, context: FetchContext) 
 function lostServer(file: RemoteFile): PrestageError {
   return new PrestageError(
     'ERR_FETCH_NETWORK',
-    `${bare(file.url)} was not tried: the files before it found no server`,
+    `${shown(file.url)} was not tried: the files before it found no server`,
     'Check the network and the server, then give the command again: what is there is kept',
   );
 }

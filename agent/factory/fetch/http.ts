@@ -91,12 +91,17 @@ export function createHttpClient(options: HttpOptions): HttpClient {
   };
 }
 
-/** A URL for messages and records: without user and password. */
+/** A URL without user and password: what others may see. */
 export function bare(url: URL): URL {
   const copy = new URL(url);
   copy.username = '';
   copy.password = '';
   return copy;
+}
+
+/** A URL for messages. */
+export function shown(url: URL): string {
+  return bare(url).href;
 }
 
 async function sent(url: URL, request: HttpRequest, options: HttpOptions & { readonly agent: HttpAgent }): Promise<IncomingMessage> {
@@ -154,10 +159,10 @@ function redirected(from: URL, location: string, redirects: number): URL {
       : to === null || !/^https?:$/.test(to.protocol)
         ? `a redirect to what is no web address: ${JSON.stringify(location.slice(0, 160))}`
         : from.protocol === 'https:' && to.protocol === 'http:'
-          ? `a redirect from https to ${bare(to)}`
+          ? `a redirect from https to ${shown(to)}`
           : undefined;
   if (refusal === undefined && to !== null) return to;
-  throw new PrestageError('ERR_FETCH_REFUSED', `${bare(from)} answers with ${refusal}`, 'Give the address that the files really have');
+  throw new PrestageError('ERR_FETCH_REFUSED', `${shown(from)} answers with ${refusal}`, 'Give the address that the files really have');
 }
 
 /** Failures of name resolution, TLS and the address itself do not pass by themselves; what else happens on the way may. */
@@ -170,7 +175,7 @@ function networkFault(url: URL, error: unknown): Error {
   const isTrust = /CERT|SELF_SIGNED|UNABLE_TO_|ERR_TLS_|ERR_SSL_/.test(code);
   const fault = new PrestageError(
     'ERR_FETCH_NETWORK',
-    `${url} cannot be fetched: ${reason}`,
+    `${shown(url)} cannot be fetched: ${reason}`,
     isTrust ? 'Give the certificate of the authority behind the server with --ca, or the name that its certificate has' : REMEDY,
     { cause: error },
   );

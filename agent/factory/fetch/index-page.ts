@@ -34,8 +34,6 @@ const HEAD = /<(?:title|h1)[^<>]{0,200}>\s*(?:Index of|Directory listing for)\b/
 const OWN_NAMES: readonly string[] = [BUNDLE_FILE, PARTIAL_FILE, WORK_FOLDER, '.', '..'];
 /** `lost+found` of ext4: nobody but root may list it. */
 const PASSED_OVER: readonly string[] = ['lost+found'];
-// biome-ignore lint/suspicious/noControlCharactersInRegex: control characters are what a name may not have.
-const CONTROL = /[\u0000-\u001f\u007f]/;
 
 /**
  * Reads the index page that a web server makes of a folder: nginx (autoindex), Apache httpd (mod_autoindex) or Python (http.server).
@@ -90,11 +88,16 @@ function isFileName(name: string): boolean {
   return (
     isInnerPath(name) &&
     !name.includes('/') &&
-    !CONTROL.test(name) &&
+    !hasControl(name) &&
     Buffer.byteLength(name) <= NAME_LIMIT_BYTES &&
     name.isWellFormed() &&
     !OWN_NAMES.includes(name)
   );
+}
+
+/** Whether a text has a control character of ASCII. */
+function hasControl(text: string): boolean {
+  return text.split('').some((character) => character < ' ' || character === '\u007f');
 }
 
 function decoded(text: string): string | undefined {

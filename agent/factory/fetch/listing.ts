@@ -2,7 +2,7 @@ import { PrestageError } from '../../model/errors.ts';
 import { quoteInput } from '../../model/faults.ts';
 import { parseCount, type Validator, validatorOf } from './content.ts';
 import { pauseBefore, statusFault } from './download.ts';
-import { bare, type HttpAnswer, type HttpClient, type HttpRequest, Transient } from './http.ts';
+import { type HttpAnswer, type HttpClient, type HttpRequest, shown, Transient } from './http.ts';
 import { INDEX_LIMIT_BYTES, type IndexPage, parseIndexPage } from './index-page.ts';
 
 /** A file below a folder of a web server. */
@@ -55,7 +55,7 @@ export async function listFolder(folder: URL, context: AskContext): Promise<List
     if (next === undefined) break;
     if (pages >= PAGE_LIMIT) throw tooMuch(folder, `more than ${PAGE_LIMIT} folders`);
     const page = await readPage(next.url, context);
-    notices.push(...page.refused.map((refusal) => `${bare(next.url)}: ${refusal}`));
+    notices.push(...page.refused.map((refusal) => `${shown(next.url)}: ${refusal}`));
     for (const entry of page.entries) {
       const url = new URL(entry.url);
       // The user and password of the address go with every request to it.
@@ -86,7 +86,7 @@ export async function factsOf(file: ListedFile, context: AskContext): Promise<Re
     if (answer.status !== 200) throw statusFault(answer, file.url);
     return {
       sizeBytes: parseCount(answer.header('content-length')),
-      validator: validatorOf(answer.header),
+      validator: validatorOf(answer),
       contentType: answer.header('content-type'),
       contentEncoding: answer.header('content-encoding'),
     };
@@ -121,7 +121,7 @@ async function readPage(url: URL, context: AskContext): Promise<IndexPage> {
   if (page !== undefined) return page;
   throw new PrestageError(
     'ERR_FETCH_INDEX',
-    `${bare(url)} ${found === undefined ? 'is not there (404)' : 'is no index page of nginx, Apache httpd or Python'}`,
+    `${shown(url)} ${found === undefined ? 'is not there (404)' : 'is no index page of nginx, Apache httpd or Python'}`,
     'Give the address of a folder with prestage.json, or let the server make index pages (nginx: autoindex on)',
   );
 }
@@ -135,7 +135,7 @@ async function readBody(answer: HttpAnswer, limitBytes: number): Promise<Buffer>
       answer.drop();
       throw new PrestageError(
         'ERR_FETCH_CONTENT',
-        `${answer.url} has more than ${limitBytes} bytes`,
+        `${shown(answer.url)} has more than ${limitBytes} bytes`,
         'Give the address of a bundle or of its folder',
       );
     }
@@ -162,7 +162,7 @@ async function withRetries<T>(path: string, context: AskContext, act: () => Prom
 function tooMuch(folder: URL, what: string): PrestageError {
   return new PrestageError(
     'ERR_FETCH_INDEX',
-    `${bare(folder)} holds ${what}`,
+    `${shown(folder)} holds ${what}`,
     'Give the address of the folder that holds the files, not of one above it',
   );
 }

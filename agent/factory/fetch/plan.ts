@@ -6,7 +6,7 @@ import type { Bundle } from '../../model/bundle.ts';
 import { type ErrorRecord, errorRecord, PrestageError } from '../../model/errors.ts';
 import { headerFault } from './content.ts';
 import type { RemoteFile } from './download.ts';
-import { bare } from './http.ts';
+import { shown } from './http.ts';
 import { isUnchanged, type LocalFacts, readJournal } from './journal.ts';
 import { type AskContext, factsOf, type ListedFile } from './listing.ts';
 
@@ -67,7 +67,7 @@ export async function planFolder(
           if (fault !== undefined) throw refusedContent(file, fault);
           const record = journal.get(file.path);
           const isKept =
-            record?.url === bare(file.url).href && isUnchanged(record, await localFacts(join(target.directory, file.path)), remote);
+            record?.url === shown(file.url) && isUnchanged(record, await localFacts(join(target.directory, file.path)), remote);
           const sizeBytes = remote.sizeBytes ?? 0;
           return isKept ? ({ kind: 'kept', sizeBytes } as const) : ({ kind: 'wanted', file, sizeBytes } as const);
         } catch (error) {
@@ -106,7 +106,7 @@ async function localFacts(path: string): Promise<LocalFacts | undefined> {
 function refusedContent(file: ListedFile, what: string): PrestageError {
   return new PrestageError(
     'ERR_FETCH_CONTENT',
-    `${bare(file.url)} ${what}`,
+    `${shown(file.url)} ${what}`,
     'Open the address by hand: something else comes in place of the file',
   );
 }

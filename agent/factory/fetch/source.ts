@@ -3,7 +3,7 @@ import { BUNDLE_FILE, BUNDLE_LIMIT_BYTES, type Bundle, PARTIAL_FILE, parseBundle
 import { PrestageError } from '../../model/errors.ts';
 import { quoteInput } from '../../model/faults.ts';
 import { headerFault, headFault } from './content.ts';
-import { bare } from './http.ts';
+import { shown } from './http.ts';
 import { type AskContext, type ListedFile, listFolder, readText } from './listing.ts';
 
 /** What an address has: a bundle, or a folder of files that only an index page names. */
@@ -49,23 +49,27 @@ export async function readSource(folder: URL, pinnedSha256: string | undefined, 
     if (pinnedSha256 !== undefined) {
       throw new PrestageError(
         'ERR_BUNDLE_PIN',
-        `${bare(folder)} has no ${BUNDLE_FILE}, and one of sha256 ${pinnedSha256} is asked for`,
+        `${shown(folder)} has no ${BUNDLE_FILE}, and one of sha256 ${pinnedSha256} is asked for`,
         'Give the address of the bundle, or leave --bundle-sha256 out',
       );
     }
     const listing = await listFolder(folder, context);
     if (listing.files.length > 0) return { kind: 'folder', ...listing };
-    throw new PrestageError('ERR_FETCH_INDEX', `${bare(folder)} is an empty folder`, 'Give the address of the folder that holds the files');
+    throw new PrestageError(
+      'ERR_FETCH_INDEX',
+      `${shown(folder)} is an empty folder`,
+      'Give the address of the folder that holds the files',
+    );
   }
   const sha256 = createHash('sha256').update(found.bytes).digest('hex');
   if (pinnedSha256 !== undefined && pinnedSha256 !== sha256) {
     throw new PrestageError(
       'ERR_BUNDLE_PIN',
-      `${bare(url)} has the sha256 ${sha256}, and ${pinnedSha256} is asked for`,
+      `${shown(url)} has the sha256 ${sha256}, and ${pinnedSha256} is asked for`,
       'Put the bundle on the server that is meant, or give the hash of this one',
     );
   }
-  const bundle = parseBundle(found.bytes.toString('utf8'), bare(url).href);
+  const bundle = parseBundle(found.bytes.toString('utf8'), shown(url));
   return { kind: 'bundle', bundle, bytes: found.bytes, sha256, notices: await halfWritten(folder, context) };
 }
 
@@ -74,5 +78,5 @@ async function halfWritten(folder: URL, context: AskContext): Promise<readonly s
   const answer = await context.client.ask(new URL(PARTIAL_FILE, folder), { method: 'HEAD', signal: context.signal }).catch(() => undefined);
   answer?.drop();
   const isPartial = answer?.status === 200 && !/html/i.test(answer.header('content-type') ?? '');
-  return isPartial ? [`${bare(folder)}${PARTIAL_FILE}: the bundle on the server is not whole, some files may not match`] : [];
+  return isPartial ? [`${shown(folder)}${PARTIAL_FILE}: the bundle on the server is not whole, some files may not match`] : [];
 }
