@@ -1,13 +1,17 @@
 import assert from 'node:assert/strict';
+import { spawn } from 'node:child_process';
 import { createHash } from 'node:crypto';
+import { once } from 'node:events';
 import { mkdir, mkdtemp, readdir, readFile, rm, stat, symlink, utimes, writeFile } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { dirname, join, relative } from 'node:path';
 import { test } from 'node:test';
 import { runProgram } from '../../agent/cli/program.ts';
 import { type FetchReport, type FetchRequest, fetchFiles } from '../../agent/factory/fetch/fetch.ts';
+import { createHttpClient } from '../../agent/factory/fetch/http.ts';
 import { execOnLinux, output } from '../../agent/host/exec.ts';
 import { linuxHost } from '../../agent/host/linux.ts';
+import { waitFor } from '../support/agent.ts';
 import { disksUnavailable, fillDisk, makeDisk } from '../support/disk.ts';
 import { seal } from '../support/sealed-bundle.ts';
 import { type Fault, startFaultServer, startForwardProxy, startNginx, startPython } from '../support/web-server.ts';
@@ -226,6 +230,42 @@ test('a fetch that was ended goes on in another process where it was, without fe
   assert.match(line ?? '', / bytes=[1-9]\d{5,}-$/);
   assert.deepEqual(await treeOf(place.local), await treeOf(place.remote));
   assert.deepEqual((await readdir(place.local)).toSorted(), ['README.txt', 'oci', 'prestage-agent', 'prestage.json']);
+});
+
+test('a fetch that was killed goes on where it was', async () => {
+  await using place = await makeBundlePlace();
+  const big = '/oci/blobs/sha256/aa';
+  await using server = await startFaultServer(place.remote, ({ path, nth }) =>
+    path === big && nth === 1 ? { kind: 'stall', bytes: 3 * MIB } : undefined,
+  );
+  const args = [join(import.meta.dirname, '../../agent/main.ts'), 'fetch', server.url, '--to', place.local];
+  const child = spawn(process.execPath, args, { stdio: 'ignore' });
+  const exited = once(child, 'exit');
+  await waitFor('a part of the file', async () => {
+    const names = await readdir(join(place.local, '.prestage-fetch')).catch(() => []);
+    const sizes = await Promise.all(
+      names.filter((name) => name.endsWith('.part')).map(async (name) => (await stat(join(place.local, '.prestage-fetch', name))).size),
+    );
+    return sizes.some((size) => size >= 2 * MIB) ? true : undefined;
+  });
+  child.kill('SIGKILL');
+  await exited;
+  assert.ok((await readdir(place.local)).includes('prestage.json.partial'));
+  assert.equal((await fetchTo(place, server.url)).outcome, 'complete');
+  const ranges = (await server.requests()).filter((line) => line.startsWith(`GET ${big} bytes=`));
+  assert.equal(ranges.length, 1);
+  assert.deepEqual(await treeOf(place.local), await treeOf(place.remote));
+});
+
+test('a server that falls silent is given up after a while, and that may pass', async () => {
+  await using place = await makePlace({ 'a.tgz': gzipLike('one', 3 * MIB) });
+  await using server = await startFaultServer(place.remote, () => ({ kind: 'stall', bytes: MIB }));
+  using client = createHttpClient({ headers: {}, origin: '', ca: undefined, env: {}, userAgent: 'test', silenceLimitMs: 200 });
+  const answer = await client.ask(new URL('a.tgz', server.url), { method: 'GET', signal: new AbortController().signal });
+  const read = async (): Promise<void> => {
+    for await (const _ of answer.body());
+  };
+  await assert.rejects(read(), { name: 'Transient' });
 });
 
 test('a file that changes between two tries is fetched from its start', async () => {

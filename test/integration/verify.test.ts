@@ -381,6 +381,15 @@ test('a disk, its partition and an image of it are verified by their label, and 
   assert.equal((await readFile('/proc/self/mounts', 'utf8')).includes('/run/prestage-agent/partitions/'), false);
 });
 
+test('an image of a file system without a partition table is verified as it is', async () => {
+  await using place = await workplace();
+  await writeOciLayout(set.store, IMAGES, place.folder);
+  const image = join(place.work, 'data.img');
+  await output(execOnLinux, 'mkfs.ext4', ['-q', '-d', place.folder, image, '300M']);
+  const report = await verifyAt(image, { mode: 'quick' });
+  assert.deepEqual([report.source, report.what, brief(report)], ['image', 'oci', []]);
+});
+
 async function runAt(...args: readonly string[]) {
   const written = { out: '', err: '' };
   const exitCode = await runProgram(args, {

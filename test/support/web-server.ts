@@ -102,6 +102,8 @@ export type Fault = (request: {
   | { readonly kind: 'body'; readonly body: string; readonly headers?: Readonly<Record<string, string>> }
   /** The whole length is announced, and the connection ends after so many bytes. */
   | { readonly kind: 'cut'; readonly bytes: number }
+  /** So many bytes come, and then nothing more, without an end. */
+  | { readonly kind: 'stall'; readonly bytes: number }
   /** No answer. */
   | { readonly kind: 'reset' }
   /** The file, named as another state of it. */
@@ -184,11 +186,12 @@ async function answer(root: string, exchange: Exchange, fault: ReturnType<Fault>
     ...(isRange && { 'content-range': `bytes ${named}-${found.size - 1}/${found.size}` }),
   });
   if (method === 'HEAD') return void response.end();
-  let left = fault?.kind === 'cut' ? fault.bytes : Number.POSITIVE_INFINITY;
+  let left = fault?.kind === 'cut' || fault?.kind === 'stall' ? fault.bytes : Number.POSITIVE_INFINITY;
   for await (const piece of createReadStream(file, { start })) {
     if (!Buffer.isBuffer(piece)) continue;
     if (!response.write(piece.subarray(0, left))) await once(response, 'drain');
     left -= piece.length;
+    if (left <= 0 && fault?.kind === 'stall') return;
     // What was sent has to come through before the reset.
     if (left <= 0) return void setTimeout(() => request.socket.resetAndDestroy(), 100);
   }
