@@ -1,0 +1,208 @@
+import assert from 'node:assert/strict';
+import fc from 'fast-check';
+import { parseIndexPage } from '../../agent/factory/fetch/index-page.ts';
+import { parseCatalog } from '../../agent/factory/images/catalog.ts';
+import { parseImageReferences } from '../../agent/factory/images/release.ts';
+import { isInnerPath, parseBundle } from '../../agent/model/bundle.ts';
+import { digestOf } from '../../agent/model/digest.ts';
+import { PrestageError } from '../../agent/model/errors.ts';
+import { parseImageList } from '../../agent/model/image-list.ts';
+import { parseManifest } from '../../agent/model/manifest.ts';
+import { parseMapping } from '../../agent/model/mapping.ts';
+import { parseOciIndex } from '../../agent/model/oci-layout.ts';
+import { resolveSettings } from '../../agent/model/settings.ts';
+
+/** A parser of input that somebody else wrote, with a sound input that damaged ones are made from. */
+export interface FuzzedParser {
+  readonly name: string;
+  readonly sample: string;
+  /** Ends without an error, or in a PrestageError; asserts what must hold of the result. */
+  readonly read: (text: string) => void;
+}
+
+const DIGEST = digestOf('x');
+const json = (value: unknown): string => JSON.stringify(value, undefined, 1);
+
+export const parsers: readonly FuzzedParser[] = [
+  {
+    name: 'image list',
+    sample: `quay.io/a/b:1\n quay.io/a/c@${DIGEST} x\r\n# c\n\tdocker.io/library/d\n`,
+    read: (text) => void parseImageList(text, 'list'),
+  },
+  { name: 'mapping', sample: `quay.io/a/b@${DIGEST}=registry:5000/c/d:1\n`, read: (text) => void parseMapping(text, 'mapping') },
+  {
+    name: 'settings',
+    sample: 'stage: discovery\nlabel: data\nretries: 3\nparallel: auto\n',
+    read: (text) => void resolveSettings({ file: { path: 'config.yaml', text } }),
+  },
+  {
+    name: 'image-references',
+    sample: json({
+      kind: 'ImageStream',
+      metadata: { name: '4.14.0' },
+      spec: { tags: [{ name: 'etcd', from: { kind: 'DockerImage', name: `quay.io/a/b@${DIGEST}` } }] },
+    }),
+    read: (text) => void parseImageReferences(text, 'release'),
+  },
+  {
+    name: 'catalog as JSON',
+    sample: `${json({ schema: 'olm.package', name: 'foo', defaultChannel: 's' })}\n${json({ schema: 'olm.channel', package: 'foo', name: 's', entries: [{ name: 'v2', replaces: 'v1', skips: ['v0'], skipRange: '<2.0.0' }] })}`,
+    read: (text) => void parseCatalog([{ path: 'c.json', text }], ['']),
+  },
+  {
+    name: 'catalog as YAML',
+    sample:
+      'schema: olm.package\nname: foo\n---\nschema: olm.bundle\npackage: foo\nname: v1\nimage: quay.io/a/b:1\nproperties: [{type: olm.package, value: {version: 1.0.0}}]\nrelatedImages: [{name: a, image: "quay.io/a/c:1"}]\n',
+    read: (text) => void parseCatalog([{ path: 'c.yaml', text }], ['']),
+  },
+  {
+    name: 'OCI index',
+    sample: json({
+      schemaVersion: 2,
+      manifests: [
+        {
+          mediaType: 'application/vnd.oci.image.manifest.v1+json',
+          digest: DIGEST,
+          size: 7,
+          annotations: { 'org.opencontainers.image.ref.name': 'quay.io/a/b:1' },
+        },
+      ],
+    }),
+    read: (text) => void parseOciIndex(text, 'index.json'),
+  },
+  {
+    name: 'manifest',
+    sample: json({
+      schemaVersion: 2,
+      mediaType: 'application/vnd.oci.image.manifest.v1+json',
+      config: { mediaType: 'c', digest: DIGEST, size: 2 },
+      layers: [{ mediaType: 'l', digest: DIGEST, size: 3 }],
+    }),
+    read: (text) => void parseManifest(new TextEncoder().encode(text), 'manifest.json'),
+  },
+  {
+    name: 'prestage.json',
+    sample: json({
+      apiVersion: 'prestage-agent/v1',
+      kind: 'Bundle',
+      release: '',
+      architecture: 'amd64',
+      createdAt: '2026-01-01T00:00:00Z',
+      createdBy: { name: 'a', version: '1' },
+      stages: {
+        discovery: {
+          images: [{ reference: 'quay.io/a/b:1', names: ['quay.io/a/b:1'], manifestDigest: DIGEST, compressedBytes: 1, unpackedBytes: 2 }],
+        },
+      },
+      payloads: [{ kind: 'oci', path: 'oci' }],
+      files: [{ path: 'oci/index.json', sizeBytes: 1, sha256: 'a'.repeat(64) }],
+    }),
+    read: (text) => {
+      const bundle = parseBundle(text, 'prestage.json');
+      assert.ok(bundle.files.every((file) => isInnerPath(file.path) && !`/${file.path}/`.includes('/../')));
+    },
+  },
+  {
+    name: 'index page',
+    sample:
+      '<html><head><title>Index of /a/</title></head><body><h1>Index of /a/</h1><pre><a href="../">../</a>\n<a href="x.tgz">x.tgz</a> 1-Jan-2026 10\n<a href="d%20e/">d e/</a></pre></body></html>',
+    read: (text) => {
+      const page = parseIndexPage(text, new URL('http://127.0.0.1/a/'));
+      for (const entry of page?.entries ?? []) {
+        assert.ok(!entry.name.includes('/') && entry.name !== '..' && entry.name !== '.' && !entry.name.includes('\0'), entry.name);
+        assert.ok(entry.url.startsWith('http://127.0.0.1/a/'), entry.url);
+      }
+    },
+  },
+];
+
+/** A reading that takes longer hangs: each takes well below a millisecond. */
+const HANG_MS = 2000;
+
+/** Reads damaged inputs: no crash, no hang, no escape. Throws what fast-check found. */
+export function fuzz(parser: FuzzedParser, options: { readonly seed: number; readonly runs: number }): void {
+  fc.assert(
+    fc.property(damagedTexts(parser.sample), (text) => {
+      const start = performance.now();
+      try {
+        parser.read(text);
+      } catch (error) {
+        if (!(error instanceof PrestageError)) throw error;
+      }
+      assert.ok(performance.now() - start < HANG_MS, `took ${performance.now() - start} ms`);
+    }),
+    { seed: options.seed, numRuns: options.runs },
+  );
+}
+
+const TOKENS = [
+  '{',
+  '}',
+  '[',
+  ']',
+  '"',
+  '\\',
+  '..',
+  '/',
+  '../',
+  '%2e%2e/',
+  '\0',
+  '\u202e',
+  '\ufeff',
+  '\r\n',
+  '&a',
+  '*a',
+  '<<: ',
+  '- ',
+  ': ',
+  '<a href="',
+  '>',
+  '__proto__',
+  '1e999',
+  '-1',
+  'null',
+  '@sha256:',
+  '%00',
+  '//',
+  'http://[',
+  'javascript:',
+];
+
+/** A sound text, cut into pieces that are dropped, doubled, exchanged or mixed with tokens that mean something. */
+function damagedTexts(sample: string): fc.Arbitrary<string> {
+  const edit = fc.record({
+    kind: fc.constantFrom<Edit['kind'][]>('drop', 'double', 'token', 'noise', 'move'),
+    at: fc.nat(sample.length),
+    length: fc.integer({ min: 0, max: 24 }),
+    token: fc.constantFrom(...TOKENS),
+    noise: fc.string({ unit: 'binary', maxLength: 4 }),
+    to: fc.nat(sample.length),
+  });
+  return fc.array(edit, { minLength: 1, maxLength: 6 }).map((edits) => edits.reduce(damage, sample));
+}
+
+interface Edit {
+  readonly kind: 'drop' | 'double' | 'token' | 'noise' | 'move';
+  readonly at: number;
+  readonly length: number;
+  readonly token: string;
+  readonly noise: string;
+  readonly to: number;
+}
+
+function damage(text: string, { kind, at, length, token, noise, to }: Edit): string {
+  const piece = text.slice(at, at + length);
+  const rest = text.slice(0, at) + text.slice(at + length);
+  switch (kind) {
+    case 'drop':
+      return rest;
+    case 'double':
+      return text.slice(0, at) + piece.repeat(3) + text.slice(at);
+    case 'token':
+      return text.slice(0, at) + token + text.slice(at);
+    case 'noise':
+      return text.slice(0, at) + noise + text.slice(at + noise.length);
+    case 'move':
+      return rest.slice(0, to) + piece + rest.slice(to);
+  }
+}
