@@ -129,7 +129,7 @@ function checked<T>(schema: v.GenericSchema<unknown, T>, document: unknown, wher
 
 function documentsOf(file: CatalogFile): readonly unknown[] {
   if (file.path.endsWith('.json')) return splitJson(file);
-  return [...parseAllDocuments(file.text)].map((document, index) => {
+  return [...parseAllDocuments(file.text, { logLevel: 'error' })].map((document, index) => {
     try {
       const [error] = document.errors;
       if (error !== undefined) throw error;
