@@ -6,6 +6,7 @@ import { execOnLinux, output } from '../../agent/host/exec.ts';
 import { TOP } from '../support/cache.ts';
 import { archiveName } from '../support/image-archives.ts';
 import { type BenchSet, bigSet, tinySet } from './bench-images.ts';
+import { benchBuild } from './build.ts';
 import { type Measurement, measure, type Subject } from './measure.ts';
 import { benchPull } from './pull.ts';
 import { barsOf, type Findings, isHeld, type PartFindings, renderFindings } from './report.ts';
@@ -14,13 +15,13 @@ import { EXECUTABLE, makeWorkplace, type Workplace } from './workplace.ts';
 
 const USAGE = `Usage: npm run bench -- [--only PART]... [--repeat N] [--json FILE] [--check]
 Measures the agent against its predecessor's flow on one set of real images, with caches dropped.
-  --only PART   one, four, skopeo, agent, startup, noop, pull or verify; several times for several; all where left out
+  --only PART   one, four, skopeo, agent, startup, noop, pull, verify or build; several times for several; all where left out
   --repeat N    measure the loads N times and take the median by wall time (default 1)
   --json FILE   write the findings there, too
   --check       end with 1 where a bar is not held
 `;
 
-const PARTS = ['one', 'four', 'skopeo', 'agent', 'startup', 'noop', 'pull', 'verify'] as const;
+const PARTS = ['one', 'four', 'skopeo', 'agent', 'startup', 'noop', 'pull', 'verify', 'build'] as const;
 type Part = (typeof PARTS)[number];
 
 const say = (text: string) => process.stderr.write(`${text}\n`);
@@ -94,6 +95,10 @@ async function benchFactory(wants: (part: Part) => boolean, set: BenchSet): Prom
   if (wants('verify')) {
     say('measuring verify against sha256sum');
     parts.push(await benchVerify(set));
+  }
+  if (wants('build')) {
+    say("measuring build's squashfs step against mksquashfs alone");
+    parts.push(await benchBuild(set));
   }
   return parts;
 }

@@ -38,11 +38,12 @@ describe('store images of prestage-agent build', () => {
     for (const point of (await mountPointsBelow(work)).toReversed()) await execOnLinux('umount', [point]);
     await rm(work, { recursive: true, force: true });
   });
-  const onStores = (what: string, act: () => Promise<void>) =>
+  const onStores = (what: string, act: () => Promise<void>): void => {
     it(what, async (t) => {
       if (unavailable === undefined) await act();
       else t.skip(unavailable);
     });
+  };
 
   const bundleAt = async (to: string): Promise<Bundle> => parseBundle(await readFile(join(to, BUNDLE_FILE), 'utf8'), to);
   const storeOf = async (stage: 'discovery' | 'installed'): Promise<Extract<BundlePayload, { kind: 'store' }>> => {
