@@ -3,9 +3,10 @@ import { readFile } from 'node:fs/promises';
 import { test } from 'node:test';
 import { Ajv } from 'ajv';
 import fc from 'fast-check';
-import { type Bundle, formatBundle, isInnerPath, parseBundle } from '../../agent/model/bundle.ts';
+import { type Bundle, bundleImages, formatBundle, isInnerPath, parseBundle } from '../../agent/model/bundle.ts';
 import { errorRecord } from '../../agent/model/errors.ts';
 import { digests, references, textOfReference } from '../support/arbitraries.ts';
+import { thrownBy } from '../support/thrown.ts';
 
 const schema: object = JSON.parse(await readFile(new URL('../../docs/bundle.schema.json', import.meta.url), 'utf8'));
 const validate = new Ajv({ allErrors: true, strictSchema: true }).compile(schema);
@@ -141,3 +142,24 @@ function replaced(document: unknown, [key, ...rest]: readonly string[], value: u
 function kept(value: unknown): readonly unknown[] {
   return value === undefined ? [] : [value];
 }
+
+test('the images of a stage that a bundle lacks are refused with the stages that it has', () => {
+  const bundle = (stages: Bundle['stages']): Bundle => ({
+    apiVersion: 'prestage-agent/v1',
+    kind: 'Bundle',
+    release: '',
+    architecture: 'amd64',
+    createdAt: '2024-05-06T07:08:09Z',
+    createdBy: { name: 'prestage-agent', version: '0.1.0' },
+    stages,
+    payloads: [],
+    files: [],
+  });
+  const images: readonly [] = [];
+  assert.deepEqual(bundleImages(bundle({ discovery: { images: [...images] } }), 'discovery', 'B'), images);
+  const refusal = (stages: Bundle['stages']) => thrownBy(() => bundleImages(bundle(stages), 'installed', 'B')).message;
+  assert.deepEqual(
+    [refusal({ discovery: { images: [] } }), refusal({})],
+    ['B has no stage "installed", it has: discovery', 'B has no stage "installed", it has: none'],
+  );
+});

@@ -122,6 +122,13 @@ test('without a default channel one must be named, and long lists are cut', () =
   );
 });
 
+test('an empty catalog says that it has none', () => {
+  assert.equal(
+    thrownBy(() => operatorImages({ packages: [], channels: [], bundles: [] }, parseWantedPackage('foo'))).message,
+    'the catalog has no package foo, it has: none',
+  );
+});
+
 test('a package that is not written NAME:CHANNEL@VERSION is refused', () => {
   assert.equal(thrownBy(() => parseWantedPackage('foo@1')).code, 'ERR_USAGE');
 });

@@ -3,7 +3,7 @@ import { describe, it } from 'node:test';
 import fc from 'fast-check';
 import { digestOf } from '../../agent/model/digest.ts';
 import { errorRecord, PrestageError } from '../../agent/model/errors.ts';
-import { formatOciIndex, type OciEntry, parseOciIndex } from '../../agent/model/oci-layout.ts';
+import { formatOciIndex, OCI_INDEX_LIMIT_BYTES, type OciEntry, parseOciIndex } from '../../agent/model/oci-layout.ts';
 import { thrownBy } from '../support/thrown.ts';
 
 const [one, two] = [digestOf('one'), digestOf('two')];
@@ -21,6 +21,14 @@ const entry = (digest: string, name?: string) => ({
 });
 
 describe('the index of an OCI image layout', () => {
+  it('is refused where it is larger than any real one', () => {
+    const { code, message } = thrownBy(() => parseOciIndex(' '.repeat(OCI_INDEX_LIMIT_BYTES + 1), 'index.json'));
+    assert.deepEqual(
+      [code, message.endsWith(`has ${OCI_INDEX_LIMIT_BYTES + 1} characters, more than ${OCI_INDEX_LIMIT_BYTES}`)],
+      ['ERR_LAYOUT', true],
+    );
+  });
+
   it('gives full references, digests, sizes and media types in its order', () => {
     const text = index({ ...entry(two, 'quay.io/a/b:v1'), mediaType: DOCKER }, entry(one, `quay.io/a/c@${one}`));
     assert.deepEqual(parseOciIndex(text, 'index.json'), [
