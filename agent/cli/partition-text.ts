@@ -31,7 +31,7 @@ function diskLines(disk: DiskFacts): readonly string[] {
 }
 
 /** One partition with its place in sectors and GiB. Pure. */
-export function partitionText(disk: Pick<DiskFacts, 'sectorBytes'>, partition: DiskPartition): string {
+function partitionText(disk: Pick<DiskFacts, 'sectorBytes'>, partition: DiskPartition): string {
   const { number, label, startSector, endSector, fileSystem } = partition;
   const gib = (sectors: number): string => ((sectors * disk.sectorBytes) / 1024 ** 3).toFixed(2);
   const size = formatBytes((endSector - startSector + 1) * disk.sectorBytes);

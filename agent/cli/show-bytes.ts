@@ -48,7 +48,7 @@ export function showBytes(host: Host, stream: ProgressStream): BytesDisplay {
 }
 
 /** Pure. */
-export function describeBytes({ phase, bytes, totalBytes }: BytesProgress, elapsedMs: number): string {
+function describeBytes({ phase, bytes, totalBytes }: BytesProgress, elapsedMs: number): string {
   const rate = elapsedMs < 1 ? '' : `, ${formatRate(bytes / (elapsedMs / 1000))}`;
   return `${phase}: ${formatBytes(bytes)} of ${formatBytes(totalBytes)}${rate}`;
 }

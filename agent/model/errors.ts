@@ -93,7 +93,7 @@ export const errorTable = {
   ERR_SPACE_SCRATCH: { exit: 'space', summary: 'The scratch space is too small' },
   ERR_SPACE_MEMORY: { exit: 'space', summary: 'The storage lies in memory and memory is short' },
   ERR_SPACE_KUBELET: { exit: 'space', summary: 'The storage would pass the mark at which kubelet removes images' },
-  ERR_SPACE_PARTITION: { exit: 'space', summary: 'The partition has not enough free space for the bundle' },
+  ERR_SPACE_PARTITION: { exit: 'space', summary: 'There is not enough free space for a bundle on its partition, or for its image' },
   ERR_LOAD: { exit: 'failed', summary: 'An image could not be loaded into containers-storage' },
   ERR_STORAGE: { exit: 'failed', summary: 'The containers-storage cannot be read' },
   ERR_STORAGE_DAMAGED: { exit: 'failed', summary: 'An image in containers-storage is damaged' },

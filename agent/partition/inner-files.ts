@@ -4,7 +4,7 @@ import { dirname, join } from 'node:path';
 import { PrestageError } from '../model/errors.ts';
 
 /** Directories on the way to an inner path, outermost first: `a`, `a/b` for `a/b/c`. Pure. */
-export function parentsOf(path: string): readonly string[] {
+function parentsOf(path: string): readonly string[] {
   const parts = path.split('/').slice(0, -1);
   return parts.map((_, index) => parts.slice(0, index + 1).join('/'));
 }

@@ -62,7 +62,7 @@ function refuseUse(disk: DiskFacts): readonly PrestageError[] {
 }
 
 /** A use in words: `/dev/sda3 is mounted at /mnt`. */
-export function describeUse(use: DiskUse): string {
+function describeUse(use: DiskUse): string {
   switch (use.kind) {
     case 'mount':
       return `${use.device} is mounted at ${use.at}`;

@@ -28,7 +28,9 @@ describe('partition create', async () => {
   const create = (disk: string, ...args: readonly string[]) => bench.prestage('partition', 'create', disk, ...args);
   const agreed = (disk: string) => ['--yes', '--expect-serial', disk];
   const tableOf = async (path: string) => await output(execOnLinux, 'sgdisk', ['--print', path]);
-  const withDisks = (title: string, act: (t: TestContext) => Promise<void>) => it(title, { skip: reason ?? false }, act);
+  const withDisks = (title: string, act: (t: TestContext) => Promise<void>): void => {
+    it(title, { skip: reason ?? false }, act);
+  };
   /** Code and message of what was refused; also that the image kept its bytes and its loop device was given back. */
   const refused = async (disk: string, ...args: readonly string[]) => {
     const earlier = await fingerprint(disk);
@@ -108,6 +110,23 @@ describe('partition create', async () => {
       remedy: 'Look at the disks (lsblk -d -o NAME,MODEL,SERIAL,SIZE): device names can change from boot to boot',
       exitCode: 2,
     });
+  });
+
+  withDisks('compares the serial number of a disk that has one', async () => {
+    await using disk = await makeDisk({ directory: bench.work, label: 'other' });
+    // Loop devices have none: lsblk is made to tell one.
+    await bench.wrap('lsblk', `"$REAL" "$@" | sed 's/"serial": *null/"serial":"S4XYZ 1 "/'`);
+    const first = async (serial: string) => {
+      const { stderr, exitCode } = await create(disk.device, '--replace', '--label', 'other', '--yes', '--expect-serial', serial);
+      return [exitCode, stderr.split('\n').find((line) => line.startsWith('error'))];
+    };
+    const wrong = `error: ${disk.device} has the serial number "S4XYZ 1", and "S4XYZ" is expected; nothing was written`;
+    const answers = [await first('S4XYZ'), await first('S4XYZ 1')];
+    await bench.wrap('lsblk', '');
+    assert.deepEqual(answers, [
+      [2, wrong],
+      [0, undefined],
+    ]);
   });
 
   withDisks('asks on a terminal, and goes on only where the name is typed exactly', async () => {

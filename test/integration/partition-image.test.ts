@@ -27,7 +27,9 @@ const FILES = {
 
 describe('partition image', async () => {
   const reason = await disksUnavailable();
-  const withDisks = (title: string, act: () => Promise<void>) => it(title, { skip: reason ?? false }, act);
+  const withDisks = (title: string, act: () => Promise<void>): void => {
+    it(title, { skip: reason ?? false }, act);
+  };
   let bench: FactoryBench;
   let bundle = '';
   let expected: ReadonlyMap<string, string>;

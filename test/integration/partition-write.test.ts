@@ -28,7 +28,9 @@ const NEW = {
 
 describe('partition write', async () => {
   const reason = await disksUnavailable();
-  const withDisks = (title: string, act: () => Promise<void>) => it(title, { skip: reason ?? false }, act);
+  const withDisks = (title: string, act: () => Promise<void>): void => {
+    it(title, { skip: reason ?? false }, act);
+  };
   let bench: FactoryBench;
   let disk: TestDisk;
   let serial = '';

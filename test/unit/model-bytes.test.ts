@@ -1,7 +1,7 @@
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
 import fc from 'fast-check';
-import { formatBytes, formatDuration, formatRate } from '../../agent/model/bytes.ts';
+import { formatBytes, formatDuration, formatRate, parseBytes } from '../../agent/model/bytes.ts';
 
 test('bytes are told in the binary unit that keeps the figure below 1024', () => {
   const table: readonly (readonly [number, string])[] = [
@@ -61,5 +61,36 @@ test('a span of time is told in its two biggest units', () => {
   assert.deepEqual(
     table.map(([milliseconds]) => [milliseconds, formatDuration(milliseconds)]),
     table,
+  );
+});
+
+test('a size is read with binary and decimal units, and nothing else is', () => {
+  const table: readonly (readonly [string, number | undefined])[] = [
+    ['100GiB', 107_374_182_400],
+    ['100G', 107_374_182_400],
+    ['100GB', 100_000_000_000],
+    ['1.5 TiB', 1_649_267_441_664],
+    [' 0B ', 0],
+    ['512B', 512],
+    ['100', undefined],
+    ['', undefined],
+    ['-1GiB', undefined],
+    ['1gib', undefined],
+    ['1.5B', undefined],
+    ['1e3GiB', undefined],
+    ['999999999999999PiB', undefined],
+    ['1XiB', undefined],
+  ];
+  assert.deepEqual(
+    table.map(([text]) => [text, parseBytes(text)]),
+    table,
+  );
+});
+
+test('law: what is told of whole GiB is read as the same', () => {
+  fc.assert(
+    fc.property(fc.integer({ min: 1, max: 1023 }), (count) => {
+      assert.equal(parseBytes(formatBytes(count * 1024 ** 3)), count * 1024 ** 3);
+    }),
   );
 });
