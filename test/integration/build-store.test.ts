@@ -5,9 +5,13 @@ import { cp, lstat, mkdir, mkdtemp, readdir, readFile, rm, writeFile } from 'nod
 import { join } from 'node:path';
 import { after, before, describe, it } from 'node:test';
 import { inspectStorage } from '../../agent/extract/storage.ts';
+import { readSourceImage } from '../../agent/factory/build/source-image.ts';
+import { proveStore } from '../../agent/factory/build/store-proof.ts';
 import { execOnLinux, output } from '../../agent/host/exec.ts';
+import { linuxHost } from '../../agent/host/linux.ts';
 import { BUNDLE_FILE, type Bundle, type BundlePayload, PARTIAL_FILE, parseBundle } from '../../agent/model/bundle.ts';
 import { hexOf } from '../../agent/model/digest.ts';
+import { errorRecord } from '../../agent/model/errors.ts';
 import { mountPointsBelow, waitFor } from '../support/agent.ts';
 import { hashesBelow, listOf, runBuild, storesUnavailable, writePulled } from '../support/build.ts';
 import { CACHE, TOP } from '../support/cache.ts';
@@ -127,6 +131,35 @@ describe('store images of prestage-agent build', () => {
       ]);
       for (const name of ['user.prestage', 'security.capability', 'trusted.overlay.opaque']) assert.ok(attributes.includes(name), name);
     });
+  });
+
+  onStores('are refused where they do not show what was put into them, with every fault', async () => {
+    const store = await storeOf('discovery');
+    const host = linuxHost({ root: '/', env: {}, log: () => undefined });
+    const missing = set.images.oci;
+    const images = [set.images.agent, missing].map(async ({ reference, digest }) => ({
+      reference,
+      names: [reference],
+      image: await readSourceImage(pulled, digest, 'amd64'),
+    }));
+    const options = { architecture: 'amd64', work: join(work, 'proof'), signal: new AbortController().signal };
+    const id = hexOf(missing.instances[0]?.config.digest ?? missing.digest);
+    const error: unknown = await proveStore(host, { ...options, image: join(built, store.image), images: await Promise.all(images) }).catch(
+      (thrown: unknown) => thrown,
+    );
+    const { code, message } = errorRecord(error);
+    const [heading, record, listing, resolving] = message.split('\n');
+    assert.deepEqual(
+      [code, heading, record, listing],
+      [
+        'ERR_BUILD_PROOF',
+        `${join(built, store.image)} does not show what was put into it: 3 faults`,
+        `${missing.reference}: no image ${id} is in the store`,
+        `${missing.reference}: podman images does not list it`,
+      ],
+    );
+    assert.match(resolving ?? '', /^podman image inspect ended with 125: .*(?:no such image|image not known)/);
+    assert.deepEqual(await mountPointsBelow(join(work, 'proof')), []);
   });
 
   onStores('open through their hash tree with the recorded root hash, and not when a byte is changed', async () => {
