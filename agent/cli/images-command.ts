@@ -7,6 +7,7 @@ import { operatorImages, parseWantedPackage } from '../factory/images/operators.
 import { IMAGE_REFERENCES, parseImageReferences } from '../factory/images/release.ts';
 import { type Selected, selectImages } from '../factory/images/select.ts';
 import { PrestageError } from '../model/errors.ts';
+import { quoteInput } from '../model/faults.ts';
 import { STAGES, type Stage } from '../model/stage.ts';
 import type { CommandSpec, Flag } from './command-spec.ts';
 import { hostFor, type Terminal } from './context.ts';
@@ -118,7 +119,7 @@ async function actOperators(terminal: Terminal, options: Options, args: readonly
     terminal,
     options,
     operators.flatMap((operator) => operator.images),
-    { kind: 'OperatorImages', operators: operators.map(({ images: _, ...rest }) => rest) },
+    { kind: 'OperatorImages', operators: operators.map(({ package: name, channel, bundle }) => ({ package: name, channel, bundle })) },
   );
 }
 
@@ -167,7 +168,11 @@ function stageOf(value: unknown): Stage | undefined {
   if (value === undefined) return undefined;
   const stage = STAGES.find((candidate) => candidate === value);
   if (stage === undefined)
-    throw new PrestageError('ERR_USAGE', `--stage must be one of ${STAGES.join(', ')}, got "${String(value)}"`, 'Correct --stage');
+    throw new PrestageError(
+      'ERR_USAGE',
+      `--stage must be one of ${STAGES.join(', ')}, got ${quoteInput(typeof value === 'string' ? value : JSON.stringify(value))}`,
+      'Correct --stage',
+    );
   return stage;
 }
 

@@ -48,7 +48,7 @@ export async function openPartition(host: Host, request: PartitionRequest, step:
 }
 
 /** The partitions of this machine with their labels, from lsblk, from blkid where the machine has no udev, and from the by-partlabel link. */
-export async function listPartitions(host: Host, label: string): Promise<readonly BlockPartition[]> {
+async function listPartitions(host: Host, label: string): Promise<readonly BlockPartition[]> {
   const listed = parseLsblk(await output(host.exec, 'lsblk', LSBLK_ARGS)).filter((partition) => existsSync(partition.device));
   const linked = await linkedDevice(host, label);
   const missing =

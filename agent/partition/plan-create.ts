@@ -112,7 +112,6 @@ function rangeFor(disk: DiskFacts, request: CreateRequest, replaced: DiskPartiti
 
 function checkRoom(disk: DiskFacts, wanted: DiskPartition, kept: readonly DiskPartition[], request: CreateRequest): void {
   const bytes = (wanted.endSector - wanted.startSector + 1) * disk.sectorBytes;
-  const last = kept.toSorted((a, b) => a.endSector - b.endSector).at(-1);
   const firstUsable = disk.sectorBytes === 512 ? 34 : 6;
   if (wanted.startSector < firstUsable || wanted.endSector > disk.lastUsableSector) {
     const has = `${disk.name} has ${formatBytes(disk.sizeBytes)}, its last usable sector is ${disk.lastUsableSector}`;
@@ -124,7 +123,7 @@ function checkRoom(disk: DiskFacts, wanted: DiskPartition, kept: readonly DiskPa
     throw noRoom(`a partition of ${formatBytes(bytes)} is too small for XFS, which needs ${formatBytes(MINIMUM_BYTES)}`);
   const overlapped = kept.find((partition) => partition.startSector <= wanted.endSector && wanted.startSector <= partition.endSector);
   if (overlapped === undefined) return;
-  const free = Math.max(0, disk.lastUsableSector - (last?.endSector ?? 0)) * disk.sectorBytes;
+  const free = Math.max(0, disk.lastUsableSector - Math.max(...kept.map((partition) => partition.endSector))) * disk.sectorBytes;
   throw noRoom(
     `${disk.name} has ${formatBytes(free)} free at its end; a partition of ${formatBytes(bytes)} ${placeOf(wanted)} would overlap ${describeShort(overlapped)}`,
   );

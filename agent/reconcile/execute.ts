@@ -23,7 +23,7 @@ export async function executeLoads(loads: readonly LoadStep[], context: ExecuteC
   const settled = new Map(loads.map((step) => [step.image.reference, Promise.withResolvers<void>()]));
   const place = pLimit(context.parallel);
   const whenCopyable: LoadContext['whenCopyable'] = async (step, copy) => {
-    await Promise.all(step.after.map((leader) => settled.get(leader)?.promise));
+    for (const leader of step.after) await settled.get(leader)?.promise;
     await place(async () => {
       context.stop.throwIfAborted();
       await copy();

@@ -5,9 +5,9 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { text } from 'node:stream/consumers';
 import { test } from 'node:test';
-import { runIgnition } from '../../agent/units/ignition.ts';
 import { execOnLinux, output } from '../../agent/host/exec.ts';
 import type { Stage } from '../../agent/model/stage.ts';
+import { runIgnition } from '../../agent/units/ignition.ts';
 import { embedArchive } from '../../agent/units/size.ts';
 import { PIN } from '../support/ignition.ts';
 

@@ -4,9 +4,9 @@ import { chmod, mkdir, mkdtemp, readFile, rm, symlink, writeFile } from 'node:fs
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { after, before, test } from 'node:test';
-import { runIgnition } from '../../agent/units/ignition.ts';
 import { execOnLinux, output } from '../../agent/host/exec.ts';
 import { STAGES, type Stage } from '../../agent/model/stage.ts';
+import { runIgnition } from '../../agent/units/ignition.ts';
 import type { FailurePolicy } from '../../agent/units/render.ts';
 import { TOP } from '../support/cache.ts';
 import { PIN } from '../support/ignition.ts';

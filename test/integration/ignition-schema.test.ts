@@ -2,11 +2,11 @@ import assert from 'node:assert/strict';
 import { type TestContext, test } from 'node:test';
 import { Ajv } from 'ajv';
 import { parse } from 'yaml';
-import { runIgnition } from '../../agent/units/ignition.ts';
 import { STAGES, type Stage } from '../../agent/model/stage.ts';
 import type { IgnitionSpec } from '../../agent/units/config.ts';
 import { IGNITION_SPECS } from '../../agent/units/config.ts';
 import type { IgnitionForm } from '../../agent/units/forms.ts';
+import { runIgnition } from '../../agent/units/ignition.ts';
 import { fieldFile, PIN } from '../support/ignition.ts';
 
 const quiet = { log: () => {} };
