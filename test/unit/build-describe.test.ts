@@ -21,6 +21,11 @@ test('an image is described by its distinct layers', () => {
   });
 });
 
+test('layers whose unpacked size nobody has counted count for nothing', () => {
+  const image = imageOf('one', ['base']);
+  assert.equal(bundleImage({ reference: 'quay.io/e/one:1', names: [], image }, new Map()).unpackedBytes, 0);
+});
+
 test('the release is told by the label of its image, else by its tag, else not at all', () => {
   const labelled = named(`quay.io/e/any@sha256:${'a'.repeat(64)}`, [], { labels: { 'io.openshift.release': '4.15.1' } });
   const cases = [
@@ -37,9 +42,11 @@ test('what is dated is dated by the environment, else by the newest image, never
   const old = named('quay.io/e/old:1', [], { created: '2020-01-01T00:00:00Z' });
   const young = named('quay.io/e/young:1', [], { created: '2024-06-01T00:00:00.5Z' });
   const wrong = named('quay.io/e/wrong:1', [], { created: 'yesterday' });
+  const { created: _, ...undated } = named('quay.io/e/undated:1', []).image;
+  const none = { reference: 'quay.io/e/undated:1', names: ['quay.io/e/undated:1'], image: undated };
   const early = named('quay.io/e/early:1', [], { created: '0001-01-01T00:00:00Z' });
   assert.equal(stampOf([old, young], 12), 12);
-  assert.equal(stampOf([old, young, wrong, early], undefined), Date.UTC(2024, 5, 1) / 1000);
+  assert.equal(stampOf([old, young, wrong, early, none], undefined), Date.UTC(2024, 5, 1) / 1000);
   assert.equal(stampOf([wrong, early], undefined), 0);
 });
 
@@ -97,6 +104,11 @@ test('a bundle is described with its stages and payloads, and its README says th
       { kind: 'registry', path: 'registry' },
     ],
   });
+  const unmade = describeBundle(facts, { parts, made: {}, unpackedBytes: new Map(), createdAt: new Date(0), createdBy: bundle.createdBy });
+  assert.deepEqual(
+    unmade.payloads.map((payload) => payload.kind),
+    ['oci', 'archives', 'registry'],
+  );
   const text = siteReadme(bundle, ['prestage-agent']);
   for (const line of [
     'Release 4.14.0, amd64, made by prestage-agent 1.2.3.',

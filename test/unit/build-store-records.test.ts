@@ -27,8 +27,8 @@ test('layer records come in one order, parents first, with one time and all thei
   const expected = `${JSON.stringify([
     { id: 'a', created: AT, 'diff-size': 1 },
     { id: 'z', created: AT, flags: { x: true } },
-    { id: 'b', parent: 'z', created: AT },
-    { id: 'c', parent: 'b', created: AT, 'diff-size': 3, uidset: [0, 7] },
+    { id: 'b', created: AT, parent: 'z' },
+    { id: 'c', created: AT, 'diff-size': 3, uidset: [0, 7], parent: 'b' },
   ])}\n`;
   fc.assert(
     fc.property(fc.shuffledSubarray(layers, { minLength: layers.length }), (shuffled) => {
@@ -49,12 +49,14 @@ test('image records come by id and keep the time of their config; one without ge
   const images = [
     { id: '2', created: '2020-01-01T00:00:00Z', names: ['quay.io/e/two:1'] },
     { id: '1', created: '2026-11-21T08:46:06.1Z', names: null },
+    { id: '3', created: '2021-01-01T00:00:00Z' },
   ];
   assert.equal(
     normalImages(JSON.stringify(images), new Set(['1']), AT),
     `${JSON.stringify([
       { id: '1', created: AT, names: null },
       { id: '2', created: '2020-01-01T00:00:00Z', names: ['quay.io/e/two:1'] },
+      { id: '3', created: '2021-01-01T00:00:00Z' },
     ])}\n`,
   );
 });
@@ -62,6 +64,7 @@ test('image records come by id and keep the time of their config; one without ge
 test('the members of a layer are told by clean paths, whatever bytes they have', () => {
   const lines = [
     { type: 2, payload: 'AAAA' },
+    { type: 1, payload: null, position: 0 },
     { type: 1, name: './', payload: null, position: 1 },
     { type: 1, name: 'etc/', payload: null, position: 3 },
     { type: 1, name: '/usr//bin/../lib/./x', size: 3, payload: 'AAAAAAAA', position: 5 },

@@ -11,7 +11,7 @@ const LINK_LENGTH = 26;
 const BASE32 = 'ABCDEFGHIJKLMNOPQRSTUVWXYZ234567';
 
 const records = v.array(v.looseObject({ id: v.string() }));
-const layerRecords = v.array(v.looseObject({ id: v.string(), parent: v.optional(v.string()) }));
+const layerRecords = v.array(v.looseObject({ id: v.string(), parent: v.optional(v.string(), '') }));
 
 /** The short name of a layer's directory, which overlay's mount options use: random in a store, here made of the layer's id. */
 export function linkNameOf(layerId: string): string {
@@ -26,15 +26,15 @@ export function linkNameOf(layerId: string): string {
 export function normalLayers(text: string, createdAt: string): string {
   const layers = v.parse(layerRecords, JSON.parse(text));
   const byId = new Map(layers.map((layer) => [layer.id, layer]));
-  const depthOf = (id: string | undefined): number => {
+  const depthOf = (id: string): number => {
     let depth = 0;
-    for (let at = byId.get(id ?? ''); at !== undefined && depth <= layers.length; at = byId.get(at.parent ?? '')) depth++;
+    for (let at = byId.get(id); at !== undefined && depth <= layers.length; at = byId.get(at.parent)) depth++;
     return depth;
   };
   const ordered = layers
     .map((layer) => ({ layer, depth: depthOf(layer.id) }))
     .toSorted((a, b) => a.depth - b.depth || (a.layer.id < b.layer.id ? -1 : 1));
-  return `${JSON.stringify(ordered.map(({ layer }) => ({ ...layer, created: createdAt })))}\n`;
+  return `${JSON.stringify(ordered.map(({ layer: { parent, ...layer } }) => ({ ...layer, ...(parent !== '' && { parent }), created: createdAt })))}\n`;
 }
 
 /**
@@ -47,7 +47,7 @@ export function normalImages(text: string, undated: ReadonlySet<string>, created
   return `${JSON.stringify(images.toSorted((a, b) => (a.id < b.id ? -1 : 1)))}\n`;
 }
 
-const tarSplitEntry = v.object({ type: v.number(), name: v.optional(v.string()), name_raw: v.optional(v.string()) });
+const tarSplitEntry = v.object({ type: v.number(), name: v.optional(v.string(), ''), name_raw: v.optional(v.string()) });
 /** Type of the entries that stand for a member; the others hold bytes of the tar. Source: github.com/vbatts/tar-split, tar/storage/entry.go. */
 const FILE_ENTRY = 1;
 
@@ -62,7 +62,7 @@ export function membersOf(tarSplit: string): ReadonlySet<string> {
     .filter((line) => line !== '')
     .map((line) => v.parse(tarSplitEntry, JSON.parse(line)))
     .filter((entry) => entry.type === FILE_ENTRY)
-    .map(({ name, name_raw: raw }) => Buffer.from(raw ?? name ?? '', raw === undefined ? 'utf8' : 'base64').toString('latin1'));
+    .map(({ name, name_raw: raw }) => Buffer.from(raw ?? name, raw === undefined ? 'utf8' : 'base64').toString('latin1'));
   return new Set(names.map(normalPath));
 }
 
