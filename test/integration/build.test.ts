@@ -1,9 +1,11 @@
 import assert from 'node:assert/strict';
-import { lstat, mkdir, mkdtemp, readdir, readFile, rm, writeFile } from 'node:fs/promises';
+import { lstat, mkdir, mkdtemp, readdir, readFile, rm, symlink, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { after, before, describe, it } from 'node:test';
 import { createArchivePool } from '../../agent/extract/pool.ts';
+import { requireTools } from '../../agent/factory/build/tools.ts';
 import { execOnLinux, output } from '../../agent/host/exec.ts';
+import { linuxHost } from '../../agent/host/linux.ts';
 import { BUNDLE_FILE, type Bundle, PARTIAL_FILE, parseBundle } from '../../agent/model/bundle.ts';
 import { digestOf, hexOf } from '../../agent/model/digest.ts';
 import { archiveNameOf } from '../../agent/model/reference.ts';
@@ -290,6 +292,20 @@ describe('prestage-agent build', () => {
       assert.equal(found.code, code);
       if (message !== undefined) assert.equal(found.message, message);
     }
+  });
+
+  it('looks for all programs that it takes before it makes anything', async () => {
+    const bin = await mkdtemp(join(work, 'bin-'));
+    for (const program of ['sh', 'tar'])
+      await symlink((await output(execOnLinux, 'sh', ['-c', 'command -v "$1"', 'sh', program])).trim(), join(bin, program));
+    const host = linuxHost({ root: '/', env: {}, log: () => undefined });
+    const poor = { ...host, exec: async (file: string, args: readonly string[]) => await host.exec(file, args, { env: { PATH: bin } }) };
+    await assert.rejects(requireTools(poor, ['archives', 'store', 'oci'], 'oci'), {
+      code: 'ERR_TOOL_MISSING',
+      message: 'the payloads take programs that are not on this machine: gzip, skopeo, podman, mksquashfs, veritysetup, unshare',
+      remedy: 'Install: gzip, skopeo, podman, squashfs-tools, cryptsetup-bin (veritysetup), util-linux',
+    });
+    await requireTools(poor, ['archives', 'oci', 'registry'], 'archives');
   });
 
   it('builds for another architecture than its own', async () => {

@@ -11,6 +11,7 @@ import { checkOutput, checkSpace } from './output-folder.ts';
 import { PAYLOAD_KINDS, planBuild, storePartId } from './plan.ts';
 import { BUILD_FOLDER, type BuildRecord, isSealed, readRecord } from './record.ts';
 import { decide, runBuild } from './run-build.ts';
+import { requireTools } from './tools.ts';
 
 /**
  * Builds a bundle: what is there as it would be made is kept, the rest is made, and the manifest seals it at the very end. Ended at any
@@ -28,6 +29,7 @@ export async function build(host: Host, wanted: BuildOptions): Promise<BuildRepo
   const outline = await outlineOf(input, options);
   const record = await readRecord(to);
   if (await isSealed(to, outline.key, record)) return unchanged(to, record);
+  await requireTools(host, options.payloads, input.kind);
   if (outline.agents.length === 0) {
     host.log('warning', 'this is not the executable itself, and no --agent is given: the bundle gets no program for the node');
   }
