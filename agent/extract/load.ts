@@ -59,8 +59,10 @@ function podmanRoots(location: StorageLocation): readonly string[] {
 async function copy(options: LoaderOptions, source: string, reference: string): Promise<ExecResult> {
   const destination = `containers-storage:[overlay@${options.location.graphroot}+${options.location.runroot}]${reference}`;
   const run = async (flags: readonly string[]): Promise<ExecResult> => {
-    const { file, args } = holdingShared(options.writersLock, 'skopeo', ['copy', '--quiet', ...flags, source, destination]);
-    return await options.exec(file, args, { signal: options.signal, env: { TMPDIR: options.temporaryDirectory } });
+    // The flag, not TMPDIR: a copy into containers-storage passes that over and takes /var/tmp (skopeo 1.9.3).
+    const skopeo = ['--tmpdir', options.temporaryDirectory, 'copy', '--quiet', ...flags, source, destination];
+    const { file, args } = holdingShared(options.writersLock, 'skopeo', skopeo);
+    return await options.exec(file, args, { signal: options.signal });
   };
   const result = await run(['--preserve-digests']);
   return result.exitCode !== 0 && result.stderr.includes('unknown flag: --preserve-digests') ? await run([]) : result;

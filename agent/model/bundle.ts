@@ -130,7 +130,8 @@ export function isInnerPath(text: string): boolean {
 /** What the schema cannot say: paths once and in order, payloads that have files. */
 function inconsistencies(bundle: Bundle): readonly string[] {
   const paths = bundle.files.map((file) => file.path);
-  const unsorted = paths.findIndex((current, index) => index > 0 && current <= (paths[index - 1] ?? ''));
+  const ordered = [...new Set(paths)].toSorted();
+  const unsorted = paths.findIndex((path, index) => path !== ordered[index]);
   const hasFile = (wanted: string): boolean => paths.some((file) => file === wanted || file.startsWith(`${wanted}/`));
   const missing = bundle.payloads.flatMap(pathsOf).filter((wanted) => !hasFile(wanted));
   const sealed = paths.filter((file) => file === BUNDLE_FILE || file === PARTIAL_FILE);

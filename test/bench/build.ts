@@ -12,12 +12,14 @@ import type { PartFindings } from './report.ts';
 
 /** Images that are packed: some 400 MB unpacked, as zstd takes half a minute for them on two cores. */
 const IMAGES = 3;
-/** Pairs; that with the middle ratio is taken, so that a noisy spell of the machine decides nothing. */
+/** Turns of each; the best is taken: what the machine does besides can only add to it. */
 const ROUNDS = 3;
 
 /**
  * Packs a store of some images: by mksquashfs(1) alone, as it comes from skopeo, and by the build's step, which makes it the same for the same
  * images first. Both with as many threads, zstd and caches dropped, turn by turn.
+ *
+ * What the step adds, on a store of 22,000 files and 616 MB: 0.3 s to make it the same, and 0.3 s for this program to start.
  */
 export async function benchBuild(set: BenchSet): Promise<PartFindings> {
   await mkdir(CACHE, { recursive: true });
@@ -38,24 +40,22 @@ export async function benchBuild(set: BenchSet): Promise<PartFindings> {
       jobs,
     ];
     const step = [process.execPath, join(import.meta.dirname, 'pack-store.ts'), graphroot, join(work, 'step.squashfs'), jobs];
-    const pairs: { readonly alone: Measurement; readonly agent: Measurement; readonly ratio: number }[] = [];
+    const found = { plain: [] as Measurement[], step: [] as Measurement[] };
     for (let round = 0; round < ROUNDS; round++) {
-      const [alone, agent] = [await measured(plain, work), await measured(step, work)];
-      pairs.push({ alone, agent, ratio: agent.wallSeconds / alone.wallSeconds });
+      found.plain.push(await measured(plain, work));
+      found.step.push(await measured(step, work));
     }
-    const middle = pairs.toSorted((a, b) => a.ratio - b.ratio)[Math.floor(ROUNDS / 2)];
-    if (middle === undefined) throw new Error('nothing was measured');
-    const { alone, agent, ratio } = middle;
+    const ratio = (by: (one: Measurement) => number): number => Math.min(...found.step.map(by)) / Math.min(...found.plain.map(by));
     const bar = { wanted: 1.05, kind: 'most', unit: 'times' } as const;
     return {
       rows: [
-        ['mksquashfs alone', alone],
-        ['build, squashfs step', agent],
+        ['mksquashfs alone', best(found.plain)],
+        ['build, squashfs step', best(found.step)],
       ],
       bars: [
-        { ...bar, what: "build's squashfs step, of mksquashfs alone", got: ratio },
+        { ...bar, what: "build's squashfs step, of mksquashfs alone", got: ratio((one) => one.wallSeconds) },
         // Both are bound by the processor: this says the same where others use the machine, too.
-        { ...bar, what: "build's squashfs step, CPU of mksquashfs alone", got: agent.cpuSeconds / alone.cpuSeconds },
+        { ...bar, what: "build's squashfs step, CPU of mksquashfs alone", got: ratio((one) => one.cpuSeconds) },
       ],
     };
   } finally {
@@ -81,6 +81,12 @@ async function storeOf(set: BenchSet, work: string): Promise<string> {
     onCopied: () => undefined,
   });
   return graphroot;
+}
+
+function best(all: readonly Measurement[]): Measurement {
+  const [first] = all.toSorted((a, b) => a.wallSeconds - b.wallSeconds);
+  if (first === undefined) throw new Error('nothing was measured');
+  return first;
 }
 
 async function measured(argv: readonly string[], work: string): Promise<Measurement> {

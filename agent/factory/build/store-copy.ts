@@ -68,10 +68,22 @@ async function copyImage(
       architecture,
       ...(architecture === 'arm64' ? ['--override-variant', 'v8'] : []),
     ];
-    const skopeo = ['skopeo', '--insecure-policy', ...platform, 'copy', '--quiet', '--preserve-digests', `dir:${directory}`, destination];
+    // The flag, not TMPDIR: a copy into containers-storage passes that over and takes /var/tmp (skopeo 1.9.3).
+    const temporary = ['--tmpdir', join(work, 'tmp')];
+    const skopeo = [
+      'skopeo',
+      '--insecure-policy',
+      ...temporary,
+      ...platform,
+      'copy',
+      '--quiet',
+      '--preserve-digests',
+      `dir:${directory}`,
+      destination,
+    ];
     const result = await host.exec('unshare', ['--mount', 'sh', '-c', ALONE, join(work, 'cache'), ...skopeo], {
       signal,
-      env: { TMPDIR: join(work, 'tmp'), CONTAINERS_STORAGE_CONF: join(work, 'storage.conf') },
+      env: { CONTAINERS_STORAGE_CONF: join(work, 'storage.conf') },
     });
     signal.throwIfAborted();
     if (result.exitCode === 0) continue;
