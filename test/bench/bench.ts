@@ -163,7 +163,7 @@ async function describe(set: BenchSet): Promise<Findings['set']> {
   return {
     images: set.images.length,
     archiveBytes: sum(archives),
-    biggestArchiveBytes: Math.max(...archives),
+    biggestImageBytes: Math.max(...set.images.map((image) => sum((image.instances[0]?.layers ?? []).map((layer) => layer.unpackedBytes)))),
     layerBytes: sum([...layers.values()].map((layer) => layer.sizeBytes)),
     unpackedBytes: sum([...layers.values()].map((layer) => layer.unpackedBytes)),
   };
