@@ -1,3 +1,4 @@
+import { setPriority } from 'node:os';
 import { parentPort } from 'node:worker_threads';
 import { errorRecord } from '../model/errors.ts';
 import { hashFile } from './hash-file.ts';
@@ -8,8 +9,15 @@ import type { WorkerReply, WorkerRequest, WorkerResult } from './worker-messages
 
 /** Entry of the thread that reads archives and hashes files. It blocks on the disk as it likes, and the main thread ends it where a job is given up. */
 
+/** Nice value of the threads. */
+const LOW_PRIORITY = 10;
+
 /** Least time between two reports of progress. */
 const PROGRESS_INTERVAL_MS = 200;
+
+// Linux gives each thread a priority of its own (setpriority(2), "C library/kernel differences"). skopeo writes layers one after the other under
+// a lock of the storage: that is the longest chain of a load, and unpacking ahead must not slow it down.
+setPriority(LOW_PRIORITY);
 
 const inflater = loadInflater();
 const reply = (message: WorkerReply): void => parentPort?.postMessage(message);

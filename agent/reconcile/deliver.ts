@@ -18,6 +18,9 @@ const WRITERS_LOCK = '/run/prestage-agent/writers.lock';
 /** How long writers that a killed run left behind may take to end, in seconds: the longest layer. */
 const WRITERS_WAIT_SECONDS = 600;
 
+/** Pause between two rounds of writing ahead. */
+const WRITE_AHEAD_MS = 5000;
+
 export interface Delivery {
   readonly payload: Payload;
   readonly location: StorageLocation;
@@ -47,13 +50,14 @@ export async function deliver(loads: readonly LoadStep[], delivery: Delivery, co
     const loadable = await removeDamaged(loads, loader, context);
     context.onEvent({ kind: 'phase', text: 'loading images' });
     const sources = new Map(payload.images.map((image) => [image.reference, image]));
+    await using _writing = writeAhead(location, context);
     await executeLoads(loadable, {
       ...context,
       pool,
       loader,
       location,
       scratch: scratch.path,
-      scratchBytes: needs.scratchBytes / 2,
+      scratchBytes: needs.aheadBytes,
       parallel: needs.parallel,
       retries: settings.retries,
       sources,
@@ -98,6 +102,26 @@ async function removeDamaged(loads: readonly LoadStep[], loader: Loader, context
     }
   }
   return loadable;
+}
+
+/**
+ * Has the kernel write what is loaded while more is being loaded. It would begin only after half a minute, and the sync at the end would take
+ * as long as the disk needs for all of it (1.5 of 29 s for 2 GB).
+ */
+function writeAhead({ graphroot }: StorageLocation, { host }: RunContext): AsyncDisposable {
+  const end = new AbortController();
+  const writing = (async () => {
+    while (!end.signal.aborted) {
+      await host.clock.sleep(WRITE_AHEAD_MS, end.signal).catch(() => undefined);
+      if (!end.signal.aborted && existsSync(graphroot)) await host.exec('sync', ['--file-system', graphroot]);
+    }
+  })();
+  return {
+    [Symbol.asyncDispose]: async () => {
+      end.abort();
+      await writing;
+    },
+  };
 }
 
 /** Nothing that a load writes is synced by skopeo: only after this may the state say that it is there. Source: sync(1), --file-system. */

@@ -18,7 +18,9 @@ export interface Needs {
   readonly parallel: number;
   /** Growth of containers-storage. */
   readonly storageBytes: number;
-  /** Most that lies in scratch at one time: the blobs of images that are being loaded. */
+  /** Most blobs that lie in scratch at one time: of images that are being copied, and of those unpacked ahead. */
+  readonly aheadBytes: number;
+  /** Most that lies in scratch at one time: these blobs, and skopeo's own copies of those that it copies. */
   readonly scratchBytes: number;
 }
 
@@ -28,8 +30,11 @@ export interface Needs {
  */
 const GROWTH = 2.5;
 
-/** skopeo copies each blob into its own temporary file before it is unpacked: scratch holds it twice. */
-const SCRATCH_COPIES = 2;
+/**
+ * Room for unpacking ahead, over that of the biggest image: with none, nothing is unpacked while the image that brings the shared layers is
+ * copied, and a core is idle.
+ */
+const AHEAD = 0.5;
 
 /** Memory for one image at work: a thread of the agent and one skopeo (measured: 60 MB and 110 MB at the most). */
 const MEMORY_PER_IMAGE = 192 * 1024 * 1024;
@@ -51,7 +56,9 @@ export function computeNeeds(loads: readonly LoadStep[], resources: Pick<Resourc
   return {
     parallel: Math.max(1, Math.min(chosen, Math.max(1, loads.length))),
     storageBytes: Math.ceil(loads.reduce((sum, step) => sum + step.writeBytes * (step.image.growth ?? GROWTH), 0)),
-    scratchBytes: biggest * SCRATCH_COPIES,
+    aheadBytes: Math.ceil(biggest * (1 + AHEAD)),
+    // skopeo copies each blob into a temporary file before it is unpacked.
+    scratchBytes: Math.ceil(biggest * (2 + AHEAD)),
   };
 }
 

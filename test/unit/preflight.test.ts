@@ -21,7 +21,7 @@ const machine = (rest: Partial<Resources> = {}): Resources => ({
   scratch: space({ path: '/run', sizeBytes: 8 * GIB, freeBytes: 8 * GIB, inMemory: true, id: 'run' }),
   ...rest,
 });
-const needs = (rest: Partial<Needs> = {}): Needs => ({ parallel: 2, storageBytes: 10 * GIB, scratchBytes: GIB, ...rest });
+const needs = (rest: Partial<Needs> = {}): Needs => ({ parallel: 2, storageBytes: 10 * GIB, aheadBytes: GIB, scratchBytes: GIB, ...rest });
 const load = (writeBytes: number): LoadStep => ({
   kind: 'load',
   image: { reference: `r${writeBytes}`, names: [], digests: [], layers: [], archiveBytes: 0, growth: undefined },
@@ -107,7 +107,8 @@ test('scratch is sized for the biggest image, which skopeo holds a second time',
   assert.deepEqual(computeNeeds([load(100), load(40)], { cores: 2, memoryBytes: 16 * GIB }), {
     parallel: 2,
     storageBytes: 350,
-    scratchBytes: 200,
+    aheadBytes: 150,
+    scratchBytes: 250,
   });
 });
 
