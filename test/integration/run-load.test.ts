@@ -75,7 +75,8 @@ describe('the images of a discovery stage, loaded once', () => {
   it('are copied by skopeo with their digests kept', async () => {
     const calls = await sandbox.log();
     assert.equal(calls.length, set.discovery.length + 1);
-    for (const call of calls) assert.match(call, /^--tmpdir \S+ copy --quiet --preserve-digests dir:\S+ containers-storage:\[overlay@\S+\]\S+$/);
+    for (const call of calls)
+      assert.match(call, /^--tmpdir \S+ copy --quiet --preserve-digests dir:\S+ containers-storage:\[overlay@\S+\]\S+$/);
   });
 
   it('come back alone where one of them was removed', async () => {
