@@ -133,8 +133,8 @@ interface Entry {
   readonly image: KnownImage;
   readonly replaces: LoadStep['replaces'];
   readonly missing: readonly Descriptor[];
-  /** Bytes that others need, too, once for each of them: what loading this image first saves. */
-  readonly sharedBytes: number;
+  /** Bytes that others need, too, once for each of them, for each byte of this image: what loading it first brings. */
+  readonly gain: number;
   /** Bytes that nobody else needs. */
   readonly ownBytes: number;
 }
@@ -157,7 +157,7 @@ function orderLoads(todo: readonly Pick<Entry, 'image' | 'replaces'>[], present:
   ];
 }
 
-/** Who brings what most others wait for comes first; among equals the one with the least of its own, so that the others start early. */
+/** Who brings what most others wait for, in the least time, comes first: while a base is copied alone, a core is idle. */
 function rank(todo: readonly Pick<Entry, 'image' | 'replaces'>[], present: ReadonlySet<Digest>): readonly Entry[] {
   const lacking = todo.map((entry) => ({ ...entry, missing: missingLayers(entry.image, present) }));
   const needs = lacking.map(({ missing }) => new Set(missing.map((layer) => layer.digest)));
@@ -165,13 +165,11 @@ function rank(todo: readonly Pick<Entry, 'image' | 'replaces'>[], present: Reado
   const entries = lacking.map(
     (entry): Entry => ({
       ...entry,
-      sharedBytes: entry.missing.reduce((sum, layer) => sum + layer.sizeBytes * others(layer), 0),
+      gain: entry.missing.reduce((sum, layer) => sum + layer.sizeBytes * others(layer), 0) / Math.max(1, sumBytes(entry.missing)),
       ownBytes: sumBytes(entry.missing.filter((layer) => others(layer) === 0)),
     }),
   );
-  return entries.toSorted(
-    (a, b) => b.sharedBytes - a.sharedBytes || a.ownBytes - b.ownBytes || a.image.reference.localeCompare(b.image.reference),
-  );
+  return entries.toSorted((a, b) => b.gain - a.gain || a.ownBytes - b.ownBytes || a.image.reference.localeCompare(b.image.reference));
 }
 
 function missingLayers(image: KnownImage, present: ReadonlySet<Digest>): readonly Descriptor[] {

@@ -84,9 +84,9 @@ test('chains of leaders: a shared middle layer waits for the shared base', () =>
   const middle = layer('middle', 300);
   const steps = planSteps(facts([image('a', [base]), image('m1', [base, middle]), image('m2', [base, middle, layer('x')])]));
   assert.deepEqual(brief(steps), [
-    ['m1', 2, []],
-    ['m2', 1, ['m1']],
-    ['a', 0, ['m1']],
+    ['a', 1, []],
+    ['m1', 1, ['a']],
+    ['m2', 1, ['a', 'm1']],
   ]);
 });
 
