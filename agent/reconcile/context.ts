@@ -1,5 +1,6 @@
 import type { Host } from '../host/host.ts';
 import type { Step } from '../host/steps.ts';
+import { PrestageError } from '../model/errors.ts';
 import type { Settings } from '../model/settings.ts';
 import type { Stage } from '../model/stage.ts';
 import type { OnRunEvent } from './progress.ts';
@@ -22,4 +23,9 @@ export interface RunContext extends RunOptions {
   readonly host: Host;
   readonly store: StateStore;
   readonly stage: Stage;
+}
+
+/** How whatever a stop signal cuts short ends. */
+export function interrupted(cause?: unknown): PrestageError {
+  return new PrestageError('ERR_INTERRUPTED', 'the run was asked to end', 'Start the run again: it goes on from here', { cause });
 }

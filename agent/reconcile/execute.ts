@@ -1,5 +1,6 @@
 import pLimit from 'p-limit';
 import { errorRecord, errorTable, PrestageError } from '../model/errors.ts';
+import { interrupted } from './context.ts';
 import { type LoadContext, loadImage } from './load-image.ts';
 import { type LoadStep, promoteAfterFailure } from './plan.ts';
 
@@ -56,7 +57,7 @@ export async function executeLoads(loads: readonly LoadStep[], context: ExecuteC
       reference: image.reference,
       result: 'skipped',
       bytes: image.archiveBytes,
-      error: errorRecord(stopped()),
+      error: errorRecord(interrupted()),
     });
   }
 }
@@ -82,7 +83,7 @@ async function loadWithRetries(step: LoadStep, context: LoadContext & Pick<Execu
       context.onEvent({ kind: 'image-finished', reference, result: 'loaded', bytes: archiveBytes });
       return true;
     } catch (thrown) {
-      const error = errorRecord(context.stop.aborted ? stopped() : thrown);
+      const error = errorRecord(context.stop.aborted ? interrupted() : thrown);
       if (context.stop.aborted || attempt > context.retries || !canBeRetried(thrown)) {
         context.onEvent({
           kind: 'image-finished',
@@ -103,8 +104,4 @@ async function loadWithRetries(step: LoadStep, context: LoadContext & Pick<Execu
 /** What an archive holds does not change by trying again; what a tool, the disk or memory said may. */
 function canBeRetried(error: unknown): boolean {
   return !(error instanceof PrestageError) || errorTable[error.code].exit !== 'payload';
-}
-
-function stopped(): PrestageError {
-  return new PrestageError('ERR_INTERRUPTED', 'the run was asked to end', 'Start the run again: it goes on from here');
 }

@@ -11,10 +11,10 @@ import { type Host, hostPath } from '../host/host.ts';
 import { takeLock } from '../host/lock.ts';
 import { reclaimMount } from '../host/mounts.ts';
 import { availableMemoryBytes, spaceAt } from '../host/space.ts';
-import { type ErrorRecord, errorRecord, PrestageError } from '../model/errors.ts';
+import { type ErrorRecord, errorRecord } from '../model/errors.ts';
 import { type ImageState, outcomeOf, type RunState, STATE_VERSION, suspectAfter } from '../model/run-state.ts';
 import { openPartition, PARTITION_TARGET } from '../partition/open.ts';
-import type { RunContext, RunOptions } from './context.ts';
+import { interrupted, type RunContext, type RunOptions } from './context.ts';
 import { clearAfterKilledRun, deliver, syncStorage } from './deliver.ts';
 import { chooseDelivery } from './delivery.ts';
 import { type PlanStep, planSteps } from './plan.ts';
@@ -73,10 +73,6 @@ function endOf(state: RunState, isStopped: boolean): NonNullable<RunState['outco
 /** What a run did not come to was skipped, for the reason that ended the run. */
 function givenUp(image: ImageState, error: ErrorRecord): ImageState {
   return image.state === 'pending' || image.state === 'loading' ? { ...image, state: 'skipped', reason: error.message, error } : image;
-}
-
-function interrupted(cause: unknown): PrestageError {
-  return new PrestageError('ERR_INTERRUPTED', 'the run was asked to end', 'Start the run again: it goes on from here', { cause });
 }
 
 /** A dry run changes nothing, so it locks out nobody. */

@@ -7,7 +7,7 @@ import pLimit from 'p-limit';
 import * as v from 'valibot';
 import { layoutBlobPath } from '../../extract/oci-layout.ts';
 import { type Digest, isDigest } from '../../model/digest.ts';
-import { PrestageError } from '../../model/errors.ts';
+import { messageOf, PrestageError } from '../../model/errors.ts';
 import type { Descriptor } from '../../model/manifest.ts';
 
 /** First bytes of a layer tell how it is compressed. Sources: RFC 1952, 2.3.1; RFC 8878, 3.1.1. */
@@ -84,14 +84,9 @@ async function unpackedBytes(path: string, layer: Descriptor, signal: AbortSigna
     );
   } catch (cause) {
     signal.throwIfAborted();
-    throw new PrestageError(
-      'ERR_LAYOUT_BLOB',
-      `${path} cannot be unpacked: ${cause instanceof Error ? cause.message : String(cause)}`,
-      'Pull the images again',
-      {
-        cause,
-      },
-    );
+    throw new PrestageError('ERR_LAYOUT_BLOB', `${path} cannot be unpacked: ${messageOf(cause)}`, 'Pull the images again', {
+      cause,
+    });
   }
   return count;
 }
