@@ -1,16 +1,35 @@
+import { isIP } from 'node:net';
 import { quoteInput } from './faults.ts';
+import { formatReference, parseReference } from './reference.ts';
 import { STAGES, type Stage } from './stage.ts';
 
 /** How images reach the engine; `auto` takes the fastest way that the payload and the stage allow. */
 export type DeliveryChoice = 'auto' | 'extract' | 'registry' | 'mount';
 /** What a failure does to the boot: `open` lets it go on, `closed` fails the unit. */
 export type Policy = 'open' | 'closed';
+/** What makes a store image trusted; `auto` takes the strongest that costs the boot nothing. */
+export type TrustSetting = 'auto' | 'verity' | 'hash' | 'background';
+/** Where a store image lies while it is mounted. */
+export type PlacementSetting = 'auto' | 'ram' | 'partition' | 'disk';
+/** Whom the registry serves: this node alone, or the nodes of the cluster. */
+export type ServeSetting = 'node' | 'cluster';
 
 /** The settings by their names in the file, on the command line (`--device-wait`) and in the environment (`PRESTAGE_DEVICE_WAIT`). */
 export interface SettingValues {
   readonly stage: Stage;
   readonly label: string;
   readonly delivery: DeliveryChoice;
+  readonly trust: TrustSetting;
+  readonly placement: PlacementSetting;
+  readonly serve: ServeSetting;
+  readonly 'serve-address': string;
+  readonly 'registry-port': number;
+  readonly 'registry-image': string;
+  readonly 'registry-command': string;
+  readonly 'tls-certificate': string;
+  readonly 'tls-key': string;
+  readonly rewrite: boolean;
+  readonly 'block-source': boolean;
   readonly parallel: number | 'auto';
   readonly retries: number;
   readonly policy: Policy;
@@ -47,6 +66,17 @@ export const settingReaders: { readonly [K in SettingKey]: Reader<SettingValues[
   stage: oneOf(STAGES),
   label: readLabel,
   delivery: oneOf(['auto', 'extract', 'registry', 'mount']),
+  trust: oneOf(['auto', 'verity', 'hash', 'background']),
+  placement: oneOf(['auto', 'ram', 'partition', 'disk']),
+  serve: oneOf(['node', 'cluster']),
+  'serve-address': readAddress,
+  'registry-port': wholeNumber(1, 65_535),
+  'registry-image': readImage,
+  'registry-command': readCommand,
+  'tls-certificate': readAbsolutePath,
+  'tls-key': readAbsolutePath,
+  rewrite: readAnswer,
+  'block-source': readAnswer,
   parallel: readParallel,
   retries: wholeNumber(0, 20),
   policy: oneOf(['open', 'closed']),
@@ -106,6 +136,36 @@ function readLabel(raw: unknown): Reading<string> {
 
 function readAbsolutePath(raw: unknown): Reading<string> {
   return isPath(raw) && raw.startsWith('/') ? { value: raw } : { must: 'an absolute path' };
+}
+
+/** What other nodes call this one: an IP address (IPv6 without brackets) or a host name (RFC 1123, 2.1). A wildcard is no name. */
+function readAddress(raw: unknown): Reading<string> {
+  const isAddress =
+    typeof raw === 'string' &&
+    (isIP(raw) === 0 ? /^(?!.{254})(?=.*[A-Za-z])[0-9A-Za-z](?:[0-9A-Za-z.-]*[0-9A-Za-z])?$/.test(raw) : raw !== '0.0.0.0' && raw !== '::');
+  return isAddress ? { value: raw } : { must: 'an IP address or a host name by which other nodes reach this one' };
+}
+
+/** A full reference: it goes to podman as it is. */
+function readImage(raw: unknown): Reading<string> {
+  const must = 'an image reference, registry/repository with a tag or a digest';
+  if (typeof raw !== 'string') return { must };
+  try {
+    return { value: formatReference(parseReference(raw)) };
+  } catch {
+    return { must };
+  }
+}
+
+/** A program and its arguments, split at blanks: there is no quoting, because no argument of a registry needs it. */
+function readCommand(raw: unknown): Reading<string> {
+  const isCommand = typeof raw === 'string' && /^\/\S+(?: \S+)*$/.test(raw) && !/\p{Cc}/u.test(raw);
+  return isCommand ? { value: raw } : { must: 'an absolute path of a program in the image, and its arguments with one blank between' };
+}
+
+function readAnswer(raw: unknown): Reading<boolean> {
+  if (raw === true || raw === 'yes') return { value: true };
+  return raw === false || raw === 'no' ? { value: false } : { must: 'yes or no' };
 }
 
 /** On the command line a path is relative to where the command is typed; a file and a unit know no such place. */

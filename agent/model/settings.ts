@@ -5,11 +5,14 @@ import {
   describeRaw,
   type GivenBy,
   type GivenValue,
+  type PlacementSetting,
   type Policy,
   SETTING_KEYS,
+  type ServeSetting,
   type SettingKey,
   type SettingValues,
   settingReaders,
+  type TrustSetting,
 } from './setting-values.ts';
 import { readSettingsFile, type SettingsFile } from './settings-file.ts';
 import type { Stage } from './stage.ts';
@@ -20,6 +23,23 @@ export interface Settings {
   /** GPT name of the data partition. */
   readonly label: string;
   readonly delivery: DeliveryChoice;
+  readonly trust: TrustSetting;
+  readonly placement: PlacementSetting;
+  readonly serve: ServeSetting;
+  /** By what other nodes reach this one; needed where it serves the cluster. */
+  readonly serveAddress?: string;
+  readonly registryPort: number;
+  /** Image of the registry; left out, the one that the bundle names. */
+  readonly registryImage?: string;
+  /** What starts distribution in that image: a program and its arguments. */
+  readonly registryCommand: readonly string[];
+  /** Certificate (PEM) and key for the registry that serves the cluster. */
+  readonly tlsCertificate: string;
+  readonly tlsKey: string;
+  /** Whether the main registries.conf is changed instead of a drop-in added. */
+  readonly rewrite: boolean;
+  /** Whether the sources of images are never asked. */
+  readonly blockSource: boolean;
   /** Images that are loaded at the same time, 1 to 64; left out, it comes from cores, memory and scratch space. */
   readonly parallel?: number;
   /** Attempts after the first, per image, 0 to 20. */
@@ -41,6 +61,13 @@ export interface Settings {
   /** How long another instance is waited for, 0 to 86 400. */
   readonly lockWaitSeconds: number;
 }
+
+/** Not used by OpenShift, whose host services have 9000-9999, and not the 5000 of registries that are there already. */
+export const DEFAULT_REGISTRY_PORT = 5055;
+/** The release's component docker-registry from 4.21 on. Source: field facts, "Registry image". */
+const DEFAULT_REGISTRY_COMMAND = '/usr/bin/distribution serve /etc/registry/config.yaml';
+/** Where ignition puts the certificate of a node that serves the cluster. */
+const TLS_DIRECTORY = '/etc/prestage-agent/tls';
 
 /** Where settings come from, in rising order: what is later overrides what is earlier. */
 export interface SettingsInput {
@@ -70,6 +97,17 @@ export function resolveSettings(input: SettingsInput): Settings {
     ...(parallel !== 'auto' && { parallel }),
     retries: values.retries ?? 3,
     policy: values.policy ?? 'open',
+    trust: values.trust ?? 'auto',
+    placement: values.placement ?? 'auto',
+    serve: values.serve ?? 'node',
+    ...(values['serve-address'] !== undefined && { serveAddress: values['serve-address'] }),
+    registryPort: values['registry-port'] ?? DEFAULT_REGISTRY_PORT,
+    ...(values['registry-image'] !== undefined && { registryImage: values['registry-image'] }),
+    registryCommand: (values['registry-command'] ?? DEFAULT_REGISTRY_COMMAND).split(' '),
+    tlsCertificate: values['tls-certificate'] ?? `${TLS_DIRECTORY}/registry.crt`,
+    tlsKey: values['tls-key'] ?? `${TLS_DIRECTORY}/registry.key`,
+    rewrite: values.rewrite ?? false,
+    blockSource: values['block-source'] ?? false,
     ...(graphroot !== undefined && { graphroot }),
     ...(runroot !== undefined && { runroot }),
     ...(scratch !== undefined && { scratch }),
@@ -92,6 +130,17 @@ export function settingSources(input: SettingsInput): Readonly<Record<SettingKey
     stage: sourceOf('stage'),
     label: sourceOf('label'),
     delivery: sourceOf('delivery'),
+    trust: sourceOf('trust'),
+    placement: sourceOf('placement'),
+    serve: sourceOf('serve'),
+    'serve-address': sourceOf('serve-address'),
+    'registry-port': sourceOf('registry-port'),
+    'registry-image': sourceOf('registry-image'),
+    'registry-command': sourceOf('registry-command'),
+    'tls-certificate': sourceOf('tls-certificate'),
+    'tls-key': sourceOf('tls-key'),
+    rewrite: sourceOf('rewrite'),
+    'block-source': sourceOf('block-source'),
     parallel: sourceOf('parallel'),
     retries: sourceOf('retries'),
     policy: sourceOf('policy'),

@@ -14,6 +14,15 @@ const DEFAULTS: Settings = {
   delivery: 'auto',
   retries: 3,
   policy: 'open',
+  trust: 'auto',
+  placement: 'auto',
+  serve: 'node',
+  registryPort: 5055,
+  registryCommand: ['/usr/bin/distribution', 'serve', '/etc/registry/config.yaml'],
+  tlsCertificate: '/etc/prestage-agent/tls/registry.crt',
+  tlsKey: '/etc/prestage-agent/tls/registry.key',
+  rewrite: false,
+  blockSource: false,
   root: '/',
   deviceWaitSeconds: 60,
   lockWaitSeconds: 0,
@@ -47,6 +56,17 @@ test('every setting can stand in the file', () => {
     'stage: installed',
     'label: prestage data',
     'delivery: extract',
+    'trust: verity',
+    'placement: disk',
+    'serve: cluster',
+    'serve-address: 192.0.2.10',
+    'registry-port: 5443',
+    `registry-image: quay.io/example/registry@sha256:${'ab'.repeat(32)}`,
+    'registry-command: /bin/registry serve /etc/registry/config.yaml',
+    'tls-certificate: /etc/tls/node0.crt',
+    'tls-key: /etc/tls/node0.key',
+    'rewrite: true',
+    'block-source: yes',
     'parallel: 4',
     'retries: 0',
     'policy: closed',
@@ -63,6 +83,17 @@ test('every setting can stand in the file', () => {
     stage: 'installed',
     label: 'prestage data',
     delivery: 'extract',
+    trust: 'verity',
+    placement: 'disk',
+    serve: 'cluster',
+    serveAddress: '192.0.2.10',
+    registryPort: 5443,
+    registryImage: `quay.io/example/registry@sha256:${'ab'.repeat(32)}`,
+    registryCommand: ['/bin/registry', 'serve', '/etc/registry/config.yaml'],
+    tlsCertificate: '/etc/tls/node0.crt',
+    tlsKey: '/etc/tls/node0.key',
+    rewrite: true,
+    blockSource: true,
     parallel: 4,
     retries: 0,
     policy: 'closed',
@@ -89,6 +120,17 @@ test('the environment overrides the file, flags override the environment', () =>
     stage: 'default',
     label: 'flag',
     delivery: 'default',
+    trust: 'default',
+    placement: 'default',
+    serve: 'default',
+    'serve-address': 'default',
+    'registry-port': 'default',
+    'registry-image': 'default',
+    'registry-command': 'default',
+    'tls-certificate': 'default',
+    'tls-key': 'default',
+    rewrite: 'default',
+    'block-source': 'default',
     parallel: 'flag',
     retries: 'env',
     policy: 'file',
@@ -101,6 +143,27 @@ test('the environment overrides the file, flags override the environment', () =>
     'device-wait': 'env',
     'lock-wait': 'default',
   });
+});
+
+test('an address is one by which others can reach a node', () => {
+  const must = 'must be an IP address or a host name by which other nodes reach this one';
+  for (const address of ['192.0.2.1', '2001:db8::1', 'node0.example.com', 'node0'])
+    assert.equal(resolveSettings({ flags: { 'serve-address': address } }).serveAddress, address);
+  for (const address of ['0.0.0.0', '::', '300.1.1.1', 'a b', '-x', '[::1]', 'x'.repeat(254)])
+    assert.ok(refusalOf({ flags: { 'serve-address': address } }).includes(must), address);
+  assert.ok(refusalOf(file('serve-address: 5')).includes(must));
+});
+
+test('the image and the command of the registry go to podman as they are, so they are checked', () => {
+  for (const image of ['quay.io/UPPER', '-v']) assert.match(refusalOf({ flags: { 'registry-image': image } }), /image reference/);
+  assert.match(refusalOf(file('registry-image: 5')), /image reference/);
+  for (const command of ['serve', '/bin/x  y', '/bin/x ', '/bin/x\ny'])
+    assert.match(refusalOf({ flags: { 'registry-command': command } }), /absolute path of a program/);
+});
+
+test('yes and no are said in words or as YAML has them', () => {
+  assert.deepEqual(resolveSettings(file('rewrite: yes\nblock-source: false')), { ...DEFAULTS, rewrite: true });
+  assert.match(refusalOf({ flags: { rewrite: 'maybe' } }), /--rewrite: must be yes or no, got "maybe"/);
 });
 
 test('an empty variable is one that is not set, an empty flag is a fault', () => {
@@ -220,6 +283,21 @@ const VALID: Readonly<Record<SettingKey, fc.Arbitrary<string>>> = {
   stage: fc.constantFrom('discovery', 'installed'),
   label: fc.string({ unit: 'grapheme-ascii', minLength: 1, maxLength: 36 }).filter((text) => !/[/]|^\.\.?$/.test(text)),
   delivery: fc.constantFrom('auto', 'extract', 'registry', 'mount'),
+  trust: fc.constantFrom('auto', 'verity', 'hash', 'background'),
+  placement: fc.constantFrom('auto', 'ram', 'partition', 'disk'),
+  serve: fc.constantFrom('node', 'cluster'),
+  'serve-address': fc.oneof(
+    fc.ipV4().filter((text) => text !== '0.0.0.0'),
+    fc.ipV6().filter((text) => text !== '::'),
+    fc.domain(),
+  ),
+  'registry-port': fc.integer({ min: 1, max: 65_535 }).map(String),
+  'registry-image': fc.stringMatching(/^quay\.io\/[a-z]{1,9}:[a-z]{1,9}$/),
+  'registry-command': fc.stringMatching(/^\/[a-z]{1,9}( [a-z]{1,9}){0,2}$/),
+  'tls-certificate': fc.stringMatching(/^\/[a-z/]{0,20}$/),
+  'tls-key': fc.stringMatching(/^\/[a-z/]{0,20}$/),
+  rewrite: fc.constantFrom('yes', 'no'),
+  'block-source': fc.constantFrom('yes', 'no'),
   parallel: fc.oneof(fc.constant('auto'), fc.integer({ min: 1, max: 64 }).map(String)),
   retries: fc.integer({ min: 0, max: 20 }).map(String),
   policy: fc.constantFrom('open', 'closed'),
@@ -285,6 +363,8 @@ test('the example shows every setting, and what it shows can be used', () => {
     stage: 'discovery',
     graphroot: '/var/lib/containers/storage',
     runroot: '/run/containers/storage',
+    serveAddress: '192.0.2.10',
+    registryImage: 'quay.io/example/registry:latest',
     scratch: '/var/lib/prestage-agent/scratch',
     bundle: '/var/mnt/bundle',
     bundleSha256: '0123456789abcdef'.repeat(4),
