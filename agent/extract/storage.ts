@@ -13,6 +13,8 @@ export interface StorageLocation {
   readonly isEngineDefault?: boolean | undefined;
 }
 
+type Graphroot = Pick<StorageLocation, 'graphroot'>;
+
 /** One image record of containers-storage. */
 export interface StoredImage {
   /** 64 hex digits: the digest of its config. */
@@ -47,27 +49,39 @@ const imageSchema = v.object({
   layer: v.optional(v.string()),
   'big-data-digests': v.nullish(v.record(v.string(), v.string())),
 });
-type LayerRecord = v.InferOutput<typeof layerSchema>;
-type ImageRecord = v.InferOutput<typeof imageSchema>;
+const containerSchema = v.object({
+  id: v.string(),
+  names: v.nullish(v.array(v.string())),
+  image: v.optional(v.string()),
+  layer: v.optional(v.string()),
+});
+export type LayerRecord = v.InferOutput<typeof layerSchema>;
+export type ImageRecord = v.InferOutput<typeof imageSchema>;
+export type ContainerRecord = v.InferOutput<typeof containerSchema>;
 
 /**
  * Reads the records of a containers-storage and checks what can be checked without reading layers: that every image's manifest has its
  * digest, that its chain of layers is whole, and that no layer's bookkeeping is missing or empty (what a power cut leaves).
  * A storage that does not exist yet is empty. Nothing is locked: containers-storage replaces its records by rename.
  * Source: github.com/containers/storage, images.go, layers.go, drivers/overlay/overlay.go.
+ * @param additional graphroots of additional image stores: layers and manifests that are there count as whole, unchecked
  * @throws PrestageError ERR_STORAGE where the records themselves cannot be read
  */
-export async function inspectStorage(location: StorageLocation): Promise<StorageContents> {
+export async function inspectStorage(
+  location: StorageLocation,
+  additional: readonly StorageLocation['graphroot'][] = [],
+): Promise<StorageContents> {
   const limit = pLimit(PARALLEL_CHECKS);
   const layerRecords = await readLayerRecords(location);
+  const elsewhere = (await Promise.all(additional.map((graphroot) => readLayerRecords({ graphroot })))).flat();
   const damageOf = new Map(
     await Promise.all(layerRecords.map((layer) => limit(async () => [layer.id, await layerDamage(location, layer)] as const))),
   );
-  const byId = new Map(layerRecords.map((layer) => [layer.id, layer]));
+  const byId = new Map([...elsewhere, ...layerRecords].map((layer) => [layer.id, layer]));
   const images = await Promise.all(
     (await readImageRecords(location)).map((image) =>
       limit(async () => {
-        const damage = [...(await recordDamage(location, image)), ...chainDamage(image, byId, damageOf)];
+        const damage = [...(await recordDamage([location.graphroot, ...additional], image)), ...chainDamage(image, byId, damageOf)];
         return storedImage(image, damage);
       }),
     ),
@@ -85,14 +99,20 @@ export async function readLayers(location: StorageLocation): Promise<ReadonlySet
   return blobsOf(await readLayerRecords(location));
 }
 
-async function readImageRecords(location: StorageLocation): Promise<readonly ImageRecord[]> {
+/** The image records as containers-storage keeps them. @throws PrestageError ERR_STORAGE */
+export async function readImageRecords(location: Graphroot): Promise<readonly ImageRecord[]> {
   return await readRecords(join(location.graphroot, 'overlay-images/images.json'), v.array(imageSchema));
 }
 
-/** Layers that containers-storage counts: it removes those that it marked as incomplete. */
-async function readLayerRecords(location: StorageLocation): Promise<readonly LayerRecord[]> {
+/** Layers that containers-storage counts: it removes those that it marked as incomplete. @throws PrestageError ERR_STORAGE */
+export async function readLayerRecords(location: Graphroot): Promise<readonly LayerRecord[]> {
   const records = await readRecords(join(location.graphroot, 'overlay-layers/layers.json'), v.array(layerSchema));
   return records.filter((layer) => layer.flags?.incomplete !== true);
+}
+
+/** Containers of all engines that use the storage. Source: github.com/containers/storage, containers.go. @throws PrestageError ERR_STORAGE */
+export async function readContainerRecords(location: Graphroot): Promise<readonly ContainerRecord[]> {
+  return await readRecords(join(location.graphroot, 'overlay-containers/containers.json'), v.array(containerSchema));
 }
 
 function blobsOf(layers: readonly LayerRecord[]): ReadonlySet<Digest> {
@@ -124,14 +144,18 @@ function digestsOf(image: ImageRecord): readonly Digest[] {
   return [...new Set([image.digest ?? '', ...ofManifests])].filter(isDigest);
 }
 
-async function recordDamage(location: StorageLocation, image: ImageRecord): Promise<readonly string[]> {
-  const path = join(location.graphroot, 'overlay-images', image.id, 'manifest');
+/** An image that was tagged in an additional store has a record here and its manifest there. */
+async function recordDamage(graphroots: readonly string[], image: ImageRecord): Promise<readonly string[]> {
   const expected = image['big-data-digests']?.manifest;
-  const bytes = await readFile(path).catch(() => undefined);
-  if (bytes === undefined) return [`its manifest ${path} cannot be read`];
-  return expected === undefined || digestOf(bytes) === expected
-    ? []
-    : [`its manifest ${path} (${bytes.length} bytes) does not have the digest ${expected}`];
+  for (const graphroot of graphroots) {
+    const path = join(graphroot, 'overlay-images', image.id, 'manifest');
+    const bytes = await readFile(path).catch(() => undefined);
+    if (bytes === undefined) continue;
+    return expected === undefined || digestOf(bytes) === expected
+      ? []
+      : [`its manifest ${path} (${bytes.length} bytes) does not have the digest ${expected}`];
+  }
+  return [`its manifest ${join(graphroots[0] ?? '', 'overlay-images', image.id, 'manifest')} cannot be read`];
 }
 
 function chainDamage(
