@@ -2,12 +2,21 @@ import { readdir } from 'node:fs/promises';
 import { join } from 'node:path';
 import { readArchives } from '../extract/archives.ts';
 import { readOciLayout } from '../extract/oci-layout.ts';
-import { BUNDLE_FILE, type Bundle, type BundleImage, type BundlePayload, bundleImages, PARTIAL_FILE } from '../model/bundle.ts';
+import {
+  BUNDLE_FILE,
+  type Bundle,
+  type BundleFile,
+  type BundleImage,
+  type BundlePayload,
+  bundleImages,
+  PARTIAL_FILE,
+} from '../model/bundle.ts';
 import { errorRecord, PrestageError } from '../model/errors.ts';
 import { formatReference, parseReference } from '../model/reference.ts';
 import type { Stage } from '../model/stage.ts';
 import type { LayoutImage, Payload } from './payload.ts';
-import { partialBundle, readBundle } from './read-bundle.ts';
+import { partialBundle, readBundle, type SealedBundle } from './read-bundle.ts';
+import type { RegistrySource, StageBundle, StoreSource } from './stage-bundle.ts';
 
 export interface BundleRequest {
   readonly directory: string;
@@ -16,12 +25,14 @@ export interface BundleRequest {
   readonly pinnedSha256: string | undefined;
 }
 
+/** Source: oc-mirror v2, `mirror_%06d.tar`. */
+const OC_MIRROR_ARCHIVE = /^mirror_[0-9]{6,}\.tar$/;
+
 /**
- * Reads what a partition or folder holds for a stage: a bundle sealed by its manifest, or a folder recognised by what lies in it. Of a bundle
- * with several payloads the one that loads fastest is taken: the OCI layout needs no scratch.
- * @throws PrestageError ERR_BUNDLE_PARTIAL, ERR_BUNDLE_PIN, ERR_BUNDLE, ERR_PAYLOAD_MISSING, ERR_LIST, ERR_MAPPING
+ * Reads what a partition or folder holds for a stage: a bundle sealed by its manifest, or a folder recognised by what lies in it.
+ * @throws PrestageError ERR_BUNDLE_PARTIAL, ERR_BUNDLE_PIN, ERR_BUNDLE, ERR_PAYLOAD_MISSING
  */
-export async function readPayload(request: BundleRequest): Promise<Payload> {
+export async function readStageBundle(request: BundleRequest): Promise<StageBundle> {
   const { directory, stage, pinnedSha256 } = request;
   const names = await readdir(directory).catch((cause: NodeJS.ErrnoException) => {
     throw new PrestageError(
@@ -32,7 +43,7 @@ export async function readPayload(request: BundleRequest): Promise<Payload> {
     );
   });
   if (names.includes(PARTIAL_FILE)) throw partialBundle(directory);
-  if (names.includes(BUNDLE_FILE)) return await sealedPayload((await readBundle(directory, pinnedSha256)).bundle, directory, stage);
+  if (names.includes(BUNDLE_FILE)) return sealedBundle(await readBundle(directory, pinnedSha256), stage);
   if (pinnedSha256 !== undefined) {
     throw new PrestageError(
       'ERR_BUNDLE_PIN',
@@ -40,8 +51,75 @@ export async function readPayload(request: BundleRequest): Promise<Payload> {
       'Write the bundle that the ignition was rendered for',
     );
   }
-  if (names.includes('oci-layout') && names.includes('index.json')) return await layoutFolder(directory);
-  return { ...(await readArchives(directory, stage)), isSealed: false };
+  const folder = { directory, stage, sealedSha256: undefined, images: undefined, store: undefined, registry: undefined };
+  const ocMirror = names.filter((name) => OC_MIRROR_ARCHIVE.test(name)).toSorted();
+  if (ocMirror.length > 0) {
+    return {
+      ...folder,
+      ocMirror: ocMirror.map((name) => join(directory, name)),
+      extractable: undefined,
+      payload: async () => onlyServed(directory),
+    };
+  }
+  if (names.includes('oci-layout') && names.includes('index.json')) {
+    return { ...folder, ocMirror: [], extractable: 'oci', payload: async () => await layoutFolder(directory) };
+  }
+  const payload = async (): Promise<Payload> => ({ ...(await readArchives(directory, stage)), isSealed: false });
+  return { ...folder, ocMirror: [], extractable: 'archives', payload };
+}
+
+function sealedBundle({ directory, bundle, sha256 }: SealedBundle, stage: Stage): StageBundle {
+  const payload = async (): Promise<Payload> => await sealedPayload(bundle, directory, stage);
+  return {
+    directory,
+    stage,
+    sealedSha256: sha256,
+    images: bundleImages(bundle, stage, join(directory, BUNDLE_FILE)),
+    store: storeSource(bundle, directory, stage),
+    registry: registrySource(bundle, directory),
+    ocMirror: [],
+    extractable: chooseForm(bundle.payloads)?.kind,
+    payload,
+  };
+}
+
+function storeSource(bundle: Bundle, directory: string, stage: Stage): StoreSource | undefined {
+  const payload = bundle.payloads.find((one) => one.kind === 'store' && one.stage === stage);
+  const image = bundle.files.find((file) => payload?.kind === 'store' && file.path === payload.image);
+  if (payload?.kind !== 'store' || image === undefined) return undefined;
+  return {
+    image: {
+      path: join(directory, image.path),
+      sizeBytes: image.sizeBytes,
+      sha256: image.sha256,
+      hashTree: join(directory, payload.verity.hashTree),
+      rootHash: payload.verity.rootHash,
+    },
+    mirror: { path: join(directory, payload.mirror), files: filesBelow(bundle, payload.mirror) },
+    registryImage: payload.registryImage,
+  };
+}
+
+function registrySource(bundle: Bundle, directory: string): RegistrySource | undefined {
+  const payload = bundle.payloads.find((one) => one.kind === 'registry');
+  if (payload === undefined) return undefined;
+  const named = bundle.payloads.flatMap((one) => (one.kind === 'store' && one.registryImage !== undefined ? [one.registryImage] : []));
+  return { path: join(directory, payload.path), files: filesBelow(bundle, payload.path), registryImage: named[0] };
+}
+
+/** The files below a folder of the bundle, with paths relative to that folder. */
+function filesBelow(bundle: Bundle, folder: string): readonly BundleFile[] {
+  return bundle.files.flatMap((file) =>
+    file.path.startsWith(`${folder}/`) ? [{ ...file, path: file.path.slice(folder.length + 1) }] : [],
+  );
+}
+
+function onlyServed(directory: string): never {
+  throw new PrestageError(
+    'ERR_PAYLOAD_MISSING',
+    `${directory} holds archives of oc-mirror, which cannot be extracted`,
+    'Set delivery to registry: it serves what they hold',
+  );
 }
 
 async function sealedPayload(bundle: Bundle, directory: string, stage: Stage): Promise<Payload> {

@@ -15,12 +15,25 @@ const errorSchema = v.object({
   remedy: v.string(),
 });
 
-/** `pending` and `loading` while the run goes on; `present` was there already; `missing` has vanished from storage since. */
-const imageStates = ['pending', 'loading', 'present', 'loaded', 'skipped', 'failed', 'missing'] as const;
+/**
+ * `pending` and `loading` while the run goes on; `present` is in storage, or in a mounted store, and was there already; `served` is answered
+ * by the registry of this node and not in storage; `missing` has vanished since.
+ */
+const imageStates = ['pending', 'loading', 'present', 'loaded', 'served', 'skipped', 'failed', 'missing'] as const;
 
 export const runOutcomes = ['complete', 'partial', 'failed', 'interrupted'] as const;
 
-const runPhases = ['starting', 'waiting-for-partition', 'reading-bundle', 'loading', 'syncing', 'finished'] as const;
+const runPhases = [
+  'starting',
+  'waiting-for-partition',
+  'reading-bundle',
+  'opening-store',
+  'making-tree',
+  'serving',
+  'loading',
+  'syncing',
+  'finished',
+] as const;
 
 const imageSchema = v.object({
   reference: v.string(),
@@ -63,6 +76,21 @@ const stateSchema = v.object({
   ),
   payload: v.optional(v.string()),
   delivery: v.optional(v.object({ kind: v.string(), reason: v.string() })),
+  /** The store image that is mounted as an additional image store. */
+  store: v.optional(
+    v.object({
+      path: v.string(),
+      image: v.string(),
+      sha256: v.string(),
+      trust: v.picklist(['verity', 'hash', 'background']),
+      trustReason: v.string(),
+      placement: v.picklist(['ram', 'partition', 'disk']),
+      /** Whether the bytes are known to be right: by the kernel as it reads, before the mount, not yet, or after all. */
+      verified: v.picklist(['kernel', 'before-mount', 'pending', 'yes']),
+    }),
+  ),
+  /** The registry that answers for the images of the bundle. */
+  registry: v.optional(v.object({ address: v.string(), how: v.string(), tree: v.string(), image: v.string() })),
   storage: v.optional(v.object({ graphroot: v.string(), runroot: v.string() })),
   parallel: v.optional(v.number()),
   bytes: v.object({ total: v.number(), done: v.number() }),
@@ -101,19 +129,24 @@ export function suspectAfter(earlier: RunState | undefined, bootId: string): rea
 
 /** How a run ended, by its images. A run that had nothing to do is complete. */
 export function outcomeOf(images: readonly Pick<ImageState, 'state'>[]): Exclude<RunOutcome, 'interrupted'> {
-  const good = images.filter(isInStorage).length;
+  const good = images.filter(isUsable).length;
   if (good === images.length) return 'complete';
   return good === 0 ? 'failed' : 'partial';
 }
 
 /** Whether the engine can use the image. */
+export function isUsable(image: Pick<ImageState, 'state'>): boolean {
+  return isInStorage(image) || image.state === 'served';
+}
+
+/** Whether storage itself has the image. */
 export function isInStorage(image: Pick<ImageState, 'state'>): boolean {
   return image.state === 'present' || image.state === 'loaded';
 }
 
 /** Images by state, for summaries. */
 export function countStates(images: readonly Pick<ImageState, 'state'>[]): Readonly<Record<ImageState['state'], number>> {
-  const counts = { pending: 0, loading: 0, present: 0, loaded: 0, skipped: 0, failed: 0, missing: 0 };
+  const counts = { pending: 0, loading: 0, present: 0, loaded: 0, served: 0, skipped: 0, failed: 0, missing: 0 };
   for (const image of images) counts[image.state] += 1;
   return counts;
 }

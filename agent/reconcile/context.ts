@@ -3,6 +3,8 @@ import type { Step } from '../host/steps.ts';
 import { PrestageError } from '../model/errors.ts';
 import type { Settings } from '../model/settings.ts';
 import type { Stage } from '../model/stage.ts';
+import type { PlanStep } from './plan.ts';
+import type { Needs } from './preflight.ts';
 import type { OnRunEvent } from './progress.ts';
 import type { StateStore } from './state-store.ts';
 
@@ -23,6 +25,16 @@ export interface RunContext extends RunOptions {
   readonly host: Host;
   readonly store: StateStore;
   readonly stage: Stage;
+}
+
+/** What a run has planned. */
+export interface Planned {
+  /** What becomes of the images that are extracted. */
+  readonly steps: readonly PlanStep[];
+  /** What extracting needs; undefined where nothing is extracted. */
+  readonly needs: Needs | undefined;
+  /** What is set up on the node besides, line by line. */
+  readonly setup: readonly string[];
 }
 
 /** How whatever a stop signal cuts short ends. */

@@ -1,19 +1,67 @@
-import type { Payload } from '../bundle/payload.ts';
+import type { StageBundle } from '../bundle/stage-bundle.ts';
 import { PrestageError } from '../model/errors.ts';
-import type { Settings } from '../model/settings.ts';
+import type { DeliveryChoice } from '../model/setting-values.ts';
 
 /** How images reach the engine, and why this way. */
 export interface ChosenDelivery {
-  readonly kind: 'extract';
+  readonly kind: 'mount' | 'registry' | 'extract';
   readonly reason: string;
+  /** Whether the images are also extracted, so that they are there without being pulled. */
+  readonly extracts: boolean;
+}
+
+/** What the choice depends on. */
+export interface DeliveryFacts extends Pick<StageBundle, 'stage' | 'extractable'> {
+  readonly wanted: DeliveryChoice;
+  readonly hasStore: boolean;
+  /** What a registry can serve as it lies in the bundle. */
+  readonly served: 'registry' | 'oc-mirror' | undefined;
+  /** Why the engines of this node do not take a store; undefined where they do, or where that is not known yet. */
+  readonly refusal: string | undefined;
 }
 
 /**
- * The delivery for a payload. Pure.
- * @throws PrestageError ERR_DELIVERY where the one that is asked for does not go with the payload
+ * The delivery for what a bundle holds. Pure.
+ * @throws PrestageError ERR_DELIVERY where the one that is asked for does not go with it
  */
-export function chooseDelivery(wanted: Settings['delivery'], payload: Payload['kind']): ChosenDelivery {
-  if (wanted === 'auto') return { kind: 'extract', reason: `a payload of ${payload} goes into containers-storage` };
-  if (wanted === 'extract') return { kind: 'extract', reason: 'asked for by the settings' };
-  throw new PrestageError('ERR_DELIVERY', `a payload of ${payload} cannot be delivered by "${wanted}"`, 'Set delivery to auto or extract');
+export function chooseDelivery(facts: DeliveryFacts): ChosenDelivery {
+  return facts.wanted === 'auto' ? bestDelivery(facts) : askedDelivery(facts);
+}
+
+function bestDelivery({ stage, extractable, hasStore, served, refusal }: DeliveryFacts): ChosenDelivery {
+  if (hasStore && refusal === undefined)
+    return { kind: 'mount', extracts: false, reason: 'the bundle has a store image for the stage: nothing has to be unpacked' };
+  const instead = refusal === undefined ? '' : `the engines do not take the store image (${refusal}); `;
+  if (extractable === undefined) {
+    if (served === undefined) throw nothingToDeliver(instead);
+    return { kind: 'registry', extracts: false, reason: `${instead}what the bundle holds can only be served` };
+  }
+  if (served !== undefined && stage === 'installed')
+    return {
+      kind: 'registry',
+      extracts: true,
+      reason: `${instead}the bundle has a registry tree, and images that go into containers-storage`,
+    };
+  return { kind: 'extract', extracts: true, reason: `${instead}a payload of ${extractable} goes into containers-storage` };
+}
+
+function askedDelivery({ wanted, extractable, hasStore, served }: DeliveryFacts): ChosenDelivery {
+  const reason = 'asked for by the settings';
+  if (wanted === 'mount' && hasStore) return { kind: 'mount', extracts: false, reason };
+  if (wanted === 'extract' && extractable !== undefined) return { kind: 'extract', extracts: true, reason };
+  if (wanted === 'registry' && (served !== undefined || extractable !== undefined)) return { kind: 'registry', extracts: false, reason };
+  const held = [hasStore ? 'store' : '', served ?? '', extractable ?? ''].filter((name) => name !== '').join(', ') || 'nothing';
+  throw new PrestageError(
+    'ERR_DELIVERY',
+    `what the bundle holds for the stage (${held}) cannot be delivered by "${wanted}"`,
+    wanted === 'mount' ? 'Build the bundle with --payload store, or set delivery to auto' : 'Set delivery to auto',
+  );
+}
+
+function nothingToDeliver(instead: string): PrestageError {
+  return new PrestageError(
+    'ERR_PAYLOAD_MISSING',
+    `${instead}the bundle holds nothing else for the stage`,
+    'Build the bundle with --payload store, oci or archives',
+  );
 }

@@ -1,38 +1,28 @@
 import { dirname } from 'node:path';
 import { version } from '../assets.ts';
-import type { Payload } from '../bundle/payload.ts';
-import { readPayload } from '../bundle/read-payload.ts';
+import { readStageBundle } from '../bundle/read-payload.ts';
 import { locateStorage } from '../extract/location.ts';
-import { type ArchivePool, createArchivePool } from '../extract/pool.ts';
-import { inspectStorage, type StorageLocation } from '../extract/storage.ts';
 import { removeTemporaries } from '../host/atomic.ts';
 import { processStartTicks, readBootId } from '../host/boot.ts';
 import { type Host, hostPath } from '../host/host.ts';
 import { takeLock } from '../host/lock.ts';
 import { reclaimMount } from '../host/mounts.ts';
-import { availableMemoryBytes, spaceAt } from '../host/space.ts';
 import { type ErrorRecord, errorRecord } from '../model/errors.ts';
 import { type ImageState, outcomeOf, type RunState, STATE_VERSION, suspectAfter } from '../model/run-state.ts';
 import { openPartition, PARTITION_TARGET } from '../partition/open.ts';
-import { interrupted, type RunContext, type RunOptions } from './context.ts';
-import { clearAfterKilledRun, deliver, syncStorage } from './deliver.ts';
-import { chooseDelivery } from './delivery.ts';
-import { type PlanStep, planSteps } from './plan.ts';
-import { computeNeeds, findShortages, type Needs } from './preflight.ts';
-import { recording, recordPlan } from './record.ts';
-import { chooseScratch } from './scratch.ts';
+import { interrupted, type Planned, type RunContext, type RunOptions } from './context.ts';
+import { clearAfterKilledRun } from './deliver.ts';
+import { deliverBundle } from './deliver-bundle.ts';
+import { recording } from './record.ts';
 import { createStateStore, DURABLE_STATE, LIVE_STATE, readState } from './state-store.ts';
-import { readSurveys, surveyPayload, writeSurveys } from './survey.ts';
 
 const LOCK_FILE = '/run/prestage-agent/lock';
 
 const LOST_RECORD = `${DURABLE_STATE} cannot be read: whether a power cut ended the last run is not known; images that do not run can be loaded again after podman rmi`;
 
-export interface RunReport {
+/** How a run ended, and what it had planned as far as it came. */
+export interface RunReport extends Planned {
   readonly state: RunState;
-  /** What was planned; empty where the run did not come that far. */
-  readonly steps: readonly PlanStep[];
-  readonly needs: Needs | undefined;
 }
 
 /**
@@ -46,7 +36,7 @@ export async function run(host: Host, options: RunOptions): Promise<RunReport> {
   const startMs = host.clock.monotonicMs();
   const store = createStateStore(host, await initialState(host, settings), options.isDry);
   const context: RunContext = { ...options, host, store, stage: settings.stage, onEvent: recording(store, options.onEvent) };
-  let plan: Pick<RunReport, 'steps' | 'needs'> = { steps: [], needs: undefined };
+  let plan: Planned = { steps: [], needs: undefined, setup: [] };
   try {
     if (!options.isDry) await step('record-start', async () => await store.commit());
     plan = await withSource(context, async (directory) => await reconcile(directory, context));
@@ -131,52 +121,16 @@ async function withSource<T>(context: RunContext, action: (directory: string) =>
   return await action(partition.path);
 }
 
-async function reconcile(directory: string, context: RunContext): Promise<Pick<RunReport, 'steps' | 'needs'>> {
-  const { host, settings, store, step, isDry } = context;
+async function reconcile(directory: string, context: RunContext): Promise<Planned> {
+  const { host, settings, store, isDry } = context;
   if (!isDry) await clearAfterKilledRun(context);
   context.onEvent({ kind: 'phase', text: 'reading the bundle' });
   store.update({ phase: 'reading-bundle' });
-  const payload = await readPayload({ directory, stage: context.stage, pinnedSha256: settings.bundleSha256 });
+  const bundle = await readStageBundle({ directory, stage: context.stage, pinnedSha256: settings.bundleSha256 });
   const location = await locateStorage(host, {
     ...(settings.graphroot && { graphroot: settings.graphroot }),
     ...(settings.runroot && { runroot: settings.runroot }),
   });
-  store.update({
-    payload: payload.kind,
-    delivery: chooseDelivery(settings.delivery, payload.kind),
-    storage: { graphroot: location.graphroot, runroot: location.runroot },
-    notices: [...store.state.notices, ...payload.notices],
-  });
-  const memoryBytes = await availableMemoryBytes();
-  await using pool = createArchivePool({ size: Math.max(1, settings.parallel ?? host.cores), log: host.log });
-  const { steps, surveys } = await plan(payload, location, pool, context);
-  const loads = steps.filter((planned) => planned.kind === 'load');
-  const needs = computeNeeds(loads, { cores: host.cores, memoryBytes }, settings.parallel);
-  recordPlan({ steps, needs, order: payload.listed }, store, context.onEvent);
-  const scratchPath = await chooseScratch(host, settings.scratch, { bytes: needs.scratchBytes, memoryBytes });
-  const shortages = findShortages(
-    needs,
-    { cores: host.cores, memoryBytes, storage: await spaceAt(location.graphroot), scratch: await spaceAt(scratchPath) },
-    context.stage,
-  );
-  for (const shortage of shortages) host.log('error', shortage.message);
-  if (shortages[0] !== undefined) throw shortages[0];
-  if (isDry) return { steps, needs };
-  if (surveys.size > 0 && loads.length > 0) await step('record-survey', async () => await writeSurveys(host, surveys));
-  if (loads.length > 0) await deliver(loads, { payload, location, pool, needs, scratchPath }, context);
-  if (store.state.unsynced.length > 0) await syncStorage(location, context);
-  return { steps, needs };
-}
-
-async function plan(payload: Payload, location: StorageLocation, pool: ArchivePool, context: RunContext) {
-  const suspect = new Set(context.store.state.suspect);
-  const storage = await inspectStorage(location);
-  const surveyed = await surveyPayload(payload, storage, {
-    host: context.host,
-    pool,
-    known: await readSurveys(context.host),
-    suspect,
-    signal: context.stop,
-  });
-  return { steps: planSteps({ images: surveyed.images, refused: surveyed.refused, storage, suspect }), surveys: surveyed.surveys };
+  store.update({ storage: { graphroot: location.graphroot, runroot: location.runroot } });
+  return await deliverBundle(bundle, location, context);
 }

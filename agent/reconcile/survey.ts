@@ -58,6 +58,8 @@ export interface SurveyedPayload {
   readonly refused: readonly RefusedImage[];
   /** Records of all archives of the payload that are known now. */
   readonly surveys: Surveys;
+  /** Whether an archive had to be opened for them: then they are worth being written. */
+  readonly hasNews: boolean;
 }
 
 /**
@@ -67,6 +69,7 @@ export interface SurveyedPayload {
 export async function surveyPayload(payload: Payload, storage: StorageContents, context: SurveyContext): Promise<SurveyedPayload> {
   const surveys = new Map<string, SurveyRecord>();
   const refused: RefusedImage[] = [...payload.refused];
+  let hasNews = false;
   const known = await Promise.all(
     payload.images.map(async (image): Promise<KnownImage | undefined> => {
       const { digest } = image;
@@ -76,6 +79,7 @@ export async function surveyPayload(payload: Payload, storage: StorageContents, 
         return knownImage(image, [digest], []);
       try {
         const contents = remembered ?? (await lookInto(image, context));
+        hasNews ||= image.kind === 'archive' && remembered === undefined;
         if (image.kind === 'archive')
           surveys.set(image.archive.name, { ...contents, sizeBytes: image.archive.sizeBytes, modifiedMs: image.archive.modifiedMs });
         assertHolds(image, contents);
@@ -87,7 +91,7 @@ export async function surveyPayload(payload: Payload, storage: StorageContents, 
       }
     }),
   );
-  return { images: known.filter((image) => image !== undefined), refused, surveys };
+  return { images: known.filter((image) => image !== undefined), refused, surveys, hasNews };
 }
 
 /** The records of earlier runs; none where the file is missing or cannot be read as such: the archives are then opened again. */

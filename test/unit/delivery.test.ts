@@ -1,20 +1,91 @@
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
-import { chooseDelivery } from '../../agent/reconcile/delivery.ts';
+import { chooseDelivery, type DeliveryFacts } from '../../agent/reconcile/delivery.ts';
 import { thrownBy } from '../support/thrown.ts';
 
-test('archives and layouts are extracted, and the reason says why', () => {
-  assert.deepEqual(chooseDelivery('auto', 'oci'), { kind: 'extract', reason: 'a payload of oci goes into containers-storage' });
-  assert.deepEqual(chooseDelivery('extract', 'archives'), { kind: 'extract', reason: 'asked for by the settings' });
+const FACTS: DeliveryFacts = {
+  wanted: 'auto',
+  stage: 'installed',
+  hasStore: false,
+  served: undefined,
+  extractable: undefined,
+  refusal: undefined,
+};
+
+test('auto mounts a store image, unless the engines refuse it', () => {
+  assert.deepEqual(chooseDelivery({ ...FACTS, hasStore: true, extractable: 'oci', served: 'registry' }), {
+    kind: 'mount',
+    extracts: false,
+    reason: 'the bundle has a store image for the stage: nothing has to be unpacked',
+  });
+  assert.deepEqual(chooseDelivery({ ...FACTS, hasStore: true, extractable: 'oci', refusal: 'podman images ended with 125' }), {
+    kind: 'extract',
+    extracts: true,
+    reason: 'the engines do not take the store image (podman images ended with 125); a payload of oci goes into containers-storage',
+  });
 });
 
-test('a delivery that does not go with the payload is refused', () => {
+test('auto serves and extracts on the installed node, and only extracts in discovery, where the disk must become free', () => {
+  const both = { ...FACTS, served: 'registry', extractable: 'oci' } as const;
+  assert.deepEqual(chooseDelivery(both), {
+    kind: 'registry',
+    extracts: true,
+    reason: 'the bundle has a registry tree, and images that go into containers-storage',
+  });
+  assert.deepEqual(chooseDelivery({ ...both, stage: 'discovery' }), {
+    kind: 'extract',
+    extracts: true,
+    reason: 'a payload of oci goes into containers-storage',
+  });
+});
+
+test('auto serves what can be nothing but served, and refuses what it cannot deliver at all', () => {
+  assert.deepEqual(chooseDelivery({ ...FACTS, served: 'oc-mirror', stage: 'discovery' }), {
+    kind: 'registry',
+    extracts: false,
+    reason: 'what the bundle holds can only be served',
+  });
   assert.deepEqual(
-    thrownBy(() => chooseDelivery('mount', 'archives')),
+    thrownBy(() => chooseDelivery({ ...FACTS, hasStore: true, refusal: 'too old' })),
+    {
+      code: 'ERR_PAYLOAD_MISSING',
+      message: 'the engines do not take the store image (too old); the bundle holds nothing else for the stage',
+      remedy: 'Build the bundle with --payload store, oci or archives',
+    },
+  );
+});
+
+test('what is asked for is taken where the bundle allows it', () => {
+  const reason = 'asked for by the settings';
+  assert.deepEqual(chooseDelivery({ ...FACTS, wanted: 'mount', hasStore: true }), { kind: 'mount', extracts: false, reason });
+  assert.deepEqual(chooseDelivery({ ...FACTS, wanted: 'extract', extractable: 'archives', hasStore: true }), {
+    kind: 'extract',
+    extracts: true,
+    reason,
+  });
+  assert.deepEqual(chooseDelivery({ ...FACTS, wanted: 'registry', served: 'registry' }), { kind: 'registry', extracts: false, reason });
+  assert.deepEqual(chooseDelivery({ ...FACTS, wanted: 'registry', extractable: 'archives' }), {
+    kind: 'registry',
+    extracts: false,
+    reason,
+  });
+});
+
+test('a delivery that does not go with the bundle is refused', () => {
+  assert.deepEqual(
+    thrownBy(() => chooseDelivery({ ...FACTS, wanted: 'mount', extractable: 'archives' })),
     {
       code: 'ERR_DELIVERY',
-      message: 'a payload of archives cannot be delivered by "mount"',
-      remedy: 'Set delivery to auto or extract',
+      message: 'what the bundle holds for the stage (archives) cannot be delivered by "mount"',
+      remedy: 'Build the bundle with --payload store, or set delivery to auto',
+    },
+  );
+  assert.deepEqual(
+    thrownBy(() => chooseDelivery({ ...FACTS, wanted: 'extract', hasStore: true, served: 'registry' })),
+    {
+      code: 'ERR_DELIVERY',
+      message: 'what the bundle holds for the stage (store, registry) cannot be delivered by "extract"',
+      remedy: 'Set delivery to auto',
     },
   );
 });

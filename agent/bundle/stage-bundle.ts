@@ -1,0 +1,49 @@
+import type { BundleFile, BundleImage } from '../model/bundle.ts';
+import type { Stage } from '../model/stage.ts';
+import type { Payload } from './payload.ts';
+
+/** What a partition or folder holds for one stage, and in which forms. Paths are absolute unless said otherwise; sizes are bytes. */
+export interface StageBundle {
+  /** The bundle's top. */
+  readonly directory: string;
+  readonly stage: Stage;
+  /** Of prestage.json; undefined for a folder without one. */
+  readonly sealedSha256: string | undefined;
+  /** The images of the stage as prestage.json has them. */
+  readonly images: readonly BundleImage[] | undefined;
+  readonly store: StoreSource | undefined;
+  readonly registry: RegistrySource | undefined;
+  /** Archives of oc-mirror, in the order of their numbers. */
+  readonly ocMirror: readonly string[];
+  /** The form that can be extracted. */
+  readonly extractable: Payload['kind'] | undefined;
+  /**
+   * Reads that form.
+   * @throws PrestageError ERR_PAYLOAD_MISSING, ERR_LIST, ERR_MAPPING, ERR_LAYOUT
+   */
+  readonly payload: () => Promise<Payload>;
+}
+
+/** A store image with what belongs to it. */
+export interface StoreSource {
+  readonly image: {
+    readonly path: string;
+    readonly sizeBytes: number;
+    /** 64 lower-case hex digits. */
+    readonly sha256: string;
+    /** File of the dm-verity hash tree. */
+    readonly hashTree: string;
+    readonly rootHash: string;
+  };
+  /** Registry tree of manifests and configs; its files have paths below it. */
+  readonly mirror: { readonly path: string; readonly files: readonly BundleFile[] };
+  /** Image in the store that carries distribution. */
+  readonly registryImage: string | undefined;
+}
+
+/** A registry tree with all blobs; its files have paths below it. */
+export interface RegistrySource {
+  readonly path: string;
+  readonly files: readonly BundleFile[];
+  readonly registryImage: string | undefined;
+}
