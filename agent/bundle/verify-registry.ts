@@ -5,12 +5,11 @@ import { type Digest, hexOf } from '../model/digest.ts';
 import { errorRecord, PrestageError } from '../model/errors.ts';
 import { quoteInput } from '../model/faults.ts';
 import { parseReference } from '../model/reference.ts';
-import { registryRepository } from '../model/registry-path.ts';
+import { registryRepository, treeBlobPath, treeRepositoryPath } from '../model/registry-path.ts';
 import { blobError, reachFaults } from './verify-blobs.ts';
 import { type Checked, faultOf, type Part, type VerifyContext, within } from './verify-context.ts';
 import type { BundleFault } from './verify-files.ts';
 
-const ROOT = 'docker/registry/v2';
 const LINK_LIMIT_BYTES = 1024;
 const BLOB_PATH = /\/blobs\/sha256\/([0-9a-f]{2})\/([^/]+)\/data$/;
 
@@ -27,7 +26,7 @@ export async function verifyRegistry(
 ): Promise<Checked> {
   const store = {
     directory: part.directory,
-    pathOf: (digest: Digest) => within(part, `${ROOT}/blobs/sha256/${hexOf(digest).slice(0, 2)}/${hexOf(digest)}/data`),
+    pathOf: (digest: Digest) => within(part, treeBlobPath(digest)),
     hasLayers: content === 'all',
     code: 'ERR_BUNDLE_FILE',
   } as const;
@@ -50,7 +49,7 @@ export function misplacedBlobs(files: readonly BundleFile[], path: string): read
 async function linkFaults(part: Part, image: BundleImage, name: string): Promise<readonly BundleFault[]> {
   const place = placeOf(name);
   if (place instanceof PrestageError) return [{ path: part.path, ...errorRecord(place) }];
-  const manifests = within(part, `${ROOT}/repositories/${place.repository}/_manifests`);
+  const manifests = within(part, `${treeRepositoryPath(place.repository)}/_manifests`);
   const links = [
     `${manifests}/revisions/sha256/${hexOf(image.manifestDigest)}/link`,
     ...(place.tag === undefined ? [] : [`${manifests}/tags/${place.tag}/current/link`]),

@@ -82,30 +82,41 @@ export function createEntryPolicy(options: EntryPolicyOptions): (header: EntryHe
   };
 }
 
-type Refuse = (code: ErrorCode, what: string) => Error;
+export type Refuse = (code: ErrorCode, what: string) => Error;
 
 /** The name below the top directory; empty for that directory itself. */
 function fileOf(path: string, top: string, refuse: Refuse): string {
-  if (UNPRINTABLE.test(path)) throw refuse('ERR_ARCHIVE_NAME', 'has control characters in its name, or bytes that are not UTF-8');
-  if (path.startsWith('/')) throw refuse('ERR_ARCHIVE_ABSOLUTE', 'has an absolute path');
-  const components = path.split('/');
-  if (components.includes('..')) throw refuse('ERR_ARCHIVE_ESCAPE', 'climbs out of the archive with ".."');
-  const [first, file = '', ...deeper] = components[0] === '.' ? components.slice(1) : components;
+  const [first, file = '', ...deeper] = innerComponents(path, refuse);
   if (first !== top) throw refuse('ERR_ARCHIVE_TOP', `lies outside the directory ${quoted(top)}`);
   if (deeper.length > 0) throw refuse('ERR_ARCHIVE_NESTED', 'lies more than one directory deep');
   return file;
 }
 
-/** Only the top directory may be a directory, and only what lies in it a file. GNU tar marks a sparse file in its pax header. */
+/** The components of a member's path, without a `.` in front. What could lead out of the archive is refused. */
+export function innerComponents(path: string, refuse: Refuse): readonly string[] {
+  if (UNPRINTABLE.test(path)) throw refuse('ERR_ARCHIVE_NAME', 'has control characters in its name, or bytes that are not UTF-8');
+  if (path.startsWith('/')) throw refuse('ERR_ARCHIVE_ABSOLUTE', 'has an absolute path');
+  const components = path.split('/');
+  if (components.includes('..')) throw refuse('ERR_ARCHIVE_ESCAPE', 'climbs out of the archive with ".."');
+  return components[0] === '.' ? components.slice(1) : components;
+}
+
+/** Only the top directory may be a directory, and only what lies in it a file. */
 function checkType(header: EntryHeader, file: string, refuse: Refuse): void {
+  const type = plainType(header, refuse);
+  if (type === 'directory' && file !== '') throw refuse('ERR_ARCHIVE_NESTED', 'is a directory within the directory');
+  if (type === 'file' && file === '') throw refuse('ERR_ARCHIVE_LAYOUT', 'is a file, not a directory');
+}
+
+/** Only files and directories are read. GNU tar marks a sparse file in its pax header. */
+export function plainType(header: EntryHeader, refuse: Refuse): 'file' | 'directory' {
   const { type } = header;
   const [code, what] = REFUSED_TYPES[type ?? ''] ?? [];
   if (code !== undefined && what !== undefined) throw refuse(code, what);
   if (type !== 'file' && type !== 'directory')
     throw refuse('ERR_ARCHIVE_TYPE', `is neither a file nor a directory, but ${type ?? 'of an unknown type'}`);
   if (header.paxKeywords.some((keyword) => keyword.startsWith('GNU.sparse.'))) throw refuse('ERR_ARCHIVE_TYPE', 'is a sparse file');
-  if (type === 'directory' && file !== '') throw refuse('ERR_ARCHIVE_NESTED', 'is a directory within the directory');
-  if (type === 'file' && file === '') throw refuse('ERR_ARCHIVE_LAYOUT', 'is a file, not a directory');
+  return type;
 }
 
 function memberOf(file: string, sizeBytes: number, refuse: Refuse): Member {
@@ -129,8 +140,11 @@ const LIMIT_BYTES: Readonly<Record<Member['kind'], number>> = {
 };
 
 function checkSize(member: Member, refuse: Refuse): void {
-  const { sizeBytes } = member;
+  checkWithin(member.sizeBytes, LIMIT_BYTES[member.kind], refuse);
+}
+
+/** Refuses a size that is none, or more than the limit. */
+export function checkWithin(sizeBytes: number, limit: number, refuse: Refuse): void {
   if (!Number.isSafeInteger(sizeBytes) || sizeBytes < 0) throw refuse('ERR_ARCHIVE_SIZE', `has the impossible size ${sizeBytes}`);
-  const limit = LIMIT_BYTES[member.kind];
   if (sizeBytes > limit) throw refuse('ERR_ARCHIVE_OVERSIZE', `has ${sizeBytes} bytes, more than the ${limit} that are read`);
 }

@@ -20,6 +20,10 @@ export const changingSteps = [
   'sync-storage',
   'unmount-partition',
   'record-end',
+  'start-tree',
+  'fill-tree',
+  'sync-tree',
+  'record-tree',
 ] as const;
 
 export type StepName = (typeof changingSteps)[number];

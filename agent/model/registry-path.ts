@@ -1,3 +1,4 @@
+import { type Digest, hexOf } from './digest.ts';
 import type { Reference } from './reference.ts';
 
 /**
@@ -7,4 +8,18 @@ import type { Reference } from './reference.ts';
  */
 export function registryRepository(reference: Pick<Reference, 'registry' | 'repository'>): string {
   return `${reference.registry.toLowerCase().replaceAll(':', '_')}/${reference.repository}`;
+}
+
+/** Where distribution keeps everything, below the root directory of a registry. Source: github.com/distribution/distribution, registry/storage/paths.go. */
+export const TREE_ROOT = 'docker/registry/v2';
+
+/** Where a blob lies in a registry's tree, relative to its root. */
+export function treeBlobPath(digest: Digest): string {
+  const hex = hexOf(digest);
+  return `${TREE_ROOT}/blobs/sha256/${hex.slice(0, 2)}/${hex}/data`;
+}
+
+/** Where the links of a repository lie in a registry's tree, relative to its root. */
+export function treeRepositoryPath(repository: string): string {
+  return `${TREE_ROOT}/repositories/${repository}`;
 }

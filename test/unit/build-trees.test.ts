@@ -1,7 +1,7 @@
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
+import { registryTree } from '../../agent/extract/registry-tree.ts';
 import { ociTree } from '../../agent/factory/build/oci-tree.ts';
-import { registryTree } from '../../agent/factory/build/registry-tree.ts';
 import { hexOf } from '../../agent/model/digest.ts';
 import { registryRepository } from '../../agent/model/registry-path.ts';
 import { digestFor, imageOf } from '../support/source-images.ts';

@@ -1,7 +1,10 @@
 import { chmod, mkdir, rm } from 'node:fs/promises';
 import { join } from 'node:path';
+import { registryTree } from '../../extract/registry-tree.ts';
+import { writeTree } from '../../extract/tree-files.ts';
 import { output } from '../../host/exec.ts';
 import type { Host } from '../../host/host.ts';
+import { placeFile } from '../../host/place.ts';
 import { formatDuration } from '../../model/bytes.ts';
 import type { Digest } from '../../model/digest.ts';
 import { hexOf } from '../../model/digest.ts';
@@ -9,15 +12,12 @@ import { STAGES } from '../../model/stage.ts';
 import { writeArchives } from './archive-writer.ts';
 import { ociTree } from './oci-tree.ts';
 import type { BuildFolders } from './options.ts';
-import { placeFile } from './place.ts';
 import { type BuildFacts, type Part, storePartId } from './plan.ts';
 import { findRegistryImage } from './registry-image.ts';
-import { registryTree } from './registry-tree.ts';
 import { composeStore } from './store-copy.ts';
 import { normaliseStore } from './store-normalise.ts';
 import { formatVerity, packSquashfs } from './store-pack.ts';
 import { proveStore, reclaimProof } from './store-proof.ts';
-import { writeTree } from './tree.ts';
 import { sizesOfStore } from './unpacked-sizes.ts';
 
 /** Folder of a store's proof in its work directory. */

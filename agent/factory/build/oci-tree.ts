@@ -1,7 +1,7 @@
+import type { TreeFile } from '../../extract/tree-files.ts';
 import { hexOf } from '../../model/digest.ts';
 import { formatOciIndex, OCI_INDEX_FILE, OCI_MARKER, OCI_MARKER_FILE } from '../../model/oci-layout.ts';
 import { blobsOf, type NamedImage } from './source-image.ts';
-import type { TreeFile } from './tree.ts';
 
 /**
  * The files of one OCI image layout with all images, each under all its full references; blobs once. Of a manifest list it holds the list

@@ -1,8 +1,8 @@
 import { mkdir, writeFile } from 'node:fs/promises';
 import { dirname, join } from 'node:path';
-import { layoutBlobPath } from '../../extract/oci-layout.ts';
-import type { Digest } from '../../model/digest.ts';
-import { placeFile } from './place.ts';
+import { placeFile } from '../host/place.ts';
+import type { Digest } from '../model/digest.ts';
+import { layoutBlobPath } from './oci-layout.ts';
 
 /** A file of a tree that is to be written, by its path below the tree's top: text of its own, or the bytes of a blob. */
 export type TreeFile = { readonly path: string } & ({ readonly text: string } | { readonly blob: Digest });

@@ -1,10 +1,23 @@
-import { type Digest, hexOf } from '../../model/digest.ts';
-import { parseReference } from '../../model/reference.ts';
-import { registryRepository } from '../../model/registry-path.ts';
-import { blobsOf, type NamedImage, type SourceImage } from './source-image.ts';
-import type { TreeFile } from './tree.ts';
+import { type Digest, hexOf } from '../model/digest.ts';
+import { parseReference } from '../model/reference.ts';
+import { registryRepository, treeBlobPath, treeRepositoryPath } from '../model/registry-path.ts';
+import type { TreeFile } from './tree-files.ts';
 
-const ROOT = 'docker/registry/v2';
+/** An image as far as a registry's tree needs it. */
+export interface TreeImage {
+  /** The manifest, or the manifest list, that its names lead to. */
+  readonly top: { readonly digest: Digest };
+  /** The image's own manifest; that of `top` where there is no list. */
+  readonly manifest: Digest;
+  readonly config: Digest;
+  readonly layers: readonly { readonly digest: Digest }[];
+}
+
+/** An image and the full references that it goes by. */
+export interface NamedTreeImage {
+  readonly names: readonly string[];
+  readonly image: TreeImage;
+}
 
 /**
  * The files of a registry that serves the images, as distribution lays them out: blobs once, and per repository links to the manifests by
@@ -13,20 +26,20 @@ const ROOT = 'docker/registry/v2';
  * `metadata` leaves the layers out: an engine that has all layers in a store already asks for the rest only.
  * Source: github.com/distribution/distribution, registry/storage/paths.go.
  */
-export function registryTree(images: readonly NamedImage[], content: 'all' | 'metadata'): readonly TreeFile[] {
+export function registryTree(images: readonly NamedTreeImage[], content: 'all' | 'metadata'): readonly TreeFile[] {
   const files = images.flatMap(({ names, image }) => [
     ...blobsOf(image)
       .filter((digest) => content === 'all' || !isLayer(image, digest))
-      .map(blobFile),
+      .map((digest) => ({ path: treeBlobPath(digest), blob: digest })),
     ...names.flatMap((name) => repositoryFiles(name, image, content)),
   ]);
   const byPath = new Map(files.map((file) => [file.path, file]));
   return [...byPath.values()].toSorted((a, b) => (a.path < b.path ? -1 : 1));
 }
 
-function repositoryFiles(name: string, image: SourceImage, content: 'all' | 'metadata'): readonly TreeFile[] {
+function repositoryFiles(name: string, image: TreeImage, content: 'all' | 'metadata'): readonly TreeFile[] {
   const reference = parseReference(name);
-  const repository = `${ROOT}/repositories/${registryRepository(reference)}`;
+  const repository = treeRepositoryPath(registryRepository(reference));
   const blobs = [image.config, ...(content === 'all' ? image.layers.map((layer) => layer.digest) : [])];
   const tagged = reference.tag === undefined ? undefined : `${repository}/_manifests/tags/${reference.tag}`;
   return [
@@ -38,13 +51,12 @@ function repositoryFiles(name: string, image: SourceImage, content: 'all' | 'met
   ];
 }
 
-function isLayer(image: SourceImage, digest: Digest): boolean {
-  return image.layers.some((layer) => layer.digest === digest);
+function blobsOf(image: TreeImage): readonly Digest[] {
+  return [...new Set([image.top.digest, image.manifest, image.config, ...image.layers.map((layer) => layer.digest)])];
 }
 
-function blobFile(digest: Digest): TreeFile {
-  const hex = hexOf(digest);
-  return { path: `${ROOT}/blobs/sha256/${hex.slice(0, 2)}/${hex}/data`, blob: digest };
+function isLayer(image: TreeImage, digest: Digest): boolean {
+  return image.layers.some((layer) => layer.digest === digest);
 }
 
 function linkFile(directory: string, digest: Digest): TreeFile {
