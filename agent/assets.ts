@@ -1,4 +1,5 @@
 import { readdirSync, readFileSync } from 'node:fs';
+import { fileURLToPath } from 'node:url';
 import * as v from 'valibot';
 import { PrestageError } from './model/errors.ts';
 
@@ -60,4 +61,9 @@ export function zlibAddon(): ZlibAddon {
 /** The thread that inflates, checks and writes archives. */
 export function workerEntry(): WorkerEntry {
   return { kind: 'file', url: new URL('./extract/worker.ts', import.meta.url) };
+}
+
+/** How this very program is started again: the program and its first arguments. */
+export function selfCommand(): readonly [string, ...string[]] {
+  return [process.execPath, fileURLToPath(new URL('./main.ts', import.meta.url))];
 }

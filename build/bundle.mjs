@@ -59,5 +59,6 @@ function assetsModule({ texts, addon, workerCode }) {
       return { kind: 'bytes', bytes: Buffer.from(${JSON.stringify(addon.toString('base64'))}, 'base64'), sha256: ${JSON.stringify(digestOf(addon))} };
     }
     export function workerEntry() { return { kind: 'source', code: ${JSON.stringify(workerCode)} }; }
+    export function selfCommand() { return [process.execPath]; }
   `;
 }

@@ -1,6 +1,6 @@
 import { setTimeout as sleep } from 'node:timers/promises';
 import { formatBytes, formatDuration } from '../model/bytes.ts';
-import { type ImageState, isInStorage } from '../model/run-state.ts';
+import { type ImageState, isUsable } from '../model/run-state.ts';
 import type { StatusReport } from '../status/assess.ts';
 import { collectStatus } from '../status/collect.ts';
 import type { CommandSpec } from './command-spec.ts';
@@ -41,6 +41,7 @@ async function actStatus(
 const STYLE_OF: Readonly<Record<StatusReport['status']['readiness'], Style>> = {
   ready: 'good',
   running: 'bold',
+  degraded: 'warn',
   partial: 'warn',
   interrupted: 'warn',
   failed: 'bad',
@@ -54,6 +55,8 @@ function statusText(report: StatusReport, paint: Paint): string {
   return [...head, ...runLines(report), ...imageLines(status.images, paint)].join('\n');
 }
 
+type RunOfStatus = NonNullable<StatusReport['status']['run']>;
+
 function runLines({ status }: StatusReport): readonly string[] {
   const { run } = status;
   if (run === undefined) return [];
@@ -64,18 +67,34 @@ function runLines({ status }: StatusReport): readonly string[] {
     `source:    ${sourceText(run)}`,
     ...(run.payload === undefined ? [] : [`payload:   ${run.payload}`]),
     ...(run.delivery === undefined ? [] : [`delivery:  ${run.delivery.kind} (${run.delivery.reason})`]),
+    ...(run.store === undefined ? [] : storeLines(run.store)),
+    ...(run.registry === undefined ? [] : [`registry:  ${run.registry.address} (${run.registry.how}), serves ${run.registry.tree}`]),
     ...(run.storage === undefined
       ? []
       : [`storage:   ${run.storage.graphroot}${status.storageChecked ? '' : ' (not readable for this user: shown as the run left it)'}`]),
     `images:    ${counts.join(', ') || 'none known'}`,
-    `archives:  ${formatBytes(run.bytes.done)} of ${formatBytes(run.bytes.total)} read`,
+    ...(run.bytes.total === 0 ? [] : [`archives:  ${formatBytes(run.bytes.done)} of ${formatBytes(run.bytes.total)} read`]),
     `last run:  ${run.startedAt}${took}, agent ${run.agentVersion}`,
     ...(status.lastError === undefined ? [] : [`last error: ${status.lastError.code}: ${status.lastError.message}`]),
     ...run.notices.map((notice) => `notice:    ${notice}`),
   ];
 }
 
-function sourceText(run: NonNullable<StatusReport['status']['run']>): string {
+const VERIFIED: Readonly<Record<NonNullable<RunOfStatus['store']>['verified'], string>> = {
+  kernel: 'the kernel checks what it reads',
+  'before-mount': 'hashed before it was mounted',
+  pending: 'not hashed yet',
+  yes: 'hashed after it was mounted',
+};
+
+function storeLines(store: NonNullable<RunOfStatus['store']>): readonly string[] {
+  return [
+    `store:     ${store.image} on ${store.path}, from ${store.placement}`,
+    `trust:     ${store.trust}: ${store.trustReason}; ${VERIFIED[store.verified]}`,
+  ];
+}
+
+function sourceText(run: RunOfStatus): string {
   const { source } = run;
   if (source === undefined) return 'not reached';
   if (source.kind === 'directory') return `directory ${source.path}`;
@@ -84,9 +103,9 @@ function sourceText(run: NonNullable<StatusReport['status']['run']>): string {
 
 function imageLines(images: readonly ImageState[], paint: Paint): readonly string[] {
   return images.flatMap((image) => {
-    const style: Style = isInStorage(image) ? 'good' : image.state === 'failed' || image.state === 'missing' ? 'bad' : 'warn';
+    const style: Style = isUsable(image) ? 'good' : image.state === 'failed' || image.state === 'missing' ? 'bad' : 'warn';
     const line = `  ${paint(style, image.state.padEnd(8))} ${image.reference}`;
-    if (isInStorage(image) || image.reason === undefined) return [line];
+    if (isUsable(image) || image.reason === undefined) return [line];
     return [line, `           ${image.reason}`, ...(image.error === undefined ? [] : [`           next: ${image.error.remedy}`])];
   });
 }

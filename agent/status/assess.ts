@@ -1,12 +1,12 @@
 import type { StorageContents } from '../extract/storage.ts';
 import { type ErrorRecord, exitCodeOf, exitCodes } from '../model/errors.ts';
-import { countStates, type ImageState, isInStorage, outcomeOf, type RunState } from '../model/run-state.ts';
+import { countStates, type ImageState, isInStorage, isUsable, outcomeOf, type RunState } from '../model/run-state.ts';
 import { isPresent } from '../reconcile/plan.ts';
 
 export const STATUS_VERSION = 'prestage-agent/v1';
 
-/** What stands behind the one word of the status. */
-export type Readiness = 'never-run' | 'running' | 'interrupted' | 'ready' | 'partial' | 'failed';
+/** What stands behind the one word of the status. `degraded`: engines work, but not everything that the run should have set up. */
+export type Readiness = 'never-run' | 'running' | 'interrupted' | 'ready' | 'degraded' | 'partial' | 'failed';
 
 /** Storage as it is now, or why it cannot be seen. */
 export type StorageView =
@@ -21,6 +21,10 @@ export interface StatusFacts {
   readonly isAlive: boolean;
   readonly isSameBoot: boolean;
   readonly storage: StorageView;
+  /** Whether the registry that the run left answers now; undefined where it left none. */
+  readonly registry: { readonly healthy: boolean; readonly reason: string } | undefined;
+  /** What the store that the run left open is known to be now; undefined where it left none, or none is open. */
+  readonly verified: NonNullable<RunState['store']>['verified'] | undefined;
 }
 
 /** The versioned answer of `status`; docs/status.schema.json describes it. Sizes are bytes, durations milliseconds. */
@@ -75,12 +79,13 @@ function judge(state: RunState, images: readonly ImageState[], facts: StatusFact
   }
   if (state.outcome === undefined || state.outcome === 'interrupted') return interrupted(state, facts);
   const outcome = state.error !== undefined && images.length === 0 ? 'failed' : outcomeOf(images);
-  const lacking = images.filter((image) => !isInStorage(image));
+  const lacking = images.filter((image) => !isUsable(image));
+  const degraded = degradation(state, outcome, facts);
+  if (degraded !== undefined) return { readiness: 'degraded', ...degraded };
   if (state.error !== undefined && outcome !== 'partial') {
     return { readiness: 'failed', reason: state.error.message, nextStep: state.error.remedy, exitCode: exitCodeOf(state.error.code) };
   }
-  if (outcome === 'complete')
-    return { readiness: 'ready', reason: `all ${images.length} images are in storage`, nextStep: 'Nothing to do', exitCode: 0 };
+  if (outcome === 'complete') return { readiness: 'ready', reason: readyReason(images), nextStep: 'Nothing to do', exitCode: 0 };
   const [first] = lacking;
   const why = lacking
     .slice(0, 1)
@@ -88,10 +93,31 @@ function judge(state: RunState, images: readonly ImageState[], facts: StatusFact
     .join('');
   return {
     readiness: outcome,
-    reason: `${images.length - lacking.length} of ${images.length} images are in storage${why}`,
+    reason: `${images.length - lacking.length} of ${images.length} images can be used${why}`,
     nextStep: first?.error?.remedy ?? `Load what is missing: prestage-agent run --stage ${state.stage}`,
     exitCode: outcome === 'partial' ? exitCodes.partial : exitCodes.failed,
   };
+}
+
+/** What keeps a node that has its images, or was healed, from being ready. */
+function degradation(state: RunState, outcome: RunState['outcome'], { registry }: StatusFacts): Omit<Verdict, 'readiness'> | undefined {
+  const { error, healed } = state;
+  if (error !== undefined && (healed !== undefined || outcome === 'complete')) {
+    const done = healed === undefined || healed.length === 0 ? '' : `; so that engines work: ${healed.join(', ')}`;
+    return { reason: `${error.message}${done}`, nextStep: error.remedy, exitCode: exitCodeOf(error.code) };
+  }
+  if (registry === undefined || registry.healthy || outcome !== 'complete') return undefined;
+  return {
+    reason: `the registry at ${state.registry?.address} does not answer: ${registry.reason}`,
+    nextStep: `Start it again: prestage-agent run --stage ${state.stage}`,
+    exitCode: exitCodes.partial,
+  };
+}
+
+function readyReason(images: readonly ImageState[]): string {
+  const served = images.filter((image) => image.state === 'served').length;
+  if (served === 0) return `all ${images.length} images are in storage`;
+  return served === images.length ? `all ${images.length} images are served` : `all ${images.length} images are in storage or served`;
 }
 
 function interrupted(state: RunState, facts: StatusFacts): Verdict {
@@ -109,8 +135,10 @@ function interrupted(state: RunState, facts: StatusFacts): Verdict {
   };
 }
 
-/** An image that the run left in storage and that storage does not have now is missing. */
+/** An image that the run left in storage, or served, and that is not there now is missing. */
 function asOfNow(image: ImageState, facts: StatusFacts): ImageState {
+  if (image.state === 'served' && facts.registry?.healthy === false)
+    return { ...image, state: 'missing', reason: `the registry that serves it does not answer: ${facts.registry.reason}` };
   if (facts.storage.kind === 'unknown' || !isInStorage(image) || isPresent(image, facts.storage.contents)) return image;
   const damage = facts.storage.contents.images
     .filter((stored) => stored.names.some((name) => image.names.includes(name)))
@@ -124,7 +152,7 @@ function asOfNow(image: ImageState, facts: StatusFacts): ImageState {
 
 function report(verdict: Verdict, images: readonly ImageState[], facts: StatusFacts): StatusReport {
   const lastError = facts.state?.error ?? images.find((image) => image.error !== undefined)?.error;
-  const run = facts.state === undefined ? undefined : withoutLists(facts.state);
+  const run = facts.state === undefined ? undefined : withoutLists(facts.state, facts.verified);
   return {
     apiVersion: STATUS_VERSION,
     kind: 'Status',
@@ -139,7 +167,10 @@ function report(verdict: Verdict, images: readonly ImageState[], facts: StatusFa
   };
 }
 
-function withoutLists(state: RunState): Omit<RunState, 'apiVersion' | 'kind' | 'images' | 'unsynced' | 'suspect'> {
-  const { apiVersion: _version, kind: _kind, images: _images, unsynced: _unsynced, suspect: _suspect, ...rest } = state;
-  return rest;
+function withoutLists(
+  state: RunState,
+  verified: StatusFacts['verified'],
+): Omit<RunState, 'apiVersion' | 'kind' | 'images' | 'unsynced' | 'suspect'> {
+  const { apiVersion: _version, kind: _kind, images: _images, unsynced: _unsynced, suspect: _suspect, store, ...rest } = state;
+  return { ...rest, ...(store && { store: { ...store, verified: verified ?? store.verified } }) };
 }

@@ -21,6 +21,8 @@ export async function collectStatus(host: Host): Promise<StatusReport> {
     isAlive,
     isSameBoot: state?.bootId === bootId,
     storage: await viewStorage(state),
+    registry: undefined,
+    verified: undefined,
   });
 }
 

@@ -61,6 +61,7 @@ test('images are counted by state', () => {
     loading: 0,
     present: 2,
     loaded: 0,
+    served: 0,
     skipped: 0,
     failed: 1,
     missing: 0,

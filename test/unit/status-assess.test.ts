@@ -48,6 +48,8 @@ const facts = (rest: Partial<StatusFacts> = {}): StatusFacts => ({
   isAlive: false,
   isSameBoot: true,
   storage: { kind: 'seen', contents: { images: [stored('a'), stored('b')], layers: new Set() } },
+  registry: undefined,
+  verified: undefined,
   ...rest,
 });
 const verdict = (rest: Partial<StatusFacts>) => {
@@ -127,14 +129,14 @@ test('a failed image is the reason, and its remedy the next step', () => {
   );
   assert.deepEqual(
     [status.readiness, status.reason, status.nextStep, status.lastError],
-    ['partial', '1 of 2 images are in storage; first: b: skopeo could not load b', 'Look at the disk', error],
+    ['partial', '1 of 2 images can be used; first: b: skopeo could not load b', 'Look at the disk', error],
   );
 });
 
 test('an image without a reason is named by its state', () => {
   assert.deepEqual(verdict({ state: run({ outcome: 'failed', images: [image('c', 'skipped')] }) }), [
     'failed',
-    '0 of 1 images are in storage; first: c: skipped',
+    '0 of 1 images can be used; first: c: skipped',
     4,
   ]);
 });
@@ -142,9 +144,63 @@ test('an image without a reason is named by its state', () => {
 test('an error of the whole run decides, with its own exit code', () => {
   const missing = { code: 'ERR_PARTITION_MISSING', message: 'no partition', remedy: 'Attach it' } as const;
   assert.deepEqual(verdict({ state: run({ outcome: 'failed', images: [], error: missing }) }), ['failed', 'no partition', 5]);
-  assert.deepEqual(verdict({ state: run({ outcome: 'complete', error: missing }) }), ['failed', 'no partition', 5]);
+  assert.deepEqual(verdict({ state: run({ outcome: 'complete', error: missing }) }), ['degraded', 'no partition', 5]);
 });
 
 test('with some images loaded, an error of the run leaves it partial', () => {
   assert.equal(verdict({ state: run({ outcome: 'partial', error, images: [image('a', 'loaded'), image('b', 'failed')] }) })[0], 'partial');
+});
+
+const STORE: NonNullable<RunState['store']> = {
+  path: '/store',
+  image: '/image',
+  sha256: 'ab'.repeat(32),
+  trust: 'background',
+  trustReason: 'r',
+  placement: 'partition',
+  verified: 'pending',
+};
+
+test('what was found out of a store after the run stands in the status', () => {
+  const state = run({ store: STORE });
+  assert.equal(assessRun(facts({ state })).status.run?.store?.verified, 'pending');
+  assert.equal(assessRun(facts({ state, verified: 'yes' })).status.run?.store?.verified, 'yes');
+});
+
+test('images that are served count as long as the registry answers', () => {
+  const state = run({ images: [image('a', 'served'), image('b', 'served')] });
+  const mixed = run({ images: [image('a', 'served'), image('b', 'present')] });
+  const healthy = { healthy: true, reason: 'it answers' };
+  assert.deepEqual(verdict({ state, registry: healthy }), ['ready', 'all 2 images are served', 0]);
+  assert.deepEqual(verdict({ state: mixed, registry: healthy }), ['ready', 'all 2 images are in storage or served', 0]);
+  assert.deepEqual(verdict({ state, registry: { healthy: false, reason: 'refused' } }), [
+    'failed',
+    '0 of 2 images can be used; first: a: the registry that serves it does not answer: refused',
+    4,
+  ]);
+});
+
+test('a node whose images are there and whose registry does not answer is degraded', () => {
+  const state = run({ registry: { address: '127.0.0.1:5055', how: 'unit', tree: '/mirror', image: 'registry' } });
+  const { status } = assessRun(facts({ state, registry: { healthy: false, reason: 'refused' } }));
+  assert.deepEqual(
+    [status.readiness, status.reason, status.nextStep, status.exitCode],
+    ['degraded', 'the registry at 127.0.0.1:5055 does not answer: refused', 'Start it again: prestage-agent run --stage installed', 3],
+  );
+});
+
+test('a node that was healed is degraded, and says what was done', () => {
+  const gone = { code: 'ERR_ARCHIVE_MISSING', message: 'the store image is gone', remedy: 'Write the bundle again' } as const;
+  const healed = run({ outcome: 'failed', error: gone, images: [], healed: ['the empty store is in place', '2 records removed'] });
+  assert.deepEqual(verdict({ state: healed }), [
+    'degraded',
+    'the store image is gone; so that engines work: the empty store is in place, 2 records removed',
+    6,
+  ]);
+  assert.deepEqual(verdict({ state: run({ outcome: 'failed', error: gone, images: [], healed: [] }) }), [
+    'degraded',
+    'the store image is gone',
+    6,
+  ]);
+  assert.deepEqual(verdict({ state: run({ error: gone }) }), ['degraded', 'the store image is gone', 6]);
 });
