@@ -1,4 +1,5 @@
 import { buildCommand } from './build-command.ts';
+import { certificatesCommand } from './certificates-command.ts';
 import type { CommandSpec } from './command-spec.ts';
 import { completionScript, SHELLS } from './completion.ts';
 import { fetchCommand } from './fetch-command.ts';
@@ -27,6 +28,7 @@ export const commands: readonly CommandSpec[] = [
   runCommand,
   statusCommand,
   ignitionCommand,
+  certificatesCommand,
   imagesCommand,
   pullCommand,
   buildCommand,

@@ -88,7 +88,7 @@ export const errorTable = {
   ERR_ARCHIVE_BLOB_SIZE: { exit: 'payload', summary: 'A blob has not the size that its manifest says' },
   ERR_ARCHIVE_WRITE: { exit: 'failed', summary: 'A blob cannot be written to the scratch space' },
   ERR_ARCHIVE_WORKER: { exit: 'internal', summary: 'The thread that read an archive ended unexpectedly' },
-  ERR_MIRROR: { exit: 'payload', summary: 'A folder holds no oc-mirror archive, or two of one number' },
+  ERR_MIRROR: { exit: 'payload', summary: 'A folder holds no oc-mirror archive that can be read' },
   ERR_MIRROR_LAYOUT: {
     exit: 'payload',
     summary: 'A member of an oc-mirror archive belongs neither to a registry tree nor to its workspace',
@@ -102,11 +102,22 @@ export const errorTable = {
   ERR_SPACE_SCRATCH: { exit: 'space', summary: 'The scratch space is too small' },
   ERR_SPACE_MEMORY: { exit: 'space', summary: 'The storage lies in memory and memory is short' },
   ERR_SPACE_KUBELET: { exit: 'space', summary: 'The storage would pass the mark at which kubelet removes images' },
+  ERR_SPACE_STORE: { exit: 'space', summary: 'The disk has no room for the copy of a store image' },
   ERR_SPACE_PARTITION: { exit: 'space', summary: 'There is not enough free space for a bundle on its partition, or for its image' },
   ERR_SPACE_REGISTRY: { exit: 'space', summary: 'There is not enough free space for the files of the registry' },
   ERR_LOAD: { exit: 'failed', summary: 'An image could not be loaded into containers-storage' },
   ERR_STORAGE: { exit: 'failed', summary: 'The containers-storage cannot be read' },
   ERR_STORAGE_DAMAGED: { exit: 'failed', summary: 'An image in containers-storage is damaged' },
+  ERR_STORE_GONE: { exit: 'payload', summary: 'The store image that was open, or its partition, is gone' },
+  ERR_STORE_DAMAGED: { exit: 'payload', summary: 'The store image that is open cannot be read, or does not have its sha256' },
+  ERR_STORE_EXCHANGED: { exit: 'payload', summary: 'The bundle has another store image than the one that is open' },
+  ERR_STORE_DANGLING: { exit: 'failed', summary: 'Records of containers-storage stand on a store image that is gone, and stay' },
+  ERR_RELEASE_STEP: { exit: 'failed', summary: 'Something that was set up could not be undone' },
+  ERR_KEEP_IMAGE: { exit: 'failed', summary: 'An image that a running container uses could not be copied out of the store image' },
+  ERR_TRUST: { exit: 'usage', summary: 'The kind of trust asked for is not possible here' },
+  ERR_STORE_DIGEST: { exit: 'payload', summary: 'A store image does not have the size or the hash that its bundle says' },
+  ERR_STORE_MOUNT: { exit: 'payload', summary: 'A store image does not mount' },
+  ERR_STORE_BUSY: { exit: 'failed', summary: 'An open store cannot be closed, because something uses it' },
   ERR_LOCKED: { exit: 'locked', summary: 'Another instance is at work' },
   ERR_INTERRUPTED: { exit: 'interrupted', summary: 'The run was ended before it was through' },
   ERR_FETCH_NETWORK: { exit: 'failed', summary: 'A web server cannot be reached, breaks off or is overloaded' },
@@ -132,6 +143,7 @@ export const errorTable = {
   ERR_IGNITION: { exit: 'usage', summary: 'An ignition override breaks the rules of its specification' },
   ERR_IGNITION_NAME: { exit: 'usage', summary: 'Pieces of two ignition overrides claim the same or a foreign name' },
   ERR_IGNITION_SIZE: { exit: 'usage', summary: 'An ignition override is larger than what has to carry it' },
+  ERR_CERTIFICATE: { exit: 'usage', summary: 'A certificate, its key or its CA cannot be used or made' },
   ERR_BUILD_INPUT: {
     exit: 'payload',
     summary: 'The folder to build from is neither an OCI image layout nor a folder of archives, or has no list',
@@ -142,6 +154,7 @@ export const errorTable = {
   ERR_BUILD_STORE: { exit: 'failed', summary: 'A store image cannot be composed' },
   ERR_BUILD_PROOF: { exit: 'failed', summary: 'A store image does not show what was put into it' },
   ERR_SPACE_BUILD: { exit: 'space', summary: 'There is not enough free space to build a bundle' },
+  ERR_SYSTEM_FILE: { exit: 'failed', summary: 'A file of the system cannot be added or changed without harm to somebody else’s' },
 } as const satisfies Record<string, { exit: ExitName; summary: string }>;
 
 export type ErrorCode = keyof typeof errorTable;

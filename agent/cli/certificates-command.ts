@@ -1,0 +1,60 @@
+import * as v from 'valibot';
+import { PrestageError } from '../model/errors.ts';
+import { type CertificateReport, makeCertificates } from '../registry/certificates.ts';
+import type { CommandSpec } from './command-spec.ts';
+import { hostFor, type Terminal } from './context.ts';
+import type { Answer } from './output.ts';
+
+/** `prestage-agent certificates`: a CA, and a certificate for each node that serves the cluster. */
+export const certificatesCommand: CommandSpec = {
+  name: 'certificates',
+  description:
+    'Make a CA, and for each node that serves the others a key and a certificate. What is there and good is kept; the key of the CA goes to no node.',
+  flags: [
+    { usage: '--directory <dir>', help: 'where they lie, with those of an earlier call' },
+    { usage: '--address <address...>', help: 'IP address or host name by which other nodes reach a server; several, one after the other' },
+    { usage: '--days <n>', help: 'how long what is made is valid, 1 to 36500 days (default: 3650)' },
+  ],
+  forms: ['text', 'json'],
+  examples: ['prestage-agent certificates --directory tls --address 192.0.2.10 --address node1.example.com'],
+  act: actCertificates,
+};
+
+const schema = v.object({
+  directory: v.optional(v.pipe(v.string(), v.nonEmpty('is empty')), ''),
+  address: v.optional(v.array(v.string()), []),
+  days: v.pipe(
+    v.optional(v.string(), '3650'),
+    v.regex(/^[1-9]\d{0,4}$/, 'is not a number from 1 to 36500'),
+    v.transform(Number),
+    v.maxValue(36_500, 'is not a number from 1 to 36500'),
+  ),
+});
+
+async function actCertificates(terminal: Terminal, options: Readonly<Record<string, unknown>>): Promise<Answer> {
+  const parsed = v.safeParse(schema, options);
+  const faults = parsed.success ? missing(parsed.output) : parsed.issues.map((issue) => `--${v.getDotPath(issue)} ${issue.message}`);
+  if (!parsed.success || faults.length > 0) {
+    const message = `no certificates can be made: ${faults.join('; ')}`;
+    throw new PrestageError('ERR_USAGE', message, 'Look at: prestage-agent certificates --help');
+  }
+  const { directory, address, days } = parsed.output;
+  const host = hostFor(terminal, {});
+  const { notices, ...report } = await makeCertificates(host, { directory, addresses: address, days });
+  for (const notice of notices) host.log('warning', notice);
+  return { data: { apiVersion: 'prestage-agent/v1', kind: 'Certificates', ...report }, text: certificatesText(report), exitCode: 0 };
+}
+
+function missing(options: { readonly directory: string; readonly address: readonly string[] }): readonly string[] {
+  return [
+    ...(options.directory === '' ? ['--directory is not given'] : []),
+    ...(options.address.length === 0 ? ['--address is not given'] : []),
+  ];
+}
+
+/** For people, a line for each certificate. Pure. */
+export function certificatesText({ authority, servers }: Omit<CertificateReport, 'notices'>): string {
+  return [authority, ...servers]
+    .map(({ certificate, isNew, notAfter }) => `${isNew ? 'made' : 'kept'}    ${certificate} (to ${notAfter.slice(0, 10)})`)
+    .join('\n');
+}
