@@ -1,0 +1,56 @@
+import { mkdir, readdir, readFile, rm, rmdir } from 'node:fs/promises';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import { execOnLinux, output } from '../../agent/host/exec.ts';
+
+/** Where all that a run of the boot tests makes lies. There is one run at a time, which flock(1) in package.json sees to. */
+const WORK = join(tmpdir(), 'prestage-boot');
+/** Control groups of machines begin with this. */
+export const GROUP_PREFIX = 'prestage-boot-';
+
+/** What the machines of one run share. The lease takes away all that they left. */
+export interface Environment extends AsyncDisposable {
+  /** On a real file system, not on an overlay: containers-storage lies in it. */
+  readonly work: string;
+  /** A mount of the unified hierarchy of control groups, whichever the machine itself uses. */
+  readonly groups: string;
+}
+
+/** Starts clean, also after a run that was killed. Mounts need no care: package.json gives a run a mount namespace of its own. */
+export async function openEnvironment(): Promise<Environment> {
+  await detachLeftLoops();
+  await rm(WORK, { recursive: true, force: true });
+  const groups = join(WORK, 'cgroup');
+  await mkdir(groups, { recursive: true });
+  await output(execOnLinux, 'mount', ['-t', 'cgroup2', 'cgroup2', groups]);
+  await removeLeftGroups(groups);
+  return {
+    work: WORK,
+    groups,
+    [Symbol.asyncDispose]: async () => {
+      await removeLeftGroups(groups);
+      await output(execOnLinux, 'umount', [groups]);
+      await rm(WORK, { recursive: true, force: true });
+    },
+  };
+}
+
+/** Removes a control group with those below it; groups that hold processes stay. */
+export async function removeGroup(group: string): Promise<void> {
+  const entries = await readdir(group, { withFileTypes: true }).catch(() => []);
+  for (const entry of entries) if (entry.isDirectory()) await removeGroup(join(group, entry.name));
+  await rmdir(group).catch(() => {});
+}
+
+async function removeLeftGroups(groups: string): Promise<void> {
+  for (const name of await readdir(groups)) if (name.startsWith(GROUP_PREFIX)) await removeGroup(join(groups, name));
+}
+
+async function detachLeftLoops(): Promise<void> {
+  for (const name of await readdir('/sys/block')) {
+    const file = await readFile(`/sys/block/${name}/loop/backing_file`, 'utf8').catch(() => '');
+    if (!file.startsWith(`${WORK}/`)) continue;
+    await execOnLinux('partx', ['-d', `/dev/${name}`]);
+    await execOnLinux('losetup', ['-d', `/dev/${name}`]);
+  }
+}
