@@ -1,0 +1,37 @@
+import { type MirrorDialect, type MirrorRequest, type PlannedEntry, planMirrors, withoutConflicts } from './registries-plan.ts';
+import { entryLines } from './registries-toml.ts';
+import { DROP_IN_NAME, REGISTRIES_DIRECTORY, type RegistriesView } from './registries-view.ts';
+
+export type { MirrorDialect, MirrorRequest } from './registries-plan.ts';
+
+/** The file of ours among the drop-ins of registries.conf, on the node. */
+export const DROP_IN_PATH = `${REGISTRIES_DIRECTORY}/${DROP_IN_NAME}`;
+/** By this first line a file of ours is known, whatever became of the records. */
+const FIRST_LINE = '# Written by prestage-agent; removed by: prestage-agent release';
+
+/**
+ * Renders the drop-in that puts our mirrors in front of the sources, in the format of containers-registries.conf.d(5). Mirrors that are
+ * configured already stay behind ours in their order, the source comes last, and whatever else was decided over an image goes on.
+ * Pure: the same input gives the same bytes.
+ */
+export function renderDropIn(
+  view: RegistriesView,
+  request: MirrorRequest,
+  dialect: MirrorDialect,
+): { readonly text: string; readonly notices: readonly string[] } {
+  const { planned, notices } = withoutConflicts(planMirrors(view, request, dialect, DROP_IN_PATH), []);
+  const text = [FIRST_LINE, ...planned.flatMap((item) => ['', ...commentOf(item), ...entryLines(item.entry)])].join('\n');
+  return { text: `${text}\n`, notices: [...notices, ...planned.flatMap(laterNotice)] };
+}
+
+function commentOf({ base }: PlannedEntry): readonly string[] {
+  return base === undefined ? [] : [`# Goes on with what ${base.file} says of ${base.prefix}.`];
+}
+
+/** An entry of the same prefix in a file that is read after ours replaces ours whole. */
+function laterNotice({ entry, base }: PlannedEntry): readonly string[] {
+  if (base === undefined || base.prefix !== entry.prefix || base.file <= DROP_IN_PATH) return [];
+  return [
+    `${base.file} is read after ${DROP_IN_PATH} and decides over ${entry.prefix}: rename it so that it is read before, or our mirrors are not asked`,
+  ];
+}

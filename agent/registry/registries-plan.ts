@@ -1,0 +1,129 @@
+import type { MirrorEntry, RegistryEntry } from './registries-file.ts';
+import { governingEntry, matchLength, relocate } from './registries-match.ts';
+import type { RegistriesView } from './registries-view.ts';
+
+/** How it is said that a mirror answers digests only: of each mirror (`pull-from-mirror`), or, in older engines, of all mirrors of a source. */
+export type MirrorDialect = 'per-mirror' | 'per-registry';
+
+/** Mirrors of ours in front of sources of images. */
+export interface MirrorRequest {
+  readonly sources: readonly {
+    /** Registry, namespace and repository. */
+    readonly prefix: string;
+    /** Our mirrors of it, in order. */
+    readonly mirrors: readonly string[];
+  }[];
+  /** Ours answer by HTTP, or with a certificate that nobody knows. */
+  readonly insecure: boolean;
+  /** The source is never asked. */
+  readonly block: boolean;
+}
+
+/** An entry that has to be written, and the one of the same prefix that it replaces. */
+export interface PlannedEntry {
+  readonly entry: RegistryEntry;
+  /** The entry that decides over the prefix until then. */
+  readonly base: RegistryEntry | undefined;
+}
+
+export interface PlannedMirrors {
+  readonly planned: readonly PlannedEntry[];
+  /** What the operator has to know, each a sentence. */
+  readonly notices: readonly string[];
+}
+
+/**
+ * The entries that put our mirrors first, and change nothing else: a longer prefix shadows a shorter one, so an entry of ours takes over all
+ * that decided before; and entries of longer prefixes than ours are written again, because they would bypass it.
+ * Pure; sorted by prefix.
+ * @param file the file that the entries will stand in
+ */
+export function planMirrors(view: RegistriesView, request: MirrorRequest, dialect: MirrorDialect, file: string): PlannedMirrors {
+  const sources = request.sources.map(({ prefix }) => prefix);
+  const below = view.entries
+    .map(({ prefix }) => prefix)
+    .filter((prefix) => sources.some((source) => matchLength(prefix, source) !== undefined));
+  const planned = [...new Set([...sources, ...below])].toSorted().map((prefix): PlannedEntry => {
+    const base = governingEntry(view.entries, prefix);
+    return { base, entry: entryFor(prefix, base, { request, dialect, file }) };
+  });
+  const kept = planned.filter(({ entry }) => entry.mirrorByDigestOnly).map(({ entry }) => entry.prefix);
+  return {
+    planned,
+    notices: [
+      ...(view.shadowedBy === undefined
+        ? []
+        : [`podman reads ${view.shadowedBy} for root and nothing in /etc/containers: move it away, or our mirrors are not asked`]),
+      ...(kept.length === 0
+        ? []
+        : [`Mirrors of ${kept.join(', ')} are for digests only, and this podman cannot except ours: tags are asked for at the source`]),
+    ],
+  };
+}
+
+/**
+ * Leaves entries out that would make a file unreadable: in one file, entries of one location must agree on `insecure` and `blocked`.
+ * Source: containers/image, pkg/sysregistriesv2, postProcessRegistries.
+ * @param beside what else stands in the file
+ */
+export function withoutConflicts({ planned, notices }: PlannedMirrors, beside: readonly RegistryEntry[]): PlannedMirrors {
+  const written = [...beside];
+  const kept: PlannedEntry[] = [];
+  const refused: string[] = [];
+  for (const item of planned) {
+    const other = written.find((entry) => placeOf(entry) === placeOf(item.entry) && isInConflict(entry, item.entry));
+    if (other === undefined) kept.push(item);
+    else
+      refused.push(
+        `${item.entry.prefix} gets no mirror of ours: it leads to ${placeOf(other)} as ${other.prefix} does, with another "insecure" or "blocked"`,
+      );
+    if (other === undefined) written.push(item.entry);
+  }
+  return { planned: kept, notices: [...notices, ...refused] };
+}
+
+interface Wish {
+  readonly request: MirrorRequest;
+  readonly dialect: MirrorDialect;
+  readonly file: string;
+}
+
+function entryFor(prefix: string, base: RegistryEntry | undefined, { request, dialect, file }: Wish): RegistryEntry {
+  const source = request.sources
+    .filter((candidate) => matchLength(prefix, candidate.prefix) !== undefined)
+    .toSorted((a, b) => b.prefix.length - a.prefix.length)[0];
+  const ours = (source?.mirrors ?? []).map(
+    (location): MirrorEntry => ({
+      location: relocate(prefix, { prefix: source?.prefix ?? prefix, location }),
+      insecure: request.insecure,
+      extra: {},
+    }),
+  );
+  if (base === undefined) {
+    return { prefix, location: prefix, insecure: false, blocked: request.block, mirrorByDigestOnly: false, mirrors: ours, extra: {}, file };
+  }
+  const isSplit = dialect === 'per-mirror' && base.mirrorByDigestOnly;
+  const theirs = base.mirrors.map((mirror): MirrorEntry => {
+    const location = relocate(prefix, { prefix: base.prefix, location: mirror.location });
+    return { ...mirror, location, ...(isSplit && { pullFromMirror: 'digest-only' }) };
+  });
+  return {
+    prefix,
+    // Engines look up whether the place is blocked that they are about to ask, not the image: the source must lead to its own prefix for it.
+    location: request.block ? prefix : relocate(prefix, base),
+    insecure: base.insecure,
+    blocked: request.block || base.blocked,
+    mirrorByDigestOnly: base.mirrorByDigestOnly && !isSplit,
+    mirrors: [...ours, ...theirs],
+    extra: base.extra,
+    file,
+  };
+}
+
+function placeOf(entry: RegistryEntry): string {
+  return entry.location || entry.prefix;
+}
+
+function isInConflict(a: RegistryEntry, b: RegistryEntry): boolean {
+  return a.insecure !== b.insecure || a.blocked !== b.blocked;
+}

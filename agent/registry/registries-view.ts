@@ -1,0 +1,89 @@
+import { readdir, readFile } from 'node:fs/promises';
+import { type Host, hostPath } from '../host/host.ts';
+import { errorRecord, PrestageError } from '../model/errors.ts';
+import { parseRegistries, type RegistriesFile, type RegistryEntry } from './registries-file.ts';
+import { withoutRewrite } from './registries-marks.ts';
+
+/** The file that belongs to the machine's owner or, in a cluster, to the Machine Config Operator. */
+export const REGISTRIES_CONF = '/etc/containers/registries.conf';
+/** Files in here are read after it, in the order of their names. */
+export const REGISTRIES_DIRECTORY = '/etc/containers/registries.conf.d';
+/** The one that is ours. */
+export const DROP_IN_NAME = '50-prestage.conf';
+/** Where it is there, podman does not look into /etc for the root user. */
+const PERSONAL_CONF = '/root/.config/containers/registries.conf';
+
+/** What the engines of a node would do without the agent. */
+export interface RegistriesView {
+  /** One of each prefix, sorted by it. */
+  readonly entries: readonly RegistryEntry[];
+  readonly globals: Readonly<Record<string, unknown>>;
+  /** The file that podman reads for root instead of those in /etc, where there is one. */
+  readonly shadowedBy?: string;
+}
+
+/** Of a node on which nothing is configured. */
+export const emptyView: RegistriesView = { entries: [], globals: {} };
+
+/**
+ * Reads registries.conf and its drop-ins, without what the agent itself put there. Files that are missing say nothing.
+ * @throws PrestageError ERR_REGISTRIES with the faults of all files
+ */
+export async function readRegistries(host: Host): Promise<RegistriesView> {
+  const [names, main, personal] = await Promise.all([dropInNames(host), readText(host, REGISTRIES_CONF), readText(host, PERSONAL_CONF)]);
+  const dropIns = await Promise.all(names.map((name) => readText(host, `${REGISTRIES_DIRECTORY}/${name}`)));
+  const texts = [
+    { file: REGISTRIES_CONF, text: main === undefined ? undefined : withoutRewrite(main) },
+    ...names.map((name, index) => ({ file: `${REGISTRIES_DIRECTORY}/${name}`, text: dropIns[index] })),
+  ];
+  const view = mergeRegistries(parseAll(texts.flatMap(({ file, text }) => (text === undefined ? [] : [{ file, text }]))));
+  return personal === undefined ? view : { ...view, shadowedBy: PERSONAL_CONF };
+}
+
+/**
+ * Files as an engine merges them: an entry replaces an earlier one of the same prefix whole, a global setting replaces an earlier one, and of
+ * aliases each does. Source: containers/image, pkg/sysregistriesv2, updateWithConfigurationFrom.
+ */
+export function mergeRegistries(files: readonly RegistriesFile[]): RegistriesView {
+  const entries = new Map(files.flatMap((file) => file.entries).map((entry) => [entry.prefix, entry]));
+  const globals: Record<string, unknown> = Object.assign({}, ...files.map((file) => file.globals));
+  const aliases: Record<string, unknown> = Object.assign({}, ...files.map((file) => file.globals.aliases));
+  return {
+    entries: [...entries.values()].toSorted((a, b) => (a.prefix < b.prefix ? -1 : 1)),
+    globals: { ...globals, ...(Object.keys(aliases).length > 0 && { aliases }) },
+  };
+}
+
+function parseAll(texts: readonly { readonly file: string; readonly text: string }[]): readonly RegistriesFile[] {
+  const faults: PrestageError[] = [];
+  const files = texts.flatMap(({ file, text }) => {
+    try {
+      return [parseRegistries(text, file)];
+    } catch (error) {
+      if (!(error instanceof PrestageError)) throw error;
+      faults.push(error);
+      return [];
+    }
+  });
+  const [first, ...more] = faults;
+  if (first === undefined) return files;
+  if (more.length === 0) throw first;
+  throw new PrestageError('ERR_REGISTRIES', faults.map((fault) => fault.message).join('\n'), errorRecord(first).remedy);
+}
+
+async function dropInNames(host: Host): Promise<readonly string[]> {
+  const entries = await readdir(hostPath(host, REGISTRIES_DIRECTORY), { withFileTypes: true }).catch(missing(() => []));
+  const names = entries.filter((entry) => !entry.isDirectory() && entry.name.endsWith('.conf')).map((entry) => entry.name);
+  return names.filter((name) => name !== DROP_IN_NAME).toSorted();
+}
+
+async function readText(host: Host, path: string): Promise<string | undefined> {
+  return await readFile(hostPath(host, path), 'utf8').catch(missing(() => undefined));
+}
+
+function missing<T>(instead: () => T): (error: NodeJS.ErrnoException) => T {
+  return (error) => {
+    if (error.code === 'ENOENT' || error.code === 'ENOTDIR') return instead();
+    throw error;
+  };
+}
