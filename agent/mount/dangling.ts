@@ -1,0 +1,131 @@
+import { stat } from 'node:fs/promises';
+import { join } from 'node:path';
+import {
+  type ContainerRecord,
+  type ImageRecord,
+  type LayerRecord,
+  readContainerRecords,
+  readImageRecords,
+  readLayerRecords,
+  type StorageLocation,
+} from '../extract/storage.ts';
+
+/** An image record of the main store that no command can read to its end: `podman images` fails for as long as it is there. */
+export interface DanglingImage {
+  /** 64 hex digits. */
+  readonly id: string;
+  readonly names: readonly string[];
+  /** What it lacks, in words. */
+  readonly reason: string;
+}
+
+/** A container, of whichever engine, that can never be started again. */
+export interface DanglingContainer {
+  readonly id: string;
+  readonly names: readonly string[];
+  readonly layer: string;
+}
+
+/** What of a main store stands on something that is in no store any more. */
+export interface Dangling {
+  readonly images: readonly DanglingImage[];
+  readonly containers: readonly DanglingContainer[];
+  /**
+   * Layers that nothing uses, whose parent is gone: what a pull that was ended leaves. A later pull would build upon them, and its image
+   * would not start: the layer names its parents by short links (overlay/l) that only the lost store had. Only the topmost of each chain.
+   */
+  readonly layers: readonly LeftoverLayer[];
+}
+
+/** A layer of the main store on which nothing stands any more. */
+export interface LeftoverLayer {
+  readonly id: string;
+  /** The layer of its chain that no store has. */
+  readonly missing: string;
+}
+
+/** The records of one store. */
+export interface StoreRecords {
+  readonly images: readonly (ImageRecord & { /** It has a directory of its own, with its manifest. */ readonly hasData: boolean })[];
+  readonly layers: readonly LayerRecord[];
+  readonly containers: readonly ContainerRecord[];
+}
+
+/**
+ * What of the main store dangles: its chain of layers ends neither in it nor in one of the additional stores. Reads records alone, locks
+ * nothing and starts nothing.
+ * @param stores graphroots of the additional stores that are there now; one that is missing or empty is no store
+ * @throws PrestageError ERR_STORAGE where records cannot be read
+ */
+export async function findDangling(location: Pick<StorageLocation, 'graphroot'>, stores: readonly string[]): Promise<Dangling> {
+  const [main, ...additional] = await Promise.all([location.graphroot, ...stores].map(readRecords));
+  return main === undefined ? NOTHING : danglingOf(main, additional);
+}
+
+const NOTHING: Dangling = { images: [], containers: [], layers: [] };
+
+export function isNothing({ images, containers, layers }: Dangling): boolean {
+  return images.length + containers.length + layers.length === 0;
+}
+
+async function readRecords(graphroot: string): Promise<StoreRecords> {
+  const location = { graphroot };
+  const [images, layers, containers] = await Promise.all([
+    readImageRecords(location),
+    readLayerRecords(location),
+    readContainerRecords(location),
+  ]);
+  const withData = images.map(async (image) => ({ ...image, hasData: await isDirectory(join(graphroot, 'overlay-images', image.id)) }));
+  return { images: await Promise.all(withData), layers, containers };
+}
+
+/** The decision of findDangling. Pure. */
+export function danglingOf(main: StoreRecords, additional: readonly StoreRecords[]): Dangling {
+  const parents = new Map([...additional.flatMap((store) => store.layers), ...main.layers].map(({ id, parent }) => [id, parent ?? '']));
+  const held = new Set(additional.flatMap((store) => store.images).map(({ id }) => id));
+  const images = main.images.flatMap((image): readonly DanglingImage[] => {
+    const missing = missingBelow(image.layer ?? '', parents);
+    const reason = missing === undefined ? lacksData(image, held) : `no store has its layer ${missing}`;
+    return reason === undefined ? [] : [{ id: image.id, names: image.names ?? [], reason }];
+  });
+  const containers = main.containers.flatMap((container): readonly DanglingContainer[] => {
+    const layer = container.layer ?? '';
+    return missingBelow(layer, parents) === undefined ? [] : [{ id: container.id, names: container.names ?? [], layer }];
+  });
+  return { images, containers, layers: leftovers(main, parents) };
+}
+
+/** The first layer of a chain, from its top, that no store has. */
+function missingBelow(top: string, parents: ReadonlyMap<string, string>): string | undefined {
+  const seen = new Set<string>();
+  for (let id = top; id !== '' && !seen.has(id); id = parents.get(id) ?? '') {
+    if (!parents.has(id)) return id;
+    seen.add(id);
+  }
+  return undefined;
+}
+
+/** `podman tag` of an image of an additional store writes a record into the main store whose manifest stays in the other one. */
+function lacksData(image: StoreRecords['images'][number], held: ReadonlySet<string>): string | undefined {
+  return image.hasData || held.has(image.id) ? undefined : 'no store has its manifest';
+}
+
+function leftovers(main: StoreRecords, parents: ReadonlyMap<string, string>): readonly LeftoverLayer[] {
+  const used = new Set<string>();
+  for (const { layer } of [...main.images, ...main.containers]) {
+    for (let id = layer ?? ''; id !== '' && !used.has(id); id = parents.get(id) ?? '') used.add(id);
+  }
+  const unused = main.layers.filter(({ id }) => !used.has(id));
+  const carrying = new Set(unused.map(({ parent }) => parent));
+  return unused.flatMap(({ id }) => {
+    const missing = missingBelow(id, parents);
+    return missing === undefined || carrying.has(id) ? [] : [{ id, missing }];
+  });
+}
+
+async function isDirectory(path: string): Promise<boolean> {
+  return await stat(path).then(
+    (found) => found.isDirectory(),
+    () => false,
+  );
+}

@@ -1,0 +1,171 @@
+import { mkdir, rm, symlink } from 'node:fs/promises';
+import { join } from 'node:path';
+import type { StorageLocation } from '../extract/storage.ts';
+import { writeAtomic } from '../host/atomic.ts';
+import { type ExecResult, quote } from '../host/exec.ts';
+import { type Host, hostPath } from '../host/host.ts';
+import { readMounts } from '../host/mount-table.ts';
+import type { Step } from '../host/steps.ts';
+import { digestOf, hexOf } from '../model/digest.ts';
+import { PrestageError } from '../model/errors.ts';
+import { type Dangling, findDangling, isNothing, type LeftoverLayer } from './dangling.ts';
+
+export interface HealRequest {
+  /** The main store. */
+  readonly location: StorageLocation;
+  /** Graphroots of the additional stores that count as there, and that podman is told of. */
+  readonly stores: readonly string[];
+  readonly step: Step;
+}
+
+/** What healing needs while it goes on: a configuration for podman, and the scaffold. In memory, gone with the boot. */
+const HEAL_PATH = '/run/prestage-agent/heal';
+
+/** Short name of a layer of the scaffold in overlay/l: 26 characters. Source: github.com/containers/storage, drivers/overlay/overlay.go. */
+const LINK_LENGTH = 26;
+
+/**
+ * Removes what of the main store dangles, by podman, which takes the locks of containers-storage: containers first, then image records, then
+ * layers that nothing uses. What does not dangle is not touched. Afterwards `podman images` works.
+ * Running containers on lost layers end with it: they could not be started again.
+ * @returns what was removed, for people; empty where nothing dangled, and then podman was not started
+ * @throws PrestageError ERR_STORE_DANGLING where something is left, ERR_STORAGE
+ */
+export async function healDangling(host: Host, request: HealRequest): Promise<readonly string[]> {
+  const { location, stores } = request;
+  const found = await findDangling(location, stores);
+  if (isNothing(found)) return [];
+  await using podman = await preparePodman(host, request);
+  const containers = await removeContainers(found, podman, request);
+  const images = await removeImages(podman, request);
+  const layers = await removeLayers(host, podman, request);
+  await assertHealed(podman, request);
+  return [...containers, ...images, ...layers];
+}
+
+interface Podman extends AsyncDisposable {
+  /** @param scaffold a further store */
+  run(args: readonly string[], scaffold?: string): Promise<ExecResult>;
+}
+
+/**
+ * Podman with exactly these stores. An engine's default storage goes by a storage.conf of ours: naming the roots would make podman compare
+ * its own records, and its own storage.conf may list the store that is to go.
+ */
+async function preparePodman(host: Host, { location, stores }: HealRequest): Promise<Podman> {
+  const directory = hostPath(host, HEAL_PATH);
+  await rm(directory, { recursive: true, force: true });
+  const { graphroot, runroot } = location;
+  const run: Podman['run'] = async (args, scaffold) => {
+    const all = scaffold === undefined ? stores : [...stores, scaffold];
+    const conf = join(directory, 'storage.conf');
+    const quoted = [graphroot, runroot].map((path) => JSON.stringify(path));
+    await writeAtomic(
+      conf,
+      `[storage]\ndriver = "overlay"\ngraphroot = ${quoted[0]}\nrunroot = ${quoted[1]}\n[storage.options]\nadditionalimagestores = ${JSON.stringify(all)}\n`,
+    );
+    const options = all.flatMap((store) => ['--storage-opt', `additionalimagestore=${store}`]);
+    const roots = location.isEngineDefault ? [] : ['--root', graphroot, '--runroot', runroot, '--storage-driver', 'overlay', ...options];
+    return await host.exec('podman', [...roots, ...args], { env: { CONTAINERS_STORAGE_CONF: conf } });
+  };
+  return { run, [Symbol.asyncDispose]: async () => await rm(directory, { recursive: true, force: true }) };
+}
+
+/** Containers go first: those of other engines, which podman knows by storage's records alone, keep an image from going. */
+async function removeContainers({ containers }: Dangling, podman: Podman, request: HealRequest): Promise<readonly string[]> {
+  if (containers.length === 0) return [];
+  const mounted = (await readMounts()).map(({ target }) => target);
+  await removeAll(podman, ['rm', '--force'], 'heal-container', request, (dangling) => dangling.containers);
+  return containers.map(({ names, id, layer }) => {
+    const wasRunning = mounted.some((target) => target.endsWith(`/overlay/${layer}/merged`));
+    return `container ${names[0] ?? id}${wasRunning ? ', which was running' : ''}`;
+  });
+}
+
+async function removeImages(podman: Podman, request: HealRequest): Promise<readonly string[]> {
+  const before = (await findDangling(request.location, request.stores)).images;
+  await removeAll(podman, ['rmi', '--force'], 'heal-image', request, (dangling) => dangling.images);
+  return before.map(({ names, id, reason }) => `image ${names[0] ?? id} (${reason})`);
+}
+
+/** All in one start of podman; what that leaves, one by one: the first that podman cannot remove ends the others. */
+async function removeAll(
+  podman: Podman,
+  command: readonly string[],
+  name: 'heal-container' | 'heal-image',
+  { location, stores, step }: HealRequest,
+  pick: (dangling: Dangling) => readonly { readonly id: string }[],
+): Promise<void> {
+  const ids = async () => pick(await findDangling(location, stores)).map(({ id }) => id);
+  const all = await ids();
+  if (all.length === 0) return;
+  await step(name, async () => await podman.run([...command, ...all]));
+  for (const id of await ids()) await step(name, async () => await podman.run([...command, id]));
+}
+
+/**
+ * Podman has no command that removes a layer. What it has: an image that is tagged gets a record in the main store, and with its last record a
+ * layer goes. So an additional store of our own, the scaffold, brings the missing parents as empty layers, and an image for each layer that
+ * is to go; that image is tagged and removed. Editing layers.json instead would need containers-storage's locks, which are those of fcntl(2) and
+ * not of flock(2). What a kill between the two leaves is an image record that dangles, and goes as such.
+ */
+async function removeLayers(host: Host, podman: Podman, request: HealRequest): Promise<readonly string[]> {
+  const removed: string[] = [];
+  for (let left = await leftoversOf(request), before = Number.POSITIVE_INFINITY; left.length > 0 && left.length !== before; ) {
+    before = left.length;
+    const scaffold = join(hostPath(host, HEAL_PATH), 'scaffold');
+    await writeScaffold(scaffold, left);
+    for (const layer of left) {
+      const name = `localhost/prestage-agent/leftover:${layer.id.slice(0, 12)}`;
+      await request.step('heal-layer', async () => {
+        await podman.run(['tag', scaffoldImage(layer), name], scaffold);
+        await podman.run(['rmi', '--force', name], scaffold);
+      });
+    }
+    removed.push(...left.map(({ id }) => `layer ${id}`));
+    left = await leftoversOf(request);
+  }
+  return removed;
+}
+
+async function leftoversOf({ location, stores }: HealRequest): Promise<readonly LeftoverLayer[]> {
+  return (await findDangling(location, stores)).layers;
+}
+
+/** A store with the missing layers, empty, and an image on top of each leftover layer. Source: containers/storage, layers.go, images.go. */
+async function writeScaffold(directory: string, leftovers: readonly LeftoverLayer[]): Promise<void> {
+  await rm(directory, { recursive: true, force: true });
+  await mkdir(join(directory, 'overlay/l'), { recursive: true });
+  const missing = [...new Set(leftovers.map((layer) => layer.missing))];
+  for (const id of missing) {
+    const link = hexOf(digestOf(`scaffold ${id}`))
+      .slice(0, LINK_LENGTH)
+      .toUpperCase();
+    await mkdir(join(directory, 'overlay', id, 'diff'), { recursive: true });
+    await writeAtomic(join(directory, 'overlay', id, 'link'), link);
+    await symlink(`../${id}/diff`, join(directory, 'overlay/l', link));
+  }
+  const layers = missing.map((id) => ({ id, created: '2024-01-01T00:00:00Z' }));
+  const images = leftovers.map((layer) => ({ id: scaffoldImage(layer), layer: layer.id, created: '2024-01-01T00:00:00Z' }));
+  await writeAtomic(join(directory, 'overlay-layers/layers.json'), JSON.stringify(layers));
+  await writeAtomic(join(directory, 'overlay-images/images.json'), JSON.stringify(images));
+  for (const lock of ['overlay-layers/layers.lock', 'overlay-images/images.lock', 'storage.lock'])
+    await writeAtomic(join(directory, lock), '');
+}
+
+function scaffoldImage({ id }: LeftoverLayer): string {
+  return hexOf(digestOf(`leftover ${id}`));
+}
+
+async function assertHealed(podman: Podman, { location, stores }: HealRequest): Promise<void> {
+  const listed = await podman.run(['images', '--quiet']);
+  const { images, containers, layers } = await findDangling(location, stores);
+  const left = [...images, ...containers, ...layers].map(({ id }) => id);
+  if (listed.exitCode === 0 && left.length === 0) return;
+  const what = left.length === 0 ? '' : `; these records are left: ${left.join(', ')}`;
+  throw new PrestageError(
+    'ERR_STORE_DANGLING',
+    `records in ${location.graphroot} stand on a store image that is gone, and podman could not remove them (podman images ended with ${listed.exitCode}: ${quote(listed.stderr)})${what}`,
+    'Stop what runs in containers, then: podman rmi --force ID for each; where that fails too: podman system reset',
+  );
+}
