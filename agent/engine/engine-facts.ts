@@ -1,0 +1,92 @@
+import { readdirSync, readFileSync, statSync } from 'node:fs';
+import { join } from 'node:path';
+import { type Host, hostPath } from '../host/host.ts';
+import type { Stage } from '../model/stage.ts';
+import { crioPid } from './crio-process.ts';
+import { DEFAULT_STORAGE_CONF } from './storage-conf.ts';
+
+export interface ConfFile {
+  /** On the node. */
+  readonly path: string;
+  readonly text: string;
+}
+
+/** How the engines of a node are configured. */
+export interface EngineFacts {
+  /** The text of the storage.conf that is in force for root. */
+  readonly storageConf: string;
+  /** crio.conf and its drop-ins without the agent's, in the order in which CRI-O reads them; undefined where there is no /etc/crio. */
+  readonly crio?: readonly ConfFile[];
+  readonly isCrioRunning: boolean;
+  /** Units that start podman or skopeo, as `name.service`; empty where systemd does not run. */
+  readonly units: readonly string[];
+  readonly hasSystemd: boolean;
+  /** Whether login shells read /etc/profile.d. */
+  readonly hasProfile: boolean;
+}
+
+export const ETC_STORAGE_CONF = '/etc/containers/storage.conf';
+export const CRIO_DROP_IN = '/etc/crio/crio.conf.d/50-prestage.conf';
+
+/** Source: containers-storage.conf(5): /etc goes before /usr/share. */
+const STORAGE_CONFS = [ETC_STORAGE_CONF, '/usr/share/containers/storage.conf'];
+/** Source: systemd.unit(5), "Unit File Load Path"; generators too, because quadlets become units there. */
+const UNIT_FOLDERS = ['/etc/systemd/system', '/run/systemd/system', '/run/systemd/generator', '/usr/lib/systemd/system'];
+const STARTS_ENGINE = /^\s*Exec[A-Za-z]+\s*=.*\b(?:podman|skopeo)\b/m;
+/** They start podman through programs of their own. Source: field facts, section 3. */
+const KNOWN_UNITS = ['machine-config-daemon-firstboot.service', 'machine-config-daemon-pull.service', 'nodeip-configuration.service'];
+
+/**
+ * Looks at the engines' configuration. The files are some hundred small ones, most of them in the page cache: read one after the other they take
+ * a third of the time that the thread pool takes (7 ms for 350 units).
+ */
+export function engineFacts(host: Host, stage: Stage): EngineFacts {
+  const isInstalled = stage === 'installed';
+  const hasSystemd = isDirectory(host, '/run/systemd/system');
+  const crio = isInstalled ? crioFiles(host) : undefined;
+  return {
+    storageConf: STORAGE_CONFS.map((path) => textOf(host, path)).find((text) => text !== undefined) ?? DEFAULT_STORAGE_CONF,
+    ...(crio !== undefined && { crio }),
+    isCrioRunning: crioPid(host) !== undefined,
+    units: isInstalled && hasSystemd ? [...new Set([...KNOWN_UNITS, ...engineUnits(host)])].toSorted() : [],
+    hasSystemd,
+    hasProfile: isDirectory(host, '/etc/profile.d'),
+  };
+}
+
+/** Source: crio.conf.d(5): the drop-ins after crio.conf, in the order of their names, whatever these end in. */
+function crioFiles(host: Host): readonly ConfFile[] | undefined {
+  if (!isDirectory(host, '/etc/crio')) return undefined;
+  const dropIns = namesIn(host, '/etc/crio/crio.conf.d')
+    .toSorted()
+    .map((name) => join('/etc/crio/crio.conf.d', name));
+  return ['/etc/crio/crio.conf', ...dropIns]
+    .filter((path) => path !== CRIO_DROP_IN)
+    .flatMap((path) => {
+      const text = textOf(host, path);
+      return text === undefined ? [] : [{ path, text }];
+    });
+}
+
+/** Services that name podman or skopeo in what they execute. The agent's own set their environment themselves. */
+function engineUnits(host: Host): readonly string[] {
+  return UNIT_FOLDERS.flatMap((folder) =>
+    namesIn(host, folder)
+      .filter((name) => name.endsWith('.service') && !name.startsWith('prestage-'))
+      .filter((name) => STARTS_ENGINE.test(textOf(host, join(folder, name)) ?? '')),
+  );
+}
+
+function namesIn(host: Host, directory: string): readonly string[] {
+  return isDirectory(host, directory) ? readdirSync(hostPath(host, directory)) : [];
+}
+
+/** Undefined also for directories and links that lead nowhere, which folders of configuration hold. */
+function textOf(host: Host, path: string): string | undefined {
+  const file = hostPath(host, path);
+  return statSync(file, { throwIfNoEntry: false })?.isFile() === true ? readFileSync(file, 'utf8') : undefined;
+}
+
+function isDirectory(host: Host, path: string): boolean {
+  return statSync(hostPath(host, path), { throwIfNoEntry: false })?.isDirectory() === true;
+}

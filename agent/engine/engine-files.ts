@@ -1,0 +1,88 @@
+import { parse } from 'smol-toml';
+import * as v from 'valibot';
+import { messageOf } from '../model/errors.ts';
+import { STORAGE_CONF, STORE_PATH } from '../model/places.ts';
+import type { Stage } from '../model/stage.ts';
+import { type ConfFile, CRIO_DROP_IN, type EngineFacts, ETC_STORAGE_CONF } from './engine-facts.ts';
+import type { SystemFile } from './owned-files.ts';
+import { addStore, listedStores } from './storage-conf.ts';
+import { OWNED_MARK } from './system-file.ts';
+
+/** What makes the engines see the additional image store, and what a person should know about it. */
+export interface EnginePlan {
+  readonly files: readonly SystemFile[];
+  readonly notices: readonly string[];
+}
+
+/** CRI-O's spellings of one more store. Source: github.com/containers/storage, drivers/overlay/overlay.go, parseOptions. */
+const OUR_OPTION = new RegExp(`^(?:overlay\\.)?(?:additional)?imagestore=${STORE_PATH}$`);
+const crioSchema = v.object({
+  crio: v.optional(v.object({ storage_option: v.optional(v.array(v.string()), []) }), { storage_option: [] }),
+});
+
+/**
+ * The files that tell podman, skopeo and CRI-O of the store. In discovery /etc/containers/storage.conf is changed, which all of them read. On the
+ * installed node that file belongs to the Machine Config Operator, which takes any change for a fault (field facts, section 4): there CRI-O is
+ * told by a drop-in, and podman by the environment of units and login shells. Pure.
+ * @throws PrestageError ERR_SYSTEM_FILE where the storage.conf that is in force cannot be added to
+ */
+export function planEngineFiles(facts: EngineFacts, stage: Stage): EnginePlan {
+  if (listedStores(facts.storageConf).includes(STORE_PATH)) return { files: [], notices: [] };
+  const withStore = addStore(facts.storageConf, STORE_PATH);
+  const running = facts.isCrioRunning ? ['CRI-O runs already and looks for stores only when it starts: systemctl restart crio'] : [];
+  if (stage === 'discovery') return { files: [{ path: ETC_STORAGE_CONF, content: withStore, how: 'edit' }], notices: running };
+  const crio = facts.crio === undefined ? { files: [], notices: [] } : planCrio(facts.crio);
+  return {
+    files: [
+      add(STORAGE_CONF, `# What is in force by ${ETC_STORAGE_CONF}, and one more additional image store.\n${withStore}`),
+      ...crio.files,
+      ...facts.units.map((unit) =>
+        add(`/run/systemd/system/${unit}.d/50-prestage.conf`, `[Service]\nEnvironment=CONTAINERS_STORAGE_CONF=${STORAGE_CONF}\n`),
+      ),
+      ...(facts.hasProfile ? [add('/etc/profile.d/50-prestage.sh', PROFILE)] : []),
+    ],
+    notices: [...crio.notices, ...(crio.files.length > 0 ? running : [])],
+  };
+}
+
+/** A user's own podman has a storage of its own, which root's storage.conf would lead astray. */
+const PROFILE = `if [ "\${EUID:-$(id -u)}" = 0 ] && [ -r ${STORAGE_CONF} ]; then
+  export CONTAINERS_STORAGE_CONF=${STORAGE_CONF}
+fi
+`;
+
+/**
+ * The drop-in for CRI-O. Newer ones add up the options of all files, older ones take the last list by name alone: so ours holds what the files
+ * before it say. Source: crio.conf.d(5); github.com/cri-o/cri-o, pkg/config/config.go, UpdateFromDropInFile.
+ */
+function planCrio(files: readonly ConfFile[]): EnginePlan {
+  const read = files.map((file) => ({ path: file.path, ...crioOptions(file) }));
+  const notices = read.flatMap(({ fault }) => (fault === undefined ? [] : [fault]));
+  if (read.some(({ options }) => options.some((option) => OUR_OPTION.test(option)))) return { files: [], notices };
+  const [before, after] = [read.filter(({ path }) => path < CRIO_DROP_IN), read.filter(({ path }) => path > CRIO_DROP_IN)];
+  const options = [...new Set(before.flatMap((file) => file.options)), `additionalimagestore=${STORE_PATH}`];
+  const lines = options.map((option) => `  ${JSON.stringify(option)},\n`);
+  const later = after.filter((file) => file.options.length > 0).map(({ path }) => path);
+  return {
+    files: [add(CRIO_DROP_IN, `[crio]\nstorage_option = [\n${lines.join('')}]\n`)],
+    notices: [
+      ...notices,
+      ...later.map(
+        (path) => `${path} has storage_option and comes after ${CRIO_DROP_IN}: an older CRI-O takes its list alone, without our store`,
+      ),
+    ],
+  };
+}
+
+function crioOptions(file: ConfFile): { readonly options: readonly string[]; readonly fault?: string } {
+  try {
+    return { options: v.parse(crioSchema, parse(file.text)).crio.storage_option };
+  } catch (error) {
+    const reason = messageOf(error).split('\n')[0] ?? '';
+    return { options: [], fault: `${file.path} cannot be read, its storage options are not known: ${reason}` };
+  }
+}
+
+function add(path: string, text: string): SystemFile {
+  return { path, content: `${OWNED_MARK}\n${text}`, mode: 0o644, how: 'add' };
+}

@@ -1,0 +1,109 @@
+import { readdir, readFile } from 'node:fs/promises';
+import { join } from 'node:path';
+import * as v from 'valibot';
+import { writeAtomic } from '../host/atomic.ts';
+import { type Host, hostPath } from '../host/host.ts';
+import { type Digest, digestOf, hexOf, isDigest } from '../model/digest.ts';
+import { BACKUP_PATH, SETUP_RECORD } from '../model/places.ts';
+import { sealRecord, unsealRecord } from '../model/seal.ts';
+
+const digest = v.custom<Digest>((value) => typeof value === 'string' && isDigest(value));
+const path = v.pipe(v.string(), v.startsWith('/'));
+const version = v.literal('prestage-agent/v1');
+
+const setupSchema = v.object({
+  apiVersion: version,
+  kind: v.literal('Setup'),
+  /** Directories that the agent made for its files, outer ones first. */
+  directories: v.array(path),
+  /** Files that were not there; the mark in them says whose they are. */
+  added: v.array(path),
+  /** Files of somebody else that the agent changed; each has a backup. */
+  edited: v.array(path),
+});
+
+/** What the agent did to the system's files. Durable before the first of them is touched. */
+export type Setup = Pick<v.InferOutput<typeof setupSchema>, 'directories' | 'added' | 'edited'>;
+
+const backupSchema = v.object({
+  apiVersion: version,
+  kind: v.literal('Backup'),
+  path,
+  /** As it was before the agent's first change; null where it was not there. */
+  original: v.nullable(
+    v.object({
+      /** Base64, so that no byte is lost. */
+      content: v.string(),
+      /** Permission bits. */
+      mode: v.number(),
+      uid: v.number(),
+      gid: v.number(),
+      /** Seconds since 1970 with nine decimals, as touch(1) reads them after `@`: a JavaScript number would round. */
+      modifiedAt: v.pipe(v.string(), v.regex(/^-?\d+\.\d{9}$/)),
+    }),
+  ),
+  /** Contents that the agent gave or is about to give to the file. */
+  written: v.array(digest),
+  /** Somebody else changed the file between two changes of the agent: the original is no longer what it would be without the agent. */
+  isMixed: v.boolean(),
+});
+
+/** A file as it was before the agent changed it. */
+export type Backup = Omit<v.InferOutput<typeof backupSchema>, 'apiVersion' | 'kind'>;
+
+export const EMPTY_SETUP: Setup = { directories: [], added: [], edited: [] };
+
+/** The record, or undefined where there is none or it is damaged. */
+export async function readSetup(host: Host): Promise<Setup | undefined> {
+  const parsed = v.safeParse(setupSchema, await readSealed(hostPath(host, SETUP_RECORD)));
+  return parsed.success ? parsed.output : undefined;
+}
+
+export async function writeSetup(host: Host, setup: Setup): Promise<void> {
+  const { directories, added, edited } = setup;
+  const record = { apiVersion: 'prestage-agent/v1', kind: 'Setup', directories, added, edited };
+  await writeAtomic(hostPath(host, SETUP_RECORD), sealRecord(record), 0o600);
+}
+
+/** Where the backup of a file lies on this machine. */
+export function backupFile(host: Host, file: string): string {
+  return join(hostPath(host, BACKUP_PATH), `${hexOf(digestOf(file))}.json`);
+}
+
+/** The backup of a file, `damaged` where one is there that cannot be read, or undefined. */
+export async function readBackup(host: Host, file: string): Promise<Backup | 'damaged' | undefined> {
+  const sealed = await readSealed(backupFile(host, file));
+  if (sealed === undefined) return undefined;
+  const parsed = v.safeParse(backupSchema, sealed);
+  return parsed.success && parsed.output.path === file ? parsed.output : 'damaged';
+}
+
+export async function writeBackup(host: Host, backup: Backup): Promise<void> {
+  const { path, original, written, isMixed } = backup;
+  const record = { apiVersion: 'prestage-agent/v1', kind: 'Backup', path, original, written, isMixed };
+  // What was only for root's eyes stays so in its backup.
+  await writeAtomic(backupFile(host, path), sealRecord(record), 0o600);
+}
+
+/** All backups that can be read: they name their files also where the record is lost. */
+export async function readBackups(host: Host): Promise<readonly Backup[]> {
+  const directory = hostPath(host, BACKUP_PATH);
+  const names = await readdir(directory).catch((error: NodeJS.ErrnoException) => {
+    if (error.code === 'ENOENT') return [];
+    throw error;
+  });
+  const read = names.filter((name) => /^[0-9a-f]{64}\.json$/.test(name)).map((name) => readSealed(join(directory, name)));
+  return (await Promise.all(read)).flatMap((sealed) => {
+    const parsed = v.safeParse(backupSchema, sealed);
+    return parsed.success ? [parsed.output] : [];
+  });
+}
+
+/** What a sealed file holds: undefined where it is not there, null where it is damaged. */
+async function readSealed(file: string): Promise<unknown> {
+  const text = await readFile(file, 'utf8').catch((error: NodeJS.ErrnoException) => {
+    if (error.code === 'ENOENT') return undefined;
+    throw error;
+  });
+  return text === undefined ? undefined : (unsealRecord(text) ?? null);
+}

@@ -1,0 +1,64 @@
+import { mkdir, mkdtemp, readFile, rm, writeFile } from 'node:fs/promises';
+import { join } from 'node:path';
+import * as v from 'valibot';
+import { quote } from '../host/exec.ts';
+import type { Host } from '../host/host.ts';
+import { messageOf } from '../model/errors.ts';
+
+/** podman answers within 0.2 s; on a node that boots, with everything cold, seconds were seen. */
+const LIMIT_MS = 30_000;
+const recordsSchema = v.pipe(v.string(), v.parseJson(), v.array(v.object({ id: v.string() })));
+
+export interface Probe {
+  readonly accepted: boolean;
+  /** What was tried and seen, for the status. */
+  readonly reason: string;
+}
+
+/**
+ * Asks podman itself whether it takes a store: with an empty storage of its own, and the store as additional one, it must list the store's images.
+ * No table of versions knows that. Nothing of the machine's own storage is touched.
+ * @param storePath absolute path on this machine, with the store mounted
+ */
+export async function probeEngines(host: Host, storePath: string, { signal }: { readonly signal: AbortSignal }): Promise<Probe> {
+  const expected = await imagesOf(storePath);
+  if (typeof expected === 'string') return { accepted: false, reason: expected };
+  // Not below our own directories: podman refuses a runroot of more than 50 characters.
+  const work = await mkdtemp('/run/prestage-');
+  await using _work = { [Symbol.asyncDispose]: async () => await rm(work, { recursive: true, force: true }) };
+  const [graph, run, tmp, conf] = [join(work, 'g'), join(work, 'r'), join(work, 't'), join(work, 'c')];
+  await mkdir(tmp);
+  // The machine's own may list the same store, or one that is missing.
+  await writeFile(conf, '');
+  const roots = ['--root', graph, '--runroot', run, '--tmpdir', tmp, '--storage-driver', 'overlay'];
+  // An own mount namespace, because podman leaves its graphroot mounted.
+  const args = [
+    '--mount',
+    'podman',
+    ...roots,
+    '--storage-opt',
+    `additionalimagestore=${storePath}`,
+    'images',
+    '--quiet',
+    '--all',
+    '--no-trunc',
+  ];
+  const result = await host.exec('unshare', args, { signal, timeoutMs: LIMIT_MS, env: { CONTAINERS_STORAGE_CONF: conf } });
+  signal.throwIfAborted();
+  if (result.exitCode !== 0) return { accepted: false, reason: `podman ended with ${result.exitCode}: ${quote(result.stderr)}` };
+  const listed = new Set(result.stdout.split('\n').map((line) => line.replace(/^sha256:/, '')));
+  const unseen = expected.filter((id) => !listed.has(id)).length;
+  if (unseen > 0)
+    return { accepted: false, reason: `podman lists ${expected.length - unseen} of the ${expected.length} images of the store` };
+  return { accepted: true, reason: `podman lists the ${expected.length} images of the store` };
+}
+
+/** Ids in the records of a store, or why there are none. Source: github.com/containers/storage, images.go. */
+async function imagesOf(storePath: string): Promise<readonly string[] | string> {
+  const path = join(storePath, 'overlay-images/images.json');
+  try {
+    return v.parse(recordsSchema, await readFile(path, 'utf8')).map(({ id }) => id);
+  } catch (error) {
+    return `${path} cannot be read: ${messageOf(error)}`;
+  }
+}

@@ -1,0 +1,44 @@
+import { readFile } from 'node:fs/promises';
+import { writeAtomic } from '../host/atomic.ts';
+import { output } from '../host/exec.ts';
+import { type Host, hostPath } from '../host/host.ts';
+import type { Step } from '../host/steps.ts';
+import { digestOf } from '../model/digest.ts';
+import type { Stage } from '../model/stage.ts';
+import { engineFacts } from './engine-facts.ts';
+import { planEngineFiles } from './engine-files.ts';
+import { putSystemFiles, type SystemFile } from './owned-files.ts';
+
+/** Says for which drop-ins systemd was reloaded in this boot: a run may be killed between the two. */
+export const RELOADED = '/run/prestage-agent/systemd-reloaded';
+export const UNIT_FOLDER = '/run/systemd/system/';
+/** systemd reads all units again; it waits for other jobs no longer than this. */
+export const RELOAD_LIMIT_MS = 90_000;
+
+/**
+ * Makes podman, skopeo and CRI-O see the additional image store. A valid store must stand there before, even an empty one: engines refuse to
+ * work with a path that is missing. Nothing is written where all is as it should be.
+ * @returns the files that were written, and what a person should know
+ * @throws PrestageError ERR_SYSTEM_FILE, ERR_TOOL_FAILED
+ */
+export async function setUpEngines(
+  host: Host,
+  { stage, step }: { readonly stage: Stage; readonly step: Step },
+): Promise<{ readonly changed: readonly string[]; readonly notices: readonly string[] }> {
+  const facts = engineFacts(host, stage);
+  const plan = planEngineFiles(facts, stage);
+  const changed = await putSystemFiles(host, plan.files, step);
+  const units = plan.files.filter(({ path }) => path.startsWith(UNIT_FOLDER));
+  if (host.root === '/' && facts.hasSystemd && units.length > 0) await reloadSystemd(host, units, step);
+  return { changed, notices: plan.notices };
+}
+
+async function reloadSystemd(host: Host, units: readonly SystemFile[], step: Step): Promise<void> {
+  const wanted = digestOf(JSON.stringify(units));
+  const reloaded = await readFile(hostPath(host, RELOADED), 'utf8').catch(() => undefined);
+  if (reloaded === wanted) return;
+  await step('reload-systemd', async () => {
+    await output(host.exec, 'systemctl', ['daemon-reload'], { timeoutMs: RELOAD_LIMIT_MS });
+    await writeAtomic(hostPath(host, RELOADED), wanted);
+  });
+}
