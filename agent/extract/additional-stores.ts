@@ -1,0 +1,66 @@
+import { readdir, readFile, stat } from 'node:fs/promises';
+import { join } from 'node:path';
+import { parse } from 'smol-toml';
+import * as v from 'valibot';
+import { type Host, hostPath } from '../host/host.ts';
+import { STORAGE_CONF, STORE_PATH } from '../model/places.ts';
+
+/** Any of these can be the one that an engine reads. Source: containers-storage.conf(5). */
+const STORAGE_FILES = [STORAGE_CONF, '/etc/containers/storage.conf', '/usr/share/containers/storage.conf'] as const;
+/** Source: crio.conf(5), `storage_option`; crio.conf.d(5). */
+const CRIO_FILE = '/etc/crio/crio.conf';
+const CRIO_FOLDER = '/etc/crio/crio.conf.d';
+
+const storageSchema = v.object({ storage: v.object({ options: v.object({ additionalimagestores: v.array(v.string()) }) }) });
+const crioSchema = v.object({ crio: v.object({ storage_option: v.array(v.string()) }) });
+
+/**
+ * Graphroots of the additional image stores that engines of this node may use: ours, whatever is in it, and those of others that are there.
+ * All configurations count, as each engine reads another one; one that cannot be read names no store.
+ */
+export async function additionalStores(host: Host): Promise<readonly string[]> {
+  const override = host.env.CONTAINERS_STORAGE_CONF;
+  const storageFiles = [...STORAGE_FILES.map((path) => hostPath(host, path)), ...(override ? [override] : [])];
+  const crioFolder = hostPath(host, CRIO_FOLDER);
+  const dropIns = (await readdir(crioFolder).catch(() => [])).filter((name) => !name.startsWith('.'));
+  const crioFiles = [hostPath(host, CRIO_FILE), ...dropIns.map((name) => join(crioFolder, name))];
+  const named = [
+    ...(await Promise.all(storageFiles.map(readToml))).flatMap(storesOfStorageConf),
+    ...(await Promise.all(crioFiles.map(readToml))).flatMap(storesOfCrioConf),
+  ];
+  const paths = [...new Set(named)].filter((path) => path !== STORE_PATH && path !== hostPath(host, STORE_PATH));
+  const there = await Promise.all(paths.map(isDirectory));
+  return [hostPath(host, STORE_PATH), ...paths.filter((_, index) => there[index])];
+}
+
+/** The stores that a storage.conf names. Pure. */
+export function storesOfStorageConf(toml: unknown): readonly string[] {
+  const parsed = v.safeParse(storageSchema, toml);
+  return parsed.success ? parsed.output.storage.options.additionalimagestores : [];
+}
+
+/** The stores that a configuration of CRI-O names: `additionalimagestore=PATH`, also as `overlay.imagestore=PATH`. Pure. */
+export function storesOfCrioConf(toml: unknown): readonly string[] {
+  const parsed = v.safeParse(crioSchema, toml);
+  if (!parsed.success) return [];
+  return parsed.output.crio.storage_option.flatMap((option) => {
+    const path = /^(?:overlay2?\.)?(?:additional)?imagestore=(.+)$/.exec(option)?.[1];
+    return path === undefined ? [] : [path];
+  });
+}
+
+async function readToml(path: string): Promise<unknown> {
+  const text = await readFile(path, 'utf8').catch(() => '');
+  try {
+    return parse(text);
+  } catch {
+    return undefined;
+  }
+}
+
+async function isDirectory(path: string): Promise<boolean> {
+  return await stat(path).then(
+    (found) => found.isDirectory(),
+    () => false,
+  );
+}

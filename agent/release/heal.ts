@@ -1,0 +1,36 @@
+import { additionalStores } from '../extract/additional-stores.ts';
+import type { StorageLocation } from '../extract/storage.ts';
+import type { Host } from '../host/host.ts';
+import type { Step } from '../host/steps.ts';
+import type { ErrorRecord } from '../model/errors.ts';
+import { closeStore } from '../mount/close-store.ts';
+import { ensureEmptyStore } from '../mount/empty-store.ts';
+import { healDangling } from '../mount/heal-dangling.ts';
+
+export interface HealNodeRequest {
+  /** The main store of the engines. */
+  readonly location: StorageLocation;
+  /** Why the store cannot stay; for the log. */
+  readonly error: ErrorRecord;
+  readonly step: Step;
+  /** Ends the metadata mirror: without the store it would promise images whose layers nobody has. A mirror that does not answer is passed over. */
+  readonly stopMirror: () => Promise<void>;
+}
+
+/**
+ * Makes engines work without the store image: what is mounted goes, by force where it is in use, a valid empty store stands in its place,
+ * and what dangles in the main store is removed. Right also where some of this was done already. The files that tell engines of the store stay,
+ * so that it comes back by itself with the payload.
+ * @returns what was done, for people
+ * @throws PrestageError ERR_STORE_BUSY, ERR_STORE_DANGLING, ERR_STORAGE
+ */
+export async function healNode(host: Host, request: HealNodeRequest): Promise<readonly string[]> {
+  const { location, error, step, stopMirror } = request;
+  host.log('warning', `${error.message}; the engines go on without the store image`);
+  await stopMirror();
+  await closeStore(host, { step, force: true });
+  await ensureEmptyStore(host, step);
+  const removed = await healDangling(host, { location, stores: await additionalStores(host), step });
+  for (const what of removed) host.log('warning', `removed ${what}: it stood on the store image`);
+  return removed.map((what) => `removed ${what}`);
+}
