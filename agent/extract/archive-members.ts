@@ -113,7 +113,7 @@ function drained(tar: Extract): Promise<void> {
 }
 
 /** tar-stream's errors are told apart by their messages alone; `Invalid header` is its word for a size below zero or none. */
-function tarFault(path: string, error: unknown): Error {
+export function tarFault(path: string, error: unknown): Error {
   if (error instanceof PrestageError) return error;
   const message = messageOf(error);
   if (message === 'Invalid header') return archiveFault('ERR_ARCHIVE_SIZE', path, 'a member has an impossible size', error);

@@ -1,6 +1,7 @@
 import pLimit, { type LimitFunction } from 'p-limit';
 import type { Log } from '../host/log.ts';
 import { PrestageError } from '../model/errors.ts';
+import type { Filled, FillJob } from './fill-tree.ts';
 import type { HashedFile, HashJob } from './hash-file.ts';
 import type { Survey, SurveyJob } from './survey-archive.ts';
 import type { Unpacked, UnpackJob } from './unpack-archive.ts';
@@ -22,6 +23,8 @@ export interface ArchivePool extends AsyncDisposable {
   unpack(job: UnpackJob, options?: JobOptions): Promise<Unpacked>;
   /** What hashFile gives, with its errors; of any file. */
   hash(job: HashJob, options?: JobOptions): Promise<HashedFile>;
+  /** What fillTree gives, with its errors. */
+  fill(job: FillJob, options?: JobOptions): Promise<Filled>;
 }
 
 export interface ArchivePoolOptions {
@@ -79,6 +82,11 @@ export function createArchivePool(options: ArchivePoolOptions): ArchivePool {
     hash: async (job, jobOptions) => {
       const result = await run({ kind: 'hash', job }, jobOptions);
       if (result.kind === 'hashed') return result.hashed;
+      throw mixedUp(result.kind);
+    },
+    fill: async (job, jobOptions) => {
+      const result = await run({ kind: 'fill', job }, jobOptions);
+      if (result.kind === 'filled') return result.filled;
       throw mixedUp(result.kind);
     },
     [Symbol.asyncDispose]: async () => {

@@ -1,6 +1,7 @@
 import { setPriority } from 'node:os';
 import { parentPort } from 'node:worker_threads';
 import { errorRecord } from '../model/errors.ts';
+import { fillTree } from './fill-tree.ts';
 import { hashFile } from './hash-file.ts';
 import { loadInflater } from './raw-inflate.ts';
 import { type JobContext, surveyArchive } from './survey-archive.ts';
@@ -37,6 +38,8 @@ async function perform(request: WorkerRequest): Promise<WorkerResult> {
         return { kind: 'unpacked', unpacked: await unpackArchive(request.job, context) };
       case 'hash':
         return { kind: 'hashed', hashed: hashFile(request.job, throttledProgress()) };
+      case 'fill':
+        return { kind: 'filled', filled: fillTree(request.job, throttledProgress()) };
     }
   } catch (error) {
     return { kind: 'failed', error: errorRecord(error) };

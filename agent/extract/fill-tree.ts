@@ -1,0 +1,216 @@
+import { createHash } from 'node:crypto';
+import {
+  closeSync,
+  constants,
+  fstatSync,
+  lstatSync,
+  mkdirSync,
+  openSync,
+  readFileSync,
+  readSync,
+  renameSync,
+  rmSync,
+  writeFileSync,
+  writeSync,
+} from 'node:fs';
+import { dirname, join } from 'node:path';
+import { threadId } from 'node:worker_threads';
+import { type Digest, hexOf } from '../model/digest.ts';
+import { PrestageError } from '../model/errors.ts';
+import { treeBlobPath } from '../model/registry-path.ts';
+import { archiveFault } from './archive-faults.ts';
+
+/** A blob, and where its bytes lie in a file. */
+export interface BlobPlace {
+  readonly digest: Digest;
+  readonly at: number;
+  readonly sizeBytes: number;
+}
+
+/** Puts blobs and links into the tree of a registry. */
+export interface FillJob {
+  /** The file that holds the bytes of the blobs. */
+  readonly path: string;
+  /** Root of the registry's tree. */
+  readonly to: string;
+  readonly blobs: readonly BlobPlace[];
+  /** Paths below the root, and the digests that the links hold. */
+  readonly links: readonly { readonly path: string; readonly digest: Digest }[];
+  /** Whether a blob that lies in the tree in its size can be believed: it was hashed before it got its name, and has been synced or is of this boot. */
+  readonly keeps: boolean;
+}
+
+export interface Filled {
+  readonly writtenBytes: number;
+  /** Bytes that were read and hashed. */
+  readonly readBytes: number;
+  /** Blobs that are not in the tree now, because their bytes have another digest or cannot be read. */
+  readonly damaged: readonly { readonly digest: Digest; readonly reason: string }[];
+}
+
+/** Where blobs lie until their digest is known, below the root of a tree: on its file system, and outside of what a registry serves. */
+export const TREE_SCRATCH = '.scratch';
+
+/** Read, hashed and written at a time. 300 MB on one core: 256 KiB 420, 1 MiB 390, 4 MiB 410 ms. */
+const PIECE_BYTES = 1024 * 1024;
+const NEW_FILE = constants.O_WRONLY | constants.O_CREAT | constants.O_TRUNC | constants.O_NOFOLLOW;
+
+/**
+ * Fills a tree: every blob is hashed while it is written to scratch, and gets its name only when the digest is right. A blob that lies there
+ * already is hashed and not written again. Blocks, so it is for threads. Nothing is synced.
+ * @throws PrestageError ERR_ARCHIVE_READ where the file cannot be opened, ERR_SPACE_REGISTRY, ERR_REGISTRY_WRITE
+ */
+export function fillTree(job: FillJob, onRead: (bytesRead: number) => void): Filled {
+  const damaged: Filled['damaged'][number][] = [];
+  const counts = { readBytes: 0, writtenBytes: 0 };
+  if (job.blobs.length > 0) {
+    const file = openPlain(job.path);
+    try {
+      const piece = Buffer.allocUnsafeSlow(Math.min(PIECE_BYTES, Math.max(1, ...job.blobs.map((blob) => blob.sizeBytes))));
+      const read: Reading = {
+        file,
+        piece,
+        onRead: (bytes) => {
+          counts.readBytes += bytes;
+          onRead(counts.readBytes);
+        },
+      };
+      for (const blob of job.blobs) {
+        const isThere = job.keeps && hasSize(join(job.to, treeBlobPath(blob.digest)), blob.sizeBytes);
+        const reason = isThere ? hashOnly(blob, read) : writeBlob(job.to, blob, read);
+        if (reason !== undefined) damaged.push({ digest: blob.digest, reason });
+        else if (!isThere) counts.writtenBytes += blob.sizeBytes;
+      }
+    } finally {
+      closeSync(file);
+    }
+  }
+  for (const link of job.links) writeLink(job.to, link.path, link.digest);
+  return { ...counts, damaged };
+}
+
+interface Reading {
+  readonly file: number;
+  readonly piece: Buffer;
+  readonly onRead: (bytes: number) => void;
+}
+
+/** @returns why the bytes are not those of the digest */
+function hashOnly(blob: BlobPlace, reading: Reading): string | undefined {
+  return readBlob(blob, reading, () => undefined);
+}
+
+function writeBlob(to: string, blob: BlobPlace, reading: Reading): string | undefined {
+  const scratch = join(to, TREE_SCRATCH, `${hexOf(blob.digest)}-${threadId}`);
+  const path = join(to, treeBlobPath(blob.digest));
+  const file = writing(scratch, () => openSync(scratch, NEW_FILE, 0o644));
+  let reason: string | undefined;
+  try {
+    reason = readBlob(blob, reading, (bytes) => {
+      for (let offset = 0; offset < bytes.length; ) offset += writing(scratch, () => writeSync(file, bytes, offset, bytes.length - offset));
+    });
+  } finally {
+    closeSync(file);
+  }
+  if (reason !== undefined) rmSync(scratch, { force: true });
+  else {
+    writing(path, () => {
+      mkdirSync(dirname(path), { recursive: true });
+      renameSync(scratch, path);
+    });
+  }
+  return reason;
+}
+
+/** Hands over all bytes of a blob, in one buffer that is used again. */
+function readBlob(blob: BlobPlace, { file, piece, onRead }: Reading, take: (bytes: Buffer) => void): string | undefined {
+  const hash = createHash('sha256');
+  for (let offset = 0; offset < blob.sizeBytes; ) {
+    const length = tryRead(file, piece, Math.min(piece.length, blob.sizeBytes - offset), blob.at + offset);
+    if (typeof length === 'string') return `cannot be read: ${length}`;
+    if (length === 0) return `ends after ${offset} of ${blob.sizeBytes} bytes`;
+    const bytes = piece.subarray(0, length);
+    hash.update(bytes);
+    take(bytes);
+    offset += length;
+    onRead(length);
+  }
+  const actual: Digest = `sha256:${hash.digest('hex')}`;
+  return actual === blob.digest ? undefined : `has the bytes of ${actual}`;
+}
+
+function tryRead(file: number, piece: Buffer, bytes: number, at: number): number | string {
+  try {
+    return readSync(file, piece, 0, bytes, at);
+  } catch (error) {
+    return codeOf(error);
+  }
+}
+
+/** A link that says something else is replaced as a whole: one that was cut off, or a tag that an earlier run of oc-mirror set. */
+function writeLink(to: string, below: string, digest: Digest): void {
+  const path = join(to, below);
+  if (contentOf(path) === digest) return;
+  const scratch = join(to, TREE_SCRATCH, `link-${threadId}`);
+  writing(path, () => {
+    writeFileSync(scratch, digest, { mode: 0o644 });
+    mkdirSync(dirname(path), { recursive: true });
+    renameSync(scratch, path);
+  });
+}
+
+function contentOf(path: string): string | undefined {
+  try {
+    return readFileSync(path, 'utf8');
+  } catch (error) {
+    if (codeOf(error) === 'ENOENT') return undefined;
+    throw writeFault(path, error);
+  }
+}
+
+function hasSize(path: string, sizeBytes: number): boolean {
+  const found = lstatSync(path, { throwIfNoEntry: false });
+  return found?.isFile() === true && found.size === sizeBytes;
+}
+
+function openPlain(path: string): number {
+  let file: number;
+  try {
+    file = openSync(path, constants.O_RDONLY | constants.O_NOFOLLOW | constants.O_NONBLOCK);
+  } catch (cause) {
+    throw archiveFault('ERR_ARCHIVE_READ', path, `cannot be opened: ${codeOf(cause)}`, cause);
+  }
+  if (fstatSync(file).isFile()) return file;
+  closeSync(file);
+  throw archiveFault('ERR_ARCHIVE_READ', path, 'is not a regular file');
+}
+
+function writing<T>(path: string, act: () => T): T {
+  try {
+    return act();
+  } catch (cause) {
+    throw writeFault(path, cause);
+  }
+}
+
+function writeFault(path: string, cause: unknown): PrestageError {
+  const code = codeOf(cause);
+  if (code === 'ENOSPC' || code === 'EDQUOT') {
+    return new PrestageError(
+      'ERR_SPACE_REGISTRY',
+      `${path}: no space left for the files of the registry`,
+      'Make room on that file system; then start the run again: what is whole is kept',
+      { cause },
+    );
+  }
+  return new PrestageError(
+    'ERR_REGISTRY_WRITE',
+    `${path}: cannot be written (${code})`,
+    'Check the disk with: dmesg; then start the run again: what is whole is kept',
+    { cause },
+  );
+}
+
+function codeOf(error: unknown): string {
+  return error instanceof Error && 'code' in error ? String(error.code) : String(error);
+}

@@ -1,0 +1,114 @@
+import { lstat, readdir } from 'node:fs/promises';
+import { dirname, join } from 'node:path';
+import { PrestageError } from '../model/errors.ts';
+
+/** One file of oc-mirror. Size and time name its state: a changed file has others. */
+export interface MirrorArchive {
+  readonly path: string;
+  /** From 1, as its name has it. */
+  readonly number: number;
+  readonly sizeBytes: number;
+  readonly modifiedMs: number;
+}
+
+/** The archives of one run of oc-mirror, which lie in one folder. */
+export interface MirrorSet {
+  readonly directory: string;
+  /** By number. */
+  readonly archives: readonly MirrorArchive[];
+  /** Numbers below the highest one that are not there. What was written behind the highest one cannot be told. */
+  readonly gaps: readonly number[];
+}
+
+/** A folder of oc-mirror: the archives of one run or of several. */
+export interface OcMirrorFolder {
+  /** In the order in which they go on top of each other. */
+  readonly sets: readonly MirrorSet[];
+  /** Paths of IDMS and ITMS files beside them. */
+  readonly resources: readonly string[];
+}
+
+/** `mirror_%06d.tar`. Source: openshift/oc-mirror, internal/pkg/archive/const.go, archiveFileNameFormat. */
+const ARCHIVE = /^mirror_([0-9]{6}|[1-9][0-9]{6,8})\.tar$/;
+/** Where oc-mirror writes IDMS and ITMS when it mirrors to a registry; archives themselves never hold them, because it empties the folder before. */
+const RESOURCE_FOLDERS = ['', 'cluster-resources', 'working-dir/cluster-resources'];
+const RESOURCE = /^(?:idms|itms)-oc-mirror\.ya?ml$/;
+
+/**
+ * Recognises a folder of oc-mirror v2. oc-mirror removes earlier archives of the folder that it writes to, so those of later runs (which hold
+ * new blobs only) lie in folders of their own below: they go on top in the order of their names, numbers in them as numbers.
+ * @returns undefined where neither the folder nor one below it holds an archive
+ */
+export async function findOcMirror(directory: string): Promise<OcMirrorFolder | undefined> {
+  const entries = await readdir(directory, { withFileTypes: true });
+  const below = entries.filter((entry) => entry.isDirectory() && entry.name !== 'working-dir').map((entry) => entry.name);
+  const folders = ['', ...below.toSorted((a, b) => a.localeCompare(b, 'en', { numeric: true }))].map((name) => join(directory, name));
+  const found = await Promise.all(folders.map(async (folder) => await archivesIn(folder)));
+  const archives = found.flat();
+  if (archives.length === 0) return undefined;
+  const resources = await Promise.all(
+    folders.flatMap((folder) => RESOURCE_FOLDERS.map(async (name) => await resourcesIn(join(folder, name)))),
+  );
+  return { sets: setsOf(archives), resources: resources.flat() };
+}
+
+/**
+ * The archives at these paths, in their order.
+ * @throws PrestageError ERR_MIRROR for a name that oc-mirror does not give, and for what is no plain file
+ */
+export async function describeArchives(paths: readonly string[]): Promise<readonly MirrorArchive[]> {
+  return await Promise.all(
+    paths.map(async (path) => {
+      const number = numberOf(path.slice(path.lastIndexOf('/') + 1));
+      const found = await lstat(path).catch((error: NodeJS.ErrnoException) => error.code ?? error.message);
+      if (typeof found === 'string') throw unusable(`${path} cannot be read: ${found}`);
+      if (number === undefined || !found.isFile()) throw unusable(`${path} is no plain file named mirror_NNNNNN.tar`);
+      return { path, number, sizeBytes: found.size, modifiedMs: found.mtimeMs };
+    }),
+  );
+}
+
+/** Archives by the folder that they lie in, folders in the order in which they come. Pure. */
+export function setsOf(archives: readonly MirrorArchive[]): readonly MirrorSet[] {
+  return [...Map.groupBy(archives, (archive) => dirname(archive.path))].map(([directory, members]) => {
+    const ordered = members.toSorted((a, b) => a.number - b.number);
+    const numbers = new Set(ordered.map((archive) => archive.number));
+    const highest = ordered.at(-1)?.number ?? 0;
+    // A hostile name must not make a list of a thousand million numbers.
+    const gaps = Array.from({ length: Math.min(highest, GAP_LIMIT) }, (_, index) => index + 1).filter((number) => !numbers.has(number));
+    return { directory, archives: ordered, gaps };
+  });
+}
+
+/** The file name of an archive by its number. */
+export function archiveFileName(number: number): string {
+  return `mirror_${String(number).padStart(6, '0')}.tar`;
+}
+
+/** Numbers that are looked for; at the 1 GiB that oc-mirror allows at least, a thousand archives are 1 TiB. */
+const GAP_LIMIT = 10_000;
+
+async function archivesIn(folder: string): Promise<readonly MirrorArchive[]> {
+  const names = await readdir(folder);
+  return await describeArchives(names.filter((name) => numberOf(name) !== undefined).map((name) => join(folder, name)));
+}
+
+async function resourcesIn(folder: string): Promise<readonly string[]> {
+  const names = await readdir(folder).catch((error: NodeJS.ErrnoException) => {
+    if (error.code === 'ENOENT' || error.code === 'ENOTDIR') return [];
+    throw error;
+  });
+  return names
+    .filter((name) => RESOURCE.test(name))
+    .toSorted()
+    .map((name) => join(folder, name));
+}
+
+function numberOf(name: string): number | undefined {
+  const digits = ARCHIVE.exec(name)?.[1];
+  return digits === undefined || Number(digits) === 0 ? undefined : Number(digits);
+}
+
+function unusable(message: string): PrestageError {
+  return new PrestageError('ERR_MIRROR', message, 'Copy the archives of oc-mirror there as plain files, under the names that it gave them');
+}

@@ -1,0 +1,121 @@
+import { lstat, mkdir, readdir, rm } from 'node:fs/promises';
+import { join } from 'node:path';
+import { TREE_SCRATCH } from '../extract/fill-tree.ts';
+import { readBootId } from '../host/boot.ts';
+import { output } from '../host/exec.ts';
+import type { Host } from '../host/host.ts';
+import { holdsMounts } from '../host/mounts.ts';
+import { spaceAt } from '../host/space.ts';
+import type { Step } from '../host/steps.ts';
+import { formatBytes } from '../model/bytes.ts';
+import { type Digest, digestOfHex } from '../model/digest.ts';
+import { PrestageError } from '../model/errors.ts';
+import { TREE_ROOT } from '../model/registry-path.ts';
+import { isTreeRoot, noteEnd, noteStart, readTreeState, type TreeKey } from './tree-record.ts';
+
+export interface TreeSession {
+  /** Root of the registry's tree: a directory of our own. */
+  readonly to: string;
+  readonly key: TreeKey;
+  readonly step: Step;
+}
+
+/** `done`: the tree is complete for this key already, and `result` is what was recorded. */
+export type StartedTree =
+  | { readonly kind: 'done'; readonly result: unknown }
+  /** `keeps`: blobs that lie there can be believed. */
+  | { readonly kind: 'fill'; readonly keeps: boolean };
+
+/** Room that stays free for the rest of the machine. */
+const RESERVE_BYTES = 64 * 2 ** 20;
+
+/**
+ * Begins to fill a tree. What an ended start has left is kept where the same is wanted; of another one only the blobs stay, which have their
+ * digests for names.
+ * @throws PrestageError ERR_REGISTRY_WRITE where the directory holds something else
+ */
+export async function startTree(session: TreeSession): Promise<StartedTree> {
+  const { to, key, step } = session;
+  const bootId = await readBootId();
+  const state = await readTreeState(to, bootId);
+  if (state.kind === 'complete' && state.key === key) return { kind: 'done', result: state.result };
+  if (!(await isTreeRoot(to)) || (await holdsMounts(to))) {
+    throw new PrestageError(
+      'ERR_REGISTRY_WRITE',
+      `${to} holds something else than the files of a registry`,
+      'Move what lies there to another place; then start the run again',
+    );
+  }
+  await step('start-tree', async () => {
+    await noteStart(to, key, bootId);
+    await rm(join(to, TREE_SCRATCH), { recursive: true, force: true });
+    await mkdir(join(to, TREE_SCRATCH), { mode: 0o700 });
+    if (state.kind === 'none' || state.key !== key) await rm(join(to, TREE_ROOT, 'repositories'), { recursive: true, force: true });
+  });
+  return { kind: 'fill', keeps: state.kind === 'complete' || (state.kind === 'started' && state.isKept) };
+}
+
+/** Ends it: blobs that nobody needs any more go, all is synced, and only then the record says that the tree is complete. */
+export async function endTree(
+  host: Host,
+  session: TreeSession,
+  content: { readonly blobs: ReadonlySet<Digest>; readonly result: unknown },
+): Promise<void> {
+  const { to, key, step } = session;
+  await step('sync-tree', async () => {
+    await removeOtherBlobs(to, content.blobs);
+    await rm(join(to, TREE_SCRATCH), { recursive: true, force: true });
+    await output(host.exec, 'sync', ['--file-system', to]);
+  });
+  await step('record-tree', async () => await noteEnd(to, key, content.result));
+}
+
+/**
+ * Looks whether there is room for what is to be written.
+ * @param wantedBytes of all blobs, at most
+ * @throws PrestageError ERR_SPACE_REGISTRY with both figures
+ */
+export async function requireRoom(to: string, wantedBytes: number): Promise<void> {
+  const { freeBytes } = await spaceAt(to);
+  // Blobs that are not believed are replaced one by one: their room comes back.
+  const thereBytes = await blobBytes(to);
+  const neededBytes = Math.max(0, wantedBytes - thereBytes) + RESERVE_BYTES;
+  if (freeBytes >= neededBytes) return;
+  throw new PrestageError(
+    'ERR_SPACE_REGISTRY',
+    `${to} needs ${formatBytes(neededBytes)} for the files of the registry, and ${formatBytes(freeBytes)} are free`,
+    'Make room on that file system, or take a payload that is served from the partition: build it with --payload registry',
+  );
+}
+
+async function blobBytes(to: string): Promise<number> {
+  const files = await blobFiles(to);
+  const sizes = await Promise.all(
+    files.map(async ({ directory }) => (await lstat(join(directory, 'data')).catch(() => undefined))?.size ?? 0),
+  );
+  return sizes.reduce((total, size) => total + size, 0);
+}
+
+async function removeOtherBlobs(to: string, wanted: ReadonlySet<Digest>): Promise<void> {
+  for (const { digest, directory } of await blobFiles(to)) {
+    if (digest === undefined || !wanted.has(digest)) await rm(directory, { recursive: true, force: true });
+  }
+}
+
+async function blobFiles(to: string): Promise<readonly { readonly digest: Digest | undefined; readonly directory: string }[]> {
+  const blobs = join(to, TREE_ROOT, 'blobs/sha256');
+  const starts = await namesIn(blobs);
+  const all = await Promise.all(
+    starts.map(async (start) =>
+      (await namesIn(join(blobs, start))).map((hex) => ({ digest: digestOfHex(hex), directory: join(blobs, start, hex) })),
+    ),
+  );
+  return all.flat();
+}
+
+async function namesIn(directory: string): Promise<readonly string[]> {
+  return await readdir(directory).catch((error: NodeJS.ErrnoException) => {
+    if (error.code === 'ENOENT') return [];
+    throw error;
+  });
+}

@@ -1,0 +1,122 @@
+import { constants } from 'node:fs';
+import { type FileHandle, open } from 'node:fs/promises';
+import { extract } from 'tar-stream';
+import { archiveFault } from '../extract/archive-faults.ts';
+import { tarFault } from '../extract/archive-members.ts';
+import type { EntryHeader } from '../extract/entry-policy.ts';
+import { messageOf } from '../model/errors.ts';
+
+/** A member of a tar file, and where its bytes lie. */
+export interface TarMember {
+  readonly header: EntryHeader;
+  /** Offset of its content in the file. */
+  readonly at: number;
+  /** All of its content; for what has been found to be small. */
+  readonly read: () => Promise<Buffer>;
+}
+
+const BLOCK = 512;
+/**
+ * Read at a time to find headers: much where small members stand side by side, little behind large ones, whose content others read.
+ */
+const NEAR_BYTES = 256 * 1024;
+const FAR_BYTES = 4096;
+/** tar-stream refuses extended headers above 4 MiB; the header that follows one has to be in the same piece. */
+const PIECE_LIMIT_BYTES = 8 * 2 ** 20;
+
+/**
+ * Reads the headers of a tar file and passes over content, so that others can read it by its place, several at a time. tar-stream decodes
+ * the headers. The file is whole only when the iteration has come to its end: the last member is followed by a block of zeros.
+ * Symbolic links are not followed and only plain files are read, because the file lies on a partition that is not trusted.
+ * Source: POSIX.1-2017, pax, "ustar Interchange Format".
+ * @throws PrestageError ERR_ARCHIVE_MISSING, _READ, _TAR, _TRUNCATED
+ */
+export async function* walkTar(path: string): AsyncGenerator<TarMember, void, undefined> {
+  await using file = await openPlain(path);
+  const { size } = await file.stat();
+  let [at, pieceBytes, isEnded] = [0, NEAR_BYTES, false];
+  while (at < size) {
+    const piece = await readAt(file, path, at, Math.min(pieceBytes, size - at));
+    const { members, fault } = await membersIn(piece);
+    if (members.length === 0) {
+      if (fault === undefined) {
+        // Zeros alone. A block may be cut by the end of the piece.
+        isEnded ||= piece.length >= BLOCK;
+        at += piece.length;
+        continue;
+      }
+      if (!fault.message.includes('Unexpected end')) throw tarFault(path, fault);
+      if (at + piece.length >= size || pieceBytes >= PIECE_LIMIT_BYTES) throw cut(path, size);
+      pieceBytes = Math.min(pieceBytes * 8, PIECE_LIMIT_BYTES);
+      continue;
+    }
+    isEnded = false;
+    const start = at;
+    for (const { header, offset } of members) {
+      const content = start + offset;
+      // tar-stream, like others, takes a directory to have no content, whatever its header says.
+      at = content + (header.type === 'directory' ? 0 : Math.ceil(header.sizeBytes / BLOCK) * BLOCK);
+      yield { header, at: content, read: async () => await readAt(file, path, content, header.sizeBytes) };
+      if (at > size) throw cut(path, size);
+    }
+    pieceBytes = members.length > 1 ? NEAR_BYTES : FAR_BYTES;
+  }
+  if (!isEnded) throw cut(path, size);
+}
+
+interface Found {
+  readonly header: EntryHeader;
+  /** Of the content, from the start of the piece. */
+  readonly offset: number;
+}
+
+/** The members whose headers are whole in a piece that starts with a header. Behind them, a fault says nothing yet. */
+async function membersIn(piece: Buffer): Promise<{ readonly members: readonly Found[]; readonly fault: Error | undefined }> {
+  const members: Found[] = [];
+  const tar = extract();
+  const { promise, resolve } = Promise.withResolvers<Error | undefined>();
+  tar.on('entry', ({ name, type, size, pax }, stream, next) => {
+    const paxKeywords = typeof pax === 'object' && pax !== null ? Object.keys(pax) : [];
+    members.push({ header: { name, type, sizeBytes: size, paxKeywords }, offset: stream.offset + BLOCK });
+    stream.on('error', () => undefined);
+    stream.resume();
+    next();
+  });
+  let fault: Error | undefined;
+  tar.on('error', (error: unknown) => {
+    fault = error instanceof Error ? error : new Error(messageOf(error));
+  });
+  tar.on('close', () => resolve(fault));
+  tar.end(piece);
+  return { fault: await promise, members };
+}
+
+async function openPlain(path: string): Promise<FileHandle> {
+  const file = await open(path, constants.O_RDONLY | constants.O_NOFOLLOW | constants.O_NONBLOCK).catch((cause: NodeJS.ErrnoException) => {
+    throw archiveFault(
+      cause.code === 'ENOENT' ? 'ERR_ARCHIVE_MISSING' : 'ERR_ARCHIVE_READ',
+      path,
+      `cannot be opened: ${cause.code}`,
+      cause,
+    );
+  });
+  if ((await file.stat()).isFile()) return file;
+  await file.close();
+  throw archiveFault('ERR_ARCHIVE_READ', path, 'is not a regular file');
+}
+
+async function readAt(file: FileHandle, path: string, at: number, bytes: number): Promise<Buffer> {
+  const buffer = Buffer.allocUnsafe(bytes);
+  for (let filled = 0; filled < bytes; ) {
+    const { bytesRead } = await file.read(buffer, filled, bytes - filled, at + filled).catch((cause: NodeJS.ErrnoException) => {
+      throw archiveFault('ERR_ARCHIVE_READ', path, `cannot be read at byte ${at + filled}: ${cause.code}`, cause);
+    });
+    if (bytesRead === 0) throw cut(path, at + filled);
+    filled += bytesRead;
+  }
+  return buffer;
+}
+
+function cut(path: string, sizeBytes: number): Error {
+  return archiveFault('ERR_ARCHIVE_TRUNCATED', path, `the file ends after ${sizeBytes} bytes, before its tar stream does`);
+}
