@@ -55,6 +55,11 @@ export const changingSteps = [
   'link-layers',
   'remove-copies',
   'record-release',
+  'copy-mirror',
+  'write-registry',
+  'start-registry',
+  'stop-registry',
+  'remove-registry',
 ] as const;
 
 export type StepName = (typeof changingSteps)[number];

@@ -1,7 +1,7 @@
-import { createHash, type Hash } from 'node:crypto';
 import { constants } from 'node:fs';
 import { type FileHandle, open, rename, rm } from 'node:fs/promises';
 import { join } from 'node:path';
+import { copyHashed } from '../host/hashed-copy.ts';
 import type { BundleFile } from '../model/bundle.ts';
 import { PrestageError } from '../model/errors.ts';
 import { makeParents, temporaryPath } from './inner-files.ts';
@@ -16,8 +16,6 @@ export interface CopyOptions {
   readonly signal: AbortSignal;
 }
 
-const PIECE_BYTES = 1024 * 1024;
-
 /**
  * Copies a file of a bundle and hashes what it reads: the file gets its name only where the bytes are those of the manifest. Nothing is
  * synced: whoever seals the bundle does that once for all.
@@ -28,13 +26,11 @@ export async function copyFile(file: BundleFile, options: CopyOptions): Promise<
   const path = join(options.to, file.path);
   const temporary = join(options.to, temporaryPath(file.path));
   await using source = await openSource(join(options.from, file.path), file);
-  const hash = createHash('sha256');
   try {
     await makeParents(options.to, file.path);
     await rm(temporary, { force: true });
     await using target: FileHandle = await open(temporary, 'wx', source.isExecutable ? 0o755 : 0o644);
-    const sizeBytes = await pump(source, { target, hash, options });
-    checkSource(source.path, file, { sizeBytes, sha256: hash.digest('hex') });
+    checkSource(source.path, file, await copyHashed({ read: source.read, target, onBytes: options.onBytes, signal: options.signal }));
     await rename(temporary, path);
   } catch (error) {
     // Where the device is gone, this fails, too; the first error tells more.
@@ -72,30 +68,6 @@ async function openSource(path: string, file: BundleFile): Promise<Source> {
     },
     [Symbol.asyncDispose]: async () => await handle.close(),
   };
-}
-
-/** Reads the next piece while the last one is hashed and written. */
-async function pump(source: Source, { target, hash, options }: { target: FileHandle; hash: Hash; options: CopyOptions }): Promise<number> {
-  let [current, next] = [Buffer.allocUnsafe(PIECE_BYTES), Buffer.allocUnsafe(PIECE_BYTES)];
-  let total = 0;
-  for (let length = await source.read(current); length > 0; ) {
-    options.signal.throwIfAborted();
-    const piece = current.subarray(0, length);
-    const reading = source.read(next);
-    const writing = writeAll(target, piece);
-    hash.update(piece);
-    const [read] = await Promise.allSettled([reading, writing]);
-    await writing;
-    if (read.status === 'rejected') throw read.reason;
-    total += length;
-    options.onBytes(length);
-    [current, next, length] = [next, current, read.value];
-  }
-  return total;
-}
-
-async function writeAll(target: FileHandle, piece: Buffer): Promise<void> {
-  for (let at = 0; at < piece.length; ) at += (await target.write(piece, at, piece.length - at)).bytesWritten;
 }
 
 function checkSource(path: string, file: BundleFile, found: { readonly sizeBytes: number; readonly sha256: string }): void {

@@ -1,0 +1,40 @@
+import { mkdir, stat } from 'node:fs/promises';
+import { quote } from '../host/exec.ts';
+import { type Host, hostPath } from '../host/host.ts';
+import type { Step } from '../host/steps.ts';
+import { PrestageError } from '../model/errors.ts';
+import { DATA_PATH } from '../model/places.ts';
+import { bindMountArgs } from './mount-argv.ts';
+import { isReadOnly, mountsAt } from './mounted.ts';
+import { unmountAll } from './unmount.ts';
+
+/**
+ * Binds the directory of a bundle to DATA_PATH, read-only, so that it can be read when the run has given the partition back. Nothing to do
+ * where the same directory is bound already.
+ * @returns the path where the directory is seen
+ * @throws PrestageError ERR_STORE_MOUNT, ERR_STORE_BUSY where another directory is bound there and in use
+ */
+export async function bindData(host: Host, bundleDirectory: string, step: Step): Promise<string> {
+  const path = hostPath(host, DATA_PATH);
+  if ((await mountsAt(path)).length > 0) {
+    if ((await isSameDirectory(path, bundleDirectory)) && (await isReadOnly(path))) return path;
+    await step('unmount-data', async () => await unmountAll(host, path, { isForced: false }));
+  }
+  await step('bind-data', async () => {
+    await mkdir(path, { recursive: true, mode: 0o700 });
+    const bound = await host.exec('mount', bindMountArgs(bundleDirectory, path));
+    if (bound.exitCode !== 0 || !(await isReadOnly(path))) {
+      throw new PrestageError(
+        'ERR_STORE_MOUNT',
+        `${bundleDirectory} cannot be bound read-only to ${path}: ${quote(bound.stderr) || 'it stays writable'}`,
+        `Run by hand to see why: mount ${bindMountArgs(bundleDirectory, path).join(' ')}`,
+      );
+    }
+  });
+  return path;
+}
+
+async function isSameDirectory(one: string, other: string): Promise<boolean> {
+  const [a, b] = await Promise.all([one, other].map((path) => stat(path).catch(() => undefined)));
+  return a !== undefined && a.dev === b?.dev && a.ino === b.ino;
+}

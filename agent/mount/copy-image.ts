@@ -1,0 +1,87 @@
+import { copyFile, type FileHandle, open, rename, rm } from 'node:fs/promises';
+import { dirname } from 'node:path';
+import { syncDirectory } from '../host/atomic.ts';
+import { copyHashed } from '../host/hashed-copy.ts';
+import { messageOf, PrestageError } from '../model/errors.ts';
+import { checkDigest, openImage, type StoreImage, unreadable } from './store-image.ts';
+
+export interface CopyImageRequest {
+  readonly image: StoreImage;
+  /** The file to write; its directory is there. */
+  readonly to: string;
+  /** It has to outlive a power cut. */
+  readonly isDurable: boolean;
+  readonly signal: AbortSignal;
+  /** Bytes of the image that have been read so far. */
+  readonly onProgress: (bytes: number) => void;
+}
+
+/**
+ * Copies a store image and hashes what it reads: the file gets its name only where the bytes are those of the bundle.
+ * @throws PrestageError ERR_STORE_DIGEST, ERR_BUNDLE_FILE, ERR_SPACE_STORE; the signal's reason
+ */
+export async function copyImage({ image, to, isDurable, signal, onProgress }: CopyImageRequest): Promise<void> {
+  await using source = await openImage(image);
+  let readBytes = 0;
+  await writeThenName(to, isDurable, async (target) => {
+    const copied = await copyHashed({
+      read: async (buffer) => await readSome(source, buffer, image.path),
+      target,
+      onBytes: (bytes) => {
+        readBytes += bytes;
+        onProgress(readBytes);
+      },
+      signal,
+    });
+    checkDigest(image, copied.sha256);
+  });
+}
+
+/** Copies a hash tree: the root hash tells what it is worth. */
+export async function copyHashTree(from: string, to: string, isDurable: boolean): Promise<void> {
+  const partial = `${to}.partial`;
+  try {
+    await copyFile(from, partial).catch((error: NodeJS.ErrnoException) => {
+      throw error.code === 'ENOSPC' ? noRoom(to, error) : unreadable(from, error.code ?? error.message, error);
+    });
+    await using file = await open(partial, 'r+');
+    if (isDurable) await file.sync();
+    await rename(partial, to);
+  } catch (error) {
+    await rm(partial, { force: true });
+    throw error;
+  }
+  if (isDurable) await syncDirectory(dirname(to));
+}
+
+async function readSome(source: FileHandle, buffer: Buffer, path: string): Promise<number> {
+  try {
+    return (await source.read(buffer, 0, buffer.length)).bytesRead;
+  } catch (error) {
+    throw unreadable(path, messageOf(error), error);
+  }
+}
+
+async function writeThenName(to: string, isDurable: boolean, write: (target: FileHandle) => Promise<void>): Promise<void> {
+  const partial = `${to}.partial`;
+  await rm(partial, { force: true });
+  try {
+    await using target = await open(partial, 'wx', 0o644);
+    await write(target);
+    if (isDurable) await target.sync();
+    await rename(partial, to);
+  } catch (error) {
+    await rm(partial, { force: true });
+    throw error instanceof Error && 'code' in error && error.code === 'ENOSPC' ? noRoom(to, error) : error;
+  }
+  if (isDurable) await syncDirectory(dirname(to));
+}
+
+function noRoom(path: string, cause: unknown): PrestageError {
+  return new PrestageError(
+    'ERR_SPACE_STORE',
+    `the copy of the store image ${path} cannot be written: no space is left`,
+    'Make room below /var/lib/prestage-agent, or give --placement partition',
+    { cause },
+  );
+}

@@ -1,0 +1,45 @@
+import { existsSync } from 'node:fs';
+import { quote } from '../host/exec.ts';
+import { type Host, hostPath } from '../host/host.ts';
+import { PrestageError } from '../model/errors.ts';
+import { STORE_PATH } from '../model/places.ts';
+import { squashfsMountArgs, type VerityOpening, verityDevice, verityOpenArgs } from './mount-argv.ts';
+
+/** There where SELinux is on. Source: selinux(8), selinuxfs. */
+const SELINUX = '/sys/fs/selinux/enforce';
+
+export interface ImageSource {
+  /** A file, or a block device. */
+  readonly source: string;
+  readonly isFile: boolean;
+}
+
+/**
+ * Mounts a store image over the empty store. The loop device of a file goes with the mount.
+ * @throws PrestageError ERR_STORE_MOUNT
+ */
+export async function mountImage(host: Host, { source, isFile }: ImageSource): Promise<void> {
+  const target = hostPath(host, STORE_PATH);
+  const hasSelinux = existsSync(hostPath(host, SELINUX));
+  const mounted = await host.exec('mount', squashfsMountArgs({ source, isFile, target, hasSelinux }));
+  if (mounted.exitCode !== 0) throw doesNotMount(source, quote(mounted.stderr));
+}
+
+/**
+ * Sets up the dm-verity device of a store image and gives its path. The kernel checks each block against the root hash when it is read.
+ * Source: veritysetup(8), open.
+ * @throws PrestageError ERR_STORE_MOUNT
+ */
+export async function openVerity(host: Host, opening: VerityOpening): Promise<string> {
+  const result = await host.exec('veritysetup', verityOpenArgs(opening));
+  if (result.exitCode !== 0) throw doesNotMount(opening.image, `veritysetup open: ${quote(result.stderr)}`);
+  return verityDevice(opening.stage);
+}
+
+function doesNotMount(source: string, reason: string): PrestageError {
+  return new PrestageError(
+    'ERR_STORE_MOUNT',
+    `the store image ${source} does not mount: ${reason}`,
+    'Look at the messages of the kernel (dmesg), then run: prestage-agent verify --full; write the bundle again where it is damaged',
+  );
+}

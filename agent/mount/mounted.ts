@@ -1,0 +1,33 @@
+import { access, constants, readFile, realpath } from 'node:fs/promises';
+import { basename, dirname, join } from 'node:path';
+import { type MountEntry, readMounts } from '../host/mount-table.ts';
+
+/** What is mounted at exactly this path, the one that is seen last. */
+export async function mountsAt(path: string): Promise<readonly MountEntry[]> {
+  const target = await canonical(path);
+  return (await readMounts()).filter((mount) => mount.target === target);
+}
+
+/**
+ * The file behind a loop device that mounts are made of, as the kernel names it; undefined for other devices.
+ * Source: Linux, Documentation/ABI/testing/sysfs-block-loop.
+ */
+export async function backingFileOf(source: string): Promise<string | undefined> {
+  if (!/^\/dev\/loop\d+$/.test(source)) return undefined;
+  const text = await readFile(join('/sys/block', basename(source), 'loop/backing_file'), 'utf8').catch(() => undefined);
+  return text?.replace(/\n$/, '');
+}
+
+/** Whether writing below a path is refused by the file system itself, also for root. */
+export async function isReadOnly(path: string): Promise<boolean> {
+  return await access(path, constants.W_OK).then(
+    () => false,
+    (error: NodeJS.ErrnoException) => error.code === 'EROFS',
+  );
+}
+
+/** The path as the mount table has it. The last part is not asked for: the file system that is mounted there may not answer. */
+export async function canonical(path: string): Promise<string> {
+  const parent = await realpath(dirname(path)).catch(() => dirname(path));
+  return join(parent, basename(path));
+}

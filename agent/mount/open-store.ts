@@ -1,0 +1,182 @@
+import { existsSync } from 'node:fs';
+import { readdir, rm } from 'node:fs/promises';
+import { join } from 'node:path';
+import type { ArchivePool } from '../extract/pool.ts';
+import { readBootId } from '../host/boot.ts';
+import { type Host, hostPath } from '../host/host.ts';
+import type { Step } from '../host/steps.ts';
+import { messageOf } from '../model/errors.ts';
+import { DISK_COPY_PATH, STORE_PATH } from '../model/places.ts';
+import type { Stage } from '../model/stage.ts';
+import { closeStore } from './close-store.ts';
+import { ensureEmptyStore } from './empty-store.ts';
+import { mountImage, openVerity } from './mount-image.ts';
+import { diskCopyOf, type PlacedImage, placeImage } from './place-image.ts';
+import { choosePlacement, type Placement, type PlacementChoice } from './placement.ts';
+import type { StoreImage } from './store-image.ts';
+import { readOpenStore, type StoreRecord, type Verified, writeStoreRecord } from './store-record.ts';
+import { type ChosenTrust, chooseTrust, type Trust, type TrustChoice, type TrustFacts, verityFacts } from './trust.ts';
+
+export interface OpenStoreRequest {
+  readonly image: StoreImage;
+  /** The opened bundle, read-only. Not touched where a copy on the disk is there already. */
+  readonly bundleDirectory: string;
+  readonly stage: Stage;
+  readonly trust: TrustChoice;
+  readonly placement: PlacementChoice;
+  readonly step: Step;
+  readonly signal: AbortSignal;
+  /** Bytes of the image that have been read so far; only where it is copied or hashed. */
+  readonly onProgress?: (bytes: number) => void;
+  /** Hashes where nothing is copied. */
+  readonly pool: ArchivePool;
+}
+
+export interface OpenedStore {
+  readonly trust: Trust;
+  readonly trustReason: string;
+  readonly placement: Placement;
+  /** Where the store is mounted: STORE_PATH below the host's root. */
+  readonly path: string;
+  /** The file that is mounted. */
+  readonly image: string;
+  readonly sha256: string;
+  readonly verified: Verified;
+  /** It was open already, and nothing was done. */
+  readonly wasOpen: boolean;
+  /** The partition has to stay for as long as the store is open. */
+  readonly servesFromPartition: boolean;
+}
+
+/**
+ * Mounts a store image at STORE_PATH. One that is open already stays where it has the same sha256 and is placed and trusted as asked for;
+ * another one is closed first. After any error but ERR_STORE_BUSY a valid empty store stands there, and nothing of ours stays mounted;
+ * ERR_STORE_BUSY leaves the store of before.
+ * @throws PrestageError ERR_TRUST, ERR_STORE_DIGEST, ERR_STORE_MOUNT, ERR_STORE_BUSY, ERR_BUNDLE_FILE, ERR_SPACE_MEMORY, ERR_SPACE_STORE;
+ * the signal's reason
+ */
+export async function openStore(host: Host, request: OpenStoreRequest): Promise<OpenedStore> {
+  const { step } = request;
+  const before = await readOpenStore(host);
+  if (before !== undefined && isAsWanted(before, request)) return opened(host, before, true);
+  await closeStore(host, { step, force: false });
+  await ensureEmptyStore(host, step);
+  try {
+    const record = await openClosed(host, request);
+    await removeOtherCopies(host, request);
+    return opened(host, record, false);
+  } catch (error) {
+    await closeAfter(host, request, error);
+    throw error;
+  }
+}
+
+/** What is open and pending is not what somebody wants who asks for a hash. */
+function isAsWanted(record: StoreRecord, { image, trust, placement }: OpenStoreRequest): boolean {
+  const isTrusted = trust === 'auto' || trust === record.trust || (trust === 'hash' && ['before-mount', 'yes'].includes(record.verified));
+  return record.sha256 === image.sha256 && isTrusted && (placement === 'auto' || placement === record.placement);
+}
+
+/** Opens where nothing is open. What it leaves at an error is for the caller to close. */
+async function openClosed(host: Host, request: OpenStoreRequest): Promise<StoreRecord> {
+  const { image, step, stage } = request;
+  const placement = choosePlacement(request.placement, { stage });
+  const facts = await trustFacts(host, image, placement.kind);
+  const wanted = chooseTrust(request.trust, facts);
+  host.log('info', `store image: placement ${placement.kind}, ${placement.reason}; trust ${wanted.kind}, ${wanted.reason}`);
+  const placed = await placeImage(host, {
+    ...request,
+    placement: placement.kind,
+    withHashTree: wanted.kind === 'verity',
+    mustHash: wanted.kind === 'hash',
+    onProgress: request.onProgress ?? ignore,
+  });
+  request.signal.throwIfAborted();
+  const { trust, source } = await sourceOf(host, { request, placed, wanted, facts });
+  const record: StoreRecord = {
+    bootId: await readBootId(),
+    stage,
+    trust: trust.kind,
+    trustReason: trust.reason,
+    placement: placement.kind,
+    image: placed.path,
+    sha256: image.sha256,
+    sizeBytes: image.sizeBytes,
+    verified: verifiedBy(trust.kind, placed),
+  };
+  await step('record-store', async () => await writeStoreRecord(host, record));
+  await step('mount-store', async () => await mountPlaced(host, record, source));
+  return record;
+}
+
+/** A copy that does not mount is not kept: the next run copies again. */
+async function mountPlaced(host: Host, { image, trust, placement }: StoreRecord, source: string): Promise<void> {
+  try {
+    await mountImage(host, { source, isFile: trust !== 'verity' });
+  } catch (error) {
+    if (placement === 'disk') await rm(image, { force: true });
+    throw error;
+  }
+}
+
+async function trustFacts(host: Host, image: StoreImage, placement: Placement): Promise<TrustFacts> {
+  const copy = diskCopyOf(host, image.sha256);
+  const isCopied = placement === 'disk' && existsSync(copy.image);
+  const hasHashTree = existsSync(image.hashTree) || (isCopied && existsSync(copy.hashTree));
+  return { ...(await verityFacts(host)), hasHashTree, isCopiedNow: placement !== 'partition' && !isCopied };
+}
+
+interface SourceRequest {
+  readonly request: OpenStoreRequest;
+  readonly placed: PlacedImage;
+  readonly wanted: ChosenTrust;
+  readonly facts: TrustFacts;
+}
+
+/** What is mounted. Where nobody asked for verity and the kernel does not do it after all, the image is trusted otherwise. */
+async function sourceOf(host: Host, of: SourceRequest): Promise<{ readonly trust: ChosenTrust; readonly source: string }> {
+  const { request, placed, wanted, facts } = of;
+  if (placed.hashTree === undefined) return { trust: wanted, source: placed.path };
+  const { stage, image, step } = request;
+  const opening = { stage, image: placed.path, hashTree: placed.hashTree, rootHash: image.rootHash };
+  try {
+    return { trust: wanted, source: await step('open-verity', async () => await openVerity(host, opening)) };
+  } catch (error) {
+    if (request.trust !== 'auto') throw error;
+    host.log('warning', messageOf(error));
+    const trust = chooseTrust('auto', { ...facts, verityLacks: 'dm-verity does not open the image', isCopiedNow: placed.isHashed });
+    return { trust, source: placed.path };
+  }
+}
+
+function verifiedBy(trust: Trust, { isHashed }: PlacedImage): Verified {
+  if (trust === 'verity') return 'kernel';
+  return isHashed ? 'before-mount' : 'pending';
+}
+
+function opened(host: Host, record: StoreRecord, wasOpen: boolean): OpenedStore {
+  const { trust, trustReason, placement, image, sha256, verified } = record;
+  const path = hostPath(host, STORE_PATH);
+  return { trust, trustReason, placement, path, image, sha256, verified, wasOpen, servesFromPartition: placement === 'partition' };
+}
+
+/** Nobody can use yet what is closed here, so nothing is lost by force. */
+async function closeAfter(host: Host, { step }: OpenStoreRequest, error: unknown): Promise<void> {
+  try {
+    await closeStore(host, { step, force: true });
+  } catch (closing) {
+    throw new SuppressedError(closing, error);
+  }
+}
+
+/** Copies of other images on the disk. One that a container still uses loses its name only. */
+async function removeOtherCopies(host: Host, { image, step }: OpenStoreRequest): Promise<void> {
+  const directory = hostPath(host, DISK_COPY_PATH);
+  const others = (await readdir(directory).catch(() => [])).filter((name) => !name.startsWith(image.sha256));
+  if (others.length === 0) return;
+  await step('remove-old-copies', async () => {
+    for (const name of others) await rm(join(directory, name), { force: true, recursive: true });
+  });
+}
+
+function ignore(): void {}

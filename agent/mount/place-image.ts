@@ -1,0 +1,145 @@
+import { mkdir, rm, stat } from 'node:fs/promises';
+import { join } from 'node:path';
+import type { ArchivePool } from '../extract/pool.ts';
+import { quote } from '../host/exec.ts';
+import { type Host, hostPath } from '../host/host.ts';
+import { availableMemoryBytes, spaceAt } from '../host/space.ts';
+import type { Step } from '../host/steps.ts';
+import { PrestageError } from '../model/errors.ts';
+import { DISK_COPY_PATH, RAM_PATH } from '../model/places.ts';
+import { bindData } from './bind-data.ts';
+import { copyHashTree, copyImage } from './copy-image.ts';
+import { tmpfsMountArgs } from './mount-argv.ts';
+import { checkRoom, type Placement } from './placement.ts';
+import { checkDigest, innerPath, openImage, type StoreImage } from './store-image.ts';
+
+export interface PlaceRequest {
+  readonly image: StoreImage;
+  /** The opened bundle, mounted read-only where it is a partition. */
+  readonly bundleDirectory: string;
+  readonly placement: Placement;
+  /** The hash tree has to be placed, too. */
+  readonly withHashTree: boolean;
+  /** The bytes have to be known before anything is done with them. */
+  readonly mustHash: boolean;
+  readonly pool: ArchivePool;
+  readonly step: Step;
+  readonly signal: AbortSignal;
+  readonly onProgress: (bytes: number) => void;
+}
+
+/** A store image where it can stay for as long as it is mounted. */
+export interface PlacedImage {
+  readonly path: string;
+  /** Undefined where none was asked for. */
+  readonly hashTree: string | undefined;
+  readonly isHashed: boolean;
+}
+
+/**
+ * Brings a store image to its place.
+ * @throws PrestageError ERR_STORE_DIGEST, ERR_BUNDLE_FILE, ERR_SPACE_MEMORY, ERR_SPACE_STORE, ERR_STORE_MOUNT; the signal's reason
+ */
+export async function placeImage(host: Host, request: PlaceRequest): Promise<PlacedImage> {
+  switch (request.placement) {
+    case 'ram':
+      return await placeInMemory(host, request);
+    case 'partition':
+      return await placeOnPartition(host, request);
+    case 'disk':
+      return await placeOnDisk(host, request);
+  }
+}
+
+async function placeOnPartition(host: Host, request: PlaceRequest): Promise<PlacedImage> {
+  const { image, bundleDirectory, step } = request;
+  const inner = await innerPath(bundleDirectory, image.path);
+  await checkSize(image);
+  const data = await bindData(host, bundleDirectory, step);
+  const path = join(data, inner);
+  if (request.mustHash) await hashPlaced(request, path);
+  const hashTree = request.withHashTree ? join(data, await innerPath(bundleDirectory, image.hashTree)) : undefined;
+  return { path, hashTree, isHashed: request.mustHash };
+}
+
+/** Holds nothing of the partition once it is done. */
+async function placeInMemory(host: Host, request: PlaceRequest): Promise<PlacedImage> {
+  const { step } = request;
+  await checkSource(request);
+  const neededBytes = await bytesOf(request);
+  checkRoom('ram', { neededBytes, availableMemoryBytes: await availableMemoryBytes(), freeDiskBytes: 0 });
+  const directory = hostPath(host, RAM_PATH);
+  await step('mount-ram', async () => {
+    await mkdir(directory, { recursive: true, mode: 0o700 });
+    const mounted = await host.exec('mount', tmpfsMountArgs(neededBytes, directory));
+    if (mounted.exitCode !== 0) {
+      throw new PrestageError(
+        'ERR_STORE_MOUNT',
+        `no tmpfs mounts at ${directory}: ${quote(mounted.stderr)}`,
+        'Run the command by hand to see why, or give --placement partition',
+      );
+    }
+  });
+  const [path, tree] = [join(directory, 'store.squashfs'), join(directory, 'store.verity')];
+  await step('copy-store', async () => await copyBoth(request, path, tree));
+  return { path, hashTree: request.withHashTree ? tree : undefined, isHashed: true };
+}
+
+/** A copy that is there needs no partition any more. */
+async function placeOnDisk(host: Host, request: PlaceRequest): Promise<PlacedImage> {
+  const { image, step, withHashTree } = request;
+  const { image: path, hashTree: tree } = diskCopyOf(host, image.sha256);
+  const placed = { path, hashTree: withHashTree ? tree : undefined };
+  if (await isCopied(request, path, tree)) {
+    if (!request.mustHash) return { ...placed, isHashed: false };
+    const { sha256 } = await request.pool.hash({ path }, { signal: request.signal, onProgress: request.onProgress });
+    if (sha256 === image.sha256) return { ...placed, isHashed: true };
+    host.log('warning', `${path} has the bytes of sha256 ${sha256}: it is copied again`);
+  }
+  await checkSource(request);
+  const directory = hostPath(host, DISK_COPY_PATH);
+  await step('copy-store', async () => {
+    await rm(path, { force: true });
+    await mkdir(directory, { recursive: true, mode: 0o700 });
+    const { freeBytes } = await spaceAt(directory);
+    checkRoom('disk', { neededBytes: await bytesOf(request), availableMemoryBytes: 0, freeDiskBytes: freeBytes });
+    await copyBoth(request, path, tree);
+  });
+  return { ...placed, isHashed: true };
+}
+
+/** Where the copies of a store image lie on the root disk. */
+export function diskCopyOf(host: Pick<Host, 'root'>, sha256: string): { readonly image: string; readonly hashTree: string } {
+  const top = join(hostPath(host, DISK_COPY_PATH), sha256);
+  return { image: `${top}.squashfs`, hashTree: `${top}.verity` };
+}
+
+/** The tree first: where the image has its name, all is there. */
+async function copyBoth(request: PlaceRequest, path: string, tree: string): Promise<void> {
+  const { image, signal, onProgress, placement } = request;
+  const isDurable = placement === 'disk';
+  if (request.withHashTree) await copyHashTree(image.hashTree, tree, isDurable);
+  await copyImage({ image, to: path, isDurable, signal, onProgress });
+}
+
+async function isCopied({ image, withHashTree }: PlaceRequest, path: string, tree: string): Promise<boolean> {
+  const [copy, treeCopy] = await Promise.all([path, tree].map((one) => stat(one).catch(() => undefined)));
+  return copy?.isFile() === true && copy.size === image.sizeBytes && (!withHashTree || treeCopy?.isFile() === true);
+}
+
+async function hashPlaced({ image, pool, signal, onProgress }: PlaceRequest, path: string): Promise<void> {
+  checkDigest(image, (await pool.hash({ path }, { signal, onProgress })).sha256);
+}
+
+async function checkSource({ image, bundleDirectory, withHashTree }: PlaceRequest): Promise<void> {
+  await Promise.all([image.path, ...(withHashTree ? [image.hashTree] : [])].map((path) => innerPath(bundleDirectory, path)));
+  await checkSize(image);
+}
+
+async function checkSize(image: StoreImage): Promise<void> {
+  await (await openImage(image)).close();
+}
+
+async function bytesOf({ image, withHashTree }: PlaceRequest): Promise<number> {
+  return image.sizeBytes + (withHashTree ? (await stat(image.hashTree)).size : 0);
+}

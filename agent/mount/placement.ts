@@ -1,0 +1,59 @@
+import { formatBytes } from '../model/bytes.ts';
+import { PrestageError } from '../model/errors.ts';
+import type { Stage } from '../model/stage.ts';
+
+/** Where a store image lies while it is mounted: copied to memory, where it is on the partition, or copied to the root disk. */
+export type Placement = 'ram' | 'partition' | 'disk';
+
+/** What an operator can ask for. */
+export type PlacementChoice = 'auto' | Placement;
+
+export const PLACEMENT_CHOICES: readonly PlacementChoice[] = ['auto', 'ram', 'partition', 'disk'];
+
+export interface ChosenPlacement {
+  readonly kind: Placement;
+  readonly reason: string;
+}
+
+/** Decides where the image lies. Pure. In discovery the disk of the partition has to be free for the installation. */
+export function choosePlacement(wanted: PlacementChoice, { stage }: { readonly stage: Stage }): ChosenPlacement {
+  if (wanted !== 'auto') return { kind: wanted, reason: 'it was asked for' };
+  return stage === 'discovery'
+    ? { kind: 'ram', reason: 'the disk of the partition must be free for the installation' }
+    : { kind: 'partition', reason: 'the partition stays, and nothing has to be copied' };
+}
+
+/** Memory that other programs keep beside the copy, and what the tmpfs needs for itself. */
+const MEMORY_RESERVE_BYTES = 64 * 1024 * 1024;
+
+/** What a placement takes and what there is. Sizes are bytes. */
+export interface RoomFacts {
+  /** Of the files that would be copied. */
+  readonly neededBytes: number;
+  /** MemAvailable of proc_meminfo(5). */
+  readonly availableMemoryBytes: number;
+  /** On the file system of the copies. */
+  readonly freeDiskBytes: number;
+}
+
+/**
+ * Refuses a placement for which there is no room. Pure.
+ * @throws PrestageError ERR_SPACE_MEMORY, ERR_SPACE_STORE
+ */
+export function checkRoom(placement: Placement, facts: RoomFacts): void {
+  const { neededBytes, availableMemoryBytes, freeDiskBytes } = facts;
+  if (placement === 'ram' && availableMemoryBytes < neededBytes + MEMORY_RESERVE_BYTES) {
+    throw new PrestageError(
+      'ERR_SPACE_MEMORY',
+      `the store image takes ${formatBytes(neededBytes)} of memory, ${formatBytes(MEMORY_RESERVE_BYTES)} must stay free, and ${formatBytes(availableMemoryBytes)} are available`,
+      'Give the machine more memory, or give --placement partition where the partition lies on a disk that nothing is installed to',
+    );
+  }
+  if (placement === 'disk' && freeDiskBytes < neededBytes) {
+    throw new PrestageError(
+      'ERR_SPACE_STORE',
+      `the copy of the store image takes ${formatBytes(neededBytes)} and the disk has ${formatBytes(freeDiskBytes)} free`,
+      'Make room below /var/lib/prestage-agent, or give --placement partition',
+    );
+  }
+}

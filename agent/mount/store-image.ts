@@ -1,0 +1,69 @@
+import { constants } from 'node:fs';
+import { type FileHandle, open, realpath } from 'node:fs/promises';
+import { join, relative } from 'node:path';
+import { isInnerPath } from '../model/bundle.ts';
+import { PrestageError } from '../model/errors.ts';
+
+/** A store image of a bundle. */
+export interface StoreImage {
+  /** Absolute, in the opened bundle. */
+  readonly path: string;
+  readonly sizeBytes: number;
+  /** 64 lower-case hex digits. */
+  readonly sha256: string;
+  /** File with the dm-verity superblock and hash tree; absolute, in the opened bundle. */
+  readonly hashTree: string;
+  /** 64 lower-case hex digits. */
+  readonly rootHash: string;
+}
+
+/** Where a file lies in a bundle: its path from the bundle's top. No part of the way is a link. */
+export async function innerPath(bundleDirectory: string, path: string): Promise<string> {
+  const inner = relative(bundleDirectory, path);
+  const [top, real] = await Promise.all([realpath(bundleDirectory), realpath(path)]).catch((cause: NodeJS.ErrnoException) => {
+    throw unreadable(path, cause.code ?? cause.message, cause);
+  });
+  if (isInnerPath(inner) && real === join(top, inner)) return inner;
+  throw unreadable(path, `it leads to ${real}, and the bundle is ${top}`);
+}
+
+/**
+ * Opens an image that has the size that its bundle says.
+ * @throws PrestageError ERR_BUNDLE_FILE where it cannot be read, ERR_STORE_DIGEST where it has another size
+ */
+export async function openImage(image: Pick<StoreImage, 'path' | 'sizeBytes'>): Promise<FileHandle> {
+  const { path, sizeBytes } = image;
+  const handle = await open(path, constants.O_RDONLY | constants.O_NOFOLLOW | constants.O_NONBLOCK).catch(
+    (cause: NodeJS.ErrnoException) => {
+      throw unreadable(path, cause.code ?? cause.message, cause);
+    },
+  );
+  const found = await handle.stat();
+  if (found.isFile() && found.size === sizeBytes) return handle;
+  await handle.close();
+  if (!found.isFile()) throw unreadable(path, 'it is no plain file');
+  throw digestFault(path, `has ${found.size} bytes, and its bundle says ${sizeBytes}`);
+}
+
+/** @param what continues the path: `has …, and its bundle says …` */
+export function digestFault(path: string, what: string): PrestageError {
+  return new PrestageError(
+    'ERR_STORE_DIGEST',
+    `the store image ${path} ${what}`,
+    'Write the bundle to the partition again; prestage-agent verify --full shows what else is damaged',
+  );
+}
+
+/** @throws PrestageError ERR_STORE_DIGEST */
+export function checkDigest(image: Pick<StoreImage, 'path' | 'sha256'>, sha256: string): void {
+  if (sha256 !== image.sha256) throw digestFault(image.path, `has the bytes of sha256 ${sha256}, and its bundle says ${image.sha256}`);
+}
+
+export function unreadable(path: string, reason: string, cause?: unknown): PrestageError {
+  return new PrestageError(
+    'ERR_BUNDLE_FILE',
+    `the store image ${path} cannot be read: ${reason}`,
+    'Look at the disk that the bundle lies on, then write it again',
+    { cause },
+  );
+}

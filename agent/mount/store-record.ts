@@ -1,0 +1,56 @@
+import { readFile, rm } from 'node:fs/promises';
+import * as v from 'valibot';
+import { writeAtomic } from '../host/atomic.ts';
+import { readBootId } from '../host/boot.ts';
+import { type Host, hostPath } from '../host/host.ts';
+import { STORE_PATH, STORE_RECORD } from '../model/places.ts';
+import { sealRecord, unsealRecord } from '../model/seal.ts';
+import { STAGES } from '../model/stage.ts';
+import { verityDevice } from './mount-argv.ts';
+import { backingFileOf, mountsAt } from './mounted.ts';
+
+/**
+ * How far the bytes of the mounted image are known: `kernel` checks them when they are read, `before-mount` they were hashed before, `pending`
+ * they will be hashed, `yes` they were hashed since.
+ */
+export type Verified = 'kernel' | 'before-mount' | 'pending' | 'yes';
+
+const recordSchema = v.object({
+  bootId: v.string(),
+  stage: v.picklist(STAGES),
+  trust: v.picklist(['verity', 'hash', 'background']),
+  trustReason: v.string(),
+  placement: v.picklist(['ram', 'partition', 'disk']),
+  /** The file that is mounted, where it can be read now. */
+  image: v.string(),
+  /** What it should have, by the bundle; 64 hex digits. */
+  sha256: v.string(),
+  sizeBytes: v.number(),
+  verified: v.picklist(['kernel', 'before-mount', 'pending', 'yes']),
+});
+
+/** What the open store is, and how it is trusted: as it lies in STORE_RECORD. */
+export type StoreRecord = Readonly<v.InferOutput<typeof recordSchema>>;
+
+/** The open store; undefined where there is none, or where record, boot and mount table do not agree on one. */
+export async function readOpenStore(host: Host): Promise<StoreRecord | undefined> {
+  const text = await readFile(hostPath(host, STORE_RECORD), 'utf8').catch(() => undefined);
+  const parsed = v.safeParse(recordSchema, text === undefined ? undefined : unsealRecord(text));
+  if (!parsed.success || parsed.output.bootId !== (await readBootId())) return undefined;
+  return (await isMounted(host, parsed.output)) ? parsed.output : undefined;
+}
+
+/** Writes the record; it is written before the mount, so that a store is never open without one. */
+export async function writeStoreRecord(host: Host, record: StoreRecord): Promise<void> {
+  await writeAtomic(hostPath(host, STORE_RECORD), sealRecord(record));
+}
+
+export async function removeStoreRecord(host: Host): Promise<void> {
+  await rm(hostPath(host, STORE_RECORD), { force: true });
+}
+
+async function isMounted(host: Host, record: StoreRecord): Promise<boolean> {
+  const seen = (await mountsAt(hostPath(host, STORE_PATH))).at(-1);
+  if (seen === undefined) return false;
+  return record.trust === 'verity' ? seen.source === verityDevice(record.stage) : (await backingFileOf(seen.source)) === record.image;
+}

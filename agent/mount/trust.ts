@@ -1,0 +1,64 @@
+import { access, constants } from 'node:fs/promises';
+import { join } from 'node:path';
+import { type Host, hostPath } from '../host/host.ts';
+import { PrestageError } from '../model/errors.ts';
+
+/**
+ * Why the bytes of a store image are believed: `verity`: the kernel checks each block when it is read; `hash`: the file is hashed before it is
+ * mounted; `background`: it is mounted at once and hashed while the boot goes on.
+ */
+export type Trust = 'verity' | 'hash' | 'background';
+
+/** What an operator can ask for. */
+export type TrustChoice = 'auto' | Trust;
+
+export const TRUST_CHOICES: readonly TrustChoice[] = ['auto', 'verity', 'hash', 'background'];
+
+export interface ChosenTrust {
+  readonly kind: Trust;
+  readonly reason: string;
+}
+
+export interface TrustFacts {
+  /** What the machine lacks for dm-verity, in words; undefined where it has all. */
+  readonly verityLacks: string | undefined;
+  /** The bundle has a hash tree beside the image. */
+  readonly hasHashTree: boolean;
+  /** The image is copied, and hashed on the way. */
+  readonly isCopiedNow: boolean;
+}
+
+/**
+ * Decides by what a store image is trusted. Pure.
+ * @throws PrestageError ERR_TRUST where verity is asked for and not possible
+ */
+export function chooseTrust(wanted: TrustChoice, facts: TrustFacts): ChosenTrust {
+  const obstacle = facts.verityLacks ?? (facts.hasHashTree ? undefined : 'the bundle has no hash tree of the image');
+  if (wanted === 'verity' && obstacle !== undefined) {
+    throw new PrestageError('ERR_TRUST', `dm-verity was asked for, and ${obstacle}`, 'Give --trust auto, or --trust hash');
+  }
+  if (wanted !== 'auto') return { kind: wanted, reason: 'it was asked for' };
+  if (obstacle === undefined) return { kind: 'verity', reason: 'the kernel checks what is read, and nothing is hashed before' };
+  return facts.isCopiedNow
+    ? { kind: 'hash', reason: `${obstacle}; the image is hashed while it is copied` }
+    : { kind: 'background', reason: `${obstacle}; the image is usable at once and hashed while the boot goes on` };
+}
+
+/** Made by the kernel's device-mapper; programs set up devices through it. Source: Linux, drivers/md/dm-ioctl.c. */
+const CONTROL = '/dev/mapper/control';
+const USUAL_PATH = '/usr/sbin:/usr/bin:/sbin:/bin';
+
+/** What the machine lacks for dm-verity. Starts no program: whether the kernel has the verity target shows when a device is opened. */
+export async function verityFacts(host: Host): Promise<Pick<TrustFacts, 'verityLacks'>> {
+  if (!(await canAccess(hostPath(host, CONTROL), constants.F_OK))) return { verityLacks: 'the kernel has no device-mapper' };
+  const directories = (host.env.PATH ?? USUAL_PATH).split(':').filter((directory) => directory !== '');
+  const found = await Promise.all(directories.map((directory) => canAccess(join(directory, 'veritysetup'), constants.X_OK)));
+  return { verityLacks: found.includes(true) ? undefined : 'there is no veritysetup on this machine' };
+}
+
+async function canAccess(path: string, mode: number): Promise<boolean> {
+  return await access(path, mode).then(
+    () => true,
+    () => false,
+  );
+}

@@ -1,0 +1,318 @@
+import assert from 'node:assert/strict';
+import { existsSync } from 'node:fs';
+import { appendFile, mkdir, mkdtemp, open, readdir, readFile, rm, truncate, writeFile } from 'node:fs/promises';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import { after, before, describe, it } from 'node:test';
+import { execOnLinux, output } from '../../agent/host/exec.ts';
+import { plainStep } from '../../agent/host/steps.ts';
+import { errorRecord } from '../../agent/model/errors.ts';
+import { DATA_PATH, DISK_COPY_PATH, MIRROR_PATH, RAM_PATH, STORE_PATH, STORE_RECORD } from '../../agent/model/places.ts';
+import { sealRecord, unsealRecord } from '../../agent/model/seal.ts';
+import { checkStore } from '../../agent/mount/check-store.ts';
+import { closeStore } from '../../agent/mount/close-store.ts';
+import { ensureEmptyStore } from '../../agent/mount/empty-store.ts';
+import { readOpenStore } from '../../agent/mount/store-record.ts';
+import { storeReleaseSteps } from '../../agent/mount/store-release.ts';
+import { mountPointsBelow } from '../support/agent.ts';
+import { hashesBelow, storesUnavailable } from '../support/build.ts';
+import {
+  copyStoreBundle,
+  flipByte,
+  loopsBelow,
+  makeStoreBundle,
+  makeStoreRoot,
+  namesIn,
+  replaceByDirectory,
+  replaceByLink,
+  restrictionsAt,
+  type StoreBundle,
+  type StoreRoot,
+  treeStamp,
+} from '../support/store-bundle.ts';
+
+const unavailable = storesUnavailable();
+const signal = new AbortController().signal;
+const force = true;
+
+describe('a store image', () => {
+  let work: string;
+  let first: StoreBundle;
+  let second: StoreBundle;
+  before(async () => {
+    work = await mkdtemp(join(tmpdir(), 'mount-'));
+    if (unavailable !== undefined) return;
+    first = await makeStoreBundle(join(work, 'first'), 2);
+    second = await makeStoreBundle(join(work, 'second'), 3);
+  });
+  after(async () => {
+    for (const point of (await mountPointsBelow(work)).toReversed()) await execOnLinux('umount', ['--lazy', point]);
+    await rm(work, { recursive: true, force: true });
+  });
+  const onNode = (what: string, act: (node: StoreRoot) => Promise<void>): void => {
+    it(what, async (t) => {
+      if (unavailable !== undefined) return t.skip(unavailable);
+      await using node = await makeStoreRoot(work);
+      await act(node);
+    });
+  };
+
+  onNode('is mounted from the partition, through a read-only bind, and podman lists its images', async (node) => {
+    const before = await treeStamp(first.directory);
+    const opened = await node.open(first);
+    const image = join(node.path(DATA_PATH), 'store/installed.squashfs');
+    assert.deepEqual(opened, {
+      trust: 'background',
+      trustReason: 'the kernel has no device-mapper; the image is usable at once and hashed while the boot goes on',
+      placement: 'partition',
+      path: node.path(STORE_PATH),
+      image,
+      sha256: first.image.sha256,
+      verified: 'pending',
+      wasOpen: false,
+      servesFromPartition: true,
+    });
+    assert.deepEqual([await node.listed(), await node.mounts()], [2, [DATA_PATH, STORE_PATH]]);
+    await assert.rejects(writeFile(join(node.path(DATA_PATH), 'x'), ''), { code: 'EROFS' });
+    assert.deepEqual(await restrictionsAt(node.path(DATA_PATH)), ['nodev', 'noexec', 'nosuid', 'ro']);
+    assert.deepEqual(await restrictionsAt(node.path(STORE_PATH)), ['nodev', 'noexec', 'nosuid', 'ro']);
+    assert.deepEqual(await treeStamp(first.directory), before);
+  });
+
+  onNode('is copied to memory in discovery, hashed on the way, and nothing holds the bundle afterwards', async (node) => {
+    const progress: number[] = [];
+    const opened = await node.open(first, { stage: 'discovery', onProgress: (bytes) => progress.push(bytes) });
+    const { trust, placement, verified, image, servesFromPartition } = opened;
+    assert.deepEqual(
+      { trust, placement, verified, image, servesFromPartition, progress: progress.at(-1) },
+      {
+        trust: 'hash',
+        placement: 'ram',
+        verified: 'before-mount',
+        image: join(node.path(RAM_PATH), 'store.squashfs'),
+        servesFromPartition: false,
+        progress: first.image.sizeBytes,
+      },
+    );
+    assert.deepEqual([await node.listed(), await node.mounts()], [2, [RAM_PATH, STORE_PATH]]);
+    assert.deepEqual(await loopsBelow(first.directory), []);
+    const used = (await output(execOnLinux, 'du', ['-sB1', node.path(RAM_PATH)])).split('\t')[0];
+    assert.ok(Number(used) <= first.image.sizeBytes + 4096, `${used} bytes of memory`);
+  });
+
+  onNode('is copied to the disk, where it opens again without the bundle, and the copy of the release before goes', async (node) => {
+    const request = { placement: 'disk' } as const;
+    await node.open(second, request);
+    assert.deepEqual((await node.open(first, request)).verified, 'before-mount');
+    assert.deepEqual(await readdir(node.path(DISK_COPY_PATH)), [`${first.image.sha256}.squashfs`]);
+    assert.deepEqual([await node.listed(), await node.mounts()], [2, [STORE_PATH]]);
+    await closeStore(node.host, { step: plainStep, force: false });
+    const gone = { ...first, directory: join(work, 'gone'), image: { ...first.image, path: join(work, 'gone/x.squashfs') } };
+    const again = await node.open(gone, request);
+    assert.deepEqual([again.trust, again.verified, await node.listed()], ['background', 'pending', 2]);
+  });
+
+  onNode('whose copy on the disk is damaged is copied again where it is hashed before', async (node) => {
+    const request = { placement: 'disk', trust: 'hash' } as const;
+    const { image } = await node.open(first, request);
+    await closeStore(node.host, { step: plainStep, force: false });
+    await flipByte(image);
+    const opened = await node.open(first, request);
+    assert.deepEqual([opened.verified, await checkStore(node.host, { signal })], ['before-mount', { kind: 'intact' }]);
+    assert.match(node.messages.join('\n'), /warning: .*\.squashfs has the bytes of sha256 [0-9a-f]{64}: it is copied again/);
+  });
+
+  onNode('that is open already is left as it is', async (node) => {
+    await node.open(first);
+    const before = await execOnLinux('findmnt', ['-n', '-o', 'SOURCE', node.path(STORE_PATH)]);
+    const again = await node.open(first, { step: async (name) => assert.fail(`step ${name}`) });
+    assert.deepEqual([again.wasOpen, await execOnLinux('findmnt', ['-n', '-o', 'SOURCE', node.path(STORE_PATH)])], [true, before]);
+  });
+
+  onNode('that is open and was not hashed yet is opened again by who asks for its hash', async (node) => {
+    await node.open(first);
+    const again = await node.open(first, { trust: 'hash' });
+    assert.deepEqual([again.wasOpen, again.trust, again.verified], [false, 'hash', 'before-mount']);
+    assert.equal((await node.open(first)).wasOpen, true);
+  });
+
+  onNode('takes the place of that of another release', async (node) => {
+    await node.open(first);
+    const opened = await node.open(second);
+    assert.deepEqual([opened.wasOpen, opened.sha256, await node.listed()], [false, second.image.sha256, 3]);
+    assert.deepEqual(await node.mounts(), [DATA_PATH, STORE_PATH]);
+  });
+
+  onNode('does not take the place of one that is in use: that stays, whole', async (node) => {
+    await node.open(first);
+    await using _inUse = await open(join(node.path(STORE_PATH), 'overlay-images/images.json'));
+    const error = errorRecord(await node.open(second).catch((thrown: unknown) => thrown));
+    const path = node.path(STORE_PATH);
+    assert.deepEqual(error, {
+      code: 'ERR_STORE_BUSY',
+      message: `${path} does not unmount: umount: ${path}: target is busy.`,
+      remedy: `Stop what uses it, then start again; it is named by: fuser -vm ${path}; podman ps and crictl ps show containers`,
+    });
+    assert.deepEqual([(await readOpenStore(node.host))?.sha256, await node.listed()], [first.image.sha256, 2]);
+  });
+
+  onNode('in use is closed by force, and an empty store is seen at once', async (node) => {
+    await node.open(first);
+    await using _inUse = await open(join(node.path(STORE_PATH), 'overlay-images/images.json'));
+    await closeStore(node.host, { step: plainStep, force });
+    assert.deepEqual([await node.listed(), await node.mounts(), await readOpenStore(node.host)], [0, [], undefined]);
+  });
+
+  for (const [what, damage, code, message] of [
+    ['with another byte', flipByte, 'ERR_STORE_DIGEST', /has the bytes of sha256 [0-9a-f]{64}, and its bundle says [0-9a-f]{64}$/],
+    ['that was cut off', (path: string) => truncate(path, 8192), 'ERR_STORE_DIGEST', /has 8192 bytes, and its bundle says \d+$/],
+    ['that has grown', (path: string) => appendFile(path, 'x'), 'ERR_STORE_DIGEST', /has \d+ bytes, and its bundle says \d+$/],
+    ['that is missing', (path: string) => rm(path), 'ERR_BUNDLE_FILE', /cannot be read: ENOENT$/],
+    ['that is a directory', replaceByDirectory, 'ERR_BUNDLE_FILE', /cannot be read: it is no plain file$/],
+    ['that leads out of the bundle', replaceByLink, 'ERR_BUNDLE_FILE', /it leads to \/etc\/passwd, and the bundle is /],
+  ] as const) {
+    for (const placement of ['ram', 'disk', 'partition'] as const) {
+      onNode(`${what} is not opened (${placement}): an empty store is there, and nothing stays mounted`, async (node) => {
+        const bundle = await copyStoreBundle(first, join(work, `damaged-${placement}`));
+        await damage(bundle.image.path);
+        const error = errorRecord(await node.open(bundle, { placement, trust: 'hash' }).catch((thrown: unknown) => thrown));
+        assert.equal(error.code, code, error.message);
+        assert.match(error.message, message);
+        assert.deepEqual([await node.listed(), await node.mounts(), await loopsBelow(bundle.directory)], [0, [], []]);
+        assert.deepEqual([existsSync(node.path(STORE_RECORD)), await namesIn(node.path(DISK_COPY_PATH))], [false, []]);
+      });
+    }
+  }
+
+  onNode('that is no file system is not mounted, and its copy is not kept', async (node) => {
+    const directory = join(work, 'nonsense');
+    await mkdir(join(directory, 'store'), { recursive: true });
+    const path = join(directory, 'store/installed.squashfs');
+    await writeFile(path, Buffer.alloc(65536));
+    const sha256 = (await hashesBelow(directory))['store/installed.squashfs'] ?? '';
+    const bundle = { directory, image: { ...first.image, path, sha256, sizeBytes: 65536 } };
+    for (const placement of ['ram', 'disk', 'partition'] as const) {
+      const error = errorRecord(await node.open(bundle, { placement }).catch((thrown: unknown) => thrown));
+      assert.equal(error.code, 'ERR_STORE_MOUNT', error.message);
+      assert.match(error.message, /the store image .* does not mount: mount: .*wrong fs type/);
+      assert.deepEqual([await node.listed(), await node.mounts(), await namesIn(node.path(DISK_COPY_PATH))], [0, [], []]);
+    }
+  });
+
+  onNode('that does not fit into memory is not copied, and both figures are named', async (node) => {
+    const bundle = await copyStoreBundle(first, join(work, 'huge'));
+    await truncate(bundle.image.path, 2 ** 42);
+    const huge = { ...bundle, image: { ...bundle.image, sizeBytes: 2 ** 42 } };
+    const error = errorRecord(await node.open(huge, { placement: 'ram' }).catch((thrown: unknown) => thrown));
+    assert.equal(error.code, 'ERR_SPACE_MEMORY');
+    assert.match(error.message, /^the store image takes 4\.0 TiB of memory, 64\.0 MiB must stay free, and \d+\.\d [GM]iB are available$/);
+    const onDisk = errorRecord(await node.open(huge, { placement: 'disk' }).catch((thrown: unknown) => thrown));
+    assert.equal(onDisk.code, 'ERR_SPACE_STORE');
+    assert.deepEqual([await node.listed(), await node.mounts()], [0, []]);
+  });
+
+  onNode('is given up where the run is ended while it is copied', async (node) => {
+    const ending = new AbortController();
+    const reason = new Error('the run ends');
+    const request = { placement: 'ram', signal: ending.signal, onProgress: () => ending.abort(reason) } as const;
+    assert.equal(await node.open(first, request).catch((thrown: unknown) => thrown), reason);
+    assert.deepEqual([await node.listed(), await node.mounts()], [0, []]);
+  });
+
+  onNode('of which only the mount is left is closed and opened again', async (node) => {
+    await node.open(first, { placement: 'ram' });
+    await rm(node.path(STORE_RECORD));
+    assert.equal(await readOpenStore(node.host), undefined);
+    assert.deepEqual([(await node.open(first)).wasOpen, await node.mounts(), await node.listed()], [false, [DATA_PATH, STORE_PATH], 2]);
+  });
+
+  onNode('of which only the record is left is opened again', async (node) => {
+    await node.open(first);
+    await output(execOnLinux, 'umount', [node.path(STORE_PATH)]);
+    assert.equal(await readOpenStore(node.host), undefined);
+    assert.deepEqual([(await node.open(first)).wasOpen, await node.listed()], [false, 2]);
+  });
+
+  onNode('with a record that is damaged, or of another boot, does not count as open', async (node) => {
+    await node.open(first);
+    const text = await readFile(node.path(STORE_RECORD), 'utf8');
+    await writeFile(node.path(STORE_RECORD), text.replace('pending', 'yes'));
+    assert.equal(await readOpenStore(node.host), undefined);
+    await writeFile(node.path(STORE_RECORD), sealRecord({ ...unsealRecord(text), bootId: 'another' }));
+    assert.equal(await readOpenStore(node.host), undefined);
+    await writeFile(node.path(STORE_RECORD), text);
+    assert.equal((await readOpenStore(node.host))?.verified, 'pending');
+  });
+
+  onNode('that is intact is recorded as such by the pass in the background', async (node) => {
+    await node.open(first);
+    assert.deepEqual(await checkStore(node.host, { signal }), { kind: 'intact' });
+    assert.equal((await readOpenStore(node.host))?.verified, 'yes');
+  });
+
+  onNode('that is damaged is found by the pass in the background, and its copy on the disk is not used again', async (node) => {
+    const bundle = await copyStoreBundle(first, join(work, 'damaged'));
+    await flipByte(bundle.image.path, 1);
+    await node.open(bundle, { placement: 'partition' });
+    const got = (await hashesBelow(join(bundle.directory, 'store')))['installed.squashfs'];
+    assert.deepEqual(await checkStore(node.host, { signal }), { kind: 'damaged', got });
+    assert.equal((await readOpenStore(node.host))?.verified, 'pending');
+
+    const { image } = await node.open(first, { placement: 'disk' });
+    await closeStore(node.host, { step: plainStep, force: false });
+    await flipByte(image, 1);
+    assert.equal((await node.open(first, { placement: 'disk' })).verified, 'pending');
+    assert.equal((await checkStore(node.host, { signal })).kind, 'damaged');
+    assert.deepEqual([(await node.open(first, { placement: 'disk' })).verified, await node.listed()], ['before-mount', 2]);
+  });
+
+  onNode('that is not open has nothing to check', async (node) => {
+    assert.deepEqual(await checkStore(node.host, { signal }), { kind: 'none' });
+  });
+
+  onNode('leaves nothing behind when its release steps have run, and a second look finds nothing', async (node) => {
+    await node.open(first, { placement: 'disk' });
+    await closeStore(node.host, { step: plainStep, force: false });
+    await node.open(first, { placement: 'ram' });
+    await mkdir(node.path(MIRROR_PATH), { recursive: true });
+    const steps = await storeReleaseSteps(node.host);
+    assert.deepEqual(
+      steps.map(({ name, text }) => [name, text]),
+      [
+        ['unmount-store', `unmount the store at ${node.path(STORE_PATH)}`],
+        ['unmount-ram', `give back the memory of the store image at ${node.path(RAM_PATH)}`],
+        ['forget-store', `remove ${node.path(STORE_RECORD)}`],
+        ['remove-store-copies', `remove the store images on the disk ${node.path(DISK_COPY_PATH)}`],
+        ['remove-mirror', `remove the metadata mirror ${node.path(MIRROR_PATH)}`],
+        ['remove-empty-store', `remove the empty store ${node.path(STORE_PATH)}`],
+      ],
+    );
+    for (const { run } of steps) await run();
+    assert.deepEqual([await node.mounts(), await storeReleaseSteps(node.host)], [[], []]);
+    assert.deepEqual(await readdir(node.path('/var/lib/prestage-agent')), []);
+    assert.deepEqual(await readdir(node.path('/run/prestage-agent')), []);
+  });
+
+  onNode('that is mounted again between the look and the release is not deleted through', async (node) => {
+    await node.open(first);
+    const remove = (await storeReleaseSteps(node.host)).find(({ name }) => name === 'remove-empty-store');
+    assert.equal(errorRecord(await remove?.run().catch((thrown: unknown) => thrown)).code, 'ERR_STORE_BUSY');
+    assert.equal(await node.listed(), 2);
+  });
+
+  onNode('is replaced by an empty store that podman takes on a read-only file system and that is repaired', async (node) => {
+    await ensureEmptyStore(node.host, plainStep);
+    assert.equal(await node.listed(), 0);
+    const path = node.path(STORE_PATH);
+    await ensureEmptyStore(node.host, async (name) => assert.fail(`step ${name}`));
+    await writeFile(join(path, 'overlay-images/images.json'), '');
+    await rm(join(path, 'overlay-images/images.lock'));
+    await rm(join(path, 'overlay-layers'), { recursive: true });
+    await writeFile(join(path, 'overlay-layers'), 'a file');
+    await ensureEmptyStore(node.host, plainStep);
+    await ensureEmptyStore(node.host, async (name) => assert.fail(`step ${name}`));
+    await output(execOnLinux, 'mount', ['-o', 'bind,ro', path, path]);
+    assert.equal(await node.listed(), 0);
+    assert.equal(await readFile(join(path, 'overlay-images/images.json'), 'utf8'), '[]');
+  });
+});
