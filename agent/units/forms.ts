@@ -14,7 +14,8 @@ export type IgnitionForm = (typeof IGNITION_FORMS)[number];
 export interface FormInput {
   readonly stage: Stage;
   readonly config: IgnitionConfig;
-  readonly label: string;
+  /** Of the data partition that an installation has to keep; undefined where the node has none. */
+  readonly label: string | undefined;
 }
 
 export interface RenderedForm {
@@ -50,13 +51,22 @@ export function renderForm(form: IgnitionForm, input: FormInput): RenderedForm {
     case 'bmh':
       return bareMetalHost(input);
     case 'installer-args':
-      return plain(`${JSON.stringify({ args: installerArgs(input.label) })}\n`);
+      return plain(`${JSON.stringify({ args: keptPartition(input) })}\n`);
   }
 }
 
 /** Arguments of coreos-installer that keep the partition of the label. Source: coreos-installer install --help. */
 function installerArgs(label: string): readonly string[] {
   return ['--save-partlabel', label];
+}
+
+function keptPartition({ label }: FormInput): readonly string[] {
+  if (label !== undefined) return installerArgs(label);
+  throw new PrestageError(
+    'ERR_USAGE',
+    'the form installer-args keeps a data partition, and a node that pulls from others has none',
+    'Use it with the stages discovery and installed',
+  );
 }
 
 /** Source: assisted-service swagger.yaml, infra-env-update-params and host-ignition-params. */
@@ -113,16 +123,20 @@ function bareMetalHost(input: FormInput): RenderedForm {
     );
   }
   const override = JSON.stringify(input.config);
-  const args = JSON.stringify(installerArgs(input.label));
-  const sizeBytes = Buffer.byteLength([ANNOTATION_IGNITION, override, ANNOTATION_ARGS, args].join(''));
+  const args = input.label === undefined ? undefined : JSON.stringify(installerArgs(input.label));
+  const texts = [ANNOTATION_IGNITION, override, ...(args === undefined ? [] : [ANNOTATION_ARGS, args])];
+  const sizeBytes = Buffer.byteLength(texts.join(''));
   const warning = checkSize('the set of annotations of the BareMetalHost', sizeBytes, ANNOTATIONS_LIMIT_BYTES);
-  const annotations = { [ANNOTATION_IGNITION]: literal(override), [ANNOTATION_ARGS]: quoted(args) };
+  const annotations = { [ANNOTATION_IGNITION]: literal(override), ...(args !== undefined && { [ANNOTATION_ARGS]: quoted(args) }) };
   const text = yamlText({ apiVersion: 'metal3.io/v1alpha1', kind: 'BareMetalHost', metadata: { annotations } });
   return { text, warnings: warning === undefined ? [] : [warning] };
 }
 
 function nodeFields({ config, label }: FormInput) {
-  return { ignitionConfigOverride: jsonBlock(config), installerArgs: quoted(JSON.stringify(installerArgs(label))) };
+  return {
+    ignitionConfigOverride: jsonBlock(config),
+    ...(label !== undefined && { installerArgs: quoted(JSON.stringify(installerArgs(label))) }),
+  };
 }
 
 function wrongForm(form: IgnitionForm, stage: Stage, why: string, others: string): PrestageError {

@@ -1,18 +1,21 @@
-import { readFile } from 'node:fs/promises';
 import { asset } from '../assets.ts';
 import { readBundle } from '../bundle/read-bundle.ts';
 import type { Host } from '../host/host.ts';
-import { errorRecord, PrestageError } from '../model/errors.ts';
+import { PrestageError } from '../model/errors.ts';
 import type { Stage } from '../model/stage.ts';
+import { type ClientsRequest, readClusterClients } from './cluster-clients.ts';
+import { readClusterServer, type ServeRequest } from './cluster-server.ts';
 import { type IgnitionConfig, type IgnitionSpec, ignitionFaults, parseConfig } from './config.ts';
 import { type IgnitionForm, renderForm } from './forms.ts';
 import { mergeConfig, validateExisting } from './merge.ts';
+import { readNamedFile } from './own-file.ts';
 import { foreignOwner, isOurs, piecesOf } from './owners.ts';
 import { type FailurePolicy, type IgnitionTexts, renderIgnition } from './render.ts';
+import { type RunSettings, runArguments } from './run-arguments.ts';
 import { checkSize, EMBED_LIMIT_BYTES, embedArchive } from './size.ts';
 import { type IgnitionFault, validateConfig } from './validate.ts';
 
-export interface IgnitionOptions {
+export interface IgnitionOptions extends RunSettings {
   readonly stage: Stage;
   /** Left out: that of the override in `merge`, else 3.1.0 for discovery and 3.2.0 for installed. */
   readonly spec?: IgnitionSpec;
@@ -26,6 +29,10 @@ export interface IgnitionOptions {
   readonly bundle?: string;
   /** `open` where left out. */
   readonly policy?: FailurePolicy;
+  /** The node serves the others besides. */
+  readonly serve?: ServeRequest;
+  /** The override is for nodes that pull from others and have no data partition; of the rest only stage, spec, merge and as count. */
+  readonly clients?: ClientsRequest;
   /** Path of an existing override, which the result contains. */
   readonly merge?: string;
   /** `ign` where left out. */
@@ -43,29 +50,54 @@ export interface IgnitionOutcome {
 const DEFAULT_SPEC: Record<Stage, IgnitionSpec> = { discovery: '3.1.0', installed: '3.2.0' };
 
 /**
- * `prestage-agent ignition`: renders the override of a stage, merged into an existing one, checked and measured. Prints nothing.
- * @throws PrestageError ERR_USAGE, ERR_IGNITION, ERR_IGNITION_NAME, ERR_IGNITION_SIZE
+ * `prestage-agent ignition`: renders the override of a stage, or of the nodes that pull from others, merged into an existing one, checked and
+ * measured. Prints nothing.
+ * @throws PrestageError ERR_USAGE, ERR_IGNITION, ERR_IGNITION_NAME, ERR_IGNITION_SIZE, ERR_CERTIFICATE and what reading the bundle throws
  */
-export async function runIgnition(options: IgnitionOptions, host: Pick<Host, 'log'>): Promise<IgnitionOutcome> {
-  const { stage, label = 'data', policy = 'open', as = 'ign' } = options;
-  const { agentSha256, bundleSha256 } = await pinsOf(options);
+export async function runIgnition(options: IgnitionOptions, host: Pick<Host, 'log' | 'clock'>): Promise<IgnitionOutcome> {
+  const { stage, as = 'ign' } = options;
   const existing = options.merge === undefined ? undefined : await readOverride(options.merge, options.spec);
   const spec = existing?.config.ignition.version ?? options.spec ?? DEFAULT_SPEC[stage];
-  const ours = renderIgnition(stage, { spec, label, policy, agentSha256, bundleSha256, texts: textsOf(stage) });
-  const { config, removed } = existing === undefined ? { config: ours, removed: [] } : mergeConfig(existing.config, ours);
+  const now = host.clock.now();
+  const ours: OurOverride =
+    options.clients === undefined
+      ? await renderStage(options, spec, now)
+      : { ...(await readClusterClients(options.clients, { stage, spec, now })), label: undefined };
+  const { config, removed } = existing === undefined ? { config: ours.config, removed: [] } : mergeConfig(existing.config, ours.config);
   refuseErrors(validateConfig(config), 'the rendered override');
   const sizeWarning = stage === 'discovery' ? measure(config, host) : undefined;
-  const form = renderForm(as, { stage, config, label });
+  const form = renderForm(as, { stage, config, label: ours.label });
   return {
     text: form.text,
     warnings: [
-      ...(agentSha256 === undefined ? [UNPINNED] : []),
+      ...ours.warnings,
       ...removed.map((name) => `${name} was a stale piece of prestage-agent in the override and is removed`),
       ...foreignPieces(config),
       ...(existing?.warnings ?? []),
       ...(sizeWarning === undefined ? [] : [sizeWarning]),
       ...form.warnings,
     ],
+  };
+}
+
+/** An override before it is merged. */
+interface OurOverride {
+  readonly config: IgnitionConfig;
+  /** Of the data partition, where the node has one. */
+  readonly label: string | undefined;
+  readonly warnings: readonly string[];
+}
+
+async function renderStage(options: IgnitionOptions, spec: IgnitionSpec, now: Date): Promise<OurOverride> {
+  const { stage, label = 'data', policy = 'open' } = options;
+  const pins = await pinsOf(options);
+  const server = options.serve === undefined ? undefined : await readClusterServer(options.serve, now);
+  const texts = textsOf(stage);
+  const config = renderIgnition(stage, { spec, label, policy, ...pins, texts, arguments: runArguments(options, server?.served) });
+  return {
+    config: { ...config, storage: { ...config.storage, files: [...(config.storage?.files ?? []), ...(server?.files ?? [])] } },
+    label,
+    warnings: [...(pins.agentSha256 === undefined ? [UNPINNED] : []), ...(server?.warnings ?? [])],
   };
 }
 
@@ -93,7 +125,7 @@ async function pinsOf(options: IgnitionOptions): Promise<Pins> {
 
 /** An override keeps its specification: lowering it could make what others wrote invalid, and the installer takes the override's as it is. */
 async function readOverride(path: string, spec: IgnitionSpec | undefined): Promise<ExistingOverride> {
-  const config = parseConfig(await readText(path), path);
+  const config = parseConfig(await readNamedFile({ path, flag: '--merge', what: 'the override', kind: 'ignition file' }), path);
   const { version } = config.ignition;
   if (spec !== undefined && spec !== version) {
     throw new PrestageError(
@@ -105,19 +137,6 @@ async function readOverride(path: string, spec: IgnitionSpec | undefined): Promi
   const faults = validateExisting(config);
   refuseErrors(faults, path);
   return { config, warnings: faults.map(({ path: place, message }) => `${path}: ${place}: ${message}`) };
-}
-
-async function readText(path: string): Promise<string> {
-  try {
-    return await readFile(path, 'utf8');
-  } catch (error) {
-    throw new PrestageError(
-      'ERR_USAGE',
-      `the override ${path} cannot be read: ${errorRecord(error).message}`,
-      'Give --merge the path of a readable ignition file',
-      { cause: error },
-    );
-  }
 }
 
 function textsOf(stage: Stage): IgnitionTexts {

@@ -23,7 +23,8 @@ const FOREIGN: Readonly<Record<string, string>> = {
   '/etc/motd': 'the Assisted Installer',
 };
 
-const OUR_NAMES = /^(?:\/usr\/local\/bin\/prestage-[^/]+|\/etc\/prestage-agent(?:\/.+)?|prestage-agent[^/]*)$/;
+const OUR_NAMES =
+  /^(?:\/usr\/local\/bin\/prestage-[^/]+|\/etc\/prestage-agent(?:\/.+)?|prestage-agent[^/]*|\/etc\/containers\/registries\.conf\.d\/50-prestage\.conf|\/etc\/containers\/certs\.d\/[^/]+\/prestage-[^/]+)$/;
 /** Lies among our files, but its author is whoever writes the override. */
 const AUTHORS_SETTINGS = '/etc/prestage-agent/config.yaml';
 

@@ -12,6 +12,8 @@ export interface UnitOptions {
   readonly policy: FailurePolicy;
   /** sha256 that the bundle's manifest must have; the node takes any where left out. */
   readonly bundleSha256?: string | undefined;
+  /** More arguments of `run`, as runArguments gives them. */
+  readonly arguments?: readonly string[] | undefined;
 }
 
 /** The files of the source tree that an ignition is made of. */
@@ -40,11 +42,12 @@ const PLACEHOLDER = /@([A-Z_]+)@/g;
  * @throws PrestageError ERR_USAGE for a label that cannot be written, ERR_INTERNAL for an unknown placeholder
  */
 export function renderUnit(text: string, options: UnitOptions): string {
-  const { label, policy, bundleSha256 } = options;
+  const { label, policy, bundleSha256, arguments: more = [] } = options;
   checkLabel(label);
   checkSha256('--bundle-sha256', bundleSha256, 'prestage.json');
   const kept = policy === 'closed' ? text : text.replaceAll(/^RequiredBy=.*\n/gm, '');
-  return filled(kept, { LABEL: label, POLICY: policy, PIN: bundleSha256 === undefined ? '' : ` --bundle-sha256 ${bundleSha256}` });
+  const pin = bundleSha256 === undefined ? '' : ` --bundle-sha256 ${bundleSha256}`;
+  return filled(kept, { LABEL: label, POLICY: policy, PIN: pin, SETTINGS: more.map((word) => ` ${word}`).join('') });
 }
 
 /**

@@ -9,9 +9,7 @@ import { execOnLinux, output } from '../../agent/host/exec.ts';
 import type { Stage } from '../../agent/model/stage.ts';
 import { runIgnition } from '../../agent/units/ignition.ts';
 import { embedArchive } from '../../agent/units/size.ts';
-import { PIN } from '../support/ignition.ts';
-
-const quiet = { log: () => {} };
+import { author, PIN } from '../support/ignition.ts';
 
 interface Received {
   readonly line: string;
@@ -65,8 +63,8 @@ const calls: readonly {
 for (const { stage, path, token, authorization } of calls) {
   test(`the curl command of the ${stage} override sends exactly the body of --as patch`, async () => {
     const options = { stage, agentSha256: PIN };
-    const script = (await runIgnition({ ...options, as: 'curl' }, quiet)).text;
-    const body = (await runIgnition({ ...options, as: 'patch' }, quiet)).text;
+    const script = (await runIgnition({ ...options, as: 'curl' }, author)).text;
+    const body = (await runIgnition({ ...options, as: 'patch' }, author)).text;
     assert.deepEqual(await runAgainstServer(script, { token, status: 201 }), {
       received: [{ line: `PATCH /api/assisted-install/v2${path}`, contentType: 'application/json', authorization, body }],
       exitCode: 0,
@@ -75,7 +73,7 @@ for (const { stage, path, token, authorization } of calls) {
 }
 
 test('the curl command fails where the service refuses the override', async () => {
-  const script = (await runIgnition({ stage: 'discovery', agentSha256: PIN, as: 'curl' }, quiet)).text;
+  const script = (await runIgnition({ stage: 'discovery', agentSha256: PIN, as: 'curl' }, author)).text;
   assert.equal((await runAgainstServer(script, { token: '', status: 400 })).exitCode, 22);
 });
 

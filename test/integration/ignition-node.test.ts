@@ -9,7 +9,7 @@ import { STAGES, type Stage } from '../../agent/model/stage.ts';
 import { runIgnition } from '../../agent/units/ignition.ts';
 import type { FailurePolicy } from '../../agent/units/render.ts';
 import { TOP } from '../support/cache.ts';
-import { PIN } from '../support/ignition.ts';
+import { author, PIN } from '../support/ignition.ts';
 
 /** Ignition as the initial RAM disk of a node has it; Debian keeps it here. */
 const IGNITION = '/usr/lib/dracut/modules.d/30ignition/ignition';
@@ -38,7 +38,7 @@ async function ignitedRoot(stage: Stage, policy: FailurePolicy): Promise<string>
   const root = await mkdtemp(join(scratch, `${stage}-`));
   await chmod(root, 0o755);
   const config = `${root}.ign`;
-  await writeFile(config, (await runIgnition({ stage, policy, agentSha256: PIN }, { log: () => {} })).text);
+  await writeFile(config, (await runIgnition({ stage, policy, agentSha256: PIN }, author)).text);
   await output(execOnLinux, 'ignition-validate', [config]);
   for (const step of ['fetch', 'files']) {
     const args = [

@@ -7,9 +7,7 @@ import type { IgnitionSpec } from '../../agent/units/config.ts';
 import { IGNITION_SPECS } from '../../agent/units/config.ts';
 import type { IgnitionForm } from '../../agent/units/forms.ts';
 import { runIgnition } from '../../agent/units/ignition.ts';
-import { fieldFile, PIN } from '../support/ignition.ts';
-
-const quiet = { log: () => {} };
+import { author, fieldFile, PIN } from '../support/ignition.ts';
 
 /** Reads a value of parsed JSON or YAML by its keys; undefined where a key is missing. */
 function at(value: unknown, ...keys: readonly (string | number)[]): unknown {
@@ -26,7 +24,7 @@ function parseJson(text: unknown): unknown {
 }
 
 async function rendered(stage: Stage, as: IgnitionForm, spec?: IgnitionSpec): Promise<string> {
-  return (await runIgnition({ stage, as, agentSha256: PIN, policy: 'closed', ...(spec && { spec }) }, quiet)).text;
+  return (await runIgnition({ stage, as, agentSha256: PIN, policy: 'closed', ...(spec && { spec }) }, author)).text;
 }
 
 /** A test against a reference file of the field, which lies next to the checkout on machines that have it. */

@@ -1,6 +1,7 @@
 import { readFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { asset } from '../../agent/assets.ts';
+import { linuxHost } from '../../agent/host/linux.ts';
 import type { Stage } from '../../agent/model/stage.ts';
 import { type IgnitionConfig, parseConfig } from '../../agent/units/config.ts';
 import { type IgnitionOptions, type IgnitionTexts, renderIgnition } from '../../agent/units/render.ts';
@@ -8,6 +9,9 @@ import { TOP } from './cache.ts';
 
 /** A digest that no executable has. */
 export const PIN = 'a1'.repeat(32);
+
+/** The machine of an author, silent. */
+export const author = linuxHost({ root: '/', env: {}, log: () => {} });
 
 /** The texts of a stage as the executable carries them. */
 export function shippedTexts(stage: Stage): IgnitionTexts {

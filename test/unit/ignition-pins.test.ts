@@ -5,6 +5,7 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { after, before, test } from 'node:test';
 import { runIgnition } from '../../agent/units/ignition.ts';
+import { author } from '../support/ignition.ts';
 import { seal } from '../support/sealed-bundle.ts';
 
 let directory: string;
@@ -16,7 +17,7 @@ after(async () => await rm(directory, { recursive: true }));
 const sha256 = (text: string | Buffer): string => createHash('sha256').update(text).digest('hex');
 
 async function pins(options: Readonly<{ agentSha256?: string; bundle?: string }>): Promise<readonly (string | undefined)[]> {
-  const { text } = await runIgnition({ stage: 'discovery', ...options }, { log: () => undefined });
+  const { text } = await runIgnition({ stage: 'discovery', ...options }, author);
   const { systemd, storage } = JSON.parse(text);
   const env = Buffer.from(String(storage.files[1].contents.source).replace(/^.*?,/, ''), 'base64').toString();
   const plain = decodeURIComponent(String(storage.files[1].contents.source));

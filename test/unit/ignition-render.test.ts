@@ -128,7 +128,7 @@ test('an unknown placeholder of a template is refused', () => {
     {
       code: 'ERR_INTERNAL',
       message: 'the template has an unknown placeholder @NAME@',
-      remedy: 'Use one of @LABEL@, @POLICY@, @PIN@',
+      remedy: 'Use one of @LABEL@, @POLICY@, @PIN@, @SETTINGS@',
     },
   );
 });

@@ -7,9 +7,8 @@ import { after, before, test } from 'node:test';
 import { PrestageError } from '../../agent/model/errors.ts';
 import { type IgnitionOptions, type IgnitionOutcome, runIgnition } from '../../agent/units/ignition.ts';
 import { assertGolden } from '../support/golden.ts';
-import { ourIgnition, PIN } from '../support/ignition.ts';
+import { author, ourIgnition, PIN } from '../support/ignition.ts';
 
-const quiet = { log: () => {} };
 let scratch = '';
 before(async () => {
   scratch = await mkdtemp(join(tmpdir(), 'ignition-command-'));
@@ -23,7 +22,7 @@ async function override(name: string, content: unknown): Promise<string> {
 }
 
 function render(options: Partial<IgnitionOptions>): Promise<IgnitionOutcome> {
-  return runIgnition({ stage: 'discovery', agentSha256: PIN, ...options }, quiet);
+  return runIgnition({ stage: 'discovery', agentSha256: PIN, ...options }, author);
 }
 
 async function refused(options: Partial<IgnitionOptions>): Promise<PrestageError> {
@@ -50,7 +49,7 @@ test('--spec, --label and --policy go into the override', async () => {
 });
 
 test('without a pin a warning says that nothing of the partition is executed', async () => {
-  const { warnings } = await runIgnition({ stage: 'installed' }, quiet);
+  const { warnings } = await runIgnition({ stage: 'installed' }, author);
   assert.deepEqual(warnings, [
     'no --agent-sha256 is given, so the launcher will not run the executable of the partition, only one that stands at /usr/local/bin/prestage-agent already',
   ]);

@@ -1,0 +1,89 @@
+import { readBundle } from '../bundle/read-bundle.ts';
+import { bundleImages } from '../model/bundle.ts';
+import { PrestageError } from '../model/errors.ts';
+import { listFaults, quoteInput } from '../model/faults.ts';
+import type { Stage } from '../model/stage.ts';
+import { pemOf } from '../registry/pem.ts';
+import { DROP_IN_PATH, renderDropIn } from '../registry/registries-drop-in.ts';
+import { parseRegistries } from '../registry/registries-file.ts';
+import { mirrorSources } from '../registry/registries-sources.ts';
+import { emptyView, mergeRegistries, type RegistriesView } from '../registry/registries-view.ts';
+import { readServerEndpoint } from '../registry/server-address.ts';
+import { endWarnings, readAuthorities } from './cluster-server.ts';
+import type { IgnitionConfig, IgnitionSpec } from './config.ts';
+import { ownFile, readNamedFile } from './own-file.ts';
+
+/** Nodes that pull from others. */
+export interface ClientsRequest {
+  /** `HOST:PORT` of each server, in the order in which nodes ask them. */
+  readonly mirrors: readonly string[];
+  /** File with the CA of the servers. */
+  readonly ca: string;
+  /** Directory of the bundle whose images the servers have. */
+  readonly bundle: string;
+  /** A registries.conf as the nodes have it, whose mirrors stay in use. */
+  readonly registries?: string;
+}
+
+export interface ClusterClients {
+  readonly config: IgnitionConfig;
+  readonly warnings: readonly string[];
+}
+
+/** Below it a directory `HOST:PORT` for each registry, of which every `*.crt` is a CA to trust. Source: containers-certs.d(5). */
+const CERTS_DIRECTORY = '/etc/containers/certs.d';
+/** Not `ca.crt`, which somebody else may have put there: by this name a later rendering finds its own. */
+const CA_NAME = 'prestage-ca.crt';
+const WITHOUT_AGENT =
+  '# Rendered by: prestage-agent ignition clients. Where the node has no prestage-agent, remove this file and certs.d/*/prestage-ca.crt by hand.';
+
+/**
+ * What a node gets that pulls from others: mirror entries and the CA, nothing that runs.
+ * @throws PrestageError ERR_USAGE for mirrors and files that cannot be used, ERR_CERTIFICATE, ERR_BUNDLE…, ERR_PAYLOAD_MISSING, ERR_REGISTRIES
+ */
+export async function readClusterClients(
+  request: ClientsRequest,
+  context: { readonly stage: Stage; readonly spec: IgnitionSpec; readonly now: Date },
+): Promise<ClusterClients> {
+  const mirrors = readMirrors(request.mirrors);
+  const { bundle } = await readBundle(request.bundle);
+  const names = bundleImages(bundle, context.stage, request.bundle).flatMap((image) => image.names);
+  const caText = await readNamedFile({ path: request.ca, flag: '--ca', what: 'the CA', kind: 'certificate' });
+  const authorities = readAuthorities(caText, request.ca, context.now);
+  const view = await viewOf(request.registries);
+  const sources = mirrorSources(names, mirrors);
+  const { text, notices } = renderDropIn(view, { sources, insecure: false, block: false }, 'per-mirror');
+  const dropIn = text.replace('\n', `\n${WITHOUT_AGENT}\n`);
+  const files = [
+    ownFile(DROP_IN_PATH, dropIn),
+    ...mirrors.map((mirror) => ownFile(`${CERTS_DIRECTORY}/${mirror}/${CA_NAME}`, pemOf(authorities))),
+  ];
+  return {
+    config: { ignition: { version: context.spec }, storage: { files } },
+    warnings: [...(mirrors.length === 1 ? [SINGLE] : []), ...endWarnings(authorities, context.now), ...notices],
+  };
+}
+
+const SINGLE = 'one mirror alone: when its node is down, images come from their registries; give a second --mirror';
+
+function readMirrors(texts: readonly string[]): readonly string[] {
+  const read = texts.map(readServerEndpoint);
+  const mirrors = read.flatMap((mirror) => ('fault' in mirror ? [] : [mirror.text]));
+  const twice = mirrors.filter((mirror, index) => mirrors.indexOf(mirror) !== index);
+  const faults = [
+    ...read.flatMap((mirror) => ('fault' in mirror ? [mirror.fault] : [])),
+    ...twice.map((mirror) => `${quoteInput(mirror)} is given twice`),
+  ];
+  if (faults.length === 0) return mirrors;
+  throw new PrestageError(
+    'ERR_USAGE',
+    listFaults('nodes cannot pull from these mirrors', faults),
+    'Give each --mirror as HOST:PORT, the address and the port of a node that serves the cluster',
+  );
+}
+
+async function viewOf(path: string | undefined): Promise<RegistriesView> {
+  if (path === undefined) return emptyView;
+  const text = await readNamedFile({ path, flag: '--registries', what: 'the configuration', kind: 'registries.conf' });
+  return mergeRegistries([parseRegistries(text, path)]);
+}

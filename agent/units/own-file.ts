@@ -1,0 +1,39 @@
+import { readFile } from 'node:fs/promises';
+import { errorRecord, PrestageError } from '../model/errors.ts';
+import type { IgnitionConfig } from './config.ts';
+import { encodeDataUrl } from './data-url.ts';
+
+export type IgnitionFile = NonNullable<NonNullable<IgnitionConfig['storage']>['files']>[number];
+
+/** A file of ours in an override; it replaces one of its name. */
+export function ownFile(path: string, text: string, mode = 0o644): IgnitionFile {
+  return { path, overwrite: true, mode, contents: { source: encodeDataUrl(text) } };
+}
+
+/** A file that the author names with a flag. */
+export interface NamedFile {
+  readonly path: string;
+  /** `--ca` */
+  readonly flag: string;
+  /** Begins the sentence: `the CA`. */
+  readonly what: string;
+  /** Ends it: `certificate`. */
+  readonly kind: string;
+}
+
+/**
+ * The text of a file that the author names.
+ * @throws PrestageError ERR_USAGE where it cannot be read
+ */
+export async function readNamedFile({ path, flag, what, kind }: NamedFile): Promise<string> {
+  try {
+    return await readFile(path, 'utf8');
+  } catch (error) {
+    throw new PrestageError(
+      'ERR_USAGE',
+      `${what} ${path} cannot be read: ${errorRecord(error).message}`,
+      `Give ${flag} the path of a readable ${kind}`,
+      { cause: error },
+    );
+  }
+}
