@@ -1,3 +1,4 @@
+import { OWNED_MARK } from '../engine/system-file.ts';
 import { type MirrorDialect, type MirrorRequest, type PlannedEntry, planMirrors, withoutConflicts } from './registries-plan.ts';
 import { entryLines } from './registries-toml.ts';
 import { DROP_IN_NAME, REGISTRIES_DIRECTORY, type RegistriesView } from './registries-view.ts';
@@ -6,8 +7,6 @@ export type { MirrorDialect, MirrorRequest } from './registries-plan.ts';
 
 /** The file of ours among the drop-ins of registries.conf, on the node. */
 export const DROP_IN_PATH = `${REGISTRIES_DIRECTORY}/${DROP_IN_NAME}`;
-/** By this first line a file of ours is known, whatever became of the records. */
-const FIRST_LINE = '# Written by prestage-agent; removed by: prestage-agent release';
 
 /**
  * Renders the drop-in that puts our mirrors in front of the sources, in the format of containers-registries.conf.d(5). Mirrors that are
@@ -20,7 +19,7 @@ export function renderDropIn(
   dialect: MirrorDialect,
 ): { readonly text: string; readonly notices: readonly string[] } {
   const { planned, notices } = withoutConflicts(planMirrors(view, request, dialect, DROP_IN_PATH), []);
-  const text = [FIRST_LINE, ...planned.flatMap((item) => ['', ...commentOf(item), ...entryLines(item.entry)])].join('\n');
+  const text = [OWNED_MARK, ...planned.flatMap((item) => ['', ...commentOf(item), ...entryLines(item.entry)])].join('\n');
   return { text: `${text}\n`, notices: [...notices, ...planned.flatMap(laterNotice)] };
 }
 

@@ -124,6 +124,25 @@ test('a file of the root user that hides /etc is a notice', () => {
   ]);
 });
 
+test('keys that nobody knows are written again, whatever TOML value they have', () => {
+  const keys = `integer = 9007199254740993
+small = -3
+float = 1.5
+inf = inf
+nan = nan
+minus = -inf
+bool = false
+time = 1979-05-27T07:32:00Z
+day = 1979-05-27
+"a key" = ["x", { y = "\\u007f \\" \\\\" }]
+`;
+  const existing = `[[registry]]\nlocation = "quay.io/a"\n${keys}[[registry.mirror]]\nlocation = "m.test"\n${keys}`;
+  const [before] = parseRegistries(existing, FILE).entries;
+  assert.ok(before);
+  const [after] = entriesOf(renderDropIn(viewOf(before), wish(['quay.io/a']), 'per-mirror').text);
+  assert.deepEqual(after, { ...before, mirrors: [ours('quay.io/a'), ...before.mirrors] });
+});
+
 test('each repository is one source, with a mirror at every address, and docker.io has its library', () => {
   assert.deepEqual(mirrorSources(['quay.io/b/c:1', `quay.io/b/c@sha256:${'0'.repeat(64)}`, 'busybox', 'REG.test:80/a'], ['h1:1', 'h2:2']), [
     { prefix: 'REG.test:80/a', mirrors: ['h1:1/reg.test_80/a', 'h2:2/reg.test_80/a'] },
