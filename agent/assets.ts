@@ -16,7 +16,7 @@ export type WorkerEntry = { readonly kind: 'file'; readonly url: URL } | { reado
 
 /** Folders, relative to the top of the tree, with the suffixes of the files that travel inside the executable. */
 const FOLDERS: readonly { readonly folder: string; readonly suffixes: readonly string[] }[] = [
-  { folder: 'agent/units', suffixes: ['.service', '.sh'] },
+  { folder: 'agent/units', suffixes: ['.service', '.container', '.sh'] },
   { folder: 'ignition-templates', suffixes: ['.json'] },
   { folder: 'docs', suffixes: ['.json'] },
 ];

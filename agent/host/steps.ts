@@ -60,6 +60,9 @@ export const changingSteps = [
   'start-registry',
   'stop-registry',
   'remove-registry',
+  'start-check',
+  'reload-crio',
+  'load-registry-image',
 ] as const;
 
 export type StepName = (typeof changingSteps)[number];

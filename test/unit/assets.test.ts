@@ -10,7 +10,11 @@ test('units, the launcher, ignition templates and schemas travel inside the exec
       .map((name) => `${folder}/${name}`);
   assert.deepEqual(
     assetPaths(),
-    [...namesOf('agent/units', /\.(?:service|sh)$/), ...namesOf('docs', /\.json$/), ...namesOf('ignition-templates', /\.json$/)].sort(),
+    [
+      ...namesOf('agent/units', /\.(?:service|container|sh)$/),
+      ...namesOf('docs', /\.json$/),
+      ...namesOf('ignition-templates', /\.json$/),
+    ].sort(),
   );
 });
 

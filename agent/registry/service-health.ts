@@ -1,0 +1,60 @@
+import { X509Certificate } from 'node:crypto';
+import { request as requestPlain } from 'node:http';
+import { request as requestTls } from 'node:https';
+import { TLSSocket } from 'node:tls';
+import { messageOf } from '../model/errors.ts';
+
+export interface Health {
+  readonly healthy: boolean;
+  /** In words, for people. */
+  readonly reason: string;
+}
+
+export interface Probe {
+  readonly host: string;
+  readonly port: number;
+  /** The certificate, PEM, that the registry was given; it answers by plain HTTP where left out. */
+  readonly certificate?: string | undefined;
+  readonly timeoutMs: number;
+}
+
+/**
+ * Asks a registry whether it is one: `GET /v2/` answers 200 and names the protocol. By TLS, what answers must show the very certificate that ours
+ * was given, so that its CA is not needed here.
+ * Source: distribution, docs/spec/api.md, "API Version Check".
+ */
+export async function probeRegistry({ host, port, certificate, timeoutMs }: Probe): Promise<Health> {
+  const { promise, resolve } = Promise.withResolvers<Health>();
+  const unhealthy = (reason: string): void => resolve({ healthy: false, reason });
+  const target = { host, port, path: '/v2/', agent: false } as const;
+  // Who it is, is decided by the certificate itself.
+  const request = certificate === undefined ? requestPlain(target) : requestTls({ ...target, rejectUnauthorized: false });
+  request.once('response', (response) => {
+    response.resume();
+    const protocol = response.headers['docker-distribution-api-version'];
+    if (response.statusCode !== 200 || protocol !== 'registry/2.0') {
+      return unhealthy(`GET /v2/ answers with ${response.statusCode} and is no registry`);
+    }
+    if (certificate !== undefined && !(response.socket instanceof TLSSocket && showsCertificate(response.socket, certificate))) {
+      return unhealthy('what answers shows another certificate than the one that the registry was given');
+    }
+    resolve({ healthy: true, reason: 'GET /v2/ answers' });
+  });
+  request.once('error', (error) => unhealthy(`GET /v2/ fails: ${messageOf(error)}`));
+  const timer = setTimeout(() => request.destroy(new Error(`no answer within ${timeoutMs} ms`)), timeoutMs);
+  request.end();
+  return await promise.finally(() => {
+    clearTimeout(timer);
+    request.destroy();
+  });
+}
+
+/** A file of several certificates begins with the server's own (RFC 8446, 4.4.2). */
+function showsCertificate(socket: TLSSocket, pem: string): boolean {
+  const shown = socket.getPeerX509Certificate();
+  try {
+    return shown?.raw.equals(new X509Certificate(pem).raw) ?? false;
+  } catch {
+    return false;
+  }
+}

@@ -1,0 +1,81 @@
+import { existsSync } from 'node:fs';
+import { rm } from 'node:fs/promises';
+import { join } from 'node:path';
+import { writeAtomic } from '../host/atomic.ts';
+import { type ExecResult, output } from '../host/exec.ts';
+import { type Host, hostPath } from '../host/host.ts';
+import { FILES, type RegistryPlan } from './service-plan.ts';
+import { QUADLET_PATH, renderQuadlet, renderRegistryUnit, UNIT_NAME, UNIT_PATH } from './service-unit.ts';
+
+/** What keeps a registry running: a unit that podman's generator made, a unit of ours, or podman alone. */
+export type RegistryHow = 'quadlet' | 'unit' | 'podman';
+
+/** A start, as far as it came. */
+export interface StartAttempt {
+  readonly how: RegistryHow;
+  readonly result: ExecResult;
+}
+
+/** Where it is, podman makes units of quadlets. Source: podman-systemd.unit(5). */
+const GENERATOR = '/usr/lib/systemd/system-generators/podman-system-generator';
+/** systemd itself gives up after the 60 s of the unit. */
+const SYSTEMCTL_LIMIT_MS = 90_000;
+const PODMAN_LIMIT_MS = 60_000;
+/** Of the log, in lines: what a message quotes. */
+const LOG_LINES = 15;
+
+/** Whether units can be started: systemd runs, and it is this node's. Source: sd_booted(3). */
+export function hasSystemd(host: Host): boolean {
+  return host.root === '/' && existsSync('/run/systemd/system');
+}
+
+/** Starts the registry, by systemd where it runs; where podman's generator does not take the quadlet, by a unit of ours. */
+export async function runRegistry(host: Host, plan: RegistryPlan, directory: string): Promise<StartAttempt> {
+  if (!hasSystemd(host)) return { how: 'podman', result: await runByPodman(host, plan, directory) };
+  if (existsSync(GENERATOR)) {
+    await writeAtomic(QUADLET_PATH, renderQuadlet(plan));
+    if (await isLoadedAfterReload(host)) return { how: 'quadlet', result: await systemctl(host, 'start', UNIT_NAME) };
+    await rm(QUADLET_PATH, { force: true });
+  }
+  await writeAtomic(UNIT_PATH, renderRegistryUnit(plan));
+  await reloadSystemd(host);
+  return { how: 'unit', result: await systemctl(host, 'start', UNIT_NAME) };
+}
+
+/** What it said lately, for people. */
+export async function registryLog(host: Host, attempt: StartAttempt, directory: string): Promise<string> {
+  const said = `${attempt.result.stdout}\n${attempt.result.stderr}`;
+  if (attempt.how === 'podman') {
+    const log = await host.exec('tail', ['-n', String(LOG_LINES), join(directory, FILES.log)], { timeoutMs: 5000 });
+    return `${attempt.result.stderr}\n${log.exitCode === 0 ? log.stdout : ''}`;
+  }
+  const args = [`--unit=${UNIT_NAME}`, '--boot', `--lines=${LOG_LINES}`, '--output=cat', '--no-pager'];
+  const journal = await host.exec('journalctl', args, { timeoutMs: 5000 });
+  return `${said}\n${journal.stdout}`;
+}
+
+export async function reloadSystemd(host: Host): Promise<void> {
+  await output(host.exec, 'systemctl', ['daemon-reload'], { timeoutMs: SYSTEMCTL_LIMIT_MS });
+}
+
+export async function systemctl(host: Host, ...args: readonly string[]): Promise<ExecResult> {
+  return await host.exec('systemctl', args, { timeoutMs: SYSTEMCTL_LIMIT_MS });
+}
+
+/** The files of the system that may belong to a registry, which are there. */
+export function unitFiles(host: Host): readonly string[] {
+  return [UNIT_PATH, QUADLET_PATH].map((path) => hostPath(host, path)).filter((path) => existsSync(path));
+}
+
+async function isLoadedAfterReload(host: Host): Promise<boolean> {
+  await reloadSystemd(host);
+  const shown = await systemctl(host, 'show', '--property=LoadState', '--value', UNIT_NAME);
+  return shown.stdout.trim() === 'loaded';
+}
+
+/** Without systemd podman itself starts again what ended; the log does not grow in memory. */
+async function runByPodman(host: Host, plan: RegistryPlan, directory: string): Promise<ExecResult> {
+  const log = ['--log-driver=k8s-file', `--log-opt=path=${join(directory, FILES.log)}`, '--log-opt=max-size=4mb'];
+  const run = ['run', '--detach', '--replace', '--restart=on-failure', ...log, ...plan.options, plan.image, ...plan.command.slice(1)];
+  return await host.exec('podman', [...plan.global, ...run], { env: plan.env, timeoutMs: PODMAN_LIMIT_MS });
+}

@@ -1,0 +1,85 @@
+import { existsSync } from 'node:fs';
+import { rm } from 'node:fs/promises';
+import { join } from 'node:path';
+import { quote } from '../host/exec.ts';
+import { type Host, hostPath } from '../host/host.ts';
+import { readMounts } from '../host/mount-table.ts';
+import { holdsMounts } from '../host/mounts.ts';
+import type { ReleaseStep } from '../host/release-step.ts';
+import type { Step } from '../host/steps.ts';
+import { PrestageError } from '../model/errors.ts';
+import { REGISTRY_RUN } from '../model/places.ts';
+import { FILES, REGISTRY_NAME } from './service-plan.ts';
+import { readRegistryRecord } from './service-record.ts';
+import { hasSystemd, reloadSystemd, systemctl, unitFiles } from './service-run.ts';
+import { UNIT_NAME } from './service-unit.ts';
+
+const PODMAN_LIMIT_MS = 60_000;
+
+/** Ends the registry and removes all that it was started from; nothing to do where there is none. */
+export async function stopRegistry(host: Host, step: Step): Promise<void> {
+  for (const { name, run } of await registryReleaseSteps(host)) await step(name, run);
+}
+
+/** What there is to undo of a registry, also of one that was only half set up. Looks and changes nothing. */
+export async function registryReleaseSteps(host: Host): Promise<readonly ReleaseStep[]> {
+  const directory = hostPath(host, REGISTRY_RUN);
+  const units = unitFiles(host);
+  if (units.length === 0 && !existsSync(directory)) return [];
+  const steps: ReleaseStep[] = [];
+  if (units.length > 0 && hasSystemd(host)) {
+    steps.push({ name: 'stop-registry', text: `stop ${UNIT_NAME}`, run: async () => await stopUnit(host) });
+  }
+  steps.push({
+    name: 'stop-registry',
+    text: `remove the container ${REGISTRY_NAME}`,
+    run: async () => await removeContainer(host, directory),
+  });
+  for (const path of units) {
+    steps.push({ name: 'remove-registry', text: `remove ${path}`, run: async () => await rm(path, { force: true }) });
+  }
+  if (units.length > 0 && hasSystemd(host)) {
+    steps.push({ name: 'reload-systemd', text: 'let systemd read its units again', run: async () => await reloadSystemd(host) });
+  }
+  if (existsSync(directory)) {
+    steps.push({ name: 'remove-registry', text: `remove ${directory}`, run: async () => await removeDirectory(host, directory) });
+  }
+  return steps;
+}
+
+async function stopUnit(host: Host): Promise<void> {
+  await systemctl(host, 'stop', UNIT_NAME);
+  // A start that failed is remembered otherwise, and counts.
+  await systemctl(host, 'reset-failed', UNIT_NAME);
+}
+
+/** From the storage of its own where it has one; else from the node's, which another container of that name cannot be in. */
+async function removeContainer(host: Host, directory: string): Promise<void> {
+  const record = await readRegistryRecord(host);
+  const storage = join(directory, FILES.storage);
+  const own = ['--root', storage, '--runroot', join(directory, 'run'), '--tmpdir', join(directory, 'tmp'), '--storage-driver', 'overlay'];
+  const global = record?.global ?? (existsSync(storage) ? own : []);
+  if (record === undefined && global.length === 0) return;
+  if (global.length > 0 && !existsSync(storage)) return;
+  const removed = await host.exec('podman', [...global, 'rm', '--force', '--ignore', REGISTRY_NAME], { timeoutMs: PODMAN_LIMIT_MS });
+  if (removed.exitCode === 0) return;
+  throw new PrestageError(
+    'ERR_REGISTRY_START',
+    `the container ${REGISTRY_NAME} cannot be removed: ${quote(removed.stderr)}`,
+    `Remove it by hand: podman ${[...global, 'rm', '--force', REGISTRY_NAME].join(' ')}`,
+  );
+}
+
+/** The storage of its own is mounted upon itself by podman; nothing is ever removed through a mount. */
+async function removeDirectory(host: Host, directory: string): Promise<void> {
+  const mounts = (await readMounts()).map(({ target }) => target).filter((target) => target.startsWith(`${directory}/`));
+  for (const target of mounts.toReversed()) await host.exec('umount', [target]);
+  if (await holdsMounts(directory)) {
+    throw new PrestageError(
+      'ERR_REGISTRY_START',
+      `${directory} cannot be removed: something is mounted below it`,
+      `Find who holds it with: findmnt --submounts ${directory}; then run: prestage-agent release`,
+    );
+  }
+  await rm(directory, { recursive: true, force: true });
+}

@@ -1,0 +1,24 @@
+import { join } from 'node:path';
+import type { ErrorRecord } from '../../agent/model/errors.ts';
+import { TOP } from './cache.ts';
+import type { NodeSandbox } from './sandbox.ts';
+
+/** How a function of the agent ended inside a sandbox: JSON of what it gave, or the error. */
+export type Called = { readonly value: unknown } | { readonly error: ErrorRecord };
+
+export interface CallRequest {
+  /** From the top of the checkout: `agent/registry/service.ts`. */
+  readonly module: string;
+  /** An exported function whose first argument is a Host. */
+  readonly name: string;
+  /** The second argument; an object also gets `step`, which runs plainly, and `signal`, which never fires. */
+  readonly request?: unknown;
+}
+
+/** Calls a function of the agent in a process of its own inside a sandbox, with the sandbox's `/` as its host. */
+export async function callInside(node: NodeSandbox, request: CallRequest): Promise<Called> {
+  const main = join(import.meta.dirname, 'sandbox-call-main.ts');
+  const text = await node.output(process.execPath, [main], { input: JSON.stringify({ ...request, module: join(TOP, request.module) }) });
+  const called: Called = JSON.parse(text);
+  return called;
+}
