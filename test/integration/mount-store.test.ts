@@ -3,7 +3,7 @@ import { existsSync } from 'node:fs';
 import { appendFile, mkdir, mkdtemp, open, readdir, readFile, rm, truncate, writeFile } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
-import { after, before, describe, it } from 'node:test';
+import { after, before, it } from 'node:test';
 import { execOnLinux, output } from '../../agent/host/exec.ts';
 import { plainStep } from '../../agent/host/steps.ts';
 import { errorRecord } from '../../agent/model/errors.ts';
@@ -16,6 +16,7 @@ import { readOpenStore } from '../../agent/mount/store-record.ts';
 import { storeReleaseSteps } from '../../agent/mount/store-release.ts';
 import { mountPointsBelow } from '../support/agent.ts';
 import { hashesBelow, storesUnavailable } from '../support/build.ts';
+import { describeAlone } from '../support/own-mounts.ts';
 import {
   copyStoreBundle,
   flipByte,
@@ -35,7 +36,7 @@ const unavailable = storesUnavailable();
 const signal = new AbortController().signal;
 const force = true;
 
-describe('a store image', () => {
+describeAlone(import.meta.url, 'a store image', () => {
   let work: string;
   let first: StoreBundle;
   let second: StoreBundle;
@@ -156,6 +157,21 @@ describe('a store image', () => {
     assert.deepEqual([(await readOpenStore(node.host))?.sha256, await node.listed()], [first.image.sha256, 2]);
   });
 
+  for (const placement of ['ram', 'partition', 'disk'] as const) {
+    onNode(`that a container runs from stays open, until it is closed by force (${placement})`, async (node) => {
+      await node.open(first, { placement });
+      await using container = await overlayOver(node);
+      const error = errorRecord(await node.open(second, { placement }).catch((thrown: unknown) => thrown));
+      assert.equal(error.code, 'ERR_STORE_BUSY');
+      assert.match(error.message, /^the store at .* \(\/dev\/loop\d+\) is used by containers: its loop device stays in use$/);
+      assert.deepEqual([(await readOpenStore(node.host))?.sha256, await node.listed()], [first.image.sha256, 2]);
+      await closeStore(node.host, { step: plainStep, force });
+      assert.deepEqual([await node.listed(), await node.mounts()], [0, [container.path]]);
+      assert.deepEqual(await readdir(join(node.path(container.path), 'etc')), ['base']);
+      assert.equal((await node.open(second, { placement })).wasOpen, false);
+    });
+  }
+
   onNode('in use is closed by force, and an empty store is seen at once', async (node) => {
     await node.open(first);
     await using _inUse = await open(join(node.path(STORE_PATH), 'overlay-images/images.json'));
@@ -244,6 +260,33 @@ describe('a store image', () => {
     assert.equal((await readOpenStore(node.host))?.verified, 'pending');
   });
 
+  onNode('is trusted otherwise where the kernel does not do dm-verity after all, unless that was asked for', async (node) => {
+    await mkdir(node.path('/dev/mapper'), { recursive: true });
+    await writeFile(node.path('/dev/mapper/control'), '');
+    const error = errorRecord(await node.open(first, { trust: 'verity' }).catch((thrown: unknown) => thrown));
+    assert.equal(error.code, 'ERR_STORE_MOUNT');
+    assert.match(error.message, /^the store image .*\/installed\.squashfs does not mount: veritysetup open: .*device-mapper/);
+    assert.deepEqual([await node.listed(), await node.mounts()], [0, []]);
+    for (const [placement, trust, verified] of [
+      ['partition', 'background', 'pending'],
+      ['ram', 'hash', 'before-mount'],
+      ['disk', 'hash', 'before-mount'],
+    ] as const) {
+      const opened = await node.open(first, { placement });
+      assert.deepEqual([opened.trust, opened.verified, await node.listed()], [trust, verified, 2]);
+    }
+    assert.deepEqual(await namesIn(node.path(DISK_COPY_PATH)), [`${first.image.sha256}.squashfs`, `${first.image.sha256}.verity`]);
+  });
+
+  onNode('is not opened by dm-verity on a machine that has none', async (node) => {
+    assert.deepEqual(errorRecord(await node.open(first, { trust: 'verity' }).catch((thrown: unknown) => thrown)), {
+      code: 'ERR_TRUST',
+      message: 'dm-verity was asked for, and the kernel has no device-mapper',
+      remedy: 'Give --trust auto, or --trust hash',
+    });
+    assert.deepEqual([await node.listed(), await node.mounts()], [0, []]);
+  });
+
   onNode('that is intact is recorded as such by the pass in the background', async (node) => {
     await node.open(first);
     assert.deepEqual(await checkStore(node.host, { signal }), { kind: 'intact' });
@@ -316,3 +359,17 @@ describe('a store image', () => {
     assert.equal(await readFile(join(path, 'overlay-images/images.json'), 'utf8'), '[]');
   });
 });
+
+/** What a container does with the store: an overlay over a layer, which lives by itself. */
+async function overlayOver(node: StoreRoot): Promise<AsyncDisposable & { readonly path: string }> {
+  const layers = join(node.path(STORE_PATH), 'overlay');
+  const [layer] = (await readdir(layers)).filter((name) => existsSync(join(layers, name, 'diff/etc/base')));
+  const [upper, worker, merged] = ['upper', 'work', 'merged'].map((name) => node.path(`/container/${name}`));
+  for (const directory of [upper, worker, merged]) await mkdir(String(directory), { recursive: true });
+  const options = `lowerdir=${join(layers, String(layer), 'diff')},upperdir=${upper},workdir=${worker}`;
+  await output(execOnLinux, 'mount', ['-t', 'overlay', '-o', options, 'overlay', String(merged)]);
+  return {
+    path: '/container/merged',
+    [Symbol.asyncDispose]: async () => void (await output(execOnLinux, 'umount', [String(merged)])),
+  };
+}
