@@ -2,7 +2,6 @@ import { readdirSync, readFileSync, statSync } from 'node:fs';
 import { join } from 'node:path';
 import { type Host, hostPath } from '../host/host.ts';
 import type { Stage } from '../model/stage.ts';
-import { crioPid } from './crio-process.ts';
 import { DEFAULT_STORAGE_CONF } from './storage-conf.ts';
 
 export interface ConfFile {
@@ -17,7 +16,6 @@ export interface EngineFacts {
   readonly storageConf: string;
   /** crio.conf and its drop-ins without the agent's, in the order in which CRI-O reads them; undefined where there is no /etc/crio. */
   readonly crio?: readonly ConfFile[];
-  readonly isCrioRunning: boolean;
   /** Units that start podman or skopeo, as `name.service`; empty where systemd does not run. */
   readonly units: readonly string[];
   readonly hasSystemd: boolean;
@@ -47,7 +45,6 @@ export function engineFacts(host: Host, stage: Stage): EngineFacts {
   return {
     storageConf: STORAGE_CONFS.map((path) => textOf(host, path)).find((text) => text !== undefined) ?? DEFAULT_STORAGE_CONF,
     ...(crio !== undefined && { crio }),
-    isCrioRunning: crioPid(host) !== undefined,
     units: isInstalled && hasSystemd ? [...new Set([...KNOWN_UNITS, ...engineUnits(host)])].toSorted() : [],
     hasSystemd,
     hasProfile: isDirectory(host, '/etc/profile.d'),

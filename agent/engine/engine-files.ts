@@ -29,8 +29,7 @@ const crioSchema = v.object({
 export function planEngineFiles(facts: EngineFacts, stage: Stage): EnginePlan {
   if (listedStores(facts.storageConf).includes(STORE_PATH)) return { files: [], notices: [] };
   const withStore = addStore(facts.storageConf, STORE_PATH);
-  const running = facts.isCrioRunning ? ['CRI-O runs already and looks for stores only when it starts: systemctl restart crio'] : [];
-  if (stage === 'discovery') return { files: [{ path: ETC_STORAGE_CONF, content: withStore, how: 'edit' }], notices: running };
+  if (stage === 'discovery') return { files: [{ path: ETC_STORAGE_CONF, content: withStore, how: 'edit' }], notices: [] };
   const crio = facts.crio === undefined ? { files: [], notices: [] } : planCrio(facts.crio);
   return {
     files: [
@@ -41,7 +40,7 @@ export function planEngineFiles(facts: EngineFacts, stage: Stage): EnginePlan {
       ),
       ...(facts.hasProfile ? [add('/etc/profile.d/50-prestage.sh', PROFILE)] : []),
     ],
-    notices: [...crio.notices, ...(crio.files.length > 0 ? running : [])],
+    notices: crio.notices,
   };
 }
 

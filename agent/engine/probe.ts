@@ -26,23 +26,14 @@ export async function probeEngines(host: Host, storePath: string, { signal }: { 
   // Not below our own directories: podman refuses a runroot of more than 50 characters.
   const work = await mkdtemp('/run/prestage-');
   await using _work = { [Symbol.asyncDispose]: async () => await rm(work, { recursive: true, force: true }) };
-  const [graph, run, tmp, conf] = [join(work, 'g'), join(work, 'r'), join(work, 't'), join(work, 'c')];
+  const [graph, run, tmp, conf] = [join(work, 'graph'), join(work, 'run'), join(work, 'tmp'), join(work, 'storage.conf')];
   await mkdir(tmp);
-  // The machine's own may list the same store, or one that is missing.
-  await writeFile(conf, '');
-  const roots = ['--root', graph, '--runroot', run, '--tmpdir', tmp, '--storage-driver', 'overlay'];
+  // The machine's own may list the same store, or one that is missing. A JSON string is a basic string of TOML.
+  const quoted = [run, graph, storePath].map((path) => JSON.stringify(path));
+  const lines = ['[storage]', 'driver = "overlay"', `runroot = ${quoted[0]}`, `graphroot = ${quoted[1]}`];
+  await writeFile(conf, [...lines, '[storage.options]', `additionalimagestores = [${quoted[2]}]`, ''].join('\n'));
   // An own mount namespace, because podman leaves its graphroot mounted.
-  const args = [
-    '--mount',
-    'podman',
-    ...roots,
-    '--storage-opt',
-    `additionalimagestore=${storePath}`,
-    'images',
-    '--quiet',
-    '--all',
-    '--no-trunc',
-  ];
+  const args = ['--mount', 'podman', '--tmpdir', tmp, 'images', '--quiet', '--all', '--no-trunc'];
   const result = await host.exec('unshare', args, { signal, timeoutMs: LIMIT_MS, env: { CONTAINERS_STORAGE_CONF: conf } });
   signal.throwIfAborted();
   if (result.exitCode !== 0) return { accepted: false, reason: `podman ended with ${result.exitCode}: ${quote(result.stderr)}` };

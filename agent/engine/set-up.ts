@@ -5,7 +5,8 @@ import { type Host, hostPath } from '../host/host.ts';
 import type { Step } from '../host/steps.ts';
 import { digestOf } from '../model/digest.ts';
 import type { Stage } from '../model/stage.ts';
-import { engineFacts } from './engine-facts.ts';
+import { crioPid } from './crio-process.ts';
+import { CRIO_DROP_IN, ETC_STORAGE_CONF, engineFacts } from './engine-facts.ts';
 import { planEngineFiles } from './engine-files.ts';
 import { putSystemFiles, type SystemFile } from './owned-files.ts';
 
@@ -14,6 +15,8 @@ export const RELOADED = '/run/prestage-agent/systemd-reloaded';
 export const UNIT_FOLDER = '/run/systemd/system/';
 /** systemd reads all units again; it waits for other jobs no longer than this. */
 export const RELOAD_LIMIT_MS = 90_000;
+
+const OLD_CRIO = 'CRI-O runs already and looks for stores only when it starts: systemctl restart crio';
 
 /**
  * Makes podman, skopeo and CRI-O see the additional image store. A valid store must stand there before, even an empty one: engines refuse to
@@ -30,7 +33,9 @@ export async function setUpEngines(
   const changed = await putSystemFiles(host, plan.files, step);
   const units = plan.files.filter(({ path }) => path.startsWith(UNIT_FOLDER));
   if (host.root === '/' && facts.hasSystemd && units.length > 0) await reloadSystemd(host, units, step);
-  return { changed, notices: plan.notices };
+  const isNewsToCrio = changed.includes(CRIO_DROP_IN) || changed.includes(ETC_STORAGE_CONF);
+  const hasOldCrio = isNewsToCrio && crioPid(host) !== undefined;
+  return { changed, notices: hasOldCrio ? [...plan.notices, OLD_CRIO] : plan.notices };
 }
 
 async function reloadSystemd(host: Host, units: readonly SystemFile[], step: Step): Promise<void> {
