@@ -1,5 +1,6 @@
 import { buildCommand } from './build-command.ts';
 import { certificatesCommand } from './certificates-command.ts';
+import { checkStoreCommand } from './check-store-command.ts';
 import type { CommandSpec } from './command-spec.ts';
 import { completionScript, SHELLS } from './completion.ts';
 import { fetchCommand } from './fetch-command.ts';
@@ -7,6 +8,7 @@ import { ignitionCommand } from './ignition-command.ts';
 import { imagesCommand } from './images-command.ts';
 import { partitionCommand } from './partition-command.ts';
 import { pullCommand } from './pull-command.ts';
+import { releaseCommand } from './release-command.ts';
 import { runCommand } from './run-command.ts';
 import { statusCommand } from './status-command.ts';
 import { verifyCommand } from './verify-command.ts';
@@ -27,6 +29,8 @@ const completionCommand: CommandSpec = {
 export const commands: readonly CommandSpec[] = [
   runCommand,
   statusCommand,
+  releaseCommand,
+  checkStoreCommand,
   ignitionCommand,
   certificatesCommand,
   imagesCommand,

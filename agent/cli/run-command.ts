@@ -14,11 +14,11 @@ import { showProgress } from './show-progress.ts';
 /** Added to the exit code of a run that failed under the policy `open`: the units count these as success, so that the boot goes on. */
 export const TOLERATED = 64;
 
-/** `prestage-agent run`: loads the images of a stage, or with `--dry-run` says what it would do. */
+/** `prestage-agent run`: makes the images of a stage usable, or with `--dry-run` says what it would do. */
 export const runCommand: CommandSpec = {
   name: 'run',
   description:
-    'Load the images of a stage from the data partition into containers-storage. What is there stays; what is missing or damaged is loaded.',
+    'Make the images of a stage usable from the data partition: loaded into containers-storage, served by a registry, or mounted. What is there stays.',
   flags: [...settingFlags(SETTING_KEYS), dryRunFlag],
   forms: ['text', 'json'],
   examples: [
@@ -104,6 +104,7 @@ function planData(report: RunReport): unknown {
     stage: report.state.stage,
     ...(report.state.error && { error: report.state.error }),
     ...(report.needs && { needs: report.needs }),
+    ...(report.setup.length > 0 && { setup: report.setup }),
     steps: report.steps.map((step) =>
       step.kind === 'load'
         ? loadData(step)
@@ -137,7 +138,7 @@ function planText(report: RunReport): string {
         ];
   const error =
     state.error === undefined ? [] : [`would not start: ${state.error.message}`, `  ${state.error.code}; next: ${state.error.remedy}`];
-  return [...lines, ...figures, ...error, 'nothing was written'].join('\n');
+  return [...report.setup, ...lines, ...figures, ...error, 'nothing was written'].join('\n');
 }
 
 function planLine(step: PlanStep): string {

@@ -24,6 +24,9 @@ export interface LayoutImage {
 
 const PULL_AGAIN = 'Pull the images again: what is whole is kept';
 
+/** Where a blob lies below a directory. */
+export type BlobPath = (directory: string, digest: Digest) => string;
+
 /** Where a blob lies in a layout. Source: OCI image-spec, image-layout.md. */
 export function layoutBlobPath(directory: string, digest: Digest): string {
   return join(directory, 'blobs/sha256', hexOf(digest));
@@ -47,8 +50,12 @@ export async function readOciLayout(directory: string): Promise<readonly OciEntr
  * A manifest of a layout, its bytes held against its digest.
  * @throws PrestageError ERR_LAYOUT where there is no such blob, ERR_LAYOUT_BLOB for other bytes, ERR_MANIFEST
  */
-async function readLayoutManifest(directory: string, digest: Digest): Promise<ImageManifest | IndexManifest> {
-  const path = layoutBlobPath(directory, digest);
+async function readLayoutManifest(
+  directory: string,
+  digest: Digest,
+  pathOf: BlobPath = layoutBlobPath,
+): Promise<ImageManifest | IndexManifest> {
+  const path = pathOf(directory, digest);
   const bytes = await readPlain(path, MANIFEST_LIMIT_BYTES);
   const actual = digestOf(bytes);
   if (actual !== digest) throw new PrestageError('ERR_LAYOUT_BLOB', `${path} has the bytes of ${actual}`, PULL_AGAIN);
@@ -91,14 +98,15 @@ export async function layoutImage(directory: string, digest: Digest, architectur
  * names and the layout lacks are left out, as a copy without the other platforms leaves them out.
  * Source: containers/image, directory/directory_transport.go; oci/layout/oci_transport.go, getManifestDescriptor.
  * @param to directory that is made, or an empty one
+ * @param pathOf for what has blobs in other places than a layout, such as a registry's tree
  */
-export async function linkDirLayout(directory: string, digest: Digest, to: string): Promise<void> {
+export async function linkDirLayout(directory: string, digest: Digest, to: string, pathOf: BlobPath = layoutBlobPath): Promise<void> {
   await mkdir(to, { recursive: true });
   await writeFile(join(to, 'version'), 'Directory Transport Version: 1.1\n');
-  const link = async (blob: Digest, file: string): Promise<void> => await symlink(resolve(layoutBlobPath(directory, blob)), join(to, file));
+  const link = async (blob: Digest, file: string): Promise<void> => await symlink(resolve(pathOf(directory, blob)), join(to, file));
   await link(digest, 'manifest.json');
   const linked = new Set<Digest>();
-  for (const { manifest, blob } of await manifestsBelow(directory, digest)) {
+  for (const { manifest, blob } of await manifestsBelow(directory, digest, pathOf)) {
     if (blob !== digest) await link(blob, `${hexOf(blob)}.manifest.json`);
     for (const { digest: part } of manifest.kind === 'image' ? [manifest.config, ...manifest.layers] : []) {
       if (!linked.has(part)) await link(part, hexOf(part));
@@ -107,15 +115,15 @@ export async function linkDirLayout(directory: string, digest: Digest, to: strin
   }
 }
 
-async function manifestsBelow(directory: string, digest: Digest) {
-  const top = await readLayoutManifest(directory, digest);
+async function manifestsBelow(directory: string, digest: Digest, pathOf: BlobPath) {
+  const top = await readLayoutManifest(directory, digest, pathOf);
   const found = [{ blob: digest, manifest: top }];
   for (const instance of new Set(top.kind === 'index' ? top.instances.map((one) => one.digest) : [])) {
-    const isThere = await lstat(layoutBlobPath(directory, instance)).then(
+    const isThere = await lstat(pathOf(directory, instance)).then(
       () => true,
       () => false,
     );
-    if (isThere) found.push({ blob: instance, manifest: await readLayoutManifest(directory, instance) });
+    if (isThere) found.push({ blob: instance, manifest: await readLayoutManifest(directory, instance, pathOf) });
   }
   return found;
 }

@@ -27,3 +27,5 @@ export const BACKUP_PATH = '/var/lib/prestage-agent/backup';
 export const REGISTRY_RUN = '/run/prestage-agent/registry';
 /** The storage.conf that podman units are pointed to where /etc/containers/storage.conf belongs to somebody else. */
 export const STORAGE_CONF = '/run/prestage-agent/storage.conf';
+/** Held by the one command that changes what the agent keeps on the node. */
+export const RUN_LOCK = '/run/prestage-agent/lock';

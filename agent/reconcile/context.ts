@@ -41,3 +41,8 @@ export interface Planned {
 export function interrupted(cause?: unknown): PrestageError {
   return new PrestageError('ERR_INTERRUPTED', 'the run was asked to end', 'Start the run again: it goes on from here', { cause });
 }
+
+/** Puts what a person should know into the state. */
+export function addNotices({ store }: Pick<RunContext, 'store'>, notices: readonly string[]): void {
+  if (notices.length > 0) store.update({ notices: [...new Set([...store.state.notices, ...notices])] });
+}

@@ -14,7 +14,7 @@ import { type LoadStep, promoteAfterFailure } from './plan.ts';
 import type { Needs } from './preflight.ts';
 import { makeScratch, reclaimScratch, removeScratch } from './scratch.ts';
 
-const WRITERS_LOCK = '/run/prestage-agent/writers.lock';
+export const WRITERS_LOCK = '/run/prestage-agent/writers.lock';
 /** How long writers that a killed run left behind may take to end, in seconds: the longest layer. */
 const WRITERS_WAIT_SECONDS = 600;
 

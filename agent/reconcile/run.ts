@@ -2,21 +2,22 @@ import { dirname } from 'node:path';
 import { version } from '../assets.ts';
 import { readStageBundle } from '../bundle/read-payload.ts';
 import { locateStorage } from '../extract/location.ts';
+import type { StorageLocation } from '../extract/storage.ts';
 import { removeTemporaries } from '../host/atomic.ts';
 import { processStartTicks, readBootId } from '../host/boot.ts';
 import { type Host, hostPath } from '../host/host.ts';
 import { takeLock } from '../host/lock.ts';
 import { reclaimMount } from '../host/mounts.ts';
 import { type ErrorRecord, errorRecord } from '../model/errors.ts';
+import { RUN_LOCK } from '../model/places.ts';
 import { type ImageState, outcomeOf, type RunState, STATE_VERSION, suspectAfter } from '../model/run-state.ts';
 import { openPartition, PARTITION_TARGET } from '../partition/open.ts';
 import { interrupted, type Planned, type RunContext, type RunOptions } from './context.ts';
 import { clearAfterKilledRun } from './deliver.ts';
 import { deliverBundle } from './deliver-bundle.ts';
+import { healAfterFailure } from './heal.ts';
 import { recording } from './record.ts';
 import { createStateStore, DURABLE_STATE, LIVE_STATE, readState } from './state-store.ts';
-
-const LOCK_FILE = '/run/prestage-agent/lock';
 
 const LOST_RECORD = `${DURABLE_STATE} cannot be read: whether a power cut ended the last run is not known; images that do not run can be loaded again after podman rmi`;
 
@@ -43,6 +44,7 @@ export async function run(host: Host, options: RunOptions): Promise<RunReport> {
   } catch (error) {
     const record = errorRecord(options.stop.aborted ? interrupted(error) : error);
     store.update({ error: record, images: store.state.images.map((image) => givenUp(image, record)) });
+    if (!options.isDry && !options.stop.aborted) await healAfter(record, context);
   }
   const durationMs = Math.round(host.clock.monotonicMs() - startMs);
   store.update({
@@ -60,6 +62,22 @@ function endOf(state: RunState, isStopped: boolean): NonNullable<RunState['outco
   return isStopped && (outcome !== 'complete' || state.error !== undefined) ? 'interrupted' : outcome;
 }
 
+/** A node that was set up with a store must have engines that work, whatever became of this run. */
+async function healAfter(failure: ErrorRecord, { host, store, step, settings }: RunContext): Promise<void> {
+  try {
+    const location = await locateStorage(host, wantedStorage(settings));
+    store.update((await healAfterFailure(failure, { host, location, step })) ?? {});
+  } catch (error) {
+    const fault = errorRecord(error);
+    host.log('error', fault.message);
+    store.update({ error: { ...failure, message: `${failure.message}; then: ${fault.message}`, remedy: fault.remedy } });
+  }
+}
+
+function wantedStorage({ graphroot, runroot }: RunOptions['settings']): Partial<StorageLocation> {
+  return { ...(graphroot && { graphroot }), ...(runroot && { runroot }) };
+}
+
 /** What a run did not come to was skipped, for the reason that ended the run. */
 function givenUp(image: ImageState, error: ErrorRecord): ImageState {
   return image.state === 'pending' || image.state === 'loading' ? { ...image, state: 'skipped', reason: error.message, error } : image;
@@ -68,7 +86,7 @@ function givenUp(image: ImageState, error: ErrorRecord): ImageState {
 /** A dry run changes nothing, so it locks out nobody. */
 async function lockFor(host: Host, { settings, step, isDry }: RunOptions): Promise<AsyncDisposable> {
   if (isDry) return { [Symbol.asyncDispose]: async () => undefined };
-  const request = { path: hostPath(host, LOCK_FILE), waitSeconds: settings.lockWaitSeconds, command: `run --stage ${settings.stage}` };
+  const request = { path: hostPath(host, RUN_LOCK), waitSeconds: settings.lockWaitSeconds, command: `run --stage ${settings.stage}` };
   return await step('take-lock', async () => {
     const lock = await takeLock(request);
     for (const path of [LIVE_STATE, DURABLE_STATE]) await removeTemporaries(dirname(hostPath(host, path)));
@@ -127,10 +145,7 @@ async function reconcile(directory: string, context: RunContext): Promise<Planne
   context.onEvent({ kind: 'phase', text: 'reading the bundle' });
   store.update({ phase: 'reading-bundle' });
   const bundle = await readStageBundle({ directory, stage: context.stage, pinnedSha256: settings.bundleSha256 });
-  const location = await locateStorage(host, {
-    ...(settings.graphroot && { graphroot: settings.graphroot }),
-    ...(settings.runroot && { runroot: settings.runroot }),
-  });
+  const location = await locateStorage(host, wantedStorage(settings));
   store.update({ storage: { graphroot: location.graphroot, runroot: location.runroot } });
   return await deliverBundle(bundle, location, context);
 }

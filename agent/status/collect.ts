@@ -1,8 +1,11 @@
-import { inspectStorage } from '../extract/storage.ts';
+import { additionalStores } from '../extract/additional-stores.ts';
+import { inspectStorage, readImages } from '../extract/storage.ts';
 import { processStartTicks, readBootId } from '../host/boot.ts';
 import type { Host } from '../host/host.ts';
 import { errorRecord } from '../model/errors.ts';
 import type { RunState } from '../model/run-state.ts';
+import { readOpenStore } from '../mount/store-record.ts';
+import { registryHealth } from '../registry/service.ts';
 import { readLastState } from '../reconcile/state-store.ts';
 import { assessRun, type StatusReport, type StorageView } from './assess.ts';
 
@@ -20,9 +23,9 @@ export async function collectStatus(host: Host): Promise<StatusReport> {
     isDamaged: found === 'damaged',
     isAlive,
     isSameBoot: state?.bootId === bootId,
-    storage: await viewStorage(state),
-    registry: undefined,
-    verified: undefined,
+    storage: await viewStorage(host, state),
+    registry: state?.registry === undefined ? undefined : await registryHealth(host, state.registry.address),
+    verified: (await readOpenStore(host))?.verified,
   });
 }
 
@@ -31,10 +34,14 @@ async function isSameProcess(state: RunState): Promise<boolean> {
   return (await processStartTicks(state.pid)) === state.processStartTicks;
 }
 
-async function viewStorage(state: RunState | undefined): Promise<StorageView> {
+/** Storage, together with what is mounted beside it. */
+async function viewStorage(host: Host, state: RunState | undefined): Promise<StorageView> {
   if (state?.storage === undefined) return { kind: 'unknown', reason: 'no run has come as far as storage' };
   try {
-    return { kind: 'seen', contents: await inspectStorage(state.storage) };
+    const stores = await additionalStores(host);
+    const contents = await inspectStorage(state.storage, stores);
+    const beside = await Promise.all(stores.map(async (graphroot) => await readImages({ graphroot, runroot: graphroot })));
+    return { kind: 'seen', contents: { ...contents, images: [...contents.images, ...beside.flat()] } };
   } catch (error) {
     return { kind: 'unknown', reason: errorRecord(error).message };
   }

@@ -1,0 +1,26 @@
+import { plainStep } from '../host/steps.ts';
+import { exitCodeOf } from '../model/errors.ts';
+import { checkMountedStore } from '../reconcile/check.ts';
+import type { CommandSpec } from './command-spec.ts';
+import { hostFor } from './context.ts';
+import { settingFlags, settingsOf } from './setting-flags.ts';
+
+/** `prestage-agent check-store`: hashes the mounted store image; a run with trust by background starts it. */
+export const checkStoreCommand: CommandSpec = {
+  name: 'check-store',
+  description:
+    'Hash the store image that is mounted. Where its bytes are wrong, the engines are made to work without it. A run that mounts first starts this by itself.',
+  flags: settingFlags(['root']),
+  forms: ['text', 'json'],
+  examples: ['prestage-agent check-store'],
+  act: async (terminal, options) => {
+    const host = hostFor(terminal, settingsOf(options));
+    const report = await checkMountedStore(host, { step: plainStep, signal: terminal.stop });
+    const data = { apiVersion: 'prestage-agent/v1', kind: 'StoreCheck', check: report };
+    if (report.kind === 'damaged') {
+      const { code, message, remedy } = report.error;
+      return { data, text: `${code}: ${message}\n  next: ${remedy}`, exitCode: exitCodeOf(code) };
+    }
+    return { data, text: report.kind === 'none' ? 'no store image is mounted' : 'the mounted store image is intact', exitCode: 0 };
+  },
+};

@@ -1,0 +1,83 @@
+import { selfCommand } from '../assets.ts';
+import { locateStorage } from '../extract/location.ts';
+import { readBootId } from '../host/boot.ts';
+import { output } from '../host/exec.ts';
+import { hasSystemd } from '../host/systemd.ts';
+import { type Host, hostPath } from '../host/host.ts';
+import { takeLock } from '../host/lock.ts';
+import type { Step } from '../host/steps.ts';
+import { type ErrorRecord, errorRecord, PrestageError } from '../model/errors.ts';
+import { RUN_LOCK } from '../model/places.ts';
+import type { RunState } from '../model/run-state.ts';
+import { checkStore } from '../mount/check-store.ts';
+import { heal } from './heal.ts';
+
+import { createStateStore, readLastState } from './state-store.ts';
+
+/** Unit of the check that goes on while the boot does. */
+const CHECK_UNIT = 'prestage-check';
+/** A run that is at work when the check finds damage is waited for. */
+const LOCK_WAIT_SECONDS = 600;
+
+/** What a check of the mounted store has found. */
+export type CheckReport = { readonly kind: 'none' | 'intact' } | { readonly kind: 'damaged'; readonly error: ErrorRecord };
+
+/**
+ * Starts the check of the mounted store and does not wait for it: as a unit of its own where systemd runs, so that it outlives the unit
+ * that starts it (systemd.kill(5)), else as a process of its own.
+ */
+export async function startCheck(host: Host, step: Step): Promise<void> {
+  const command = [...selfCommand(), 'check-store', '--root', host.root];
+  const unit = ['--unit', CHECK_UNIT, '--collect', '--quiet', '--nice=19', '--property=IOSchedulingClass=idle'];
+  await step('start-check', async () => {
+    if (hasSystemd(host)) await output(host.exec, 'systemd-run', [...unit, ...command]);
+    else
+      await output(host.exec, 'setsid', [
+        '--fork',
+        'nice',
+        '-n',
+        '19',
+        'sh',
+        '-c',
+        'exec "$@" >/dev/null 2>&1 </dev/null',
+        'sh',
+        ...command,
+      ]);
+  });
+}
+
+/**
+ * Hashes the store image that is mounted. Where its bytes are wrong, the node is healed as a run would do it, and the state says so.
+ * @throws PrestageError ERR_LOCKED, ERR_STORE_BUSY
+ */
+export async function checkMountedStore(host: Host, options: { readonly step: Step; readonly signal: AbortSignal }): Promise<CheckReport> {
+  const found = await checkStore(host, options);
+  if (found.kind !== 'damaged') return { kind: found.kind };
+  const lock = { path: hostPath(host, RUN_LOCK), waitSeconds: LOCK_WAIT_SECONDS, command: 'check-store' };
+  await using _lock = await takeLock(lock);
+  const error = errorRecord(
+    new PrestageError(
+      'ERR_STORE_DIGEST',
+      `the mounted store image has the sha256 ${found.got}, not the one that the bundle says`,
+      'Write the bundle to the partition again; the next run takes it from there',
+    ),
+  );
+  const state = await readLastState(host, await readBootId());
+  const location =
+    state !== undefined && state !== 'damaged' && state.storage !== undefined ? state.storage : await locateStorage(host, {});
+  const healed = await heal(error, { host, location, step: options.step });
+  if (state !== undefined && state !== 'damaged') await recordDamage(host, state, error, healed);
+  return { kind: 'damaged', error };
+}
+
+async function recordDamage(host: Host, state: RunState, error: ErrorRecord, healed: readonly string[]): Promise<void> {
+  const { store: _, registry: __, ...rest } = state;
+  const store = createStateStore(host, rest);
+  store.update({
+    outcome: 'failed',
+    error,
+    healed: [...healed],
+    images: state.images.map((image) => ({ ...image, state: 'failed', reason: error.message, error })),
+  });
+  await store.commit();
+}

@@ -1,0 +1,58 @@
+import { existsSync } from 'node:fs';
+import { inspectStorage, type StorageLocation } from '../extract/storage.ts';
+import { type Host, hostPath } from '../host/host.ts';
+import type { Step } from '../host/steps.ts';
+import type { ErrorRecord } from '../model/errors.ts';
+import { STORE_PATH } from '../model/places.ts';
+import type { ImageState, RunState } from '../model/run-state.ts';
+import { readOpenStore } from '../mount/store-record.ts';
+import { stopRegistry } from '../registry/service.ts';
+import { assessStore, probeStore } from '../release/assess-store.ts';
+import { healNode } from '../release/heal.ts';
+
+export interface HealContext {
+  readonly host: Host;
+  readonly location: StorageLocation;
+  readonly step: Step;
+}
+
+/**
+ * What becomes of a node that was set up with a store when the bundle cannot be delivered: an open store that is intact stays, with the images
+ * that it has; otherwise engines are made to work without it.
+ * @returns what the state has to say; undefined where no store was ever set up here
+ * @throws PrestageError of healNode
+ */
+export async function healAfterFailure(
+  failure: ErrorRecord,
+  { host, location, step }: HealContext,
+): Promise<Partial<RunState> | undefined> {
+  const path = hostPath(host, STORE_PATH);
+  if (!existsSync(path)) return undefined;
+  const open = await readOpenStore(host);
+  const verdict = assessStore({ failure, probe: await probeStore(host), ...(open && { open }) });
+  if (verdict.kind === 'heal') {
+    const healed = await heal(verdict.error, { host, location, step });
+    return { error: verdict.error, healed: [...healed] };
+  }
+  if (open === undefined) return undefined;
+  const { images } = await inspectStorage({ graphroot: path, runroot: path });
+  const { trust, trustReason, placement, image, sha256, verified } = open;
+  return {
+    store: { path, trust, trustReason, placement, image, sha256, verified },
+    images: images.map(
+      ({ id, names, digests }): ImageState => ({
+        reference: names[0] ?? id,
+        names: [...names],
+        digests: [...digests],
+        state: 'present',
+        reason: 'it is in the mounted store',
+      }),
+    ),
+  };
+}
+
+/** Makes engines work without the store, and says what was done. @throws PrestageError of healNode */
+export async function heal(error: ErrorRecord, { host, location, step }: HealContext): Promise<readonly string[]> {
+  const stopMirror = async (): Promise<void> => await stopRegistry(host, step);
+  return ['an empty store stands in its place', ...(await healNode(host, { location, error, step, stopMirror }))];
+}

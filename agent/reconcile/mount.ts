@@ -1,0 +1,154 @@
+import type { StageBundle, StoreSource } from '../bundle/stage-bundle.ts';
+import { probeEngines } from '../engine/probe.ts';
+import { setUpEngines } from '../engine/set-up.ts';
+import { additionalStores } from '../extract/additional-stores.ts';
+import { createArchivePool } from '../extract/pool.ts';
+import { inspectStorage, type StorageLocation } from '../extract/storage.ts';
+import { hostPath } from '../host/host.ts';
+import type { BundleImage } from '../model/bundle.ts';
+import { formatBytes } from '../model/bytes.ts';
+import { errorRecord, PrestageError } from '../model/errors.ts';
+import { MIRROR_PATH, STORE_PATH } from '../model/places.ts';
+import type { ImageState } from '../model/run-state.ts';
+import { closeStore } from '../mount/close-store.ts';
+import { ensureEmptyStore } from '../mount/empty-store.ts';
+import { healDangling } from '../mount/heal-dangling.ts';
+import { type OpenedStore, openStore } from '../mount/open-store.ts';
+import { choosePlacement } from '../mount/placement.ts';
+import { chooseTrust, verityFacts } from '../mount/trust.ts';
+import { copyMirror } from '../registry/mirror-copy.ts';
+import { mirrorSources } from '../registry/registries-sources.ts';
+import { startCheck } from './check.ts';
+import { addNotices, type Planned, type RunContext } from './context.ts';
+import { isPresent } from './plan.ts';
+import { registryAddress, serveTree, setMirrors } from './serve.ts';
+
+/** A bundle that has a store image for the stage. */
+export type StoreBundle = StageBundle & { readonly store: StoreSource; readonly images: readonly BundleImage[] };
+
+/** What came of a store image: it is mounted, or the engines of this node do not take it. */
+export type MountResult = { readonly kind: 'mounted'; readonly planned: Planned } | { readonly kind: 'refused'; readonly reason: string };
+
+/**
+ * Mounts the store image of the stage, has the engines see it, and serves its metadata, so that images are there and can be pulled though
+ * nothing was unpacked. What needs not wait for the store image is done while it is opened.
+ * @throws PrestageError ERR_STORE_*, ERR_TRUST, ERR_SPACE_*, ERR_BUNDLE_FILE, ERR_SYSTEM_FILE
+ */
+export async function mountStore(bundle: StoreBundle, location: StorageLocation, context: RunContext): Promise<MountResult> {
+  const { host, store, step, settings, stage } = context;
+  store.update({ payload: 'store', phase: 'opening-store' });
+  if (context.isDry) return { kind: 'mounted', planned: await planMount(bundle, context) };
+  context.onEvent({ kind: 'phase', text: 'opening the store image' });
+  await ensureEmptyStore(host, step);
+  const sources = mirrorSources(
+    bundle.images.flatMap((image) => image.names),
+    [registryAddress(context)],
+  );
+  const [opened, engines] = await allOrFirstFault([
+    openImage(bundle, context),
+    setUpEngines(host, { stage, step }),
+    copyMirror(host, { from: bundle.store.mirror.path, files: bundle.store.mirror.files, step, signal: context.stop }),
+    setMirrors(sources, context),
+  ]);
+  addNotices(context, engines.notices);
+  store.update({
+    store: {
+      path: opened.path,
+      image: opened.image,
+      sha256: opened.sha256,
+      trust: opened.trust,
+      trustReason: opened.trustReason,
+      placement: opened.placement,
+      verified: opened.verified,
+    },
+  });
+  const image = settings.registryImage ?? bundle.store.registryImage;
+  const refusal = image === undefined ? await probed(opened, context) : await served(image, opened, context);
+  if (refusal !== undefined) {
+    await closeStore(host, { step, force: false });
+    return { kind: 'refused', reason: refusal };
+  }
+  // Records that an earlier store has left, and that this one does not carry, would make every engine command fail.
+  const removed = await healDangling(host, { location, stores: await additionalStores(host), step });
+  addNotices(
+    context,
+    removed.map((what) => `removed ${what}: no store has what it stood on`),
+  );
+  await recordImages(bundle.images, opened, context);
+  if (opened.verified === 'pending') await startCheck(host, step);
+  return { kind: 'mounted', planned: { steps: [], needs: undefined, setup: [] } };
+}
+
+/** What a run would do, in lines. */
+async function planMount(bundle: StoreBundle, context: RunContext): Promise<Planned> {
+  const { host, settings, stage } = context;
+  const placement = choosePlacement(settings.placement, { stage });
+  const facts = { ...(await verityFacts(host)), hasHashTree: true, isCopiedNow: placement.kind !== 'partition' };
+  const trust = chooseTrust(settings.trust, facts);
+  const { image, registryImage } = bundle.store;
+  const registry = settings.registryImage ?? registryImage;
+  const setup = [
+    `mount ${image.path} (${formatBytes(image.sizeBytes)}) at ${hostPath(host, STORE_PATH)}: ${placement.kind} (${placement.reason}), ${trust.kind} (${trust.reason})`,
+    `have the engines see its ${bundle.images.length} images`,
+    registry === undefined
+      ? 'no registry: the bundle names no image for one, so that what is pulled is asked for at the source'
+      : `serve their manifests at ${registryAddress(context)} by ${registry}, in front of the sources`,
+  ];
+  return { steps: [], needs: undefined, setup };
+}
+
+async function openImage(bundle: StoreBundle, context: RunContext): Promise<OpenedStore> {
+  const { host, settings, step } = context;
+  await using pool = createArchivePool({ size: 1, log: host.log });
+  return await openStore(host, {
+    image: bundle.store.image,
+    bundleDirectory: bundle.directory,
+    stage: context.stage,
+    trust: settings.trust,
+    placement: settings.placement,
+    step,
+    signal: context.stop,
+    pool,
+  });
+}
+
+/** Why the engines do not take the store; undefined where they do. */
+async function probed(opened: OpenedStore, { host, stop }: RunContext): Promise<string | undefined> {
+  const { accepted, reason } = await probeEngines(host, opened.path, { signal: stop });
+  return accepted ? undefined : reason;
+}
+
+/** The registry is started from an image in the store, so it is a probe, too: the engines are asked only where it does not start. */
+async function served(image: string, opened: OpenedStore, context: RunContext): Promise<string | undefined> {
+  try {
+    await serveTree(hostPath(context.host, MIRROR_PATH), image, context);
+    return undefined;
+  } catch (error) {
+    const refusal = await probed(opened, context);
+    if (refusal !== undefined) return refusal;
+    context.store.update({ error: errorRecord(error) });
+    return undefined;
+  }
+}
+
+async function recordImages(images: readonly BundleImage[], opened: OpenedStore, { store, onEvent }: RunContext): Promise<void> {
+  const contents = await inspectStorage({ graphroot: opened.path, runroot: opened.path });
+  const states = images.map(({ reference, names, manifestDigest }): ImageState => {
+    const image = { reference, names: [...names], digests: [manifestDigest] };
+    if (isPresent(image, contents)) return { ...image, state: 'present', reason: 'it is in the mounted store' };
+    const error = new PrestageError(
+      'ERR_STORE_IMAGE',
+      `${reference}: the store image does not have it under all its names with the digest ${manifestDigest}`,
+      'Build the bundle again at the factory, and verify it there',
+    );
+    return { ...image, state: 'failed', reason: error.message, error: errorRecord(error) };
+  });
+  store.update({ images: states });
+  onEvent({ kind: 'planned', images: states.length, alreadyDone: states.length, toLoad: 0, bytes: 0 });
+}
+
+/** Waits for all, also where one fails: nothing goes on behind the back of what undoes it. */
+async function allOrFirstFault<const T extends readonly Promise<unknown>[]>(work: T): Promise<{ -readonly [K in keyof T]: Awaited<T[K]> }> {
+  await Promise.allSettled(work);
+  return await Promise.all(work);
+}
