@@ -1,10 +1,10 @@
 import { archiveFault } from '../extract/archive-faults.ts';
 import type { ArchivePool } from '../extract/pool.ts';
 import type { Digest } from '../model/digest.ts';
-import { type ErrorCode, type ErrorRecord, errorRecord, PrestageError } from '../model/errors.ts';
+import { type ErrorRecord, errorRecord } from '../model/errors.ts';
 import type { MirrorSet } from './archive-sets.ts';
 import { createQueue, type Queue } from './queue.ts';
-import { type Batch, readMirrorArchive, type SetReading } from './read-archive.ts';
+import { type Batch, isDamage, readMirrorArchive, type SetReading } from './read-archive.ts';
 
 export interface FillRequest {
   /** Root of the registry's tree. */
@@ -40,15 +40,6 @@ export interface MirrorTexts {
   readonly itms: readonly string[];
   readonly isc: readonly string[];
 }
-
-/** What costs the images that need an archive, and no others. All else that is wrong with one ends the unpacking. */
-const DAMAGE: ReadonlySet<ErrorCode> = new Set([
-  'ERR_ARCHIVE_READ',
-  'ERR_ARCHIVE_MISSING',
-  'ERR_ARCHIVE_TRUNCATED',
-  'ERR_ARCHIVE_TAR',
-  'ERR_ARCHIVE_DIGEST',
-]);
 
 /**
  * Reads the archives and has the threads fill the tree. The sets go in one after the other, because a later one may lead tags elsewhere.
@@ -89,7 +80,7 @@ async function fillFromArchive(path: string, reading: SetReading, queue: Queue, 
     try {
       await act();
     } catch (error) {
-      if (!(error instanceof PrestageError) || !DAMAGE.has(error.code)) throw error;
+      if (!isDamage(error)) throw error;
       filling.faults.push({ path, ...errorRecord(error) });
     }
   };

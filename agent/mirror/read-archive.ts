@@ -1,7 +1,8 @@
 import { archiveFault, quoted } from '../extract/archive-faults.ts';
+import type { Refuse } from '../extract/entry-policy.ts';
 import type { BlobPlace, FillJob } from '../extract/fill-tree.ts';
 import { type Digest, isDigest } from '../model/digest.ts';
-import type { ErrorCode } from '../model/errors.ts';
+import { type ErrorCode, PrestageError } from '../model/errors.ts';
 import { judgeMirrorMember, type MirrorMember, type ResourceKind } from './mirror-member.ts';
 import { type TarMember, walkTar } from './walk-tar.ts';
 
@@ -26,30 +27,73 @@ const BATCH_FILES = 512;
 /** Members of an archive. Ten releases with all operators have some 100 000 links. */
 const MEMBER_LIMIT = 1_000_000;
 
+/** What costs the images that need an archive, and no others. All else that is wrong with one ends the unpacking. */
+const DAMAGE: ReadonlySet<ErrorCode> = new Set([
+  'ERR_ARCHIVE_READ',
+  'ERR_ARCHIVE_MISSING',
+  'ERR_ARCHIVE_TRUNCATED',
+  'ERR_ARCHIVE_TAR',
+  'ERR_ARCHIVE_DIGEST',
+]);
+
+/** Whether an archive is damaged, rather than made by somebody else than oc-mirror. */
+export function isDamage(error: unknown): error is PrestageError {
+  return error instanceof PrestageError && DAMAGE.has(error.code);
+}
+
 /**
- * Reads an archive of oc-mirror as far as it has to be read to know what lies where: links and texts are read, blobs only placed.
+ * Reads an archive of oc-mirror as far as it has to be read to know what lies where: links and texts are read, blobs only placed. What stands
+ * before damage is given first.
  * @throws PrestageError of walkTar and judgeMirrorMember; ERR_MIRROR_LINK, ERR_ARCHIVE_DUPLICATE, ERR_ARCHIVE_COUNT
  */
 export async function* readMirrorArchive(path: string, reading: SetReading): AsyncGenerator<Batch, void, undefined> {
-  let [blobs, links, bytes, members] = [[] as BlobPlace[], [] as FillJob['links'][number][], 0, 0];
-  for await (const entry of walkTar(path)) {
-    const refuse = (code: ErrorCode, what: string): Error => archiveFault(code, path, `member ${quoted(entry.header.name)} ${what}`);
-    if (++members > MEMBER_LIMIT) throw archiveFault('ERR_ARCHIVE_COUNT', path, `has more than ${MEMBER_LIMIT} members`);
-    const member = judgeMirrorMember(entry.header, refuse);
-    if (member.kind === 'blob') {
-      blobs.push({ digest: member.digest, at: entry.at, sizeBytes: entry.header.sizeBytes });
-      bytes += entry.header.sizeBytes;
+  let fault: PrestageError | undefined;
+  let [batch, bytes, members] = [emptyBatch(), 0, 0];
+  try {
+    for await (const entry of walkTar(path)) {
+      if (++members > MEMBER_LIMIT) throw archiveFault('ERR_ARCHIVE_COUNT', path, `has more than ${MEMBER_LIMIT} members`);
+      bytes += await takeMember(path, entry, reading, batch);
+      if (bytes < BATCH_BYTES && batch.blobs.length + batch.links.length < BATCH_FILES) continue;
+      yield batch;
+      [batch, bytes] = [emptyBatch(), 0];
     }
-    if (member.kind === 'link' || member.kind === 'tag') links.push(await readLink(member, entry, reading, refuse));
-    if (member.kind === 'resource') await readText(member.resource, entry, reading, refuse);
-    if (bytes < BATCH_BYTES && blobs.length + links.length < BATCH_FILES) continue;
-    yield { blobs, links };
-    [blobs, links, bytes] = [[], [], 0];
+  } catch (error) {
+    if (!isDamage(error)) throw error;
+    fault = error;
   }
-  if (blobs.length + links.length > 0) yield { blobs, links };
+  if (batch.blobs.length + batch.links.length > 0) yield batch;
+  if (fault !== undefined) throw fault;
 }
 
-type Refuse = (code: ErrorCode, what: string) => Error;
+interface OpenBatch {
+  readonly blobs: BlobPlace[];
+  readonly links: FillJob['links'][number][];
+}
+
+function emptyBatch(): OpenBatch {
+  return { blobs: [], links: [] };
+}
+
+/** @returns bytes that a thread has to read for it */
+async function takeMember(path: string, entry: TarMember, reading: SetReading, batch: OpenBatch): Promise<number> {
+  const { header, at } = entry;
+  const refuse = (code: ErrorCode, what: string): Error => archiveFault(code, path, `member ${quoted(header.name)} ${what}`);
+  const member = judgeMirrorMember(header, refuse);
+  switch (member.kind) {
+    case 'other':
+      return 0;
+    case 'resource':
+      await readText(member.resource, entry, reading, refuse);
+      return 0;
+    case 'link':
+    case 'tag':
+      batch.links.push(await readLink(member, entry, reading, refuse));
+      return 0;
+    case 'blob':
+      batch.blobs.push({ digest: member.digest, at, sizeBytes: header.sizeBytes });
+      return header.sizeBytes;
+  }
+}
 
 async function readLink(
   member: Extract<MirrorMember, { kind: 'link' | 'tag' }>,
