@@ -6,6 +6,7 @@ import { completionScript, SHELLS } from './completion.ts';
 import { fetchCommand } from './fetch-command.ts';
 import { ignitionCommand } from './ignition-command.ts';
 import { imagesCommand } from './images-command.ts';
+import { manifestsCommand } from './manifests-command.ts';
 import { partitionCommand } from './partition-command.ts';
 import { pullCommand } from './pull-command.ts';
 import { releaseCommand } from './release-command.ts';
@@ -32,6 +33,7 @@ export const commands: readonly CommandSpec[] = [
   releaseCommand,
   checkStoreCommand,
   ignitionCommand,
+  manifestsCommand,
   certificatesCommand,
   imagesCommand,
   pullCommand,

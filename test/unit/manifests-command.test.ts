@@ -1,0 +1,61 @@
+import assert from 'node:assert/strict';
+import { after, before, describe, it } from 'node:test';
+import { parseAllDocuments } from 'yaml';
+import { renderManifests } from '../../agent/engine/manifests.ts';
+import { type FactoryBench, makeFactoryBench } from '../support/prestage.ts';
+import { sealLayout } from '../support/sealed-bundle.ts';
+import { makeTinyBundle } from '../support/tiny-bundle.ts';
+
+describe('prestage-agent manifests', () => {
+  let bench: FactoryBench;
+  let bundle: string;
+  let references: readonly string[];
+  before(async () => {
+    bench = await makeFactoryBench();
+    const { store, images } = await makeTinyBundle(bench.work, 2);
+    references = images.map(({ reference }) => reference);
+    bundle = `${bench.work}/sealed`;
+    await sealLayout(store, { directory: bundle, stage: 'installed', images });
+  });
+  after(async () => await bench[Symbol.asyncDispose]());
+
+  it('prints YAML documents, and what to know about them as messages', async () => {
+    const { exitCode, stdout, stderr } = await bench.prestage('manifests');
+    const { manifests, notices } = renderManifests({ forms: ['machineconfig'], role: 'master', pinned: [] });
+    assert.deepEqual([exitCode, stderr], [0, notices.map((notice) => `notice: ${notice}`).join('\n')]);
+    assert.deepEqual(
+      parseAllDocuments(stdout).map((document) => document.toJS()),
+      manifests,
+    );
+    assert.ok(stdout.includes('source: data:text/plain;charset=utf-8;base64,'), 'a data URL stands on its line');
+  });
+
+  it('prints a list of the Kubernetes API as JSON, with all forms and the images of a bundle', async () => {
+    const args = ['manifests', '--as', 'all', '--role', 'worker', '--store', '/var/stores/a', '--bundle', bundle, '--output', 'json'];
+    const { exitCode, stdout } = await bench.prestage(...args);
+    const forms = ['machineconfig', 'containerruntimeconfig', 'pinned-images'] as const;
+    const { manifests } = renderManifests({ forms, role: 'worker', store: '/var/stores/a', pinned: references });
+    assert.equal(exitCode, 0);
+    assert.deepEqual(JSON.parse(stdout), { apiVersion: 'v1', kind: 'List', items: manifests });
+  });
+
+  it('leaves pinned images out of all forms where no bundle names them, and says so', async () => {
+    const { stdout, stderr } = await bench.prestage('manifests', '--as', 'all');
+    assert.match(stderr, /^notice: pinned-images is left out: no bundle is given$/m);
+    assert.deepEqual(
+      parseAllDocuments(stdout).map((document) => document.toJS().metadata.name),
+      ['99-master-prestage-store', '99-master-prestage-store-path', 'prestage-store-master'],
+    );
+  });
+
+  for (const [args, message] of [
+    [['--as', 'pinned-images'], 'nothing says which images are to be pinned'],
+    [['--role', 'infra'], '--role: Invalid type: Expected ("master" | "worker") but received "infra"'],
+    [['--store', 'a'], '"a" is no path that a ContainerRuntimeConfig takes'],
+  ] as const) {
+    it(`refuses ${args.join(' ')}`, async () => {
+      const { exitCode, stdout, stderr } = await bench.prestage('manifests', ...args);
+      assert.deepEqual([exitCode, stdout, stderr.split('\n')[0]], [2, '', `error: ${message}`]);
+    });
+  }
+});
