@@ -39,7 +39,7 @@ export async function copyStoreBundle(bundle: StoreBundle, directory: string): P
   return { directory, image: { ...bundle.image, path: moved(bundle.image.path), hashTree: moved(bundle.image.hashTree) } };
 }
 
-async function storeImageOf(directory: string): Promise<StoreImage> {
+export async function storeImageOf(directory: string): Promise<StoreImage> {
   const bundle = parseBundle(await readFile(join(directory, BUNDLE_FILE), 'utf8'), directory);
   for (const payload of bundle.payloads) {
     const file = payload.kind === 'store' ? bundle.files.find(({ path }) => path === payload.image) : undefined;
