@@ -16,7 +16,7 @@ import { healDangling } from '../mount/heal-dangling.ts';
 import { type OpenedStore, openStore } from '../mount/open-store.ts';
 import { choosePlacement } from '../mount/placement.ts';
 import { chooseTrust, verityFacts } from '../mount/trust.ts';
-import { copyMirror } from '../registry/mirror-copy.ts';
+import { copyMirror, hideFromMirror } from '../registry/mirror-copy.ts';
 import { mirrorSources } from '../registry/registries-sources.ts';
 import { startCheck } from './check.ts';
 import { addNotices, type Planned, type RunContext } from './context.ts';
@@ -44,13 +44,14 @@ export async function mountStore(bundle: StoreBundle, location: StorageLocation,
     bundle.images.flatMap((image) => image.names),
     [registryAddress(context)],
   );
-  const [opened, engines] = await allOrFirstFault([
+  const [opened] = await allOrFirstFault([
     openImage(bundle, context),
-    setUpEngines(host, { stage, step }),
     copyMirror(host, { from: bundle.store.mirror.path, files: bundle.store.mirror.files, step, signal: context.stop }),
-    setMirrors(sources, context),
+    // One after the other: both keep the record of what was changed.
+    setUpEngines(host, { stage, step })
+      .then(({ notices }) => addNotices(context, notices))
+      .then(async () => await setMirrors(sources, context)),
   ]);
-  addNotices(context, engines.notices);
   store.update({
     store: {
       path: opened.path,
@@ -62,6 +63,9 @@ export async function mountStore(bundle: StoreBundle, location: StorageLocation,
       verified: opened.verified,
     },
   });
+  const images = await imagesOf(bundle.images, opened);
+  const lacking = images.filter(({ state }) => state === 'failed');
+  if (lacking.length > 0) await hideFromMirror(host, lacking);
   const image = settings.registryImage ?? bundle.store.registryImage;
   const refusal = image === undefined ? await probed(opened, context) : await served(image, opened, context);
   if (refusal !== undefined) {
@@ -74,7 +78,8 @@ export async function mountStore(bundle: StoreBundle, location: StorageLocation,
     context,
     removed.map((what) => `removed ${what}: no store has what it stood on`),
   );
-  await recordImages(bundle.images, opened, context);
+  store.update({ images: [...images] });
+  context.onEvent({ kind: 'planned', images: images.length, alreadyDone: images.length, toLoad: 0, bytes: 0 });
   if (opened.verified === 'pending') await startCheck(host, step);
   return { kind: 'mounted', planned: { steps: [], needs: undefined, setup: [] } };
 }
@@ -121,7 +126,7 @@ async function probed(opened: OpenedStore, { host, stop }: RunContext): Promise<
 /** The registry is started from an image in the store, so it is a probe, too: the engines are asked only where it does not start. */
 async function served(image: string, opened: OpenedStore, context: RunContext): Promise<string | undefined> {
   try {
-    await serveTree(hostPath(context.host, MIRROR_PATH), image, context);
+    await serveTree({ tree: hostPath(context.host, MIRROR_PATH), image, imageStore: opened.path }, context);
     return undefined;
   } catch (error) {
     const refusal = await probed(opened, context);
@@ -131,9 +136,10 @@ async function served(image: string, opened: OpenedStore, context: RunContext): 
   }
 }
 
-async function recordImages(images: readonly BundleImage[], opened: OpenedStore, { store, onEvent }: RunContext): Promise<void> {
+/** The images of the stage, as the mounted store has them. */
+async function imagesOf(images: readonly BundleImage[], opened: OpenedStore): Promise<readonly ImageState[]> {
   const contents = await inspectStorage({ graphroot: opened.path, runroot: opened.path });
-  const states = images.map(({ reference, names, manifestDigest }): ImageState => {
+  return images.map(({ reference, names, manifestDigest }): ImageState => {
     const image = { reference, names: [...names], digests: [manifestDigest] };
     if (isPresent(image, contents)) return { ...image, state: 'present', reason: 'it is in the mounted store' };
     const error = new PrestageError(
@@ -143,8 +149,6 @@ async function recordImages(images: readonly BundleImage[], opened: OpenedStore,
     );
     return { ...image, state: 'failed', reason: error.message, error: errorRecord(error) };
   });
-  store.update({ images: states });
-  onEvent({ kind: 'planned', images: states.length, alreadyDone: states.length, toLoad: 0, bytes: 0 });
 }
 
 /** Waits for all, also where one fails: nothing goes on behind the back of what undoes it. */

@@ -11,7 +11,7 @@ import { layoutTree } from '../mirror/layout-tree.ts';
 import { parseMirrorSets, parseSetConfiguration } from '../mirror/mirror-sets.ts';
 import type { MadeTree, TreeRequest } from '../mirror/node-tree.ts';
 import { unpackOcMirror } from '../mirror/oc-mirror.ts';
-import { mirrorLocations, mirrorSources as ocMirrorSources, mirroredImages } from '../mirror/oc-mirror-images.ts';
+import { mirroredImages, mirrorLocations, mirrorSources as ocMirrorSources } from '../mirror/oc-mirror-images.ts';
 import { treeImages } from '../mirror/tree-images.ts';
 import { type ErrorRecord, errorRecord, PrestageError } from '../model/errors.ts';
 import { REGISTRY_PATH } from '../model/places.ts';
@@ -60,7 +60,7 @@ export async function serveBundle(
     const image = settings.registryImage ?? tree.registryImage;
     if (image === undefined) throw noRegistryImage(tree.path);
     await loadRegistryImage(image, tree.path, location, context);
-    await serveTree(tree.path, image, context);
+    await serveTree({ tree: tree.path, image }, context);
     await setMirrors(tree.sources, context);
   } catch (error) {
     if (!delivery.extracts) throw error;

@@ -1,18 +1,16 @@
-import { existsSync } from 'node:fs';
 import { readFile } from 'node:fs/promises';
 import { dirname, join } from 'node:path';
 import { putSystemFiles, type SystemFile } from '../engine/owned-files.ts';
 import { OWNED_MARK } from '../engine/system-file.ts';
 import { hostPath } from '../host/host.ts';
 import { PrestageError } from '../model/errors.ts';
-import { STORAGE_CONF } from '../model/places.ts';
 import { mirrorDialect } from '../registry/registries-dialect.ts';
 import { DROP_IN_PATH, type MirrorRequest, renderDropIn } from '../registry/registries-drop-in.ts';
 import { reloadCrio } from '../registry/registries-reload.ts';
 import { rewriteRegistries } from '../registry/registries-rewrite.ts';
 import { REGISTRIES_CONF, readRegistries } from '../registry/registries-view.ts';
-import { formatAddress } from '../registry/service-address.ts';
 import { startRegistry } from '../registry/service.ts';
+import { formatAddress } from '../registry/service-address.ts';
 import { addNotices, type RunContext } from './context.ts';
 
 const LOOPBACK = '127.0.0.1';
@@ -32,15 +30,23 @@ function listenAddress({ serve, serveAddress }: RunContext['settings']): string 
   );
 }
 
+/** What a registry serves, and what it runs from. */
+export interface Serving {
+  /** The directory that holds `docker`. */
+  readonly tree: string;
+  readonly image: string;
+  /** The store that has the image; the node's storage where left out. */
+  readonly imageStore?: string;
+}
+
 /**
- * Serves a registry tree by an image that podman finds on this node, and records it.
+ * Serves a registry tree, and records it.
  * @throws PrestageError ERR_REGISTRY_*, ERR_SETTINGS
  */
-export async function serveTree(tree: string, image: string, context: RunContext): Promise<void> {
+export async function serveTree({ tree, image, imageStore }: Serving, context: RunContext): Promise<void> {
   const { host, settings, store, step, stop } = context;
   store.update({ phase: 'serving' });
   context.onEvent({ kind: 'phase', text: 'starting the registry' });
-  const storageConf = hostPath(host, STORAGE_CONF);
   const { address, how } = await startRegistry(host, {
     tree,
     image,
@@ -50,7 +56,7 @@ export async function serveTree(tree: string, image: string, context: RunContext
     ...(settings.serve === 'cluster' && {
       tls: { certificate: hostPath(host, settings.tlsCertificate), key: hostPath(host, settings.tlsKey) },
     }),
-    ...(existsSync(storageConf) && { storageConf }),
+    ...(imageStore !== undefined && { imageStore }),
     step,
     signal: stop,
   });

@@ -6,9 +6,13 @@ import { setImmediate as othersTurn } from 'node:timers/promises';
 import { type Host, hostPath } from '../host/host.ts';
 import { holdsMounts } from '../host/mounts.ts';
 import type { Step } from '../host/steps.ts';
+import { hideImages } from '../mirror/tree-check.ts';
 import { type BundleFile, isInnerPath } from '../model/bundle.ts';
+import type { Digest } from '../model/digest.ts';
 import { messageOf, PrestageError } from '../model/errors.ts';
 import { MIRROR_PATH } from '../model/places.ts';
+import { parseReference } from '../model/reference.ts';
+import { registryRepository } from '../model/registry-path.ts';
 
 export interface MirrorCopy {
   /** The mirror's tree in the bundle, the directory that holds `docker`; an absolute path. */
@@ -47,6 +51,28 @@ export async function copyMirror(host: Host, request: MirrorCopy): Promise<void>
     await removeTree(to);
     await rename(partial, to);
   });
+}
+
+/**
+ * Takes images out of the copied mirror, so that engines ask the next mirror or the source for them. The copy does not count as whole afterwards:
+ * the next run makes it again.
+ */
+export async function hideFromMirror(
+  host: Host,
+  images: readonly { readonly names: readonly string[]; readonly digests: readonly Digest[] }[],
+): Promise<void> {
+  const mirror = hostPath(host, MIRROR_PATH);
+  await rm(join(mirror, MARKER), { force: true });
+  const hidden = images.flatMap(({ names, digests }) =>
+    names.map(parseReference).flatMap((reference) =>
+      digests.map((digest) => ({
+        repository: registryRepository(reference),
+        digest,
+        tags: reference.tag === undefined ? [] : [reference.tag],
+      })),
+    ),
+  );
+  await hideImages(mirror, hidden);
 }
 
 async function fill(to: string, { from, files, signal }: MirrorCopy): Promise<void> {
