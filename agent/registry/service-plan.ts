@@ -55,6 +55,8 @@ export interface PlanFacts {
   /** What tells the directories that it reads from others at the same place. */
   readonly treeIdentity: string;
   readonly storeIdentity: string;
+  /** Whether the node has this runtime; podman knows it by that name. */
+  readonly hasCrun: boolean;
   /** The certificate and the key, PEM. */
   readonly certificate: string;
   readonly key: string;
@@ -80,8 +82,8 @@ export function planRegistry(request: RegistryRequest, facts: PlanFacts): Regist
     image,
     command,
     config,
-    global: globalOptions(request, facts.directory),
-    options: runOptions(request, facts.directory),
+    global: globalOptions(request, facts),
+    options: runOptions(request, facts),
     env: request.storageConf === undefined ? {} : { CONTAINERS_STORAGE_CONF: request.storageConf },
   };
   const { treeIdentity, storeIdentity, certificate, key } = facts;
@@ -89,24 +91,26 @@ export function planRegistry(request: RegistryRequest, facts: PlanFacts): Regist
 }
 
 /** The storage of its own. podman refuses a runroot of more than 50 characters. Source: podman(1). */
-function globalOptions({ imageStore }: RegistryRequest, directory: string): readonly string[] {
-  if (imageStore === undefined) return [];
+function globalOptions({ imageStore }: RegistryRequest, { directory, hasCrun }: PlanFacts): readonly string[] {
+  const runtime = hasCrun ? ['--runtime', 'crun'] : [];
+  if (imageStore === undefined) return runtime;
   const roots = ['--root', join(directory, FILES.storage), '--runroot', join(directory, 'run'), '--tmpdir', join(directory, 'tmp')];
-  return [...roots, '--storage-driver', 'overlay', '--storage-opt', `additionalimagestore=${imageStore}`];
+  return [...runtime, ...roots, '--storage-driver', 'overlay', '--storage-opt', `additionalimagestore=${imageStore}`];
 }
 
 /**
  * Everything that it reads is mounted read-only, and it may do nothing but read files of any owner. SELinux is off for it: neither squashfs nor the
- * data partition can be labelled. Tracing is off because distribution 3 otherwise looks for a collector.
+ * data partition can be labelled. Tracing is off because distribution 3 otherwise looks for a collector. With crun it stays in the
+ * control group that it is started in, which is the unit's own, and asks for no controllers; runc cannot do that.
  * Source: podman-run(1).
  */
-function runOptions({ tree, port, tls, command = DEFAULT_COMMAND }: RegistryRequest, directory: string): readonly string[] {
+function runOptions({ tree, port, tls, command = DEFAULT_COMMAND }: RegistryRequest, { directory, hasCrun }: PlanFacts): readonly string[] {
   const [program = ''] = command;
   return [
     ...['--name', REGISTRY_NAME, '--network=host', '--pull=never', '--read-only', '--user=0'],
     ...['--cap-drop=all', '--cap-add=DAC_OVERRIDE', ...(port < 1024 ? ['--cap-add=NET_BIND_SERVICE'] : [])],
     ...['--security-opt=label=disable', '--security-opt=no-new-privileges', '--env=OTEL_TRACES_EXPORTER=none'],
-    `--pidfile=${join(directory, FILES.pid)}`,
+    ...[`--cgroups=${hasCrun ? 'disabled' : 'no-conmon'}`, `--pidfile=${join(directory, FILES.pid)}`],
     ...[...readOnlyMount(tree, IN_CONTAINER.tree), ...readOnlyMount(join(directory, FILES.config), IN_CONTAINER.config)],
     ...(tls === undefined
       ? []

@@ -34,7 +34,7 @@ export async function runRegistry(host: Host, plan: RegistryPlan, directory: str
   if (!hasSystemd(host)) return { how: 'podman', result: await runByPodman(host, plan, directory) };
   if (existsSync(GENERATOR)) {
     await writeAtomic(QUADLET_PATH, renderQuadlet(plan));
-    if (await isLoadedAfterReload(host)) return { how: 'quadlet', result: await systemctl(host, 'start', UNIT_NAME) };
+    if (await isUsableAfterReload(host)) return { how: 'quadlet', result: await systemctl(host, 'start', UNIT_NAME) };
     await rm(QUADLET_PATH, { force: true });
   }
   await writeAtomic(UNIT_PATH, renderRegistryUnit(plan));
@@ -67,10 +67,14 @@ export function unitFiles(host: Host): readonly string[] {
   return [UNIT_PATH, QUADLET_PATH].map((path) => hostPath(host, path)).filter((path) => existsSync(path));
 }
 
-async function isLoadedAfterReload(host: Host): Promise<boolean> {
+/**
+ * Whether the generator made a unit that starts without a network. The one of podman 5.0 does not look into /run; one that does not know
+ * `[Quadlet] DefaultDependencies` puts the unit after network-online.target, and the boot would wait for a network that never comes.
+ */
+async function isUsableAfterReload(host: Host): Promise<boolean> {
   await reloadSystemd(host);
-  const shown = await systemctl(host, 'show', '--property=LoadState', '--value', UNIT_NAME);
-  return shown.stdout.trim() === 'loaded';
+  const shown = await systemctl(host, 'show', '--property=LoadState,After', UNIT_NAME);
+  return /^LoadState=loaded$/m.test(shown.stdout) && !shown.stdout.includes('network-online.target');
 }
 
 /** Without systemd podman itself starts again what ended; the log does not grow in memory. */

@@ -47,7 +47,7 @@ export async function startRegistry(host: Host, request: RegistryRequest): Promi
   checkServing(request.address, request.tls !== undefined);
   const directory = hostPath(host, REGISTRY_RUN);
   const files = await readTls(request);
-  const plan = planRegistry(request, { ...files, directory, ...(await identitiesOf(request)) });
+  const plan = planRegistry(request, { ...files, directory, hasCrun: existsSync('/usr/bin/crun'), ...(await identitiesOf(request)) });
   const done = (how: RegistryHow, wasRunning: boolean): StartedRegistry => ({
     address: plan.address,
     how,
