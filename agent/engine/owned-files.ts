@@ -30,7 +30,8 @@ export interface SystemFile {
 
 /**
  * Brings files of the system to the given contents, and keeps a record of how to undo it, which is durable before anything is touched. The only
- * way in which the agent writes to /etc and to the configuration of systemd. What is as it should be is not written.
+ * way in which the agent writes to /etc and to the configuration of systemd. What is as it should be is not written. One call at a time: two would
+ * each keep a record without the files of the other.
  * @returns the paths that were written
  * @throws PrestageError ERR_SYSTEM_FILE, with every file that cannot be had; then nothing was changed
  */

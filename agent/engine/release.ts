@@ -4,7 +4,9 @@ import { type Host, hostPath } from '../host/host.ts';
 import type { ReleaseStep } from '../host/release-step.ts';
 import { PrestageError } from '../model/errors.ts';
 import { STORE_PATH } from '../model/places.ts';
+import { withoutRewrite } from '../registry/registries-marks.ts';
 import { reloadCrio } from '../registry/registries-reload.ts';
+import { REGISTRIES_CONF } from '../registry/registries-view.ts';
 import { crioPid } from './crio-process.ts';
 import { ETC_STORAGE_CONF } from './engine-facts.ts';
 import { type SystemFileStep, systemFileReleaseSteps } from './owned-release.ts';
@@ -16,7 +18,7 @@ import { removeStore } from './storage-conf.ts';
  * once the drop-ins of units are gone, a running CRI-O reads its registries again.
  */
 export async function engineReleaseSteps(host: Host): Promise<readonly ReleaseStep[]> {
-  const steps = await systemFileReleaseSteps(host, { [ETC_STORAGE_CONF]: takeStoreOut });
+  const steps = await systemFileReleaseSteps(host, { [ETC_STORAGE_CONF]: takeStoreOut, [REGISTRIES_CONF]: withoutRewrite });
   const lastUnit = steps.findLastIndex(({ path }) => path?.startsWith(UNIT_FOLDER));
   return [
     ...steps.slice(0, lastUnit + 1),

@@ -1,16 +1,19 @@
 import assert from 'node:assert/strict';
-import { mkdir, mkdtemp, rm, symlink, writeFile } from 'node:fs/promises';
+import { appendFile, mkdir, mkdtemp, readFile, rm, symlink, writeFile } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { dirname, join } from 'node:path';
 import { describe, it, test } from 'node:test';
 import { type EngineFacts, engineFacts } from '../../agent/engine/engine-facts.ts';
 import { planEngineFiles } from '../../agent/engine/engine-files.ts';
+import { putSystemFiles } from '../../agent/engine/owned-files.ts';
+import { engineReleaseSteps } from '../../agent/engine/release.ts';
 import { setUpEngines } from '../../agent/engine/set-up.ts';
 import { DEFAULT_STORAGE_CONF } from '../../agent/engine/storage-conf.ts';
 import { OWNED_MARK } from '../../agent/engine/system-file.ts';
 import { linuxHost } from '../../agent/host/linux.ts';
 import { plainStep } from '../../agent/host/steps.ts';
 import { STORAGE_CONF, STORE_PATH } from '../../agent/model/places.ts';
+import { markedLines } from '../../agent/registry/registries-marks.ts';
 
 const CONF = '[storage]\ndriver = "overlay"\n[storage.options]\n';
 const WITH_STORE = `${CONF}additionalimagestores = ["${STORE_PATH}"]\n`;
@@ -168,4 +171,26 @@ test('the second time nothing is written, whatever the stage', async (t) => {
     assert.equal((await setUpEngines(host, { stage, step: plainStep })).changed.length, stage === 'discovery' ? 1 : 6);
     assert.deepEqual(await setUpEngines(host, { stage, step: plainStep }), { changed: [], notices: [] });
   }
+});
+
+test('a release takes the agent’s lines out of files that somebody changed since, and keeps the change', async (t) => {
+  const [storage, registries] = ['etc/containers/storage.conf', 'etc/containers/registries.conf'];
+  const { root, host } = await nodeWith(t, { [storage]: CONF, [registries]: 'short-name-mode = "disabled"\n' });
+  await setUpEngines(host, { stage: 'discovery', step: plainStep });
+  const rewritten = ['short-name-mode = "disabled"', ...markedLines(['[[registry]]', 'prefix = "quay.io/a"']), ''].join('\n');
+  await putSystemFiles(host, [{ path: `/${registries}`, content: rewritten, how: 'edit' }], plainStep);
+  for (const path of [storage, registries]) await appendFile(join(root, path), '# theirs\n');
+  const steps = await engineReleaseSteps(host);
+  assert.deepEqual(
+    steps.map(({ text }) => text),
+    [
+      `take the agent’s part out of /${registries}, which somebody changed since`,
+      `take the agent’s part out of /${storage}, which somebody changed since`,
+      'forget which files of the system were changed',
+    ],
+  );
+  for (const { run } of steps) await run();
+  assert.equal(await readFile(join(root, registries), 'utf8'), 'short-name-mode = "disabled"\n# theirs\n');
+  assert.equal(await readFile(join(root, storage), 'utf8'), `${CONF}additionalimagestores = []\n# theirs\n`);
+  assert.deepEqual(await engineReleaseSteps(host), []);
 });
