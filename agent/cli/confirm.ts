@@ -56,6 +56,25 @@ export async function confirm(terminal: Terminal, question: Question, flags: Con
   throw new PrestageError('ERR_NOT_CONFIRMED', `"${answer}" was typed, not ${name}; nothing was written`, 'Give the command again');
 }
 
+/**
+ * Shows a plan that concerns no disk, and returns where it is agreed to: by a flag, or by a person who types a word on a terminal.
+ * @throws PrestageError ERR_NOT_CONFIRMED
+ */
+export async function confirmPlan(
+  terminal: Terminal,
+  { plan, word }: { readonly plan: string; readonly word: string },
+  isYes: boolean,
+): Promise<void> {
+  terminal.err.write(`${plan}\n`);
+  if (isYes) return;
+  const { in: input } = terminal;
+  if (input?.isTTY !== true || terminal.err.isTTY !== true)
+    throw new PrestageError('ERR_NOT_CONFIRMED', 'there is no terminal to ask on; nothing was changed', 'Give --yes');
+  const answer = await ask(input, terminal, `Type ${word} to go on: `);
+  if (answer === word) return;
+  throw new PrestageError('ERR_NOT_CONFIRMED', `"${answer}" was typed, not ${word}; nothing was changed`, 'Give the command again');
+}
+
 async function ask(input: NodeJS.ReadableStream, terminal: Terminal, prompt: string): Promise<string> {
   terminal.err.write(prompt);
   using lines = createInterface({ input, terminal: false });

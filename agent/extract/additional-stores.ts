@@ -14,23 +14,41 @@ const CRIO_FOLDER = '/etc/crio/crio.conf.d';
 const storageSchema = v.object({ storage: v.object({ options: v.object({ additionalimagestores: v.array(v.string()) }) }) });
 const crioSchema = v.object({ crio: v.object({ storage_option: v.array(v.string()) }) });
 
+/** An additional image store, and the configuration that names it. */
+interface NamedStore {
+  readonly path: string;
+  readonly file: string;
+}
+
 /**
  * Graphroots of the additional image stores that engines of this node may use: ours, whatever is in it, and those of others that are there.
  * All configurations count, as each engine reads another one; one that cannot be read names no store.
  */
 export async function additionalStores(host: Host): Promise<readonly string[]> {
+  const paths = [...new Set((await namedStores(host)).map(({ path }) => path))].filter((path) => !isOurs(host, path));
+  const there = await Promise.all(paths.map(isDirectory));
+  return [hostPath(host, STORE_PATH), ...paths.filter((_, index) => there[index])];
+}
+
+/** The configurations that name our store: engines that read them fail where its directory is missing. */
+export async function filesNamingOurStore(host: Host): Promise<readonly string[]> {
+  return [...new Set((await namedStores(host)).filter(({ path }) => isOurs(host, path)).map(({ file }) => file))];
+}
+
+function isOurs(host: Host, path: string): boolean {
+  return path === STORE_PATH || path === hostPath(host, STORE_PATH);
+}
+
+async function namedStores(host: Host): Promise<readonly NamedStore[]> {
   const override = host.env.CONTAINERS_STORAGE_CONF;
   const storageFiles = [...STORAGE_FILES.map((path) => hostPath(host, path)), ...(override ? [override] : [])];
   const crioFolder = hostPath(host, CRIO_FOLDER);
   const dropIns = (await readdir(crioFolder).catch(() => [])).filter((name) => !name.startsWith('.'));
   const crioFiles = [hostPath(host, CRIO_FILE), ...dropIns.map((name) => join(crioFolder, name))];
-  const named = [
-    ...(await Promise.all(storageFiles.map(readToml))).flatMap(storesOfStorageConf),
-    ...(await Promise.all(crioFiles.map(readToml))).flatMap(storesOfCrioConf),
-  ];
-  const paths = [...new Set(named)].filter((path) => path !== STORE_PATH && path !== hostPath(host, STORE_PATH));
-  const there = await Promise.all(paths.map(isDirectory));
-  return [hostPath(host, STORE_PATH), ...paths.filter((_, index) => there[index])];
+  const read = async (file: string, storesOf: (toml: unknown) => readonly string[]): Promise<readonly NamedStore[]> =>
+    storesOf(await readToml(file)).map((path) => ({ path, file }));
+  const found = [...storageFiles.map((file) => read(file, storesOfStorageConf)), ...crioFiles.map((file) => read(file, storesOfCrioConf))];
+  return (await Promise.all(found)).flat();
 }
 
 /** The stores that a storage.conf names. Pure. */

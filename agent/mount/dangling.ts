@@ -55,11 +55,16 @@ export interface StoreRecords {
  * What of the main store dangles: its chain of layers ends neither in it nor in one of the additional stores. Reads records alone, locks
  * nothing and starts nothing.
  * @param stores graphroots of the additional stores that are there now; one that is missing or empty is no store
+ * @param assumed a store beside them, for a question about what is going to be
  * @throws PrestageError ERR_STORAGE where records cannot be read
  */
-export async function findDangling(location: Pick<StorageLocation, 'graphroot'>, stores: readonly string[]): Promise<Dangling> {
+export async function findDangling(
+  location: Pick<StorageLocation, 'graphroot'>,
+  stores: readonly string[],
+  assumed?: StoreRecords,
+): Promise<Dangling> {
   const [main, ...additional] = await Promise.all([location.graphroot, ...stores].map(readRecords));
-  return main === undefined ? NOTHING : danglingOf(main, additional);
+  return main === undefined ? NOTHING : danglingOf(main, [...additional, ...(assumed === undefined ? [] : [assumed])]);
 }
 
 const NOTHING: Dangling = { images: [], containers: [], layers: [] };

@@ -1,4 +1,4 @@
-import { copyFile, mkdir, readdir, readFile, rename, rm, stat, symlink } from 'node:fs/promises';
+import { copyFile, mkdir, readdir, readFile, rename, rm, rmdir, stat, symlink } from 'node:fs/promises';
 import { join } from 'node:path';
 import { readImageRecords, readLayerRecords, type StorageLocation } from '../extract/storage.ts';
 import { syncDirectory, writeAtomic } from '../host/atomic.ts';
@@ -56,6 +56,9 @@ export async function keepImage(host: Host, location: StorageLocation, image: Ke
   await linkLayers({ graphroot, store }, image);
   await assertKept(location, image);
   await rm(work, { recursive: true, force: true });
+  await rmdir(hostPath(host, KEEP_PATH)).catch((error: NodeJS.ErrnoException) => {
+    if (error.code !== 'ENOTEMPTY') throw error;
+  });
 }
 
 function notKept({ id, names, containers }: KeptImage, why: string): PrestageError {

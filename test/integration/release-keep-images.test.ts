@@ -86,7 +86,7 @@ describe('images that running containers use', () => {
       assert.equal(await node.output('podman', ['exec', name, 'cat', '/etc/prestage-image']), text);
     }
     assert.equal(await node.output('podman', ['run', '--rm', '--network=host', stored.reference, 'cat', '/etc/prestage-image']), 'oci');
-    assert.equal(await node.output('ls', ['/var/lib/prestage-agent/keep']), '');
+    assert.equal(await node.output('ls', ['/var/lib/prestage-agent']), 'store');
   });
 
   it('are copied to the end by the next release where one was ended halfway', async () => {

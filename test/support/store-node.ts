@@ -48,6 +48,8 @@ export interface StoreNode extends NodeSandbox {
   bringStore(): Promise<void>;
   /** Evaluates an expression in a process of the node, with the modules of the agent by their path below agent/, and gives its JSON. */
   evaluate(modules: readonly string[], expression: string): Promise<unknown>;
+  /** `prestage-agent`, run from its sources. */
+  agent(...args: readonly string[]): Promise<{ readonly exitCode: number; readonly stdout: string; readonly stderr: string }>;
   /** References that storage's records have, with what is listed twice; fails where `podman images` does. */
   images(): Promise<readonly string[]>;
 }
@@ -74,8 +76,9 @@ const location = { graphroot: '/var/lib/containers/storage', runroot: '/run/cont
 const STORE = '${STORE}';
 `;
 
-export async function openStoreNode(fixture: StoreFixture): Promise<StoreNode> {
-  const node = await openSandbox({ files: { '/etc/containers/storage.conf': STORAGE_CONF } });
+/** @param files that the node has besides; with a storage.conf of their own, engines are not told of the store */
+export async function openStoreNode(fixture: StoreFixture, files: Readonly<Record<string, string>> = {}): Promise<StoreNode> {
+  const node = await openSandbox({ files: { '/etc/containers/storage.conf': STORAGE_CONF, ...files } });
   await mkdir(node.path(STORE), { recursive: true });
   await node.output('sh', ['-c', EMPTY_STORE, 'sh', STORE]);
   const podman: StoreNode['podman'] = async (...args) => await node.exec('podman', args);
@@ -102,6 +105,7 @@ export async function openStoreNode(fixture: StoreFixture): Promise<StoreNode> {
       );
       return JSON.parse(await node.output(process.execPath, ['--input-type=module', '--eval', script]));
     },
+    agent: async (...args) => await node.exec(process.execPath, [join(TOP, 'agent/main.ts'), ...args]),
     images: async () => {
       const listed: { Names?: string[]; Digests?: string[] }[] = JSON.parse(
         await node.output('podman', ['images', '--all', '--format', 'json']),

@@ -1,0 +1,89 @@
+import { locateStorage } from '../extract/location.ts';
+import { crashingStep, plainStep, type Step } from '../host/steps.ts';
+import { exitCodeOf } from '../model/errors.ts';
+import type { StepOutcome } from '../release/execute.ts';
+import type { ReleasePlan } from '../release/plan.ts';
+import { type ReleaseReport, release } from '../release/release.ts';
+import type { CommandSpec } from './command-spec.ts';
+import { confirmPlan } from './confirm.ts';
+import { hostFor, settingsFor, type Terminal } from './context.ts';
+import type { Answer } from './output.ts';
+import { dryRunFlag, settingFlags, settingsOf } from './setting-flags.ts';
+
+/** `prestage-agent release`: undoes what the agent has set up on this node. */
+export const releaseCommand: CommandSpec = {
+  name: 'release',
+  description:
+    'Undo what the agent has set up on this node: registry, files of the engines, mounts, copies, and image records that would dangle. The plan is shown first.',
+  flags: [
+    {
+      usage: '--keep-images',
+      help: 'first copy images that running containers use out of the store image, so that they go on and start again',
+    },
+    { usage: '--yes', help: 'do not ask' },
+    ...settingFlags(['graphroot', 'runroot', 'root', 'lock-wait']),
+    dryRunFlag,
+  ],
+  forms: ['text', 'json'],
+  examples: ['prestage-agent release --dry-run', 'prestage-agent release --yes', 'prestage-agent release --keep-images --yes'],
+  act: async (terminal, options) => await actRelease(terminal, options),
+};
+
+async function actRelease(terminal: Terminal, options: Readonly<Record<string, unknown>>): Promise<Answer> {
+  const flags = settingsOf(options);
+  const host = hostFor(terminal, flags);
+  const settings = await settingsFor(host, flags);
+  const isDry = options.dryRun === true;
+  const report = await release(host, {
+    location: await locateStorage(host, {
+      ...(settings.graphroot && { graphroot: settings.graphroot }),
+      ...(settings.runroot && { runroot: settings.runroot }),
+    }),
+    keepImages: options.keepImages === true,
+    isDry,
+    lockWaitSeconds: settings.lockWaitSeconds,
+    step: stepFrom(terminal),
+    signal: terminal.stop,
+    confirm: async (plan) => await confirmPlan(terminal, { plan: planText(plan), word: 'release' }, options.yes === true),
+  });
+  const failed = report.outcomes.some(({ result }) => result === 'failed' || result === 'skipped');
+  return { data: releaseData(report, isDry), text: releaseText(report, isDry), exitCode: failed ? exitCodeOf('ERR_RELEASE_STEP') : 0 };
+}
+
+/** PRESTAGE_CRASH_AT is for the crash test: the agent kills itself at one of its changing steps. */
+function stepFrom(terminal: Terminal): Step {
+  const point = terminal.env.PRESTAGE_CRASH_AT;
+  return point === undefined ? plainStep : crashingStep(point, () => process.kill(process.pid, 'SIGKILL'));
+}
+
+const NOTHING = 'there is nothing to undo';
+
+function planText({ groups, notices }: ReleasePlan): string {
+  const steps = groups.flatMap((group) => group.steps.map(({ text }) => `  ${text}`));
+  return [...(steps.length === 0 ? [NOTHING] : ['to undo:', ...steps]), ...notices.map((notice) => `notice: ${notice}`)].join('\n');
+}
+
+function releaseText({ plan, outcomes }: ReleaseReport, isDry: boolean): string {
+  if (isDry) return `${planText(plan)}\nnothing was changed`;
+  if (plan.groups.length === 0) return planText(plan);
+  const isWhole = outcomes.every(({ result }) => result === 'done' || result === 'left');
+  const end = isWhole ? 'released' : 'not all of it was undone; give the command again when the cause is removed';
+  return [...outcomes.flatMap(outcomeLines), ...plan.notices.map((notice) => `notice: ${notice}`), end].join('\n');
+}
+
+function outcomeLines(outcome: StepOutcome): readonly string[] {
+  const line = `  ${outcome.result.padEnd(7)} ${outcome.text}`;
+  if (outcome.result === 'done') return [line];
+  if (outcome.result !== 'failed') return [line, `          ${outcome.reason}`];
+  return [line, `          ${outcome.error.code}: ${outcome.error.message}`, `          next: ${outcome.error.remedy}`];
+}
+
+function releaseData({ plan, outcomes }: ReleaseReport, isDry: boolean): unknown {
+  const planned = plan.groups.flatMap(({ name, steps }) => steps.map(({ text }) => ({ group: name, text })));
+  return {
+    apiVersion: 'prestage-agent/v1',
+    kind: isDry ? 'ReleasePlan' : 'Release',
+    steps: isDry ? planned : outcomes,
+    notices: plan.notices,
+  };
+}

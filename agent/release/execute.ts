@@ -1,0 +1,77 @@
+import type { Step } from '../host/steps.ts';
+import { type ErrorRecord, errorRecord, PrestageError } from '../model/errors.ts';
+import type { GroupName, PlannedStep, ReleaseGroup, ReleasePlan } from './plan.ts';
+
+/** What became of a step. */
+export type StepOutcome = {
+  readonly group: GroupName;
+  readonly text: string;
+} & (
+  | { readonly result: 'done' }
+  | { readonly result: 'failed'; readonly error: ErrorRecord }
+  /** Not tried, because what it needs has failed. */
+  | { readonly result: 'skipped'; readonly reason: string }
+  /** Somebody needs it for now; another release takes it. */
+  | { readonly result: 'left'; readonly reason: string }
+);
+
+/**
+ * Runs a plan in its order. A step that fails does not keep others from running, but for those that would do harm without it. After the signal
+ * no further step is begun.
+ */
+export async function executePlan(
+  plan: ReleasePlan,
+  { step, signal }: { readonly step: Step; readonly signal: AbortSignal },
+): Promise<readonly StepOutcome[]> {
+  const broken = new Map<GroupName, string>();
+  const outcomes: StepOutcome[] = [];
+  for (const group of plan.groups) {
+    for (const outcome of await runGroup(group, { step, signal, broken })) {
+      outcomes.push(outcome);
+      if (outcome.result === 'failed' || outcome.result === 'skipped') broken.set(group.name, broken.get(group.name) ?? outcome.text);
+    }
+  }
+  return outcomes;
+}
+
+interface Running {
+  readonly step: Step;
+  readonly signal: AbortSignal;
+  /** The first step of each group that was not done. */
+  readonly broken: ReadonlyMap<GroupName, string>;
+}
+
+async function runGroup(group: ReleaseGroup, { step, signal, broken }: Running): Promise<readonly StepOutcome[]> {
+  const needed = group.needs.map((name) => broken.get(name)).find((text) => text !== undefined);
+  const outcomes: StepOutcome[] = [];
+  let before = needed;
+  for (const planned of group.steps) {
+    const about = { group: group.name, text: planned.text };
+    if (before !== undefined) {
+      outcomes.push({ ...about, result: 'skipped', reason: `this comes first: ${before}` });
+      continue;
+    }
+    const outcome: StepOutcome = signal.aborted ? { ...about, result: 'failed', error: ended() } : await runStep(planned, group, step);
+    outcomes.push(outcome);
+    if (group.isChain && outcome.result === 'failed') before = planned.text;
+  }
+  return outcomes;
+}
+
+function ended(): ErrorRecord {
+  return errorRecord(
+    new PrestageError('ERR_INTERRUPTED', 'the release was ended before this', 'Give the command again: it goes on with what is left'),
+  );
+}
+
+async function runStep(planned: PlannedStep, { name: group }: ReleaseGroup, step: Step): Promise<StepOutcome> {
+  const about = { group, text: planned.text };
+  try {
+    const reason = await planned.whyLeft?.();
+    if (reason !== undefined) return { ...about, result: 'left', reason };
+    await step(planned.name, planned.run);
+    return { ...about, result: 'done' };
+  } catch (error) {
+    return { ...about, result: 'failed', error: errorRecord(error) };
+  }
+}

@@ -1,0 +1,192 @@
+import { readdir, rm } from 'node:fs/promises';
+import { engineReleaseSteps } from '../engine/release.ts';
+import { additionalStores } from '../extract/additional-stores.ts';
+import { readLayerRecords, type StorageLocation } from '../extract/storage.ts';
+import { type Host, hostPath } from '../host/host.ts';
+import { readMounts } from '../host/mount-table.ts';
+import { holdsMounts, reclaimMount } from '../host/mounts.ts';
+import type { ReleaseStep } from '../host/release-step.ts';
+import { plainStep } from '../host/steps.ts';
+import { PrestageError } from '../model/errors.ts';
+import { REGISTRY_PATH, STORE_PATH } from '../model/places.ts';
+import { type Dangling, findDangling, isNothing } from '../mount/dangling.ts';
+import { healDangling } from '../mount/heal-dangling.ts';
+import { storeReleaseSteps } from '../mount/store-release.ts';
+import { PARTITION_TARGET } from '../partition/open.ts';
+import { REGISTRY_NAME } from '../registry/service-plan.ts';
+import { registryReleaseSteps } from '../registry/service-stop.ts';
+import { keepImage } from './keep-image.ts';
+import { findImagesToKeep, KEEP_PATH, type KeptImage } from './keep-plan.ts';
+import { storeUsers } from './store-users.ts';
+
+/** What a release undoes, in the order in which it does. */
+export type GroupName = 'registry' | 'keep' | 'engines' | 'dangling' | 'store' | 'trees' | 'partition';
+
+export interface PlannedStep extends ReleaseStep {
+  /** Asked right before it runs: why the thing has to stay for now; undefined where it can go. */
+  readonly whyLeft?: () => Promise<string | undefined>;
+}
+
+export interface ReleaseGroup {
+  readonly name: GroupName;
+  readonly steps: readonly PlannedStep[];
+  /** Groups without which this one would do harm: where a step of theirs fails, this one is passed over. */
+  readonly needs: readonly GroupName[];
+  /** Each step needs the one before. */
+  readonly isChain: boolean;
+}
+
+export interface ReleasePlan {
+  /** Only groups that have something to do. */
+  readonly groups: readonly ReleaseGroup[];
+  readonly notices: readonly string[];
+}
+
+/** Looks of the capabilities: what each has to undo. */
+export interface ReleaseLooks {
+  readonly registry: (host: Host) => Promise<readonly ReleaseStep[]>;
+  readonly engines: (host: Host) => Promise<readonly ReleaseStep[]>;
+  /** `force`: what running containers still hold is taken out of sight, and goes with its last user */
+  readonly store: (host: Host, options: { readonly force: boolean }) => Promise<readonly ReleaseStep[]>;
+}
+
+/** The looks as they are on a node. */
+export const nodeLooks: ReleaseLooks = { registry: registryReleaseSteps, engines: engineReleaseSteps, store: storeReleaseSteps };
+
+export interface ReleaseRequest {
+  /** The main store of the engines. */
+  readonly location: StorageLocation;
+  /** Copy what running containers use out of the store image first. */
+  readonly keepImages: boolean;
+}
+
+/**
+ * What there is to undo on this node, by looking at the machine and not only at records; so a release that was ended goes on, and one after
+ * the other finds nothing. Changes nothing.
+ * @throws PrestageError ERR_STORAGE
+ */
+export async function planRelease(host: Host, request: ReleaseRequest, looks: ReleaseLooks = nodeLooks): Promise<ReleasePlan> {
+  const inUse = (await findImagesToKeep(host, request.location)).filter(({ containers }) => containers.join() !== REGISTRY_NAME);
+  const kept = request.keepImages ? inUse : [];
+  const [registry, engines, store, users] = await Promise.all([
+    looks.registry(host),
+    looks.engines(host),
+    looks.store(host, { force: kept.length > 0 }),
+    storeUsers(host),
+  ]);
+  // Configurations that go with the engines' files are asked again when it has come to that.
+  const isPinned = users.length > 0 && engines.length === 0;
+  const groups: readonly ReleaseGroup[] = [
+    { name: 'registry', steps: registry, needs: [], isChain: false },
+    { name: 'keep', steps: kept.map((image) => keepingStep(host, request.location, image)), needs: [], isChain: false },
+    { name: 'engines', steps: engines, needs: ['keep'], isChain: false },
+    { name: 'dangling', steps: await danglingSteps(host, request, kept), needs: ['registry', 'keep'], isChain: false },
+    {
+      name: 'store',
+      steps: store.filter(({ name }) => name !== 'remove-empty-store' || !isPinned).map((step) => guarded(host, step)),
+      needs: ['registry', 'keep', 'engines', 'dangling'],
+      isChain: true,
+    },
+    { name: 'trees', steps: await treeSteps(host), needs: ['registry', 'keep'], isChain: false },
+    { name: 'partition', steps: await partitionSteps(host), needs: ['store'], isChain: false },
+  ];
+  return {
+    groups: groups.filter(({ steps }) => steps.length > 0),
+    notices: [
+      ...(request.keepImages ? inUse.map(held) : inUse.map(unkept)),
+      ...(isPinned ? [`the empty store ${hostPath(host, STORE_PATH)} stays: ${users.join(', ')} would fail without it`] : []),
+    ],
+  };
+}
+
+function unkept({ id, names, containers }: KeptImage): string {
+  return `${containers.join(', ')} runs from ${names[0] ?? id}, which is in the store image: give --keep-images to let it go on and start again`;
+}
+
+function held({ containers }: KeptImage): string {
+  return `${containers.join(', ')} holds the device of the store image until it is started again or ends`;
+}
+
+function keepingStep(host: Host, location: StorageLocation, image: KeptImage): PlannedStep {
+  const text = `copy ${image.names[0] ?? image.id}, which ${image.containers.join(', ')} uses, into ${location.graphroot}`;
+  return { name: 'keep-image', text, run: async () => await keepImage(host, location, image) };
+}
+
+/** The empty store goes last of all, and only when nobody would miss it. */
+function guarded(host: Host, step: ReleaseStep): PlannedStep {
+  if (step.name !== 'remove-empty-store') return step;
+  const whyLeft = async (): Promise<string | undefined> => {
+    const users = await storeUsers(host);
+    return users.length === 0 ? undefined : `${users.join(', ')} would fail without it`;
+  };
+  return { ...step, whyLeft };
+}
+
+/** What will dangle when the store is closed, healed beforehand: a release that is ended between the two leaves podman working. */
+async function danglingSteps(host: Host, { location }: ReleaseRequest, kept: readonly KeptImage[]): Promise<readonly PlannedStep[]> {
+  const stores = (await additionalStores(host)).filter((path) => path !== hostPath(host, STORE_PATH));
+  const found = withoutRegistry(await findDangling(location, stores, await assumedAfter(host, kept)));
+  if (isNothing(found)) return [];
+  const run = async (): Promise<void> => {
+    const removed = await healDangling(host, { location, stores, step: plainStep });
+    for (const what of removed) host.log('info', `removed ${what}`);
+  };
+  return [{ name: 'heal-image', text: `remove what stands on the store image: ${(await describe(found)).join(', ')}`, run }];
+}
+
+/** It is gone by then. */
+function withoutRegistry(found: Dangling): Dangling {
+  return { ...found, containers: found.containers.filter(({ names }) => names[0] !== REGISTRY_NAME) };
+}
+
+/** What the main store will have got from the store image by then. */
+async function assumedAfter(host: Host, kept: readonly KeptImage[]) {
+  const wanted = new Set(kept.flatMap(({ layers }) => layers));
+  const layers = kept.length === 0 ? [] : await readLayerRecords({ graphroot: hostPath(host, STORE_PATH) });
+  return {
+    images: kept.map(({ id }) => ({ id, hasData: true })),
+    layers: layers.filter(({ id }) => wanted.has(id)),
+    containers: [],
+  };
+}
+
+async function describe({ images, containers, layers }: Dangling): Promise<readonly string[]> {
+  const mounted = (await readMounts()).map(({ target }) => target);
+  const isRunning = (layer: string) => mounted.some((target) => target.endsWith(`/overlay/${layer}/merged`));
+  return [
+    ...containers.map(({ id, names, layer }) => `container ${names[0] ?? id}${isRunning(layer) ? ', which is running' : ''}`),
+    ...images.map(({ id, names }) => `image ${names[0] ?? id}`),
+    ...layers.map(({ id }) => `layer ${id}`),
+  ];
+}
+
+/** Trees and copies of our own. */
+async function treeSteps(host: Host): Promise<readonly PlannedStep[]> {
+  const places = [
+    { path: hostPath(host, REGISTRY_PATH), text: 'remove the files of the registry' },
+    { path: hostPath(host, KEEP_PATH), text: 'remove what copies of images have left' },
+  ];
+  const there = await Promise.all(places.map(async ({ path }) => (await readdir(path).catch(() => undefined)) !== undefined));
+  return places
+    .filter((_, index) => there[index])
+    .map(({ path, text }) => ({ name: 'remove-copies', text: `${text} ${path}`, run: async () => await removeTree(path) }));
+}
+
+/** @throws PrestageError ERR_RELEASE_STEP where something is mounted there: nothing is deleted through a mount */
+async function removeTree(path: string): Promise<void> {
+  if (await holdsMounts(path)) {
+    throw new PrestageError(
+      'ERR_RELEASE_STEP',
+      `${path} cannot be removed: something is mounted there`,
+      `Unmount what this shows: findmnt --submounts ${path}`,
+    );
+  }
+  await rm(path, { recursive: true, force: true });
+}
+
+/** What a run that was killed has left mounted. No run goes on meanwhile: the lock is held. */
+async function partitionSteps(host: Host): Promise<readonly PlannedStep[]> {
+  const target = hostPath(host, PARTITION_TARGET);
+  if (!(await holdsMounts(target))) return [];
+  return [{ name: 'reclaim-mount', text: `unmount the partition at ${target}`, run: async () => void (await reclaimMount(host, target)) }];
+}

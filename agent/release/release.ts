@@ -1,0 +1,57 @@
+import { readBootId } from '../host/boot.ts';
+import { writeAtomic } from '../host/atomic.ts';
+import { type Host, hostPath } from '../host/host.ts';
+import { takeLock } from '../host/lock.ts';
+import type { Step } from '../host/steps.ts';
+import { sealRecord } from '../model/seal.ts';
+import { RUN_LOCK } from '../model/places.ts';
+import { DURABLE_STATE, LIVE_STATE, readState } from '../reconcile/state-store.ts';
+import { executePlan, type StepOutcome } from './execute.ts';
+import { planRelease, type ReleaseLooks, type ReleasePlan, type ReleaseRequest } from './plan.ts';
+
+export interface ReleaseOptions extends ReleaseRequest {
+  readonly isDry: boolean;
+  readonly lockWaitSeconds: number;
+  readonly step: Step;
+  readonly signal: AbortSignal;
+  /** Returns where the plan is agreed to; not asked where there is nothing to do. */
+  readonly confirm: (plan: ReleasePlan) => Promise<void>;
+  /** For tests; those of a node where left out. */
+  readonly looks?: ReleaseLooks;
+}
+
+export interface ReleaseReport {
+  readonly plan: ReleasePlan;
+  /** Empty for a dry run, and where there was nothing to undo. */
+  readonly outcomes: readonly StepOutcome[];
+}
+
+/**
+ * Undoes what the agent has set up on this node. The state of the last run stays, and says that it was undone.
+ * @throws PrestageError ERR_LOCKED, ERR_NOT_CONFIRMED, ERR_STORAGE; what a step throws is in the report
+ */
+export async function release(host: Host, options: ReleaseOptions): Promise<ReleaseReport> {
+  if (options.isDry) return { plan: await planRelease(host, options, options.looks), outcomes: [] };
+  const lock = { path: hostPath(host, RUN_LOCK), waitSeconds: options.lockWaitSeconds, command: 'release' };
+  await using _lock = await options.step('take-lock', async () => await takeLock(lock));
+  const plan = await planRelease(host, options, options.looks);
+  if (plan.groups.length === 0) return { plan, outcomes: [] };
+  await options.confirm(plan);
+  const outcomes = await executePlan(plan, options);
+  await options.step('record-release', async () => await recordRelease(host, outcomes));
+  return { plan, outcomes };
+}
+
+/** The state must not go on to name a store and a registry that are gone. */
+async function recordRelease(host: Host, outcomes: readonly StepOutcome[]): Promise<void> {
+  const isWhole = outcomes.every(({ result }) => result === 'done' || result === 'left');
+  const notice = `${isWhole ? 'released' : 'partly released'} at ${host.clock.now().toISOString()}: images of the store image are gone from this node`;
+  const bootId = await readBootId();
+  for (const path of [DURABLE_STATE, LIVE_STATE]) {
+    const state = await readState(host, path);
+    if (state === undefined || state === 'damaged') continue;
+    const { store: _store, registry: _registry, ...rest } = state;
+    if (path === LIVE_STATE && state.bootId !== bootId) continue;
+    await writeAtomic(hostPath(host, path), sealRecord({ ...rest, notices: [...state.notices, notice] }));
+  }
+}
