@@ -36,7 +36,7 @@ export function tmpfsMountArgs(contentBytes: number, target: string): readonly s
 }
 
 /** Name of the device-mapper device of a stage. */
-export function verityName(stage: Stage): string {
+function verityName(stage: Stage): string {
   return `prestage-${stage}`;
 }
 

@@ -46,7 +46,7 @@ export async function openImage(image: Pick<StoreImage, 'path' | 'sizeBytes'>): 
 }
 
 /** @param what continues the path: `has …, and its bundle says …` */
-export function digestFault(path: string, what: string): PrestageError {
+function digestFault(path: string, what: string): PrestageError {
   return new PrestageError(
     'ERR_STORE_DIGEST',
     `the store image ${path} ${what}`,

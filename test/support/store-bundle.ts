@@ -146,5 +146,6 @@ export async function treeStamp(directory: string): Promise<string> {
 }
 
 export async function namesIn(directory: string): Promise<readonly string[]> {
-  return (await readdir(directory).catch(() => [])).toSorted();
+  const names: readonly string[] = await readdir(directory).catch(() => []);
+  return names.toSorted();
 }
