@@ -7,7 +7,7 @@ import { IN_CONTAINER, registryConfig } from './service-config.ts';
 /** The container, and the systemd unit without its suffix. */
 export const REGISTRY_NAME = 'prestage-registry';
 /** How distribution is started where no command is given: as the release's own registry component does. */
-export const DEFAULT_COMMAND: readonly string[] = ['/usr/bin/distribution', 'serve', IN_CONTAINER.config];
+const DEFAULT_COMMAND: readonly string[] = ['/usr/bin/distribution', 'serve', IN_CONTAINER.config];
 
 export interface RegistryRequest {
   /** The top of the tree, the directory that holds `docker`; an absolute path. */

@@ -19,6 +19,7 @@ const recordSchema = v.object({
   how: v.picklist(['quadlet', 'unit', 'podman']),
   /** podman's own options: they name the storage. */
   global: v.array(v.string()),
+  env: v.record(v.string(), v.string()),
 });
 
 export type RegistryRecord = v.InferOutput<typeof recordSchema>;

@@ -22,7 +22,7 @@ const GENERATOR = '/usr/lib/systemd/system-generators/podman-system-generator';
 const SYSTEMCTL_LIMIT_MS = 90_000;
 const PODMAN_LIMIT_MS = 60_000;
 /** Of the log, in lines: what a message quotes. */
-const LOG_LINES = 15;
+const LOG_LINES = 30;
 
 /** Whether units can be started: systemd runs, and it is this node's. Source: sd_booted(3). */
 export function hasSystemd(host: Host): boolean {
@@ -42,6 +42,17 @@ export async function runRegistry(host: Host, plan: RegistryPlan, directory: str
   return { how: 'unit', result: await systemctl(host, 'start', UNIT_NAME) };
 }
 
+/**
+ * What podman and systemd write about the container and the unit beside what was said: `2026-01-01 00:00:00 … m=+0.05 container start …`. Pure.
+ */
+export function withoutEvents(journal: string): string {
+  const event = /^\d{4}-\d\d-\d\d [^\n]* m=\+|: Killing process |^(?:Starting|Started|Stopped|Stopping) |^conmon [0-9a-f]+ <n?warn>/;
+  return journal
+    .split('\n')
+    .filter((line) => !event.test(line))
+    .join('\n');
+}
+
 /** What it said lately, for people. */
 export async function registryLog(host: Host, attempt: StartAttempt, directory: string): Promise<string> {
   const said = `${attempt.result.stdout}\n${attempt.result.stderr}`;
@@ -51,7 +62,7 @@ export async function registryLog(host: Host, attempt: StartAttempt, directory: 
   }
   const args = [`--unit=${UNIT_NAME}`, '--boot', `--lines=${LOG_LINES}`, '--output=cat', '--no-pager'];
   const journal = await host.exec('journalctl', args, { timeoutMs: 5000 });
-  return `${said}\n${journal.stdout}`;
+  return `${said}\n${withoutEvents(journal.stdout)}`;
 }
 
 export async function reloadSystemd(host: Host): Promise<void> {

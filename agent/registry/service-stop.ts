@@ -53,15 +53,17 @@ async function stopUnit(host: Host): Promise<void> {
   await systemctl(host, 'reset-failed', UNIT_NAME);
 }
 
-/** From the storage of its own where it has one; else from the node's, which another container of that name cannot be in. */
+/** From the storage of its own where it has one; else from the node's, where nothing else goes by that name. */
 async function removeContainer(host: Host, directory: string): Promise<void> {
   const record = await readRegistryRecord(host);
   const storage = join(directory, FILES.storage);
   const own = ['--root', storage, '--runroot', join(directory, 'run'), '--tmpdir', join(directory, 'tmp'), '--storage-driver', 'overlay'];
-  const global = record?.global ?? (existsSync(storage) ? own : []);
-  if (record === undefined && global.length === 0) return;
-  if (global.length > 0 && !existsSync(storage)) return;
-  const removed = await host.exec('podman', [...global, 'rm', '--force', '--ignore', REGISTRY_NAME], { timeoutMs: PODMAN_LIMIT_MS });
+  const global = record?.global ?? own;
+  if (global.includes(storage) && !existsSync(storage)) return;
+  // Without its file podman would not start at all; then the usual one names the same storage.
+  const { CONTAINERS_STORAGE_CONF: conf } = record?.env ?? {};
+  const env = conf !== undefined && existsSync(conf) ? { CONTAINERS_STORAGE_CONF: conf } : {};
+  const removed = await host.exec('podman', [...global, 'rm', '--force', '--ignore', REGISTRY_NAME], { env, timeoutMs: PODMAN_LIMIT_MS });
   if (removed.exitCode === 0) return;
   throw new PrestageError(
     'ERR_REGISTRY_START',

@@ -67,6 +67,7 @@ export async function startRegistry(host: Host, request: RegistryRequest): Promi
     hasTls: request.tls !== undefined,
     how: hasSystemd(host) ? 'unit' : 'podman',
     global: [...plan.global],
+    env: plan.env,
   };
   await request.step('write-registry', async () => await writeFiles(directory, { plan, record, ...files }));
   const attempt = await request.step('start-registry', async () => await runRegistry(host, plan, directory));

@@ -96,6 +96,48 @@ describe('the registry of a node', () => {
     );
   });
 
+  onNodes('serves other nodes by its own certificate, as soon as the address is there', async (node) => {
+    const names = ['-subj', '/CN=192.0.2.7', '-addext', 'subjectAltName=IP:192.0.2.7', '-keyout', '/run/tls.key', '-out', '/run/tls.crt'];
+    await node.output('openssl', [
+      'req',
+      '-x509',
+      '-newkey',
+      'ec',
+      '-pkeyopt',
+      'ec_paramgen_curve:P-256',
+      '-nodes',
+      '-days',
+      '2',
+      ...names,
+    ]);
+    const starting = start(node, { address: '192.0.2.7', tls: { certificate: '/run/tls.crt', key: '/run/tls.key' } });
+    await sleep(500);
+    await node.output('ip', ['address', 'add', '192.0.2.7/32', 'dev', 'lo']);
+    const address = '192.0.2.7:5000';
+    assert.deepEqual(withoutTime(await starting), { address, how: 'podman', startMs: 'measured', wasRunning: false });
+    const local = `${address}/${images.digest.reference}`;
+    const refused = await node.exec('podman', ['pull', local]);
+    assert.match(refused.stderr, /x509|certificate/);
+    await node.output('sh', [
+      '-c',
+      `mkdir -p /etc/containers/certs.d/${address}; cp /run/tls.crt /etc/containers/certs.d/${address}/ca.crt`,
+    ]);
+    await node.output('podman', ['pull', local]);
+    // A certificate that is not the one that it was given is not it.
+    await node.output('cp', ['/etc/ssl/certs/ca-certificates.crt', '/run/prestage-agent/registry/tls.crt']);
+    assert.deepEqual(await callInside(node, { module: SERVICE, name: 'registryHealth', request: address }), {
+      value: { healthy: false, reason: 'what answers shows another certificate than the one that the registry was given' },
+    });
+  });
+
+  onNodes("runs in the node's own storage where no store is given, and leaves nothing there", async (node) => {
+    const started = await start(node, { imageStore: undefined, storageConf: '/etc/containers/storage.conf' });
+    assert.deepEqual(withoutTime(started), { address: ADDRESS, how: 'podman', startMs: 'measured', wasRunning: false });
+    assert.equal(await node.output('podman', ['ps', '--format', '{{.Names}}']), 'prestage-registry');
+    assert.deepEqual(await callInside(node, { module: SERVICE, name: 'stopRegistry' }), {});
+    assert.equal(await node.output('podman', ['ps', '--all', '--quiet']), '');
+  });
+
   onNodes('stays as it is where it does what is asked, and is replaced where it does not', async (node) => {
     await start(node);
     const pid = await readFile(node.path('/run/prestage-agent/registry/pid'), 'utf8');
