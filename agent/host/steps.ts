@@ -52,7 +52,6 @@ export const changingSteps = [
   'heal-image',
   'heal-layer',
   'keep-image',
-  'link-layers',
   'remove-copies',
   'record-release',
   'copy-mirror',

@@ -51,7 +51,7 @@ export interface ReleaseLooks {
 }
 
 /** The looks as they are on a node. */
-export const nodeLooks: ReleaseLooks = { registry: registryReleaseSteps, engines: engineReleaseSteps, store: storeReleaseSteps };
+const nodeLooks: ReleaseLooks = { registry: registryReleaseSteps, engines: engineReleaseSteps, store: storeReleaseSteps };
 
 export interface ReleaseRequest {
   /** The main store of the engines. */

@@ -1,10 +1,10 @@
-import { readBootId } from '../host/boot.ts';
 import { writeAtomic } from '../host/atomic.ts';
+import { readBootId } from '../host/boot.ts';
 import { type Host, hostPath } from '../host/host.ts';
 import { takeLock } from '../host/lock.ts';
 import type { Step } from '../host/steps.ts';
-import { sealRecord } from '../model/seal.ts';
 import { RUN_LOCK } from '../model/places.ts';
+import { sealRecord } from '../model/seal.ts';
 import { DURABLE_STATE, LIVE_STATE, readState } from '../reconcile/state-store.ts';
 import { executePlan, type StepOutcome } from './execute.ts';
 import { planRelease, type ReleaseLooks, type ReleasePlan, type ReleaseRequest } from './plan.ts';
