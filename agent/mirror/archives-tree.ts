@@ -19,7 +19,7 @@ import { requireRoom } from './tree-session.ts';
  * @throws PrestageError ERR_SPACE_REGISTRY, ERR_REGISTRY_WRITE, ERR_ARCHIVE_WRITE, ERR_INTERRUPTED
  */
 export async function archivesTree(host: Host, request: TreeRequest<ArchivedImage>): Promise<MadeTree> {
-  const { images, to, onProgress } = request;
+  const { images, to } = request;
   const key = JSON.stringify([
     'archives',
     ...images.map(({ archive, names }) => [archive.path, archive.sizeBytes, archive.modifiedMs, names]),
@@ -31,12 +31,10 @@ export async function archivesTree(host: Host, request: TreeRequest<ArchivedImag
     );
     const context: Context = { ...request, architecture: host.architecture, keeps, made: new Set() };
     const claimed = new Set<Digest>();
-    let done = 0;
     const first = await takeAll(images, context, async (image, survey) => {
       const layers = layersOf(survey).filter((digest) => !claimed.has(digest));
       for (const digest of layers) claimed.add(digest);
       await unpack(image, survey, layers, context);
-      onProgress?.(++done, images.length);
     });
     // A layer whose archive was refused may be in another one, which had left it to the first.
     return await Promise.all(
@@ -71,8 +69,9 @@ async function takeAll(
   context: Context,
   take: (image: ArchivedImage, survey: Survey) => Promise<void>,
 ): Promise<readonly TakenImage[]> {
-  const { pool, parallel, signal, architecture } = context;
+  const { pool, parallel, signal, architecture, onProgress } = context;
   const limit = pLimit(parallel);
+  let done = 0;
   return await Promise.all(
     images.map((image) =>
       limit(async (): Promise<TakenImage> => {
@@ -86,6 +85,8 @@ async function takeAll(
           return { image, survey, taken: { names: image.names, image: tree } };
         } catch (error) {
           return { image, survey: undefined, taken: refusal(image.reference, error) };
+        } finally {
+          onProgress?.(++done, images.length);
         }
       }),
     ),

@@ -342,7 +342,7 @@ async function makeBig(store: string): Promise<MirroredImage> {
   const layers = [];
   for (const name of ['one', 'two', 'three']) {
     const noise = randomBytes(18 * 2 ** 20).toString('base64');
-    layers.push(await makeLayer(store, [{ kind: 'file', path: name, content: noise }]));
+    layers.push(await makeLayer(store, [{ kind: 'file', path: name, content: noise }], 'zstd'));
   }
   return { repository: 'openshift/big', tag: 'v1', image: await makeImage(store, { name: 'quay.io/e/big', format: 'oci', layers }) };
 }
