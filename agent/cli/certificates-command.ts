@@ -21,8 +21,8 @@ export const certificatesCommand: CommandSpec = {
 };
 
 const schema = v.object({
-  directory: v.optional(v.pipe(v.string(), v.nonEmpty('is empty')), ''),
-  address: v.optional(v.array(v.string()), []),
+  directory: v.optional(v.pipe(v.string(), v.nonEmpty('is not given')), ''),
+  address: v.optional(v.pipe(v.array(v.string()), v.minLength(1, 'is not given')), []),
   days: v.pipe(
     v.optional(v.string(), '3650'),
     v.regex(/^[1-9]\d{0,4}$/, 'is not a number from 1 to 36500'),
@@ -33,8 +33,8 @@ const schema = v.object({
 
 async function actCertificates(terminal: Terminal, options: Readonly<Record<string, unknown>>): Promise<Answer> {
   const parsed = v.safeParse(schema, options);
-  const faults = parsed.success ? missing(parsed.output) : parsed.issues.map((issue) => `--${v.getDotPath(issue)} ${issue.message}`);
-  if (!parsed.success || faults.length > 0) {
+  if (!parsed.success) {
+    const faults = parsed.issues.map((issue) => `--${v.getDotPath(issue)} ${issue.message}`);
     const message = `no certificates can be made: ${faults.join('; ')}`;
     throw new PrestageError('ERR_USAGE', message, 'Look at: prestage-agent certificates --help');
   }
@@ -43,13 +43,6 @@ async function actCertificates(terminal: Terminal, options: Readonly<Record<stri
   const { notices, ...report } = await makeCertificates(host, { directory, addresses: address, days });
   for (const notice of notices) host.log('warning', notice);
   return { data: { apiVersion: 'prestage-agent/v1', kind: 'Certificates', ...report }, text: certificatesText(report), exitCode: 0 };
-}
-
-function missing(options: { readonly directory: string; readonly address: readonly string[] }): readonly string[] {
-  return [
-    ...(options.directory === '' ? ['--directory is not given'] : []),
-    ...(options.address.length === 0 ? ['--address is not given'] : []),
-  ];
 }
 
 /** For people, a line for each certificate. Pure. */

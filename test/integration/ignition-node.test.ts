@@ -9,10 +9,9 @@ import { STAGES, type Stage } from '../../agent/model/stage.ts';
 import { runIgnition } from '../../agent/units/ignition.ts';
 import type { FailurePolicy } from '../../agent/units/render.ts';
 import { TOP } from '../support/cache.ts';
+import { ignitedRoot } from '../support/ignited.ts';
 import { author, PIN } from '../support/ignition.ts';
 
-/** Ignition as the initial RAM disk of a node has it; Debian keeps it here. */
-const IGNITION = '/usr/lib/dracut/modules.d/30ignition/ignition';
 /** Worst `systemd-analyze security` exposure of our units; docs/ignition.md records it and says why it is high. */
 const HIGHEST_EXPOSURE = 9.5;
 /** The units of a node that ours are ordered against, with the order that they have among themselves (field: templates of the MCO). */
@@ -34,31 +33,8 @@ before(async () => {
 after(() => rm(scratch, { recursive: true, force: true }));
 
 /** An empty root after the real Ignition has applied our override, with the presets in force. */
-async function ignitedRoot(stage: Stage, policy: FailurePolicy): Promise<string> {
-  const root = await mkdtemp(join(scratch, `${stage}-`));
-  await chmod(root, 0o755);
-  const config = `${root}.ign`;
-  await writeFile(config, (await runIgnition({ stage, policy, agentSha256: PIN }, author)).text);
-  await output(execOnLinux, 'ignition-validate', [config]);
-  for (const step of ['fetch', 'files']) {
-    const args = [
-      '-platform',
-      'file',
-      '-stage',
-      step,
-      '-root',
-      root,
-      '-log-to-stdout',
-      '-config-cache',
-      `${root}.cache`,
-      '-neednet',
-      `${root}.neednet`,
-    ];
-    const { stdout, exitCode } = await execOnLinux(IGNITION, args, { env: { IGNITION_CONFIG_FILE: config } });
-    // The last act of the files stage relabels what was written; a root without SELinux has nothing to relabel with.
-    const onlyLabels = /CRITICAL : Ignition failed: failed to handle relabeling: failed to open \/etc\/selinux\/config/.test(stdout);
-    assert.ok(exitCode === 0 || (step === 'files' && onlyLabels), stdout);
-  }
+async function stageRoot(stage: Stage, policy: FailurePolicy): Promise<string> {
+  const root = await ignitedRoot(join(scratch, `${stage}-`), (await runIgnition({ stage, policy, agentSha256: PIN }, author)).text);
   await output(execOnLinux, 'systemctl', [`--root=${root}`, 'preset', `prestage-agent-${stage}.service`]);
   return root;
 }
@@ -129,7 +105,7 @@ const requirer: Record<Stage, string> = { discovery: 'agent.service', installed:
 for (const stage of STAGES) {
   for (const policy of ['open', 'closed'] as const) {
     test(`the real Ignition puts the ${stage} override with the policy ${policy} on a node: files, modes, unit enabled`, async () => {
-      const root = await ignitedRoot(stage, policy);
+      const root = await stageRoot(stage, policy);
       const launcher = join(root, 'usr/local/bin/prestage-launcher');
       const env = join(root, 'etc/prestage-agent/launcher.env');
       assert.deepEqual([statSync(launcher).mode & 0o7777, statSync(env).mode & 0o7777], [0o755, 0o644]);
@@ -143,7 +119,7 @@ for (const stage of STAGES) {
   }
 
   test(`systemd verifies the ${stage} unit without a word, and its exposure is not higher than recorded`, async () => {
-    const root = await ignitedRoot(stage, 'closed');
+    const root = await stageRoot(stage, 'closed');
     await addNodeUnits(root);
     const unit = `prestage-agent-${stage}.service`;
     assert.deepEqual(await execOnLinux('systemd-analyze', ['verify', `--root=${root}`, unit]), { stdout: '', stderr: '', exitCode: 0 });
@@ -156,7 +132,7 @@ for (const stage of STAGES) {
   test(`a boot starts the ${stage} unit in its place in the order, and with the policy closed what needs the images requires it`, async () => {
     const unit = `prestage-agent-${stage}.service`;
     for (const policy of ['open', 'closed'] as const) {
-      const root = await ignitedRoot(stage, policy);
+      const root = await stageRoot(stage, policy);
       await addNodeUnits(root);
       const transaction = await bootTransaction(root);
       assert.deepEqual({ before: named(transaction.get(unit), 'Before'), after: named(transaction.get(unit), 'After') }, order[stage]);

@@ -1,0 +1,68 @@
+import assert from 'node:assert/strict';
+import { readdirSync, readFileSync, statSync } from 'node:fs';
+import { mkdtemp, rm } from 'node:fs/promises';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import { after, before, test } from 'node:test';
+import { execOnLinux, output } from '../../agent/host/exec.ts';
+import { makeCertificates } from '../../agent/registry/certificates.ts';
+import { type IgnitionOptions, runIgnition } from '../../agent/units/ignition.ts';
+import { ignitedRoot } from '../support/ignited.ts';
+import { author, PIN } from '../support/ignition.ts';
+import { seal } from '../support/sealed-bundle.ts';
+
+let scratch = '';
+let tls = '';
+before(async () => {
+  scratch = await mkdtemp(join(tmpdir(), 'cluster-ignition-'));
+  tls = join(scratch, 'tls');
+  await makeCertificates(author, { directory: tls, addresses: ['192.0.2.10'], days: 30 });
+  await seal({ directory: join(scratch), stage: 'installed', images: [], payloads: [] });
+});
+after(() => rm(scratch, { recursive: true, force: true }));
+
+async function rootOf(options: Partial<IgnitionOptions>): Promise<string> {
+  const { text } = await runIgnition({ stage: 'installed', ...options }, author);
+  return await ignitedRoot(join(scratch, 'root-'), text);
+}
+
+/** Every file below a root with its mode, but for the one in which Ignition says that it was there. */
+function filesBelow(root: string): Readonly<Record<string, string>> {
+  const entries = readdirSync(root, { recursive: true, withFileTypes: true }).filter(
+    (entry) => entry.isFile() && entry.name !== '.ignition-result.json',
+  );
+  const paths = entries.map((entry) => join(entry.parentPath, entry.name)).sort();
+  return Object.fromEntries(paths.map((path) => [path.slice(root.length), (statSync(path).mode & 0o7777).toString(8)]));
+}
+
+test('the real Ignition puts certificate, key and CA on a serving node, and the key is for root alone', async () => {
+  const serve = { address: '192.0.2.10', port: 5000, certificate: join(tls, '192.0.2.10.crt'), key: join(tls, '192.0.2.10.key') };
+  const root = await rootOf({ agentSha256: PIN, serve });
+  const { '/etc/systemd/system-preset/20-ignition.preset': preset, ...files } = filesBelow(root);
+  assert.ok(preset);
+  assert.deepEqual(files, {
+    '/etc/prestage-agent/launcher.env': '644',
+    '/etc/prestage-agent/tls/ca.crt': '644',
+    '/etc/prestage-agent/tls/registry.crt': '644',
+    '/etc/prestage-agent/tls/registry.key': '600',
+    '/etc/systemd/system/prestage-agent-installed.service': '644',
+    '/usr/local/bin/prestage-launcher': '755',
+  });
+  const there = join(root, 'etc/prestage-agent/tls');
+  const args = ['verify', '-CAfile', join(there, 'ca.crt'), '-verify_ip', '192.0.2.10', join(there, 'registry.crt')];
+  await output(execOnLinux, 'openssl', args);
+  const unit = readFileSync(join(root, 'etc/systemd/system/prestage-agent-installed.service'), 'utf8');
+  assert.match(unit, / --delivery registry --serve cluster --serve-address 192\.0\.2\.10 --registry-port 5000\n/);
+});
+
+test('the real Ignition puts mirrors and CA on a node that pulls from others, and not a file more', async () => {
+  const clients = { mirrors: ['192.0.2.10:5055', 'node1.example.com:5055'], ca: join(tls, 'ca.crt'), bundle: scratch };
+  for (const spec of ['3.1.0', '3.2.0'] as const) {
+    const root = await rootOf({ spec, clients });
+    assert.deepEqual(filesBelow(root), {
+      '/etc/containers/certs.d/192.0.2.10:5055/prestage-ca.crt': '644',
+      '/etc/containers/certs.d/node1.example.com:5055/prestage-ca.crt': '644',
+      '/etc/containers/registries.conf.d/50-prestage.conf': '644',
+    });
+  }
+});
