@@ -14,6 +14,8 @@ export type RegistryHow = 'quadlet' | 'unit' | 'podman';
 export interface StartAttempt {
   readonly how: RegistryHow;
   readonly result: ExecResult;
+  /** When it began; the journal has earlier ones, too. */
+  readonly since: Date;
 }
 
 /** Where it is, podman makes units of quadlets. Source: podman-systemd.unit(5). */
@@ -31,15 +33,16 @@ export function hasSystemd(host: Host): boolean {
 
 /** Starts the registry, by systemd where it runs; where podman's generator does not take the quadlet, by a unit of ours. */
 export async function runRegistry(host: Host, plan: RegistryPlan, directory: string): Promise<StartAttempt> {
-  if (!hasSystemd(host)) return { how: 'podman', result: await runByPodman(host, plan, directory) };
+  const since = host.clock.now();
+  if (!hasSystemd(host)) return { since, how: 'podman', result: await runByPodman(host, plan, directory) };
   if (existsSync(GENERATOR)) {
     await writeAtomic(QUADLET_PATH, renderQuadlet(plan));
-    if (await isUsableAfterReload(host)) return { how: 'quadlet', result: await systemctl(host, 'start', UNIT_NAME) };
+    if (await isUsableAfterReload(host)) return { since, how: 'quadlet', result: await systemctl(host, 'start', UNIT_NAME) };
     await rm(QUADLET_PATH, { force: true });
   }
   await writeAtomic(UNIT_PATH, renderRegistryUnit(plan));
   await reloadSystemd(host);
-  return { how: 'unit', result: await systemctl(host, 'start', UNIT_NAME) };
+  return { since, how: 'unit', result: await systemctl(host, 'start', UNIT_NAME) };
 }
 
 /**
@@ -60,7 +63,7 @@ export async function registryLog(host: Host, attempt: StartAttempt, directory: 
     const log = await host.exec('tail', ['-n', String(LOG_LINES), join(directory, FILES.log)], { timeoutMs: 5000 });
     return `${attempt.result.stderr}\n${log.exitCode === 0 ? log.stdout : ''}`;
   }
-  const args = [`--unit=${UNIT_NAME}`, '--boot', `--lines=${LOG_LINES}`, '--output=cat', '--no-pager'];
+  const args = [`--unit=${UNIT_NAME}`, `--since=@${attempt.since.getTime() / 1000}`, `--lines=${LOG_LINES}`, '--output=cat', '--no-pager'];
   const journal = await host.exec('journalctl', args, { timeoutMs: 5000 });
   return `${said}\n${withoutEvents(journal.stdout)}`;
 }
