@@ -10,6 +10,7 @@ import { type ArchiveDamage, fillFromSets, type MirrorTexts } from './fill-sets.
 import { hideImages, type MissingBlob, missingBlobs, readTreeFacts, servedName } from './tree-check.ts';
 import { treeImages } from './tree-images.ts';
 import { endTree, requireRoom, startTree } from './tree-session.ts';
+import { createWriteBack } from './write-back.ts';
 
 export interface UnpackMirrorRequest {
   /** Paths of the archives. Those of one run of oc-mirror lie in one folder; folders in the order in which they go on top of each other. */
@@ -69,6 +70,7 @@ export async function unpackOcMirror(host: Host, request: UnpackMirrorRequest): 
   const ofBytes = archives.reduce((total, archive) => total + archive.sizeBytes, 0);
   await requireRoom(to, ofBytes);
   await using pool = borrowed(request.pool) ?? createArchivePool({ size: host.cores, log: host.log });
+  await using writeBack = createWriteBack(host, to);
   const sets = setsOf(archives);
   const filling = {
     to,
@@ -76,7 +78,10 @@ export async function unpackOcMirror(host: Host, request: UnpackMirrorRequest): 
     signal,
     keeps: started.kind === 'fill' && started.keeps,
     parallel: BATCHES_PER_CORE * host.cores,
-    onRead: (bytes: number): void => onProgress?.(bytes, ofBytes),
+    onRead: (bytes: number): void => {
+      writeBack.wrote(bytes);
+      onProgress?.(bytes, ofBytes);
+    },
   };
   const { filled, checked } = await step('fill-tree', async () => {
     const brought = await fillFromSets(sets, filling);
