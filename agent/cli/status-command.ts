@@ -98,6 +98,7 @@ function sourceText(run: RunOfStatus): string {
   const { source } = run;
   if (source === undefined) return 'not reached';
   if (source.kind === 'directory') return `directory ${source.path}`;
+  if (source.kind === 'disk') return `kept on the disk, ${source.path}: no partition "${source.label}" is there`;
   return `partition "${source.label}"${source.device === undefined ? ', not opened' : ` on ${source.device} (${source.fileSystem})`}`;
 }
 

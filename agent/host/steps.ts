@@ -62,6 +62,8 @@ export const changingSteps = [
   'start-check',
   'reload-crio',
   'load-registry-image',
+  'keep-bundle',
+  'forget-bundle',
 ] as const;
 
 export type StepName = (typeof changingSteps)[number];

@@ -13,6 +13,8 @@ export const DATA_PATH = '/run/prestage-agent/data';
 export const RAM_PATH = '/run/prestage-agent/ram';
 /** Store images that were copied to the root disk. */
 export const DISK_COPY_PATH = '/var/lib/prestage-agent/images';
+/** What a store image on the disk needs besides: the bundle's manifest and its metadata mirror. */
+export const DISK_BUNDLE_PATH = '/var/lib/prestage-agent/bundle';
 /** Registry tree of manifests and configs, copied into memory and checked. */
 export const MIRROR_PATH = '/run/prestage-agent/mirror';
 /** Registry tree that was made on the node out of archives. */

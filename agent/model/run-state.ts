@@ -67,7 +67,8 @@ const stateSchema = v.object({
   error: v.optional(errorSchema),
   source: v.optional(
     v.object({
-      kind: v.picklist(['partition', 'directory']),
+      /** `disk`: what an earlier run has kept of the bundle, because the partition is gone. */
+      kind: v.picklist(['partition', 'directory', 'disk']),
       label: v.optional(v.string()),
       device: v.optional(v.string()),
       fileSystem: v.optional(v.string()),

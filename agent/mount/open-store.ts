@@ -71,8 +71,11 @@ export async function openStore(host: Host, request: OpenStoreRequest): Promise<
   }
 }
 
-/** What is open and pending is not what somebody wants who asks for a hash. */
-function isAsWanted(record: StoreRecord, { image, trust, placement }: OpenStoreRequest): boolean {
+/** Whether an open store stays as it is: what is open and pending is not what somebody wants who asks for a hash. Pure. */
+export function isAsWanted(
+  record: StoreRecord,
+  { image, trust, placement }: Pick<OpenStoreRequest, 'trust' | 'placement'> & { readonly image: Pick<StoreImage, 'sha256'> },
+): boolean {
   const isTrusted = trust === 'auto' || trust === record.trust || (trust === 'hash' && ['before-mount', 'yes'].includes(record.verified));
   return record.sha256 === image.sha256 && isTrusted && (placement === 'auto' || placement === record.placement);
 }

@@ -13,13 +13,16 @@ import type { ImageState } from '../model/run-state.ts';
 import { closeStore } from '../mount/close-store.ts';
 import { ensureEmptyStore } from '../mount/empty-store.ts';
 import { healDangling } from '../mount/heal-dangling.ts';
-import { type OpenedStore, openStore } from '../mount/open-store.ts';
+import { isAsWanted, type OpenedStore, openStore } from '../mount/open-store.ts';
 import { choosePlacement } from '../mount/placement.ts';
+import { readOpenStore } from '../mount/store-record.ts';
 import { chooseTrust, verityFacts } from '../mount/trust.ts';
 import { copyMirror, hideFromMirror } from '../registry/mirror-copy.ts';
 import { mirrorSources } from '../registry/registries-sources.ts';
+import { stopRegistry } from '../registry/service.ts';
 import { startCheck } from './check.ts';
 import { addNotices, type Planned, type RunContext } from './context.ts';
+import { forgetBundle, keepBundle } from './disk-bundle.ts';
 import { isPresent } from './plan.ts';
 import { registryAddress, serveTree, setMirrors } from './serve.ts';
 
@@ -80,6 +83,7 @@ export async function mountStore(bundle: StoreBundle, location: StorageLocation,
   );
   store.update({ images: [...images] });
   context.onEvent({ kind: 'planned', images: images.length, alreadyDone: images.length, toLoad: 0, bytes: 0 });
+  await (opened.placement === 'disk' ? keepBundle(bundle, context) : forgetBundle(context));
   if (opened.verified === 'pending') await startCheck(host, step);
   return { kind: 'mounted', planned: { steps: [], needs: undefined, setup: [] } };
 }
@@ -103,14 +107,20 @@ async function planMount(bundle: StoreBundle, context: RunContext): Promise<Plan
 }
 
 async function openImage(bundle: StoreBundle, context: RunContext): Promise<OpenedStore> {
-  const { host, settings, step } = context;
-  await using pool = createArchivePool({ size: 1, log: host.log });
-  return await openStore(host, {
+  const { host, settings, store, step } = context;
+  const wanted = {
     image: bundle.store.image,
+    trust: settings.trust,
+    placement: store.state.source?.kind === 'disk' ? ('disk' as const) : settings.placement,
+  };
+  const before = await readOpenStore(host);
+  // The registry runs from the store: it would keep it from being closed.
+  if (before !== undefined && !isAsWanted(before, wanted)) await stopRegistry(host, step);
+  await using pool = createArchivePool({ size: host.cores, log: host.log });
+  return await openStore(host, {
+    ...wanted,
     bundleDirectory: bundle.directory,
     stage: context.stage,
-    trust: settings.trust,
-    placement: settings.placement,
     step,
     signal: context.stop,
     pool,

@@ -8,13 +8,14 @@ import { processStartTicks, readBootId } from '../host/boot.ts';
 import { type Host, hostPath } from '../host/host.ts';
 import { takeLock } from '../host/lock.ts';
 import { reclaimMount } from '../host/mounts.ts';
-import { type ErrorRecord, errorRecord } from '../model/errors.ts';
+import { type ErrorRecord, errorRecord, PrestageError } from '../model/errors.ts';
 import { RUN_LOCK } from '../model/places.ts';
 import { type ImageState, outcomeOf, type RunState, STATE_VERSION, suspectAfter } from '../model/run-state.ts';
 import { openPartition, PARTITION_TARGET } from '../partition/open.ts';
 import { interrupted, type Planned, type RunContext, type RunOptions } from './context.ts';
 import { clearAfterKilledRun } from './deliver.ts';
 import { deliverBundle } from './deliver-bundle.ts';
+import { keptBundle } from './disk-bundle.ts';
 import { healAfterFailure } from './heal.ts';
 import { recording } from './record.ts';
 import { createStateStore, DURABLE_STATE, LIVE_STATE, readState } from './state-store.ts';
@@ -129,12 +130,17 @@ async function withSource<T>(context: RunContext, action: (directory: string) =>
   await step('reclaim-mount', async () => await reclaimMount(host, target));
   store.update({ phase: 'waiting-for-partition', source: { kind: 'partition', label: settings.label } });
   context.onEvent({ kind: 'phase', text: `looking for the partition "${settings.label}"` });
-  await using partition = await openPartition(
-    host,
-    { label: settings.label, waitSeconds: settings.deviceWaitSeconds, target },
-    step,
-    context.stop,
-  );
+  const kept = await keptBundle(host, settings.bundleSha256);
+  const waitSeconds = kept === undefined ? settings.deviceWaitSeconds : 0;
+  const opening = openPartition(host, { label: settings.label, waitSeconds, target }, step, context.stop);
+  await using partition = await opening.catch((error: unknown) => {
+    if (kept === undefined || !(error instanceof PrestageError) || error.code !== 'ERR_PARTITION_MISSING') throw error;
+    return undefined;
+  });
+  if (partition === undefined) {
+    store.update({ source: { kind: 'disk', label: settings.label, ...(kept !== undefined && { path: kept }) } });
+    return await action(kept ?? '');
+  }
   store.update({ source: { kind: 'partition', label: settings.label, device: partition.device, fileSystem: partition.fileSystem } });
   return await action(partition.path);
 }

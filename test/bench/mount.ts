@@ -1,0 +1,94 @@
+import { readFile, stat } from 'node:fs/promises';
+import { join } from 'node:path';
+import { type NodeSandbox, openSandbox } from '../support/sandbox.ts';
+import { type BenchBundle, bundleOf, manyImages } from './bench-bundles.ts';
+import type { BenchSet } from './bench-images.ts';
+import { type Measurement, measure } from './measure.ts';
+import type { Bar, PartFindings } from './report.ts';
+import { EXECUTABLE } from './workplace.ts';
+
+/** Turns of each; the best is taken: what the machine does besides can only add to it. */
+const ROUNDS = 3;
+
+/** What must be there in the end: all images in the list, and one that was pulled by digest, by an engine that is told of the store. */
+const USABLE = `
+agent=$1 bundle=$2 placement=$3 trust=$4 wanted=$5 reference=$6
+"$agent" run --stage installed --bundle "$bundle" --placement "$placement" --trust "$trust"
+export CONTAINERS_STORAGE_CONF=/run/prestage-agent/storage.conf
+[ "$(podman images --quiet --no-trunc | sort -u | wc -l)" -ge "$wanted" ]
+podman pull --quiet "$reference"`;
+
+/**
+ * Mounts the store image of a bundle on a node of its own and uses it: with 24 images of 2 GB, and with 240 small ones. Then the same image
+ * hashed before it is mounted, against sha256sum(1), and copied into memory, against cp(1).
+ */
+export async function benchMount(set: BenchSet): Promise<PartFindings> {
+  const [bundle, many] = [await bundleOf(set), await manyImages()];
+  const image = join(bundle.directory, 'store/installed.squashfs');
+  const mounted = await best(async (node) => await usable(node, bundle, 'partition', 'background'));
+  const mountedMany = await best(async (node) => await usable(node, many, 'partition', 'background'));
+  const hashed = await best(async (node) => await usable(node, bundle, 'partition', 'hash'));
+  const summed = await best(async (node) => await inside(node, ['sha256sum', image]));
+  const ram = await best(async (node) => await usable(node, bundle, 'ram', 'auto'));
+  const copied = await best(async (node) => {
+    await node.output('mount', ['-t', 'tmpfs', '-o', 'size=90%', 'tmpfs', '/var/tmp']);
+    return await inside(node, ['cp', image, '/var/tmp/store.squashfs']);
+  });
+  const extraBytes = (await memoryTaken(bundle)) - (await stat(image)).size;
+  const more = (found: Measurement): number => Math.max(found.wallSeconds - mounted.wallSeconds, 0.001);
+  const bar = (what: string, got: number, wanted: number, kind: Bar['kind'], unit: Bar['unit']): Bar => ({ what, got, wanted, kind, unit });
+  return {
+    rows: [
+      ['mount, 24 images', mounted],
+      ['mount, 240 images', mountedMany],
+      ['mount, hashed before', hashed],
+      ['sha256sum of the store', summed],
+      ['mount from memory', ram],
+      ['cp of the store to tmpfs', copied],
+    ],
+    bars: [
+      bar('mount: start of the executable to all images listed and one pulled', mounted.wallSeconds, 0.8, 'most', 's'),
+      bar('mount: 240 images, of the time for 24', mountedMany.wallSeconds / mounted.wallSeconds, 1.5, 'most', 'times'),
+      bar('mount: rate of the hash pass, of sha256sum', summed.wallSeconds / more(hashed), 0.8, 'least', 'times'),
+      bar('mount from memory: what it takes more, of cp to tmpfs', more(ram) / copied.wallSeconds, 1.3, 'most', 'times'),
+      bar('mount from memory: memory taken beside the store image', extraBytes, 64 * 2 ** 20, 'most', 'bytes'),
+    ],
+  };
+}
+
+async function best(act: (node: NodeSandbox) => Promise<Measurement>): Promise<Measurement> {
+  const all: Measurement[] = [];
+  for (let round = 0; round < ROUNDS; round++) {
+    await using node = await openSandbox();
+    all.push(await act(node));
+  }
+  const [first] = all.toSorted((a, b) => a.wallSeconds - b.wallSeconds);
+  if (first === undefined) throw new Error('nothing was measured');
+  return first;
+}
+
+async function usable(node: NodeSandbox, { directory, images }: BenchBundle, placement: string, trust: string): Promise<Measurement> {
+  const reference = images[0]?.reference ?? '';
+  return await inside(node, ['sh', '-e', '-c', USABLE, 'sh', EXECUTABLE, directory, placement, trust, String(images.length), reference]);
+}
+
+async function inside(node: NodeSandbox, argv: readonly string[]): Promise<Measurement> {
+  const enter = ['nsenter', '--target', String(node.pid), '--mount', '--net', '--pid', '--ipc', '--'];
+  const found = await measure({ argv: [...enter, ...argv], work: import.meta.dirname });
+  if (found.exitCode === 0) return found;
+  throw new Error(`${argv.join(' ')} ended with ${found.exitCode}:\n${found.stderr.slice(-2000)}`);
+}
+
+/** Memory that is no longer there when the store is open in memory: for the image, the metadata mirror, the registry and all else. */
+async function memoryTaken(bundle: BenchBundle): Promise<number> {
+  await using node = await openSandbox();
+  const before = await availableBytes();
+  await usable(node, bundle, 'ram', 'auto');
+  return before - (await availableBytes());
+}
+
+/** Source: proc_meminfo(5), MemAvailable; what the page cache holds counts as available. */
+async function availableBytes(): Promise<number> {
+  const meminfo = await readFile('/proc/meminfo', 'utf8');
+  return Number(/^MemAvailable:\s+(\d+) kB$/m.exec(meminfo)?.[1]) * 1024;
+}
