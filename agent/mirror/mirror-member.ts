@@ -19,7 +19,7 @@ export type ResourceKind = 'idms' | 'itms' | 'isc';
 /** A link is one digest; editors add a newline. */
 export const LINK_LIMIT_BYTES = 1024;
 /** Thousands of entries of IDMS are some 100 KB. */
-export const RESOURCE_LIMIT_BYTES = 4 * 2 ** 20;
+const RESOURCE_LIMIT_BYTES = 4 * 2 ** 20;
 
 const WORKSPACE = 'working-dir';
 /** `isc_` and the time of the run. Source: openshift/oc-mirror, internal/pkg/archive/const.go, imageSetConfigPrefix. */
