@@ -3,7 +3,7 @@ import { randomBytes } from 'node:crypto';
 import { mkdir, mkdtemp, readFile, rm, writeFile } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
-import { after, afterEach, before, test } from 'node:test';
+import { after, afterEach, before, it } from 'node:test';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { execOnLinux, output } from '../../agent/host/exec.ts';
 import { hexOf } from '../../agent/model/digest.ts';
@@ -18,7 +18,7 @@ import { type Cluster, type ClusterServer, openCluster, startServer } from '../s
 import { author } from '../support/ignition.ts';
 import { makeLayer } from '../support/image-layer.ts';
 import { type MadeImage, makeImage, writeOciLayout } from '../support/images.ts';
-import { type NodeSandbox, openSandbox } from '../support/sandbox.ts';
+import { type NodeSandbox, openSandbox, sandboxUnavailable } from '../support/sandbox.ts';
 
 const PORT = 5055;
 /** Of the big layer, which random bytes in base64 are at best once more. */
@@ -26,6 +26,14 @@ const BIG_BYTES = 24 * 1024 * 1024;
 
 /** Of the first server, where a layer is to take some seconds. */
 const RATE = '40mbit';
+
+const unavailable = sandboxUnavailable();
+const onNodes = (what: string, act: () => Promise<void>): void => {
+  it(what, async (t) => {
+    if (unavailable === undefined) await act();
+    else t.skip(unavailable);
+  });
+};
 
 let scratch = '';
 let tls = '';
@@ -37,6 +45,7 @@ let client: NodeSandbox;
 let servers: readonly ClusterServer[] = [];
 
 before(async () => {
+  if (unavailable !== undefined) return;
   scratch = await mkdtemp(join(tmpdir(), 'cluster-'));
   tls = join(scratch, 'tls');
   bundle = join(scratch, 'bundle');
@@ -47,13 +56,13 @@ before(async () => {
   servers = [await serve(0), await serve(1)];
 });
 afterEach(async () => {
-  await client.output('podman', ['rmi', '--all', '--force']);
+  await client?.output('podman', ['rmi', '--all', '--force']);
 });
 after(async () => {
   await client?.[Symbol.asyncDispose]();
   for (const server of servers) await server[Symbol.asyncDispose]();
   await cluster?.[Symbol.asyncDispose]();
-  await rm(scratch, { recursive: true, force: true });
+  if (scratch !== '') await rm(scratch, { recursive: true, force: true });
 });
 
 /** A registry tree of two images: one with a tag, the other, with a big layer, by its digest, as release components are. */
@@ -128,7 +137,7 @@ function layerRequest(image: MadeImage): string {
   return `GET ${pathOf(image)}/blobs/${image.instances[0]?.layers.at(-1)?.digest} 200`;
 }
 
-test('a node with the rendered files pulls by tag and by digest from the first server, though nothing else can be reached', async () => {
+onNodes('a node with the rendered files pulls by tag and by digest from the first server, though nothing else can be reached', async () => {
   const requests = newRequests();
   for (const image of [small, big]) {
     await client.output('podman', ['pull', image.reference]);
@@ -139,7 +148,7 @@ test('a node with the rendered files pulls by tag and by digest from the first s
   for (const image of [small, big]) assert.ok(first.includes(manifestRequest(image)), first.join('\n'));
 });
 
-test('where the first server is cut off the second serves, and the first again when it is back', async () => {
+onNodes('where the first server is cut off the second serves, and the first again when it is back', async () => {
   await nodeAt(0).cut();
   // A node that has heard of the server a moment ago waits 30 s for an answer; one that has not finds out after some.
   await output(execOnLinux, 'ip', ['-n', nodeAt(2).network, 'neighbour', 'flush', 'dev', 'eth0']);
@@ -159,7 +168,7 @@ test('where the first server is cut off the second serves, and the first again w
   );
 });
 
-test('a server that goes down in the middle of a layer costs one attempt: the next one of a loop is served by the other', async () => {
+onNodes('a server that goes down in the middle of a layer costs one attempt: the next one of a loop is served by the other', async () => {
   await nodeAt(0).limit(RATE);
   const requests = newRequests();
   const loop = 'n=1; while ! podman pull "$1"; do sleep 1; n=$((n+1)); done; echo "attempts: $n"';
@@ -178,7 +187,7 @@ test('a server that goes down in the middle of a layer costs one attempt: the ne
   );
 });
 
-test('a server that is cut off in the middle of a layer costs time: podman tries again by itself and the other one serves', async () => {
+onNodes('a server that is cut off in the middle of a layer costs time: podman tries again by itself and the other one serves', async () => {
   // podman asks a silent connection every 30 s whether it is alive, and gives it up after so many questions: 9 on a node, which are 5 minutes.
   await output(execOnLinux, 'ip', ['netns', 'exec', nodeAt(2).network, 'sysctl', '--quiet', '--write', 'net.ipv4.tcp_keepalive_probes=1']);
   await nodeAt(0).limit(RATE);
@@ -198,7 +207,7 @@ test('a server that is cut off in the middle of a layer costs time: podman tries
   assert.ok(requests()[1]?.includes(layerRequest(big)));
 });
 
-test('without the CA, or with another one, a node takes nothing from the servers', async () => {
+onNodes('without the CA, or with another one, a node takes nothing from the servers', async () => {
   const { [DROP_IN_PATH]: dropIn = '', ...certificates } = await clientFiles();
   const stranger = join(scratch, 'stranger');
   await makeCertificates(author, { directory: stranger, addresses: ['192.0.2.9'], days: 1 });
@@ -210,6 +219,10 @@ test('without the CA, or with another one, a node takes nothing from the servers
     const { exitCode, stderr } = await node.exec('podman', ['pull', small.reference]);
     assert.equal(exitCode, 125);
     assert.match(stderr, /x509: certificate signed by unknown authority/);
-    assert.deepEqual(requests(), [[], []]);
+    // What was cut off in the test before may be logged only now.
+    assert.deepEqual(
+      requests().map((lines) => lines.filter((line) => line.includes(pathOf(small)))),
+      [[], []],
+    );
   }
 });
