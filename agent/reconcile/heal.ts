@@ -5,7 +5,7 @@ import type { Step } from '../host/steps.ts';
 import type { ErrorRecord } from '../model/errors.ts';
 import { STORE_PATH } from '../model/places.ts';
 import type { ImageState, RunState } from '../model/run-state.ts';
-import { readOpenStore } from '../mount/store-record.ts';
+import { readOpenStore, type StoreRecord } from '../mount/store-record.ts';
 import { stopRegistry } from '../registry/service.ts';
 import { assessStore, probeStore } from '../release/assess-store.ts';
 import { healNode } from '../release/heal.ts';
@@ -16,6 +16,11 @@ export interface HealContext {
   readonly step: Step;
 }
 
+export interface FailureContext extends HealContext {
+  /** The state of the last run in this boot; undefined where there was none. */
+  readonly earlier: RunState | undefined;
+}
+
 /**
  * What becomes of a node that was set up with a store when the bundle cannot be delivered: an open store that is intact stays, with the images
  * that it has; otherwise engines are made to work without it.
@@ -24,7 +29,7 @@ export interface HealContext {
  */
 export async function healAfterFailure(
   failure: ErrorRecord,
-  { host, location, step }: HealContext,
+  { host, location, step, earlier }: FailureContext,
 ): Promise<Partial<RunState> | undefined> {
   const path = hostPath(host, STORE_PATH);
   if (!existsSync(path)) return undefined;
@@ -34,11 +39,27 @@ export async function healAfterFailure(
     const healed = await heal(verdict.error, { host, location, step });
     return { error: verdict.error, healed: [...healed] };
   }
-  if (open === undefined) return undefined;
-  const { images } = await inspectStorage({ graphroot: path, runroot: path });
+  return open === undefined ? undefined : await stillOpen(open, path, earlier);
+}
+
+/** What goes on to be usable: as the run has said that opened the store, else as the store itself says. */
+async function stillOpen(open: StoreRecord, path: string, earlier: RunState | undefined): Promise<Partial<RunState>> {
   const { trust, trustReason, placement, image, sha256, verified } = open;
+  const store = { path, trust, trustReason, placement, image, sha256, verified };
+  if (earlier?.store?.sha256 === sha256) {
+    const { payload, delivery, registry, storage, images } = earlier;
+    return {
+      ...(payload && { payload }),
+      ...(delivery && { delivery }),
+      ...(registry && { registry }),
+      ...(storage && { storage }),
+      store,
+      images,
+    };
+  }
+  const { images } = await inspectStorage({ graphroot: path, runroot: path });
   return {
-    store: { path, trust, trustReason, placement, image, sha256, verified },
+    store,
     images: images.map(
       ({ id, names, digests }): ImageState => ({
         reference: names[0] ?? id,

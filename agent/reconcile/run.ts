@@ -36,7 +36,9 @@ export async function run(host: Host, options: RunOptions): Promise<RunReport> {
   const { settings, step } = options;
   await using _lock = await lockFor(host, options);
   const startMs = host.clock.monotonicMs();
-  const store = createStateStore(host, await initialState(host, settings), options.isDry);
+  const found = await readState(host, DURABLE_STATE);
+  const earlier = found === 'damaged' ? undefined : found;
+  const store = createStateStore(host, await initialState(host, settings, found), options.isDry);
   const context: RunContext = { ...options, host, store, stage: settings.stage, onEvent: recording(store, options.onEvent) };
   let plan: Planned = { steps: [], needs: undefined, setup: [] };
   try {
@@ -45,7 +47,7 @@ export async function run(host: Host, options: RunOptions): Promise<RunReport> {
   } catch (error) {
     const record = errorRecord(options.stop.aborted ? interrupted(error) : error);
     store.update({ error: record, images: store.state.images.map((image) => givenUp(image, record)) });
-    if (!options.isDry && !options.stop.aborted) await healAfter(record, context);
+    if (!options.isDry && !options.stop.aborted) await healAfter(record, earlier, context);
   }
   const durationMs = Math.round(host.clock.monotonicMs() - startMs);
   store.update({
@@ -64,10 +66,11 @@ function endOf(state: RunState, isStopped: boolean): NonNullable<RunState['outco
 }
 
 /** A node that was set up with a store must have engines that work, whatever became of this run. */
-async function healAfter(failure: ErrorRecord, { host, store, step, settings }: RunContext): Promise<void> {
+async function healAfter(failure: ErrorRecord, earlier: RunState | undefined, { host, store, step, settings }: RunContext): Promise<void> {
   try {
+    const ofThisBoot = earlier?.bootId === store.state.bootId ? earlier : undefined;
     const location = await locateStorage(host, wantedStorage(settings));
-    store.update((await healAfterFailure(failure, { host, location, step })) ?? {});
+    store.update((await healAfterFailure(failure, { host, location, step, earlier: ofThisBoot })) ?? {});
   } catch (error) {
     const fault = errorRecord(error);
     host.log('error', fault.message);
@@ -95,9 +98,8 @@ async function lockFor(host: Host, { settings, step, isDry }: RunOptions): Promi
   });
 }
 
-async function initialState(host: Host, settings: RunOptions['settings']): Promise<RunState> {
+async function initialState(host: Host, settings: RunOptions['settings'], found: Awaited<ReturnType<typeof readState>>): Promise<RunState> {
   const bootId = await readBootId();
-  const found = await readState(host, DURABLE_STATE);
   if (found === 'damaged') host.log('warning', LOST_RECORD);
   const earlier = found === 'damaged' ? undefined : found;
   return {

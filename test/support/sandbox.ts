@@ -1,6 +1,7 @@
 import { type ChildProcess, spawn } from 'node:child_process';
 import { createHash } from 'node:crypto';
 import { once } from 'node:events';
+import { existsSync } from 'node:fs';
 import { chmod, lstat, mkdir, mkdtemp, readdir, readFile, readlink, rm, writeFile } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { dirname, join } from 'node:path';
@@ -9,10 +10,15 @@ import { type ExecResult, execOnLinux, output } from '../../agent/host/exec.ts';
 import { parseMountInfo } from '../../agent/host/mount-table.ts';
 
 export interface SandboxOptions {
-  /** Files to put before anything runs, by absolute path; modes are 0644 where none is given. */
+  /** Files to put before anything runs for the first time, by absolute path; modes are 0644 where none is given. */
   readonly files?: Readonly<Record<string, string | { readonly content: string; readonly mode: number }>>;
   /** A network namespace by its name in /run/netns, for several nodes; one of its own with nothing but loopback where left out. */
   readonly network?: string;
+  /**
+   * A directory that keeps what the node writes to /etc, /var/lib and /var/tmp when the sandbox goes: the next sandbox of the same directory is the
+   * same node after a reboot, with another boot id. It is removed by whoever made it.
+   */
+  readonly disk?: string;
 }
 
 export interface SandboxExecOptions {
@@ -53,6 +59,8 @@ const LIMIT_MS = 60_000;
 const FIRST = `
 read -r pid _ < /proc/self/stat
 mount -t proc proc /proc
+cat /proc/sys/kernel/random/uuid > "$1/boot_id"
+mount --bind "$1/boot_id" /proc/sys/kernel/random/boot_id
 for place in /etc /var/lib; do
   mkdir -p "$1/upper$place" "$1/overlay$place"
   mount -t overlay overlay -o "lowerdir=$place,upperdir=$1/upper$place,workdir=$1/overlay$place" "$place"
@@ -66,7 +74,7 @@ mount -t tmpfs -o mode=1777 tmpfs /dev/shm
 mkdir -m 1777 /run/lock
 if [ -d /sys/fs/cgroup/unified ]; then umount /sys/fs/cgroup/unified; fi
 ip link set lo up
-rm -rf /etc/containers /etc/cni
+if [ ! -e "$1/made" ]; then rm -rf /etc/containers /etc/cni; fi
 echo "ready $pid"
 while read -r _; do :; done
 `;
@@ -88,7 +96,7 @@ export function sandboxUnavailable(): string | undefined {
 }
 
 export async function openSandbox(options: SandboxOptions = {}): Promise<NodeSandbox> {
-  const work = await mkdtemp(join(tmpdir(), 'node-'));
+  const work = options.disk ?? (await mkdtemp(join(tmpdir(), 'node-')));
   const network = options.network === undefined ? [] : ['nsenter', `--net=/run/netns/${options.network}`];
   const alone = ['unshare', '--mount', '--pid', '--ipc', '--fork', '--kill-child', '--propagation=private'];
   const [file = '', ...args] = [...network, ...alone, ...(options.network === undefined ? ['--net'] : [])];
@@ -96,7 +104,7 @@ export async function openSandbox(options: SandboxOptions = {}): Promise<NodeSan
   const close = async (pid?: number): Promise<void> => {
     if (pid !== undefined) await empty(pid);
     await end(child);
-    await rm(work, { recursive: true, force: true });
+    if (options.disk === undefined) await rm(work, { recursive: true, force: true });
   };
   const ready = await untilReady(child).catch(async (error: unknown) => {
     await close();
@@ -104,7 +112,11 @@ export async function openSandbox(options: SandboxOptions = {}): Promise<NodeSan
   });
   const node = sandboxOf(ready, async () => await close(ready));
   try {
-    for (const [path, put] of Object.entries({ ...PLAIN_FILES, ...options.files })) await putFile(node.path(path), put);
+    const made = join(work, 'made');
+    if (!existsSync(made)) {
+      for (const [path, put] of Object.entries({ ...PLAIN_FILES, ...options.files })) await putFile(node.path(path), put);
+      await writeFile(made, '');
+    }
   } catch (error) {
     await close(ready);
     throw error;
