@@ -1,4 +1,4 @@
-import { readdir, truncate, writeFile } from 'node:fs/promises';
+import { readdir, readFile, truncate, writeFile } from 'node:fs/promises';
 import { basename } from 'node:path';
 import { execOnLinux, output } from '../../agent/host/exec.ts';
 
@@ -47,8 +47,7 @@ export async function attachDisk(image: string): Promise<AttachedDisk> {
 
 /** Who holds a disk or a partition of it, in words: what would make an installer refuse it. Mounts are asked of a process's namespace. */
 export async function holdersOf(disk: AttachedDisk, pid: number): Promise<readonly string[]> {
-  const inMachine = ['-t', String(pid), '-m', '--'];
-  const mounts = await output(execOnLinux, 'nsenter', [...inMachine, 'cat', '/proc/self/mountinfo']);
+  const mounts = await readFile(`/proc/${pid}/mountinfo`, 'utf8');
   const held: string[] = [];
   for (const node of [disk.device, ...(await partitionsOf(disk.device))]) {
     const numbers = (await output(execOnLinux, 'stat', ['-c', '%Hr:%Lr', node])).trim();

@@ -5,6 +5,7 @@ import { execOnLinux, output } from '../../agent/host/exec.ts';
 
 /** Where all that a run of the boot tests makes lies. There is one run at a time, which flock(1) in package.json sees to. */
 const WORK = join(tmpdir(), 'prestage-boot');
+const NETWORKS = '/run/netns';
 /** Control groups of machines begin with this. */
 export const GROUP_PREFIX = 'prestage-boot-';
 
@@ -24,12 +25,15 @@ export async function openEnvironment(): Promise<Environment> {
   await mkdir(groups, { recursive: true });
   await output(execOnLinux, 'mount', ['-t', 'cgroup2', 'cgroup2', groups]);
   await removeLeftGroups(groups);
+  // ip-netns(8) leaves its files there when it is killed.
+  await mkdir(NETWORKS, { recursive: true });
+  await output(execOnLinux, 'mount', ['-t', 'tmpfs', 'tmpfs', NETWORKS]);
   return {
     work: WORK,
     groups,
     [Symbol.asyncDispose]: async () => {
       await removeLeftGroups(groups);
-      await output(execOnLinux, 'umount', [groups]);
+      for (const point of [groups, NETWORKS]) await output(execOnLinux, 'umount', [point]);
       await rm(WORK, { recursive: true, force: true });
     },
   };

@@ -1,22 +1,47 @@
 import { execOnLinux } from '../../agent/host/exec.ts';
 
+/** When a unit was started in the last boot of a journal, by the machine's monotonic clock. Undefined for what did not come. */
+export interface UnitTimes {
+  readonly startingMs?: number;
+  readonly startedMs?: number;
+  readonly failedMs?: number;
+}
+
+/** Source: systemd, sd-messages.h: SD_MESSAGE_UNIT_STARTING, …_STARTED, …_FAILED. */
+const MESSAGE_IDS = {
+  startingMs: '7d4958e842da4a758f6c1cdc7b36dcc5',
+  startedMs: '39f53479d3a045ac8e11786248231fbf',
+  failedMs: 'be02cf6855d2428ba40df7e9d022f03d',
+} as const;
+
 /** The last lines of a machine's journal, read from outside, whether it runs or not. */
 export async function lastLines(journal: string, count: number): Promise<readonly string[]> {
-  const { stdout } = await execOnLinux('journalctl', [
-    '-D',
-    journal,
-    '-n',
-    String(count),
-    '--no-pager',
-    '--quiet',
-    '-o',
-    'short-monotonic',
-  ]);
+  const { stdout } = await journalctl(journal, ['-n', String(count), '-o', 'short-monotonic']);
   return stdout.split('\n').filter(Boolean);
 }
 
-/** What the journal has of one identifier in the last boot, message by message. */
-export async function messagesOf(journal: string, identifier: string): Promise<readonly string[]> {
-  const { stdout } = await execOnLinux('journalctl', ['-D', journal, '-b', '-t', identifier, '--no-pager', '--quiet', '-o', 'cat']);
+/** What a unit's processes said in the last boot, line by line. */
+export async function messagesOf(journal: string, unit: string): Promise<readonly string[]> {
+  const { stdout } = await journalctl(journal, ['-b', '-o', 'cat', `_SYSTEMD_UNIT=${unit}`]);
   return stdout.split('\n').filter(Boolean);
+}
+
+/** The first start of each unit in the last boot. */
+export async function unitTimes(journal: string): Promise<ReadonlyMap<string, UnitTimes>> {
+  const ids = Object.values(MESSAGE_IDS).map((id) => `MESSAGE_ID=${id}`);
+  const { stdout } = await journalctl(journal, ['-b', '-o', 'json', ...ids]);
+  const times = new Map<string, UnitTimes>();
+  for (const line of stdout.split('\n').filter(Boolean)) {
+    const entry: Readonly<Record<string, string>> = JSON.parse(line);
+    const unit = entry.UNIT ?? '';
+    const atMs = Number(entry.__MONOTONIC_TIMESTAMP) / 1000;
+    for (const [key, id] of Object.entries(MESSAGE_IDS)) {
+      if (entry.MESSAGE_ID === id) times.set(unit, { [key]: atMs, ...times.get(unit) });
+    }
+  }
+  return times;
+}
+
+async function journalctl(journal: string, args: readonly string[]) {
+  return await execOnLinux('journalctl', ['-D', journal, '--no-pager', '--quiet', ...args]);
 }

@@ -39,6 +39,11 @@ export interface Machine extends AsyncDisposable {
   kill(): Promise<End>;
 }
 
+/**
+ * Runs the rest as a child. nsenter(1) itself would stop with its child when systemd-shutdown(8) stops all processes, and never wait for its
+ * end, for which the kernel lets the machine's first process wait.
+ */
+const WAIT_FOR = ['sh', '-c', '"$@"; exit $?', 'sh'];
 const START_LIMIT_MS = 30_000;
 const END_LIMIT_MS = 120_000;
 let count = 0;
@@ -55,7 +60,10 @@ export async function boot(environment: Environment, options: BootOptions): Prom
   const start = ['--mount', '--propagation', 'private', 'sh', '-c', ENTER_GROUP, 'sh', name, ...argv];
   const child = spawn('unshare', start, { env: { ...process.env, ...NSPAWN_ENV }, stdio: ['ignore', 'pipe', 'pipe'] });
   const console = keepLines(child);
+  let isEnded = false;
+  const isOver = (): boolean => isEnded || options.signal?.aborted === true;
   const ended = endOf(child).finally(async () => {
+    isEnded = true;
     await removeGroup(group);
     await execOnLinux('ip', ['netns', 'del', name]);
   });
@@ -67,7 +75,7 @@ export async function boot(environment: Environment, options: BootOptions): Prom
     await ended;
     throw await explain('the machine did not start');
   }
-  const enter = ['-t', String(leader), '-m', '-u', '-i', '-n', '-p', '-C', '-r', '-w', '--'];
+  const enter = ['-t', String(leader), '-m', '-u', '-i', '-n', '-p', '-C', '-r', '-w', '--no-fork', '--', ...WAIT_FOR];
   const run: Machine['run'] = async (argv) => await execOnLinux('nsenter', [...enter, ...argv], { timeoutMs: END_LIMIT_MS });
   const endWithin = async (act: () => Promise<unknown> | boolean): Promise<End> => {
     await act();
@@ -89,7 +97,7 @@ export async function boot(environment: Environment, options: BootOptions): Prom
       throw await explain(`${argv.join(' ')} ended with ${result.exitCode} in the machine: ${result.stdout}${result.stderr}`);
     },
     settled: async (limitMs) => {
-      const word = await within(Promise.race([untilSettled(run, options.signal), ended]), limitMs);
+      const word = await within(Promise.race([untilSettled(run, isOver), ended]), limitMs);
       if (word !== undefined) return word;
       const jobs = await run(['systemctl', 'list-jobs', '--no-pager']);
       throw await explain(`the machine was not up within ${limitMs / 1000} s; it waits for:\n${jobs.stdout}`);
@@ -101,19 +109,19 @@ export async function boot(environment: Environment, options: BootOptions): Prom
     powerOff: () => endWithin(() => run(['systemctl', 'poweroff'])),
     kill: () => endWithin(() => process.kill(leader, 'SIGKILL')),
     [Symbol.asyncDispose]: async () => {
-      if (child.exitCode === null && child.signalCode === null) process.kill(leader, 'SIGKILL');
+      if (!isEnded) process.kill(leader, 'SIGKILL');
       await ended;
     },
   };
 }
 
 /** Asks until systemd answers, and then until it has nothing left to start. Source: systemctl(1), is-system-running. */
-async function untilSettled(run: Machine['run'], signal?: AbortSignal): Promise<string> {
+async function untilSettled(run: Machine['run'], isOver: () => boolean): Promise<string> {
   for (;;) {
     const { stdout } = await run(['systemctl', 'is-system-running', '--wait']);
     const word = stdout.trim();
-    if (/^(running|degraded|maintenance)$/.test(word)) return word;
-    await sleep(50, undefined, signal && { signal });
+    if (isOver() || /^(running|degraded|maintenance)$/.test(word)) return word;
+    await sleep(50);
   }
 }
 

@@ -1,0 +1,2 @@
+#!/bin/sh
+: >/tmp/podman_policy_args

@@ -1,0 +1,63 @@
+import { resolve } from 'node:path';
+import { parseArgs } from 'node:util';
+import { builtExecutable } from '../support/executable.ts';
+import { openEnvironment } from './environment.ts';
+import { openFactory } from './factory.ts';
+import { SCENARIOS } from './scenarios/table.ts';
+import { type Outcome, runScenario } from './trial.ts';
+
+/**
+ * Boots machines with our ignition and watches what becomes of them: `npm run test:boot`, with
+ * `--only TEXT` for the scenarios whose name holds it, `--executable FILE` for another executable than the one that is built, and `--json` for the outcomes as data.
+ */
+async function main(signal: AbortSignal): Promise<boolean> {
+  const { values } = parseArgs({
+    options: {
+      only: { type: 'string', multiple: true },
+      executable: { type: 'string' },
+      list: { type: 'boolean' },
+      json: { type: 'boolean' },
+    },
+  });
+  const wanted = SCENARIOS.filter(({ name }) => values.only?.some((text) => name.includes(text)) ?? true);
+  if (wanted.length === 0) throw new Error(`no scenario has ${values.only?.join(' or ')} in its name`);
+  if (values.list) {
+    for (const { name } of wanted) say(name);
+    return true;
+  }
+  const executable = values.executable === undefined ? await builtExecutable() : resolve(values.executable);
+  await using environment = await openEnvironment();
+  const factory = await openFactory(environment.work, executable);
+  const outcomes: Outcome[] = [];
+  for (const scenario of wanted) {
+    signal.throwIfAborted();
+    const outcome = await runScenario(scenario, { environment, factory, signal });
+    outcomes.push(outcome);
+    if (!values.json) tell(outcome);
+  }
+  if (values.json) say(JSON.stringify(outcomes, undefined, 2));
+  const failed = outcomes.filter(({ ok }) => !ok);
+  process.stderr.write(`${outcomes.length} scenarios, ${failed.length} failed\n`);
+  return failed.length === 0;
+}
+
+function tell({ name, ok, seconds, boots, notes, failure }: Outcome): void {
+  const units = boots.map(({ what, secondsUnitToReady }) =>
+    secondsUnitToReady === undefined ? what : `${what} ${secondsUnitToReady.toFixed(2)} s`,
+  );
+  say(`${ok ? 'ok  ' : 'FAIL'} ${name} (${seconds.toFixed(1)} s; unit to ready: ${units.join(', ')})`);
+  for (const line of [...notes, ...(failure?.split('\n') ?? [])]) say(`       ${line}`);
+}
+
+function say(text: string): void {
+  process.stdout.write(`${text}\n`);
+}
+
+const interrupted = new AbortController();
+for (const name of ['SIGINT', 'SIGTERM', 'SIGHUP'] as const) process.once(name, () => interrupted.abort(new Error(`ended by ${name}`)));
+try {
+  process.exitCode = (await main(interrupted.signal)) ? 0 : 1;
+} catch (error) {
+  process.stderr.write(`boot: ${error instanceof Error ? error.message : String(error)}\n`);
+  process.exitCode = 1;
+}

@@ -1,0 +1,96 @@
+import { copyFile, mkdir, readFile, writeFile } from 'node:fs/promises';
+import { join } from 'node:path';
+import { execa } from 'execa';
+import { digestOf, hexOf } from '../../agent/model/digest.ts';
+import type { Stage } from '../../agent/model/stage.ts';
+import { writePulled } from '../support/build.ts';
+import { type ImageSet, smallImageSet } from '../support/image-set.ts';
+import { attachDisk, makeImage } from './disk.ts';
+
+/** How a payload comes to the partition: sealed in a bundle, or as the folder of the earlier tools. */
+export type PayloadKind = 'oci' | 'archives' | 'store' | 'registry' | 'folder';
+
+/** What the factory made once, for many disks. */
+export interface Bundle {
+  readonly directory: string;
+  /** Of prestage.json; undefined for a folder, which has none. */
+  readonly sha256: string | undefined;
+  readonly agentSha256: string;
+  readonly set: ImageSet;
+}
+
+/** The factory with its tools, and what it has made so far. */
+export interface Factory {
+  readonly executable: string;
+  bundle(payload: PayloadKind): Promise<Bundle>;
+  /** A new disk image with a data partition that holds a bundle. @param name of the image file below `directory` */
+  disk(directory: string, name: string, bundle: Bundle): Promise<string>;
+  /** The override of a stage, merged into a base, as the command prints it. */
+  ignition(stage: Stage, options: IgnitionRequest): Promise<string>;
+}
+
+export interface IgnitionRequest {
+  readonly bundle: Bundle;
+  readonly base: string;
+  readonly policy: 'open' | 'closed';
+  /** Where the base is put for the command to read. */
+  readonly work: string;
+}
+
+export const DISK_MIB = 4096;
+const PARTITION = '800MiB';
+const LIMIT_MS = 180_000;
+
+/** A factory that works by the built executable alone. */
+export async function openFactory(work: string, executable: string): Promise<Factory> {
+  const made = new Map<PayloadKind, Promise<Bundle>>();
+  const agent = async (...args: readonly string[]): Promise<string> => (await execa(executable, args, { timeout: LIMIT_MS })).stdout;
+  const agentSha256 = hexOf(digestOf(await readFile(executable)));
+  const make = async (payload: PayloadKind): Promise<Bundle> => {
+    const set = await smallImageSet();
+    const directory = join(work, `bundle-${payload}`);
+    if (payload === 'folder') return { directory: await makeFolder(directory, set, executable), sha256: undefined, agentSha256, set };
+    const pulled = await writePulled(set, join(work, `pulled-${payload}`));
+    await agent('build', '--from', pulled, '--to', directory, '--payload', payload, '--agent', executable);
+    return { directory, sha256: hexOf(digestOf(await readFile(join(directory, 'prestage.json')))), agentSha256, set };
+  };
+  return {
+    executable,
+    bundle: (payload) => {
+      const known = made.get(payload) ?? make(payload);
+      made.set(payload, known);
+      return known;
+    },
+    disk: async (directory, name, bundle) => {
+      const image = await makeImage(join(directory, name), DISK_MIB);
+      const agreed = ['--yes', '--expect-serial', image];
+      await agent('partition', 'create', image, '--size', PARTITION, ...agreed);
+      if (bundle.sha256 === undefined) await copyFolder(bundle.directory, image);
+      else await agent('partition', 'write', bundle.directory, image, ...agreed);
+      return image;
+    },
+    ignition: async (stage, { bundle, base, policy, work }) => {
+      const file = join(work, `base-${stage}.ign`);
+      await writeFile(file, base);
+      const pins = bundle.sha256 === undefined ? ['--agent-sha256', bundle.agentSha256] : ['--bundle', bundle.directory];
+      return await agent('ignition', stage, ...pins, '--policy', policy, '--merge', file);
+    },
+  };
+}
+
+/** What the prototype and the factory-precaching tool write, with the executable beside it. */
+async function makeFolder(directory: string, set: ImageSet, executable: string): Promise<string> {
+  await mkdir(directory, { recursive: true });
+  await execa('cp', ['-r', `${set.archives}/.`, directory]);
+  await copyFile(executable, join(directory, 'prestage-agent'));
+  return directory;
+}
+
+async function copyFolder(directory: string, image: string): Promise<void> {
+  await using disk = await attachDisk(image);
+  const mountPoint = `${image}.mnt`;
+  await mkdir(mountPoint);
+  await execa('mount', [disk.partition('data') ?? '', mountPoint]);
+  await execa('cp', ['-r', `${directory}/.`, mountPoint]);
+  await execa('umount', [mountPoint]);
+}

@@ -1,0 +1,203 @@
+import assert from 'node:assert/strict';
+import { readFile } from 'node:fs/promises';
+import { join } from 'node:path';
+import type { IgnitionSpec } from '../../../agent/units/config.ts';
+import { discoveryBase, hasOperatorTexts, installedBase, OPERATOR_FILES } from '../base.ts';
+import { type AttachedDisk, attachDisk, holdersOf } from '../disk.ts';
+import type { Bundle, PayloadKind } from '../factory.ts';
+import { type Footprint, footprint } from '../footprint.ts';
+import { applyIgnition } from '../ignition.ts';
+import { messagesOf } from '../journal.ts';
+import type { End, Machine } from '../machine.ts';
+import { diskRoot, type MachineRoot, ramRoot } from '../machine-root.ts';
+import { type Scenario, type Trial, withMachine } from '../trial.ts';
+import { failedUnits, outOfOrder, statusOf, unitFacts } from '../unit.ts';
+
+/** The whole life of a node, with what may differ. */
+export interface ChainOptions {
+  readonly name: string;
+  readonly payload: PayloadKind;
+  /** Of /etc/prestage-agent/config.yaml, by stage. */
+  readonly discovery?: Readonly<Record<string, string>>;
+  readonly installed?: Readonly<Record<string, string>>;
+  /** Whether a registry on the node answers for the images, so that `podman pull` succeeds for what is there already. */
+  readonly mirrors: boolean;
+  readonly policy?: 'open' | 'closed';
+  readonly discoverySpec?: IgnitionSpec;
+  readonly installedSpec?: IgnitionSpec;
+  /** How the installed machine ends, boot by boot after the first one: 3 clean stops where left out. */
+  readonly stops?: readonly ('clean' | 'power-cut')[];
+}
+
+/** Time for all units of a boot to start, in milliseconds. */
+const UP_LIMIT_MS = 180_000;
+/** Longest time that our unit may take where nothing is to do. */
+const NO_OP_SECONDS = 2;
+/** Size of /var in discovery. */
+const VAR_MIB = 3072;
+const DISCOVERY_UNIT = 'prestage-agent-discovery.service';
+const INSTALLED_UNIT = 'prestage-agent-installed.service';
+
+/** Factory, discovery, installation, first boot and pivot, and some boots more. */
+export function chain(options: ChainOptions): Scenario {
+  return {
+    name: options.name,
+    run: async (trial) => {
+      const bundle = await trial.factory.bundle(options.payload);
+      const image = await trial.factory.disk(trial.work, 'disk.img', bundle);
+      {
+        await using disk = await attachDisk(image);
+        await discover(trial, options, { bundle, disk });
+      }
+      await using disk = await attachDisk(image);
+      await liveInstalled(trial, options, { bundle, disk });
+    },
+  };
+}
+
+interface Node {
+  readonly bundle: Bundle;
+  readonly disk: AttachedDisk;
+}
+
+/** The live system: our unit, then the assisted agent, then a disk that is free, then the installer. */
+async function discover(trial: Trial, options: ChainOptions, { bundle, disk }: Node): Promise<void> {
+  const { agent } = bundle.set.images;
+  const policy = options.policy ?? 'open';
+  const base = await discoveryBase({
+    spec: options.discoverySpec ?? '3.1.0',
+    settings: options.discovery ?? {},
+    agentImage: agent.reference,
+  });
+  const config = await trial.factory.ignition('discovery', { bundle, base, policy, work: trial.work });
+  const host = await hostIgnition(trial, options, bundle);
+  await using root = await ramRoot(trial.work, VAR_MIB);
+  await applyIgnition(config, root.path, trial.work);
+  await withMachine(trial, { root, devices: disk.nodes }, async (machine) => {
+    await up(machine);
+    const unit = await unitFacts(machine, DISCOVERY_UNIT);
+    trial.boots.push({ what: 'discovery', secondsUnitToReady: unit.seconds });
+    assert.deepEqual([unit.activeState, unit.exitCode], ['active', 0]);
+    assert.deepEqual(await outOfOrder(root.journal, [[DISCOVERY_UNIT, 'agent.service']]), []);
+    assert.equal(await machine.output(['cat', '/run/agent-ran']), 'agent');
+    assert.equal((await machine.run(['cat', '/run/agent-pulls'])).stdout, '', 'the assisted agent asked the network');
+    assert.equal((await statusOf(machine)).readiness, 'ready');
+    assert.deepEqual(await holdersOf(disk, machine.leader), []);
+    await machine.output(['sh', '-c', 'cat >/run/host.ign <<"EOF"\n'.concat(host, '\nEOF')]);
+    const install = ['coreos-installer', 'install', '--ignition-file', '/run/host.ign', '--save-partlabel', 'data', disk.device];
+    await machine.output(['/usr/local/bin/'.concat(install[0] ?? ''), ...install.slice(1)]);
+    assert.equal(await machine.powerOff(), 'off');
+  });
+}
+
+async function hostIgnition(trial: Trial, options: ChainOptions, bundle: Bundle): Promise<string> {
+  const { whiteouts, release } = bundle.set.images;
+  const base = await installedBase({
+    spec: options.installedSpec ?? '3.2.0',
+    settings: options.installed ?? {},
+    mcoImage: whiteouts.reference,
+    nodeIpImage: release.reference,
+    kubeletImages: bundle.set.installed.map(({ reference }) => reference),
+    pull: options.mirrors ? 'always' : 'missing',
+  });
+  if (!hasOperatorTexts()) trial.notes.push('the texts of the Machine Config Operator are not beside the checkout: stand-ins were used');
+  return await trial.factory.ignition('installed', { bundle, base, policy: options.policy ?? 'open', work: trial.work });
+}
+
+/** The written disk: first boot with the pivot, then boots that have nothing to do. */
+async function liveInstalled(trial: Trial, options: ChainOptions, { bundle, disk }: Node): Promise<void> {
+  const partition = disk.partition('root');
+  assert.ok(partition !== undefined && disk.partition('data') !== undefined, 'the installer left no root or no data partition');
+  await using root = await diskRoot(trial.work, partition);
+  const sysroot = join(root.path, '../sysroot');
+  await applyIgnition(await readFile(join(sysroot, 'ignition/config.ign'), 'utf8'), root.path, trial.work);
+  const owned = await operatorFiles(root);
+  await firstBoot(trial, root, disk);
+  const stops = options.stops ?? ['clean', 'clean', 'clean'];
+  let before: Footprint | undefined;
+  for (const [index, stop] of stops.entries()) {
+    const isRestored = stops[index - 1] === 'power-cut' && options.mirrors === false;
+    const after = await withMachine(trial, { root, devices: disk.nodes }, async (machine) => {
+      const now = await laterBoot(trial, {
+        machine,
+        bundle,
+        what: `boot ${index + 2}`,
+        limit: isRestored ? Number.POSITIVE_INFINITY : NO_OP_SECONDS,
+      });
+      const expected: End = stop === 'clean' ? 'off' : 'killed';
+      assert.equal(await (stop === 'clean' ? machine.powerOff() : machine.kill()), expected);
+      return now;
+    });
+    // The first later boot starts containers of images that the pivot did not need.
+    if (before !== undefined) assert.deepEqual(after, before, `boot ${index + 2} left more than the boot before it`);
+    before = after;
+  }
+  assert.deepEqual(await operatorFiles(root), owned, 'a file of the Machine Config Operator was changed');
+}
+
+async function firstBoot(trial: Trial, root: MachineRoot, disk: AttachedDisk): Promise<void> {
+  await withMachine(trial, { root, devices: disk.nodes }, async (machine) => {
+    assert.equal(await machine.settled(UP_LIMIT_MS), 'reboot', 'the first boot did not end with the reboot of the pivot');
+    const order = ['crio-wipe.service', INSTALLED_UNIT, 'machine-config-daemon-pull.service', 'machine-config-daemon-firstboot.service'];
+    assert.deepEqual(
+      await outOfOrder(
+        root.journal,
+        order.slice(1).map((unit, index) => [order[index] ?? '', unit] as const),
+      ),
+      [],
+    );
+    const tries = (await messagesOf(root.journal, 'machine-config-daemon-pull.service')).filter((line) =>
+      /^(Trying to pull|Error)/.test(line),
+    );
+    assert.ok(tries.length <= 1, `the pull did not succeed at its first try: ${tries.join(' | ')}`);
+    trial.boots.push({ what: 'first boot and pivot' });
+  });
+}
+
+interface LaterBoot {
+  readonly machine: Machine;
+  readonly bundle: Bundle;
+  readonly what: string;
+  /** Seconds that our unit may take. */
+  readonly limit: number;
+}
+
+async function laterBoot(trial: Trial, { machine, bundle, what, limit }: LaterBoot): Promise<Footprint> {
+  await up(machine);
+  const unit = await unitFacts(machine, INSTALLED_UNIT);
+  trial.boots.push({ what, secondsUnitToReady: unit.seconds });
+  assert.deepEqual([unit.activeState, unit.exitCode], ['active', 0]);
+  assert.ok(unit.seconds <= limit, `with nothing to do the unit took ${unit.seconds} s`);
+  const order = ['crio-wipe.service', INSTALLED_UNIT, 'nodeip-configuration.service', 'crio.service', 'kubelet.service'];
+  assert.deepEqual(
+    await outOfOrder(
+      machine.root.journal,
+      order.slice(1).map((unit, index) => [order[index] ?? '', unit] as const),
+    ),
+    [],
+  );
+  assert.equal(await machine.output(['cat', '/run/nodeip-ran']), 'release');
+  const ran = (await machine.output(['cat', '/run/kubelet-ran']))
+    .trim()
+    .split('\n')
+    .map((line) => line.split(' ')[0]);
+  assert.deepEqual(
+    ran,
+    bundle.set.installed.map(({ reference }) => reference),
+    'the kubelet started another set of images',
+  );
+  const status = await statusOf(machine);
+  assert.equal(status.readiness, 'ready', status.reason);
+  return await footprint(machine);
+}
+
+/** Waits until everything has started, and nothing has failed. */
+async function up(machine: Machine): Promise<void> {
+  const word = await machine.settled(UP_LIMIT_MS);
+  const failed = word === 'running' ? [] : await failedUnits(machine);
+  assert.deepEqual([word, failed], ['running', []]);
+}
+
+async function operatorFiles(root: MachineRoot): Promise<readonly string[]> {
+  return await Promise.all(OPERATOR_FILES.map(async (path) => await readFile(join(root.path, path), 'utf8')));
+}
