@@ -104,7 +104,7 @@ function registrySource(bundle: Bundle, directory: string): RegistrySource | und
   const payload = bundle.payloads.find((one) => one.kind === 'registry');
   if (payload === undefined) return undefined;
   const named = bundle.payloads.flatMap((one) => (one.kind === 'store' && one.registryImage !== undefined ? [one.registryImage] : []));
-  return { path: join(directory, payload.path), files: filesBelow(bundle, payload.path), registryImage: named[0] };
+  return { path: join(directory, payload.path), files: filesBelow(bundle, payload.path), registryImage: payload.registryImage ?? named[0] };
 }
 
 /** The files below a folder of the bundle, with paths relative to that folder. */

@@ -1,7 +1,7 @@
 import { join } from 'node:path';
 import { readText } from '../extract/archives.ts';
 import type { BundleFile, BundleImage } from '../model/bundle.ts';
-import { type Digest, hexOf } from '../model/digest.ts';
+import { type Digest, hexOf, isDigest } from '../model/digest.ts';
 import { errorRecord, PrestageError } from '../model/errors.ts';
 import { quoteInput } from '../model/faults.ts';
 import { parseReference } from '../model/reference.ts';
@@ -33,6 +33,25 @@ export async function verifyRegistry(
   const links = await Promise.all(images.flatMap((image) => image.names.map(async (name) => await linkFaults(part, image, name))));
   const wanted = images.map((image) => ({ reference: image.reference, digest: image.manifestDigest }));
   return { faults: [...links.flat(), ...(await reachFaults(store, wanted, context.architecture))], notices: [] };
+}
+
+/** Checks that the image that is to serve a tree is in it, whole. It need not be one of the images of a stage. */
+export async function verifyRegistryImage(part: Part, name: string, context: VerifyContext): Promise<Checked> {
+  const place = placeOf(name);
+  if (place instanceof PrestageError) return { faults: [{ path: part.path, ...errorRecord(place) }], notices: [] };
+  const manifests = within(part, `${treeRepositoryPath(place.repository)}/_manifests`);
+  const link = `${manifests}/tags/${place.tag ?? 'latest'}/current/link`;
+  const digest = place.digest ?? (await readText(join(part.directory, link), LINK_LIMIT_BYTES).catch(() => '')).trim();
+  if (isDigest(digest)) {
+    const image = { reference: name, names: [name], manifestDigest: digest, compressedBytes: 0, unpackedBytes: 0 };
+    return await verifyRegistry(part, [image], 'all', context);
+  }
+  const error = new PrestageError(
+    'ERR_BUNDLE_FILE',
+    `the registry image ${name} is not in ${part.path}: ${join(part.directory, link)} leads to no manifest`,
+    'Build the bundle again at the factory',
+  );
+  return { faults: [{ path: link, ...errorRecord(error) }], notices: [] };
 }
 
 /** Blobs whose place is not that of the hash that the manifest of the bundle has for them. Pure. */
@@ -73,10 +92,16 @@ async function linkFaults(part: Part, image: BundleImage, name: string): Promise
   return faults.flat();
 }
 
-function placeOf(name: string): { readonly repository: string; readonly tag: string | undefined } | PrestageError {
+interface Place {
+  readonly repository: string;
+  readonly tag: string | undefined;
+  readonly digest: Digest | undefined;
+}
+
+function placeOf(name: string): Place | PrestageError {
   try {
     const reference = parseReference(name);
-    return { repository: registryRepository(reference), tag: reference.tag };
+    return { repository: registryRepository(reference), tag: reference.tag, digest: reference.digest };
   } catch (error) {
     if (error instanceof PrestageError) return error;
     throw error;

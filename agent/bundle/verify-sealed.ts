@@ -5,7 +5,7 @@ import { type ArchivesSurvey, surveyFolder, verifyArchive, verifyArchives } from
 import { type Checked, faultOf, joinChecked, type VerifyContext } from './verify-context.ts';
 import { type BundleFault, unlistedFiles, verifyFiles } from './verify-files.ts';
 import { misnamedBlobs, verifyLayout } from './verify-layout.ts';
-import { misplacedBlobs, verifyRegistry } from './verify-registry.ts';
+import { misplacedBlobs, verifyRegistry, verifyRegistryImage } from './verify-registry.ts';
 import { verifyStore } from './verify-store.ts';
 
 /** Strange files that are named; of more it gives the number. */
@@ -72,6 +72,9 @@ async function verifyPayload({ directory, payload, bundle, broken }: PayloadWork
       return joinChecked([
         { faults: misplacedBlobs(bundle.files, payload.path), notices: [] },
         await verifyRegistry({ directory, path: payload.path }, all, 'all', context),
+        ...(payload.registryImage === undefined
+          ? []
+          : [await verifyRegistryImage({ directory, path: payload.path }, payload.registryImage, context)]),
       ]);
     case 'store':
       return joinChecked([

@@ -55,8 +55,8 @@ const payloadSchema = v.variant('kind', [
     mirror: path,
     registryImage: v.exactOptional(v.string()),
   }),
-  /** A registry tree of distribution with all blobs. */
-  v.object({ kind: v.literal('registry'), path }),
+  /** A registry tree of distribution with all blobs and, where there is one, the image in it that can serve it. */
+  v.object({ kind: v.literal('registry'), path, registryImage: v.exactOptional(v.string()) }),
 ]);
 
 const bundleSchema = v.object({

@@ -65,7 +65,10 @@ test('a bundle is described with its stages and payloads, and its README says th
   const parts = planBuild(facts);
   const bundle = describeBundle(facts, {
     parts,
-    made: { 'store-installed': { key: '', files: [], rootHash: 'c'.repeat(64), registryImage: 'quay.io/e/registry:1' } },
+    made: {
+      'store-installed': { key: '', files: [], rootHash: 'c'.repeat(64), registryImage: 'quay.io/e/registry:1' },
+      registry: { key: '', files: [], registryImage: 'quay.io/e/registry:2' },
+    },
     unpackedBytes: new Map([[layerFor('base').digest, 4096]]),
     createdAt: new Date(1_700_000_000_000),
     createdBy: { name: 'prestage-agent', version: '1.2.3' },
@@ -101,7 +104,7 @@ test('a bundle is described with its stages and payloads, and its README says th
       },
       { kind: 'oci', path: 'oci' },
       { kind: 'archives', path: 'archives' },
-      { kind: 'registry', path: 'registry' },
+      { kind: 'registry', path: 'registry', registryImage: 'quay.io/e/registry:2' },
     ],
   });
   const unmade = describeBundle(facts, { parts, made: {}, unpackedBytes: new Map(), createdAt: new Date(0), createdBy: bundle.createdBy });

@@ -66,7 +66,7 @@ test('the same facts give the same keys, and a change touches the parts that are
     [{ canLink: false, unpackedBytes: new Map() }, []],
     [{ stampSeconds: 1 }, ['store-discovery', 'store-installed']],
     [{ architecture: 'arm64' }, ['store-discovery', 'store-installed']],
-    [{ registryImage: tool }, ['store-discovery', 'store-installed']],
+    [{ registryImage: tool }, ['store-discovery', 'store-installed', 'registry']],
     [{ listFiles: new Map([['ai-images.txt', { from: '/in/a.txt', sha256: 'bb' }]]) }, ['archives']],
     [{ agents: [{ from: '/dist/agent', path: 'prestage-agent', sizeBytes: 1000, modifiedMs: 2 }] }, ['prestage-agent']],
     [
@@ -112,13 +112,18 @@ test('a build takes all its output and the work of one part at a time', () => {
   assert.deepEqual(needsOf([]), { outputBytes: 0, workBytes: 0 });
 });
 
-test('an image that serves the registry is in every store, listed or not, and once', () => {
-  const parts = planBuild({ ...facts, payloads: ['store'], registryImage: tool });
+test('an image that serves the registry is in every store and in the tree, listed or not, and once', () => {
+  const parts = planBuild({
+    ...facts,
+    payloads: ['store', 'registry'],
+    stages: [{ stage: 'discovery', images: [release] }],
+    registryImage: tool,
+  });
   assert.deepEqual(
-    parts.filter((part) => part.kind === 'store').map((part) => part.images.map((image) => image.reference)),
+    parts.filter((part) => part.kind !== 'agent').map((part) => [part.id, part.images.map((image) => image.reference)]),
     [
-      [release.reference, tool.reference],
-      [release.reference, tool.reference],
+      ['store-discovery', [release.reference, tool.reference]],
+      ['registry', [release.reference, tool.reference]],
     ],
   );
 });

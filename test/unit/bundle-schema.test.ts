@@ -34,7 +34,9 @@ const bundles: fc.Arbitrary<Bundle> = fc
   })
   .map(({ kinds, stores: ofStages, registryImage, sha256: hash, sizeBytes, ...rest }): Bundle => {
     const payloads: Bundle['payloads'] = [
-      ...kinds.map((kind) => ({ kind, path: kind })),
+      ...kinds.map((kind) =>
+        kind === 'registry' && registryImage !== undefined ? { kind, path: kind, registryImage } : { kind, path: kind },
+      ),
       ...ofStages.map((one) => ({
         kind: 'store' as const,
         stage: one,

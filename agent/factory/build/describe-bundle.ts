@@ -34,8 +34,9 @@ export function describeBundle(facts: BuildFacts, options: DescribeOptions): Omi
 function payloadOf({ kind, stage, paths }: Part, made: RecordedPart | undefined): readonly BundlePayload[] {
   const [first = '', hashTree = '', mirror = ''] = paths;
   if (kind === 'agent') return [];
+  const registryImage = made?.registryImage === undefined ? {} : { registryImage: made.registryImage };
+  if (kind === 'registry') return [{ kind, path: first, ...registryImage }];
   if (kind !== 'store') return [{ kind, path: first }];
   if (stage === undefined || made?.rootHash === undefined) return [];
-  const { rootHash, registryImage } = made;
-  return [{ kind, stage, image: first, verity: { hashTree, rootHash }, mirror, ...(registryImage !== undefined && { registryImage }) }];
+  return [{ kind, stage, image: first, verity: { hashTree, rootHash: made.rootHash }, mirror, ...registryImage }];
 }

@@ -13,7 +13,7 @@ import { writeArchives } from './archive-writer.ts';
 import { ociTree } from './oci-tree.ts';
 import type { BuildFolders } from './options.ts';
 import { type BuildFacts, type Part, storePartId } from './plan.ts';
-import { findRegistryImage } from './registry-image.ts';
+import { findRegistryImage, findRegistryInLayout } from './registry-image.ts';
 import { composeStore } from './store-copy.ts';
 import { normaliseStore } from './store-normalise.ts';
 import { formatVerity, packSquashfs } from './store-pack.ts';
@@ -54,7 +54,7 @@ export async function makePart(part: Part, context: MakeContext): Promise<Made> 
       return {};
     case 'registry':
       await writeTree(registryTree(part.images, 'all'), { layout: context.layout, to });
-      return {};
+      return await namedRegistry(part, context);
     case 'archives':
       await makeArchives(part, to, context);
       return {};
@@ -64,6 +64,16 @@ export async function makePart(part: Part, context: MakeContext): Promise<Made> 
     case 'store':
       return await makeStore(part, context);
   }
+}
+
+/** A tree is served by an image in it; a store beside it, where there is one, has found it by looking at files. */
+async function namedRegistry(part: Part, { host, facts, layout, signal }: MakeContext): Promise<Made> {
+  const found = facts.registryImage ?? (await findRegistryInLayout(layout, part.images, signal));
+  if (found !== undefined) return { registryImage: found.names[0] ?? found.reference };
+  if (!facts.payloads.includes('store')) {
+    host.log('notice', `${part.id}: no image was found that carries a registry, so nodes must be told one; give one with --registry-image`);
+  }
+  return {};
 }
 
 async function makeArchives(part: Part, to: string, context: MakeContext): Promise<void> {

@@ -68,8 +68,13 @@ export function planBuild(facts: BuildFacts): readonly Part[] {
   const parts = facts.payloads.flatMap((kind): readonly Part[] => {
     if (kind === 'store') return facts.stages.map((one) => storePart(one.stage, one.images, facts));
     const copied = facts.canLink ? 0 : compressed;
-    if (kind !== 'archives') {
+    if (kind === 'oci') {
       return [{ id: kind, kind, key: keyOf(kind, describe(all)), paths: [kind], images: all, outputBytes: copied, workBytes: 0 }];
+    }
+    if (kind === 'registry') {
+      const images = withRegistry(all, facts);
+      const key = keyOf(kind, describe(images), facts.registryImage?.names[0] ?? '');
+      return [{ id: kind, kind, key, paths: [kind], images, outputBytes: copied, workBytes: 0 }];
     }
     const { archives, listFiles } = facts;
     const lists = [...listFiles].map(([name, file]) => [name, file.sha256]);
@@ -103,7 +108,7 @@ export function storePartId(stage: Stage): string {
 
 function storePart(stage: Stage, listed: readonly NamedImage[], facts: BuildFacts): Part {
   const { registryImage, stampSeconds, architecture } = facts;
-  const images = distinct(registryImage === undefined ? listed : [...listed, registryImage]);
+  const images = withRegistry(listed, facts);
   const layers = layersOf(images);
   const key = keyOf('store', stage, describe(images), stampSeconds, architecture, registryImage?.names[0] ?? '');
   const unpacked = sum(layers.map((layer) => facts.unpackedBytes.get(layer.digest) ?? layer.sizeBytes));
@@ -117,6 +122,11 @@ function storePart(stage: Stage, listed: readonly NamedImage[], facts: BuildFact
     outputBytes: Math.ceil(sum(layers.map((layer) => layer.sizeBytes)) * SQUASHFS_RATIO),
     workBytes: Math.ceil(unpacked * BLOCKS_RATIO),
   };
+}
+
+/** What serves a registry lies beside what it serves, listed or not. */
+function withRegistry(listed: readonly NamedImage[], { registryImage }: BuildFacts): readonly NamedImage[] {
+  return distinct(registryImage === undefined ? listed : [...listed, registryImage]);
 }
 
 /** Images that are the same in two stages, once, with all their names. */

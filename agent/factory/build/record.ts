@@ -21,7 +21,7 @@ const partSchema = v.object({
   files: v.array(fileSchema),
   /** Of a store: root hash of its verity tree. */
   rootHash: v.exactOptional(v.string()),
-  /** Of a store: reference of the image in it that can serve a registry. */
+  /** Of a store or a registry's tree: reference of the image in it that can serve a registry. */
   registryImage: v.exactOptional(v.string()),
 });
 const recordSchema = v.object({

@@ -91,7 +91,8 @@ async function unpackedBytes(path: string, layer: Descriptor, signal: AbortSigna
   return count;
 }
 
-async function inflaterOf(path: string) {
+/** What unpacks a layer, by its first bytes; undefined where it is a plain tar. */
+export async function inflaterOf(path: string) {
   await using file: FileHandle = await open(path);
   const magic = Buffer.alloc(4);
   await file.read(magic, 0, 4, 0);
