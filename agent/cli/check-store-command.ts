@@ -1,8 +1,7 @@
-import { plainStep } from '../host/steps.ts';
 import { exitCodeOf } from '../model/errors.ts';
 import { checkMountedStore } from '../reconcile/check.ts';
 import type { CommandSpec } from './command-spec.ts';
-import { hostFor } from './context.ts';
+import { hostFor, stepFor } from './context.ts';
 import { settingFlags, settingsOf } from './setting-flags.ts';
 
 /** `prestage-agent check-store`: hashes the mounted store image; a run with trust by background starts it. */
@@ -15,7 +14,7 @@ export const checkStoreCommand: CommandSpec = {
   examples: ['prestage-agent check-store'],
   act: async (terminal, options) => {
     const host = hostFor(terminal, settingsOf(options));
-    const report = await checkMountedStore(host, { step: plainStep, signal: terminal.stop });
+    const report = await checkMountedStore(host, { step: stepFor(terminal, host), signal: terminal.stop });
     const data = { apiVersion: 'prestage-agent/v1', kind: 'StoreCheck', check: report };
     if (report.kind === 'damaged') {
       const { code, message, remedy } = report.error;

@@ -3,6 +3,7 @@ import { resolve } from 'node:path';
 import { type Host, hostPath } from '../host/host.ts';
 import { linuxHost } from '../host/linux.ts';
 import { streamLog } from '../host/log.ts';
+import { crashingStep, plainStep, type Step, toldStep } from '../host/steps.ts';
 import type { SettingKey } from '../model/setting-values.ts';
 import { resolveSettings, type Settings } from '../model/settings.ts';
 import type { ProgressStream } from './show-progress.ts';
@@ -35,6 +36,15 @@ export function hostFor(terminal: Terminal, flags: SettingFlags): Host {
       debug: terminal.env.PRESTAGE_DEBUG !== undefined,
     }),
   });
+}
+
+/**
+ * The steps of a command, told to who debugs. PRESTAGE_CRASH_AT is for the crash tests: the agent kills itself at one of its changing steps.
+ */
+export function stepFor(terminal: Pick<Terminal, 'env'>, host: Pick<Host, 'log'>): Step {
+  const point = terminal.env.PRESTAGE_CRASH_AT;
+  const step = point === undefined ? plainStep : crashingStep(point, () => process.kill(process.pid, 'SIGKILL'));
+  return toldStep(step, host.log);
 }
 
 /**

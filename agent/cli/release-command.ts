@@ -1,12 +1,11 @@
 import { locateStorage } from '../extract/location.ts';
-import { crashingStep, plainStep, type Step } from '../host/steps.ts';
 import { exitCodeOf } from '../model/errors.ts';
 import type { StepOutcome } from '../release/execute.ts';
 import type { ReleasePlan } from '../release/plan.ts';
 import { type ReleaseReport, release } from '../release/release.ts';
 import type { CommandSpec } from './command-spec.ts';
 import { confirmPlan } from './confirm.ts';
-import { hostFor, settingsFor, type Terminal } from './context.ts';
+import { hostFor, settingsFor, stepFor, type Terminal } from './context.ts';
 import type { Answer } from './output.ts';
 import { dryRunFlag, settingFlags, settingsOf } from './setting-flags.ts';
 
@@ -42,18 +41,12 @@ async function actRelease(terminal: Terminal, options: Readonly<Record<string, u
     keepImages: options.keepImages === true,
     isDry,
     lockWaitSeconds: settings.lockWaitSeconds,
-    step: stepFrom(terminal),
+    step: stepFor(terminal, host),
     signal: terminal.stop,
     confirm: async (plan) => await confirmPlan(terminal, { plan: planText(plan), word: 'release' }, options.yes === true),
   });
   const failed = report.outcomes.some(({ result }) => result === 'failed' || result === 'skipped');
   return { data: releaseData(report, isDry), text: releaseText(report, isDry), exitCode: failed ? exitCodeOf('ERR_RELEASE_STEP') : 0 };
-}
-
-/** PRESTAGE_CRASH_AT is for the crash test: the agent kills itself at one of its changing steps. */
-function stepFrom(terminal: Terminal): Step {
-  const point = terminal.env.PRESTAGE_CRASH_AT;
-  return point === undefined ? plainStep : crashingStep(point, () => process.kill(process.pid, 'SIGKILL'));
 }
 
 const NOTHING = 'there is nothing to undo';

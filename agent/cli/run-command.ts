@@ -1,4 +1,3 @@
-import { crashingStep, plainStep, type Step } from '../host/steps.ts';
 import { formatBytes, formatDuration } from '../model/bytes.ts';
 import { errorRecord, exitCodeOf, exitCodes, PrestageError } from '../model/errors.ts';
 import { countStates, type RunState } from '../model/run-state.ts';
@@ -6,7 +5,7 @@ import { type Policy, SETTING_KEYS } from '../model/setting-values.ts';
 import type { LoadStep, PlanStep } from '../reconcile/plan.ts';
 import { type RunReport, run } from '../reconcile/run.ts';
 import type { CommandSpec } from './command-spec.ts';
-import { hostFor, type SettingFlags, settingsFor, type Terminal } from './context.ts';
+import { hostFor, type SettingFlags, settingsFor, stepFor, type Terminal } from './context.ts';
 import { type Answer, ExitWith } from './output.ts';
 import { dryRunFlag, settingFlags, settingsOf } from './setting-flags.ts';
 import { showProgress } from './show-progress.ts';
@@ -43,7 +42,7 @@ async function actRun(terminal: Terminal, flags: SettingFlags & { readonly dryRu
   const tolerant = settings.policy === 'open' && flags.dryRun !== true;
   const report = await run(host, {
     settings: { ...settings, stage: settings.stage },
-    step: stepFrom(terminal),
+    step: stepFor(terminal, host),
     stop: terminal.stop,
     kill: terminal.kill,
     onEvent: display.onEvent,
@@ -73,12 +72,6 @@ function tolerated(code: number): number {
 function outcomeCode(outcome: RunState['outcome']): number {
   if (outcome === 'complete') return 0;
   return exitCodes[outcome ?? 'internal'];
-}
-
-/** PRESTAGE_CRASH_AT is for the crash test: the agent kills itself at one of its changing steps. */
-function stepFrom(terminal: Terminal): Step {
-  const point = terminal.env.PRESTAGE_CRASH_AT;
-  return point === undefined ? plainStep : crashingStep(point, () => process.kill(process.pid, 'SIGKILL'));
 }
 
 function runText(state: RunState): string {

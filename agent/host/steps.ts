@@ -1,78 +1,87 @@
-/**
- * Every step of the agent that changes something outside its own memory. The crash test kills the agent before and after each and expects
- * the next run to come to the same end.
- */
-export const changingSteps = [
-  'take-lock',
-  'record-start',
-  'reclaim-mount',
-  'reclaim-scratch',
-  'mount-partition',
-  'record-survey',
-  'make-scratch',
-  'record-plan',
-  'remove-damaged',
-  'unpack-image',
-  'load-image',
-  'load-extra-name',
-  'remove-image-scratch',
-  'remove-scratch',
-  'sync-storage',
-  'unmount-partition',
-  'record-end',
-  'start-tree',
-  'fill-tree',
-  'sync-tree',
-  'record-tree',
-  'back-up-system-file',
-  'record-setup',
-  'write-system-file',
-  'remove-system-file',
-  'restore-system-file',
-  'remove-setup-record',
-  'reload-systemd',
-  'reload-crio',
-  'make-empty-store',
-  'bind-data',
-  'mount-ram',
-  'copy-store',
-  'open-verity',
-  'record-store',
-  'mount-store',
-  'remove-old-copies',
-  'unmount-store',
-  'close-verity',
-  'unmount-data',
-  'unmount-ram',
-  'forget-store',
-  'remove-store-copies',
-  'remove-mirror',
-  'remove-empty-store',
-  'heal-container',
-  'heal-image',
-  'heal-layer',
-  'keep-image',
-  'remove-copies',
-  'record-release',
-  'copy-mirror',
-  'write-registry',
-  'start-registry',
-  'stop-registry',
-  'remove-registry',
-  'start-check',
-  'reload-crio',
-  'load-registry-image',
-  'keep-bundle',
-  'forget-bundle',
-] as const;
+import type { Log } from './log.ts';
 
-export type StepName = (typeof changingSteps)[number];
+/**
+ * Every step of the agent that changes something outside its own memory, by what passes it; a name stands in one group, also where others pass it,
+ * too. The crash tests kill the agent before and after each and expect the same command to come to the same end.
+ */
+export const changingSteps = {
+  /** Every `run`, whatever it delivers. */
+  run: ['take-lock', 'record-start', 'reclaim-mount', 'mount-partition', 'unmount-partition', 'record-end'],
+  extract: [
+    'reclaim-scratch',
+    'record-survey',
+    'record-plan',
+    'make-scratch',
+    'remove-damaged',
+    'unpack-image',
+    'load-image',
+    'load-extra-name',
+    'remove-image-scratch',
+    'remove-scratch',
+    'sync-storage',
+  ],
+  mount: [
+    'make-empty-store',
+    'bind-data',
+    'mount-ram',
+    'copy-store',
+    'open-verity',
+    'record-store',
+    'mount-store',
+    'remove-old-copies',
+    'copy-mirror',
+    'start-check',
+    'keep-bundle',
+    'forget-bundle',
+    'unmount-store',
+    'close-verity',
+    'unmount-data',
+    'unmount-ram',
+    'forget-store',
+  ],
+  registry: [
+    'start-tree',
+    'fill-tree',
+    'sync-tree',
+    'record-tree',
+    'load-registry-image',
+    'write-registry',
+    'start-registry',
+    'stop-registry',
+    'remove-registry',
+  ],
+  /** Files of the system, and those who read them. */
+  engines: ['back-up-system-file', 'record-setup', 'write-system-file', 'reload-systemd', 'reload-crio'],
+  heal: ['heal-container', 'heal-image', 'heal-layer'],
+  release: [
+    'remove-system-file',
+    'restore-system-file',
+    'remove-setup-record',
+    'remove-store-copies',
+    'remove-mirror',
+    'remove-empty-store',
+    'keep-image',
+    'remove-copies',
+    'record-release',
+  ],
+} as const satisfies Readonly<Record<string, readonly string[]>>;
+
+export type StepGroup = keyof typeof changingSteps;
+export type StepName = (typeof changingSteps)[StepGroup][number];
 
 /** Runs one changing step under its name. */
 export type Step = <T>(name: StepName, action: () => Promise<T>) => Promise<T>;
 
 /** Steps as they run on a node. */
 export const plainStep: Step = async (_name, action) => await action();
+
+/** Steps that also tell their names as they begin: `step NAME`, for who debugs. */
+export function toldStep(step: Step, log: Log): Step {
+  return async (name, action) => {
+    log('debug', `step ${name}`);
+    return await step(name, action);
+  };
+}
 
 /**
  * Steps that end the process with SIGKILL at one point, for the crash test.

@@ -14,7 +14,7 @@ import { makeTinyBundle, type TinyBundle } from '../support/tiny-bundle.ts';
 
 const LABEL = `crash-${process.pid}`;
 const ARGS = ['--label', LABEL, '--device-wait', '5'];
-const POINTS = changingSteps.flatMap((name) => [`before:${name}`, `after:${name}`]);
+const POINTS = [...changingSteps.run, ...changingSteps.extract].flatMap((name) => [`before:${name}`, `after:${name}`]);
 
 describe('a run that is killed', () => {
   let work: string;

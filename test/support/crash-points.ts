@@ -1,0 +1,128 @@
+import assert from 'node:assert/strict';
+import { mkdir, writeFile } from 'node:fs/promises';
+import { join } from 'node:path';
+import { after, test } from 'node:test';
+import type { StepName } from '../../agent/host/steps.ts';
+
+/** How a command ended. */
+export interface CommandEnd {
+  readonly exitCode: number;
+  readonly stdout: string;
+  readonly stderr: string;
+}
+
+/** A place in which a command of the agent changes something, and has not yet. */
+export interface CrashPlace extends AsyncDisposable {
+  /**
+   * Gives the command once, with these variables in its environment.
+   * @param under put in front of the agent's argv: `['timeout', '--foreground', …]`
+   */
+  run(env: Readonly<Record<string, string>>, under?: readonly string[]): Promise<CommandEnd>;
+  /** What the command has brought about, equal for equal ends: images, hashes of files, mounts. */
+  end(): Promise<unknown>;
+  /** Looks at what a kill has left, before the command is given again. */
+  afterKill?(point: string): Promise<void>;
+}
+
+/** What is made once for all places of a scenario. */
+export interface PreparedScenario extends AsyncDisposable {
+  open(): Promise<CrashPlace>;
+}
+
+export interface CrashScenario {
+  /** The command, and in which case. */
+  readonly name: string;
+  /** The steps that this is about: each must be reached. */
+  readonly steps: readonly StepName[];
+  /** Why it cannot be tried here, in words. */
+  unavailable?(): Promise<string | undefined>;
+  prepare(): Promise<PreparedScenario>;
+}
+
+/** What became of kills. */
+export interface KillFigures {
+  readonly scenario: string;
+  /** Kills that struck the agent while it was at work. */
+  tried: number;
+  /** Of these, where the same command came to the same end. */
+  recovered: number;
+  lost: number;
+}
+
+/** Names a directory into which every suite of kills writes its figures as JSON. */
+const FIGURES = 'CRASH_FIGURES';
+
+export function figuresOf(scenario: string): KillFigures {
+  return { scenario, tried: 0, recovered: 0, lost: 0 };
+}
+
+export async function writeFigures(kind: 'steps' | 'random', figures: readonly KillFigures[]): Promise<void> {
+  const directory = process.env[FIGURES];
+  if (directory === undefined || directory === '') return;
+  await mkdir(directory, { recursive: true });
+  for (const one of figures) {
+    const name = `${kind}-${one.scenario.toLowerCase().replaceAll(/[^a-z0-9]+/g, '-')}.json`;
+    await writeFile(join(directory, name), `${JSON.stringify({ kind, ...one })}\n`);
+  }
+}
+
+/** The steps that a command has passed, in order, as PRESTAGE_DEBUG makes it tell them. */
+export function stepsTold(stderr: string): readonly string[] {
+  return [...stderr.matchAll(/^(?:<7>|debug: )step ([a-z-]+)$/gm)].map((found) => found[1] ?? '');
+}
+
+/** `before:NAME:1` and `after:NAME:1`, and of a step that is passed several times also the last. Pure. */
+export function pointsOf(steps: readonly StepName[], passed: readonly string[]): readonly string[] {
+  return steps.flatMap((name) => {
+    const times = passed.filter((one) => one === name).length;
+    const nths = times > 1 ? [1, times] : [1];
+    return nths.flatMap((nth) => [`before:${name}:${nth}`, `after:${name}:${nth}`]);
+  });
+}
+
+/** The end that an undisturbed command comes to, and the steps that it passes. */
+export async function undisturbed({ open }: PreparedScenario): Promise<{ readonly end: unknown; readonly passed: readonly string[] }> {
+  await using place = await open();
+  const { exitCode, stderr } = await place.run({ PRESTAGE_DEBUG: '1' });
+  assert.equal(exitCode, 0, stderr);
+  return { end: await place.end(), passed: stepsTold(stderr) };
+}
+
+/** Gives the same command again after a kill; it has to come to the end. */
+export async function recover(place: CrashPlace, wanted: unknown, figures: KillFigures): Promise<void> {
+  figures.tried++;
+  figures.lost++;
+  const { exitCode, stderr } = await place.run({});
+  assert.equal(exitCode, 0, stderr);
+  assert.deepEqual(await place.end(), wanted);
+  figures.lost--;
+  figures.recovered++;
+}
+
+/** Whether SIGKILL ended a command; through nsenter(1) only that a signal did is known. */
+export function isKilled({ exitCode }: CommandEnd): boolean {
+  return exitCode === 128 + 9 || exitCode === 128;
+}
+
+/** Kills the command before and after each step of the scenario, and gives it again. */
+export function testCrashes(scenario: CrashScenario): void {
+  const figures = figuresOf(scenario.name);
+  after(async () => await writeFigures('steps', [figures]));
+  test(`${scenario.name}, killed before and after each step, comes to the same end when it is given again`, async (t) => {
+    const reason = await scenario.unavailable?.();
+    if (reason !== undefined) return t.skip(reason);
+    await using prepared = await scenario.prepare();
+    const { end, passed } = await undisturbed(prepared);
+    const missed = scenario.steps.filter((name) => !passed.includes(name));
+    assert.deepEqual(missed, [], `passed were only: ${passed.join(' ')}`);
+    for (const point of pointsOf(scenario.steps, passed)) {
+      await t.test(point.replaceAll(':', ' '), async () => {
+        await using place = await prepared.open();
+        const crash = await place.run({ PRESTAGE_CRASH_AT: point });
+        assert.ok(isKilled(crash), `the step was not reached (exit code ${crash.exitCode}): ${crash.stderr}`);
+        await place.afterKill?.(point);
+        await recover(place, end, figures);
+      });
+    }
+  });
+}
