@@ -1,5 +1,5 @@
 import { existsSync } from 'node:fs';
-import { inspectStorage, type StorageLocation } from '../extract/storage.ts';
+import { inspectRecords, type StorageLocation } from '../extract/storage.ts';
 import { type Host, hostPath } from '../host/host.ts';
 import type { Step } from '../host/steps.ts';
 import type { ErrorRecord } from '../model/errors.ts';
@@ -57,7 +57,7 @@ async function stillOpen(open: StoreRecord, path: string, earlier: RunState | un
       images,
     };
   }
-  const { images } = await inspectStorage({ graphroot: path, runroot: path });
+  const { images } = await inspectRecords({ graphroot: path });
   return {
     store,
     images: images.map(

@@ -3,7 +3,7 @@ import { probeEngines } from '../engine/probe.ts';
 import { setUpEngines } from '../engine/set-up.ts';
 import { additionalStores } from '../extract/additional-stores.ts';
 import { createArchivePool } from '../extract/pool.ts';
-import { inspectStorage, type StorageLocation } from '../extract/storage.ts';
+import { inspectRecords, type StorageLocation } from '../extract/storage.ts';
 import { hostPath } from '../host/host.ts';
 import type { BundleImage } from '../model/bundle.ts';
 import { formatBytes } from '../model/bytes.ts';
@@ -148,7 +148,7 @@ async function served(image: string, opened: OpenedStore, context: RunContext): 
 
 /** The images of the stage, as the mounted store has them. */
 async function imagesOf(images: readonly BundleImage[], opened: OpenedStore): Promise<readonly ImageState[]> {
-  const contents = await inspectStorage({ graphroot: opened.path, runroot: opened.path });
+  const contents = await inspectRecords({ graphroot: opened.path });
   return images.map(({ reference, names, manifestDigest }): ImageState => {
     const image = { reference, names: [...names], digests: [manifestDigest] };
     if (isPresent(image, contents)) return { ...image, state: 'present', reason: 'it is in the mounted store' };
