@@ -1,15 +1,17 @@
-import { existsSync } from 'node:fs';
 import { join } from 'node:path';
 import { build as esbuild } from 'esbuild';
 import { asset, assetPaths, version } from '../agent/assets.ts';
 import { digestOf, nodeVersion, top } from './tree.mjs';
 
-/** The one file of code, with assets, addon and worker inside. */
+/**
+ * The one file of code, with assets, addon and worker inside.
+ * @returns {Promise<{ code: string, inputs: string[] }>} with the paths of all files that went into it, relative to the top of the tree
+ */
 export async function bundle(addon) {
   const texts = Object.fromEntries(assetPaths().map((path) => [path, asset(path)]));
-  const worker = 'agent/extract/worker.ts';
-  const workerCode = existsSync(join(top, worker)) ? await oneFile(worker, assetsModule({ texts: {}, addon, workerCode: '' })) : '';
-  return oneFile('agent/main.ts', assetsModule({ texts, addon, workerCode }));
+  const worker = await oneFile('agent/extract/worker.ts', assetsModule({ texts: {}, addon, workerCode: '' }));
+  const main = await oneFile('agent/main.ts', assetsModule({ texts, addon, workerCode: worker.code }));
+  return { code: main.code, inputs: [...new Set([...main.inputs, ...worker.inputs])] };
 }
 
 async function oneFile(entry, assets) {
@@ -18,6 +20,7 @@ async function oneFile(entry, assets) {
     entryPoints: [entry],
     bundle: true,
     write: false,
+    metafile: true,
     platform: 'node',
     target: `node${nodeVersion}`,
     format: 'cjs',
@@ -40,7 +43,7 @@ async function oneFile(entry, assets) {
       },
     ],
   });
-  return result.outputFiles[0].text;
+  return { code: result.outputFiles[0].text, inputs: Object.keys(result.metafile.inputs) };
 }
 
 /** The module that stands for agent/assets.ts inside the executable. */

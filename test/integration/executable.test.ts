@@ -76,12 +76,14 @@ test('the executable says its version and its Node from any folder, with an empt
   assert.deepEqual(result, { exitCode: 0, stdout: `prestage-agent ${version} (Node 24.21.0, x64)`, stderr: '' });
 });
 
-test('a build whose sources did not change leaves the executable alone, and a full build gives the same bytes', async () => {
+test('a build whose sources did not change leaves all files alone, and a full build gives the same bytes', async () => {
   const path = await builtExecutable();
-  const sumOf = async () =>
-    createHash('sha256')
-      .update(await readFile(path))
-      .digest('hex');
+  const names = [basename(path), 'SHA256SUMS', 'LICENSES.txt', 'prestage-agent.sbom.json'];
+  const sumOf = async () => {
+    const sum = createHash('sha256');
+    for (const name of names) sum.update(await readFile(join('dist', name)));
+    return sum.digest('hex');
+  };
   const first = await sumOf();
   const again = await execOnLinux(process.execPath, ['build.mjs', '--if-stale']);
   assert.deepEqual(again, { exitCode: 0, stdout: '', stderr: '' });
