@@ -1,4 +1,4 @@
-import { readdir, readFile, truncate, writeFile } from 'node:fs/promises';
+import { mkdir, readdir, readFile, rmdir, truncate, writeFile } from 'node:fs/promises';
 import { basename } from 'node:path';
 import { execOnLinux, output } from '../../agent/host/exec.ts';
 
@@ -43,6 +43,20 @@ export async function attachDisk(image: string): Promise<AttachedDisk> {
       await output(execOnLinux, 'losetup', ['-d', device]);
     },
   };
+}
+
+/** Mounts the data partition of an image for writing and lets the caller change what lies on it. */
+export async function editData(image: string, edit: (mountPoint: string) => Promise<void>): Promise<void> {
+  await using disk = await attachDisk(image);
+  const mountPoint = `${image}.mnt`;
+  await mkdir(mountPoint);
+  await output(execOnLinux, 'mount', [disk.partition('data') ?? '', mountPoint]);
+  try {
+    await edit(mountPoint);
+  } finally {
+    await output(execOnLinux, 'umount', [mountPoint]);
+    await rmdir(mountPoint);
+  }
 }
 
 /** Who holds a disk or a partition of it, in words: what would make an installer refuse it. Mounts are asked of a process's namespace. */

@@ -5,7 +5,7 @@ import { digestOf, hexOf } from '../../agent/model/digest.ts';
 import type { Stage } from '../../agent/model/stage.ts';
 import { writePulled } from '../support/build.ts';
 import { type ImageSet, smallImageSet } from '../support/image-set.ts';
-import { attachDisk, makeImage } from './disk.ts';
+import { editData, makeImage } from './disk.ts';
 
 /** How a payload comes to the partition: sealed in a bundle, or as the folder of the earlier tools. */
 export type PayloadKind = 'oci' | 'archives' | 'store' | 'registry' | 'folder';
@@ -65,7 +65,8 @@ export async function openFactory(work: string, executable: string): Promise<Fac
       const image = await makeImage(join(directory, name), DISK_MIB);
       const agreed = ['--yes', '--expect-serial', image];
       await agent('partition', 'create', image, '--size', PARTITION, ...agreed);
-      if (bundle.sha256 === undefined) await copyFolder(bundle.directory, image);
+      if (bundle.sha256 === undefined)
+        await editData(image, async (mountPoint) => void (await execa('cp', ['-r', `${bundle.directory}/.`, mountPoint])));
       else await agent('partition', 'write', bundle.directory, image, ...agreed);
       return image;
     },
@@ -84,13 +85,4 @@ async function makeFolder(directory: string, set: ImageSet, executable: string):
   await execa('cp', ['-r', `${set.archives}/.`, directory]);
   await copyFile(executable, join(directory, 'prestage-agent'));
   return directory;
-}
-
-async function copyFolder(directory: string, image: string): Promise<void> {
-  await using disk = await attachDisk(image);
-  const mountPoint = `${image}.mnt`;
-  await mkdir(mountPoint);
-  await execa('mount', [disk.partition('data') ?? '', mountPoint]);
-  await execa('cp', ['-r', `${directory}/.`, mountPoint]);
-  await execa('umount', [mountPoint]);
 }

@@ -1,15 +1,16 @@
 import assert from 'node:assert/strict';
-import { readFile } from 'node:fs/promises';
+import { readFile, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import type { IgnitionSpec } from '../../../agent/units/config.ts';
-import { discoveryBase, hasOperatorTexts, installedBase, OPERATOR_FILES } from '../base.ts';
+import { hasOperatorTexts, installedBase, OPERATOR_FILES } from '../base.ts';
+import { DISCOVERY_UNIT, discoveryRoot } from '../discovery.ts';
 import { type AttachedDisk, attachDisk, holdersOf } from '../disk.ts';
 import type { Bundle, PayloadKind } from '../factory.ts';
 import { type Footprint, footprint } from '../footprint.ts';
 import { applyIgnition } from '../ignition.ts';
 import { messagesOf } from '../journal.ts';
 import type { End, Machine } from '../machine.ts';
-import { diskRoot, type MachineRoot, ramRoot } from '../machine-root.ts';
+import { diskRoot, type MachineRoot } from '../machine-root.ts';
 import { type Scenario, type Trial, withMachine } from '../trial.ts';
 import { failedUnits, outOfOrder, statusOf, unitFacts } from '../unit.ts';
 
@@ -33,9 +34,8 @@ export interface ChainOptions {
 const UP_LIMIT_MS = 180_000;
 /** Longest time that our unit may take where nothing is to do. */
 const NO_OP_SECONDS = 2;
-/** Size of /var in discovery. */
-const VAR_MIB = 3072;
-const DISCOVERY_UNIT = 'prestage-agent-discovery.service';
+/** Where the assisted agent puts what the service gave it for the host. */
+const HOST_IGNITION = '/etc/host.ign';
 const INSTALLED_UNIT = 'prestage-agent-installed.service';
 
 /** Factory, discovery, installation, first boot and pivot, and some boots more. */
@@ -62,17 +62,10 @@ interface Node {
 
 /** The live system: our unit, then the assisted agent, then a disk that is free, then the installer. */
 async function discover(trial: Trial, options: ChainOptions, { bundle, disk }: Node): Promise<void> {
-  const { agent } = bundle.set.images;
-  const policy = options.policy ?? 'open';
-  const base = await discoveryBase({
-    spec: options.discoverySpec ?? '3.1.0',
-    settings: options.discovery ?? {},
-    agentImage: agent.reference,
-  });
-  const config = await trial.factory.ignition('discovery', { bundle, base, policy, work: trial.work });
+  const { policy = 'open', discovery, discoverySpec } = options;
   const host = await hostIgnition(trial, options, bundle);
-  await using root = await ramRoot(trial.work, VAR_MIB);
-  await applyIgnition(config, root.path, trial.work);
+  await using root = await discoveryRoot(trial, { bundle, policy, spec: discoverySpec, settings: discovery });
+  await writeFile(join(root.path, HOST_IGNITION), host);
   await withMachine(trial, { root, devices: disk.nodes }, async (machine) => {
     await up(machine);
     const unit = await unitFacts(machine, DISCOVERY_UNIT);
@@ -83,9 +76,8 @@ async function discover(trial: Trial, options: ChainOptions, { bundle, disk }: N
     assert.equal((await machine.run(['cat', '/run/agent-pulls'])).stdout, '', 'the assisted agent asked the network');
     assert.equal((await statusOf(machine)).readiness, 'ready');
     assert.deepEqual(await holdersOf(disk, machine.leader), []);
-    await machine.output(['sh', '-c', 'cat >/run/host.ign <<"EOF"\n'.concat(host, '\nEOF')]);
-    const install = ['coreos-installer', 'install', '--ignition-file', '/run/host.ign', '--save-partlabel', 'data', disk.device];
-    await machine.output(['/usr/local/bin/'.concat(install[0] ?? ''), ...install.slice(1)]);
+    const install = ['install', '--ignition-file', HOST_IGNITION, '--save-partlabel', 'data', disk.device];
+    await machine.output(['/usr/local/bin/coreos-installer', ...install]);
     assert.equal(await machine.powerOff(), 'off');
   });
 }

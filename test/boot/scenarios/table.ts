@@ -1,8 +1,106 @@
+import { join } from 'node:path';
+import { makeImage } from '../disk.ts';
 import type { Scenario } from '../trial.ts';
 import { chain } from './chain.ts';
+import { damaged, disk, EXCHANGED_RAN, exchangeExecutable, spoilArchive, spoilLayer } from './damage.ts';
+import { discoveryFault } from './discovery-fault.ts';
+
+const EXTRACT = { discovery: { delivery: 'extract' }, installed: { delivery: 'extract' }, mirrors: false } as const;
 
 /** All that machines are put through, in order. */
 export const SCENARIOS: readonly Scenario[] = [
-  chain({ name: 'extract oci', payload: 'oci', mirrors: false, discovery: { delivery: 'extract' }, installed: { delivery: 'extract' } }),
-  chain({ name: 'extract archives, policy closed', payload: 'archives', mirrors: false, policy: 'closed', installedSpec: '3.1.0' }),
+  chain({ ...EXTRACT, name: 'extract oci', payload: 'oci' }),
+  chain({
+    ...EXTRACT,
+    name: 'extract archives, policy closed, spec 3.2.0 and 3.1.0',
+    payload: 'archives',
+    policy: 'closed',
+    discoverySpec: '3.2.0',
+    installedSpec: '3.1.0',
+  }),
+  chain({ ...EXTRACT, name: 'extract folder of the earlier tools', payload: 'folder' }),
+  chain({ ...EXTRACT, name: 'extract oci, ten boots', payload: 'oci', stops: Array.from({ length: 9 }, () => 'clean') }),
+  chain({ ...EXTRACT, name: 'extract oci, power cuts', payload: 'oci', stops: ['power-cut', 'clean', 'power-cut', 'clean'] }),
+  discoveryFault({
+    name: 'second disk without the label',
+    payload: 'oci',
+    policy: 'open',
+    disks: async (trial, bundle) => [await disk(trial, bundle), await makeImage(join(trial.work, 'other.img'), 1024)],
+    expect: { exitCode: 0, agent: 'ran', readiness: 'ready' },
+  }),
+  discoveryFault({
+    name: 'disk that comes 20 s late',
+    payload: 'oci',
+    policy: 'closed',
+    lateSeconds: 20,
+    disks: async (trial, bundle) => [await disk(trial, bundle)],
+    expect: { exitCode: 0, agent: 'ran', readiness: 'ready' },
+  }),
+  discoveryFault({
+    name: 'no disk, policy open',
+    payload: 'oci',
+    policy: 'open',
+    waitSeconds: 3,
+    disks: async () => [],
+    expect: { exitCode: 64 + 5, says: /no data after 3 s: attach disk/, agent: 'asked' },
+  }),
+  discoveryFault({
+    name: 'no disk, policy closed',
+    payload: 'oci',
+    policy: 'closed',
+    waitSeconds: 3,
+    disks: async () => [],
+    expect: { exitCode: 5, says: /no data after 3 s: attach disk/, agent: 'kept back' },
+  }),
+  discoveryFault({
+    name: 'two disks of one label',
+    payload: 'oci',
+    policy: 'open',
+    disks: async (trial, bundle) => [await disk(trial, bundle), await disk(trial, bundle, 'twin.img')],
+    expect: { exitCode: 64 + 5, says: /detach all but one data of \/dev\/loop\d+p\d+ \/dev\/loop\d+p\d+/, agent: 'asked' },
+  }),
+  discoveryFault({
+    name: 'corrupt blob, policy open',
+    payload: 'oci',
+    policy: 'open',
+    disks: async (trial, bundle) => [await damaged(trial, bundle, spoilLayer)],
+    expect: { exitCode: 64 + 3, says: /sha256|digest/i, agent: 'ran', readiness: 'partial' },
+  }),
+  discoveryFault({
+    name: 'corrupt blob, policy closed',
+    payload: 'oci',
+    policy: 'closed',
+    disks: async (trial, bundle) => [await damaged(trial, bundle, spoilLayer)],
+    expect: { exitCode: 3, agent: 'kept back', readiness: 'partial' },
+  }),
+  discoveryFault({
+    name: 'corrupt archive, policy open',
+    payload: 'archives',
+    policy: 'open',
+    disks: async (trial, bundle) => [await damaged(trial, bundle, spoilArchive)],
+    expect: { exitCode: 64 + 3, agent: 'ran', readiness: 'partial' },
+  }),
+  discoveryFault({
+    name: 'exchanged bundle',
+    payload: 'oci',
+    policy: 'closed',
+    disks: async (trial) => [await disk(trial, await trial.factory.bundle('archives'))],
+    expect: { exitCode: 6, says: /prestage\.json/, agent: 'kept back', readiness: 'failed' },
+  }),
+  discoveryFault({
+    name: 'exchanged executable',
+    payload: 'oci',
+    policy: 'closed',
+    disks: async (trial, bundle) => [await damaged(trial, bundle, exchangeExecutable)],
+    expect: { exitCode: 6, says: /is not pinned/, agent: 'kept back', absent: EXCHANGED_RAN },
+  }),
+  discoveryFault({
+    name: 'full root disk',
+    payload: 'oci',
+    policy: 'open',
+    varMiB: 116,
+    settings: { delivery: 'extract' },
+    disks: async (trial, bundle) => [await disk(trial, bundle)],
+    expect: { exitCode: 64 + 7, agent: 'asked', readiness: 'failed' },
+  }),
 ];
