@@ -26,6 +26,7 @@ export const ignitionCommand: CommandSpec = {
     { usage: '--delivery <way>', help: 'how images reach the engine: auto, extract, registry or mount (default: auto)' },
     { usage: '--trust <kind>', help: 'what makes a store image trusted: auto, verity, hash or background (default: auto)' },
     { usage: '--placement <place>', help: 'where a store image lies while it is mounted: auto, ram, partition or disk (default: auto)' },
+    { usage: '--registry-image <reference>', help: 'image that serves, where the bundle names none' },
     { usage: '--serve <whom>', help: 'installed: cluster serves the other nodes, by the delivery registry (default: node)' },
     { usage: '--address <address>', help: 'with --serve cluster: IPv4 address or host name by which they reach the node' },
     { usage: '--port <n>', help: 'with --serve cluster: port of the registry (default: 5055)' },

@@ -23,6 +23,7 @@ const schema = v.object({
   delivery: setting('delivery'),
   trust: setting('trust'),
   placement: setting('placement'),
+  registryImage: setting('registry-image'),
   serve: setting('serve'),
   address: text,
   port: setting('registry-port'),
@@ -39,7 +40,7 @@ const schema = v.object({
 type Parsed = v.InferOutput<typeof schema>;
 
 /** What only the nodes of a stage take, only a node that serves, and only the nodes that pull from others. */
-const OF_A_STAGE = ['label', 'agentSha256', 'bundleSha256', 'policy', 'delivery', 'trust', 'placement', 'serve'] as const;
+const OF_A_STAGE = ['label', 'agentSha256', 'bundleSha256', 'policy', 'delivery', 'trust', 'placement', 'registryImage', 'serve'] as const;
 const OF_A_SERVER = ['address', 'port', 'certificate', 'key'] as const;
 const OF_CLIENTS = ['mirror', 'stage', 'registries'] as const;
 
@@ -67,7 +68,7 @@ function clientOptions(given: Parsed): IgnitionOptions {
 }
 
 function stageOptions(given: Parsed, stage: IgnitionOptions['stage']): IgnitionOptions {
-  const { spec, label, agentSha256, bundleSha256, bundle, policy, delivery, trust, placement, merge, as } = given;
+  const { spec, label, agentSha256, bundleSha256, bundle, policy, delivery, trust, placement, registryImage, merge, as } = given;
   const isServing = given.serve === 'cluster';
   const faults = [
     ...foreign(given, OF_CLIENTS, 'is for the word clients'),
@@ -87,6 +88,7 @@ function stageOptions(given: Parsed, stage: IgnitionOptions['stage']): IgnitionO
     ...(delivery && { delivery }),
     ...(trust && { trust }),
     ...(placement && { placement }),
+    ...(registryImage && { registryImage }),
     ...(serve && { serve }),
     ...(merge && { merge }),
     ...(as && { as }),

@@ -6,6 +6,8 @@ export interface RunSettings {
   readonly delivery?: DeliveryChoice;
   readonly trust?: TrustSetting;
   readonly placement?: PlacementSetting;
+  /** Full reference of the image that serves; its grammar has nothing that systemd reads differently. */
+  readonly registryImage?: string;
 }
 
 /** Where a node serves the others. */
@@ -21,7 +23,7 @@ export interface ServedAt {
  * with a mounted store it would serve manifests without layers, and engines take both from the same mirror. Pure.
  * @throws PrestageError ERR_USAGE for a delivery that serves nobody
  */
-export function runArguments({ delivery, trust, placement }: RunSettings, served: ServedAt | undefined): readonly string[] {
+export function runArguments({ delivery, trust, placement, registryImage }: RunSettings, served: ServedAt | undefined): readonly string[] {
   if (served !== undefined && delivery !== undefined && delivery !== 'registry') {
     throw new PrestageError(
       'ERR_USAGE',
@@ -33,6 +35,7 @@ export function runArguments({ delivery, trust, placement }: RunSettings, served
     ['delivery', served === undefined ? delivery : 'registry'],
     ['trust', trust],
     ['placement', placement],
+    ['registry-image', registryImage],
     ['serve', served && 'cluster'],
     ['serve-address', served?.address],
     ['registry-port', served?.port],

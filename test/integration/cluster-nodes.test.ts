@@ -9,15 +9,13 @@ import { execOnLinux, output } from '../../agent/host/exec.ts';
 import { hexOf } from '../../agent/model/digest.ts';
 import { makeCertificates } from '../../agent/registry/certificates.ts';
 import { DROP_IN_PATH } from '../../agent/registry/registries-drop-in.ts';
-import { parseConfig } from '../../agent/units/config.ts';
-import { decodeDataUrl } from '../../agent/units/data-url.ts';
-import { runIgnition } from '../../agent/units/ignition.ts';
 import { waitFor } from '../support/agent.ts';
 import { runBuild } from '../support/build.ts';
 import { type Cluster, type ClusterServer, openCluster, startServer } from '../support/cluster.ts';
 import { author } from '../support/ignition.ts';
 import { makeLayer } from '../support/image-layer.ts';
 import { type MadeImage, makeImage, writeOciLayout } from '../support/images.ts';
+import { type Rendered, rendered } from '../support/rendered.ts';
 import { type NodeSandbox, openSandbox, sandboxUnavailable } from '../support/sandbox.ts';
 
 const PORT = 5055;
@@ -93,17 +91,9 @@ async function serve(index: number): Promise<ClusterServer> {
 }
 
 /** The files of `ignition clients` by their paths. */
-async function clientFiles(): Promise<Record<string, string>> {
+async function clientFiles(): Promise<Rendered['files']> {
   const mirrors = cluster.nodes.slice(0, 2).map(({ address }) => `${address}:${PORT}`);
-  const { text } = await runIgnition({ stage: 'installed', clients: { mirrors, ca: join(tls, 'ca.crt'), bundle } }, author);
-  const files = parseConfig(text, 'rendered').storage?.files ?? [];
-  return Object.fromEntries(
-    files.map(({ path, contents }) => {
-      const decoded = decodeDataUrl(contents?.source ?? '');
-      assert.ok(decoded.kind === 'bytes');
-      return [path, Buffer.from(decoded.bytes).toString('utf8')];
-    }),
-  );
+  return (await rendered({ stage: 'installed', clients: { mirrors, ca: join(tls, 'ca.crt'), bundle } })).files;
 }
 
 /** What each server has answered since the last call, without the first question `GET /v2/`. */
@@ -208,7 +198,8 @@ onNodes('a server that is cut off in the middle of a layer costs time: podman tr
 });
 
 onNodes('without the CA, or with another one, a node takes nothing from the servers', async () => {
-  const { [DROP_IN_PATH]: dropIn = '', ...certificates } = await clientFiles();
+  const { [DROP_IN_PATH]: dropIn, ...certificates } = await clientFiles();
+  assert.ok(dropIn);
   const stranger = join(scratch, 'stranger');
   await makeCertificates(author, { directory: stranger, addresses: ['192.0.2.9'], days: 1 });
   const other = await readFile(join(stranger, 'ca.crt'), 'utf8');

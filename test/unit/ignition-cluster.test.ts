@@ -22,6 +22,7 @@ const DAY_MS = 86_400_000;
 const DAYS = 1000;
 const RELEASE = 'quay.io/openshift-release-dev/ocp-release';
 const COMPONENT = 'quay.io/openshift-release-dev/ocp-v4.0-art-dev';
+const REGISTRY = 'quay.io/example/registry:v1';
 const MIRRORS = ['192.0.2.10:5055', 'node1.example.com:5000'];
 const DROP_IN = '/etc/containers/registries.conf.d/50-prestage.conf';
 
@@ -123,9 +124,19 @@ test('a port is passed on to the node, and a host name in lower case', async () 
   assert.match(rendered, / --delivery registry --serve cluster --serve-address node1\.example\.com --registry-port 5000\\n/);
 });
 
-test('delivery, trust and placement are passed on to the node', async () => {
-  const { text: rendered } = await render({ stage: 'discovery', delivery: 'mount', trust: 'hash', placement: 'ram', bundleSha256: PIN });
-  assert.match(rendered, new RegExp(` --bundle-sha256 ${PIN} --delivery mount --trust hash --placement ram\\\\n`));
+test('delivery, trust, placement and the image of the registry are passed on to the node', async () => {
+  const { text: rendered } = await render({
+    stage: 'discovery',
+    delivery: 'mount',
+    trust: 'hash',
+    placement: 'ram',
+    registryImage: REGISTRY,
+    bundleSha256: PIN,
+  });
+  assert.match(
+    rendered,
+    new RegExp(` --bundle-sha256 ${PIN} --delivery mount --trust hash --placement ram --registry-image ${REGISTRY}\\\\n`),
+  );
 });
 
 test('a node that serves others cannot take another delivery than registry', async () => {
@@ -352,6 +363,7 @@ test('words and flags that do not go together are refused, all at once', () => {
         delivery: 'fast',
         trust: 'x',
         placement: 'moon',
+        registryImage: 'A',
         serve: 'all',
         port: '0',
         as: 'x',
@@ -366,7 +378,7 @@ test('words and flags that do not go together are refused, all at once', () => {
       '--mirror is for the word clients; --stage is for the word clients; --registries is for the word clients; --address takes --serve cluster; --ca takes --serve cluster',
       '--address is not given; --certificate is not given; --key is not given',
       '--serve cluster goes with the stage installed: discovery ends with the installation',
-      '--spec: must be one of 3.1.0, 3.2.0; --policy: must be one of open, closed; --delivery: must be one of auto, extract, registry, mount; --trust: must be one of auto, verity, hash, background; --placement: must be one of auto, ram, partition, disk; --serve: must be one of node, cluster; --port: must be a whole number from 1 to 65535; --as: must be one of ign, patch, curl, infraenv, siteconfig, clusterinstance, bmh, installer-args',
+      '--spec: must be one of 3.1.0, 3.2.0; --policy: must be one of open, closed; --delivery: must be one of auto, extract, registry, mount; --trust: must be one of auto, verity, hash, background; --placement: must be one of auto, ram, partition, disk; --registry-image: must be an image reference, registry/repository with a tag or a digest; --serve: must be one of node, cluster; --port: must be a whole number from 1 to 65535; --as: must be one of ign, patch, curl, infraenv, siteconfig, clusterinstance, bmh, installer-args',
       '--agent-sha256: is empty',
     ],
   );
@@ -385,6 +397,7 @@ test('what goes together is understood', () => {
         delivery: 'registry',
         trust: 'hash',
         placement: 'disk',
+        registryImage: 'quay.io/example/registry',
         policy: 'closed',
         label: 'l',
         bundle: 'b',
@@ -410,6 +423,7 @@ test('what goes together is understood', () => {
         delivery: 'registry',
         trust: 'hash',
         placement: 'disk',
+        registryImage: 'quay.io/example/registry:latest',
         serve: { address: 'a', certificate: 'c', key: 'k', ca: 'ca', port: 5000 },
         merge: 'm',
         as: 'bmh',
