@@ -1,3 +1,4 @@
+import { isDeepStrictEqual } from 'node:util';
 import { type Host, hostPath } from '../host/host.ts';
 import type { Step } from '../host/steps.ts';
 import { digestOf } from '../model/digest.ts';
@@ -45,14 +46,17 @@ export async function putSystemFiles(host: Host, files: readonly SystemFile[], s
   for (const { backup } of pending) {
     if (backup !== undefined) await step('back-up-system-file', async () => await writeBackup(host, backup));
   }
-  const before = (await readSetup(host)) ?? { ...EMPTY_SETUP, edited: (await readBackups(host)).map(({ path }) => path) };
+  const recorded = await readSetup(host);
+  const before = recorded ?? { ...EMPTY_SETUP, edited: (await readBackups(host)).map(({ path }) => path) };
   const directories = await Promise.all(pending.map(async ({ file }) => await missingDirectories(host, file.path)));
   const setup = withFiles(
     before,
     pending.map(({ file }) => file),
     directories.flat(),
   );
-  await step('record-setup', async () => await writeSetup(host, setup));
+  // What lies in /run is written in every boot, and recorded once.
+  const isRecorded = recorded !== undefined && isDeepStrictEqual(setup, withFiles(recorded, [], []));
+  if (!isRecorded) await step('record-setup', async () => await writeSetup(host, setup));
   for (const one of pending) await step('write-system-file', async () => await write(host, one));
   const paths = pending.map(({ file }) => file.path);
   await relabel(host, paths);
