@@ -46,7 +46,7 @@ async function actCertificates(terminal: Terminal, options: Readonly<Record<stri
 }
 
 /** For people, a line for each certificate. Pure. */
-export function certificatesText({ authority, servers }: Omit<CertificateReport, 'notices'>): string {
+function certificatesText({ authority, servers }: Omit<CertificateReport, 'notices'>): string {
   return [authority, ...servers]
     .map(({ certificate, isNew, notAfter }) => `${isNew ? 'made' : 'kept'}    ${certificate} (to ${notAfter.slice(0, 10)})`)
     .join('\n');

@@ -95,7 +95,10 @@ export async function startServer({ node, port, tree, certificate, key }: Server
   });
   let log = '';
   for (const stream of [child.stdout, child.stderr]) stream.on('data', (chunk: Buffer) => (log += chunk.toString()));
-  const end = async (signal: NodeJS.Signals): Promise<void> => await endProcess(child, signal);
+  const end = async (signal: NodeJS.Signals): Promise<void> => {
+    await endProcess(child, signal);
+    await rm(work, { recursive: true, force: true });
+  };
   for (let waited = 0; !log.includes('listening on'); waited += 50) {
     if (child.exitCode !== null || waited > 10_000) {
       await end('SIGKILL');
@@ -106,10 +109,7 @@ export async function startServer({ node, port, tree, certificate, key }: Server
   return {
     requests: () => log.split('\n').flatMap(requestOf),
     kill: async () => await end('SIGKILL'),
-    [Symbol.asyncDispose]: async () => {
-      await end('SIGTERM');
-      await rm(work, { recursive: true, force: true });
-    },
+    [Symbol.asyncDispose]: async () => await end('SIGTERM'),
   };
 }
 
