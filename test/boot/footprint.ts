@@ -20,7 +20,7 @@ printf '{"agentFiles":%d,"agentKiB":%d,"images":%d,"layers":%d,"containers":%d,"
 	"$(podman images --quiet --all | sort -u | wc -l)" \\
 	"$(files $storage/overlay 1 1)" \\
 	"$(podman ps --all --quiet --external | wc -l)" \\
-	"$(cat /sys/block/loop*/loop/backing_file 2>/dev/null | grep -c prestage-agent)" \\
+	"$(cat /sys/block/loop*/loop/backing_file 2>/dev/null | grep -c -e ^/run/prestage-agent -e ^/var/lib/prestage-agent)" \\
 	"$(wc -l </proc/self/mountinfo)"
 `;
 

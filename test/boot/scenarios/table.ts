@@ -21,6 +21,9 @@ export const SCENARIOS: readonly Scenario[] = [
   chain({ ...EXTRACT, name: 'extract folder of the earlier tools', payload: 'folder' }),
   chain({ ...EXTRACT, name: 'extract oci, ten boots', payload: 'oci', stops: Array.from({ length: 9 }, () => 'clean') }),
   chain({ ...EXTRACT, name: 'extract oci, power cuts', payload: 'oci', stops: ['power-cut', 'clean', 'power-cut', 'clean'] }),
+  chain({ ...mount('ram', 'partition'), name: 'mount, ram then partition' }),
+  chain({ ...mount('partition', 'disk'), name: 'mount, partition then disk', stops: ['power-cut', 'clean', 'power-cut', 'clean'] }),
+  chain({ name: 'registry', payload: 'registry', mirrors: true, installed: { delivery: 'registry' } }),
   discoveryFault({
     name: 'second disk without the label',
     payload: 'oci',
@@ -104,3 +107,9 @@ export const SCENARIOS: readonly Scenario[] = [
     expect: { exitCode: 64 + 7, agent: 'asked', readiness: 'failed' },
   }),
 ];
+
+/** The delivery `mount`, with where the store image lies in each stage. */
+function mount(discovery: string, installed: string) {
+  const settings = (placement: string) => ({ delivery: 'mount', placement });
+  return { payload: 'store', mirrors: true, discovery: settings(discovery), installed: settings(installed) } as const;
+}
