@@ -19,6 +19,8 @@ export const DISK_BUNDLE_PATH = '/var/lib/prestage-agent/bundle';
 export const MIRROR_PATH = '/run/prestage-agent/mirror';
 /** Registry tree that was made on the node out of archives. */
 export const REGISTRY_PATH = '/var/lib/prestage-agent/registry';
+/** A storage of its own for the image that the registry runs from where no store image has it. */
+export const REGISTRY_IMAGE_PATH = '/var/lib/prestage-agent/registry-image';
 /** What the open store is, and how it is trusted. */
 export const STORE_RECORD = '/run/prestage-agent/store.json';
 /** Files of the system that the agent added or changed. */

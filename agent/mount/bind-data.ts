@@ -6,7 +6,7 @@ import { PrestageError } from '../model/errors.ts';
 import { DATA_PATH } from '../model/places.ts';
 import { bindMountArgs } from './mount-argv.ts';
 import { isReadOnly, mountsAt } from './mounted.ts';
-import { unmountAll } from './unmount.ts';
+import { removeMountPoint, unmountAll } from './unmount.ts';
 
 /**
  * Binds the directory of a bundle to DATA_PATH, read-only, so that it can be read when the run has given the partition back. Nothing to do
@@ -32,6 +32,19 @@ export async function bindData(host: Host, bundleDirectory: string, step: Step):
     }
   });
   return path;
+}
+
+/**
+ * Takes the binding away, so that the partition is free; nothing to do where there is none.
+ * @throws PrestageError ERR_STORE_BUSY where something reads it
+ */
+export async function unbindData(host: Host, step: Step): Promise<void> {
+  const path = hostPath(host, DATA_PATH);
+  if ((await mountsAt(path)).length === 0) return;
+  await step('unmount-data', async () => {
+    await unmountAll(host, path, { isForced: false });
+    await removeMountPoint(path);
+  });
 }
 
 async function isSameDirectory(one: string, other: string): Promise<boolean> {

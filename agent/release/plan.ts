@@ -8,7 +8,7 @@ import { holdsMounts, reclaimMount } from '../host/mounts.ts';
 import type { ReleaseStep } from '../host/release-step.ts';
 import { plainStep } from '../host/steps.ts';
 import { PrestageError } from '../model/errors.ts';
-import { DISK_BUNDLE_PATH, REGISTRY_PATH, STORE_PATH } from '../model/places.ts';
+import { DISK_BUNDLE_PATH, REGISTRY_IMAGE_PATH, REGISTRY_PATH, STORE_PATH } from '../model/places.ts';
 import { type Dangling, findDangling, isNothing } from '../mount/dangling.ts';
 import { healDangling } from '../mount/heal-dangling.ts';
 import { storeReleaseSteps } from '../mount/store-release.ts';
@@ -164,6 +164,7 @@ async function describe({ images, containers, layers }: Dangling): Promise<reado
 async function treeSteps(host: Host): Promise<readonly PlannedStep[]> {
   const places = [
     { path: hostPath(host, REGISTRY_PATH), text: 'remove the files of the registry' },
+    { path: hostPath(host, REGISTRY_IMAGE_PATH), text: 'remove the image of the registry' },
     { path: hostPath(host, DISK_BUNDLE_PATH), text: 'remove what was kept of the bundle,' },
     { path: hostPath(host, KEEP_PATH), text: 'remove what copies of images have left' },
   ];

@@ -77,8 +77,10 @@ async function hasProgram(path: string, signal: AbortSignal): Promise<boolean> {
   const found = new AbortController();
   const entries = extract();
   entries.on('entry', (header, content, next) => {
-    if (header.type === 'file' && header.name.replace(/^(?:\.?\/)+/, '') === PROGRAM) found.abort();
+    // What is cut off tells its own streams, too.
+    content.on('error', () => undefined);
     content.resume().once('end', next);
+    if (header.type === 'file' && header.name.replace(/^(?:\.?\/)+/, '') === PROGRAM) found.abort();
   });
   const inflate = await inflaterOf(path);
   const ends = { signal: AbortSignal.any([signal, found.signal]) };

@@ -1,0 +1,221 @@
+import { existsSync } from 'node:fs';
+import { join, relative } from 'node:path';
+import type { RegistrySource, StageBundle } from '../bundle/stage-bundle.ts';
+import { readText } from '../extract/archives.ts';
+import { createArchivePool } from '../extract/pool.ts';
+import { hostPath } from '../host/host.ts';
+import { findOcMirror } from '../mirror/archive-sets.ts';
+import { archivesTree } from '../mirror/archives-tree.ts';
+import { layoutTree } from '../mirror/layout-tree.ts';
+import { parseMirrorSets, parseSetConfiguration, type SetConfiguration } from '../mirror/mirror-sets.ts';
+import type { MadeTree, TreeRequest } from '../mirror/node-tree.ts';
+import { unpackOcMirror } from '../mirror/oc-mirror.ts';
+import { type MirroredImage, mirroredImages, mirrorLocations, mirrorSources as ocMirrorSources } from '../mirror/oc-mirror-images.ts';
+import { type MissingBlob, missingBlobs, readTreeFacts } from '../mirror/tree-check.ts';
+import { type ServedImage, treeImages } from '../mirror/tree-images.ts';
+import type { Digest } from '../model/digest.ts';
+import { type ErrorRecord, errorRecord, messageOf, PrestageError } from '../model/errors.ts';
+import { REGISTRY_PATH } from '../model/places.ts';
+import { nameOf, type Reference } from '../model/reference.ts';
+import { registryRepository, treeBlobPath } from '../model/registry-path.ts';
+import type { ImageState } from '../model/run-state.ts';
+import { bindData } from '../mount/bind-data.ts';
+import type { MirrorRequest } from '../registry/registries-drop-in.ts';
+import { mirrorSources } from '../registry/registries-sources.ts';
+import { checkLinks } from '../registry/tree-links.ts';
+import { addNotices, type RunContext } from './context.ts';
+import { registryAddress } from './serve.ts';
+
+/** A registry tree on this node, and what it is to answer for. */
+export interface ServedTree {
+  /** The directory that holds `docker`. */
+  readonly path: string;
+  readonly payload: string;
+  readonly sources: MirrorRequest['sources'];
+  /** `pending` are those that will be served. */
+  readonly images: readonly ImageState[];
+  /** The image that is to serve it, where something says which. */
+  readonly registryImage: string | undefined;
+  /** What the tree has by a full reference. */
+  readonly find: (reference: Reference) => Digest | undefined;
+}
+
+/**
+ * The tree of a bundle: one that lies in it, or one that is made on the node.
+ * @throws PrestageError ERR_BUNDLE_FILE, ERR_MIRROR*, ERR_SPACE_REGISTRY, ERR_REGISTRY_WRITE, ERR_STORE_MOUNT
+ */
+export async function treeOf(bundle: StageBundle, context: RunContext): Promise<ServedTree> {
+  if (bundle.registry !== undefined) return await treeInBundle(bundle, bundle.registry, context);
+  return bundle.ocMirror.length > 0 ? await treeOfMirror(bundle, context) : await treeOfPayload(bundle, context);
+}
+
+/** The factory has made the tree: it is served as it lies there. Configs and layers are checked by those who pull them. */
+async function treeInBundle(bundle: StageBundle, registry: RegistrySource, context: RunContext): Promise<ServedTree> {
+  const { host, step, stage } = context;
+  const data = await bindData(host, bundle.directory, step);
+  if (stage === 'discovery') addNotices(context, [IN_USE]);
+  const path = join(data, relative(bundle.directory, registry.path));
+  await checkLinks(path, registry.files);
+  const inTree = await treeImages(path);
+  const facts = await readTreeFacts(path, inTree);
+  const lacking = (digest: Digest): readonly MissingBlob[] =>
+    missingBlobs([{ repository: '', digest, tags: [] }], facts, host.architecture);
+  // By a tag, engines take whatever manifest they get.
+  const unread = inTree.filter(({ digest }) => facts.manifests.get(digest) === undefined);
+  const forged = unread.find(({ digest }) => existsSync(join(path, treeBlobPath(digest))));
+  if (forged !== undefined) throw damaged(path, [{ part: 'manifest', digest: forged.digest }]);
+  const judged = (bundle.images ?? []).map((image) => ({ image, missing: lacking(image.manifestDigest) }));
+  const whole = judged.filter(({ missing }) => missing.length === 0).map(({ image }) => image);
+  return {
+    path,
+    payload: 'registry',
+    sources: sourcesOf(whole, context),
+    images: judged.map(({ image: { reference, names, manifestDigest }, missing }) =>
+      missing.length === 0 ? pending(reference, names, [manifestDigest]) : unserved(reference, errorRecord(damaged(path, missing))),
+    ),
+    registryImage: registry.registryImage,
+    find: finder(inTree, registryRepository),
+  };
+}
+
+const IN_USE =
+  'the registry serves from the partition, which stays mounted: nothing can be installed on its disk before prestage-agent release';
+
+function damaged(tree: string, parts: readonly Pick<MissingBlob, 'part' | 'digest'>[]): PrestageError {
+  const named = parts.map(({ part, digest }) => `${part} ${digest}`).join(', ');
+  return new PrestageError(
+    'ERR_BUNDLE_FILE',
+    `${tree} lacks ${named}, or has it with other bytes`,
+    'Write the bundle to the partition again; where it fails again, change the disk',
+  );
+}
+
+/** Archives of oc-mirror become a tree on the disk of the node. */
+async function treeOfMirror(bundle: StageBundle, context: RunContext): Promise<ServedTree> {
+  const { host, step, stop } = context;
+  const path = hostPath(host, REGISTRY_PATH);
+  const folder = await findOcMirror(bundle.directory);
+  const archives = folder?.sets.flatMap((set) => set.archives.map((archive) => archive.path)) ?? bundle.ocMirror;
+  const made = await unpackOcMirror(host, { archives, to: path, step, signal: stop });
+  const beside = await Promise.all((folder?.resources ?? []).map(async (where) => ({ where, text: await readText(where) })));
+  const inside = [...made.resources.idms, ...made.resources.itms].map((text) => ({ text, where: 'working-dir/cluster-resources' }));
+  const inTree = await treeImages(path);
+  const repositories = inTree.map((image) => image.repository);
+  const found = ocMirrorSources(parseMirrorSets([...inside, ...beside]), configurationsOf(made.resources.isc, context), repositories);
+  addNotices(context, [...found.notices, ...made.faults.map((fault) => fault.message)]);
+  const images = mirroredImages(inTree, found.sources);
+  return {
+    path,
+    payload: 'oc-mirror',
+    sources: mirrorLocations(found.sources, [registryAddress(context)]),
+    images: [
+      ...images.flatMap(({ sources, tags, digest }) =>
+        sources.map((source) =>
+          pending(
+            `${source}@${digest}`,
+            tags.map((tag) => `${source}:${tag}`),
+            [digest],
+          ),
+        ),
+      ),
+      ...[...Map.groupBy(made.missing, (part) => part.image)].map(([image, parts]) => unserved(image, lacks(image, parts))),
+    ],
+    registryImage: releaseRegistry(images),
+    find: finder(
+      images.flatMap((image) => image.sources.map((repository) => ({ ...image, repository }))),
+      nameOf,
+    ),
+  };
+}
+
+/** They only help to name sources: one that cannot be read is no reason to serve nothing. */
+function configurationsOf(texts: readonly string[], context: RunContext): readonly SetConfiguration[] {
+  return texts.flatMap((text) => {
+    try {
+      return [parseSetConfiguration({ text, where: 'the ImageSetConfiguration in the archives' })];
+    } catch (error) {
+      addNotices(context, [messageOf(error)]);
+      return [];
+    }
+  });
+}
+
+/** The registry component of a release, the newest where there are several: oc-mirror tags components `VERSION-ARCHITECTURE-COMPONENT`. */
+function releaseRegistry(images: readonly MirroredImage[]): string | undefined {
+  const found = images.flatMap(({ sources: [source], tags, digest }) =>
+    tags
+      .filter((tag) => tag.endsWith('-docker-registry'))
+      .map((tag) => ({ tag, name: `${source}@${digest}`, isNamed: source !== undefined })),
+  );
+  return found.filter(({ isNamed }) => isNamed).toSorted((a, b) => b.tag.localeCompare(a.tag, 'en', { numeric: true }))[0]?.name;
+}
+
+function lacks(image: string, parts: readonly { readonly part: string; readonly digest: string; readonly from: string }[]): ErrorRecord {
+  const named = parts.map(({ part, digest }) => `${part} ${digest}`).join(', ');
+  return errorRecord(
+    new PrestageError(
+      'ERR_MIRROR_MISSING',
+      `${image} is not served: the archives lack ${named}`,
+      `Bring ${parts[0]?.from ?? 'all archives'}`,
+    ),
+  );
+}
+
+/** Archives and layouts become a tree on the disk of the node, too. */
+async function treeOfPayload(bundle: StageBundle, context: RunContext): Promise<ServedTree> {
+  const { host, step, stop } = context;
+  const payload = await bundle.payload();
+  addNotices(context, payload.notices);
+  const path = hostPath(host, REGISTRY_PATH);
+  await using pool = createArchivePool({ size: host.cores, log: host.log });
+  const made = await makeTreeOf(payload.images, { to: path, pool, parallel: host.cores, step, signal: stop }, context);
+  const refused = [...payload.refused, ...made.refused];
+  const names = new Set(refused.map(({ reference }) => reference));
+  const images = payload.images.filter(({ reference }) => !names.has(reference));
+  return {
+    path,
+    payload: payload.kind,
+    sources: sourcesOf(images, context),
+    images: [
+      ...images.map(({ reference, names: all, digest }) => pending(reference, all, digest === undefined ? [] : [digest])),
+      ...refused.map(({ reference, error }) => unserved(reference, error)),
+    ],
+    registryImage: bundle.store?.registryImage,
+    find: finder(await treeImages(path), registryRepository),
+  };
+}
+
+async function makeTreeOf(
+  images: Awaited<ReturnType<StageBundle['payload']>>['images'],
+  request: Omit<TreeRequest<never>, 'images'>,
+  { host }: RunContext,
+): Promise<MadeTree> {
+  const layouts = images.filter((image) => image.kind === 'layout');
+  if (layouts.length > 0) return await layoutTree(host, { ...request, images: layouts });
+  return await archivesTree(host, { ...request, images: images.filter((image) => image.kind === 'archive') });
+}
+
+/** Finds what is served by a reference, by the repository that it has in the tree. */
+function finder(images: readonly ServedImage[], repositoryOf: (reference: Reference) => string): ServedTree['find'] {
+  return (reference) => {
+    const repository = repositoryOf(reference);
+    const { digest, tag = 'latest' } = reference;
+    return images.find((one) => one.repository === repository && (digest === undefined ? one.tags.includes(tag) : one.digest === digest))
+      ?.digest;
+  };
+}
+
+function sourcesOf(images: readonly { readonly names: readonly string[] }[], context: RunContext): MirrorRequest['sources'] {
+  return mirrorSources(
+    images.flatMap((image) => image.names),
+    [registryAddress(context)],
+  );
+}
+
+function pending(reference: string, names: readonly string[], digests: readonly Digest[]): ImageState {
+  return { reference, names: [...names], digests: [...digests], state: 'pending' };
+}
+
+function unserved(reference: string, error: ErrorRecord): ImageState {
+  return { reference, names: [], digests: [], state: 'failed', reason: error.message, error };
+}
