@@ -114,7 +114,7 @@ export async function startServer({ node, port, tree, certificate, key }: Server
 }
 
 /** Of a line of distribution's log that tells of an answer: `… msg="response completed" … http.request.method=GET … http.request.uri="/v2/…" … http.response.status=200`. */
-function requestOf(line: string): readonly string[] {
+export function requestOf(line: string): readonly string[] {
   const field = (name: string): string => new RegExp(`${name.replaceAll('.', '\\.')}="?([^" ]+)`).exec(line)?.[1] ?? '';
   return /response completed/.test(line)
     ? [`${field('http.request.method')} ${field('http.request.uri')} ${field('http.response.status')}`]
