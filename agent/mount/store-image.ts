@@ -1,7 +1,7 @@
 import { constants } from 'node:fs';
 import { type FileHandle, open, realpath } from 'node:fs/promises';
 import { join, relative } from 'node:path';
-import { isInnerPath } from '../model/bundle.ts';
+import { isInnerPath, type StorePieces } from '../model/bundle.ts';
 import { PrestageError } from '../model/errors.ts';
 
 /** A store image of a bundle. */
@@ -11,6 +11,8 @@ export interface StoreImage {
   readonly sizeBytes: number;
   /** 64 lower-case hex digits. */
   readonly sha256: string;
+  /** Hashes of its pieces, so that it can be hashed on several cores; undefined where its bundle has none. */
+  readonly pieces?: StorePieces | undefined;
   /** File with the dm-verity superblock and hash tree; absolute, in the opened bundle. */
   readonly hashTree: string;
   /** 64 lower-case hex digits. */
@@ -46,7 +48,7 @@ export async function openImage(image: Pick<StoreImage, 'path' | 'sizeBytes'>): 
 }
 
 /** @param what continues the path: `has …, and its bundle says …` */
-function digestFault(path: string, what: string): PrestageError {
+export function digestFault(path: string, what: string): PrestageError {
   return new PrestageError(
     'ERR_STORE_DIGEST',
     `the store image ${path} ${what}`,
@@ -57,6 +59,23 @@ function digestFault(path: string, what: string): PrestageError {
 /** @throws PrestageError ERR_STORE_DIGEST */
 export function checkDigest(image: Pick<StoreImage, 'path' | 'sha256'>, sha256: string): void {
   if (sha256 !== image.sha256) throw digestFault(image.path, `has the bytes of sha256 ${sha256}, and its bundle says ${image.sha256}`);
+}
+
+/**
+ * @param piece where it starts, and the sha256 that its bundle has
+ * @throws PrestageError ERR_STORE_DIGEST
+ */
+export function checkPieceDigest(
+  image: Pick<StoreImage, 'path'>,
+  piece: { readonly at: number; readonly sha256: string },
+  sha256: string,
+): void {
+  if (sha256 === piece.sha256) return;
+  throw digestFault(image.path, `has from byte ${piece.at} on the bytes of sha256 ${sha256}, and its bundle says ${piece.sha256}`);
+}
+
+export function wrongPieces({ path, sizeBytes }: Pick<StoreImage, 'path' | 'sizeBytes'>, pieces: StorePieces): PrestageError {
+  return digestFault(path, `has ${sizeBytes} bytes, and its bundle has ${pieces.sha256.length} pieces of ${pieces.sizeBytes} bytes`);
 }
 
 export function unreadable(path: string, reason: string, cause?: unknown): PrestageError {

@@ -2,7 +2,7 @@ import { existsSync } from 'node:fs';
 import { inspectRecords, type StorageLocation } from '../extract/storage.ts';
 import { type Host, hostPath } from '../host/host.ts';
 import type { Step } from '../host/steps.ts';
-import type { ErrorRecord } from '../model/errors.ts';
+import { type ErrorRecord, exitCodeOf, exitCodes } from '../model/errors.ts';
 import { STORE_PATH } from '../model/places.ts';
 import type { ImageState, RunState } from '../model/run-state.ts';
 import { readOpenStore, type StoreRecord } from '../mount/store-record.ts';
@@ -37,9 +37,15 @@ export async function healAfterFailure(
   const verdict = assessStore({ failure, probe: await probeStore(host), ...(open && { open }) });
   if (verdict.kind === 'heal') {
     const healed = await heal(verdict.error, { host, location, step });
-    return { error: verdict.error, healed: [...healed] };
+    return { error: saysMore(failure) ? failure : verdict.error, healed: [...healed] };
   }
   return open === undefined ? undefined : await stillOpen(open, path, earlier);
+}
+
+/** A setting, a lack of room or a program is what is to be mended: to say that the store image cannot be reached would hide it. Pure. */
+function saysMore({ code }: ErrorRecord): boolean {
+  const exit = exitCodeOf(code);
+  return exit !== exitCodes.partition && exit !== exitCodes.payload;
 }
 
 /** What goes on to be usable: as the run has said that opened the store, else as the store itself says. */

@@ -10,11 +10,13 @@ import { formatBytes } from '../model/bytes.ts';
 import { errorRecord, PrestageError } from '../model/errors.ts';
 import { MIRROR_PATH, STORE_PATH } from '../model/places.ts';
 import type { ImageState } from '../model/run-state.ts';
+import { checkStore } from '../mount/check-store.ts';
 import { closeStore } from '../mount/close-store.ts';
 import { ensureEmptyStore } from '../mount/empty-store.ts';
 import { healDangling } from '../mount/heal-dangling.ts';
 import { isAsWanted, type OpenedStore, openStore } from '../mount/open-store.ts';
 import { choosePlacement } from '../mount/placement.ts';
+import { digestFault } from '../mount/store-image.ts';
 import { readOpenStore } from '../mount/store-record.ts';
 import { chooseTrust, verityFacts } from '../mount/trust.ts';
 import { copyMirror, hideFromMirror } from '../registry/mirror-copy.ts';
@@ -55,6 +57,18 @@ export async function mountStore(bundle: StoreBundle, location: StorageLocation,
       .then(({ notices }) => addNotices(context, notices))
       .then(async () => await setMirrors(sources, context)),
   ]);
+  const images = await imagesOf(bundle.images, opened);
+  const lacking = images.filter(({ state }) => state === 'failed');
+  if (lacking.length > 0) {
+    if (opened.verified === 'pending') await assertIntact(opened, context);
+    await hideFromMirror(host, lacking);
+  }
+  const image = settings.registryImage ?? bundle.store.registryImage;
+  const refusal = image === undefined ? await probed(opened, context) : await served(image, opened, context);
+  if (refusal !== undefined) {
+    await closeStore(host, { step, force: false });
+    return { kind: 'refused', reason: refusal };
+  }
   store.update({
     store: {
       path: opened.path,
@@ -66,15 +80,6 @@ export async function mountStore(bundle: StoreBundle, location: StorageLocation,
       verified: opened.verified,
     },
   });
-  const images = await imagesOf(bundle.images, opened);
-  const lacking = images.filter(({ state }) => state === 'failed');
-  if (lacking.length > 0) await hideFromMirror(host, lacking);
-  const image = settings.registryImage ?? bundle.store.registryImage;
-  const refusal = image === undefined ? await probed(opened, context) : await served(image, opened, context);
-  if (refusal !== undefined) {
-    await closeStore(host, { step, force: false });
-    return { kind: 'refused', reason: refusal };
-  }
   // Records that an earlier store has left, and that this one does not carry, would make every engine command fail.
   const removed = await healDangling(host, { location, stores: await additionalStores(host), step });
   addNotices(
@@ -125,6 +130,18 @@ async function openImage(bundle: StoreBundle, context: RunContext): Promise<Open
     signal: context.stop,
     pool,
   });
+}
+
+/**
+ * A store that lacks images may be a damaged one, whose records make every engine command fail: that is not left to the check behind the boot.
+ * @throws PrestageError ERR_STORE_DIGEST, with the store closed
+ */
+async function assertIntact({ image, sha256 }: OpenedStore, { host, step, stop }: RunContext): Promise<void> {
+  const found = await checkStore(host, { signal: stop });
+  if (found.kind !== 'damaged') return;
+  await stopRegistry(host, step);
+  await closeStore(host, { step, force: true });
+  throw digestFault(image, `lacks images and does not have the sha256 ${sha256} that its bundle says, but ${found.got}`);
 }
 
 /** Why the engines do not take the store; undefined where they do. */
