@@ -3,12 +3,10 @@ import { join } from 'node:path';
 import { type NodeSandbox, openSandbox } from '../support/sandbox.ts';
 import { type BenchBundle, bundleOf, manyImages } from './bench-bundles.ts';
 import type { BenchSet } from './bench-images.ts';
-import { type Measurement, measure } from './measure.ts';
+import { bestOf, measureInside } from './inside.ts';
+import type { Measurement } from './measure.ts';
 import type { Bar, PartFindings } from './report.ts';
 import { EXECUTABLE } from './workplace.ts';
-
-/** Turns of each; the best is taken: what the machine does besides can only add to it. */
-const ROUNDS = 3;
 
 /** All images are visible when the run has ended, and one is pulled by digest, by an engine that is told of the store. */
 const USABLE = `
@@ -23,19 +21,20 @@ CONTAINERS_STORAGE_CONF=/run/prestage-agent/storage.conf podman pull --quiet "$r
 export async function benchMount(set: BenchSet): Promise<PartFindings> {
   const [bundle, many] = [await bundleOf(set), await manyImages()];
   const image = join(bundle.directory, 'store/installed.squashfs');
-  const mounted = await best(async (node) => await usable(node, bundle, 'partition', 'background'));
-  const mountedMany = await best(async (node) => await usable(node, many, 'partition', 'background'));
-  const hashed = await best(async (node) => await usable(node, bundle, 'partition', 'hash'));
-  const summed = await best(async (node) => await inside(node, ['sha256sum', image]));
-  const ram = await best(async (node) => await usable(node, bundle, 'ram', 'auto'));
-  const copied = await best(async (node) => {
+  const mounted = await bestOf(async (node) => await usable(node, bundle, 'partition', 'background'));
+  const mountedMany = await bestOf(async (node) => await usable(node, many, 'partition', 'background'));
+  const hashed = await bestOf(async (node) => await usable(node, bundle, 'partition', 'hash'));
+  const summed = await bestOf(async (node) => await measureInside(node, ['sha256sum', image]));
+  const ram = await bestOf(async (node) => await usable(node, bundle, 'ram', 'auto'));
+  const copied = await bestOf(async (node) => {
     await node.output('mount', ['-t', 'tmpfs', '-o', 'size=90%', 'tmpfs', '/var/tmp']);
-    return await inside(node, ['cp', image, '/var/tmp/store.squashfs']);
+    return await measureInside(node, ['cp', image, '/var/tmp/store.squashfs']);
   });
   const extraBytes = Math.max(0, (await memoryTaken(bundle)) - (await stat(image)).size);
   const more = (found: Measurement): number => Math.max(found.wallSeconds - mounted.wallSeconds, 0.001);
   const bar = (what: string, got: number, wanted: number, kind: Bar['kind'], unit: Bar['unit']): Bar => ({ what, got, wanted, kind, unit });
   return {
+    usableSeconds: mounted.wallSeconds,
     rows: [
       ['mount, 24 images', mounted],
       ['mount, 240 images', mountedMany],
@@ -54,32 +53,14 @@ export async function benchMount(set: BenchSet): Promise<PartFindings> {
   };
 }
 
-async function best(act: (node: NodeSandbox) => Promise<Measurement>): Promise<Measurement> {
-  const all: Measurement[] = [];
-  for (let round = 0; round < ROUNDS; round++) {
-    await using node = await openSandbox();
-    all.push(await act(node));
-  }
-  const [first] = all.toSorted((a, b) => a.wallSeconds - b.wallSeconds);
-  if (first === undefined) throw new Error('nothing was measured');
-  return first;
-}
-
 /** That the images are visible is looked at afterwards: to list 240 of them takes podman half a second, whatever they lie in. */
 async function usable(node: NodeSandbox, { directory, images }: BenchBundle, placement: string, trust: string): Promise<Measurement> {
   const reference = images[0]?.reference ?? '';
-  const found = await inside(node, ['sh', '-e', '-c', USABLE, 'sh', EXECUTABLE, directory, placement, trust, reference]);
+  const found = await measureInside(node, ['sh', '-e', '-c', USABLE, 'sh', EXECUTABLE, directory, placement, trust, reference]);
   const env = { CONTAINERS_STORAGE_CONF: '/run/prestage-agent/storage.conf' };
   const listed = new Set((await node.output('podman', ['images', '--quiet', '--no-trunc'], { env })).trim().split('\n'));
   if (listed.size >= images.length) return found;
   throw new Error(`podman lists ${listed.size} of the ${images.length} images`);
-}
-
-async function inside(node: NodeSandbox, argv: readonly string[]): Promise<Measurement> {
-  const enter = ['nsenter', '--target', String(node.pid), '--mount', '--net', '--pid', '--ipc', '--'];
-  const found = await measure({ argv: [...enter, ...argv], work: import.meta.dirname });
-  if (found.exitCode === 0) return found;
-  throw new Error(`${argv.join(' ')} ended with ${found.exitCode}:\n${found.stderr.slice(-2000)}`);
 }
 
 /** Memory that is no longer there when the store is open in memory: for the image, the metadata mirror, the registry and all else. */

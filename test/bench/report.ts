@@ -25,6 +25,8 @@ export interface Findings {
 
 /** What one part found out by itself. */
 export interface PartFindings {
+  /** Seconds until images of the set can be used, to be held against the prototype's. */
+  readonly usableSeconds?: number;
   readonly rows: readonly (readonly [string, Measurement])[];
   readonly bars: readonly Bar[];
 }
@@ -80,6 +82,11 @@ export function barsOf(findings: Findings): readonly Bar[] {
   }
   if (startupMs !== undefined) bars.push({ what: 'start to --version', got: startupMs, wanted: 150, kind: 'most', unit: 'ms' });
   if (noopSeconds !== undefined) bars.push({ what: 'second run over 180 images', got: noopSeconds, wanted: 2, kind: 'most', unit: 's' });
+  const usableSeconds = findings.factory?.find((part) => part.usableSeconds !== undefined)?.usableSeconds;
+  if (oneAtATime && usableSeconds !== undefined) {
+    const got = oneAtATime.wallSeconds / usableSeconds;
+    bars.push({ what: 'mount: faster than the prototype one at a time', got, wanted: 50, kind: 'least', unit: 'times' });
+  }
   return [...bars, ...(findings.factory ?? []).flatMap((part) => part.bars)];
 }
 
