@@ -92,6 +92,7 @@ function storeSource(bundle: Bundle, directory: string, stage: Stage): StoreSour
       path: join(directory, image.path),
       sizeBytes: image.sizeBytes,
       sha256: image.sha256,
+      pieces: payload.pieces,
       hashTree: join(directory, payload.verity.hashTree),
       rootHash: payload.verity.rootHash,
     },

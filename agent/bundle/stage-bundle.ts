@@ -1,4 +1,4 @@
-import type { BundleFile, BundleImage } from '../model/bundle.ts';
+import type { BundleFile, BundleImage, StorePieces } from '../model/bundle.ts';
 import type { Stage } from '../model/stage.ts';
 import type { Payload } from './payload.ts';
 
@@ -31,6 +31,7 @@ export interface StoreSource {
     readonly sizeBytes: number;
     /** 64 lower-case hex digits. */
     readonly sha256: string;
+    readonly pieces?: StorePieces | undefined;
     /** File of the dm-verity hash tree. */
     readonly hashTree: string;
     readonly rootHash: string;

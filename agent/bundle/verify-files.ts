@@ -2,7 +2,7 @@ import { lstat, readdir } from 'node:fs/promises';
 import { dirname, join } from 'node:path';
 import pLimit from 'p-limit';
 import { type ArchivePool, createArchivePool } from '../extract/pool.ts';
-import { BUNDLE_FILE, type BundleFile } from '../model/bundle.ts';
+import { BUNDLE_FILE, type BundleFile, type StorePieces } from '../model/bundle.ts';
 import { type ErrorRecord, errorRecord, PrestageError } from '../model/errors.ts';
 
 /** What is wrong with one file of a bundle. */
@@ -24,6 +24,8 @@ export interface VerifyFilesOptions {
   readonly signal?: AbortSignal | undefined;
   /** What else is checked of a file that is as the manifest says, in mode `full`: right after it was hashed, while the page cache has it. */
   readonly inspect?: ((file: BundleFile) => Promise<readonly BundleFault[]>) | undefined;
+  /** Pieces that files must have as well, by path; compared in mode `full`. */
+  readonly pieces?: ReadonlyMap<string, StorePieces> | undefined;
   /** Threads to use instead of own ones; as many as `parallel`. */
   readonly pool?: Hasher | undefined;
 }
@@ -140,15 +142,35 @@ type Hasher = Pick<ArchivePool, 'hash'>;
 
 async function hashFault(directory: string, file: BundleFile, pool: Hasher, options: VerifyFilesOptions): Promise<BundleFault | undefined> {
   const { signal, onProgress } = options;
+  const pieces = options.pieces?.get(file.path);
+  const job = { path: join(directory, file.path), pieceBytes: pieces?.sizeBytes };
   try {
-    const found = await pool.hash({ path: join(directory, file.path) }, { ...(signal && { signal }), ...(onProgress && { onProgress }) });
+    const found = await pool.hash(job, { ...(signal && { signal }), ...(onProgress && { onProgress }) });
     onProgress?.(file.sizeBytes);
-    if (found.sha256 === file.sha256 && found.sizeBytes === file.sizeBytes) return undefined;
-    return fileFault(directory, file, `has the bytes of sha256 ${found.sha256}, and the manifest says ${file.sha256}`);
+    if (found.sha256 !== file.sha256 || found.sizeBytes !== file.sizeBytes) {
+      return fileFault(directory, file, `has the bytes of sha256 ${found.sha256}, and the manifest says ${file.sha256}`);
+    }
+    return pieces === undefined ? undefined : pieceFault(directory, file, { wanted: pieces, found: found.pieces ?? [] });
   } catch (error) {
     if (error instanceof PrestageError && error.code === 'ERR_BUNDLE_FILE') return { path: file.path, ...errorRecord(error) };
     throw error;
   }
+}
+
+/** A file that is as the manifest says, of which the manifest has other pieces. */
+function pieceFault(
+  directory: string,
+  file: BundleFile,
+  { wanted, found }: { readonly wanted: StorePieces; readonly found: readonly string[] },
+): BundleFault | undefined {
+  const index = found.findIndex((sha256, at) => sha256 !== wanted.sha256[at]);
+  if (index < 0) return undefined;
+  const error = new PrestageError(
+    'ERR_BUNDLE_FILE',
+    `${join(directory, file.path)}: piece ${index + 1} of ${found.length} has the sha256 ${found[index]}, and the manifest says ${wanted.sha256[index]}`,
+    'Build the bundle again at the factory',
+  );
+  return { path: file.path, ...errorRecord(error) };
 }
 
 function fileFault(directory: string, file: BundleFile, what: string): BundleFault {

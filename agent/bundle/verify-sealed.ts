@@ -1,4 +1,4 @@
-import type { Bundle, BundleFile, BundleImage, BundlePayload } from '../model/bundle.ts';
+import type { Bundle, BundleFile, BundleImage, BundlePayload, StorePieces } from '../model/bundle.ts';
 import { STAGES } from '../model/stage.ts';
 import type { SealedBundle } from './read-bundle.ts';
 import { type ArchivesSurvey, surveyFolder, verifyArchive, verifyArchives } from './verify-archives.ts';
@@ -30,7 +30,7 @@ export async function verifySealed({ directory, bundle }: SealedBundle, context:
     const archive = archives.get(file.path);
     return archive === undefined ? [] : await verifyArchive(part, archive, { ...context, onRead: () => undefined });
   };
-  const hashing = verifyFiles(directory, bundle.files, { ...context, onProgress: context.onRead, inspect });
+  const hashing = verifyFiles(directory, bundle.files, { ...context, onProgress: context.onRead, inspect, pieces: piecesOf(bundle) });
   const broken = hashing.then(
     (faults) => new Set(faults.map((fault) => fault.path)),
     () => new Set<string>(),
@@ -47,6 +47,15 @@ export async function verifySealed({ directory, bundle }: SealedBundle, context:
     ...payloads,
     { faults: [], notices: await strangers(directory, bundle) },
   ]);
+}
+
+/** What the bundle says of the pieces of its store images, by their paths. */
+function piecesOf({ payloads }: Bundle): ReadonlyMap<string, StorePieces> {
+  return new Map(
+    payloads.flatMap((payload) =>
+      payload.kind === 'store' && payload.pieces !== undefined ? [[payload.image, payload.pieces] as const] : [],
+    ),
+  );
 }
 
 interface PayloadWork {

@@ -5,6 +5,8 @@ import { PrestageError } from '../model/errors.ts';
 export interface HashJob {
   /** Path of a plain file. */
   readonly path: string;
+  /** Gives the sha256 of every piece of so many bytes, too; at least 1. */
+  readonly pieceBytes?: number | undefined;
 }
 
 export interface HashedFile {
@@ -12,6 +14,8 @@ export interface HashedFile {
   readonly sha256: string;
   /** Bytes that were read and hashed: all there were. */
   readonly sizeBytes: number;
+  /** Of the pieces, in their order; the last one can be shorter. Left out where no size of a piece was given. */
+  readonly pieces?: readonly string[];
 }
 
 /**
@@ -25,15 +29,17 @@ const PIECE_BYTES = 1024 * 1024;
  * @throws PrestageError ERR_BUNDLE_FILE where the file cannot be read
  */
 export function hashFile(job: HashJob, onRead: (bytesRead: number) => void): HashedFile {
-  const file = attempt(job, () => openSync(job.path, constants.O_RDONLY | constants.O_NOFOLLOW | constants.O_NONBLOCK));
+  const file = openPlain(job);
   try {
-    if (!attempt(job, () => fstatSync(file)).isFile()) throw unreadable(job, 'it is no plain file');
     const hash = createHash('sha256');
+    const pieces = job.pieceBytes === undefined ? undefined : hashPieces(job.pieceBytes);
     const piece = Buffer.allocUnsafe(PIECE_BYTES);
     for (let sizeBytes = 0; ; ) {
       const length = attempt(job, () => readSync(file, piece, 0, piece.length, null));
-      if (length === 0) return { sha256: hash.digest('hex'), sizeBytes };
-      hash.update(length === piece.length ? piece : piece.subarray(0, length));
+      if (length === 0) return { sha256: hash.digest('hex'), sizeBytes, ...(pieces && { pieces: pieces.digests() }) };
+      const bytes = length === piece.length ? piece : piece.subarray(0, length);
+      hash.update(bytes);
+      pieces?.update(bytes);
       sizeBytes += length;
       onRead(sizeBytes);
     }
@@ -42,7 +48,57 @@ export function hashFile(job: HashJob, onRead: (bytesRead: number) => void): Has
   }
 }
 
-function attempt<T>(job: HashJob, act: () => T): T {
+interface PieceHasher {
+  update(bytes: Buffer): void;
+  /** Ends the last piece. */
+  digests(): readonly string[];
+}
+
+function hashPieces(pieceBytes: number): PieceHasher {
+  const done: string[] = [];
+  let current = createHash('sha256');
+  let filled = 0;
+  const end = (): void => {
+    done.push(current.digest('hex'));
+    current = createHash('sha256');
+    filled = 0;
+  };
+  return {
+    update: (bytes) => {
+      for (let at = 0; at < bytes.length; ) {
+        const part = bytes.subarray(at, at + pieceBytes - filled);
+        current.update(part);
+        filled += part.length;
+        at += part.length;
+        if (filled === pieceBytes) end();
+      }
+    },
+    digests: () => {
+      if (filled > 0) end();
+      return done;
+    },
+  };
+}
+
+type Named = Pick<HashJob, 'path'>;
+
+/**
+ * Opens a plain file to be read. A symbolic link, a device, a fifo and a directory are refused.
+ * @throws PrestageError ERR_BUNDLE_FILE
+ */
+export function openPlain(job: Named): number {
+  const file = attempt(job, () => openSync(job.path, constants.O_RDONLY | constants.O_NOFOLLOW | constants.O_NONBLOCK));
+  try {
+    if (!attempt(job, () => fstatSync(file)).isFile()) throw unreadable(job, 'it is no plain file');
+    return file;
+  } catch (error) {
+    closeSync(file);
+    throw error;
+  }
+}
+
+/** What reads a file, with its faults as ERR_BUNDLE_FILE. */
+export function attempt<T>(job: Named, act: () => T): T {
   try {
     return act();
   } catch (cause) {
@@ -50,7 +106,7 @@ function attempt<T>(job: HashJob, act: () => T): T {
   }
 }
 
-function unreadable(job: HashJob, reason: string, cause?: unknown): PrestageError {
+export function unreadable(job: Named, reason: string, cause?: unknown): PrestageError {
   return new PrestageError(
     'ERR_BUNDLE_FILE',
     `${job.path} cannot be read: ${reason}`,

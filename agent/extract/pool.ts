@@ -1,6 +1,7 @@
 import pLimit, { type LimitFunction } from 'p-limit';
 import type { Log } from '../host/log.ts';
 import { PrestageError } from '../model/errors.ts';
+import type { HashedPiece, PieceJob } from './copy-piece.ts';
 import type { Filled, FillJob } from './fill-tree.ts';
 import type { HashedFile, HashJob } from './hash-file.ts';
 import type { Survey, SurveyJob } from './survey-archive.ts';
@@ -23,6 +24,8 @@ export interface ArchivePool extends AsyncDisposable {
   unpack(job: UnpackJob, options?: JobOptions): Promise<Unpacked>;
   /** What hashFile gives, with its errors; of any file. */
   hash(job: HashJob, options?: JobOptions): Promise<HashedFile>;
+  /** What copyPiece gives, with its errors. */
+  copyPiece(job: PieceJob, options?: JobOptions): Promise<HashedPiece>;
   /** What fillTree gives, with its errors. */
   fill(job: FillJob, options?: JobOptions): Promise<Filled>;
 }
@@ -82,6 +85,11 @@ export function createArchivePool(options: ArchivePoolOptions): ArchivePool {
     hash: async (job, jobOptions) => {
       const result = await run({ kind: 'hash', job }, jobOptions);
       if (result.kind === 'hashed') return result.hashed;
+      throw mixedUp(result.kind);
+    },
+    copyPiece: async (job, jobOptions) => {
+      const result = await run({ kind: 'copy-piece', job }, jobOptions);
+      if (result.kind === 'copied-piece') return result.piece;
       throw mixedUp(result.kind);
     },
     fill: async (job, jobOptions) => {

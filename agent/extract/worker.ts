@@ -1,6 +1,7 @@
 import { setPriority } from 'node:os';
 import { parentPort } from 'node:worker_threads';
 import { errorRecord } from '../model/errors.ts';
+import { copyPiece } from './copy-piece.ts';
 import { fillTree } from './fill-tree.ts';
 import { hashFile } from './hash-file.ts';
 import { loadInflater } from './raw-inflate.ts';
@@ -38,11 +39,32 @@ async function perform(request: WorkerRequest): Promise<WorkerResult> {
         return { kind: 'unpacked', unpacked: await unpackArchive(request.job, context) };
       case 'hash':
         return { kind: 'hashed', hashed: hashFile(request.job, throttledProgress()) };
+      case 'copy-piece':
+        return { kind: 'copied-piece', piece: atUsualPriority(() => copyPiece(request.job)) };
       case 'fill':
         return { kind: 'filled', filled: fillTree(request.job, throttledProgress()) };
     }
   } catch (error) {
     return { kind: 'failed', error: errorRecord(error) };
+  }
+}
+
+/** For what the boot waits for, beside which nothing of the agent is at work. */
+function atUsualPriority<T>(act: () => T): T {
+  tryPriority(0);
+  try {
+    return act();
+  } finally {
+    tryPriority(LOW_PRIORITY);
+  }
+}
+
+/** Only root gets a higher priority back: setpriority(2), EACCES. */
+function tryPriority(nice: number): void {
+  try {
+    setPriority(nice);
+  } catch {
+    // It stays as it is, and takes longer.
   }
 }
 

@@ -35,6 +35,16 @@ const imageSchema = v.object({
   unpackedBytes: bytes,
 });
 
+/** Least size of a piece: smaller ones only make the manifest longer. */
+export const LEAST_PIECE_BYTES = 1024 * 1024;
+
+const pieces = v.object({
+  /** Of each piece but the last, which has what is left. */
+  sizeBytes: v.pipe(v.number(), v.safeInteger(), v.minValue(LEAST_PIECE_BYTES)),
+  /** Of the pieces, in their order. */
+  sha256: v.array(sha256),
+});
+
 const verity = v.object({
   /** File with the dm-verity superblock and hash tree. */
   hashTree: path,
@@ -51,6 +61,8 @@ const payloadSchema = v.variant('kind', [
     kind: v.literal('store'),
     stage: v.picklist(STAGES),
     image: path,
+    /** So that the image can be hashed on several cores. */
+    pieces: v.exactOptional(pieces),
     verity,
     mirror: path,
     registryImage: v.exactOptional(v.string()),
@@ -86,6 +98,7 @@ const bundleSchema = v.object({
 export type Bundle = v.InferOutput<typeof bundleSchema>;
 export type BundleImage = v.InferOutput<typeof imageSchema>;
 export type BundlePayload = v.InferOutput<typeof payloadSchema>;
+export type StorePieces = Readonly<v.InferOutput<typeof pieces>>;
 export type BundleFile = Bundle['files'][number];
 
 /**
@@ -138,8 +151,16 @@ function inconsistencies(bundle: Bundle): readonly string[] {
   return [
     ...(unsorted < 0 ? [] : [`files.${unsorted}.path: "${paths[unsorted]}" comes twice or out of order`]),
     ...missing.map((wanted) => `payloads: "${wanted}" is not among the files`),
+    ...bundle.payloads.flatMap((payload) => (payload.kind === 'store' ? pieceFaults(payload, bundle.files) : [])),
     ...sealed.map((file) => `files: "${file}" cannot list itself`),
   ];
+}
+
+/** Pieces that are not exactly the image. */
+function pieceFaults({ image, pieces: of }: Extract<BundlePayload, { kind: 'store' }>, files: readonly BundleFile[]): readonly string[] {
+  const file = files.find(({ path: one }) => one === image);
+  if (of === undefined || file === undefined || of.sha256.length === Math.ceil(file.sizeBytes / of.sizeBytes)) return [];
+  return [`payloads: "${image}" has ${file.sizeBytes} bytes, and ${of.sha256.length} pieces of ${of.sizeBytes} bytes`];
 }
 
 function pathsOf(payload: BundlePayload): readonly string[] {

@@ -1,8 +1,11 @@
 import { copyFile, type FileHandle, open, rename, rm } from 'node:fs/promises';
 import { dirname } from 'node:path';
+import { noRoomFor } from '../extract/copy-piece.ts';
+import type { ArchivePool } from '../extract/pool.ts';
 import { syncDirectory } from '../host/atomic.ts';
 import { copyHashed } from '../host/hashed-copy.ts';
-import { messageOf, PrestageError } from '../model/errors.ts';
+import { messageOf } from '../model/errors.ts';
+import { passPieces } from './pieces.ts';
 import { checkDigest, openImage, type StoreImage, unreadable } from './store-image.ts';
 
 export interface CopyImageRequest {
@@ -11,19 +14,27 @@ export interface CopyImageRequest {
   readonly to: string;
   /** It has to outlive a power cut. */
   readonly isDurable: boolean;
+  /** Copies in its threads where the pieces of the image are known. */
+  readonly pool: ArchivePool;
   readonly signal: AbortSignal;
   /** Bytes of the image that have been read so far. */
   readonly onProgress: (bytes: number) => void;
 }
 
 /**
- * Copies a store image and hashes what it reads: the file gets its name only where the bytes are those of the bundle.
+ * Copies a store image and hashes what it reads: the file gets its name only where the bytes are those of the bundle. Where its pieces are known, they
+ * are copied side by side.
  * @throws PrestageError ERR_STORE_DIGEST, ERR_BUNDLE_FILE, ERR_SPACE_STORE; the signal's reason
  */
-export async function copyImage({ image, to, isDurable, signal, onProgress }: CopyImageRequest): Promise<void> {
+export async function copyImage({ image, to, isDurable, pool, signal, onProgress }: CopyImageRequest): Promise<void> {
+  const { pieces } = image;
   await using source = await openImage(image);
   let readBytes = 0;
-  await writeThenName(to, isDurable, async (target) => {
+  await writeThenName(to, isDurable, async (target, partial) => {
+    if (pieces !== undefined) {
+      await target.truncate(image.sizeBytes);
+      return await passPieces({ image, pieces, from: image.path, to: partial, pool, signal, onProgress });
+    }
     const copied = await copyHashed({
       read: async (buffer) => await readSome(source, buffer, image.path),
       target,
@@ -42,7 +53,7 @@ export async function copyHashTree(from: string, to: string, isDurable: boolean)
   const partial = `${to}.partial`;
   try {
     await copyFile(from, partial).catch((error: NodeJS.ErrnoException) => {
-      throw error.code === 'ENOSPC' ? noRoom(to, error) : unreadable(from, error.code ?? error.message, error);
+      throw error.code === 'ENOSPC' ? noRoomFor(to, error) : unreadable(from, error.code ?? error.message, error);
     });
     await using file = await open(partial, 'r+');
     if (isDurable) await file.sync();
@@ -62,26 +73,17 @@ async function readSome(source: FileHandle, buffer: Buffer, path: string): Promi
   }
 }
 
-async function writeThenName(to: string, isDurable: boolean, write: (target: FileHandle) => Promise<void>): Promise<void> {
+async function writeThenName(to: string, isDurable: boolean, write: (target: FileHandle, partial: string) => Promise<void>): Promise<void> {
   const partial = `${to}.partial`;
   await rm(partial, { force: true });
   try {
     await using target = await open(partial, 'wx', 0o644);
-    await write(target);
+    await write(target, partial);
     if (isDurable) await target.sync();
     await rename(partial, to);
   } catch (error) {
     await rm(partial, { force: true });
-    throw error instanceof Error && 'code' in error && error.code === 'ENOSPC' ? noRoom(to, error) : error;
+    throw error instanceof Error && 'code' in error && error.code === 'ENOSPC' ? noRoomFor(to, error) : error;
   }
   if (isDurable) await syncDirectory(dirname(to));
-}
-
-function noRoom(path: string, cause: unknown): PrestageError {
-  return new PrestageError(
-    'ERR_SPACE_STORE',
-    `the copy of the store image ${path} cannot be written: no space is left`,
-    'Make room below /var/lib/prestage-agent, or give --placement partition',
-    { cause },
-  );
 }

@@ -5,11 +5,12 @@ import { quote } from '../host/exec.ts';
 import { type Host, hostPath } from '../host/host.ts';
 import { availableMemoryBytes, spaceAt } from '../host/space.ts';
 import type { Step } from '../host/steps.ts';
-import { PrestageError } from '../model/errors.ts';
+import { messageOf, PrestageError } from '../model/errors.ts';
 import { DISK_COPY_PATH, RAM_PATH } from '../model/places.ts';
 import { bindData } from './bind-data.ts';
 import { copyHashTree, copyImage } from './copy-image.ts';
 import { tmpfsMountArgs } from './mount-argv.ts';
+import { passPieces } from './pieces.ts';
 import { checkRoom, type Placement } from './placement.ts';
 import { checkDigest, innerPath, openImage, type StoreImage } from './store-image.ts';
 
@@ -57,7 +58,7 @@ async function placeOnPartition(host: Host, request: PlaceRequest): Promise<Plac
   await checkSize(image);
   const data = await bindData(host, bundleDirectory, step);
   const path = join(data, inner);
-  if (request.mustHash) await hashPlaced(request, path);
+  if (request.mustHash) await hashImage(request, image, path);
   const hashTree = request.withHashTree ? join(data, await innerPath(bundleDirectory, image.hashTree)) : undefined;
   return { path, hashTree, isHashed: request.mustHash };
 }
@@ -92,9 +93,9 @@ async function placeOnDisk(host: Host, request: PlaceRequest): Promise<PlacedIma
   const placed = { path, hashTree: withHashTree ? tree : undefined };
   if (await isCopied(request, path, tree)) {
     if (!request.mustHash) return { ...placed, isHashed: false };
-    const { sha256 } = await request.pool.hash({ path }, { signal: request.signal, onProgress: request.onProgress });
-    if (sha256 === image.sha256) return { ...placed, isHashed: true };
-    host.log('warning', `${path} has the bytes of sha256 ${sha256}: it is copied again`);
+    const fault = await copyFault(request, path);
+    if (fault === undefined) return { ...placed, isHashed: true };
+    host.log('warning', `${fault}: it is copied again`);
   }
   await checkSource(request);
   const directory = hostPath(host, DISK_COPY_PATH);
@@ -116,10 +117,10 @@ export function diskCopyOf(host: Pick<Host, 'root'>, sha256: string): { readonly
 
 /** The tree first: where the image has its name, all is there. */
 async function copyBoth(request: PlaceRequest, path: string, tree: string): Promise<void> {
-  const { image, signal, onProgress, placement } = request;
+  const { image, pool, signal, onProgress, placement } = request;
   const isDurable = placement === 'disk';
   if (request.withHashTree) await copyHashTree(image.hashTree, tree, isDurable);
-  await copyImage({ image, to: path, isDurable, signal, onProgress });
+  await copyImage({ image, to: path, isDurable, pool, signal, onProgress });
 }
 
 async function isCopied({ image, withHashTree }: PlaceRequest, path: string, tree: string): Promise<boolean> {
@@ -127,8 +128,22 @@ async function isCopied({ image, withHashTree }: PlaceRequest, path: string, tre
   return copy?.isFile() === true && copy.size === image.sizeBytes && (!withHashTree || treeCopy?.isFile() === true);
 }
 
-async function hashPlaced({ image, pool, signal, onProgress }: PlaceRequest, path: string): Promise<void> {
-  checkDigest(image, (await pool.hash({ path }, { signal, onProgress })).sha256);
+/** Why a copy on the disk is not the image; undefined where it is. */
+async function copyFault(request: PlaceRequest, path: string): Promise<string | undefined> {
+  try {
+    await hashImage(request, { ...request.image, path }, path);
+    return undefined;
+  } catch (error) {
+    if (error instanceof PrestageError && ['ERR_STORE_DIGEST', 'ERR_BUNDLE_FILE'].includes(error.code)) return messageOf(error);
+    throw error;
+  }
+}
+
+/** Hashes the file that has the bytes of an image: by its pieces where they are known, in all threads. */
+async function hashImage({ pool, signal, onProgress }: PlaceRequest, image: StoreImage, from: string): Promise<void> {
+  const { pieces } = image;
+  if (pieces === undefined) checkDigest(image, (await pool.hash({ path: from }, { signal, onProgress })).sha256);
+  else await passPieces({ image, pieces, from, pool, signal, onProgress });
 }
 
 async function checkSource({ image, bundleDirectory, withHashTree }: PlaceRequest): Promise<void> {

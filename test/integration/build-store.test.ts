@@ -10,7 +10,7 @@ import { proveStore } from '../../agent/factory/build/store-proof.ts';
 import { execOnLinux, output } from '../../agent/host/exec.ts';
 import { linuxHost } from '../../agent/host/linux.ts';
 import { BUNDLE_FILE, type Bundle, type BundlePayload, PARTIAL_FILE, parseBundle } from '../../agent/model/bundle.ts';
-import { hexOf } from '../../agent/model/digest.ts';
+import { digestOf, hexOf } from '../../agent/model/digest.ts';
 import { errorRecord } from '../../agent/model/errors.ts';
 import { mountPointsBelow, waitFor } from '../support/agent.ts';
 import { hashesBelow, listOf, runBuild, storesUnavailable, writePulled } from '../support/build.ts';
@@ -75,6 +75,26 @@ describe('store images of prestage-agent build', () => {
     assert.deepEqual(await hashesBelow(fromArchives), expected);
     assert.equal(Object.keys(expected).filter((path) => /\.(?:squashfs|verity)$/.test(path)).length, 4);
     assert.equal((await runBuild({ ...options, from: pulled, to: built })).report.outcome, 'unchanged');
+  });
+
+  onStores('are recorded with the hashes of their pieces, also where a later build keeps them', async () => {
+    const hash = (bytes: Buffer): string => hexOf(digestOf(bytes));
+    const expected = async (path: string) => {
+      const bytes = await readFile(join(built, path));
+      assert.ok(bytes.length <= 16 * 2 ** 20, `${path} has ${bytes.length} bytes`);
+      return { sizeBytes: 16 * 2 ** 20, sha256: [hash(bytes)] };
+    };
+    const store = await storeOf('installed');
+    assert.deepEqual(store.pieces, await expected(store.image));
+    const to = join(work, 'kept');
+    await cp(built, to, { recursive: true, preserveTimestamps: true });
+    const { report } = await runBuild({ payloads: ['store', 'oci'], sourceDateEpoch: EPOCH, from: pulled, to });
+    assert.deepEqual(
+      report.parts.filter(({ id }) => id.startsWith('store-')).map(({ state }) => state),
+      ['keep', 'keep'],
+    );
+    const kept = (await bundleAt(to)).payloads.filter((payload) => payload.kind === 'store');
+    assert.deepEqual(kept, (await bundleAt(built)).payloads);
   });
 
   onStores('hold every image by every name, without a damaged record and with all lock files', async () => {

@@ -6,6 +6,8 @@ import { join } from 'node:path';
 import { after, before, it } from 'node:test';
 import { execOnLinux, output } from '../../agent/host/exec.ts';
 import { plainStep } from '../../agent/host/steps.ts';
+import type { StorePieces } from '../../agent/model/bundle.ts';
+import { digestOf, hexOf } from '../../agent/model/digest.ts';
 import { errorRecord } from '../../agent/model/errors.ts';
 import { DATA_PATH, DISK_COPY_PATH, MIRROR_PATH, RAM_PATH, STORE_PATH, STORE_RECORD } from '../../agent/model/places.ts';
 import { sealRecord, unsealRecord } from '../../agent/model/seal.ts';
@@ -40,10 +42,12 @@ describeAlone(import.meta.url, 'a store image', () => {
   let work: string;
   let first: StoreBundle;
   let second: StoreBundle;
+  let smallPieces: StorePieces;
   before(async () => {
     work = await mkdtemp(join(tmpdir(), 'mount-'));
     if (unavailable !== undefined) return;
     first = await makeStoreBundle(join(work, 'first'), 2);
+    smallPieces = await piecesOfFile(first.image.path, 4096);
     second = await makeStoreBundle(join(work, 'second'), 3);
   });
   after(async () => {
@@ -120,7 +124,10 @@ describeAlone(import.meta.url, 'a store image', () => {
     await flipByte(image);
     const opened = await node.open(first, request);
     assert.deepEqual([opened.verified, await checkStore(node.host, { signal })], ['before-mount', { kind: 'intact' }]);
-    assert.match(node.messages.join('\n'), /warning: .*\.squashfs has the bytes of sha256 [0-9a-f]{64}: it is copied again/);
+    assert.match(
+      node.messages.join('\n'),
+      /warning: .*\.squashfs has .*the bytes of sha256 [0-9a-f]{64}, and its bundle says [0-9a-f]{64}: it is copied again/,
+    );
   });
 
   onNode('that is open already is left as it is', async (node) => {
@@ -180,18 +187,27 @@ describeAlone(import.meta.url, 'a store image', () => {
   });
 
   for (const [what, damage, code, message] of [
-    ['with another byte', flipByte, 'ERR_STORE_DIGEST', /has the bytes of sha256 [0-9a-f]{64}, and its bundle says [0-9a-f]{64}$/],
+    ['with another byte', flipByte, 'ERR_STORE_DIGEST', /has .*the bytes of sha256 [0-9a-f]{64}, and its bundle says [0-9a-f]{64}$/],
     ['that was cut off', (path: string) => truncate(path, 8192), 'ERR_STORE_DIGEST', /has 8192 bytes, and its bundle says \d+$/],
     ['that has grown', (path: string) => appendFile(path, 'x'), 'ERR_STORE_DIGEST', /has \d+ bytes, and its bundle says \d+$/],
     ['that is missing', (path: string) => rm(path), 'ERR_BUNDLE_FILE', /cannot be read: ENOENT$/],
     ['that is a directory', replaceByDirectory, 'ERR_BUNDLE_FILE', /cannot be read: it is no plain file$/],
     ['that leads out of the bundle', replaceByLink, 'ERR_BUNDLE_FILE', /it leads to \/etc\/passwd, and the bundle is /],
   ] as const) {
-    for (const placement of ['ram', 'disk', 'partition'] as const) {
-      onNode(`${what} is not opened (${placement}): an empty store is there, and nothing stays mounted`, async (node) => {
+    for (const [placement, hashed] of [
+      ['ram', 'in pieces'],
+      ['disk', 'in pieces'],
+      ['partition', 'in pieces'],
+      ['ram', 'as a whole'],
+      ['disk', 'as a whole'],
+      ['partition', 'as a whole'],
+    ] as const) {
+      onNode(`${what} is not opened (${placement}, hashed ${hashed}): an empty store is there, and nothing stays mounted`, async (node) => {
         const bundle = await copyStoreBundle(first, join(work, `damaged-${placement}`));
         await damage(bundle.image.path);
-        const error = errorRecord(await node.open(bundle, { placement, trust: 'hash' }).catch((thrown: unknown) => thrown));
+        const image = { ...bundle.image, pieces: hashed === 'in pieces' ? smallPieces : undefined };
+        const request = { image, placement, trust: 'hash' } as const;
+        const error = errorRecord(await node.open(bundle, request).catch((thrown: unknown) => thrown));
         assert.equal(error.code, code, error.message);
         assert.match(error.message, message);
         assert.deepEqual([await node.listed(), await node.mounts(), await loopsBelow(bundle.directory)], [0, [], []]);
@@ -200,13 +216,25 @@ describeAlone(import.meta.url, 'a store image', () => {
     }
   }
 
+  onNode('whose pieces are known is opened at every place with all of them hashed, and read as before', async (node) => {
+    const image = { ...first.image, pieces: smallPieces };
+    assert.ok(smallPieces.sha256.length > 2, `${smallPieces.sha256.length} pieces`);
+    for (const placement of ['ram', 'disk', 'partition', 'disk'] as const) {
+      const progress: number[] = [];
+      const opened = await node.open(first, { image, placement, trust: 'hash', onProgress: (bytes) => progress.push(bytes) });
+      assert.deepEqual([opened.verified, await node.listed()], ['before-mount', 2]);
+      assert.deepEqual([progress.length, progress.at(-1)], [smallPieces.sha256.length, image.sizeBytes]);
+      assert.equal(await sha256OfFile(opened.image), image.sha256);
+    }
+  });
+
   onNode('that is no file system is not mounted, and its copy is not kept', async (node) => {
     const directory = join(work, 'nonsense');
     await mkdir(join(directory, 'store'), { recursive: true });
     const path = join(directory, 'store/installed.squashfs');
     await writeFile(path, Buffer.alloc(65536));
     const sha256 = (await hashesBelow(directory))['store/installed.squashfs'] ?? '';
-    const bundle = { directory, image: { ...first.image, path, sha256, sizeBytes: 65536 } };
+    const bundle = { directory, image: { ...first.image, path, sha256, sizeBytes: 65536, pieces: undefined } };
     for (const placement of ['ram', 'disk', 'partition'] as const) {
       const error = errorRecord(await node.open(bundle, { placement }).catch((thrown: unknown) => thrown));
       assert.equal(error.code, 'ERR_STORE_MOUNT', error.message);
@@ -359,6 +387,17 @@ describeAlone(import.meta.url, 'a store image', () => {
     assert.equal(await readFile(join(path, 'overlay-images/images.json'), 'utf8'), '[]');
   });
 });
+
+async function piecesOfFile(path: string, sizeBytes: number): Promise<StorePieces> {
+  const bytes = await readFile(path);
+  const count = Math.ceil(bytes.length / sizeBytes);
+  const sha256 = Array.from({ length: count }, (_, index) => hexOf(digestOf(bytes.subarray(index * sizeBytes, (index + 1) * sizeBytes))));
+  return { sizeBytes, sha256 };
+}
+
+async function sha256OfFile(path: string): Promise<string> {
+  return hexOf(digestOf(await readFile(path)));
+}
 
 /** What a container does with the store: an overlay over a layer, which lives by itself. */
 async function overlayOver(node: StoreRoot): Promise<AsyncDisposable & { readonly path: string }> {

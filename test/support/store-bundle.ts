@@ -46,7 +46,14 @@ export async function storeImageOf(directory: string): Promise<StoreImage> {
     if (payload.kind !== 'store' || file === undefined) continue;
     const { hashTree, rootHash } = payload.verity;
     const { sizeBytes, sha256 } = file;
-    return { path: join(directory, payload.image), sizeBytes, sha256, hashTree: join(directory, hashTree), rootHash };
+    return {
+      path: join(directory, payload.image),
+      sizeBytes,
+      sha256,
+      pieces: payload.pieces,
+      hashTree: join(directory, hashTree),
+      rootHash,
+    };
   }
   throw new Error(`${directory} has no store`);
 }

@@ -63,10 +63,12 @@ test('a bundle is described with its stages and payloads, and its README says th
     canLink: true,
   } as const;
   const parts = planBuild(facts);
+  const pieces = { sizeBytes: 16, sha256: ['d'.repeat(64), 'e'.repeat(64)] };
+  const packed = { path: 'store/installed.squashfs', sizeBytes: 17, modifiedMs: 1, sha256: 'f'.repeat(64), pieces };
   const bundle = describeBundle(facts, {
     parts,
     made: {
-      'store-installed': { key: '', files: [], rootHash: 'c'.repeat(64), registryImage: 'quay.io/e/registry:1' },
+      'store-installed': { key: '', files: [packed], rootHash: 'c'.repeat(64), registryImage: 'quay.io/e/registry:1' },
       registry: { key: '', files: [], registryImage: 'quay.io/e/registry:2' },
     },
     unpackedBytes: new Map([[layerFor('base').digest, 4096]]),
@@ -98,6 +100,7 @@ test('a bundle is described with its stages and payloads, and its README says th
         kind: 'store',
         stage: 'installed',
         image: 'store/installed.squashfs',
+        pieces,
         verity: { hashTree: 'store/installed.verity', rootHash: 'c'.repeat(64) },
         mirror: 'store/installed.mirror',
         registryImage: 'quay.io/e/registry:1',

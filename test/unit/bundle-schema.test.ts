@@ -3,7 +3,15 @@ import { readFile } from 'node:fs/promises';
 import { test } from 'node:test';
 import { Ajv } from 'ajv';
 import fc from 'fast-check';
-import { type Bundle, bundleImages, formatBundle, isInnerPath, parseBundle } from '../../agent/model/bundle.ts';
+import {
+  type Bundle,
+  bundleImages,
+  formatBundle,
+  isInnerPath,
+  LEAST_PIECE_BYTES,
+  parseBundle,
+  type StorePieces,
+} from '../../agent/model/bundle.ts';
 import { errorRecord } from '../../agent/model/errors.ts';
 import { digests, references, textOfReference } from '../support/arbitraries.ts';
 import { thrownBy } from '../support/thrown.ts';
@@ -31,8 +39,9 @@ const bundles: fc.Arbitrary<Bundle> = fc
     registryImage: fc.option(references.map(textOfReference), { nil: undefined }),
     sha256,
     sizeBytes: bytes,
+    pieces: fc.nat({ max: 3 }),
   })
-  .map(({ kinds, stores: ofStages, registryImage, sha256: hash, sizeBytes, ...rest }): Bundle => {
+  .map(({ pieces, kinds, stores: ofStages, registryImage, sha256: hash, sizeBytes, ...rest }): Bundle => {
     const payloads: Bundle['payloads'] = [
       ...kinds.map((kind) =>
         kind === 'registry' && registryImage !== undefined ? { kind, path: kind, registryImage } : { kind, path: kind },
@@ -41,6 +50,7 @@ const bundles: fc.Arbitrary<Bundle> = fc
         kind: 'store' as const,
         stage: one,
         image: `store/${one}.squashfs`,
+        ...(pieces > 0 && { pieces: piecesOf(sizeBytes, pieces, hash) }),
         verity: { hashTree: `store/${one}.verity`, rootHash: hash },
         mirror: `store/${one}.mirror`,
         ...(registryImage !== undefined && { registryImage }),
@@ -59,6 +69,12 @@ const bundles: fc.Arbitrary<Bundle> = fc
       files: paths.toSorted().map((path) => ({ path, sizeBytes, sha256: hash })),
     };
   });
+
+/** About so many pieces of an image. */
+function piecesOf(imageBytes: number, count: number, sha256: string): StorePieces {
+  const sizeBytes = Math.max(LEAST_PIECE_BYTES, Math.ceil(imageBytes / count));
+  return { sizeBytes, sha256: Array.from({ length: Math.ceil(imageBytes / sizeBytes) }, () => sha256) };
+}
 
 test('what is written as a manifest follows the schema, is read as it was written, and is written the same again', () => {
   fc.assert(
@@ -114,13 +130,47 @@ test('whatever text is given as a manifest, it is read or refused with the one c
   );
 });
 
+test('pieces that are not exactly the image are refused, whatever their number', () => {
+  const size = fc.integer({ min: 1, max: 64 * LEAST_PIECE_BYTES });
+  fc.assert(
+    fc.property(size, fc.integer({ min: 1, max: 5 }), fc.integer({ min: -2, max: 2 }), (sizeBytes, count, more) => {
+      const pieces = piecesOf(sizeBytes, count, 'a'.repeat(64));
+      const wrong = { ...pieces, sha256: Array.from({ length: Math.max(0, pieces.sha256.length + more) }, () => 'a'.repeat(64)) };
+      const isRefused = wrong.sha256.length !== pieces.sha256.length;
+      const read = (): Bundle => parseBundle(JSON.stringify(storeBundle(sizeBytes, wrong)), 'B');
+      if (!isRefused) return assert.deepEqual(read(), storeBundle(sizeBytes, wrong));
+      assert.deepEqual(thrownBy(read), {
+        code: 'ERR_BUNDLE',
+        message: `payloads: "i" has ${sizeBytes} bytes, and ${wrong.sha256.length} pieces of ${pieces.sizeBytes} bytes`,
+        remedy: 'Build the bundle again at the factory, or write it to the partition again',
+      });
+    }),
+  );
+});
+
+/** The least bundle with a store image of some size. */
+function storeBundle(sizeBytes: number, pieces: StorePieces): Bundle {
+  const sha256 = 'a'.repeat(64);
+  return {
+    apiVersion: 'prestage-agent/v1',
+    kind: 'Bundle',
+    release: '',
+    architecture: 'amd64',
+    createdAt: '2024-05-06T07:08:09Z',
+    createdBy: { name: 'prestage-agent', version: '0.1.0' },
+    stages: {},
+    payloads: [{ kind: 'store', stage: 'installed', image: 'i', pieces, verity: { hashTree: 'h', rootHash: sha256 }, mirror: 'm' }],
+    files: ['h', 'i', 'm'].map((path) => ({ path, sizeBytes, sha256 })),
+  };
+}
+
 function isReadable(text: string): boolean {
   try {
     parseBundle(text, 'prestage.json');
     return true;
   } catch (error) {
     // What no schema can say: these hang together across the document.
-    return /is not among the files|comes twice or out of order|cannot list itself/.test(errorRecord(error).message);
+    return /is not among the files|comes twice or out of order|cannot list itself|pieces of/.test(errorRecord(error).message);
   }
 }
 

@@ -97,6 +97,29 @@ test('one flipped bit anywhere in any file is found', async () => {
   );
 });
 
+test('a file whose pieces the manifest has is compared with them, too, and the first that is another is named', async () => {
+  await using made = await makeFiles({ image: 'aabbc', other: 'aabbc' });
+  const at = join(made.directory, 'image');
+  const found = async (...texts: readonly string[]) => {
+    const pieces = new Map([['image', { sizeBytes: 2, sha256: texts.map(sha256) }]]);
+    return await verifyFiles(made.directory, made.files, { parallel: 1, mode: 'full', pieces });
+  };
+  assert.deepEqual(await found('aa', 'bb', 'c'), []);
+  const wrong = await found('aa', 'bx', 'x');
+  assert.deepEqual(wrong, [
+    {
+      path: 'image',
+      code: 'ERR_BUNDLE_FILE',
+      message: `${at}: piece 2 of 3 has the sha256 ${sha256('bb')}, and the manifest says ${sha256('bx')}`,
+      remedy: 'Build the bundle again at the factory',
+    },
+  ]);
+  await writeFile(at, 'aabbd');
+  assert.deepEqual(await found('aa', 'bb', 'd'), [
+    fault('image', `${at} has the bytes of sha256 ${sha256('aabbd')}, and the manifest says ${sha256('aabbc')}`),
+  ]);
+});
+
 test('progress ends with the bytes of all files and never falls', async () => {
   await using made = await makeFiles({ a: 'a'.repeat(3_000_000), b: 'b'.repeat(10), c: '' });
   const seen: number[] = [];

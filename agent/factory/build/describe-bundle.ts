@@ -38,5 +38,7 @@ function payloadOf({ kind, stage, paths }: Part, made: RecordedPart | undefined)
   if (kind === 'registry') return [{ kind, path: first, ...registryImage }];
   if (kind !== 'store') return [{ kind, path: first }];
   if (stage === undefined || made?.rootHash === undefined) return [];
-  return [{ kind, stage, image: first, verity: { hashTree, rootHash: made.rootHash }, mirror, ...registryImage }];
+  const pieces = made.files.find((file) => file.path === first)?.pieces;
+  const image = { image: first, ...(pieces !== undefined && { pieces }) };
+  return [{ kind, stage, ...image, verity: { hashTree, rootHash: made.rootHash }, mirror, ...registryImage }];
 }

@@ -8,13 +8,15 @@ import { isInnerPath } from '../../model/bundle.ts';
 export const BUILD_FOLDER = '.build';
 const RECORD_FILE = 'record.json';
 /** Written with every record; another one is not read. */
-const RECORD_VERSION = 1;
+const RECORD_VERSION = 2;
 
 const fileSchema = v.object({
   path: v.pipe(v.string(), v.check(isInnerPath)),
   sizeBytes: v.number(),
   modifiedMs: v.number(),
   sha256: v.string(),
+  /** Of the image of a store: hashes of its pieces. */
+  pieces: v.exactOptional(v.object({ sizeBytes: v.number(), sha256: v.array(v.string()) })),
 });
 const partSchema = v.object({
   key: v.string(),

@@ -136,7 +136,8 @@ async function makeAndRecord(part: Part, facts: BuildFacts, context: BuildContex
   signal.throwIfAborted();
   say(`${part.id}: being made`);
   const { unpackedBytes, ...made } = await makePart(part, { host, facts, ...folders, jobs, signal, say });
-  const files = await hashPart(folders.bundle, part.paths, { ...folders, pool, signal });
+  const inPieces = part.kind === 'store' ? part.paths[0] : undefined;
+  const files = await hashPart(folders.bundle, part.paths, { ...folders, pool, inPieces, signal });
   await journal.commit({
     parts: { ...journal.record.parts, [part.id]: { key: part.key, files: [...files], ...made } },
     unpackedBytes: { ...journal.record.unpackedBytes, ...Object.fromEntries(unpackedBytes ?? []) },

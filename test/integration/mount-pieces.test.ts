@@ -1,0 +1,228 @@
+import assert from 'node:assert/strict';
+import { createHash, randomBytes } from 'node:crypto';
+import { appendFile, mkdir, mkdtemp, readdir, readFile, rm, stat, truncate, writeFile } from 'node:fs/promises';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import { after, before, it } from 'node:test';
+import fc from 'fast-check';
+import { type ArchivePool, createArchivePool } from '../../agent/extract/pool.ts';
+import { execOnLinux, output } from '../../agent/host/exec.ts';
+import type { StorePieces } from '../../agent/model/bundle.ts';
+import { errorRecord } from '../../agent/model/errors.ts';
+import { copyImage } from '../../agent/mount/copy-image.ts';
+import { passPieces } from '../../agent/mount/pieces.ts';
+import type { StoreImage } from '../../agent/mount/store-image.ts';
+import { describeAlone } from '../support/own-mounts.ts';
+import { flipByte } from '../support/store-bundle.ts';
+
+const KIB = 1024;
+const SIZE_BYTES = 3 * KIB * KIB + 17;
+const PIECE_BYTES = 256 * KIB;
+const PIECES = 13;
+const REMEDY = 'Write the bundle to the partition again; prestage-agent verify --full shows what else is damaged';
+
+describeAlone(import.meta.url, 'a store image whose pieces are known', () => {
+  let work: string;
+  let pool: ArchivePool;
+  before(async () => {
+    work = await mkdtemp(join(tmpdir(), 'pieces-'));
+    pool = createArchivePool({ size: 2, log: () => undefined });
+  });
+  after(async () => {
+    await pool[Symbol.asyncDispose]();
+    await rm(work, { recursive: true });
+  });
+
+  it('is copied with every byte in its place, whatever its size and that of its pieces', async () => {
+    const sizes = fc.oneof(fc.constantFrom(0, 1, 4096, 256 * KIB, 256 * KIB + 1), fc.nat({ max: 700 * KIB }));
+    await fc.assert(
+      fc.asyncProperty(sizes, fc.integer({ min: 3 * KIB, max: 800 * KIB }), fc.boolean(), async (sizeBytes, pieceBytes, isDurable) => {
+        const { image, bytes } = await makeImage({ sizeBytes, pieceBytes });
+        const { to, progress } = await copy(image, { isDurable });
+        assert.equal((await readFile(to)).equals(bytes), true);
+        const counts = Math.ceil(sizeBytes / pieceBytes);
+        assert.deepEqual([progress.length, progress.at(-1)], [counts, counts === 0 ? undefined : sizeBytes]);
+      }),
+      { numRuns: 25 },
+    );
+  });
+
+  it('is hashed without a copy, and nothing is written', async () => {
+    const { image } = await makeImage();
+    const before = await stat(image.path);
+    await hashOnly(image);
+    assert.deepEqual([(await stat(image.path)).mtimeMs, await readdir(join(image.path, '..'))], [before.mtimeMs, ['image']]);
+  });
+
+  it('is worked at in four threads at most, however many there are: each takes memory', async () => {
+    const { image } = await makeImage();
+    const counted = { now: 0, most: 0 };
+    const counting: Pick<ArchivePool, 'copyPiece'> = {
+      copyPiece: async (job, options) => {
+        counted.most = Math.max(counted.most, ++counted.now);
+        const piece = await pool.copyPiece(job, options);
+        counted.now--;
+        return piece;
+      },
+    };
+    await hashOnly(image, counting);
+    assert.deepEqual(counted, { now: 0, most: 4 });
+  });
+
+  for (const [nth, at] of [
+    [0, 0],
+    [6, 6 * PIECE_BYTES],
+    [PIECES - 1, (PIECES - 1) * PIECE_BYTES],
+  ] as const) {
+    it(`is refused for another byte in piece ${nth + 1} of ${PIECES}, which is named, and no copy stays`, async () => {
+      const { image } = await makeImage();
+      const wanted = image.pieces.sha256[nth];
+      await flipByte(image.path, SIZE_BYTES - at);
+      const bytes = await readFile(image.path);
+      const got = sha256Of(bytes.subarray(at, at + PIECE_BYTES));
+      const expected = {
+        code: 'ERR_STORE_DIGEST',
+        message: `the store image ${image.path} has from byte ${at} on the bytes of sha256 ${got}, and its bundle says ${wanted}`,
+        remedy: REMEDY,
+      };
+      assert.deepEqual(await refusedCopy(image), expected);
+      assert.deepEqual(await refusal(hashOnly(image)), expected);
+    });
+  }
+
+  for (const [what, change] of [
+    ['one piece too few', ({ sizeBytes, sha256 }) => ({ sizeBytes, sha256: sha256.slice(0, -1) })],
+    ['one piece too many', ({ sizeBytes, sha256 }) => ({ sizeBytes, sha256: [...sha256, sha256Of(Buffer.alloc(0))] })],
+    ['no piece', ({ sizeBytes }) => ({ sizeBytes, sha256: [] })],
+    ['pieces of half the size', ({ sizeBytes, sha256 }) => ({ sizeBytes: sizeBytes / 2, sha256 })],
+    ['pieces that are larger than it', ({ sha256 }) => ({ sizeBytes: 2 * SIZE_BYTES, sha256 })],
+  ] as const satisfies readonly (readonly [string, (pieces: StorePieces) => StorePieces])[]) {
+    it(`is refused before a byte is read where its bundle has ${what}, and no copy stays`, async () => {
+      const { image } = await makeImage();
+      const pieces = change(image.pieces);
+      const expected = {
+        code: 'ERR_STORE_DIGEST',
+        message: `the store image ${image.path} has ${SIZE_BYTES} bytes, and its bundle has ${pieces.sha256.length} pieces of ${pieces.sizeBytes} bytes`,
+        remedy: REMEDY,
+      };
+      assert.deepEqual(await refusedCopy({ ...image, pieces }), expected);
+      const unread: Pick<ArchivePool, 'copyPiece'> = { copyPiece: async () => assert.fail('a piece was read') };
+      assert.deepEqual(await refusal(hashOnly({ ...image, pieces }, unread)), expected);
+    });
+  }
+
+  it('is refused where the same pieces come in another order', async () => {
+    const { image } = await makeImage();
+    const [first = '', second = '', ...rest] = image.pieces.sha256;
+    const swapped = { ...image, pieces: { ...image.pieces, sha256: [second, first, ...rest] } };
+    assert.equal((await refusedCopy(swapped)).code, 'ERR_STORE_DIGEST');
+  });
+
+  for (const [what, change, message] of [
+    ['cut off', async (path: string) => await truncate(path, 4096), 'it has 4096 bytes now, and had 3145745'],
+    ['longer', async (path: string) => await appendFile(path, 'x'), 'it has 3145746 bytes now, and had 3145745'],
+    ['gone', async (path: string) => await rm(path), 'ENOENT'],
+  ] as const) {
+    it(`is refused where it is ${what} while it is copied, and no copy stays`, async () => {
+      const { image } = await makeImage();
+      const changing: Pick<ArchivePool, 'copyPiece'> = {
+        copyPiece: async (job, options) => {
+          if (job.at === 4 * PIECE_BYTES) await change(image.path);
+          return await pool.copyPiece(job, options);
+        },
+      };
+      assert.deepEqual(await refusedCopy(image, { pool: { ...pool, ...changing } }), {
+        code: 'ERR_BUNDLE_FILE',
+        message: `${image.path} cannot be read: ${message}`,
+        remedy: 'Write the bundle again; where it fails again, change the disk',
+      });
+    });
+  }
+
+  it('leaves no copy where the room ends in the middle', async () => {
+    const { image } = await makeImage();
+    const small = join(work, 'small');
+    await mkdir(small);
+    await output(execOnLinux, 'mount', ['-t', 'tmpfs', '-o', 'size=1m', 'tmpfs', small]);
+    try {
+      assert.deepEqual(await refusedCopy(image, { directory: small }), {
+        code: 'ERR_SPACE_STORE',
+        message: `the copy of the store image ${join(small, 'copy.partial')} cannot be written: no space is left`,
+        remedy: 'Make room below /var/lib/prestage-agent, or give --placement partition',
+      });
+    } finally {
+      await output(execOnLinux, 'umount', [small]);
+    }
+  });
+
+  it('is given up with the reason of the signal, and no copy stays', async () => {
+    const { image } = await makeImage({ sizeBytes: 40 * KIB * KIB, pieceBytes: 2 * KIB * KIB });
+    const ending = new AbortController();
+    const reason = new Error('the run ends');
+    const directory = await mkdtemp(join(work, 'to-'));
+    const onProgress = (): void => ending.abort(reason);
+    const copying = copyImage({ image, to: join(directory, 'copy'), isDurable: false, pool, signal: ending.signal, onProgress });
+    assert.equal(await copying.catch((thrown: unknown) => thrown), reason);
+    assert.deepEqual(await readdir(directory), []);
+    await hashOnly(image);
+  });
+
+  it('takes the place of what a copy that was killed has left', async () => {
+    const { image, bytes } = await makeImage();
+    const directory = await mkdtemp(join(work, 'to-'));
+    await writeFile(join(directory, 'copy.partial'), Buffer.alloc(2 * SIZE_BYTES, 1));
+    const { to } = await copy(image, { directory });
+    assert.deepEqual([(await readFile(to)).equals(bytes), await readdir(directory)], [true, ['copy']]);
+  });
+
+  async function makeImage({ sizeBytes = SIZE_BYTES, pieceBytes = PIECE_BYTES } = {}) {
+    const path = join(await mkdtemp(join(work, 'from-')), 'image');
+    const bytes = randomBytes(sizeBytes);
+    await writeFile(path, bytes);
+    const count = Math.ceil(sizeBytes / pieceBytes);
+    const sha256 = Array.from({ length: count }, (_, index) => sha256Of(bytes.subarray(index * pieceBytes, (index + 1) * pieceBytes)));
+    const pieces: StorePieces = { sizeBytes: pieceBytes, sha256 };
+    return { image: { path, sizeBytes, sha256: sha256Of(bytes), pieces, hashTree: `${path}.verity`, rootHash: '' }, bytes };
+  }
+
+  interface CopyOptions {
+    readonly directory?: string;
+    readonly isDurable?: boolean;
+    readonly pool?: ArchivePool;
+  }
+
+  async function copy(image: StoreImage, options: CopyOptions = {}) {
+    const to = join(options.directory ?? (await mkdtemp(join(work, 'to-'))), 'copy');
+    const progress: number[] = [];
+    const { signal } = new AbortController();
+    const onProgress = (bytes: number): void => void progress.push(bytes);
+    await copyImage({ image, to, isDurable: options.isDurable ?? false, pool: options.pool ?? pool, signal, onProgress });
+    return { to, progress };
+  }
+
+  /** Copies what must not be copied. */
+  async function refusedCopy(image: StoreImage, options: CopyOptions = {}) {
+    const directory = options.directory ?? (await mkdtemp(join(work, 'to-')));
+    const error = await refusal(copy(image, { ...options, directory }));
+    assert.deepEqual(await readdir(directory), []);
+    return error;
+  }
+
+  async function hashOnly(image: StoreImage & { readonly pieces: StorePieces }, of: Pick<ArchivePool, 'copyPiece'> = pool): Promise<void> {
+    const { signal } = new AbortController();
+    await passPieces({ image, pieces: image.pieces, from: image.path, pool: of, signal, onProgress: () => undefined });
+  }
+});
+
+async function refusal(work: Promise<unknown>) {
+  return errorRecord(
+    await work.then(
+      () => assert.fail('it was not refused'),
+      (error: unknown) => error,
+    ),
+  );
+}
+
+function sha256Of(bytes: Buffer): string {
+  return createHash('sha256').update(bytes).digest('hex');
+}
