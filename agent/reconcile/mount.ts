@@ -171,7 +171,7 @@ async function imagesOf(images: readonly BundleImage[], opened: OpenedStore): Pr
     if (isPresent(image, contents)) return { ...image, state: 'present', reason: 'it is in the mounted store' };
     const error = new PrestageError(
       'ERR_STORE_IMAGE',
-      `${reference}: the store image does not have it under all its names with the digest ${manifestDigest}`,
+      `the store image does not have ${reference} under all its names with the digest ${manifestDigest}`,
       'Build the bundle again at the factory, and verify it there',
     );
     return { ...image, state: 'failed', reason: error.message, error: errorRecord(error) };
