@@ -8,7 +8,7 @@ import { formatBytes, formatDuration, formatRate } from '../model/bytes.ts';
 import { exitCodes, PrestageError } from '../model/errors.ts';
 import type { CommandSpec } from './command-spec.ts';
 import { confirm, confirmFlags, confirmFlagsOf, type Question } from './confirm.ts';
-import { hostFor, type Terminal } from './context.ts';
+import { hostFor, stepFor, type Terminal } from './context.ts';
 import { stopSignal } from './interrupt.ts';
 import { type Answer, OUTPUT_FORMS, type Paint, painter } from './output.ts';
 import { dryRunFlag } from './setting-flags.ts';
@@ -69,7 +69,8 @@ async function actFetch(terminal: Terminal, options: Readonly<Record<string, unk
   const { url, to, label, parallel, retries, bundleSha256, header, ca, dryRun } = parsed.output;
   const host = hostFor(terminal, {});
   const startMs = host.clock.monotonicMs();
-  await using target = await openTarget(host, { to, label, isDry: dryRun });
+  const step = stepFor(terminal, host);
+  await using target = await openTarget(host, { to, label, isDry: dryRun, step });
   using progress = showFetch(host, terminal);
   const { partition } = target;
   const report = await fetchFiles(host, {
@@ -81,6 +82,7 @@ async function actFetch(terminal: Terminal, options: Readonly<Record<string, unk
     ca: ca === undefined ? undefined : await readAuthority(ca),
     bundleSha256,
     isDry: dryRun,
+    step,
     confirm:
       partition && (async (replaced) => await confirm(terminal, questionOf(target.name, partition, replaced), confirmFlagsOf(options))),
     signal: stopSignal(terminal, 'Give the command again: it goes on where it was ended'),

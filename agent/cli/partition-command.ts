@@ -6,7 +6,7 @@ import { IMAGE_FORMATS, type ImageFormat } from '../partition/plan-image.ts';
 import { writeBundle } from '../partition/write.ts';
 import type { CommandSpec, Flag } from './command-spec.ts';
 import { confirm, confirmFlags, confirmFlagsOf } from './confirm.ts';
-import { hostFor, type Terminal } from './context.ts';
+import { hostFor, stepFor, type Terminal } from './context.ts';
 import type { Answer } from './output.ts';
 import { createPlanText, imageData, imageText, writeData, writePlanText, writeText } from './partition-text.ts';
 import { dryRunFlag } from './setting-flags.ts';
@@ -95,6 +95,7 @@ async function actCreate(terminal: Terminal, options: Readonly<Record<string, un
   const report = await createPartition(host, {
     disk,
     isDry: options.dryRun === true,
+    step: stepFor(terminal, host),
     request: {
       label: labelOf(options),
       sizeBytes: sizeOf(options.size),
@@ -119,6 +120,7 @@ async function actWrite(terminal: Terminal, options: Readonly<Record<string, unk
     label: labelOf(options),
     isPruneFirst: options.pruneFirst === true,
     isDry: options.dryRun === true,
+    step: stepFor(terminal, host),
     confirm: async (proposal) => {
       display.clear();
       const { name, identity } = proposal.partition;
@@ -144,6 +146,7 @@ async function actImage(terminal: Terminal, options: Readonly<Record<string, unk
     isReplacing: options.replace === true,
     isDry,
     isRoot: process.getuid?.() === 0,
+    step: stepFor(terminal, host),
     onProgress: display.onProgress,
     signal: terminal.stop,
   });

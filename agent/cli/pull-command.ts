@@ -9,7 +9,7 @@ import { exitCodeOf, exitCodes, PrestageError } from '../model/errors.ts';
 import type { ListText } from '../model/image-list.ts';
 import { STAGES } from '../model/stage.ts';
 import type { CommandSpec } from './command-spec.ts';
-import { hostFor, type Terminal } from './context.ts';
+import { hostFor, stepFor, type Terminal } from './context.ts';
 import type { Answer } from './output.ts';
 import { showPull } from './show-pull.ts';
 
@@ -93,6 +93,7 @@ async function actPull(terminal: Terminal, given: Readonly<Record<string, unknow
     retries: options.retries,
     stallMs: options.stallTimeout * 1000,
     isDry: options.dryRun,
+    step: stepFor(terminal, host),
     stop: terminal.stop,
     onEvent: display.onEvent,
   });

@@ -43,6 +43,24 @@ async function detach(host: Host, loop: { readonly device: string; readonly imag
   );
 }
 
+/** How long a loop device that goes with its last user is waited for: a program of a killed command may still write to it. */
+const LEFT_LIMIT_MS = 5_000;
+const LEFT_PAUSE_MS = 50;
+
+/**
+ * Waits for loop devices of a file that detach by themselves, as those of this agent do (LO_FLAGS_AUTOCLEAR).
+ * @returns a loop device that the file stays attached to; undefined where there is none
+ */
+export async function lastingLoop(host: Host, image: string): Promise<string | undefined> {
+  for (const start = host.clock.monotonicMs(); ; await host.clock.sleep(LEFT_PAUSE_MS)) {
+    const { stdout } = await host.exec('losetup', ['--associated', image, '--noheadings', '--output', 'NAME,AUTOCLEAR']);
+    const [first, ...others] = stdout.split('\n').flatMap((line) => (line.trim() === '' ? [] : [line.trim().split(/\s+/)]));
+    if (first === undefined) return undefined;
+    const isLasting = [first, ...others].some(([, autoclear]) => autoclear !== '1');
+    if (isLasting || host.clock.monotonicMs() - start > LEFT_LIMIT_MS) return first[0];
+  }
+}
+
 /** The loop devices that a file is attached to, on the whole machine. */
 export async function loopsOf(host: Host, image: string): Promise<readonly string[]> {
   const result = await host.exec('losetup', ['--associated', image, '--noheadings', '--output', 'NAME']);

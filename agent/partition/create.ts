@@ -1,12 +1,13 @@
 import { output } from '../host/exec.ts';
 import type { Host } from '../host/host.ts';
+import type { Step } from '../host/steps.ts';
 import { PrestageError } from '../model/errors.ts';
 import { type OpenDisk, openDisk, readDisk } from './disk.ts';
 import type { DiskFacts, DiskPartition } from './disk-facts.ts';
 import { announcePartition, forgetPartition } from './kernel-partitions.ts';
 import { type Losses, surveyLosses } from './losses.ts';
 import { makeXfs } from './make-xfs.ts';
-import { type CreatePlan, type CreateRequest, planCreate } from './plan-create.ts';
+import { type CreatePlan, type CreateRequest, type CreateStep, planCreate } from './plan-create.ts';
 import { reclaimTargets } from './private-mount.ts';
 import { refuseCreate } from './refusals.ts';
 
@@ -16,6 +17,7 @@ export interface CreateOptions {
   readonly request: CreateRequest;
   /** Plans, and changes nothing. */
   readonly isDry: boolean;
+  readonly step: Step;
   /** Shows the plan and returns where the person agrees; throws where not. Not asked where nothing would be done. */
   readonly confirm: (proposal: CreateProposal) => Promise<void>;
 }
@@ -37,15 +39,16 @@ export interface CreateReport extends CreateProposal {
  * `confirm` throws
  */
 export async function createPartition(host: Host, options: CreateOptions): Promise<CreateReport> {
-  await reclaimTargets(host);
-  await using disk = await openDisk(host, options.disk, { readOnly: options.isDry });
+  const { step } = options;
+  await step('reclaim-targets', async () => await reclaimTargets(host));
+  await using disk = await openDisk(host, options.disk, { readOnly: options.isDry, step });
   const { plan, losses } = await propose(host, disk, options.request);
   if (options.isDry || plan.steps.length === 0) return { plan, losses, isDone: false };
   await options.confirm({ plan, losses });
   const again = await readDisk(host, disk);
   refuse(host, again);
   if (essence(again) !== essence(plan.disk)) throw changed(plan.disk);
-  await act(host, plan);
+  await act(host, plan, step);
   return { plan, losses, isDone: true };
 }
 
@@ -65,16 +68,32 @@ function refuse(host: Host, disk: DiskFacts): void {
   throw first;
 }
 
-async function act(host: Host, plan: CreatePlan): Promise<void> {
-  const { disk, steps } = plan;
+async function act(host: Host, { disk, steps }: CreatePlan, step: Step): Promise<void> {
   const args = steps.flatMap(sgdiskArgs);
   if (args.length > 0) {
     host.log('info', `writing the partition table of ${disk.name}`);
-    for (const step of steps) if (step.kind === 'delete-partition') await forgetPartition(host, disk, step.partition);
+    for (const one of steps) await beforeTable(host, disk, { one, step });
     // One call: either the whole table is written, or nothing.
-    await output(host.exec, 'sgdisk', ['--set-alignment=1', ...args, disk.device]);
+    await step('write-table', async () => await output(host.exec, 'sgdisk', ['--set-alignment=1', ...args, disk.device]));
   }
-  for (const step of steps) if (step.kind === 'format') await format(host, disk, step.partition);
+  for (const one of steps) if (one.kind === 'format') await format(host, disk, { partition: one.partition, step });
+}
+
+async function beforeTable(host: Host, disk: DiskFacts, { one, step }: { readonly one: CreateStep; readonly step: Step }): Promise<void> {
+  if (one.kind === 'delete-partition') await step('forget-partition', async () => await forgetPartition(host, disk, one.partition));
+  if (one.kind === 'add-partition') await step('clear-place', async () => await clearPlace(host, disk, one.partition));
+}
+
+/** Signatures of file systems lie in the first and last MiB of their place. */
+const SIGNATURE_BYTES = 1024 * 1024;
+
+/** What an earlier partition has left there must not show, should this end between the table and the file system. */
+async function clearPlace(host: Host, { device, sectorBytes }: DiskFacts, { startSector, endSector }: DiskPartition): Promise<void> {
+  const sectors = Math.min(SIGNATURE_BYTES / sectorBytes, endSector - startSector + 1);
+  for (const first of [startSector, endSector - sectors + 1]) {
+    const range = [`bs=${sectorBytes}`, `seek=${first}`, `count=${sectors}`];
+    await output(host.exec, 'dd', ['if=/dev/zero', `of=${device}`, ...range, 'conv=notrunc,fdatasync', 'status=none']);
+  }
 }
 
 function sgdiskArgs(step: CreatePlan['steps'][number]): readonly string[] {
@@ -94,10 +113,14 @@ function sgdiskArgs(step: CreatePlan['steps'][number]): readonly string[] {
   }
 }
 
-async function format(host: Host, disk: DiskFacts, partition: DiskPartition): Promise<void> {
-  await announcePartition(host, disk, partition);
+async function format(
+  host: Host,
+  disk: DiskFacts,
+  { partition, step }: { readonly partition: DiskPartition; readonly step: Step },
+): Promise<void> {
+  await step('announce-partition', async () => await announcePartition(host, disk, partition));
   host.log('info', `formatting ${partition.device} with XFS`);
-  await makeXfs(host, partition.device);
+  await step('format-partition', async () => await makeXfs(host, partition.device));
 }
 
 /** What a plan was made from; who uses the disk is judged anew. */

@@ -3,8 +3,9 @@ import { access, type FileHandle, open, readFile, realpath, stat } from 'node:fs
 import { basename } from 'node:path';
 import { output } from '../host/exec.ts';
 import type { Host } from '../host/host.ts';
-import { attachLoop, loopsOf } from '../host/loop.ts';
+import { attachLoop, lastingLoop } from '../host/loop.ts';
 import { readMounts } from '../host/mount-table.ts';
+import type { Step } from '../host/steps.ts';
 import { PrestageError } from '../model/errors.ts';
 import {
   type BlockNode,
@@ -34,7 +35,7 @@ export interface OpenDisk extends AsyncDisposable {
  * Opens what a person names: a block device as it is, a plain file as a disk image through a loop device.
  * @throws PrestageError ERR_DISK, ERR_DISK_BUSY where the image is attached already
  */
-export async function openDisk(host: Host, path: string, options: { readonly readOnly: boolean }): Promise<OpenDisk> {
+export async function openDisk(host: Host, path: string, options: { readonly readOnly: boolean; readonly step: Step }): Promise<OpenDisk> {
   const name = await realpath(path).catch((cause: NodeJS.ErrnoException) => {
     throw notADisk(path, `cannot be opened: ${cause.code ?? cause.message}`, cause);
   });
@@ -42,10 +43,10 @@ export async function openDisk(host: Host, path: string, options: { readonly rea
   if (found.isBlockDevice()) return { name, device: name, image: undefined, [Symbol.asyncDispose]: async () => undefined };
   if (!found.isFile()) throw notADisk(path, 'is neither a block device nor a file');
   if (found.size < 1024 * 1024) throw notADisk(path, `has ${found.size} bytes, less than any disk`);
-  const [attached] = await loopsOf(host, name);
+  const attached = await lastingLoop(host, name);
   if (attached !== undefined) throw attachedAlready(name, attached);
   const isWritable = await canWrite(name);
-  const loop = await attachLoop(host, name, { readOnly: options.readOnly || !isWritable });
+  const loop = await options.step('attach-image', async () => await attachLoop(host, name, { readOnly: options.readOnly || !isWritable }));
   return { name, device: loop.device, image: name, [Symbol.asyncDispose]: async () => await loop[Symbol.asyncDispose]() };
 }
 
@@ -64,6 +65,7 @@ export async function readDisk(host: Host, disk: OpenDisk): Promise<DiskFacts> {
   const sectors = gpt?.sectors ?? Math.floor(node.sizeBytes / node.sectorBytes);
   const couldEndAt = sectors - reservedSectors(node.sectorBytes) - 1;
   const endsAt = gpt?.lastUsableSector ?? couldEndAt;
+  const uses = usesOf(node, await readMounts(), await readFile('/proc/swaps', 'utf8'));
   const isGrown = isTable && (couldEndAt - endsAt) * node.sectorBytes > GROWN_BYTES;
   return {
     name: disk.name,
@@ -80,8 +82,8 @@ export async function readDisk(host: Host, disk: OpenDisk): Promise<DiskFacts> {
     lastUsableSector: isGrown ? couldEndAt : endsAt,
     isGrown,
     partitions: isTable ? gpt.partitions : [],
-    uses: usesOf(node, await readMounts(), await readFile('/proc/swaps', 'utf8')),
-    isClaimed: await isClaimed(disk.device),
+    uses,
+    isClaimed: await isClaimed(host, disk.device, uses.length === 0 ? CLAIM_LIMIT_MS : 0),
   };
 }
 
@@ -133,10 +135,21 @@ async function attributeOf(device: string, attribute: string): Promise<string | 
   return text.trim() || undefined;
 }
 
+/** Where nothing else explains it: a scan of udev, or a program that a killed command has left, holds a device for a moment. */
+const CLAIM_LIMIT_MS = 2_000;
+const CLAIM_PAUSE_MS = 50;
+
 /**
  * Whether someone has claimed the device or a partition of it, in whatever mount namespace. Source: open(2), O_EXCL on a block device.
  */
-async function isClaimed(device: string): Promise<boolean> {
+async function isClaimed(host: Host, device: string, limitMs: number): Promise<boolean> {
+  for (const start = host.clock.monotonicMs(); await refusesExclusive(device); await host.clock.sleep(CLAIM_PAUSE_MS)) {
+    if (host.clock.monotonicMs() - start >= limitMs) return true;
+  }
+  return false;
+}
+
+async function refusesExclusive(device: string): Promise<boolean> {
   try {
     await using _file: FileHandle = await open(device, constants.O_RDONLY | constants.O_EXCL);
     return false;

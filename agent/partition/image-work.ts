@@ -1,8 +1,9 @@
-import { type FileHandle, mkdtemp, open, rm, stat } from 'node:fs/promises';
+import { type FileHandle, mkdir, open, rm, stat } from 'node:fs/promises';
 import { join } from 'node:path';
 import type { SealedBundle } from '../bundle/read-bundle.ts';
 import { verifyFiles } from '../bundle/verify-files.ts';
 import type { Host } from '../host/host.ts';
+import type { Step } from '../host/steps.ts';
 import { BUNDLE_FILE, type BundleFile } from '../model/bundle.ts';
 import { PrestageError } from '../model/errors.ts';
 import { listFaults } from '../model/faults.ts';
@@ -17,6 +18,7 @@ export interface ImageWork {
   readonly bundle: SealedBundle;
   readonly plan: ImagePlan;
   readonly label: string;
+  readonly step: Step;
   readonly onProgress: (progress: WriteProgress) => void;
   readonly signal: AbortSignal;
 }
@@ -27,10 +29,16 @@ export async function makeEmpty(path: string, sizeBytes: number): Promise<void> 
   await file.truncate(sizeBytes);
 }
 
-/** A private directory beside the image, gone at the end. */
+/** A private directory beside the image, gone at the end; always of the same name, so that the next one takes away what a killed one left. */
 export async function workDirectory(path: string): Promise<AsyncDisposable & { readonly path: string }> {
-  const directory = await mkdtemp(`${path}.`);
+  const directory = workPathOf(path);
+  await rm(directory, { recursive: true, force: true });
+  await mkdir(directory, { mode: 0o700 });
   return { path: directory, [Symbol.asyncDispose]: async () => await rm(directory, { recursive: true, force: true }) };
+}
+
+export function workPathOf(path: string): string {
+  return `${path}.work`;
 }
 
 /** The files of a bundle with the manifest, which does not list itself. */

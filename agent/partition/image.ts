@@ -4,11 +4,12 @@ import { readBundle, type SealedBundle } from '../bundle/read-bundle.ts';
 import { syncDirectory } from '../host/atomic.ts';
 import type { Host } from '../host/host.ts';
 import { spaceAt } from '../host/space.ts';
+import type { Step } from '../host/steps.ts';
 import { PrestageError } from '../model/errors.ts';
 import { createPartition } from './create.ts';
 import { makeExt4Image } from './image-ext4.ts';
 import { makeIsoImage } from './image-iso.ts';
-import { type ImageWork, makeEmpty } from './image-work.ts';
+import { type ImageWork, makeEmpty, workPathOf } from './image-work.ts';
 import { checkImageSpace, EDGE_BYTES, type ImageFormat, type ImagePlan, planImage } from './plan-image.ts';
 import { type WriteProgress, writeBundle } from './write.ts';
 
@@ -24,6 +25,7 @@ export interface ImageOptions {
   readonly isReplacing: boolean;
   readonly isDry: boolean;
   readonly isRoot: boolean;
+  readonly step: Step;
   readonly onProgress: (progress: WriteProgress) => void;
   readonly signal: AbortSignal;
 }
@@ -50,20 +52,24 @@ export async function makeImage(host: Host, options: ImageOptions): Promise<Imag
   const temporary = join(dirname(path), `.${basename(path)}.partial`);
   try {
     await make(host, { ...options, path: temporary, bundle, plan });
-    await syncFile(temporary);
-    await (options.isReplacing ? rename(temporary, path) : claim(temporary, path));
+    await options.step('place-image', async () => {
+      await syncFile(temporary);
+      await (options.isReplacing ? rename(temporary, path) : claim(temporary, path));
+      await syncDirectory(dirname(path));
+    });
   } catch (error) {
     if (options.signal.aborted && !(error instanceof PrestageError && error.code === 'ERR_INTERRUPTED')) throw interrupted(path, error);
     throw error;
   } finally {
-    await rm(temporary, { force: true });
+    await options.step('end-image', async () => await rm(temporary, { force: true }));
   }
-  await syncDirectory(dirname(path));
   return { path, plan, bundle, sizeBytes: (await stat(path)).size };
 }
 
 async function make(host: Host, work: ImageWork): Promise<void> {
+  // What a killed one has left, of whatever format.
   await rm(work.path, { force: true });
+  await rm(workPathOf(work.path), { recursive: true, force: true });
   switch (work.plan.fileSystem) {
     case 'iso9660':
       return await makeIsoImage(host, work);
@@ -76,16 +82,17 @@ async function make(host: Host, work: ImageWork): Promise<void> {
 
 /** The same way as to a disk: a partition through a loop device, and the bundle written to it. */
 async function makeXfsImage(host: Host, work: ImageWork): Promise<void> {
-  const { path, plan, bundle, label, onProgress, signal } = work;
-  await makeEmpty(path, plan.sizeBytes);
+  const { path, plan, bundle, label, step, onProgress, signal } = work;
+  await step('start-image', async () => await makeEmpty(path, plan.sizeBytes));
   const request = { label, sizeBytes: undefined, startSector: EDGE_BYTES / 512, existing: 'refuse' } as const;
-  await createPartition(host, { disk: path, request, isDry: false, confirm: nobodyIsAsked });
+  await createPartition(host, { disk: path, request, isDry: false, step, confirm: nobodyIsAsked });
   await writeBundle(host, {
     bundle: bundle.directory,
     target: path,
     label,
     isPruneFirst: false,
     isDry: false,
+    step,
     confirm: nobodyIsAsked,
     onProgress,
     signal,

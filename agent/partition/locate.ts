@@ -1,4 +1,5 @@
 import type { Host } from '../host/host.ts';
+import type { Step } from '../host/steps.ts';
 import { PrestageError } from '../model/errors.ts';
 import { type OpenDisk, openDisk, readDisk } from './disk.ts';
 import type { DiskFacts } from './disk-facts.ts';
@@ -27,6 +28,7 @@ export interface LocateRequest {
   readonly target: string;
   readonly label: string;
   readonly readOnly: boolean;
+  readonly step: Step;
 }
 
 /** File systems that bundles are written to. */
@@ -37,10 +39,10 @@ const WRITABLE: readonly string[] = ['xfs', 'ext4'];
  * @throws PrestageError ERR_DISK…, ERR_PARTITION_MISSING, ERR_PARTITION_AMBIGUOUS, ERR_PARTITION_FILESYSTEM
  */
 export async function locatePartition(host: Host, request: LocateRequest): Promise<LocatedPartition> {
-  await reclaimTargets(host);
-  const disk = await openDisk(host, request.target, { readOnly: request.readOnly });
+  await request.step('reclaim-targets', async () => await reclaimTargets(host));
+  const disk = await openDisk(host, request.target, request);
   try {
-    const found = await partitionOn(host, disk, request.label);
+    const found = await partitionOn(host, disk, request);
     const facts = await readDisk(host, { ...disk, name: found.device, device: found.device, image: undefined });
     const [refusal] = refuseWrite(disk.image === undefined ? facts : { ...facts, isReadOnly: false });
     if (refusal !== undefined) throw refusal;
@@ -51,22 +53,22 @@ export async function locatePartition(host: Host, request: LocateRequest): Promi
   }
 }
 
-async function partitionOn(host: Host, disk: OpenDisk, label: string) {
+async function partitionOn(host: Host, disk: OpenDisk, { label, step }: LocateRequest) {
   const facts = await readDisk(host, disk);
-  if (facts.kind === 'part') return await thePartition(host, facts, label);
+  if (facts.kind === 'part') return await thePartition(host, facts, { label, step });
   const partitions = facts.partitions.map((partition) => ({ ...partition, sizeBytes: 0 }));
   const chosen = choosePartition(partitions, label);
   if (chosen === undefined) throw missing(disk.name, label, facts.partitions);
   const partition = facts.partitions.find((each) => each.device === chosen.device);
-  if (partition !== undefined) await announcePartition(host, facts, partition);
+  if (partition !== undefined) await step('announce-partition', async () => await announcePartition(host, facts, partition));
   return { device: chosen.device, fileSystem: writable(chosen.device, chosen.fileSystem), identity: facts.identity };
 }
 
-async function thePartition(host: Host, facts: DiskFacts, label: string) {
+async function thePartition(host: Host, facts: DiskFacts, { label, step }: Pick<LocateRequest, 'label' | 'step'>) {
   const probe = parseBlkid((await host.exec('blkid', ['--probe', '--output', 'export', facts.device])).stdout);
   if (probe.label !== label) throw missing(facts.name, label, [{ device: facts.device, label: probe.label ?? '' }]);
   const parent = (await host.exec('lsblk', ['--nodeps', '--noheadings', '--paths', '--output', 'PKNAME', facts.device])).stdout.trim();
-  const { identity } = parent === '' ? facts : await readDisk(host, await openDisk(host, parent, { readOnly: true }));
+  const { identity } = parent === '' ? facts : await readDisk(host, await openDisk(host, parent, { readOnly: true, step }));
   return { device: facts.device, fileSystem: writable(facts.device, probe.fileSystem), identity };
 }
 

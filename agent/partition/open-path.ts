@@ -1,6 +1,7 @@
 import { stat } from 'node:fs/promises';
 import type { Host } from '../host/host.ts';
 import { mountReadOnly } from '../host/mounts.ts';
+import { plainStep } from '../host/steps.ts';
 import { PrestageError } from '../model/errors.ts';
 import { openDisk, readDisk } from './disk.ts';
 import { choosePartition, FILE_SYSTEMS } from './find.ts';
@@ -33,7 +34,7 @@ export async function openPath(host: Host, path: string, label: string): Promise
   if (found.isDirectory()) return { path, kind: 'folder', device: undefined, [Symbol.asyncDispose]: async () => undefined };
   const stack = new AsyncDisposableStack();
   try {
-    const disk = stack.use(await openDisk(host, path, { readOnly: true }));
+    const disk = stack.use(await openDisk(host, path, { readOnly: true, step: plainStep }));
     const { device, fileSystem } = await fileSystemOn(host, disk, label);
     const mount = stack.use(await mountReadOnly(host, { device, fileSystem, target: await privateTarget(host) }));
     return {

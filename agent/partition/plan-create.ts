@@ -54,8 +54,16 @@ export function planCreate(disk: DiskFacts, request: CreateRequest): CreatePlan 
   const [existing, ...others] = disk.partitions.filter((partition) => partition.label === request.label);
   if (others.length > 0) throw ambiguous(disk, request.label);
   if (existing === undefined) return planNew(disk, request, undefined);
-  if (request.existing === 'refuse') throw exists(disk, existing);
-  return request.existing === 'reuse' ? planReuse(disk, existing) : planNew(disk, request, existing);
+  if (request.existing === 'replace') return planNew(disk, request, existing);
+  if (request.existing === 'reuse' || isUnfinished(disk, existing, request)) return planReuse(disk, existing);
+  throw exists(disk, existing);
+}
+
+/** What the same command leaves that is ended between table and file system: the very partition, with nothing in it. */
+function isUnfinished(disk: DiskFacts, partition: DiskPartition, request: CreateRequest): boolean {
+  if (partition.fileSystem !== undefined || (request.sizeBytes === undefined && request.startSector === undefined)) return false;
+  const range = rangeFor(disk, request, undefined);
+  return range.startSector === partition.startSector && range.endSector === partition.endSector;
 }
 
 function planReuse(disk: DiskFacts, partition: DiskPartition): CreatePlan {

@@ -2,7 +2,8 @@ import { existsSync } from 'node:fs';
 import { mkdir, readdir } from 'node:fs/promises';
 import { join } from 'node:path';
 import { type Host, hostPath } from '../host/host.ts';
-import { reclaimMount } from '../host/mounts.ts';
+import { type MountLease, mountReadOnly, mountWritable, reclaimMount } from '../host/mounts.ts';
+import type { Step } from '../host/steps.ts';
 
 /** Below it every process has mount points of its own, named for its id. */
 const TARGETS = '/run/prestage-agent/partitions';
@@ -14,6 +15,26 @@ export async function privateTarget(host: Host): Promise<string> {
   const top = hostPath(host, TARGETS);
   await mkdir(top, { recursive: true, mode: 0o700 });
   return join(top, `${process.pid}-${count++}`);
+}
+
+export interface PrivateMount {
+  readonly device: string;
+  readonly fileSystem: string;
+  readonly readOnly: boolean;
+  readonly step: Step;
+}
+
+/**
+ * Mounts a partition where no other process does. The lease unmounts it.
+ * @throws PrestageError ERR_PARTITION_MOUNT
+ */
+export async function mountPrivately(host: Host, { device, fileSystem, readOnly, step }: PrivateMount): Promise<MountLease> {
+  const request = { device, fileSystem, target: await privateTarget(host) };
+  const mount = await step('mount-target', async () => await (readOnly ? mountReadOnly : mountWritable)(host, request));
+  return {
+    path: mount.path,
+    [Symbol.asyncDispose]: async () => await step('unmount-target', async () => await mount[Symbol.asyncDispose]()),
+  };
 }
 
 /** Unmounts what killed processes have left: a partition would count as busy, and an image as attached. */

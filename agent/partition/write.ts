@@ -4,10 +4,11 @@ import { join } from 'node:path';
 import pLimit from 'p-limit';
 import { readBundle, type SealedBundle } from '../bundle/read-bundle.ts';
 import { type BundleFault, verifyFiles } from '../bundle/verify-files.ts';
-import { syncDirectory, writeAtomic } from '../host/atomic.ts';
+import { removeTemporaries, syncDirectory, writeAtomic } from '../host/atomic.ts';
 import { output, quote } from '../host/exec.ts';
 import type { Host } from '../host/host.ts';
-import { mountReadOnly, mountWritable } from '../host/mounts.ts';
+import type { MountLease } from '../host/mounts.ts';
+import type { Step } from '../host/steps.ts';
 import { BUNDLE_FILE, PARTIAL_FILE } from '../model/bundle.ts';
 import { PrestageError } from '../model/errors.ts';
 import { listFaults } from '../model/faults.ts';
@@ -16,7 +17,7 @@ import { removeInner } from './inner-files.ts';
 import { type LocatedPartition, locatePartition } from './locate.ts';
 import { formatNote } from './partial-note.ts';
 import { type PartitionSurvey, planWrite, type WritePlan } from './plan-write.ts';
-import { privateTarget } from './private-mount.ts';
+import { mountPrivately } from './private-mount.ts';
 import { surveyPartition } from './survey-partition.ts';
 
 export interface WriteOptions {
@@ -28,6 +29,7 @@ export interface WriteOptions {
   /** Files of an earlier bundle go before the new ones come, where both do not fit. */
   readonly isPruneFirst: boolean;
   readonly isDry: boolean;
+  readonly step: Step;
   /** Asked where a whole bundle is given up; returns where the person agrees. */
   readonly confirm: (proposal: WriteProposal) => Promise<void>;
   readonly onProgress: (progress: WriteProgress) => void;
@@ -84,17 +86,16 @@ async function writeTo(host: Host, partition: LocatedPartition, work: Work): Pro
   const proposal: WriteProposal = { partition, bundle, plan };
   if (options.isDry || plan.isDone) return { ...proposal, isWritten: false };
   if (plan.isReplacing) await options.confirm(proposal);
-  await mark(host, partition, [...survey.earlier, ...bundle.bundle.files]);
+  await mark(host, partition, { files: [...survey.earlier, ...bundle.bundle.files], step: options.step });
   await copy(host, partition, { ...work, plan });
   await readBack(host, partition, work);
-  await unmark(host, partition);
+  await unmark(host, partition, options.step);
   return { ...proposal, isWritten: true };
 }
 
 /** A dry run leaves even the journal alone. */
 async function look(host: Host, partition: LocatedPartition, { bundle, options }: Work): Promise<PartitionSurvey> {
-  const request = { device: partition.device, fileSystem: partition.fileSystem, target: await privateTarget(host) };
-  await using mount = options.isDry ? await mountReadOnly(host, request) : await mountWritable(host, request);
+  await using mount = await mounted(host, partition, { readOnly: options.isDry, step: options.step });
   return await surveyPartition(mount.path, bundle, {
     parallel: host.cores,
     onProgress: progressOf('comparing', bundle, options),
@@ -103,9 +104,16 @@ async function look(host: Host, partition: LocatedPartition, { bundle, options }
 }
 
 /** The note is on the disk itself, not in a journal alone, before anything else changes: a mount of its own ends before the copying begins. */
-async function mark(host: Host, partition: LocatedPartition, files: PartitionSurvey['earlier']): Promise<void> {
-  await using mount = await mounted(host, partition);
-  await writeAtomic(join(mount.path, PARTIAL_FILE), formatNote(files));
+async function mark(
+  host: Host,
+  partition: LocatedPartition,
+  { files, step }: { readonly files: PartitionSurvey['earlier']; readonly step: Step },
+): Promise<void> {
+  await using mount = await mounted(host, partition, { readOnly: false, step });
+  await step('mark-partition', async () => {
+    await writeAtomic(join(mount.path, PARTIAL_FILE), formatNote(files));
+    await removeTemporaries(mount.path);
+  });
 }
 
 async function copy(
@@ -113,14 +121,17 @@ async function copy(
   partition: LocatedPartition,
   { bundle, plan, options }: Work & { readonly plan: WritePlan },
 ): Promise<void> {
-  await using mount = await mounted(host, partition);
+  const { step } = options;
+  await using mount = await mounted(host, partition, { readOnly: false, step });
   const top = mount.path;
-  for (const path of [...plan.replace, ...(plan.isPruneFirst ? plan.obsolete : [])]) await removeInner(top, path);
+  for (const path of [...plan.replace, ...(plan.isPruneFirst ? plan.obsolete : [])])
+    await step('remove-replaced-file', async () => await removeInner(top, path));
   await copyAll(top, { bundle, plan, options });
-  await syncAll(host, partition, top);
-  await writeAtomic(join(top, BUNDLE_FILE), await readSealed(bundle.directory, bundle));
-  for (const path of plan.obsolete) await removeInner(top, path);
-  await syncAll(host, partition, top);
+  await step('sync-target', async () => await syncAll(host, partition, top));
+  const manifest = await readSealed(bundle.directory, bundle);
+  await step('place-bundle-manifest', async () => await writeAtomic(join(top, BUNDLE_FILE), manifest));
+  for (const path of plan.obsolete) await step('remove-obsolete-file', async () => await removeInner(top, path));
+  await step('sync-target', async () => await syncAll(host, partition, top));
 }
 
 /** syncfs(2): what a dead disk did not take comes out here at the latest. */
@@ -146,7 +157,7 @@ async function copyAll(top: string, { bundle, plan, options }: Work & { readonly
   const copies = plan.copy.map((file) =>
     limit(async () => {
       signal.throwIfAborted();
-      await copyFile(file, { from: bundle.directory, to: top, onBytes, signal });
+      await options.step('copy-bundle-file', async () => await copyFile(file, { from: bundle.directory, to: top, onBytes, signal }));
     }).catch((error: unknown) => {
       // The first error ends the others; theirs say no more than that.
       if (!stop.signal.aborted) stop.abort(error);
@@ -161,8 +172,7 @@ async function copyAll(top: string, { bundle, plan, options }: Work & { readonly
 async function readBack(host: Host, partition: LocatedPartition, work: Work): Promise<void> {
   const { bundle, options } = work;
   await dropCaches(host, partition);
-  const { device, fileSystem } = partition;
-  await using mount = await mountReadOnly(host, { device, fileSystem, target: await privateTarget(host) });
+  await using mount = await mounted(host, partition, { readOnly: true, step: options.step });
   await readSealed(mount.path, bundle);
   await checkFiles({ ...bundle, directory: mount.path }, 'full', { ...options, parallel: host.cores });
 }
@@ -186,14 +196,20 @@ async function dropCaches(host: Host, { device, image }: LocatedPartition): Prom
   if (image !== undefined) await host.exec('dd', [`of=${image}`, 'oflag=nocache', 'conv=notrunc,fdatasync', 'count=0', 'status=none']);
 }
 
-async function unmark(host: Host, partition: LocatedPartition): Promise<void> {
-  await using mount = await mounted(host, partition);
-  await rm(join(mount.path, PARTIAL_FILE), { force: true });
-  await syncDirectory(mount.path);
+async function unmark(host: Host, partition: LocatedPartition, step: Step): Promise<void> {
+  await using mount = await mounted(host, partition, { readOnly: false, step });
+  await step('unmark-partition', async () => {
+    await rm(join(mount.path, PARTIAL_FILE), { force: true });
+    await syncDirectory(mount.path);
+  });
 }
 
-async function mounted(host: Host, { device, fileSystem }: LocatedPartition) {
-  return await mountWritable(host, { device, fileSystem, target: await privateTarget(host) });
+async function mounted(
+  host: Host,
+  { device, fileSystem }: LocatedPartition,
+  how: { readonly readOnly: boolean; readonly step: Step },
+): Promise<MountLease> {
+  return await mountPrivately(host, { device, fileSystem, ...how });
 }
 
 /** @throws PrestageError ERR_BUNDLE_FILE with every fault */

@@ -11,6 +11,7 @@ import { type FetchReport, type FetchRequest, fetchFiles } from '../../agent/fac
 import { createHttpClient } from '../../agent/factory/fetch/http.ts';
 import { execOnLinux, output } from '../../agent/host/exec.ts';
 import { linuxHost } from '../../agent/host/linux.ts';
+import { plainStep } from '../../agent/host/steps.ts';
 import { waitFor } from '../support/agent.ts';
 import { disksUnavailable, fillDisk, makeDisk } from '../support/disk.ts';
 import { seal } from '../support/sealed-bundle.ts';
@@ -84,7 +85,7 @@ const BUNDLE_FILES = {
 
 async function fetchTo(place: Place, url: string, more: Partial<FetchRequest> = {}): Promise<FetchReport> {
   const signal = new AbortController().signal;
-  return await fetchFiles(host, { url, directory: place.local, parallel: 2, retries: 3, headers: {}, signal, ...more });
+  return await fetchFiles(host, { url, directory: place.local, parallel: 2, retries: 3, headers: {}, step: plainStep, signal, ...more });
 }
 
 /** Content of all files below a directory, without what a fetch keeps for itself. */
@@ -445,7 +446,16 @@ test('the proxy of the environment is used, and NO_PROXY is heeded', async () =>
   const fetchWith = async (env: Readonly<Record<string, string>>) =>
     await fetchFiles(
       { ...host, env },
-      { url: server.url, directory: place.local, parallel: 1, retries: 0, headers: {}, signal: new AbortController().signal, isDry: true },
+      {
+        url: server.url,
+        directory: place.local,
+        parallel: 1,
+        retries: 0,
+        headers: {},
+        step: plainStep,
+        signal: new AbortController().signal,
+        isDry: true,
+      },
     );
   await fetchWith({ http_proxy: proxy.url, no_proxy: '127.0.0.1' });
   assert.deepEqual(proxied, []);

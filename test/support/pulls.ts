@@ -7,6 +7,7 @@ import type { PullRequest } from '../../agent/factory/pull/request.ts';
 import type { Clock } from '../../agent/host/clock.ts';
 import { systemClock } from '../../agent/host/clock.ts';
 import { linuxHost } from '../../agent/host/linux.ts';
+import { plainStep } from '../../agent/host/steps.ts';
 import { type Digest, digestOf, digestOfHex } from '../../agent/model/digest.ts';
 import { blobsOf, type MadeImage } from './images.ts';
 
@@ -40,6 +41,7 @@ export async function tryPull(
     retries: 3,
     stallMs: 60_000,
     isDry: false,
+    step: plainStep,
     stop: new AbortController().signal,
     ...options,
     onEvent: (event) => {

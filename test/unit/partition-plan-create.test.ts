@@ -52,6 +52,16 @@ test('the second table of a disk that has grown is moved to its end', () => {
   );
 });
 
+test('what the same command left between table and file system is formatted; elsewhere, or of unknown size, it stays a partition that is there', () => {
+  const disk = diskFacts({ partitions: rhcos });
+  const { partition } = planCreate(disk, request());
+  const blank = { ...partition, fileSystem: undefined };
+  const left = diskFacts({ partitions: [...rhcos, blank] });
+  assert.deepEqual(planCreate(left, request()), { disk: left, partition, steps: [{ kind: 'format', partition: blank }], notices: [] });
+  for (const change of [{ sizeBytes: 99 * GIB }, { sizeBytes: undefined }])
+    assert.equal(thrownBy(() => planCreate(left, request(change))).code, 'ERR_PARTITION_EXISTS');
+});
+
 test('a first sector without a size takes the disk to its end, with a size as much as that', () => {
   const range = (change: Partial<CreateRequest>) => {
     const { startSector, endSector } = planCreate(diskFacts(), request(change)).partition;

@@ -1,5 +1,6 @@
 import { join } from 'node:path';
 import type { Clock } from '../../host/clock.ts';
+import type { Step } from '../../host/steps.ts';
 import { PrestageError } from '../../model/errors.ts';
 import {
   headerFault,
@@ -30,6 +31,7 @@ export interface DownloadContext {
   readonly directory: string;
   readonly client: HttpClient;
   readonly clock: Pick<Clock, 'sleep'>;
+  readonly step: Step;
   /** Tries after a failure that may pass; those that brought the file further do not count. */
   readonly retries: number;
   readonly signal: AbortSignal;
@@ -90,7 +92,7 @@ export function pauseBefore(failures: number, askedMs: number | undefined): numb
 async function attempt(file: RemoteFile, context: DownloadContext): Promise<Downloaded> {
   const target = join(context.directory, file.path);
   try {
-    await using part = await openPart(context.directory, file.path);
+    await using part = await openPart(context.directory, file.path, context.step);
     if (!isWhole(file, part)) {
       const answer = await askFor(file, part, context);
       const totalBytes = await begin(answer, { file, part, context });

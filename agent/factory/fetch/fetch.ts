@@ -2,6 +2,7 @@ import pLimit from 'p-limit';
 import { version } from '../../assets.ts';
 import type { SealedBundle } from '../../bundle/read-bundle.ts';
 import type { Host } from '../../host/host.ts';
+import type { Step } from '../../host/steps.ts';
 import { errorRecord, PrestageError } from '../../model/errors.ts';
 import { type DownloadContext, download, type RemoteFile } from './download.ts';
 import { finish } from './finish.ts';
@@ -28,6 +29,7 @@ export interface FetchRequest {
   readonly bundleSha256?: string | undefined;
   /** Plan only: nothing is written, nothing but manifest, index pages and heads is asked for. */
   readonly isDry?: boolean;
+  readonly step: Step;
   /** Asked before a whole bundle is replaced by another; returns where the person agrees. Nobody is asked where it is left out. */
   readonly confirm?: ((replaced: SealedBundle) => Promise<void>) | undefined;
   readonly signal: AbortSignal;
@@ -99,10 +101,10 @@ export async function fetchFiles(host: Host, request: FetchRequest): Promise<Fet
   await requireSpace(request.directory, plan);
   await requireRoom(source, plan, request);
   const isChanged = plan.wanted.length > 0 || plan.failed.length > 0 || !(await isSealedBy(source, request.directory));
-  if (isChanged) await markPartial(request.directory);
-  const done = await fetchAll(source, plan, { ...context, request, directory: request.directory, say });
+  if (isChanged) await request.step('mark-fetch', async () => await markPartial(request.directory));
+  const done = await fetchAll(source, plan, { ...context, request, directory: request.directory, step: request.step, say });
   const failed = [...plan.failed, ...done.failed];
-  const ended = failed.length === 0 && isChanged ? await finish(host, source, request.directory) : { removed: [], notices: [] };
+  const ended = failed.length === 0 && isChanged ? await finish(host, source, request) : { removed: [], notices: [] };
   const outcome = failed.length === 0 ? 'complete' : done.files + plan.keptFiles === 0 ? 'failed' : 'partial';
   return {
     ...report,
@@ -123,6 +125,7 @@ async function planOf(source: Source, folder: URL, request: FetchRequest, contex
 interface FetchContext extends AskContext {
   readonly request: FetchRequest;
   readonly directory: string;
+  readonly step: Step;
   readonly say: (event: FetchEvent) => void;
 }
 
@@ -139,7 +142,8 @@ async function fetchAll(source: Source, plan: FetchPlan, context: FetchContext) 
     try {
       if (server.failuresInARow >= 2 * context.request.parallel) throw lostServer(file);
       const done = await download(file, downloads);
-      if (source.kind === 'folder') await noteDownload(context.directory, done, bare(file.url));
+      if (source.kind === 'folder')
+        await context.step('note-download', async () => await noteDownload(context.directory, done, bare(file.url)));
       server.failuresInARow = 0;
       context.say({ kind: 'fetched', path: file.path, sizeBytes: done.sizeBytes });
       return done.sizeBytes;

@@ -2,9 +2,10 @@ import { readdir, rm } from 'node:fs/promises';
 import { join } from 'node:path';
 import { readManifest } from '../../bundle/read-bundle.ts';
 import { unlistedFiles } from '../../bundle/verify-files.ts';
-import { syncDirectory, writeAtomic } from '../../host/atomic.ts';
+import { removeTemporaries, syncDirectory, writeAtomic } from '../../host/atomic.ts';
 import { output } from '../../host/exec.ts';
 import type { Host } from '../../host/host.ts';
+import type { Step } from '../../host/steps.ts';
 import { BUNDLE_FILE, PARTIAL_FILE } from '../../model/bundle.ts';
 import { removeInner } from '../../partition/inner-files.ts';
 import { WORK_FOLDER } from './index-page.ts';
@@ -17,27 +18,35 @@ export interface Finished {
 }
 
 /** Seals what has come, and clears up. */
-export async function finish(host: Host, source: Source, directory: string): Promise<Finished> {
-  const partial = join(directory, PARTIAL_FILE);
+export async function finish(
+  host: Host,
+  source: Source,
+  { directory, step }: { readonly directory: string; readonly step: Step },
+): Promise<Finished> {
   // Files were synced one by one; this brings new directories, too, before anything says that all is there.
-  await output(host.exec, 'sync', ['--file-system', directory]);
+  await step('sync-fetch', async () => await output(host.exec, 'sync', ['--file-system', directory]));
   if (source.kind === 'folder') {
-    await removeParts(directory);
-    await rm(partial, { force: true });
-    await syncDirectory(directory);
+    await step('remove-fetch-work', async () => await removeParts(directory));
+    await step('unmark-fetch', async () => await unmark(directory));
     return { removed: [], notices: [] };
   }
+  // Before the new manifest comes: afterwards nothing would say any more that they were of a bundle.
   const stale = await staleFiles(source, directory);
-  await writeAtomic(join(directory, BUNDLE_FILE), source.bytes);
-  for (const path of stale) await removeInner(directory, path);
-  await rm(join(directory, WORK_FOLDER), { recursive: true, force: true });
-  await rm(partial, { force: true });
-  await syncDirectory(directory);
+  for (const path of stale) await step('remove-stale-file', async () => await removeInner(directory, path));
+  await step('place-fetched-manifest', async () => await writeAtomic(join(directory, BUNDLE_FILE), source.bytes));
+  await step('remove-fetch-work', async () => await rm(join(directory, WORK_FOLDER), { recursive: true, force: true }));
+  await step('unmark-fetch', async () => await unmark(directory));
   const others = await unlistedFiles(directory, source.bundle.files);
   return { removed: stale, notices: others.map((path) => `${join(directory, path)} does not belong to the bundle`) };
 }
 
+async function unmark(directory: string): Promise<void> {
+  await rm(join(directory, PARTIAL_FILE), { force: true });
+  await syncDirectory(directory);
+}
+
 async function removeParts(directory: string): Promise<void> {
+  await removeTemporaries(join(directory, WORK_FOLDER));
   const names = await readdir(join(directory, WORK_FOLDER)).catch(() => []);
   for (const name of names) if (/\.part(\.json)?$/.test(name)) await rm(join(directory, WORK_FOLDER, name), { force: true });
 }

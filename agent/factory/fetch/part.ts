@@ -4,6 +4,7 @@ import { chmod, type FileHandle, mkdir, open, readFile, rename, rm, stat, utimes
 import { dirname, join } from 'node:path';
 import * as v from 'valibot';
 import { syncDirectory, writeAtomic } from '../../host/atomic.ts';
+import type { Step } from '../../host/steps.ts';
 import { PrestageError } from '../../model/errors.ts';
 import { HEAD_BYTES, type Validator } from './content.ts';
 import { WORK_FOLDER } from './index-page.ts';
@@ -42,7 +43,7 @@ const validatorSchema = v.object({ etag: v.exactOptional(v.string()), lastModifi
 const READ_BYTES = 1024 * 1024;
 
 /** Opens the part of a file of `directory`, or begins one. The lease closes it; what has come stays for the next time. */
-export async function openPart(directory: string, path: string): Promise<Part> {
+export async function openPart(directory: string, path: string, step: Step): Promise<Part> {
   const { data, state } = partPaths(directory, path);
   await mkdir(dirname(data), { recursive: true });
   const file = await open(data, constants.O_RDWR | constants.O_CREAT | constants.O_NOFOLLOW, 0o600);
@@ -68,25 +69,28 @@ export async function openPart(directory: string, path: string): Promise<Part> {
       sizeBytes += piece.length;
     },
     restart: async (next, isKept) => {
-      // Order: bytes of the old state must not lie there under the name of the new one.
-      await file.truncate(0);
-      if (isKept) await writeAtomic(state, JSON.stringify(next));
-      else await rm(state, { force: true });
+      await step('begin-download', async () => {
+        // Order: bytes of the old state must not lie there under the name of the new one.
+        await file.truncate(0);
+        if (isKept) await writeAtomic(state, JSON.stringify(next));
+        else await rm(state, { force: true });
+      });
       validator = next;
       hash = createHash('sha256');
       sizeBytes = 0;
       head = Buffer.alloc(0);
     },
     sha256: () => hash.copy().digest('hex'),
-    finish: async (to) => {
-      await file.sync();
-      await chmod(data, to.mode);
-      if (to.modifiedMs !== undefined) await utimes(data, to.modifiedMs / 1000, to.modifiedMs / 1000);
-      await mkdir(dirname(to.path), { recursive: true });
-      await rename(data, to.path);
-      await syncDirectory(dirname(to.path));
-      await rm(state, { force: true });
-    },
+    finish: async (to) =>
+      await step('place-download', async () => {
+        await file.sync();
+        await chmod(data, to.mode);
+        if (to.modifiedMs !== undefined) await utimes(data, to.modifiedMs / 1000, to.modifiedMs / 1000);
+        await mkdir(dirname(to.path), { recursive: true });
+        await rename(data, to.path);
+        await syncDirectory(dirname(to.path));
+        await rm(state, { force: true });
+      }),
     [Symbol.asyncDispose]: async () => await file.close(),
   };
 }

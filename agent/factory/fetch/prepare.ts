@@ -2,7 +2,7 @@ import { existsSync } from 'node:fs';
 import { type FileHandle, mkdir, open } from 'node:fs/promises';
 import { join } from 'node:path';
 import { readManifest, type SealedBundle, sealOf } from '../../bundle/read-bundle.ts';
-import { syncDirectory } from '../../host/atomic.ts';
+import { removeTemporaries, syncDirectory } from '../../host/atomic.ts';
 import { spaceAt } from '../../host/space.ts';
 import { BUNDLE_FILE, PARTIAL_FILE } from '../../model/bundle.ts';
 import { formatBytes } from '../../model/bytes.ts';
@@ -70,7 +70,7 @@ export async function isSealedBy(source: Source, directory: string): Promise<boo
   );
 }
 
-/** Puts PARTIAL_FILE there, durably. */
+/** Puts PARTIAL_FILE there, durably, and takes away what a killed fetch was about to name. */
 export async function markPartial(directory: string): Promise<void> {
   const path = join(directory, PARTIAL_FILE);
   try {
@@ -78,6 +78,7 @@ export async function markPartial(directory: string): Promise<void> {
     await using file: FileHandle = await open(path, 'a');
     await file.sync();
     await syncDirectory(directory);
+    await removeTemporaries(directory);
   } catch (error) {
     throw writeFault(path, error);
   }

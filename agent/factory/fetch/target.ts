@@ -1,9 +1,9 @@
 import { realpath, stat } from 'node:fs/promises';
 import { resolve } from 'node:path';
 import type { Host } from '../../host/host.ts';
-import { mountReadOnly, mountWritable } from '../../host/mounts.ts';
+import type { Step } from '../../host/steps.ts';
 import { type LocatedPartition, locatePartition } from '../../partition/locate.ts';
-import { privateTarget } from '../../partition/private-mount.ts';
+import { mountPrivately } from '../../partition/private-mount.ts';
 
 /** Where files go: a folder, or the data partition of a disk or of a disk image, mounted. Giving it back unmounts. */
 export interface FetchTarget extends AsyncDisposable {
@@ -19,7 +19,7 @@ export interface FetchTarget extends AsyncDisposable {
  */
 export async function openTarget(
   host: Host,
-  request: { readonly to: string; readonly label: string; readonly isDry: boolean },
+  request: { readonly to: string; readonly label: string; readonly isDry: boolean; readonly step: Step },
 ): Promise<FetchTarget> {
   const found = await stat(request.to).catch(() => undefined);
   if (found?.isBlockDevice() !== true && found?.isFile() !== true) {
@@ -28,9 +28,9 @@ export async function openTarget(
   }
   const stack = new AsyncDisposableStack();
   try {
-    const partition = stack.use(await locatePartition(host, { target: request.to, label: request.label, readOnly: request.isDry }));
-    const where = { device: partition.device, fileSystem: partition.fileSystem, target: await privateTarget(host) };
-    const mount = stack.use(request.isDry ? await mountReadOnly(host, where) : await mountWritable(host, where));
+    const { to, label, isDry: readOnly, step } = request;
+    const partition = stack.use(await locatePartition(host, { target: to, label, readOnly, step }));
+    const mount = stack.use(await mountPrivately(host, { device: partition.device, fileSystem: partition.fileSystem, readOnly, step }));
     return { directory: mount.path, name: partition.name, partition, [Symbol.asyncDispose]: async () => await stack.disposeAsync() };
   } catch (error) {
     await stack.disposeAsync();

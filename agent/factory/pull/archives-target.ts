@@ -2,6 +2,7 @@ import { mkdtemp, rm } from 'node:fs/promises';
 import { join } from 'node:path';
 import type { ArchivePool } from '../../extract/pool.ts';
 import { syncDirectory, writeAtomic } from '../../host/atomic.ts';
+import type { Step } from '../../host/steps.ts';
 import type { BlobStore } from './blob-store.ts';
 import { targetError } from './blob-store.ts';
 import type { ResolvedImage } from './resolve.ts';
@@ -17,6 +18,7 @@ export interface ArchivesTargetOptions {
   readonly pool: ArchivePool;
   /** List files to write, by name. */
   readonly lists: ReadonlyMap<string, string>;
+  readonly step: Step;
   readonly signal: AbortSignal;
 }
 
@@ -25,7 +27,7 @@ export interface ArchivesTargetOptions {
  * images have been tried.
  */
 export function createArchivesTarget(options: ArchivesTargetOptions): PullTarget {
-  const { directory, scratch, store, pool, lists, signal } = options;
+  const { directory, scratch, store, pool, lists, step, signal } = options;
   const pathOf = ({ listed }: ResolvedImage): string => join(directory, `${listed.archiveName}.tgz`);
   // Images of one digest under several repositories have one archive.
   const written = new Map<string, Promise<void>>();
@@ -43,15 +45,18 @@ export function createArchivesTarget(options: ArchivesTargetOptions): PullTarget
     extraBytes: (steps) => steps.reduce((sum, step) => sum + step.sizeBytes, 0),
     deliver: async (image) => {
       const path = pathOf(image);
-      const work = written.get(path) ?? writeArchive({ image, path, scratch, store, signal });
+      const write = async (): Promise<void> => await writeArchive({ image, path, scratch, store, signal });
+      const work = written.get(path) ?? step('write-archive', write);
       written.set(path, work);
       await work.catch((error: unknown) => {
         throw signal.aborted ? error : targetError(error);
       });
     },
     finish: async () => {
-      for (const [name, text] of lists) await writeAtomic(join(directory, name), text);
-      await syncDirectory(directory);
+      await step('write-lists', async () => {
+        for (const [name, text] of lists) await writeAtomic(join(directory, name), text);
+        await syncDirectory(directory);
+      });
     },
   };
 }

@@ -2,6 +2,7 @@ import { createHash, randomBytes } from 'node:crypto';
 import { type FileHandle, open, readFile, rename, rm, stat } from 'node:fs/promises';
 import { join } from 'node:path';
 import { syncDirectory, writeAtomic } from '../../host/atomic.ts';
+import type { Step } from '../../host/steps.ts';
 import { type Digest, digestOf, hexOf } from '../../model/digest.ts';
 import { PrestageError } from '../../model/errors.ts';
 import { type Descriptor, MANIFEST_LIMIT_BYTES } from '../../model/manifest.ts';
@@ -42,9 +43,10 @@ export interface BlobStoreOptions {
   readonly scratch: string;
   /** The digest of a file's bytes; rejects where it cannot be read. */
   readonly hash: (path: string) => Promise<Digest>;
+  readonly step: Step;
 }
 
-export function createBlobStore({ directory, scratch, hash }: BlobStoreOptions): BlobStore {
+export function createBlobStore({ directory, scratch, hash, step }: BlobStoreOptions): BlobStore {
   const whole = new Set<Digest>();
   const path = (digest: Digest): string => join(directory, hexOf(digest));
   const readSmall = async (digest: Digest): Promise<Buffer | undefined> => {
@@ -64,9 +66,10 @@ export function createBlobStore({ directory, scratch, hash }: BlobStoreOptions):
       return true;
     },
     readSmall,
-    receive: async () => await receive({ scratch, path, accept: (digest) => whole.add(digest) }),
+    receive: async () => await receive({ scratch, path, step, accept: (digest) => whole.add(digest) }),
     writeSmall: async (digest, bytes) => {
-      if ((await readSmall(digest)) === undefined) await writing(async () => await writeAtomic(path(digest), bytes));
+      if ((await readSmall(digest)) !== undefined) return;
+      await writing(async () => await step('place-manifest', async () => await writeAtomic(path(digest), bytes)));
     },
     sync: async () => await syncDirectory(directory),
   };
@@ -74,11 +77,12 @@ export function createBlobStore({ directory, scratch, hash }: BlobStoreOptions):
 
 interface Target {
   readonly scratch: string;
+  readonly step: Step;
   readonly path: (digest: Digest) => string;
   readonly accept: (digest: Digest) => void;
 }
 
-async function receive({ scratch, path, accept }: Target): Promise<IncomingBlob> {
+async function receive({ scratch, path, step, accept }: Target): Promise<IncomingBlob> {
   const temporary = join(scratch, `blob-${randomBytes(8).toString('hex')}`);
   const file = await writing(async (): Promise<FileHandle> => await open(temporary, 'wx', 0o644));
   const hash = createHash('sha256');
@@ -95,10 +99,13 @@ async function receive({ scratch, path, accept }: Target): Promise<IncomingBlob>
     finish: async (digest) => {
       const actual: Digest = `sha256:${hash.digest('hex')}`;
       if (actual === digest) {
-        await writing(async () => {
-          await file.sync();
-          await rename(temporary, path(digest));
-        });
+        await writing(
+          async () =>
+            await step('place-blob', async () => {
+              await file.sync();
+              await rename(temporary, path(digest));
+            }),
+        );
         accept(digest);
       }
       await drop();

@@ -1,18 +1,26 @@
 import { readFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { writeAtomic } from '../../host/atomic.ts';
+import type { Step } from '../../host/steps.ts';
 import { PrestageError } from '../../model/errors.ts';
 import { formatOciIndex, OCI_INDEX_FILE, OCI_MARKER, OCI_MARKER_FILE, type OciEntry, parseOciIndex } from '../../model/oci-layout.ts';
 import { type BlobStore, targetError } from './blob-store.ts';
 import type { PullTarget } from './target.ts';
 
+export interface OciTargetOptions {
+  readonly directory: string;
+  readonly store: BlobStore;
+  /** In full, in the order of the list. */
+  readonly references: readonly string[];
+  readonly step: Step;
+}
+
 /**
  * One OCI image layout. An image is in its index only when all that it needs is in its blobs, after every image anew, so that a pull that is
  * killed leaves a layout that holds what it names.
- * @param references in full, in the order of the list
  * @throws PrestageError ERR_LAYOUT where the folder holds an index that cannot be read
  */
-export async function openOciTarget(directory: string, store: BlobStore, references: readonly string[]): Promise<PullTarget> {
+export async function openOciTarget({ directory, store, references, step }: OciTargetOptions): Promise<PullTarget> {
   const path = join(directory, OCI_INDEX_FILE);
   const earlier = await readIndex(path);
   const pulled = new Map<string, OciEntry>();
@@ -20,9 +28,11 @@ export async function openOciTarget(directory: string, store: BlobStore, referen
   let isQueued = false;
   const writeIndex = async (): Promise<void> => {
     isQueued = false;
-    await store.sync();
-    await writeAtomic(join(directory, OCI_MARKER_FILE), OCI_MARKER);
-    await writeAtomic(path, formatOciIndex(mergeEntries(earlier, references, pulled)));
+    await step('write-index', async () => {
+      await store.sync();
+      await writeAtomic(join(directory, OCI_MARKER_FILE), OCI_MARKER);
+      await writeAtomic(path, formatOciIndex(mergeEntries(earlier, references, pulled)));
+    });
   };
   return {
     store,

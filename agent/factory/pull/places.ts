@@ -2,6 +2,7 @@ import { mkdir, mkdtemp, rm } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { emptyDir } from 'fs-extra/esm';
+import { removeTemporaries } from '../../host/atomic.ts';
 import type { Host } from '../../host/host.ts';
 import { takeLock } from '../../host/lock.ts';
 import { digestOf, hexOf } from '../../model/digest.ts';
@@ -24,7 +25,8 @@ export interface Places extends AsyncDisposable {
  * Makes the directories of a pull and takes away what a killed one left on its way. A dry run gets a scratch elsewhere and makes nothing.
  * @throws PrestageError ERR_PULL_WRITE, ERR_SPACE_PULL, ERR_LOCKED where another pull works in the folder
  */
-export async function makePlaces(host: Host, request: Pick<PullRequest, 'format' | 'isDry'>, to: string): Promise<Places> {
+export async function makePlaces(host: Host, request: Pick<PullRequest, 'format' | 'isDry' | 'step'>, to: string): Promise<Places> {
+  const { step } = request;
   const staging = join(to, '.staging');
   const blobs = request.format === 'oci' ? join(to, 'blobs/sha256') : join(staging, 'blobs/sha256');
   if (request.isDry) {
@@ -32,26 +34,32 @@ export async function makePlaces(host: Host, request: Pick<PullRequest, 'format'
     const gone = async (): Promise<void> => await rm(scratch, { recursive: true, force: true });
     return { to, blobs, scratch, forget: async () => undefined, [Symbol.asyncDispose]: gone };
   }
-  // Beside the folder's own files it would travel with them.
-  const path = join(tmpdir(), `prestage-pull-${hexOf(digestOf(to)).slice(0, 16)}.lock`);
-  const lock = await takeLock({ path, waitSeconds: 0, command: `pull --to ${to}` });
   const scratch = join(staging, 'work');
-  try {
-    await mkdir(blobs, { recursive: true });
-    await emptyDir(scratch);
-  } catch (cause) {
-    await lock[Symbol.asyncDispose]();
-    throw targetError(cause);
-  }
+  const lock = await step('start-pull', async () => await lockAndClear({ to, blobs, scratch }));
   host.log('debug', `${to}: on the way in ${scratch}`);
   return {
     to,
     blobs,
     scratch,
-    forget: async () => await rm(staging, { recursive: true, force: true }),
+    forget: async () => await step('remove-staging', async () => await rm(staging, { recursive: true, force: true })),
     [Symbol.asyncDispose]: async () => {
-      await rm(scratch, { recursive: true, force: true });
+      await step('end-pull', async () => await rm(scratch, { recursive: true, force: true }));
       await lock[Symbol.asyncDispose]();
     },
   };
+}
+
+async function lockAndClear({ to, blobs, scratch }: Pick<Places, 'to' | 'blobs' | 'scratch'>): Promise<AsyncDisposable> {
+  // Beside the folder's own files it would travel with them.
+  const path = join(tmpdir(), `prestage-pull-${hexOf(digestOf(to)).slice(0, 16)}.lock`);
+  const lock = await takeLock({ path, waitSeconds: 0, command: `pull --to ${to}` });
+  try {
+    await mkdir(blobs, { recursive: true });
+    await emptyDir(scratch);
+    for (const directory of [to, blobs]) await removeTemporaries(directory);
+    return lock;
+  } catch (cause) {
+    await lock[Symbol.asyncDispose]();
+    throw targetError(cause);
+  }
 }

@@ -66,11 +66,12 @@ interface Setting {
 async function openTarget({ request, wanted, places, pool }: Setting): Promise<PullTarget> {
   const { to, blobs, scratch } = places;
   const hash = async (path: string) => `sha256:${(await pool.hash({ path }, { signal: request.stop })).sha256}` as const;
-  const store = createBlobStore({ directory: blobs, scratch, hash });
+  const { step } = request;
+  const store = createBlobStore({ directory: blobs, scratch, hash, step });
   if (request.format === 'archives')
-    return createArchivesTarget({ directory: to, scratch, store, pool, lists: wanted.lists, signal: request.stop });
+    return createArchivesTarget({ directory: to, scratch, store, pool, lists: wanted.lists, step, signal: request.stop });
   const references = wanted.images.map(({ reference }) => formatReference(reference));
-  return await openOciTarget(to, store, references);
+  return await openOciTarget({ directory: to, store, references, step });
 }
 
 async function deliveredOf(images: readonly ResolvedImage[], target: PullTarget): Promise<readonly ResolvedImage[]> {

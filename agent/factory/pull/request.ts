@@ -1,3 +1,4 @@
+import type { Step } from '../../host/steps.ts';
 import type { ListText } from '../../model/image-list.ts';
 import type { Stage } from '../../model/stage.ts';
 import type { OnPullEvent } from './progress.ts';
@@ -23,6 +24,7 @@ export interface PullRequest {
   readonly stallMs: number;
   /** Write nothing; say what would be fetched. */
   readonly isDry: boolean;
+  readonly step: Step;
   /** Ends the pull: what has come whole is kept. */
   readonly stop: AbortSignal;
   readonly onEvent: OnPullEvent;

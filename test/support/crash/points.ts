@@ -2,7 +2,7 @@ import assert from 'node:assert/strict';
 import { mkdir, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { after, test } from 'node:test';
-import type { StepName } from '../../agent/host/steps.ts';
+import type { StepName } from '../../../agent/host/steps.ts';
 
 /** How a command ended. */
 export interface CommandEnd {
@@ -71,12 +71,11 @@ export function stepsTold(stderr: string): readonly string[] {
   return [...stderr.matchAll(/^(?:<7>|debug: )step ([a-z-]+)$/gm)].map((found) => found[1] ?? '');
 }
 
-/** `before:NAME:1` and `after:NAME:1`, and of a step that is passed several times also the last. Pure. */
+/** `before:NAME:1` and `after:NAME:1`, and of a step that is passed several times also after the last. Pure. */
 export function pointsOf(steps: readonly StepName[], passed: readonly string[]): readonly string[] {
   return steps.flatMap((name) => {
     const times = passed.filter((one) => one === name).length;
-    const nths = times > 1 ? [1, times] : [1];
-    return nths.flatMap((nth) => [`before:${name}:${nth}`, `after:${name}:${nth}`]);
+    return [`before:${name}:1`, `after:${name}:1`, ...(times > 1 ? [`after:${name}:${times}`] : [])];
   });
 }
 
