@@ -1,5 +1,5 @@
 import { existsSync } from 'node:fs';
-import { rm } from 'node:fs/promises';
+import { readdir, readFile, rm } from 'node:fs/promises';
 import { join } from 'node:path';
 import { quote } from '../host/exec.ts';
 import { type Host, hostPath } from '../host/host.ts';
@@ -15,6 +15,9 @@ import { hasSystemd, reloadSystemd, systemctl, unitFiles } from './service-run.t
 import { UNIT_NAME } from './service-unit.ts';
 
 const PODMAN_LIMIT_MS = 60_000;
+/** What podman leaves at work behind a container that it has removed ends within some 10 ms. */
+const CLEANUP_LIMIT_MS = 5000;
+const CLEANUP_PAUSE_MS = 10;
 
 /** Ends the registry and removes all that it was started from; nothing to do where there is none. */
 export async function stopRegistry(host: Host, step: Step): Promise<void> {
@@ -72,8 +75,25 @@ async function removeContainer(host: Host, directory: string): Promise<void> {
   );
 }
 
+/**
+ * Waits for those who work on a storage: when a container has ended, conmon(8) starts `podman container cleanup`, which mounts and writes there,
+ * and `podman rm` does not wait for it. It would make anew what is being removed.
+ */
+async function untilUnused(host: Host, storage: string): Promise<void> {
+  const beganMs = host.clock.monotonicMs();
+  while ((await isAtWork(storage)) && host.clock.monotonicMs() - beganMs < CLEANUP_LIMIT_MS) await host.clock.sleep(CLEANUP_PAUSE_MS);
+}
+
+/** Both name the storage in their arguments. Source: proc_pid_cmdline(5). */
+async function isAtWork(storage: string): Promise<boolean> {
+  const pids = (await readdir('/proc')).filter((name) => /^\d+$/.test(name));
+  const commands = await Promise.all(pids.map(async (pid) => await readFile(`/proc/${pid}/cmdline`, 'utf8').catch(() => '')));
+  return commands.some((command) => command.split('\0').some((argument) => argument === storage || argument.startsWith(`${storage}/`)));
+}
+
 /** The storage of its own is mounted upon itself by podman; nothing is ever removed through a mount. */
 async function removeDirectory(host: Host, directory: string): Promise<void> {
+  await untilUnused(host, join(directory, FILES.storage));
   const mounts = (await readMounts()).map(({ target }) => target).filter((target) => target.startsWith(`${directory}/`));
   for (const target of mounts.toReversed()) await host.exec('umount', [target]);
   if (await holdsMounts(directory)) {

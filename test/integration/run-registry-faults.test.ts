@@ -1,0 +1,211 @@
+import assert from 'node:assert/strict';
+import { existsSync } from 'node:fs';
+import { appendFile, cp, mkdir, readFile, rm, symlink, truncate, writeFile } from 'node:fs/promises';
+import { dirname, join } from 'node:path';
+import { after, before, describe, it } from 'node:test';
+import { hexOf } from '../../agent/model/digest.ts';
+import { treeBlobPath, treeRepositoryPath } from '../../agent/model/registry-path.ts';
+import { listOf, runBuild } from '../support/build.ts';
+import type { MadeImage } from '../support/images.ts';
+import { type MountNode, mountNodesUnavailable, openMountNode, type RunEnd } from '../support/mount-node.ts';
+import { assertPulls, etcOf, makeRegistryFixture, type RegistryFixture } from '../support/registry-node.ts';
+
+const unavailable = await mountNodesUnavailable();
+
+describe('a registry of a node that cannot serve, or must not', () => {
+  let fixture: RegistryFixture;
+  let node: MountNode;
+  let bundle: string;
+  let made = 0;
+  before(async () => {
+    if (unavailable !== undefined) return;
+    fixture = await makeRegistryFixture();
+    bundle = await fixture.bundleOf(['registry']);
+    node = await openMountNode(fixture);
+  });
+  after(async () => {
+    await node?.[Symbol.asyncDispose]();
+    await fixture?.[Symbol.asyncDispose]();
+  });
+  const onNode = (what: string, act: () => Promise<void>): void => {
+    it(what, async (t) => (unavailable === undefined ? await act() : t.skip(unavailable)));
+  };
+  const run = async (directory: string, ...more: readonly string[]): Promise<RunEnd> =>
+    await node.run(['--stage', 'installed', '--delivery', 'registry', '--bundle', directory, ...more]);
+  const tree = (directory: string, path: string): string => join(directory, 'registry', path);
+  const tagLink = (tag: string): string => `${treeRepositoryPath('quay.io/example/tool')}/_manifests/tags/${tag}/current/link`;
+  /** A copy of the bundle that somebody has changed. */
+  const changed = async (change: (directory: string) => Promise<void>): Promise<string> => {
+    const directory = join(fixture.work, `changed-${++made}`);
+    await cp(bundle, directory, { recursive: true });
+    await change(directory);
+    return directory;
+  };
+  const layerOf = (image: MadeImage): string => treeBlobPath(image.instances[0]?.layers.at(-1)?.digest ?? assert.fail());
+
+  /** Nothing is served, nothing of ours is mounted, and every image says why. */
+  async function assertNothingServed({ state, stderr }: RunEnd): Promise<void> {
+    assert.deepEqual(
+      state.images.map(({ state: was, reason }) => [was, reason]),
+      state.images.map(() => ['skipped', state.error?.message]),
+    );
+    assert.deepEqual([state.outcome, await node.ourMounts()], ['failed', []]);
+    assert.equal(existsSync(node.path('/run/prestage-agent/registry')), false, stderr);
+    const { readiness, reason, nextStep } = await node.status();
+    assert.deepEqual([readiness, reason, nextStep], ['failed', state.error?.message, state.error?.remedy]);
+  }
+
+  const faults = [
+    {
+      what: 'runs from an image that is nowhere',
+      flags: ['--registry-image', 'quay.io/example/none:v1'],
+      code: 'ERR_REGISTRY_IMAGE',
+      message: /^the registry is to run quay\.io\/example\/none:v1, which is neither in .*\/registry nor in the storage of this node$/,
+    },
+    {
+      what: 'runs from an image without the program',
+      flags: ['--registry-image', 'quay.io/example/tool:v1'],
+      code: 'ERR_REGISTRY_IMAGE',
+      message: /^quay\.io\/example\/tool:v1 does not hold \/usr\/bin\/distribution, which is to serve: /,
+    },
+    {
+      what: 'is started by a command that its image does not have',
+      flags: ['--registry-command', '/usr/bin/registry serve'],
+      code: 'ERR_REGISTRY_IMAGE',
+      message: /^quay\.io\/example\/registry:v1 does not hold \/usr\/bin\/registry, which is to serve: /,
+    },
+    {
+      what: 'serves the cluster by no address',
+      flags: ['--serve', 'cluster'],
+      code: 'ERR_SETTINGS',
+      message: /^the registry is to serve the cluster, and serve-address is not set$/,
+    },
+    {
+      what: 'serves the cluster without a certificate',
+      flags: ['--serve', 'cluster', '--serve-address', '127.0.0.1'],
+      code: 'ERR_USAGE',
+      message: /^\/etc\/prestage-agent\/tls\/registry\.crt cannot be read: ENOENT/,
+    },
+  ];
+  for (const { what, flags, code, message } of faults) {
+    onNode(`that ${what} is refused, and says what is wrong`, async () => {
+      const etc = await etcOf(node);
+      const ended = await run(bundle, ...flags);
+      assert.equal(ended.state.error?.code, code, ended.stderr);
+      assert.match(ended.state.error?.message ?? '', message);
+      assert.notEqual(ended.exitCode, 0);
+      await assertNothingServed(ended);
+      assert.deepEqual(await etcOf(node), etc);
+    });
+  }
+
+  onNode('whose port is taken says by whom', async () => {
+    const holder = node.start('python3', [
+      '-c',
+      'import socket,time\ns=socket.socket()\ns.bind(("127.0.0.1",5055))\ns.listen()\nprint("up",flush=True)\ntime.sleep(60)',
+    ]);
+    await new Promise((resolve) => holder.stdout?.once('data', resolve));
+    const ended = await run(bundle);
+    assert.equal(ended.state.error?.code, 'ERR_REGISTRY_PORT');
+    assert.match(ended.state.error?.message ?? '', /^127\.0\.0\.1:5055 is taken by python3 \(pid \d+\)$/);
+    await assertNothingServed(ended);
+    holder.kill('SIGKILL');
+    await node.exec('pkill', ['python3']);
+  });
+
+  onNode('whose bundle names no image for it says so, as the build did, and takes one of the settings', async () => {
+    const [from, to] = [join(fixture.work, 'pulled-few'), join(fixture.work, 'few')];
+    await cp(`${fixture.bundle}-pulled`, from, { recursive: true });
+    for (const list of ['ai-images.txt', 'ocp-images.txt']) await writeFile(join(from, list), listOf([fixture.images.tag]));
+    const { messages } = await runBuild({ from, to, payloads: ['registry'] });
+    assert.ok(
+      messages.some((line) => /registry: no image was found that carries a registry.*--registry-image/.test(line)),
+      messages.join('\n'),
+    );
+    const ended = await run(to);
+    assert.equal(ended.state.error?.code, 'ERR_REGISTRY_IMAGE');
+    assert.match(ended.state.error?.message ?? '', /^nothing says which image serves /);
+    await assertNothingServed(ended);
+
+    const { reference } = fixture.images.registry;
+    await runBuild({ from, to, payloads: ['registry'], registryImage: reference });
+    const { payloads } = JSON.parse(await readFile(join(to, 'prestage.json'), 'utf8'));
+    assert.deepEqual(payloads, [{ kind: 'registry', path: 'registry', registryImage: reference }]);
+    const verified = await node.agent(['verify', to]);
+    assert.equal(verified.exitCode, 0, verified.stdout);
+    const served = await run(to);
+    assert.deepEqual([served.exitCode, served.state.registry?.image, served.state.images.length], [0, reference, 1], served.stderr);
+    await assertPulls(node, [fixture.images.tag]);
+  });
+
+  const attacks: readonly { readonly what: string; readonly message: RegExp; readonly change: (directory: string) => Promise<void> }[] = [
+    {
+      what: 'a tag leads to another image',
+      message: /tags\/v1\/current\/link is not as prestage\.json has it: it must have the sha256 [0-9a-f]{64}, got [0-9a-f]{64}$/,
+      change: async (directory) => await writeFile(tree(directory, tagLink('v1')), fixture.images.list.digest),
+    },
+    {
+      what: 'a tag was added',
+      message: /tags\/latest\/current\/link is not as prestage\.json has it: prestage\.json does not list it, nor 0 more$/,
+      change: async (directory) => {
+        await mkdir(dirname(tree(directory, tagLink('latest'))), { recursive: true });
+        await writeFile(tree(directory, tagLink('latest')), fixture.images.list.digest);
+      },
+    },
+    {
+      what: 'a blob is a link to the key of the registry',
+      message: /\/data is not as prestage\.json has it: it is no plain file$/,
+      change: async (directory) => {
+        await rm(tree(directory, layerOf(fixture.images.tag)));
+        await symlink('/etc/registry/tls.key', tree(directory, layerOf(fixture.images.tag)));
+      },
+    },
+    {
+      what: 'a manifest has other bytes',
+      message: /lacks manifest sha256:[0-9a-f]{64}, or has it with other bytes$/,
+      change: async (directory) => await appendFile(tree(directory, treeBlobPath(fixture.images.tag.digest)), ' '),
+    },
+  ];
+  for (const { what, message, change } of attacks) {
+    onNode(`is stopped where ${what}`, async () => {
+      const good = await run(bundle);
+      assert.equal(good.exitCode, 0, good.stderr);
+      const ended = await run(await changed(change));
+      assert.equal(ended.state.error?.code, 'ERR_BUNDLE_FILE', ended.stderr);
+      assert.match(ended.state.error?.message ?? '', message);
+      await assertNothingServed(ended);
+    });
+  }
+
+  onNode('serves a layer that has other bytes, and podman refuses it by its digest', async () => {
+    const layer = layerOf(fixture.images.digest);
+    const directory = await changed(async (top) => {
+      const bytes = await readFile(tree(top, layer));
+      bytes.writeUInt8(bytes.readUInt8(20) ^ 1, 20);
+      await writeFile(tree(top, layer), bytes);
+    });
+    assert.equal((await run(directory)).exitCode, 0);
+    const pulled = await node.podman('pull', fixture.images.digest.reference);
+    assert.deepEqual([pulled.exitCode, existsSync(node.path('/run/prestage-agent/registry'))], [125, true]);
+    assert.match(pulled.stderr, /Digest did not match|gzip: invalid|flate: corrupt/);
+    assert.equal((await node.podman('image', 'exists', fixture.images.digest.reference)).exitCode, 1);
+    await assertPulls(node, [fixture.images.list]);
+  });
+
+  onNode('leaves out an image whose layer is cut short, and serves the others', async () => {
+    const directory = await changed(async (top) => await truncate(tree(top, layerOf(fixture.images.digest)), 10));
+    const { state, exitCode } = await run(directory);
+    const { digest } = fixture.images.digest.instances[0]?.layers.at(-1) ?? assert.fail();
+    assert.deepEqual([state.outcome, exitCode], ['partial', 3]);
+    assert.deepEqual(
+      state.images.map(({ reference, state: was, error }) => [reference, was, error?.code]),
+      fixture.all.map((image) =>
+        image === fixture.images.digest ? [image.reference, 'failed', 'ERR_BUNDLE_FILE'] : [image.reference, 'served', undefined],
+      ),
+    );
+    assert.match(state.images[1]?.reason ?? '', new RegExp(`lacks layer sha256:${hexOf(digest)}, or has it with other bytes$`));
+    const dropIn = await readFile(node.path('/etc/containers/registries.conf.d/50-prestage.conf'), 'utf8');
+    assert.doesNotMatch(dropIn, /example\/component/);
+    await assertPulls(node, [fixture.images.tag, fixture.images.list]);
+  });
+});
