@@ -6,6 +6,12 @@ import { errorRecord, exitCodes } from './model/errors.ts';
  */
 const STOP_GRACE_MS = 240_000;
 
+/**
+ * What the agent writes others may read and nobody else may write, whatever the shell says from which it was started: engines of other users need
+ * its files (a umask of 077), and who can write them can exchange them (a umask of 0). Secrets have modes of their own.
+ */
+process.umask(0o022);
+
 const stop = new AbortController();
 const kill = new AbortController();
 

@@ -10,6 +10,7 @@ import { manifestsCommand } from './manifests-command.ts';
 import { partitionCommand } from './partition-command.ts';
 import { pullCommand } from './pull-command.ts';
 import { releaseCommand } from './release-command.ts';
+import { reportCommand } from './report-command.ts';
 import { runCommand } from './run-command.ts';
 import { statusCommand } from './status-command.ts';
 import { verifyCommand } from './verify-command.ts';
@@ -30,6 +31,7 @@ const completionCommand: CommandSpec = {
 export const commands: readonly CommandSpec[] = [
   runCommand,
   statusCommand,
+  reportCommand,
   releaseCommand,
   checkStoreCommand,
   ignitionCommand,

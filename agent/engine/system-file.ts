@@ -2,6 +2,7 @@ import { constants } from 'node:fs';
 import { chmod, chown, type FileHandle, lstat, open } from 'node:fs/promises';
 import { dirname, join } from 'node:path';
 import { writeAtomic } from '../host/atomic.ts';
+import { exposureOf } from '../host/exposure.ts';
 import { type Host, hostPath } from '../host/host.ts';
 import { type Digest, digestOf } from '../model/digest.ts';
 import { PrestageError } from '../model/errors.ts';
@@ -26,7 +27,8 @@ const SIZE_LIMIT_BYTES = 4 * 1024 * 1024;
 
 /**
  * Reads a file of the system by its path on the node; undefined where there is none. Links are not followed, neither in its directory nor in its
- * name: what is changed must be what is restored, and a link can be led elsewhere in between.
+ * name: what is changed must be what is restored, and a link can be led elsewhere in between. Nor is a directory taken that others write to: they
+ * could put a link in the place of what was just written.
  * @throws PrestageError ERR_SYSTEM_FILE
  */
 export async function readSystemFile(host: Host, path: string): Promise<FoundFile | undefined> {
@@ -120,6 +122,8 @@ async function hasPlainDirectory(host: Host, path: string): Promise<boolean> {
     if (found === undefined) return false;
     if (found.isSymbolicLink()) throw notPlain(path, `is reached through the symbolic link ${directory}`);
     if (!found.isDirectory()) throw notPlain(path, `cannot be there: ${directory} is no directory`);
+    const exposure = exposureOf(found);
+    if (exposure !== undefined) throw notPlain(path, `cannot be relied on: ${directory} ${exposure}`);
   }
   return true;
 }

@@ -124,6 +124,8 @@ export const errorTable = {
   ERR_STORE_MOUNT: { exit: 'payload', summary: 'A store image does not mount' },
   ERR_STORE_BUSY: { exit: 'failed', summary: 'An open store cannot be closed, because something uses it' },
   ERR_REGISTRIES: { exit: 'failed', summary: 'The configuration of registries cannot be read, or not be rewritten' },
+  ERR_REPORT: { exit: 'failed', summary: 'A report cannot be written' },
+  ERR_PLACE: { exit: 'failed', summary: 'A directory of the agent is a link, or others than root could write to it' },
   ERR_LOCKED: { exit: 'locked', summary: 'Another instance is at work' },
   ERR_INTERRUPTED: { exit: 'interrupted', summary: 'The run was ended before it was through' },
   ERR_FETCH_NETWORK: { exit: 'failed', summary: 'A web server cannot be reached, breaks off or is overloaded' },

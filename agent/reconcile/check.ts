@@ -2,12 +2,11 @@ import { selfCommand } from '../assets.ts';
 import { locateStorage } from '../extract/location.ts';
 import { readBootId } from '../host/boot.ts';
 import { output } from '../host/exec.ts';
-import { type Host, hostPath } from '../host/host.ts';
-import { takeLock } from '../host/lock.ts';
+import type { Host } from '../host/host.ts';
+import { takeRunLock } from '../host/run-lock.ts';
 import type { Step } from '../host/steps.ts';
 import { hasSystemd } from '../host/systemd.ts';
 import { type ErrorRecord, errorRecord, PrestageError } from '../model/errors.ts';
-import { RUN_LOCK } from '../model/places.ts';
 import type { RunState } from '../model/run-state.ts';
 import { checkStore } from '../mount/check-store.ts';
 import { heal } from './heal.ts';
@@ -48,13 +47,12 @@ export async function startCheck(host: Host, step: Step): Promise<void> {
 
 /**
  * Hashes the store image that is mounted. Where its bytes are wrong, the node is healed as a run would do it, and the state says so.
- * @throws PrestageError ERR_LOCKED, ERR_STORE_BUSY
+ * @throws PrestageError ERR_LOCKED, ERR_PLACE, ERR_STORE_BUSY
  */
 export async function checkMountedStore(host: Host, options: { readonly step: Step; readonly signal: AbortSignal }): Promise<CheckReport> {
   const found = await checkStore(host, options);
   if (found.kind !== 'damaged') return { kind: found.kind };
-  const lock = { path: hostPath(host, RUN_LOCK), waitSeconds: LOCK_WAIT_SECONDS, command: 'check-store' };
-  await using _lock = await takeLock(lock);
+  await using _lock = await takeRunLock(host, { waitSeconds: LOCK_WAIT_SECONDS, command: 'check-store' });
   const error = errorRecord(
     new PrestageError(
       'ERR_STORE_DIGEST',

@@ -6,10 +6,9 @@ import type { StorageLocation } from '../extract/storage.ts';
 import { removeTemporaries } from '../host/atomic.ts';
 import { processStartTicks, readBootId } from '../host/boot.ts';
 import { type Host, hostPath } from '../host/host.ts';
-import { takeLock } from '../host/lock.ts';
 import { reclaimMount } from '../host/mounts.ts';
+import { takeRunLock } from '../host/run-lock.ts';
 import { type ErrorRecord, errorRecord, PrestageError } from '../model/errors.ts';
-import { RUN_LOCK } from '../model/places.ts';
 import { type ImageState, outcomeOf, type RunState, STATE_VERSION, suspectAfter } from '../model/run-state.ts';
 import { openPartition, PARTITION_TARGET } from '../partition/open.ts';
 import { interrupted, type Planned, type RunContext, type RunOptions } from './context.ts';
@@ -30,7 +29,7 @@ export interface RunReport extends Planned {
 /**
  * Makes containers-storage equal to the bundle, for one stage: what is there stays, what is missing or damaged is loaded. Always ends with a
  * state that says how it ended; only what comes before the state exists (another instance at work) is thrown.
- * @throws PrestageError ERR_LOCKED
+ * @throws PrestageError ERR_LOCKED, ERR_PLACE
  */
 export async function run(host: Host, options: RunOptions): Promise<RunReport> {
   const { settings, step } = options;
@@ -90,9 +89,9 @@ function givenUp(image: ImageState, error: ErrorRecord): ImageState {
 /** A dry run changes nothing, so it locks out nobody. */
 async function lockFor(host: Host, { settings, step, isDry }: RunOptions): Promise<AsyncDisposable> {
   if (isDry) return { [Symbol.asyncDispose]: async () => undefined };
-  const request = { path: hostPath(host, RUN_LOCK), waitSeconds: settings.lockWaitSeconds, command: `run --stage ${settings.stage}` };
+  const request = { waitSeconds: settings.lockWaitSeconds, command: `run --stage ${settings.stage}` };
   return await step('take-lock', async () => {
-    const lock = await takeLock(request);
+    const lock = await takeRunLock(host, request);
     for (const path of [LIVE_STATE, DURABLE_STATE]) await removeTemporaries(dirname(hostPath(host, path)));
     return lock;
   });

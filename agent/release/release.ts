@@ -1,9 +1,8 @@
 import { writeAtomic } from '../host/atomic.ts';
 import { readBootId } from '../host/boot.ts';
 import { type Host, hostPath } from '../host/host.ts';
-import { takeLock } from '../host/lock.ts';
+import { takeRunLock } from '../host/run-lock.ts';
 import type { Step } from '../host/steps.ts';
-import { RUN_LOCK } from '../model/places.ts';
 import { sealRecord } from '../model/seal.ts';
 import { DURABLE_STATE, LIVE_STATE, readState } from '../reconcile/state-store.ts';
 import { executePlan, type StepOutcome } from './execute.ts';
@@ -28,12 +27,12 @@ export interface ReleaseReport {
 
 /**
  * Undoes what the agent has set up on this node. The state of the last run stays, and says that it was undone.
- * @throws PrestageError ERR_LOCKED, ERR_NOT_CONFIRMED, ERR_STORAGE; what a step throws is in the report
+ * @throws PrestageError ERR_LOCKED, ERR_PLACE, ERR_NOT_CONFIRMED, ERR_STORAGE; what a step throws is in the report
  */
 export async function release(host: Host, options: ReleaseOptions): Promise<ReleaseReport> {
   if (options.isDry) return { plan: await planRelease(host, options, options.looks), outcomes: [] };
-  const lock = { path: hostPath(host, RUN_LOCK), waitSeconds: options.lockWaitSeconds, command: 'release' };
-  await using _lock = await options.step('take-lock', async () => await takeLock(lock));
+  const lock = { waitSeconds: options.lockWaitSeconds, command: 'release' };
+  await using _lock = await options.step('take-lock', async () => await takeRunLock(host, lock));
   const plan = await planRelease(host, options, options.looks);
   if (plan.groups.length === 0) return { plan, outcomes: [] };
   await options.confirm(plan);

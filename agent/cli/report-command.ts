@@ -1,0 +1,48 @@
+import { resolve } from 'node:path';
+import { formatBytes } from '../model/bytes.ts';
+import { PrestageError } from '../model/errors.ts';
+import { makeReport, type ReportEntry } from '../status/report.ts';
+import { writeReportDirectory, writeReportFile } from '../status/report-write.ts';
+import type { CommandSpec } from './command-spec.ts';
+import { hostFor, type Terminal } from './context.ts';
+import type { Answer } from './output.ts';
+import { settingFlags, settingsOf } from './setting-flags.ts';
+
+/** `prestage-agent report`: what belongs to a ticket, in one file. */
+export const reportCommand: CommandSpec = {
+  name: 'report',
+  description:
+    'Collect what belongs to a ticket: status, records, settings, versions, mounts, journal, configuration of engines. Reads only. Logins, keys and tokens are left out; look through it all the same before you give it away.',
+  flags: [
+    { usage: '--output-file <file>', help: 'a gzip’d tar archive (default: prestage-report-TIME.tar.gz)' },
+    { usage: '--directory <dir>', help: 'write the files into a new directory instead' },
+    ...settingFlags(['root']),
+  ],
+  forms: ['text', 'json'],
+  examples: [
+    'prestage-agent report',
+    'prestage-agent report --output-file /tmp/node1.tar.gz',
+    'prestage-agent report --directory ./report',
+  ],
+  act: actReport,
+};
+
+async function actReport(terminal: Terminal, options: Readonly<Record<string, unknown>>): Promise<Answer> {
+  const { outputFile, directory } = options;
+  if (outputFile !== undefined && directory !== undefined)
+    throw new PrestageError('ERR_USAGE', '--output-file and --directory exclude each other', 'Give one of them');
+  const host = hostFor(terminal, settingsOf(options));
+  const report = await makeReport(host);
+  const path = resolve(String(directory ?? outputFile ?? `prestage-report-${report.index.madeAt.replaceAll(/[-:]|\.\d+/g, '')}.tar.gz`));
+  if (directory === undefined) await writeReportFile(host, report, path);
+  else await writeReportDirectory(report, path);
+  return { data: { ...report.index, path }, text: reportText(path, report.index.parts), exitCode: 0 };
+}
+
+function reportText(path: string, parts: readonly ReportEntry[]): string {
+  const lines = parts.map(({ name, sizeBytes, cutBytes, fault }) => {
+    if (fault !== undefined) return `  ${'-'.padStart(10)}  ${name}: ${fault.split('\n')[0]}`;
+    return `  ${formatBytes(sizeBytes).padStart(10)}  ${name}${cutBytes === undefined ? '' : ` (${formatBytes(cutBytes)} left out)`}`;
+  });
+  return [`${path} holds:`, ...lines].join('\n');
+}

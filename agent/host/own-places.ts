@@ -1,0 +1,48 @@
+import type { Stats } from 'node:fs';
+import { lstat, readdir, realpath } from 'node:fs/promises';
+import { join } from 'node:path';
+import { PrestageError } from '../model/errors.ts';
+import { exposureOf } from './exposure.ts';
+import { type Host, hostPath } from './host.ts';
+import { readMounts } from './mount-table.ts';
+
+/** All that the agent keeps on a node lies below these. */
+const OWN_PLACES = ['/run/prestage-agent', '/var/lib/prestage-agent'];
+
+/**
+ * Makes sure that what lies in the agent's own directories can only have come from root, or from who runs the agent: it believes its records there,
+ * mounts there and deletes there. Neither they nor anything directly in them may be a symbolic link, belong to somebody else, or be
+ * writable for others. What is mounted there is left out: the owner of a partition's files says nothing, they are checked by digests. Directories
+ * that do not exist yet are in order.
+ * @throws PrestageError ERR_PLACE
+ */
+export async function checkOwnPlaces(host: Host): Promise<void> {
+  const tops = OWN_PLACES.map((place) => hostPath(host, place));
+  const mounted = new Set((await readMounts()).map(({ target }) => target));
+  for (const top of tops) {
+    const found = await lstat(top).catch(unlessMissing);
+    if (found === undefined) continue;
+    check(top, found);
+    const real = await realpath(top);
+    for (const name of await readdir(top)) {
+      if (mounted.has(join(real, name))) continue;
+      const path = join(top, name);
+      const inside = await lstat(path).catch(unlessMissing);
+      if (inside !== undefined) check(path, inside);
+    }
+  }
+}
+
+function check(path: string, found: Stats): void {
+  const fault = exposureOf(found);
+  if (fault === undefined) return;
+  throw new PrestageError(
+    'ERR_PLACE',
+    `${path} ${fault}: what lies there cannot be relied on`,
+    `Find out who made it, remove it, and start again; where room is wanted elsewhere, mount a file system at ${path}`,
+  );
+}
+
+function unlessMissing(error: NodeJS.ErrnoException): undefined {
+  if (error.code !== 'ENOENT') throw error;
+}

@@ -1,0 +1,47 @@
+/** What stands where a secret stood. */
+const REDACTED = '[redacted]';
+
+/** Shorter ones would be found in everything. */
+const SHORTEST_SECRET = 6;
+
+/** A name longer than this is none; the limit keeps the search linear. */
+const NAME = String.raw`[\w.-]{0,64}`;
+/** A key whose value is a secret, as in JSON, YAML, TOML, INI, environment files and command lines. `auth` only as a word: `unauthorized: …` says why a pull failed. */
+const SECRET_KEY = String.raw`(?:${NAME}(?:passwd|password|passphrase|secret|token|credential|api[_-]?key|private[_-]?key|access[_-]?key)${NAME}|${NAME}\bauth|_auth|(?:proxy-)?authorization)`;
+/** A quoted value, also one that is not closed in its line, or what there is up to a delimiter: passwords have blanks. */
+const VALUE = String.raw`(?:(")(?:[^"\\\n]|\\.)*"?|(')[^'\n]*'?|[^"',;}\]&\n]+)`;
+
+const KEYS = new RegExp(
+  String.raw`(["']?\b${SECRET_KEY}["']?[ \t]*[:=])(?![ \t]*(?:["']?\[redacted\]|(?:Basic|Bearer|Negotiate)\b))([ \t]*)${VALUE}`,
+  'gi',
+);
+
+const RULES: readonly ((text: string) => string)[] = [
+  // RFC 7468; also one that is cut off at its end or its beginning, and one in a JSON string or a data URL, where a line end is \n, %0A or a part of base64.
+  (text) => text.replace(/-----BEGIN (?:[A-Z0-9]+ )*PRIVATE KEY-----[\s\S]*?(?:-----END (?:[A-Z0-9]+ )*PRIVATE KEY-----|$)/g, REDACTED),
+  (text) => text.replace(/^(?:(?!-----BEGIN )[\s\S])*?-----END (?:[A-Z0-9]+ )*PRIVATE KEY-----/, REDACTED),
+  (text) => text.replace(/-----BEGIN(?:(?:%20|\+)[A-Z0-9]+)*(?:%20|\+)PRIVATE(?:%20|\+)KEY-----[^\s"']*/gi, REDACTED),
+  (text) => text.replace(/LS0tLS1CRUdJTi[A-Za-z0-9+/=]+/g, REDACTED),
+  // RFC 3986, 3.2.1: user information of an address.
+  (text) => text.replace(/\b([a-z][a-z0-9+.-]{0,20}:\/\/)[^\s/@"'<>]+@/gi, `$1${REDACTED}@`),
+  // RFC 9110, 11.4, in a header.
+  (text) => text.replace(/\b(Basic|Bearer|Negotiate)[ \t]+[A-Za-z0-9+/._~=-]{8,}/gi, `$1 ${REDACTED}`),
+  // RFC 7519: three parts of base64url, of which the first begins as a JSON object does.
+  (text) => text.replace(/\beyJ[\w-]{8,}\.[\w-]{8,}\.[\w-]*/g, REDACTED),
+  (text) =>
+    text.replace(
+      KEYS,
+      (_, key: string, blank: string, double = '', single = '') => `${key}${blank}${double}${single}${REDACTED}${double}${single}`,
+    ),
+];
+
+/**
+ * A text without secrets: known ones wherever they stand, and what has the form of one: private keys, user information in addresses, authorization
+ * headers, tokens, values of keys that are named for a secret. It hides rather too much than too little. JSON stays JSON. Pure.
+ * @param known secrets of this machine, as they are written
+ */
+export function redact(text: string, known: readonly string[]): string {
+  const literals = known.filter((secret) => secret.length >= SHORTEST_SECRET).toSorted((a, b) => b.length - a.length);
+  const without = literals.reduce((rest, secret) => rest.replaceAll(secret, REDACTED), text);
+  return RULES.reduce((rest, rule) => rule(rest), without);
+}

@@ -1,0 +1,150 @@
+import { readFile } from 'node:fs/promises';
+import { readSetup } from '../engine/owned-record.ts';
+import { locateStorage } from '../extract/location.ts';
+import { type Host, hostPath } from '../host/host.ts';
+import { availableMemoryBytes, spaceAt } from '../host/space.ts';
+import { collectStatus } from './collect.ts';
+import { cutText, listing, namedFiles, readCut } from './report-files.ts';
+
+/** One file of a report before it is written; `fault` says why it is not there, or not whole. */
+export interface RawPart {
+  /** Path inside the report. */
+  readonly name: string;
+  readonly text: string;
+  readonly cutBytes: number;
+  readonly fault?: string;
+}
+
+/** No program of a report may take longer. */
+const PROGRAM_LIMIT_MS = 10_000;
+/** Of the journal, in lines. */
+const JOURNAL_LINES = 5000;
+
+/** Files of the node that a report holds. Never logins, keys or backups: those of others' files can be for root alone. */
+const FILES: readonly string[] = [
+  '/run/prestage-agent/state.json',
+  '/run/prestage-agent/store.json',
+  '/run/prestage-agent/lock.holder',
+  '/run/prestage-agent/storage.conf',
+  '/run/prestage-agent/registry/registry.json',
+  '/run/prestage-agent/registry/config.yaml',
+  '/var/lib/prestage-agent/state.json',
+  '/var/lib/prestage-agent/setup.json',
+  '/etc/prestage-agent/config.yaml',
+  '/etc/prestage-agent/launcher.env',
+  '/usr/lib/os-release',
+  '/etc/containers/registries.conf',
+  '/etc/containers/registries.conf.d/*.conf',
+  '/etc/containers/storage.conf',
+  '/usr/share/containers/storage.conf',
+  '/etc/containers/containers.conf',
+  '/etc/containers/containers.conf.d/*.conf',
+  '/etc/containers/policy.json',
+  '/etc/crio/crio.conf',
+  '/etc/crio/crio.conf.d/*',
+  '/etc/systemd/system/prestage-*',
+];
+/** Files whose end says most. */
+const LOGS: readonly string[] = ['/run/prestage-agent/registry/registry.log'];
+
+const LSBLK_COLUMNS = 'NAME,SIZE,TYPE,RO,FSTYPE,LABEL,PARTLABEL,MOUNTPOINT';
+
+/** Programs, by the file that takes what they print. Each only reads. */
+const PROGRAMS: Readonly<Record<string, readonly string[]>> = {
+  'tools/kernel.txt': ['uname', '-a'],
+  'tools/podman.txt': ['podman', '--version'],
+  'tools/skopeo.txt': ['skopeo', '--version'],
+  'tools/crun.txt': ['crun', '--version'],
+  'tools/crio.txt': ['crio', '--version'],
+  'tools/systemd.txt': ['systemctl', '--version'],
+  'disks/lsblk.json': ['lsblk', '--json', '--output', LSBLK_COLUMNS],
+  'disks/losetup.json': ['losetup', '--list', '--json', '--output', 'NAME,RO,AUTOCLEAR,BACK-FILE'],
+  'systemd/units.txt': ['systemctl', 'list-units', '--all', '--no-pager', '--no-legend', 'prestage-*'],
+  'systemd/show.txt': ['systemctl', 'show', '--no-pager', 'prestage-*'],
+  'systemd/journal.txt': [
+    ...['journalctl', '--no-pager', '--output=short-iso', `--lines=${JOURNAL_LINES}`],
+    ...['prestage-agent', 'prestage-launcher', 'prestage-registry', 'prestage-check'].map((name) => `--identifier=${name}`),
+  ],
+};
+
+/** What the kernel says of disks, file systems and memory. */
+const KERNEL_LINE = /I\/O error|blk_update|EXT4|XFS|SQUASHFS|verity|device-mapper|\bloop\d|\bnvme|\bsd[a-z]+\b|overlay|out of memory|oom/i;
+const KERNEL_LINES = 300;
+
+/** Everything that a report is made of, as it is on this machine, secrets and all. Reads only; what cannot be read is a part with a fault. */
+export async function readParts(host: Host): Promise<readonly RawPart[]> {
+  const setup = await readSetup(host).catch(() => undefined);
+  const files = await Promise.all([...FILES, ...(setup?.added ?? [])].map(async (pattern) => await namedFiles(host, pattern)));
+  const paths = [...new Set(files.flat())];
+  return await Promise.all([
+    part('status.json', async () => JSON.stringify(await collectStatus(host), undefined, 2)),
+    part('places.txt', async () => [await listing(host, '/run/prestage-agent'), await listing(host, '/var/lib/prestage-agent')].join('\n')),
+    part('surveys.txt', async () => await surveysText(host)),
+    part('disks/mounts.txt', async () => await mountsText()),
+    part('disks/space.json', async () => await spaceText(host)),
+    part('disks/kernel.txt', async () => kernelLines(await printed(host, ['dmesg', '--ctime']))),
+    ...Object.entries(PROGRAMS).map(async ([name, command]) => await part(name, async () => await printed(host, command))),
+    ...paths.map(async (path) => await filePart(host, path, 'start')),
+    ...LOGS.map(async (path) => await filePart(host, path, 'end')),
+  ]).then((parts) => parts.filter((one) => one !== undefined));
+}
+
+async function part(name: string, read: () => Promise<string>): Promise<RawPart> {
+  try {
+    return { name, ...cutText(await read()) };
+  } catch (error) {
+    return { name, text: '', cutBytes: 0, fault: faultText(error) };
+  }
+}
+
+/** A file that is not there says nothing, and is no part. */
+async function filePart(host: Host, path: string, keep: 'start' | 'end'): Promise<RawPart | undefined> {
+  const name = `files${path}`;
+  try {
+    return { name, ...(await readCut(hostPath(host, path), keep)) };
+  } catch (error) {
+    if (error instanceof Error && 'code' in error && error.code === 'ENOENT') return undefined;
+    return { name, text: '', cutBytes: 0, fault: faultText(error) };
+  }
+}
+
+async function printed(host: Host, [file = '', ...args]: readonly string[]): Promise<string> {
+  const result = await host.exec(file, args, { timeoutMs: PROGRAM_LIMIT_MS });
+  if (result.exitCode === 0) return result.stdout;
+  return [result.stdout, result.stderr, `(${file} ended with ${result.exitCode})`].filter((text) => text !== '').join('\n');
+}
+
+async function mountsText(): Promise<string> {
+  const lines = (await readFile('/proc/self/mountinfo', 'utf8')).split('\n');
+  return lines.filter((line) => /prestage|\/dev\/loop|squashfs/.test(line)).join('\n');
+}
+
+async function spaceText(host: Host): Promise<string> {
+  const location = await locateStorage(host, {}).catch(() => undefined);
+  const places = ['/', '/run', '/var', ...(location === undefined ? [] : [location.graphroot])];
+  const spaces = await Promise.all(places.map(async (path) => await spaceAt(path === location?.graphroot ? path : hostPath(host, path))));
+  return JSON.stringify({ availableMemoryBytes: await availableMemoryBytes(), fileSystems: spaces }, undefined, 2);
+}
+
+/** The surveys of archives by number and size: what they hold is in the archives. */
+async function surveysText(host: Host): Promise<string> {
+  const path = hostPath(host, '/var/lib/prestage-agent/surveys.json');
+  const text = await readFile(path, 'utf8').catch((error: NodeJS.ErrnoException) => {
+    if (error.code === 'ENOENT') return '';
+    throw error;
+  });
+  return `${(text.match(/"topDigest"/g) ?? []).length} archives surveyed, ${Buffer.byteLength(text)} bytes`;
+}
+
+function kernelLines(text: string): string {
+  return text
+    .split('\n')
+    .filter((line) => KERNEL_LINE.test(line))
+    .slice(-KERNEL_LINES)
+    .join('\n');
+}
+
+function faultText(error: unknown): string {
+  if (error instanceof Error && 'code' in error && error.code === 'EACCES') return 'this user may not read it';
+  return error instanceof Error ? error.message : String(error);
+}

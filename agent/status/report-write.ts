@@ -1,0 +1,55 @@
+import { mkdir, readdir } from 'node:fs/promises';
+import { dirname, join } from 'node:path';
+import { buffer } from 'node:stream/consumers';
+import { promisify } from 'node:util';
+import { gzip } from 'node:zlib';
+import { pack } from 'tar-stream';
+import { writeAtomic } from '../host/atomic.ts';
+import type { Host } from '../host/host.ts';
+import { messageOf, PrestageError } from '../model/errors.ts';
+import type { Report } from './report.ts';
+
+/** The one directory at the top of a packed report. */
+const TOP = 'prestage-report';
+
+/**
+ * Writes a report into a directory of its own, which is made where it is missing and must be empty, readable for its owner alone.
+ * @throws PrestageError ERR_REPORT, ERR_USAGE
+ */
+export async function writeReportDirectory(report: Report, directory: string): Promise<void> {
+  await writing(directory, async () => {
+    await mkdir(directory, { recursive: true, mode: 0o700 });
+    if ((await readdir(directory)).length > 0)
+      throw new PrestageError('ERR_USAGE', `${directory} is not empty`, 'Give a directory that does not exist yet, or an empty one');
+    for (const { name, text } of report.files) {
+      const path = join(directory, name);
+      await mkdir(dirname(path), { recursive: true, mode: 0o700 });
+      await writeAtomic(path, text, 0o600);
+    }
+  });
+}
+
+/**
+ * Writes a report as a gzip'd tar archive, readable for its owner alone; what lies there is replaced, and no link is followed.
+ * @throws PrestageError ERR_REPORT
+ */
+export async function writeReportFile(host: Host, report: Report, path: string): Promise<void> {
+  const archive = pack();
+  const mtime = host.clock.now();
+  for (const { name, text } of report.files) archive.entry({ name: `${TOP}/${name}`, mode: 0o600, mtime }, text);
+  archive.finalize();
+  const bytes = await promisify(gzip)(await buffer(archive));
+  await writing(path, async () => await writeAtomic(path, bytes, 0o600));
+}
+
+async function writing(path: string, act: () => Promise<void>): Promise<void> {
+  await act().catch((cause: unknown) => {
+    if (cause instanceof PrestageError) throw cause;
+    throw new PrestageError(
+      'ERR_REPORT',
+      `the report cannot be written to ${path}: ${messageOf(cause)}`,
+      'Give a place that can be written, with --output-file or --directory',
+      { cause },
+    );
+  });
+}
