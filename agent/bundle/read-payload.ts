@@ -2,6 +2,7 @@ import { readdir } from 'node:fs/promises';
 import { join } from 'node:path';
 import { readArchives } from '../extract/archives.ts';
 import { readOciLayout } from '../extract/oci-layout.ts';
+import { findOcMirror } from '../mirror/archive-sets.ts';
 import {
   BUNDLE_FILE,
   type Bundle,
@@ -24,9 +25,6 @@ export interface BundleRequest {
   /** Hash that the bundle's manifest must have (64 hex digits); then a folder without manifest is refused, too. */
   readonly pinnedSha256: string | undefined;
 }
-
-/** Source: oc-mirror v2, `mirror_%06d.tar`. */
-const OC_MIRROR_ARCHIVE = /^mirror_[0-9]{6,}\.tar$/;
 
 /**
  * Reads what a partition or folder holds for a stage: a bundle sealed by its manifest, or a folder recognised by what lies in it.
@@ -52,20 +50,20 @@ export async function readStageBundle(request: BundleRequest): Promise<StageBund
     );
   }
   const folder = { directory, stage, sealedSha256: undefined, images: undefined, store: undefined, registry: undefined };
-  const ocMirror = names.filter((name) => OC_MIRROR_ARCHIVE.test(name)).toSorted();
-  if (ocMirror.length > 0) {
+  const ocMirror = await findOcMirror(directory);
+  if (ocMirror !== undefined) {
     return {
       ...folder,
-      ocMirror: ocMirror.map((name) => join(directory, name)),
+      ocMirror,
       extractable: undefined,
       payload: async () => onlyServed(directory),
     };
   }
   if (names.includes('oci-layout') && names.includes('index.json')) {
-    return { ...folder, ocMirror: [], extractable: 'oci', payload: async () => await layoutFolder(directory) };
+    return { ...folder, ocMirror: undefined, extractable: 'oci', payload: async () => await layoutFolder(directory) };
   }
   const payload = async (): Promise<Payload> => ({ ...(await readArchives(directory, stage)), isSealed: false });
-  return { ...folder, ocMirror: [], extractable: 'archives', payload };
+  return { ...folder, ocMirror: undefined, extractable: 'archives', payload };
 }
 
 function sealedBundle({ directory, bundle, sha256 }: SealedBundle, stage: Stage): StageBundle {
@@ -77,7 +75,7 @@ function sealedBundle({ directory, bundle, sha256 }: SealedBundle, stage: Stage)
     images: bundleImages(bundle, stage, join(directory, BUNDLE_FILE)),
     store: storeSource(bundle, directory, stage),
     registry: registrySource(bundle, directory),
-    ocMirror: [],
+    ocMirror: undefined,
     extractable: chooseForm(bundle.payloads)?.kind,
     payload,
   };

@@ -1,3 +1,4 @@
+import type { OcMirrorFolder } from '../mirror/archive-sets.ts';
 import type { BundleFile, BundleImage, StorePieces } from '../model/bundle.ts';
 import type { Stage } from '../model/stage.ts';
 import type { Payload } from './payload.ts';
@@ -13,8 +14,8 @@ export interface StageBundle {
   readonly images: readonly BundleImage[] | undefined;
   readonly store: StoreSource | undefined;
   readonly registry: RegistrySource | undefined;
-  /** Archives of oc-mirror, in the order of their numbers. */
-  readonly ocMirror: readonly string[];
+  /** Archives of oc-mirror. */
+  readonly ocMirror: OcMirrorFolder | undefined;
   /** The form that can be extracted. */
   readonly extractable: Payload['kind'] | undefined;
   /**

@@ -66,7 +66,7 @@ async function leaveStore(location: StorageLocation, context: RunContext): Promi
 }
 
 function factsOf(bundle: StageBundle, { settings }: RunContext, refusal: string | undefined): DeliveryFacts {
-  const served = bundle.registry !== undefined ? 'registry' : bundle.ocMirror.length > 0 ? 'oc-mirror' : undefined;
+  const served = bundle.registry !== undefined ? 'registry' : bundle.ocMirror !== undefined ? 'oc-mirror' : undefined;
   return {
     wanted: settings.delivery,
     stage: bundle.stage,

@@ -4,7 +4,7 @@ import type { RegistrySource, StageBundle } from '../bundle/stage-bundle.ts';
 import { readText } from '../extract/archives.ts';
 import { createArchivePool } from '../extract/pool.ts';
 import { hostPath } from '../host/host.ts';
-import { findOcMirror } from '../mirror/archive-sets.ts';
+import type { OcMirrorFolder } from '../mirror/archive-sets.ts';
 import { archivesTree } from '../mirror/archives-tree.ts';
 import { layoutTree } from '../mirror/layout-tree.ts';
 import { parseMirrorSets, parseSetConfiguration, type SetConfiguration } from '../mirror/mirror-sets.ts';
@@ -46,7 +46,7 @@ export interface ServedTree {
  */
 export async function treeOf(bundle: StageBundle, context: RunContext): Promise<ServedTree> {
   if (bundle.registry !== undefined) return await treeInBundle(bundle, bundle.registry, context);
-  return bundle.ocMirror.length > 0 ? await treeOfMirror(bundle, context) : await treeOfPayload(bundle, context);
+  return bundle.ocMirror !== undefined ? await treeOfMirror(bundle.ocMirror, context) : await treeOfPayload(bundle, context);
 }
 
 /** The factory has made the tree: it is served as it lies there. Configs and layers are checked by those who pull them. */
@@ -91,13 +91,12 @@ function damaged(tree: string, parts: readonly Pick<MissingBlob, 'part' | 'diges
 }
 
 /** Archives of oc-mirror become a tree on the disk of the node. */
-async function treeOfMirror(bundle: StageBundle, context: RunContext): Promise<ServedTree> {
+async function treeOfMirror({ sets, resources }: OcMirrorFolder, context: RunContext): Promise<ServedTree> {
   const { host, step, stop } = context;
   const path = hostPath(host, REGISTRY_PATH);
-  const folder = await findOcMirror(bundle.directory);
-  const archives = folder?.sets.flatMap((set) => set.archives.map((archive) => archive.path)) ?? bundle.ocMirror;
+  const archives = sets.flatMap((set) => set.archives.map((archive) => archive.path));
   const made = await unpackOcMirror(host, { archives, to: path, step, signal: stop });
-  const beside = await Promise.all((folder?.resources ?? []).map(async (where) => ({ where, text: await readText(where) })));
+  const beside = await Promise.all(resources.map(async (where) => ({ where, text: await readText(where) })));
   const inside = [...made.resources.idms, ...made.resources.itms].map((text) => ({ text, where: 'working-dir/cluster-resources' }));
   const inTree = await treeImages(path);
   const repositories = inTree.map((image) => image.repository);
