@@ -2,6 +2,7 @@ import { lstat, rm } from 'node:fs/promises';
 import { output } from '../host/exec.ts';
 import { type Host, hostPath } from '../host/host.ts';
 import type { ReleaseStep } from '../host/release-step.ts';
+import { hasSystemd } from '../host/systemd.ts';
 import { PrestageError } from '../model/errors.ts';
 import { STORE_PATH } from '../model/places.ts';
 import { withoutRewrite } from '../registry/registries-marks.ts';
@@ -43,12 +44,11 @@ async function reloadSteps(host: Host, hasUnits: boolean): Promise<readonly Rele
   // Also where a release was killed between the removal and the reload.
   const isMarked = await isThere(mark);
   if (!hasUnits && !isMarked) return [];
-  const hasSystemd = host.root === '/' && (await isThere(UNIT_FOLDER));
   const run = async (): Promise<void> => {
-    if (hasSystemd) await output(host.exec, 'systemctl', ['daemon-reload'], { timeoutMs: RELOAD_LIMIT_MS });
+    if (hasSystemd(host)) await output(host.exec, 'systemctl', ['daemon-reload'], { timeoutMs: RELOAD_LIMIT_MS });
     await rm(mark, { force: true });
   };
-  return [{ name: 'reload-systemd', text: hasSystemd ? 'reload systemd' : 'forget that systemd was reloaded', run }];
+  return [{ name: 'reload-systemd', text: hasSystemd(host) ? 'reload systemd' : 'forget that systemd was reloaded', run }];
 }
 
 function crioSteps(host: Host, steps: readonly SystemFileStep[]): readonly ReleaseStep[] {

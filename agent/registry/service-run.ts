@@ -4,6 +4,7 @@ import { join } from 'node:path';
 import { writeAtomic } from '../host/atomic.ts';
 import { type ExecResult, output } from '../host/exec.ts';
 import { type Host, hostPath } from '../host/host.ts';
+import { hasSystemd } from '../host/systemd.ts';
 import { FILES, type RegistryPlan } from './service-plan.ts';
 import { QUADLET_PATH, renderQuadlet, renderRegistryUnit, UNIT_NAME, UNIT_PATH } from './service-unit.ts';
 
@@ -25,11 +26,6 @@ const SYSTEMCTL_LIMIT_MS = 90_000;
 const PODMAN_LIMIT_MS = 60_000;
 /** Of the log, in lines: what a message quotes. */
 const LOG_LINES = 30;
-
-/** Whether units can be started: systemd runs, and it is this node's. Source: sd_booted(3). */
-export function hasSystemd(host: Host): boolean {
-  return host.root === '/' && existsSync('/run/systemd/system');
-}
 
 /** Starts the registry, by systemd where it runs; where podman's generator does not take the quadlet, by a unit of ours. */
 export async function runRegistry(host: Host, plan: RegistryPlan, directory: string): Promise<StartAttempt> {

@@ -7,11 +7,12 @@ import { readMounts } from '../host/mount-table.ts';
 import { holdsMounts } from '../host/mounts.ts';
 import type { ReleaseStep } from '../host/release-step.ts';
 import type { Step } from '../host/steps.ts';
+import { hasSystemd } from '../host/systemd.ts';
 import { PrestageError } from '../model/errors.ts';
 import { REGISTRY_RUN } from '../model/places.ts';
 import { FILES, REGISTRY_NAME } from './service-plan.ts';
 import { readRegistryRecord } from './service-record.ts';
-import { hasSystemd, reloadSystemd, systemctl, unitFiles } from './service-run.ts';
+import { reloadSystemd, systemctl, unitFiles } from './service-run.ts';
 import { UNIT_NAME } from './service-unit.ts';
 
 const PODMAN_LIMIT_MS = 60_000;

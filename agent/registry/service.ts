@@ -6,6 +6,7 @@ import { join } from 'node:path';
 import { writeAtomic } from '../host/atomic.ts';
 import { processStartTicks } from '../host/boot.ts';
 import { type Host, hostPath } from '../host/host.ts';
+import { hasSystemd } from '../host/systemd.ts';
 import { messageOf, PrestageError } from '../model/errors.ts';
 import { REGISTRY_RUN } from '../model/places.ts';
 import { checkServing, isLoopback, listenHost, probeHost } from './service-address.ts';
@@ -13,7 +14,7 @@ import { explainFailure, portTaken } from './service-failure.ts';
 import { type Health, probeRegistry } from './service-health.ts';
 import { FILES, planRegistry, type RegistryPlan, type RegistryRequest } from './service-plan.ts';
 import { formatRegistryRecord, type RegistryRecord, readRegistryRecord } from './service-record.ts';
-import { hasSystemd, type RegistryHow, registryLog, runRegistry, type StartAttempt } from './service-run.ts';
+import { type RegistryHow, registryLog, runRegistry, type StartAttempt } from './service-run.ts';
 import { stopRegistry } from './service-stop.ts';
 
 export { registryReleaseSteps, stopRegistry } from './service-stop.ts';
