@@ -6,7 +6,7 @@ import { PAYLOAD_KINDS } from '../factory/build/plan.ts';
 import { formatBytes } from '../model/bytes.ts';
 import { PrestageError } from '../model/errors.ts';
 import type { CommandSpec } from './command-spec.ts';
-import { hostFor, type Terminal } from './context.ts';
+import { hostFor, stepFor, type Terminal } from './context.ts';
 import type { Answer } from './output.ts';
 import { dryRunFlag } from './setting-flags.ts';
 
@@ -96,6 +96,7 @@ async function actBuild(terminal: Terminal, options: Readonly<Record<string, unk
     architecture: rest.architecture ?? host.architecture,
     jobs: rest.jobs ?? availableParallelism(),
     isDry: dryRun,
+    step: stepFor(terminal, host),
     signal: terminal.stop,
     say: (text) => host.log('info', text),
   });

@@ -99,6 +99,28 @@ export const changingSteps = {
     'place-image',
     'end-image',
   ],
+  build: [
+    'start-build',
+    'import-archives',
+    'mark-bundle',
+    'record-build',
+    'remove-old-part',
+    'write-tree',
+    'place-archives',
+    'copy-agent',
+    'compose-store',
+    'normalise-store',
+    'pack-store',
+    'make-hash-tree',
+    'prove-store',
+    'remove-store-work',
+    'write-readme',
+    'remove-stale-payload',
+    'sync-bundle',
+    'seal-bundle',
+    'record-seal',
+    'remove-build-work',
+  ],
 } as const satisfies Readonly<Record<string, readonly string[]>>;
 
 export type StepGroup = keyof typeof changingSteps;

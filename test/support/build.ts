@@ -4,6 +4,7 @@ import { join } from 'node:path';
 import { build } from '../../agent/factory/build/build.ts';
 import type { BuildOptions, BuildReport } from '../../agent/factory/build/options.ts';
 import { linuxHost } from '../../agent/host/linux.ts';
+import { plainStep } from '../../agent/host/steps.ts';
 import { type ImageSet, MAPPED_TAG } from './image-set.ts';
 import { type MadeImage, writeOciLayout } from './images.ts';
 
@@ -43,6 +44,7 @@ export async function runBuild(options: Pick<BuildOptions, 'from' | 'to'> & Part
     agents: [],
     jobs: 2,
     isDry: false,
+    step: plainStep,
     signal: new AbortController().signal,
     say: (text) => messages.push(text),
     ...options,

@@ -1,5 +1,6 @@
 import { mkdir } from 'node:fs/promises';
 import { join, resolve } from 'node:path';
+import { removeTemporaries } from '../../host/atomic.ts';
 import type { Host } from '../../host/host.ts';
 import { takeLock } from '../../host/lock.ts';
 import { PrestageError } from '../../model/errors.ts';
@@ -10,7 +11,7 @@ import { type BuildOptions, type BuildReport, foldersOf } from './options.ts';
 import { checkOutput, checkSpace } from './output-folder.ts';
 import { PAYLOAD_KINDS, planBuild, storePartId } from './plan.ts';
 import { BUILD_FOLDER, type BuildRecord, isSealed, readRecord } from './record.ts';
-import { decide, runBuild } from './run-build.ts';
+import { decide, removeBuildWork, runBuild } from './run-build.ts';
 import { requireTools } from './tools.ts';
 
 /**
@@ -28,15 +29,17 @@ export async function build(host: Host, wanted: BuildOptions): Promise<BuildRepo
   for (const notice of input.notices) host.log('notice', notice);
   const outline = await outlineOf(input, options);
   const record = await readRecord(to);
-  if (await isSealed(to, outline.key, record)) return unchanged(to, record);
+  if (await isSealed(to, outline.key, record)) {
+    if (!options.isDry) await removeBuildWork(options, foldersOf(options, input.kind), input.kind);
+    return unchanged(to, record);
+  }
   await requireTools(host, options.payloads, input.kind);
   if (outline.agents.length === 0) {
     host.log('warning', 'this is not the executable itself, and no --agent is given: the bundle gets no program for the node');
   }
   try {
     if (options.isDry) return await plan(options, input, outline, record);
-    await mkdir(join(to, BUILD_FOLDER), { recursive: true });
-    await using _lock = await takeLock({ path: join(to, BUILD_FOLDER, 'lock'), waitSeconds: 0, command: `build --to ${to}` });
+    await using _lock = await options.step('start-build', async () => await lockBundle(to));
     return await runBuild(host, { options, input, outline });
   } catch (error) {
     if (!options.signal.aborted) throw error;
@@ -44,6 +47,15 @@ export async function build(host: Host, wanted: BuildOptions): Promise<BuildRepo
       cause: error,
     });
   }
+}
+
+/** Also takes away what a killed build was about to name. */
+async function lockBundle(bundle: string): Promise<AsyncDisposable> {
+  const folder = join(bundle, BUILD_FOLDER);
+  await mkdir(folder, { recursive: true });
+  const lock = await takeLock({ path: join(folder, 'lock'), waitSeconds: 0, command: `build --to ${bundle}` });
+  for (const directory of [bundle, folder]) await removeTemporaries(directory);
+  return lock;
 }
 
 function requireRoot({ payloads }: BuildOptions): void {

@@ -5,6 +5,7 @@ import { writeTree } from '../../extract/tree-files.ts';
 import { output } from '../../host/exec.ts';
 import type { Host } from '../../host/host.ts';
 import { placeFile } from '../../host/place.ts';
+import type { Step, StepName } from '../../host/steps.ts';
 import { formatDuration } from '../../model/bytes.ts';
 import type { Digest } from '../../model/digest.ts';
 import { hexOf } from '../../model/digest.ts';
@@ -27,6 +28,7 @@ export interface MakeContext extends BuildFolders {
   readonly host: Host;
   readonly facts: BuildFacts;
   readonly jobs: number;
+  readonly step: Step;
   readonly signal: AbortSignal;
   readonly say: (text: string) => void;
 }
@@ -46,20 +48,23 @@ export async function reclaimWork(host: Host, work: string): Promise<void> {
 
 /** Makes one part of a bundle; what an ended build has left of it goes first. */
 export async function makePart(part: Part, context: MakeContext): Promise<Made> {
-  for (const path of part.paths) await rm(join(context.bundle, path), { recursive: true, force: true });
+  const { step } = context;
+  await step('remove-old-part', async () => {
+    for (const path of part.paths) await rm(join(context.bundle, path), { recursive: true, force: true });
+  });
   const to = join(context.bundle, part.paths[0] ?? '');
   switch (part.kind) {
     case 'oci':
-      await writeTree(ociTree(part.images), { layout: context.layout, to });
+      await step('write-tree', async () => await writeTree(ociTree(part.images), { layout: context.layout, to }));
       return {};
     case 'registry':
-      await writeTree(registryTree(part.images, 'all'), { layout: context.layout, to });
+      await step('write-tree', async () => await writeTree(registryTree(part.images, 'all'), { layout: context.layout, to }));
       return await namedRegistry(part, context);
     case 'archives':
-      await makeArchives(part, to, context);
+      await step('place-archives', async () => await makeArchives(part, to, context));
       return {};
     case 'agent':
-      await makeAgent(to, context);
+      await step('copy-agent', async () => await makeAgent(to, context));
       return {};
     case 'store':
       return await makeStore(part, context);
@@ -95,36 +100,36 @@ async function makeAgent(to: string, context: MakeContext): Promise<void> {
 }
 
 async function makeStore(part: Part, context: MakeContext): Promise<Made> {
-  const { host, facts, jobs, signal, say } = context;
+  const { host, facts, jobs, step, signal, say } = context;
   const work = join(context.work, part.id);
   const [image = '', hashTree = '', mirror = ''] = part.paths.map((path) => join(context.bundle, path));
   await mkdir(join(image, '..'), { recursive: true });
-  const timed = async <T>(what: string, act: () => Promise<T>): Promise<T> => {
+  const timed = async <T>(name: StepName, what: string, act: () => Promise<T>): Promise<T> => {
     const startMs = host.clock.monotonicMs();
-    const result = await act();
+    const result = await step(name, act);
     say(`${part.id}: ${what}, ${formatDuration(host.clock.monotonicMs() - startMs)}`);
     return result;
   };
   const { architecture, stampSeconds } = facts;
   const composing = { layout: context.layout, images: part.images, architecture, work: join(work, 'store'), jobs, signal };
-  const location = await timed(`${part.images.length} images unpacked`, () =>
+  const location = await timed('compose-store', `${part.images.length} images unpacked`, () =>
     composeStore(host, { ...composing, onCopied: (done, of) => say(`${part.id}: ${done}/${of} images unpacked`) }),
   );
   const { graphroot } = location;
   const undated = new Set(part.images.filter((one) => one.image.created === undefined).map((one) => hexOf(one.image.config)));
   const unpackedBytes = await sizesOfStore(graphroot);
   const found = facts.registryImage ?? (await findRegistryImage(graphroot, part.images));
-  await timed('made the same for the same images', () => normaliseStore(graphroot, { stampSeconds, undated }));
-  await timed('packed as squashfs', () => packSquashfs(host, { graphroot, image, stampSeconds, jobs, signal }));
-  await rm(join(work, 'store'), { recursive: true });
-  const rootHash = await timed('hash tree made', () => formatVerity(host, { image, hashTree, seed: part.key, signal }));
-  const proof = await timed('proven by podman', () =>
+  await timed('normalise-store', 'made the same for the same images', () => normaliseStore(graphroot, { stampSeconds, undated }));
+  await timed('pack-store', 'packed as squashfs', () => packSquashfs(host, { graphroot, image, stampSeconds, jobs, signal }));
+  await step('remove-store-work', async () => await rm(join(work, 'store'), { recursive: true }));
+  const rootHash = await timed('make-hash-tree', 'hash tree made', () => formatVerity(host, { image, hashTree, seed: part.key, signal }));
+  const proof = await timed('prove-store', 'proven by podman', () =>
     proveStore(host, { image, images: part.images, architecture, work: join(work, PROOF), signal }),
   );
-  await rm(work, { recursive: true });
+  await step('remove-store-work', async () => await rm(work, { recursive: true }));
   if (proof.ranIn !== undefined) say(`${part.id}: a command ran in ${proof.ranIn}`);
   if (proof.notRun !== undefined) host.log('warning', `${part.id}: no command was run in any image: ${proof.notRun}`);
-  await writeTree(registryTree(part.images, 'metadata'), { layout: context.layout, to: mirror });
+  await step('write-tree', async () => await writeTree(registryTree(part.images, 'metadata'), { layout: context.layout, to: mirror }));
   if (found === undefined) {
     host.log('warning', `${part.id}: no image carries a registry, so the mirror needs one of the node; give one with --registry-image`);
   }

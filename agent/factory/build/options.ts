@@ -1,4 +1,5 @@
 import { join, resolve } from 'node:path';
+import type { Step } from '../../host/steps.ts';
 import type { BuildInput, ListFiles } from './input.ts';
 import type { PayloadKind } from './plan.ts';
 import { BUILD_FOLDER } from './record.ts';
@@ -23,6 +24,7 @@ export interface BuildOptions {
   /** Copies, threads and files at a time. */
   readonly jobs: number;
   readonly isDry: boolean;
+  readonly step: Step;
   readonly signal: AbortSignal;
   /** Told how far it is. */
   readonly say: (text: string) => void;

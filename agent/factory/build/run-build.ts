@@ -1,3 +1,4 @@
+import { existsSync } from 'node:fs';
 import { readFile, rm, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { version } from '../../assets.ts';
@@ -5,6 +6,7 @@ import { type ArchivePool, createArchivePool } from '../../extract/pool.ts';
 import { output } from '../../host/exec.ts';
 import type { Host } from '../../host/host.ts';
 import { holdingShared, waitForShared } from '../../host/lock.ts';
+import type { Step } from '../../host/steps.ts';
 import type { Bundle } from '../../model/bundle.ts';
 import { describeBundle } from './describe-bundle.ts';
 import { gatherFacts, knownSizes, type Outline, stateOf } from './facts.ts';
@@ -66,7 +68,7 @@ export async function runBuild(machine: Host, job: BuildJob): Promise<BuildRepor
   await reclaimWork(machine, folders.work);
   const host = holdingWriters(machine, writersLock);
   await using pool = createArchivePool({ size: options.jobs, log: host.log });
-  const context: BuildContext = { ...job, host, folders, pool, journal: await openJournal(host, folders.bundle) };
+  const context: BuildContext = { ...job, host, folders, pool, journal: await openJournal(host, folders.bundle, options.step) };
   const { journal } = context;
   if (input.kind === 'archives') await importInput(context);
   const canLink = await onOneFileSystem(options.from, folders.bundle);
@@ -81,7 +83,7 @@ export async function runBuild(machine: Host, job: BuildJob): Promise<BuildRepor
   const decided = await decide(folders.bundle, parts, journal.record);
   const missing = parts.filter((_, index) => decided[index]?.state === 'make');
   await checkSpace(needsOf(missing), folders.bundle, folders.work);
-  await markPartial(folders.bundle);
+  await options.step('mark-bundle', async () => await markPartial(folders.bundle));
   const kept = parts.filter((part) => !missing.includes(part)).map(({ id }) => id);
   await journal.commit({ parts: Object.fromEntries(Object.entries(journal.record.parts).filter(([id]) => kept.includes(id))) });
   for (const part of missing) await makeAndRecord(part, facts, context);
@@ -99,7 +101,7 @@ function holdingWriters(host: Host, writersLock: string): Host {
 }
 
 /** The journal that earlier builds have left, without their seal: the bundle is about to change. */
-async function openJournal(host: Host, bundle: string): Promise<Journal> {
+async function openJournal(host: Host, bundle: string, step: Step): Promise<Journal> {
   const { sealed: _, ...rest } = await readRecord(bundle);
   let record: BuildRecord = rest;
   return {
@@ -108,8 +110,10 @@ async function openJournal(host: Host, bundle: string): Promise<Journal> {
     },
     commit: async (change) => {
       record = { ...record, ...change };
-      await output(host.exec, 'sync', ['-f', bundle]);
-      await writeRecord(bundle, record);
+      await step('record-build', async () => {
+        await output(host.exec, 'sync', ['-f', bundle]);
+        await writeRecord(bundle, record);
+      });
     },
   };
 }
@@ -117,7 +121,7 @@ async function openJournal(host: Host, bundle: string): Promise<Journal> {
 /** Unpacks the archives, unless that has been done for these very files. */
 async function importInput({ options, input, folders, pool, journal }: BuildContext): Promise<void> {
   const archives = archivesOf(input);
-  const { architecture, signal, say } = options;
+  const { architecture, signal, say, step } = options;
   const key = keyOf(
     'import',
     architecture,
@@ -126,16 +130,17 @@ async function importInput({ options, input, folders, pool, journal }: BuildCont
   if (journal.record.imported?.key === key) return;
   await checkSpace({ outputBytes: archiveBytes(input), workBytes: 0 }, folders.bundle, folders.bundle);
   const onImported = (done: number, of: number): void => say(`${done}/${of} archives read`);
-  const tops = await importArchives(archives, { pool, architecture, layout: folders.layout, signal, onImported });
+  const importing = { pool, architecture, layout: folders.layout, signal, onImported };
+  const tops = await step('import-archives', async () => await importArchives(archives, importing));
   await journal.commit({ imported: { key, tops: Object.fromEntries(tops) } });
 }
 
 async function makeAndRecord(part: Part, facts: BuildFacts, context: BuildContext): Promise<void> {
   const { host, options, folders, pool, journal } = context;
-  const { signal, say, jobs } = options;
+  const { signal, say, jobs, step } = options;
   signal.throwIfAborted();
   say(`${part.id}: being made`);
-  const { unpackedBytes, ...made } = await makePart(part, { host, facts, ...folders, jobs, signal, say });
+  const { unpackedBytes, ...made } = await makePart(part, { host, facts, ...folders, jobs, step, signal, say });
   const inPieces = part.kind === 'store' ? part.paths[0] : undefined;
   const files = await hashPart(folders.bundle, part.paths, { ...folders, pool, inPieces, signal });
   await journal.commit({
@@ -148,7 +153,7 @@ async function makeAndRecord(part: Part, facts: BuildFacts, context: BuildContex
 async function sealBundle(parts: readonly Part[], facts: BuildFacts, context: BuildContext): Promise<RecordedFile> {
   const { host, options, outline, folders, pool, journal } = context;
   const { bundle } = folders;
-  const { signal, jobs, sourceDateEpoch } = options;
+  const { signal, jobs, sourceDateEpoch, step } = options;
   const layers = layersOf(facts.stages.flatMap((one) => one.images));
   const uncounted = layers.filter((layer) => journal.record.unpackedBytes[layer.digest] === undefined);
   const counted = await countUnpacked(folders.layout, uncounted, { jobs, signal });
@@ -161,24 +166,31 @@ async function sealBundle(parts: readonly Part[], facts: BuildFacts, context: Bu
     createdAt: sourceDateEpoch === undefined ? host.clock.now() : new Date(sourceDateEpoch * 1000),
     createdBy: { name: 'prestage-agent', version },
   });
-  await writeReadme(bundle, described, outline);
+  await step('write-readme', async () => await writeReadme(bundle, described, outline));
   const files = [
     ...Object.values(journal.record.parts).flatMap((part) => part.files),
     ...(await hashPart(bundle, [README], { ...folders, pool, signal })),
   ];
-  await removeStale(
-    bundle,
-    parts.flatMap((part) => part.paths),
-  );
-  await output(host.exec, 'sync', ['-f', bundle]);
+  const wanted = parts.flatMap((part) => part.paths);
+  await step('remove-stale-payload', async () => await removeStale(bundle, wanted));
+  await step('sync-bundle', async () => await output(host.exec, 'sync', ['-f', bundle]));
   signal.throwIfAborted();
   const listed = files.map(({ path, sizeBytes, sha256 }) => ({ path, sizeBytes, sha256 })).toSorted((a, b) => (a.path < b.path ? -1 : 1));
-  const manifest = await seal(bundle, { ...described, files: listed });
+  const manifest = await step('seal-bundle', async () => await seal(bundle, { ...described, files: listed }));
   const { imported: _, ...record } = journal.record;
-  await writeRecord(bundle, { ...record, sealed: { key: outline.key, file: manifest } });
-  if (context.input.kind === 'archives') await rm(folders.layout, { recursive: true, force: true });
-  await rm(folders.work, { recursive: true, force: true });
+  await step('record-seal', async () => await writeRecord(bundle, { ...record, sealed: { key: outline.key, file: manifest } }));
+  await removeBuildWork(options, folders, context.input.kind);
   return manifest;
+}
+
+/** What lies there of a sealed bundle's making, also where the build was killed before it came to that. */
+export async function removeBuildWork(
+  { step }: Pick<BuildOptions, 'step'>,
+  folders: BuildFolders,
+  kind: BuildInput['kind'],
+): Promise<void> {
+  const places = [folders.work, ...(kind === 'archives' ? [folders.layout] : [])].filter((path) => existsSync(path));
+  for (const path of places) await step('remove-build-work', async () => await rm(path, { recursive: true, force: true }));
 }
 
 async function writeReadme(bundle: string, described: Omit<Bundle, 'files'>, outline: Outline): Promise<void> {

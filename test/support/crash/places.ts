@@ -16,6 +16,7 @@ export interface FactoryPlace {
   readonly work: string;
   /** Arguments of the agent. */
   readonly args: readonly string[];
+  readonly env?: Readonly<Record<string, string>>;
   readonly end: () => Promise<unknown>;
 }
 
@@ -30,9 +31,9 @@ export async function openFactoryPlace(prepare: (work: string) => Promise<Omit<F
   };
   try {
     await mkdir(root);
-    const { args, end } = await prepare(work);
+    const { args, env: own = {}, end } = await prepare(work);
     return {
-      run: async (env, under = []) => await runAgent([...under, executable, ...args], root, env),
+      run: async (env, under = []) => await runAgent([...under, executable, ...args], { PRESTAGE_ROOT: root, ...own, ...env }),
       end,
       [Symbol.asyncDispose]: dispose,
     };
@@ -42,8 +43,8 @@ export async function openFactoryPlace(prepare: (work: string) => Promise<Omit<F
   }
 }
 
-async function runAgent([file = '', ...args]: readonly string[], root: string, env: Readonly<Record<string, string>>): Promise<CommandEnd> {
-  const options = { reject: false, env: { PRESTAGE_ROOT: root, ...env }, timeout: LIMIT_MS, stdin: 'ignore' } as const;
+async function runAgent([file = '', ...args]: readonly string[], env: Readonly<Record<string, string>>): Promise<CommandEnd> {
+  const options = { reject: false, env, timeout: LIMIT_MS, stdin: 'ignore' } as const;
   const { exitCode, signal, stdout, stderr } = await execa(file, args, options);
   return { exitCode: exitCode ?? (signal === 'SIGKILL' ? 128 + 9 : 1), stdout, stderr };
 }
