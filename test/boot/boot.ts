@@ -1,5 +1,6 @@
 import { resolve } from 'node:path';
 import { parseArgs } from 'node:util';
+import { formatBytes } from '../../agent/model/bytes.ts';
 import { builtExecutable } from '../support/executable.ts';
 import { openEnvironment } from './environment.ts';
 import { openFactory } from './factory.ts';
@@ -42,9 +43,10 @@ async function main(signal: AbortSignal): Promise<boolean> {
 }
 
 function tell({ name, ok, seconds, boots, notes, failure }: Outcome): void {
-  const units = boots.map(({ what, secondsUnitToReady }) =>
-    secondsUnitToReady === undefined ? what : `${what} ${secondsUnitToReady.toFixed(2)} s`,
-  );
+  const units = boots.map(({ what, secondsUnitToReady, peakMemoryBytes }) => {
+    const memory = peakMemoryBytes === undefined ? '' : ` ${formatBytes(peakMemoryBytes)}`;
+    return secondsUnitToReady === undefined ? what : `${what} ${secondsUnitToReady.toFixed(2)} s${memory}`;
+  });
   say(`${ok ? 'ok  ' : 'FAIL'} ${name} (${seconds.toFixed(1)} s; unit to ready: ${units.join(', ')})`);
   for (const line of [...notes, ...(failure?.split('\n') ?? [])]) say(`       ${line}`);
 }

@@ -45,6 +45,19 @@ export async function attachDisk(image: string): Promise<AttachedDisk> {
   };
 }
 
+/** Several disks at once. */
+export interface AttachedDisks extends AsyncDisposable {
+  readonly all: readonly AttachedDisk[];
+}
+
+export async function attachDisks(images: readonly string[]): Promise<AttachedDisks> {
+  await using stack = new AsyncDisposableStack();
+  const all: AttachedDisk[] = [];
+  for (const image of images) all.push(stack.use(await attachDisk(image)));
+  const kept = stack.move();
+  return { all, [Symbol.asyncDispose]: () => kept.disposeAsync() };
+}
+
 /** Mounts the data partition of an image for writing and lets the caller change what lies on it. */
 export async function editData(image: string, edit: (mountPoint: string) => Promise<void>): Promise<void> {
   await using disk = await attachDisk(image);

@@ -3,12 +3,13 @@ import { join } from 'node:path';
 import { execa } from 'execa';
 import { digestOf, hexOf } from '../../agent/model/digest.ts';
 import type { Stage } from '../../agent/model/stage.ts';
-import { writePulled } from '../support/build.ts';
 import { type ImageSet, smallImageSet } from '../support/image-set.ts';
+import { type MadeImage, writeOciLayout } from '../support/images.ts';
+import { makeRegistryImage } from '../support/registry-image.ts';
 import { editData, makeImage } from './disk.ts';
 
 /** How a payload comes to the partition: sealed in a bundle, or as the folder of the earlier tools. */
-export type PayloadKind = 'oci' | 'archives' | 'store' | 'registry' | 'folder';
+export type PayloadKind = 'oci' | 'archives' | 'store' | 'registry' | 'oci,registry' | 'folder';
 
 /** What the factory made once, for many disks. */
 export interface Bundle {
@@ -45,13 +46,14 @@ const LIMIT_MS = 180_000;
 export async function openFactory(work: string, executable: string): Promise<Factory> {
   const made = new Map<PayloadKind, Promise<Bundle>>();
   const agent = async (...args: readonly string[]): Promise<string> => (await execa(executable, args, { timeout: LIMIT_MS })).stdout;
+  let layout: Promise<string> | undefined;
   const agentSha256 = hexOf(digestOf(await readFile(executable)));
   const make = async (payload: PayloadKind): Promise<Bundle> => {
     const set = await smallImageSet();
     const directory = join(work, `bundle-${payload}`);
     if (payload === 'folder') return { directory: await makeFolder(directory, set, executable), sha256: undefined, agentSha256, set };
-    const pulled = await writePulled(set, join(work, `pulled-${payload}`));
-    await agent('build', '--from', pulled, '--to', directory, '--payload', payload, '--agent', executable);
+    layout ??= makeLayout(join(work, 'pulled'), set);
+    await agent('build', '--from', await layout, '--to', directory, '--payload', payload, '--agent', executable);
     return { directory, sha256: hexOf(digestOf(await readFile(join(directory, 'prestage.json')))), agentSha256, set };
   };
   return {
@@ -77,6 +79,20 @@ export async function openFactory(work: string, executable: string): Promise<Fac
       return await agent('ignition', stage, ...pins, '--policy', policy, '--merge', file);
     },
   };
+}
+
+/** The set as `pull` would leave it, and with it, for both stages, an image that carries distribution. */
+async function makeLayout(directory: string, set: ImageSet): Promise<string> {
+  const store = `${directory}-store`;
+  // Links: the blobs of the set are kept between runs, and nothing is written into one.
+  await execa('cp', ['--archive', '--link', set.store, store]);
+  const registry = await makeRegistryImage(store);
+  await mkdir(directory);
+  await writeOciLayout(store, [...set.all, registry], directory);
+  const list = (images: readonly MadeImage[]): string => [...images, registry].map(({ reference }) => `${reference}\n`).join('');
+  await writeFile(join(directory, 'ai-images.txt'), list(set.discovery));
+  await writeFile(join(directory, 'ocp-images.txt'), list(set.installed));
+  return directory;
 }
 
 /** What the prototype and the factory-precaching tool write, with the executable beside it. */

@@ -14,10 +14,16 @@ const MESSAGE_IDS = {
   failedMs: 'be02cf6855d2428ba40df7e9d022f03d',
 } as const;
 
-/** The last lines of a machine's journal, read from outside, whether it runs or not. */
+/** What podman says of every container, which tells nobody anything. */
+const CHATTER = / (?:podman\[\d+\]: \d{4}-.* (?:container|image|system) |conmon\[\d+\]: .*memory\.events)/;
+
+/** The last lines of a machine's journal without podman's chatter, read from outside, whether it runs or not. */
 export async function lastLines(journal: string, count: number): Promise<readonly string[]> {
-  const { stdout } = await journalctl(journal, ['-n', String(count), '-o', 'short-monotonic']);
-  return stdout.split('\n').filter(Boolean);
+  const { stdout } = await journalctl(journal, ['-n', String(count * 4), '-o', 'short-monotonic']);
+  return stdout
+    .split('\n')
+    .filter((line) => line !== '' && !CHATTER.test(line))
+    .slice(-count);
 }
 
 /** What a unit's processes said in the last boot, line by line. */

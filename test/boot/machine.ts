@@ -61,7 +61,7 @@ export async function boot(environment: Environment, options: BootOptions): Prom
   const child = spawn('unshare', start, { env: { ...process.env, ...NSPAWN_ENV }, stdio: ['ignore', 'pipe', 'pipe'] });
   const console = keepLines(child);
   let isEnded = false;
-  const isOver = (): boolean => isEnded || options.signal?.aborted === true;
+  const isOver = (): boolean => isEnded;
   const ended = endOf(child).finally(async () => {
     isEnded = true;
     await removeGroup(group);
@@ -75,6 +75,10 @@ export async function boot(environment: Environment, options: BootOptions): Prom
     await ended;
     throw await explain('the machine did not start');
   }
+  const end = (): void => {
+    if (!isEnded) process.kill(leader, 'SIGKILL');
+  };
+  options.signal?.addEventListener('abort', end, { once: true });
   const enter = ['-t', String(leader), '-m', '-u', '-i', '-n', '-p', '-C', '-r', '-w', '--no-fork', '--', ...WAIT_FOR];
   const run: Machine['run'] = async (argv) => await execOnLinux('nsenter', [...enter, ...argv], { timeoutMs: END_LIMIT_MS });
   const endWithin = async (act: () => Promise<unknown> | boolean): Promise<End> => {
@@ -97,30 +101,33 @@ export async function boot(environment: Environment, options: BootOptions): Prom
       throw await explain(`${argv.join(' ')} ended with ${result.exitCode} in the machine: ${result.stdout}${result.stderr}`);
     },
     settled: async (limitMs) => {
-      const word = await within(Promise.race([untilSettled(run, isOver), ended]), limitMs);
+      const word = await within(Promise.race([untilSettled(run, { ended, isOver }), ended]), limitMs);
       if (word !== undefined) return word;
       const jobs = await run(['systemctl', 'list-jobs', '--no-pager']);
       throw await explain(`the machine was not up within ${limitMs / 1000} s; it waits for:\n${jobs.stdout}`);
     },
     plug: async (device) => {
       const numbers = (await output(execOnLinux, 'stat', ['-c', '%Hr %Lr', device])).trim().split(' ');
-      await output(execOnLinux, 'nsenter', [...enter, 'mknod', '-m', '0600', device, 'b', ...numbers]);
+      const make = '[ -b "$1" ] || mknod -m 0600 "$1" b "$2" "$3"';
+      await output(execOnLinux, 'nsenter', [...enter, 'sh', '-c', make, 'sh', device, ...numbers]);
     },
     powerOff: () => endWithin(() => run(['systemctl', 'poweroff'])),
     kill: () => endWithin(() => process.kill(leader, 'SIGKILL')),
     [Symbol.asyncDispose]: async () => {
-      if (!isEnded) process.kill(leader, 'SIGKILL');
+      options.signal?.removeEventListener('abort', end);
+      end();
       await ended;
     },
   };
 }
 
 /** Asks until systemd answers, and then until it has nothing left to start. Source: systemctl(1), is-system-running. */
-async function untilSettled(run: Machine['run'], isOver: () => boolean): Promise<string> {
+async function untilSettled(run: Machine['run'], state: { readonly ended: Promise<End>; readonly isOver: () => boolean }): Promise<string> {
   for (;;) {
     const { stdout } = await run(['systemctl', 'is-system-running', '--wait']);
+    if (state.isOver()) return await state.ended;
     const word = stdout.trim();
-    if (isOver() || /^(running|degraded|maintenance)$/.test(word)) return word;
+    if (/^(running|degraded|maintenance)$/.test(word)) return word;
     await sleep(50);
   }
 }

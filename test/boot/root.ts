@@ -19,6 +19,8 @@ const FILES: Readonly<Record<string, string>> = {
   'usr/lib/systemd/system-preset/30-nothing-else.preset': 'disable *\n',
   'etc/containers/containers.conf': '[containers]\ncgroups = "disabled"\n',
   'etc/systemd/journald.conf.d/50-boot.conf': '[Journal]\nStorage=persistent\nRateLimitBurst=0\nCompress=no\n',
+  // There is no udev, and a loop device is made by its number alone: /dev/loop-control says which.
+  'etc/tmpfiles.d/loops.conf': Array.from({ length: 32 }, (_, number) => `b /dev/loop${number} 0660 root disk - 7:${number}\n`).join(''),
   'etc/tmpfiles.d/ostree-booted.conf': 'f /run/ostree-booted 0644 root root -\n',
 };
 

@@ -26,6 +26,8 @@ export interface Trial {
 export interface BootRecord {
   readonly what: string;
   readonly secondsUnitToReady?: number;
+  /** The most that the processes of our unit had in memory at one time, sampled. */
+  readonly peakMemoryBytes?: number;
 }
 
 export interface Outcome {

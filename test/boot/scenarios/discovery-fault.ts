@@ -2,7 +2,7 @@ import assert from 'node:assert/strict';
 import { setTimeout as sleep } from 'node:timers/promises';
 import type { Readiness } from '../../../agent/status/assess.ts';
 import { DISCOVERY_UNIT, type DiscoveryOptions, discoveryRoot } from '../discovery.ts';
-import { type AttachedDisk, attachDisk, holdersOf } from '../disk.ts';
+import { attachDisks, holdersOf } from '../disk.ts';
 import type { Bundle, PayloadKind } from '../factory.ts';
 import { messagesOf } from '../journal.ts';
 import type { Machine } from '../machine.ts';
@@ -40,7 +40,7 @@ export function discoveryFault(options: FaultOptions): Scenario {
     name: options.name,
     run: async (trial) => {
       const bundle = await trial.factory.bundle(options.payload);
-      await using disks = await attachAll(await options.disks(trial, bundle));
+      await using disks = await attachDisks(await options.disks(trial, bundle));
       await using root = await discoveryRoot(trial, { ...options, bundle });
       const nodes = disks.all.flatMap((disk) => disk.nodes);
       await withMachine(trial, { root, devices: options.lateSeconds === undefined ? nodes : [] }, async (machine) => {
@@ -72,16 +72,4 @@ async function plugLate(machine: Machine, nodes: readonly string[], seconds: num
   await sleep(seconds * 1000);
   assert.equal((await unitFacts(machine, DISCOVERY_UNIT)).activeState, 'activating', 'the unit did not wait for the disk');
   for (const node of nodes) await machine.plug(node);
-}
-
-interface Disks extends AsyncDisposable {
-  readonly all: readonly AttachedDisk[];
-}
-
-async function attachAll(images: readonly string[]): Promise<Disks> {
-  await using stack = new AsyncDisposableStack();
-  const all: AttachedDisk[] = [];
-  for (const image of images) all.push(stack.use(await attachDisk(image)));
-  const kept = stack.move();
-  return { all, [Symbol.asyncDispose]: () => kept.disposeAsync() };
 }

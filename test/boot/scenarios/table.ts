@@ -22,8 +22,14 @@ export const SCENARIOS: readonly Scenario[] = [
   chain({ ...EXTRACT, name: 'extract oci, ten boots', payload: 'oci', stops: Array.from({ length: 9 }, () => 'clean') }),
   chain({ ...EXTRACT, name: 'extract oci, power cuts', payload: 'oci', stops: ['power-cut', 'clean', 'power-cut', 'clean'] }),
   chain({ ...mount('ram', 'partition'), name: 'mount, ram then partition' }),
-  chain({ ...mount('partition', 'disk'), name: 'mount, partition then disk', stops: ['power-cut', 'clean', 'power-cut', 'clean'] }),
-  chain({ name: 'registry', payload: 'registry', mirrors: true, installed: { delivery: 'registry' } }),
+  chain({
+    ...mount('partition', 'disk'),
+    name: 'mount, partition of a disk of its own, then disk',
+    hasDiskOfItsOwn: true,
+    stops: ['power-cut', 'clean', 'power-cut', 'clean'],
+  }),
+  chain({ ...registry('extract'), name: 'extract, then registry', payload: 'oci,registry' }),
+  chain({ ...registry('registry'), name: 'registry on a disk of its own', payload: 'registry', hasDiskOfItsOwn: true }),
   discoveryFault({
     name: 'second disk without the label',
     payload: 'oci',
@@ -112,4 +118,9 @@ export const SCENARIOS: readonly Scenario[] = [
 function mount(discovery: string, installed: string) {
   const settings = (placement: string) => ({ delivery: 'mount', placement });
   return { payload: 'store', mirrors: true, discovery: settings(discovery), installed: settings(installed) } as const;
+}
+
+/** The delivery `registry` on the installed node. Where it serves in discovery too, the data partition stays in use. */
+function registry(discovery: string) {
+  return { mirrors: true, discovery: { delivery: discovery }, installed: { delivery: 'registry' } } as const;
 }
