@@ -5,10 +5,10 @@ import { after, before, describe, it } from 'node:test';
 import { STORAGE_CONF, STORE_PATH } from '../../agent/model/places.ts';
 import {
   type DataDisk,
-  makeDataDisk,
-  makeMountFixture,
   type MountFixture,
   type MountNode,
+  makeDataDisk,
+  makeMountFixture,
   mountNodesUnavailable,
   openMountNode,
 } from '../support/mount-node.ts';

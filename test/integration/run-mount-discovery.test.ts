@@ -6,10 +6,10 @@ import type { MadeImage } from '../support/images.ts';
 import {
   type DataDisk,
   holdersOf,
-  makeDataDisk,
-  makeMountFixture,
   type MountFixture,
   type MountNode,
+  makeDataDisk,
+  makeMountFixture,
   mountNodesUnavailable,
   openMountNode,
   type RunEnd,

@@ -1,4 +1,3 @@
-import { type ChildProcess, spawn } from 'node:child_process';
 import { once } from 'node:events';
 import { constants } from 'node:fs';
 import { cp, mkdir, mkdtemp, open, readdir, readFile, rm, writeFile } from 'node:fs/promises';
@@ -116,7 +115,7 @@ export interface DataDisk extends TestDisk {
 
 let disks = 0;
 
-export async function makeDataDisk({ work, bundle }: MountFixture, partitionMiB = 320): Promise<DataDisk> {
+export async function makeDataDisk({ work, bundle }: Pick<MountFixture, 'work' | 'bundle'>, partitionMiB = 320): Promise<DataDisk> {
   const label = `data-${process.pid}-${++disks}`;
   const disk = await makeDisk({ directory: work, label, partitionMiB, sizeMiB: partitionMiB + 100 });
   const change: DataDisk['change'] = async (act) => await fillDisk(disk, work, act);
@@ -146,8 +145,8 @@ export interface MountNode extends NodeSandbox {
   agent(args: readonly string[], options?: SandboxExecOptions): Promise<AgentEnd>;
   /** `run` with these arguments, and the state that it answers with. */
   run(args: readonly string[], options?: SandboxExecOptions): Promise<RunEnd>;
-  /** Starts a run, and gives it with its end and its id on this machine as it is found by its mount namespace. */
-  startRun(args: readonly string[]): { readonly child: ChildProcess; readonly ended: Promise<AgentEnd> };
+  /** Starts a run and goes on. */
+  startRun(args: readonly string[]): { readonly ended: Promise<AgentEnd>; readonly stop: () => Promise<void> };
   status(): Promise<StatusReport['status']>;
   podman(...args: readonly string[]): Promise<AgentEnd>;
   /** References that `podman images` lists as read-only, without repetition. */
@@ -156,7 +155,7 @@ export interface MountNode extends NodeSandbox {
   ourMounts(): Promise<readonly string[]>;
 }
 
-export async function openMountNode(fixture: MountFixture, options: SandboxOptions = {}): Promise<MountNode> {
+export async function openMountNode(fixture: Pick<MountFixture, 'executable'>, options: SandboxOptions = {}): Promise<MountNode> {
   const node = await openSandbox(options);
   const env = { PRESTAGE_POLICY: 'closed' };
   const agent: MountNode['agent'] = async (args, more = {}) =>
@@ -171,11 +170,9 @@ export async function openMountNode(fixture: MountFixture, options: SandboxOptio
       return { ...ended, state };
     },
     startRun: (args) => {
-      const command = ['--target', String(node.pid), '--mount', '--net', '--pid', '--ipc', '--', fixture.executable, 'run', ...args];
-      const child = spawn('nsenter', command, {
-        env: { ...process.env, HOME: '/root', ...env },
-        stdio: ['ignore', 'pipe', 'pipe'],
-      });
+      // The process that this gives is only nsenter(1): the run's own id is that in the node.
+      const child = node.start('sh', ['-c', 'echo $$ > /run/run.pid; exec "$@"', 'sh', fixture.executable, 'run', ...args], env);
+      if (child.stdout === null || child.stderr === null) throw new Error('the run has no output');
       const [stdout, stderr] = [text(child.stdout), text(child.stderr)];
       const ended = once(child, 'exit').then(
         async ([code]): Promise<AgentEnd> => ({
@@ -184,7 +181,7 @@ export async function openMountNode(fixture: MountFixture, options: SandboxOptio
           stderr: await stderr,
         }),
       );
-      return { child, ended };
+      return { ended, stop: async () => void (await node.output('sh', ['-c', 'kill -TERM "$(cat /run/run.pid)"'])) };
     },
     status: async () => {
       const report: StatusReport = JSON.parse((await agent(['status', '--output', 'json'])).stdout);
