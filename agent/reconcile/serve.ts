@@ -5,10 +5,12 @@ import { OWNED_MARK } from '../engine/system-file.ts';
 import { hostPath } from '../host/host.ts';
 import { PrestageError } from '../model/errors.ts';
 import { mirrorDialect } from '../registry/registries-dialect.ts';
+import { readCertificates, readPrivateKey, serverFault } from '../registry/pem.ts';
 import { DROP_IN_PATH, type MirrorRequest, renderDropIn } from '../registry/registries-drop-in.ts';
 import { reloadCrio } from '../registry/registries-reload.ts';
 import { rewriteRegistries } from '../registry/registries-rewrite.ts';
 import { REGISTRIES_CONF, readRegistries } from '../registry/registries-view.ts';
+import { readServerAddress, readServerEndpoint } from '../registry/server-address.ts';
 import { startRegistry } from '../registry/service.ts';
 import { formatAddress } from '../registry/service-address.ts';
 import { addNotices, type RunContext } from './context.ts';
@@ -20,13 +22,39 @@ export function registryAddress({ settings }: Pick<RunContext, 'settings'>): str
   return formatAddress(listenAddress(settings), settings.registryPort);
 }
 
-function listenAddress({ serve, serveAddress }: RunContext['settings']): string {
+function listenAddress({ serve, serveAddress, registryPort }: RunContext['settings']): string {
   if (serve === 'node') return LOOPBACK;
-  if (serveAddress !== undefined) return serveAddress;
+  const endpoint = serveAddress === undefined ? undefined : readServerEndpoint(formatAddress(serveAddress, registryPort));
+  if (endpoint !== undefined && !('fault' in endpoint)) return endpoint.address.text;
   throw new PrestageError(
     'ERR_SETTINGS',
-    'the registry is to serve the cluster, and serve-address is not set',
-    'Set serve-address to the address by which the other nodes reach this one',
+    `the registry is to serve the cluster, and serve-address ${endpoint === undefined ? 'is not set' : `cannot be used: ${endpoint.fault}`}`,
+    'Set serve-address to the IPv4 address or the host name by which the other nodes reach this one',
+  );
+}
+
+/**
+ * Refuses to serve others by what they would refuse. Whether the certificate is still valid is for their clocks to say: that of a node can be wrong
+ * at boot. Files that cannot be read are told when it is started.
+ * @throws PrestageError ERR_CERTIFICATE
+ */
+async function checkCertificate({ host, settings }: RunContext): Promise<void> {
+  const paths = { certificate: hostPath(host, settings.tlsCertificate), key: hostPath(host, settings.tlsKey) };
+  const [text, key] = await Promise.all([paths.certificate, paths.key].map((path) => readFile(path, 'utf8').catch(() => undefined)));
+  if (text === undefined || key === undefined) return;
+  const chain = readCertificates(text, paths.certificate);
+  const [leaf] = chain;
+  const address = readServerAddress(listenAddress(settings));
+  if (leaf === undefined || 'fault' in address) return;
+  const isItsKey = leaf.checkPrivateKey(readPrivateKey(key, paths.key));
+  const fault = isItsKey
+    ? serverFault({ chain, authorities: chain, address, now: leaf.validFromDate })
+    : `${paths.key} is the key of another one`;
+  if (fault === undefined) return;
+  throw new PrestageError(
+    'ERR_CERTIFICATE',
+    `the other nodes would refuse ${paths.certificate}: ${fault}`,
+    `Make one: prestage-agent certificates --directory DIR --address ${address.text}`,
   );
 }
 
@@ -41,12 +69,13 @@ export interface Serving {
 
 /**
  * Serves a registry tree, and records it.
- * @throws PrestageError ERR_REGISTRY_*, ERR_SETTINGS
+ * @throws PrestageError ERR_REGISTRY_*, ERR_SETTINGS, ERR_CERTIFICATE
  */
 export async function serveTree({ tree, image, imageStore }: Serving, context: RunContext): Promise<void> {
   const { host, settings, store, step, stop } = context;
   store.update({ phase: 'serving' });
   context.onEvent({ kind: 'phase', text: 'starting the registry' });
+  if (settings.serve === 'cluster') await checkCertificate(context);
   const { address, how } = await startRegistry(host, {
     tree,
     image,

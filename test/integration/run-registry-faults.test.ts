@@ -82,7 +82,7 @@ describe('a registry of a node that cannot serve, or must not', () => {
     },
     {
       what: 'serves the cluster without a certificate',
-      flags: ['--serve', 'cluster', '--serve-address', '127.0.0.1'],
+      flags: ['--serve', 'cluster', '--serve-address', '192.0.2.1'],
       code: 'ERR_USAGE',
       message: /^\/etc\/prestage-agent\/tls\/registry\.crt cannot be read: ENOENT/,
     },
