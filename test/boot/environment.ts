@@ -4,7 +4,7 @@ import { join } from 'node:path';
 import { execOnLinux, output } from '../../agent/host/exec.ts';
 
 /** Where all that a run of the boot tests makes lies. There is one run at a time, which flock(1) in package.json sees to. */
-const WORK = join(tmpdir(), 'prestage-boot');
+const WORK = join(tmpdir(), 'boot-machines');
 const NETWORKS = '/run/netns';
 /** Control groups of machines begin with this. */
 export const GROUP_PREFIX = 'prestage-boot-';

@@ -13,6 +13,12 @@ export interface Footprint {
 
 const COUNT = `
 files() { find "$1" -mindepth "$2" \${3:+-maxdepth "$3"} 2>/dev/null | wc -l; }
+# Loop devices on this machine's own file systems: those of others stand on other devices, and /usr is not its own.
+loops() {
+	losetup --list --noheadings --raw --output BACK-MAJ:MIN | tr -d ' ' | while read -r device; do
+		[ "$device" = "$(mountpoint -d /usr)" ] || cut -d' ' -f3 /proc/self/mountinfo | grep -x "$device" | head -n 1
+	done | wc -l
+}
 storage=/var/lib/containers/storage
 printf '{"agentFiles":%d,"agentKiB":%d,"images":%d,"layers":%d,"containers":%d,"loops":%d,"mounts":%d}' \\
 	"$(($(files /var/lib/prestage-agent 1) + $(files /run/prestage-agent 1) + $(files /etc/prestage-agent 1)))" \\
@@ -20,7 +26,7 @@ printf '{"agentFiles":%d,"agentKiB":%d,"images":%d,"layers":%d,"containers":%d,"
 	"$(podman images --quiet --all | sort -u | wc -l)" \\
 	"$(files $storage/overlay 1 1)" \\
 	"$(podman ps --all --quiet --external | wc -l)" \\
-	"$(cat /sys/block/loop*/loop/backing_file 2>/dev/null | grep -c -e ^/run/prestage-agent -e ^/var/lib/prestage-agent)" \\
+	"$(loops)" \\
 	"$(wc -l </proc/self/mountinfo)"
 `;
 

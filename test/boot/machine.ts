@@ -62,10 +62,11 @@ export async function boot(environment: Environment, options: BootOptions): Prom
   const console = keepLines(child);
   let isEnded = false;
   const isOver = (): boolean => isEnded;
-  const ended = endOf(child).finally(async () => {
+  const ended = endOf(child).then(async (how) => {
     isEnded = true;
     await removeGroup(group);
     await execOnLinux('ip', ['netns', 'del', name]);
+    return how;
   });
   const explain = async (what: string): Promise<Error> =>
     new Error(`${what}\n${[...console.slice(-20), ...(await lastLines(root.journal, 60))].join('\n')}`);
