@@ -1,10 +1,11 @@
 import pLimit from 'p-limit';
 import type { ArchivePool } from '../extract/pool.ts';
+import type { StorePieces } from '../model/bundle.ts';
 import { checkPieceDigest, type StoreImage, wrongPieces } from './store-image.ts';
 
-export interface PiecesRequest {
+interface PiecesRequest {
   readonly image: StoreImage;
-  readonly pieces: NonNullable<StoreImage['pieces']>;
+  readonly pieces: StorePieces;
   /** The file that has the bytes of the image. */
   readonly from: string;
   /** A file that is there, of the image's size; the pieces are written to it where it is given. */
@@ -17,7 +18,7 @@ export interface PiecesRequest {
 }
 
 /** A piece of a store image. Sizes are bytes. */
-export interface Piece {
+interface Piece {
   readonly at: number;
   readonly sizeBytes: number;
   /** 64 lower-case hex digits. */
@@ -31,7 +32,7 @@ const PARALLEL_PIECES = 4;
  * Where the pieces of an image lie. Pure.
  * @throws PrestageError ERR_STORE_DIGEST where they are not exactly the image
  */
-export function piecesOf(image: Pick<StoreImage, 'path' | 'sizeBytes'>, pieces: PiecesRequest['pieces']): readonly Piece[] {
+function piecesOf(image: Pick<StoreImage, 'path' | 'sizeBytes'>, pieces: StorePieces): readonly Piece[] {
   if (pieces.sha256.length !== Math.ceil(image.sizeBytes / pieces.sizeBytes)) throw wrongPieces(image, pieces);
   return pieces.sha256.map((sha256, index) => {
     const at = index * pieces.sizeBytes;

@@ -8,7 +8,7 @@ import { runProgram } from '../../agent/cli/program.ts';
 import { execOnLinux, output } from '../../agent/host/exec.ts';
 import { linuxHost } from '../../agent/host/linux.ts';
 import type { BundlePayload } from '../../agent/model/bundle.ts';
-import { type Digest, hexOf } from '../../agent/model/digest.ts';
+import { type Digest, digestOf, hexOf } from '../../agent/model/digest.ts';
 import { parseReference } from '../../agent/model/reference.ts';
 import { registryRepository } from '../../agent/model/registry-path.ts';
 import { copyToDisk, disksUnavailable, makeDisk } from '../support/disk.ts';
@@ -348,6 +348,14 @@ test('a store image is verified with its hash tree, its mirror and the names in 
     (await verifyAt(place.folder)).faults.map((fault) => fault.message),
     ['store/installed.squashfs: the registry image quay.io/example/registry:1 is not in the store'],
   );
+  const bytes = await readFile(join(place.folder, payload.image));
+  const parts = Array.from({ length: Math.ceil(bytes.length / 2 ** 20) }, (_, nth) => bytes.subarray(nth * 2 ** 20, (nth + 1) * 2 ** 20));
+  const pieces = { sizeBytes: 2 ** 20, sha256: parts.map((part) => hexOf(digestOf(part))) };
+  await sealWith({ ...payload, pieces });
+  assert.deepEqual(brief(await verifyAt(place.folder)), []);
+  await sealWith({ ...payload, pieces: { ...pieces, sha256: [...pieces.sha256.slice(0, -1), '0'.repeat(64)] } });
+  assert.deepEqual(brief(await verifyAt(place.folder)), ['ERR_BUNDLE_FILE store/installed.squashfs']);
+  assert.deepEqual(brief(await verifyAt(place.folder, { mode: 'quick' })), []);
   await sealWith({ ...payload, verity: { ...payload.verity, rootHash: '0'.repeat(64) } });
   assert.deepEqual(brief(await verifyAt(place.folder)), ['ERR_BUNDLE_FILE store/installed.verity']);
   await sealWith(payload);

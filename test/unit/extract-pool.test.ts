@@ -1,8 +1,10 @@
 import assert from 'node:assert/strict';
-import { cp, mkdir, readdir, readFile, stat, symlink, writeFile } from 'node:fs/promises';
+import { createHash, randomBytes } from 'node:crypto';
+import { cp, mkdir, readdir, readFile, stat, symlink, truncate, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { describe, it } from 'node:test';
 import { setTimeout as sleep } from 'node:timers/promises';
+import fc from 'fast-check';
 import { type ArchivePool, createArchivePool } from '../../agent/extract/pool.ts';
 import { loadInflater } from '../../agent/extract/raw-inflate.ts';
 import { execOnLinux, output } from '../../agent/host/exec.ts';
@@ -124,6 +126,61 @@ describe('the archive pool', () => {
     assert.deepEqual(await Promise.all(jobs), [refusal, refusal]);
   });
 
+  it('hashes the pieces of a file beside the whole, which an empty file has none of', async () => {
+    await using work = await workDirectory();
+    await using pool = poolOf(1);
+    const file = async (bytes: Buffer): Promise<string> => {
+      const path = join(work.path, `of-${bytes.length}`);
+      await writeFile(path, bytes);
+      return path;
+    };
+    await fc.assert(
+      fc.asyncProperty(fc.nat({ max: 3 * 2 ** 20 }), fc.integer({ min: 50_000, max: 2 ** 21 }), async (sizeBytes, pieceBytes) => {
+        const bytes = randomBytes(sizeBytes);
+        const parts = Array.from({ length: Math.ceil(sizeBytes / pieceBytes) }, (_, nth) =>
+          bytes.subarray(nth * pieceBytes, (nth + 1) * pieceBytes),
+        );
+        assert.deepEqual(await pool.hash({ path: await file(bytes), pieceBytes }), {
+          sha256: sha256Of(bytes),
+          sizeBytes,
+          pieces: parts.map(sha256Of),
+        });
+      }),
+      { numRuns: 20 },
+    );
+    assert.deepEqual(await pool.hash({ path: await file(Buffer.alloc(0)), pieceBytes: 1 }), {
+      sha256: sha256Of(Buffer.alloc(0)),
+      sizeBytes: 0,
+      pieces: [],
+    });
+  });
+
+  it('hashes pieces that a boot waits for at the usual priority, and all else below it', async () => {
+    await using work = await workDirectory();
+    await using pool = poolOf(1);
+    const path = join(work.path, 'zeros');
+    const sizeBytes = 2 ** 28;
+    await writeFile(path, '');
+    await truncate(path, sizeBytes);
+    await pool.hash({ path: await work.archive(valid) });
+    const [thread = '', ...others] = (await niceValues()).filter(([, nice]) => nice === 10).map(([id]) => id);
+    assert.deepEqual(others, []);
+    const seen = new Set<number | undefined>();
+    const watching = new AbortController();
+    const watched = (async () => {
+      while (!watching.signal.aborted) {
+        seen.add(new Map(await niceValues()).get(thread));
+        await sleep(5);
+      }
+    })();
+    const zeros = await pool.copyPiece({ path, fileBytes: sizeBytes, at: 0, sizeBytes });
+    watching.abort();
+    await watched;
+    assert.equal(zeros.sha256, sha256Of(Buffer.alloc(sizeBytes)));
+    assert.ok(seen.has(0), [...seen].join());
+    assert.equal(new Map(await niceValues()).get(thread), 10);
+  });
+
   it('says once that it goes without the addon where that is missing, and reads all the same', async () => {
     await using work = await workDirectory();
     const path = await work.archive(valid);
@@ -169,6 +226,19 @@ describe('the addon, as the executable carries it', () => {
     assert.deepEqual(await leftBehind(), before);
   });
 });
+
+/** The threads of this process and their nice values. Source: proc_pid_stat(5), field 19. */
+async function niceValues(): Promise<readonly (readonly [string, number])[]> {
+  const ids = await readdir('/proc/self/task');
+  const stats = await Promise.all(
+    ids.map(async (id) => [id, await readFile(`/proc/self/task/${id}/stat`, 'utf8').catch(() => '')] as const),
+  );
+  return stats.flatMap(([id, text]) => (text === '' ? [] : [[id, Number(text.slice(text.lastIndexOf(')') + 2).split(' ')[16])] as const]));
+}
+
+function sha256Of(bytes: Buffer): string {
+  return createHash('sha256').update(bytes).digest('hex');
+}
 
 /** The sources in a tree whose packages lack zlib-sync. */
 async function copyWithoutAddon(tree: string): Promise<void> {
