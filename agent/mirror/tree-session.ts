@@ -1,6 +1,7 @@
 import { lstat, mkdir, readdir, rm } from 'node:fs/promises';
 import { join } from 'node:path';
 import { TREE_SCRATCH } from '../extract/fill-tree.ts';
+import { removeTemporaries } from '../host/atomic.ts';
 import { readBootId } from '../host/boot.ts';
 import { output } from '../host/exec.ts';
 import type { Host } from '../host/host.ts';
@@ -48,6 +49,7 @@ export async function startTree(session: TreeSession): Promise<StartedTree> {
   }
   await step('start-tree', async () => {
     await noteStart(to, key, bootId);
+    await removeTemporaries(to);
     await rm(join(to, TREE_SCRATCH), { recursive: true, force: true });
     await mkdir(join(to, TREE_SCRATCH), { mode: 0o700 });
     if (state.kind === 'none' || state.key !== key) await rm(join(to, TREE_ROOT, 'repositories'), { recursive: true, force: true });

@@ -40,8 +40,8 @@ export interface Dangling {
 /** A layer of the main store on which nothing stands any more. */
 export interface LeftoverLayer {
   readonly id: string;
-  /** The layer of its chain that no store has. */
-  readonly missing: string;
+  /** The layer of its chain that no store has; left out where the chain is whole. */
+  readonly missing?: string;
 }
 
 /** The records of one store. */
@@ -73,6 +73,31 @@ export function isNothing({ images, containers, layers }: Dangling): boolean {
   return images.length + containers.length + layers.length === 0;
 }
 
+/**
+ * Layers that nothing uses, whether their chains are whole or not, and that hold one of some blobs or stand on one: what a load leaves that was ended before
+ * it wrote its image record. The next load of the image builds upon them without a look at their files. Only the topmost of each chain.
+ * @throws PrestageError ERR_STORAGE where records cannot be read
+ */
+export async function findUnused(
+  location: Pick<StorageLocation, 'graphroot'>,
+  blobs: ReadonlySet<string>,
+): Promise<readonly LeftoverLayer[]> {
+  const main = await readRecords(location.graphroot);
+  return main === undefined ? [] : unusedOf(main, blobs);
+}
+
+/** The decision of findUnused. Pure. */
+export function unusedOf(main: StoreRecords, blobs: ReadonlySet<string>): readonly LeftoverLayer[] {
+  const byId = new Map(main.layers.map((layer) => [layer.id, layer]));
+  const parents = new Map(main.layers.map(({ id, parent }) => [id, parent ?? '']));
+  const holds = (id: string): boolean =>
+    [byId.get(id)?.['compressed-diff-digest'], byId.get(id)?.['diff-digest']].some((digest) => digest !== undefined && blobs.has(digest));
+  return topmostUnused(main, parents).flatMap((id) => {
+    const missing = missingBelow(id, parents);
+    return chainOf(id, parents).some(holds) ? [{ id, ...(missing !== undefined && { missing }) }] : [];
+  });
+}
+
 async function readRecords(graphroot: string): Promise<StoreRecords> {
   const location = { graphroot };
   const [images, layers, containers] = await Promise.all([
@@ -102,12 +127,14 @@ export function danglingOf(main: StoreRecords, additional: readonly StoreRecords
 
 /** The first layer of a chain, from its top, that no store has. */
 function missingBelow(top: string, parents: ReadonlyMap<string, string>): string | undefined {
-  const seen = new Set<string>();
-  for (let id = top; id !== '' && !seen.has(id); id = parents.get(id) ?? '') {
-    if (!parents.has(id)) return id;
-    seen.add(id);
-  }
-  return undefined;
+  return chainOf(top, parents).find((id) => !parents.has(id));
+}
+
+/** The layers of a chain from its top, with the first one that no store has. */
+function chainOf(top: string, parents: ReadonlyMap<string, string>): readonly string[] {
+  const chain = new Set<string>();
+  for (let id = top; id !== '' && !chain.has(id); id = parents.get(id) ?? '') chain.add(id);
+  return [...chain];
 }
 
 /** `podman tag` of an image of an additional store writes a record into the main store whose manifest stays in the other one. */
@@ -116,16 +143,18 @@ function lacksData(image: StoreRecords['images'][number], held: ReadonlySet<stri
 }
 
 function leftovers(main: StoreRecords, parents: ReadonlyMap<string, string>): readonly LeftoverLayer[] {
-  const used = new Set<string>();
-  for (const { layer } of [...main.images, ...main.containers]) {
-    for (let id = layer ?? ''; id !== '' && !used.has(id); id = parents.get(id) ?? '') used.add(id);
-  }
+  return topmostUnused(main, parents).flatMap((id) => {
+    const missing = missingBelow(id, parents);
+    return missing === undefined ? [] : [{ id, missing }];
+  });
+}
+
+/** Layers of the main store that neither an image nor a container nor another layer stands on. */
+function topmostUnused(main: StoreRecords, parents: ReadonlyMap<string, string>): readonly string[] {
+  const used = new Set([...main.images, ...main.containers].flatMap(({ layer }) => chainOf(layer ?? '', parents)));
   const unused = main.layers.filter(({ id }) => !used.has(id));
   const carrying = new Set(unused.map(({ parent }) => parent));
-  return unused.flatMap(({ id }) => {
-    const missing = missingBelow(id, parents);
-    return missing === undefined || carrying.has(id) ? [] : [{ id, missing }];
-  });
+  return unused.flatMap(({ id }) => (carrying.has(id) ? [] : [id]));
 }
 
 async function isDirectory(path: string): Promise<boolean> {

@@ -8,7 +8,7 @@ import { readMounts } from '../host/mount-table.ts';
 import type { Step } from '../host/steps.ts';
 import { digestOf, hexOf } from '../model/digest.ts';
 import { PrestageError } from '../model/errors.ts';
-import { type Dangling, findDangling, isNothing, type LeftoverLayer } from './dangling.ts';
+import { type Dangling, findDangling, findUnused, isNothing, type LeftoverLayer } from './dangling.ts';
 
 export interface HealRequest {
   /** The main store. */
@@ -38,9 +38,29 @@ export async function healDangling(host: Host, request: HealRequest): Promise<re
   await using podman = await preparePodman(host, request);
   const containers = await removeContainers(found, podman, request);
   const images = await removeImages(podman, request);
-  const layers = await removeLayers(host, podman, request);
+  const layers = await removeLayers(host, podman, request, async () => (await findDangling(location, stores)).layers);
   await assertHealed(podman, request);
   return [...containers, ...images, ...layers];
+}
+
+/**
+ * Removes layers of the main store that nothing uses and that hold one of some blobs: their files may have been cut short by a power cut, and the
+ * next load of an image would build upon them.
+ * @returns what was removed, for people
+ * @throws PrestageError ERR_STORAGE_DAMAGED where one is left, ERR_STORAGE
+ */
+export async function removeUnused(host: Host, request: HealRequest, blobs: ReadonlySet<string>): Promise<readonly string[]> {
+  const find = async (): Promise<readonly LeftoverLayer[]> => await findUnused(request.location, blobs);
+  if ((await find()).length === 0) return [];
+  await using podman = await preparePodman(host, request);
+  const removed = await removeLayers(host, podman, request, find);
+  const [left] = await find();
+  if (left === undefined) return removed;
+  throw new PrestageError(
+    'ERR_STORAGE_DAMAGED',
+    `layer ${left.id} in ${request.location.graphroot} may have files cut short by a power cut, and podman could not remove it`,
+    'Stop what runs in containers, then: podman system reset; then start the run again',
+  );
 }
 
 interface Podman extends AsyncDisposable {
@@ -109,9 +129,14 @@ async function removeAll(
  * is to go; that image is tagged and removed. Editing layers.json instead would need containers-storage's locks, which are those of fcntl(2) and
  * not of flock(2). What a kill between the two leaves is an image record that dangles, and goes as such.
  */
-async function removeLayers(host: Host, podman: Podman, request: HealRequest): Promise<readonly string[]> {
+async function removeLayers(
+  host: Host,
+  podman: Podman,
+  request: HealRequest,
+  find: () => Promise<readonly LeftoverLayer[]>,
+): Promise<readonly string[]> {
   const removed: string[] = [];
-  for (let left = await leftoversOf(request), before = Number.POSITIVE_INFINITY; left.length > 0 && left.length !== before; ) {
+  for (let left = await find(), before = Number.POSITIVE_INFINITY; left.length > 0 && left.length !== before; ) {
     before = left.length;
     const scaffold = join(hostPath(host, HEAL_PATH), 'scaffold');
     await writeScaffold(scaffold, left);
@@ -123,20 +148,16 @@ async function removeLayers(host: Host, podman: Podman, request: HealRequest): P
       });
     }
     removed.push(...left.map(({ id }) => `layer ${id}`));
-    left = await leftoversOf(request);
+    left = await find();
   }
   return removed;
-}
-
-async function leftoversOf({ location, stores }: HealRequest): Promise<readonly LeftoverLayer[]> {
-  return (await findDangling(location, stores)).layers;
 }
 
 /** A store with the missing layers, empty, and an image on top of each leftover layer. Source: containers/storage, layers.go, images.go. */
 async function writeScaffold(directory: string, leftovers: readonly LeftoverLayer[]): Promise<void> {
   await rm(directory, { recursive: true, force: true });
   await mkdir(join(directory, 'overlay/l'), { recursive: true });
-  const missing = [...new Set(leftovers.map((layer) => layer.missing))];
+  const missing = [...new Set(leftovers.flatMap((layer) => layer.missing ?? []))];
   for (const id of missing) {
     const link = hexOf(digestOf(`scaffold ${id}`))
       .slice(0, LINK_LENGTH)

@@ -1,6 +1,7 @@
 import { existsSync } from 'node:fs';
 import { dirname } from 'node:path';
 import type { Payload } from '../bundle/payload.ts';
+import { additionalStores } from '../extract/additional-stores.ts';
 import { createLoader, type Loader } from '../extract/load.ts';
 import type { ArchivePool } from '../extract/pool.ts';
 import type { StorageLocation } from '../extract/storage.ts';
@@ -8,6 +9,7 @@ import { output } from '../host/exec.ts';
 import { hostPath } from '../host/host.ts';
 import { waitForShared } from '../host/lock.ts';
 import { errorRecord } from '../model/errors.ts';
+import { removeUnused } from '../mount/heal-dangling.ts';
 import type { RunContext } from './context.ts';
 import { executeLoads } from './execute.ts';
 import { type LoadStep, promoteAfterFailure } from './plan.ts';
@@ -48,6 +50,7 @@ export async function deliver(loads: readonly LoadStep[], delivery: Delivery, co
       signal: context.kill,
     });
     const loadable = await removeDamaged(loads, loader, context);
+    if (store.state.suspect.length > 0) await removeUnsure(loads, location, context);
     context.onEvent({ kind: 'phase', text: 'loading images' });
     const sources = new Map(payload.images.map((image) => [image.reference, image]));
     await using _writing = writeAhead(location, context);
@@ -102,6 +105,14 @@ async function removeDamaged(loads: readonly LoadStep[], loader: Loader, context
     }
   }
   return loadable;
+}
+
+/** Layers that a load of another boot had written before the machine went down, and no image: with its files cut short skopeo would take them as they are. */
+async function removeUnsure(loads: readonly LoadStep[], location: StorageLocation, { host, step }: RunContext): Promise<void> {
+  const blobs = new Set(loads.flatMap((load) => load.image.layers.map((layer) => layer.digest)));
+  const stores = (await additionalStores(host)).filter((path) => existsSync(path));
+  for (const removed of await removeUnused(host, { location, stores, step }, blobs))
+    host.log('warning', `${removed} is removed: the machine went down before its files were known to be on the disk`);
 }
 
 /**

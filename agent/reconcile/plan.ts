@@ -109,10 +109,12 @@ function withWrites(step: LoadStep, writes: readonly Descriptor[]): LoadStep {
   return { ...step, writes, writeBytes: sumBytes(writes) };
 }
 
-/** The image's own records that must go before it can be loaded again. */
+/** The image's own records that must go before it can be loaded again. One without a name is of a load that was ended before it gave the name. */
 function unusable(image: KnownImage, facts: PlanFacts): LoadStep['replaces'] {
   const own = facts.storage.images.filter(
-    (stored) => stored.names.some((name) => image.names.includes(name)) && stored.digests.some((digest) => image.digests.includes(digest)),
+    (stored) =>
+      (stored.names.length === 0 || stored.names.some((name) => image.names.includes(name))) &&
+      stored.digests.some((digest) => image.digests.includes(digest)),
   );
   return own.flatMap((stored) => {
     if (stored.damage.length > 0) return [{ image: stored, reason: stored.damage.join('; ') }];

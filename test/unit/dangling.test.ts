@@ -1,7 +1,7 @@
 import assert from 'node:assert/strict';
 import { describe, it } from 'node:test';
 import fc from 'fast-check';
-import { danglingOf, isNothing, type StoreRecords } from '../../agent/mount/dangling.ts';
+import { danglingOf, isNothing, type StoreRecords, unusedOf } from '../../agent/mount/dangling.ts';
 
 /** Records of layers as `id<parent`, of images and containers as `id<layer`; an image with `!` at its end has no data of its own. */
 function records(layers: readonly string[], images: readonly string[] = [], containers: readonly string[] = []): StoreRecords {
@@ -49,6 +49,26 @@ describe('what dangles in a main store', () => {
 
   it('is no image without layers, and a chain in a circle ends', () =>
     assert.deepEqual(summary(records(['a<b', 'b<a'], ['scratch<', 'x<a'])), NOTHING));
+});
+
+describe('what a load has left in a main store', () => {
+  const blobs = new Set(['blob-of-b']);
+  const store = (images: readonly string[], containers: readonly string[] = []): StoreRecords => {
+    const plain = records(['a', 'b<a', 'c<b', 'other', 'lost<b', 'far<gone'], images, containers);
+    return { ...plain, layers: plain.layers.map((layer) => ({ ...layer, 'compressed-diff-digest': `blob-of-${layer.id}` })) };
+  };
+
+  it('is the topmost layers of chains that nothing uses and that have one of its blobs', () => {
+    assert.deepEqual(unusedOf(store([]), blobs), [{ id: 'c' }, { id: 'lost' }]);
+    assert.deepEqual(unusedOf(store(['x<c']), blobs), [{ id: 'lost' }]);
+    assert.deepEqual(unusedOf(store(['x<b'], ['container<c']), new Set(['blob-of-lost'])), [{ id: 'lost' }]);
+    assert.deepEqual(unusedOf(store([]), new Set(['blob-of-far'])), [{ id: 'far', missing: 'gone' }]);
+  });
+
+  it('is nothing where an image or a container stands on it, or where it has none of the blobs', () => {
+    assert.deepEqual(unusedOf(store(['x<c'], ['container<lost']), blobs), []);
+    assert.deepEqual(unusedOf(store(['x<c', 'y<lost']), new Set(['blob-of-none'])), []);
+  });
 });
 
 describe('any main store and any store beside it', () => {

@@ -54,6 +54,18 @@ test('an image is present only when each of its names leads to a record of its d
   assert.equal(isPresent(wanted, storage([{ ...stored('a'), names: ['a', 'b'], digests: [digestOf('other')] }])), false);
 });
 
+test('a record without a name is replaced where it may be cut short, and left alone where it is not', () => {
+  const nameless = { ...stored('a'), names: [] };
+  const replaces = (record: StoredImage, suspect: readonly string[]) =>
+    loadsOf(planSteps(facts([image('a')], { storage: storage([record]), suspect: new Set(suspect) }))).map((step) =>
+      step.replaces.map(({ image: { id }, reason }) => [id, reason]),
+    );
+  assert.deepEqual(replaces(nameless, ['a']), [[['a', 'the machine went down before its files were known to be on the disk']]]);
+  assert.deepEqual(replaces({ ...nameless, damage: ['its layer x is not known'] }, []), [[['a', 'its layer x is not known']]]);
+  assert.deepEqual(replaces(nameless, []), [[]]);
+  assert.deepEqual(replaces({ ...nameless, digests: [digestOf('other')] }, ['a']), [[]]);
+});
+
 test('the image that brings what most others wait for goes first, and the others bring only what is theirs', () => {
   const base = layer('base', 1000);
   const steps = planSteps(
