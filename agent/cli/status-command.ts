@@ -46,6 +46,7 @@ const STYLE_OF: Readonly<Record<StatusReport['status']['readiness'], Style>> = {
   interrupted: 'warn',
   failed: 'bad',
   'never-run': 'warn',
+  released: 'warn',
 };
 
 /** The status for people. Pure. */

@@ -35,13 +35,22 @@ export function planEngineFiles(facts: EngineFacts, stage: Stage): EnginePlan {
     files: [
       add(STORAGE_CONF, `# What is in force by ${ETC_STORAGE_CONF}, and one more additional image store.\n${withStore}`),
       ...crio.files,
-      ...facts.units.map((unit) =>
-        add(`/run/systemd/system/${unit}.d/50-prestage.conf`, `[Service]\nEnvironment=CONTAINERS_STORAGE_CONF=${STORAGE_CONF}\n`),
-      ),
+      ...unitDropIns(facts.units),
       ...(facts.hasProfile ? [add('/etc/profile.d/50-prestage.sh', PROFILE)] : []),
     ],
     notices: crio.notices,
   };
+}
+
+/**
+ * For each unit that is known to start podman or skopeo, and once for all services, since many start them inside of scripts. Only systemd from 244
+ * on reads the latter. Source: systemd.unit(5), "drop-in".
+ */
+function unitDropIns(units: readonly string[]): readonly SystemFile[] {
+  const names = units.length === 0 ? [] : ['service', ...units];
+  return names.map((name) =>
+    add(`/run/systemd/system/${name}.d/50-prestage.conf`, `[Service]\nEnvironment=CONTAINERS_STORAGE_CONF=${STORAGE_CONF}\n`),
+  );
 }
 
 /** A user's own podman has a storage of its own, which root's storage.conf would lead astray. */

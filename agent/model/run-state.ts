@@ -92,6 +92,8 @@ const stateSchema = v.object({
   ),
   /** The registry that answers for the images of the bundle. */
   registry: v.optional(v.object({ address: v.string(), how: v.string(), tree: v.string(), image: v.string() })),
+  /** When `release` took back what this run had set up. */
+  releasedAt: v.optional(v.string()),
   /** What was done so that engines work without what the bundle could not give; there only after healing. */
   healed: v.optional(v.array(v.string())),
   storage: v.optional(v.object({ graphroot: v.string(), runroot: v.string() })),

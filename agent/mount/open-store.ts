@@ -5,7 +5,7 @@ import type { ArchivePool } from '../extract/pool.ts';
 import { readBootId } from '../host/boot.ts';
 import { type Host, hostPath } from '../host/host.ts';
 import type { Step } from '../host/steps.ts';
-import { messageOf } from '../model/errors.ts';
+import { messageOf, PrestageError } from '../model/errors.ts';
 import { DISK_COPY_PATH, STORE_PATH } from '../model/places.ts';
 import type { Stage } from '../model/stage.ts';
 import { closeStore } from './close-store.ts';
@@ -145,7 +145,14 @@ async function sourceOf(host: Host, of: SourceRequest): Promise<{ readonly trust
   try {
     return { trust: wanted, source: await step('open-verity', async () => await openVerity(host, opening)) };
   } catch (error) {
-    if (request.trust !== 'auto') throw error;
+    if (request.trust !== 'auto') {
+      throw new PrestageError(
+        'ERR_TRUST',
+        `dm-verity was asked for, and the kernel does not do it: ${messageOf(error)}`,
+        'Give --trust auto, or --trust hash',
+        { cause: error },
+      );
+    }
     host.log('warning', messageOf(error));
     const trust = chooseTrust('auto', { ...facts, verityLacks: 'dm-verity does not open the image', isCopiedNow: placed.isHashed });
     return { trust, source: placed.path };

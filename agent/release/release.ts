@@ -44,13 +44,17 @@ export async function release(host: Host, options: ReleaseOptions): Promise<Rele
 /** The state must not go on to name a store and a registry that are gone. */
 async function recordRelease(host: Host, outcomes: readonly StepOutcome[]): Promise<void> {
   const isWhole = outcomes.every(({ result }) => result === 'done' || result === 'left');
-  const notice = `${isWhole ? 'released' : 'partly released'} at ${host.clock.now().toISOString()}: images of the store image are gone from this node`;
+  const releasedAt = host.clock.now().toISOString();
+  const notice = `partly released at ${releasedAt}: give the release again`;
   const bootId = await readBootId();
   for (const path of [DURABLE_STATE, LIVE_STATE]) {
     const state = await readState(host, path);
     if (state === undefined || state === 'damaged') continue;
     const { store: _store, registry: _registry, ...rest } = state;
     if (path === LIVE_STATE && state.bootId !== bootId) continue;
-    await writeAtomic(hostPath(host, path), sealRecord({ ...rest, notices: [...state.notices, notice] }));
+    await writeAtomic(
+      hostPath(host, path),
+      sealRecord(isWhole ? { ...rest, releasedAt } : { ...rest, notices: [...state.notices, notice] }),
+    );
   }
 }

@@ -6,7 +6,7 @@ import { isPresent } from '../reconcile/plan.ts';
 export const STATUS_VERSION = 'prestage-agent/v1';
 
 /** What stands behind the one word of the status. `degraded`: engines work, but not everything that the run should have set up. */
-export type Readiness = 'never-run' | 'running' | 'interrupted' | 'ready' | 'degraded' | 'partial' | 'failed';
+export type Readiness = 'never-run' | 'running' | 'interrupted' | 'ready' | 'degraded' | 'partial' | 'failed' | 'released';
 
 /** Storage as it is now, or why it cannot be seen. */
 export type StorageView =
@@ -74,6 +74,14 @@ function judge(state: RunState, images: readonly ImageState[], facts: StatusFact
       readiness: 'running',
       reason: `the run of process ${state.pid} goes on (${state.phase})`,
       nextStep: 'Wait for it: prestage-agent status --watch',
+      exitCode: exitCodes.unfinished,
+    };
+  }
+  if (state.releasedAt !== undefined) {
+    return {
+      readiness: 'released',
+      reason: `what was set up here was taken back at ${state.releasedAt}`,
+      nextStep: `Nothing to do; to set it up again: prestage-agent run --stage ${state.stage}`,
       exitCode: exitCodes.unfinished,
     };
   }

@@ -54,6 +54,7 @@ describe('the files that tell engines of the store', () => {
           'add',
         ],
         [CRIO, dropIn(OPTION), 0o644, 'add'],
+        ['/run/systemd/system/service.d/50-prestage.conf', unit, 0o644, 'add'],
         ['/run/systemd/system/a.service.d/50-prestage.conf', unit, 0o644, 'add'],
         ['/run/systemd/system/b@.service.d/50-prestage.conf', unit, 0o644, 'add'],
         [
@@ -168,7 +169,7 @@ test('a bare node has the defaults of containers-storage', async (t) => {
 test('the second time nothing is written, whatever the stage', async (t) => {
   for (const stage of ['discovery', 'installed'] as const) {
     const { host } = await nodeWith(t, { '/etc/crio/crio.conf': '', '/etc/profile.d/a.sh': '', '/run/systemd/system/x.service': '' });
-    assert.equal((await setUpEngines(host, { stage, step: plainStep })).changed.length, stage === 'discovery' ? 1 : 6);
+    assert.equal((await setUpEngines(host, { stage, step: plainStep })).changed.length, stage === 'discovery' ? 1 : 7);
     assert.deepEqual(await setUpEngines(host, { stage, step: plainStep }), { changed: [], notices: [] });
   }
 });

@@ -204,3 +204,7 @@ test('a node that was healed is degraded, and says what was done', () => {
   ]);
   assert.deepEqual(verdict({ state: run({ error: gone }) }), ['degraded', 'the store image is gone', 6]);
 });
+
+test('a node that was released says so', () => {
+  assert.deepEqual(verdict({ state: run({ releasedAt: 'T2' }) }), ['released', 'what was set up here was taken back at T2', 10]);
+});
