@@ -1,7 +1,7 @@
-import { setPriority } from 'node:os';
+import { getPriority, setPriority } from 'node:os';
 import { parentPort } from 'node:worker_threads';
 import { errorRecord } from '../model/errors.ts';
-import { copyPiece } from './copy-piece.ts';
+import { copyPieces } from './copy-pieces.ts';
 import { fillTree } from './fill-tree.ts';
 import { hashFile } from './hash-file.ts';
 import { loadInflater } from './raw-inflate.ts';
@@ -19,7 +19,10 @@ const PROGRESS_INTERVAL_MS = 200;
 
 // Linux gives each thread a priority of its own (setpriority(2), "C library/kernel differences"). skopeo writes layers one after the other under
 // a lock of the storage: that is the longest chain of a load, and unpacking ahead must not slow it down.
-setPriority(LOW_PRIORITY);
+// What was started at a lower one, such as the check of a mounted store, stays there: to go up takes a capability (setpriority(2), EACCES).
+const usualPriority = getPriority();
+const lowPriority = Math.max(LOW_PRIORITY, usualPriority);
+setPriority(lowPriority);
 
 const inflater = loadInflater();
 const reply = (message: WorkerReply): void => parentPort?.postMessage(message);
@@ -39,8 +42,8 @@ async function perform(request: WorkerRequest): Promise<WorkerResult> {
         return { kind: 'unpacked', unpacked: await unpackArchive(request.job, context) };
       case 'hash':
         return { kind: 'hashed', hashed: hashFile(request.job, throttledProgress()) };
-      case 'copy-piece':
-        return { kind: 'copied-piece', piece: atUsualPriority(() => copyPiece(request.job)) };
+      case 'copy-pieces':
+        return { kind: 'copied-pieces', copied: atUsualPriority(() => copyPieces(request.job, throttledProgress())) };
       case 'fill':
         return { kind: 'filled', filled: fillTree(request.job, throttledProgress()) };
     }
@@ -51,15 +54,15 @@ async function perform(request: WorkerRequest): Promise<WorkerResult> {
 
 /** For what the boot waits for, beside which nothing of the agent is at work. */
 function atUsualPriority<T>(act: () => T): T {
-  tryPriority(0);
+  tryPriority(usualPriority);
   try {
     return act();
   } finally {
-    tryPriority(LOW_PRIORITY);
+    tryPriority(lowPriority);
   }
 }
 
-/** Only root gets a higher priority back: setpriority(2), EACCES. */
+/** Only with CAP_SYS_NICE is a higher priority given back: setpriority(2), EACCES. */
 function tryPriority(nice: number): void {
   try {
     setPriority(nice);

@@ -1,7 +1,7 @@
 import assert from 'node:assert/strict';
 import { createHash, randomBytes } from 'node:crypto';
 import { cp, mkdir, readdir, readFile, stat, symlink, truncate, writeFile } from 'node:fs/promises';
-import { join } from 'node:path';
+import { join, resolve } from 'node:path';
 import { describe, it } from 'node:test';
 import { setTimeout as sleep } from 'node:timers/promises';
 import fc from 'fast-check';
@@ -173,12 +173,31 @@ describe('the archive pool', () => {
         await sleep(5);
       }
     })();
-    const zeros = await pool.copyPiece({ path, fileBytes: sizeBytes, at: 0, sizeBytes });
+    const sha256 = [sha256Of(Buffer.alloc(sizeBytes))];
+    const next = new Int32Array(new SharedArrayBuffer(4));
+    const copied = await pool.copyPieces({ path, sizeBytes, pieceBytes: sizeBytes, sha256, next });
     watching.abort();
     await watched;
-    assert.equal(zeros.sha256, sha256Of(Buffer.alloc(sizeBytes)));
+    assert.deepEqual(copied, { wrong: undefined });
     assert.ok(seen.has(0), [...seen].join());
     assert.equal(new Map(await niceValues()).get(thread), 10);
+  });
+
+  it('reads at the low priority that the process has, without the capability to go up', async () => {
+    await using work = await workDirectory();
+    const path = await work.archive(valid);
+    const script = `
+      import { createArchivePool } from ${JSON.stringify(resolve('agent/extract/pool.ts'))};
+      import { readFileSync, readdirSync } from 'node:fs';
+      await using pool = createArchivePool({ size: 1, log: (severity, message) => console.log(severity + ': ' + message) });
+      await pool.hash({ path: ${JSON.stringify(path)} });
+      const nice = readdirSync('/proc/self/task').map((id) => readFileSync('/proc/self/task/' + id + '/stat', 'utf8').replace(/^.*\\) /, '').split(' ')[16]);
+      console.log([...new Set(nice)].join());`;
+    const bounds = process.getuid?.() === 0 ? ['setpriv', '--bounding-set=-sys_nice'] : [];
+    const module = join(work.path, 'script.ts');
+    await writeFile(module, script);
+    const [command = '', ...args] = [...bounds, 'nice', '-n', '19', process.execPath, module];
+    assert.deepEqual(await execOnLinux(command, args), { exitCode: 0, stdout: '19', stderr: '' });
   });
 
   it('says once that it goes without the addon where that is missing, and reads all the same', async () => {
