@@ -58,7 +58,11 @@ export interface OpenedStore {
 export async function openStore(host: Host, request: OpenStoreRequest): Promise<OpenedStore> {
   const { step } = request;
   const before = await readOpenStore(host);
-  if (before !== undefined && isAsWanted(before, request)) return opened(host, before, true);
+  if (before !== undefined && isAsWanted(before, request)) {
+    // The run that opened it may have been killed before this.
+    await removeOtherCopies(host, request);
+    return opened(host, before, true);
+  }
   await closeStore(host, { step, force: false });
   await ensureEmptyStore(host, step);
   try {

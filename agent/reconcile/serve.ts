@@ -1,11 +1,14 @@
 import { readFile } from 'node:fs/promises';
 import { dirname, join } from 'node:path';
+import { crioPid } from '../engine/crio-process.ts';
 import { putSystemFiles, type SystemFile } from '../engine/owned-files.ts';
 import { OWNED_MARK } from '../engine/system-file.ts';
+import { writeAtomic } from '../host/atomic.ts';
 import { hostPath } from '../host/host.ts';
+import { digestOf } from '../model/digest.ts';
 import { PrestageError } from '../model/errors.ts';
-import { mirrorDialect } from '../registry/registries-dialect.ts';
 import { readCertificates, readPrivateKey, serverFault } from '../registry/pem.ts';
+import { mirrorDialect } from '../registry/registries-dialect.ts';
 import { DROP_IN_PATH, type MirrorRequest, renderDropIn } from '../registry/registries-drop-in.ts';
 import { reloadCrio } from '../registry/registries-reload.ts';
 import { rewriteRegistries } from '../registry/registries-rewrite.ts';
@@ -107,8 +110,25 @@ export async function setMirrors(sources: MirrorRequest['sources'], context: Run
   const conf: SystemFile = settings.rewrite
     ? { path: REGISTRIES_CONF, content: text, how: 'edit' }
     : { path: DROP_IN_PATH, content: text, how: 'add' };
-  const changed = await putSystemFiles(host, [conf, ...(await ownAuthority(context))], step);
-  if (changed.length > 0) await step('reload-crio', async () => await reloadCrio(host));
+  const files = [conf, ...(await ownAuthority(context))];
+  const changed = await putSystemFiles(host, files, step);
+  await tellCrio(files, { isNews: changed.length > 0, context });
+}
+
+/** Says of which files CRI-O was told in this boot: a run may be killed between the two. */
+const TOLD = '/run/prestage-agent/crio-told';
+
+async function tellCrio(
+  files: readonly SystemFile[],
+  { isNews, context: { host, step } }: { readonly isNews: boolean; readonly context: RunContext },
+): Promise<void> {
+  const [told, wanted] = [hostPath(host, TOLD), digestOf(JSON.stringify(files))];
+  if (!isNews && (await readFile(told, 'utf8').catch(() => undefined)) === wanted) return;
+  await step('reload-crio', async () => {
+    // To look for it is cheaper than to ask systemd, and in most runs it does not run yet.
+    if (crioPid(host) !== undefined) await reloadCrio(host);
+    await writeAtomic(told, wanted);
+  });
 }
 
 /** A node that serves the cluster pulls from itself by TLS, too. Source: containers-certs.d(5). */
