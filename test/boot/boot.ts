@@ -9,13 +9,15 @@ import { type Outcome, runScenario } from './trial.ts';
 
 /**
  * Boots machines with our ignition and watches what becomes of them: `npm run test:boot`, with
- * `--only TEXT` for the scenarios whose name holds it, `--executable FILE` for another executable than the one that is built, and `--json` for the outcomes as data.
+ * `--only TEXT` for the scenarios whose name holds it, `--executable FILE` for another executable than the one that is built, `--slow N` for limits of time N times as long on a busy machine,
+ * and `--json` for the outcomes as data.
  */
 async function main(signal: AbortSignal): Promise<boolean> {
   const { values } = parseArgs({
     options: {
       only: { type: 'string', multiple: true },
       executable: { type: 'string' },
+      slow: { type: 'string', default: '1' },
       list: { type: 'boolean' },
       json: { type: 'boolean' },
     },
@@ -32,7 +34,7 @@ async function main(signal: AbortSignal): Promise<boolean> {
   const outcomes: Outcome[] = [];
   for (const scenario of wanted) {
     signal.throwIfAborted();
-    const outcome = await runScenario(scenario, { environment, factory, signal });
+    const outcome = await runScenario(scenario, { environment, factory, signal, timeFactor: Number(values.slow) });
     outcomes.push(outcome);
     if (!values.json) tell(outcome);
   }

@@ -18,6 +18,8 @@ export interface Trial {
   /** A directory of this scenario alone. */
   readonly work: string;
   readonly signal: AbortSignal;
+  /** By which limits of time are multiplied: 1, or more on a machine with other work. */
+  readonly timeFactor: number;
   readonly notes: string[];
   /** Boot by boot: what it was, and how long our unit took from its start to ready. */
   readonly boots: BootRecord[];
@@ -44,6 +46,7 @@ export interface TrialParts {
   readonly environment: Environment;
   readonly factory: Factory;
   readonly signal: AbortSignal;
+  readonly timeFactor: number;
 }
 
 /** Runs a scenario to its end; a fault is an outcome. */
@@ -64,8 +67,14 @@ export async function runScenario(scenario: Scenario, parts: TrialParts): Promis
     await scenario.run(trial);
     return outcome();
   } catch (error) {
-    return outcome(error instanceof Error ? `${error.message}\n${error.stack?.split('\n').slice(-6).join('\n') ?? ''}` : String(error));
+    return outcome(explain(error));
   }
+}
+
+/** A fault with the end of its stack; where giving back what was held failed as well, the fault before that comes first. */
+function explain(error: unknown): string {
+  if (error instanceof SuppressedError) return `${explain(error.suppressed)}\nand then: ${explain(error.error)}`;
+  return error instanceof Error ? `${error.message}\n${error.stack?.split('\n').slice(-6).join('\n') ?? ''}` : String(error);
 }
 
 /** Boots a machine, does something with it and takes it down. What fails meanwhile is told with the end of its journal. */

@@ -125,7 +125,12 @@ async function liveInstalled(trial: Trial, options: ChainOptions, { bundle, syst
     const what = `boot ${index + 2}`;
     const restores = stops[index - 1] === 'power-cut' && !options.mirrors;
     const after = await withMachine(trial, { root, devices }, async (machine) => {
-      const left = await laterBoot(trial, { machine, bundle, what, limitSeconds: restores ? RESTORE_SECONDS : NO_OP_SECONDS });
+      const left = await laterBoot(trial, {
+        machine,
+        bundle,
+        what,
+        limitSeconds: (restores ? RESTORE_SECONDS : NO_OP_SECONDS) * trial.timeFactor,
+      });
       const end = stop === 'clean' ? await machine.powerOff() : await machine.kill();
       assert.equal(end, stop === 'clean' ? 'off' : 'killed');
       return left;
