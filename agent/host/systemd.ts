@@ -5,3 +5,7 @@ import type { Host } from './host.ts';
 export function hasSystemd(host: Pick<Host, 'root'>): boolean {
   return host.root === '/' && existsSync('/run/systemd/system');
 }
+
+/** The most that a process of the agent may do on a node; agent/units has the same in the units. Source: capabilities(7). */
+export const CAPABILITIES =
+  'CAP_CHOWN CAP_DAC_OVERRIDE CAP_FOWNER CAP_FSETID CAP_KILL CAP_MKNOD CAP_NET_BIND_SERVICE CAP_SETFCAP CAP_SYS_ADMIN CAP_SYS_CHROOT CAP_SYS_NICE';

@@ -5,7 +5,7 @@ import { output } from '../host/exec.ts';
 import type { Host } from '../host/host.ts';
 import { takeRunLock } from '../host/run-lock.ts';
 import type { Step } from '../host/steps.ts';
-import { hasSystemd } from '../host/systemd.ts';
+import { CAPABILITIES, hasSystemd } from '../host/systemd.ts';
 import { type ErrorRecord, errorRecord, PrestageError } from '../model/errors.ts';
 import type { RunState } from '../model/run-state.ts';
 import { checkStore } from '../mount/check-store.ts';
@@ -27,7 +27,8 @@ export type CheckReport = { readonly kind: 'none' | 'intact' } | { readonly kind
  */
 export async function startCheck(host: Host, step: Step): Promise<void> {
   const command = [...selfCommand(), 'check-store', '--root', host.root];
-  const unit = ['--unit', CHECK_UNIT, '--collect', '--quiet', '--nice=19', '--property=IOSchedulingClass=idle'];
+  const bounds = ['--property=IOSchedulingClass=idle', `--property=CapabilityBoundingSet=${CAPABILITIES}`];
+  const unit = ['--unit', CHECK_UNIT, '--collect', '--quiet', '--nice=19', ...bounds];
   await step('start-check', async () => {
     if (hasSystemd(host)) await output(host.exec, 'systemd-run', [...unit, ...command]);
     else
@@ -46,35 +47,60 @@ export async function startCheck(host: Host, step: Step): Promise<void> {
 }
 
 /**
- * Hashes the store image that is mounted. Where its bytes are wrong, the node is healed as a run would do it, and the state says so.
+ * Hashes the store image that is mounted. Where its bytes are wrong, the node is healed as a run would do it, and the state says so: before the
+ * healing begins, so that a check that is ended in between can be gone on with, and when it is through.
  * @throws PrestageError ERR_LOCKED, ERR_PLACE, ERR_STORE_BUSY
  */
 export async function checkMountedStore(host: Host, options: { readonly step: Step; readonly signal: AbortSignal }): Promise<CheckReport> {
+  const { step } = options;
   const found = await checkStore(host, options);
-  if (found.kind !== 'damaged') return { kind: found.kind };
-  await using _lock = await takeRunLock(host, { waitSeconds: LOCK_WAIT_SECONDS, command: 'check-store' });
-  const error = errorRecord(
-    new PrestageError(
-      'ERR_STORE_DIGEST',
-      `the mounted store image has the sha256 ${found.got}, not the one that the bundle says`,
-      'Write the bundle to the partition again; the next run takes it from there',
-    ),
-  );
-  const state = await readLastState(host, await readBootId());
-  const location =
-    state !== undefined && state !== 'damaged' && state.storage !== undefined ? state.storage : await locateStorage(host, {});
-  const healed = await heal(error, { host, location, step: options.step });
-  if (state !== undefined && state !== 'damaged') await recordDamage(host, state, error, healed);
+  if (found.kind === 'intact') return found;
+  if (found.kind === 'none' && unhealedDamage(await stateOfThisBoot(host)) === undefined) return found;
+  const lock = { waitSeconds: LOCK_WAIT_SECONDS, command: 'check-store' };
+  await using _lock = await step('take-lock', async () => await takeRunLock(host, lock));
+  const state = await stateOfThisBoot(host);
+  const error = unhealedDamage(state) ?? (found.kind === 'damaged' ? digestError(found.got) : undefined);
+  if (error === undefined) return { kind: 'none' };
+  if (state !== undefined) await step('record-damage', async () => await recordDamage(host, state, { error }));
+  const location = state?.storage ?? (await locateStorage(host, {}));
+  const healed = await heal(error, { host, location, step });
+  if (state !== undefined) await step('record-damage', async () => await recordDamage(host, state, { error, healed: [...healed] }));
   return { kind: 'damaged', error };
 }
 
-async function recordDamage(host: Host, state: RunState, error: ErrorRecord, healed: readonly string[]): Promise<void> {
+async function stateOfThisBoot(host: Host): Promise<RunState | undefined> {
+  const bootId = await readBootId();
+  const state = await readLastState(host, bootId);
+  return state === 'damaged' || state?.bootId !== bootId ? undefined : state;
+}
+
+/** What a check has found that was ended before it had healed: the state names a store still. Pure. */
+function unhealedDamage(state: RunState | undefined): ErrorRecord | undefined {
+  return state?.store !== undefined && state.outcome === 'failed' && state.error?.code === 'ERR_STORE_DIGEST' ? state.error : undefined;
+}
+
+function digestError(got: string): ErrorRecord {
+  return errorRecord(
+    new PrestageError(
+      'ERR_STORE_DIGEST',
+      `the mounted store image has the sha256 ${got}, not the one that the bundle says`,
+      'Write the bundle to the partition again; the next run takes it from there',
+    ),
+  );
+}
+
+/** Once healed, the state names neither store nor registry. */
+async function recordDamage(
+  host: Host,
+  state: RunState,
+  found: { readonly error: ErrorRecord; readonly healed?: string[] },
+): Promise<void> {
   const { store: _, registry: __, ...rest } = state;
-  const store = createStateStore(host, rest);
+  const store = createStateStore(host, found.healed === undefined ? state : rest);
+  const { error } = found;
   store.update({
+    ...found,
     outcome: 'failed',
-    error,
-    healed: [...healed],
     images: state.images.map((image) => ({ ...image, state: 'failed', reason: error.message, error })),
   });
   await store.commit();
