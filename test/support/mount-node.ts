@@ -219,7 +219,7 @@ export async function holdersOf({ device, partition }: Pick<TestDisk, 'device' |
   const onIt = loops.split('\n').filter((line) => line.split(/ +/)[1] === number);
   const below = await readdir(`/sys/block/${basename(device)}/${basename(partition)}/holders`);
   const busy = await open(partition, constants.O_RDONLY | constants.O_EXCL).then(
-    async (file) => void (await file.close()),
+    async (file) => await file.close(),
     (error: NodeJS.ErrnoException) => `it does not open exclusively: ${error.code}`,
   );
   return [...mounts, ...onIt, ...below, ...(busy === undefined ? [] : [busy])];
