@@ -1,6 +1,7 @@
 import { randomBytes } from 'node:crypto';
 import { type FileHandle, mkdir, open, readdir, rename, rm } from 'node:fs/promises';
 import { basename, dirname, join } from 'node:path';
+import { atPath } from '../model/system-error.ts';
 
 /**
  * Writes a file so that a reader, and a reader after a power cut, sees the old content or the new content and nothing else:
@@ -17,8 +18,9 @@ export async function writeAtomic(path: string, content: string | Uint8Array, mo
     await file.sync();
     await rename(temporary, path);
   } catch (error) {
-    await rm(temporary, { force: true });
-    throw error;
+    // What failed first is what is told.
+    await rm(temporary, { force: true }).catch(() => undefined);
+    throw atPath(error, path);
   }
   await syncDirectory(directory);
 }
@@ -36,5 +38,7 @@ export async function removeTemporaries(directory: string): Promise<void> {
 /** Makes renames and removals in a directory durable. */
 export async function syncDirectory(path: string): Promise<void> {
   await using directory: FileHandle = await open(path, 'r');
-  await directory.sync();
+  await directory.sync().catch((error: unknown) => {
+    throw atPath(error, path);
+  });
 }

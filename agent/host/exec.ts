@@ -1,5 +1,6 @@
 import { execa } from 'execa';
 import { PrestageError } from '../model/errors.ts';
+import { isSystemError, systemRemedy } from '../model/system-error.ts';
 
 export interface ExecOptions {
   /** Ends the program with SIGTERM when it fires. */
@@ -27,7 +28,7 @@ const QUOTE_LIMIT = 600;
 
 /**
  * Runs programs of this machine, with an English locale so that messages can be quoted.
- * @throws PrestageError ERR_TOOL_MISSING where the program cannot be started
+ * @throws PrestageError ERR_TOOL_MISSING where the program is not there, ERR_SYSTEM where the kernel does not start it
  */
 export const execOnLinux: Exec = async (file, args, options = {}) => {
   const result = await execa(file, [...args], {
@@ -39,6 +40,11 @@ export const execOnLinux: Exec = async (file, args, options = {}) => {
     ...(options.timeoutMs !== undefined && { timeout: options.timeoutMs }),
     ...(options.cwd !== undefined && { cwd: options.cwd }),
   });
+  if (isSystemError(result.cause)) {
+    throw new PrestageError('ERR_SYSTEM', `${file} cannot be started: ${result.cause.code}`, systemRemedy(result.cause), {
+      cause: result.cause,
+    });
+  }
   if (result.exitCode === undefined && result.signal === undefined && !result.isCanceled && !result.timedOut) {
     throw new PrestageError(
       'ERR_TOOL_MISSING',

@@ -42,15 +42,20 @@ export async function takeLock(request: LockRequest): Promise<AsyncDisposable> {
     once(child, 'error').then(() => false),
   ]);
   if (!held) throw await refused(request, child);
-  const holder: Holder = { pid: process.pid, command: request.command };
-  await writeAtomic(`${request.path}.holder`, `${JSON.stringify(holder)}\n`);
-  return {
-    [Symbol.asyncDispose]: async () => {
-      const exited = once(child, 'exit');
-      child.stdin.end();
-      await exited;
-    },
+  const release = async (): Promise<void> => {
+    const exited = once(child, 'exit');
+    child.stdin.end();
+    await exited;
   };
+  const holder: Holder = { pid: process.pid, command: request.command };
+  try {
+    await writeAtomic(`${request.path}.holder`, `${JSON.stringify(holder)}\n`);
+  } catch (error) {
+    // The child would keep this process alive, and the lock.
+    await release();
+    throw error;
+  }
+  return { [Symbol.asyncDispose]: release };
 }
 
 /**

@@ -1,3 +1,5 @@
+import { isSystemError, systemRemedy } from './system-error.ts';
+
 /**
  * What a process exit code means. 0 is ready or complete; the numbers are stable across releases.
  * docs/errors.md holds the same table (a test holds both equal).
@@ -162,6 +164,10 @@ export const errorTable = {
   ERR_BUILD_STORE: { exit: 'failed', summary: 'A store image cannot be composed' },
   ERR_BUILD_PROOF: { exit: 'failed', summary: 'A store image does not show what was put into it' },
   ERR_SPACE_BUILD: { exit: 'space', summary: 'There is not enough free space to build a bundle' },
+  ERR_SYSTEM: {
+    exit: 'failed',
+    summary: 'The kernel refuses to read, to write or to start something, for lack of room or because a disk fails',
+  },
   ERR_SYSTEM_FILE: { exit: 'failed', summary: 'A file of the system cannot be added or changed without harm to somebody else’s' },
 } as const satisfies Record<string, { exit: ExitName; summary: string }>;
 
@@ -211,7 +217,7 @@ export interface ErrorRecord {
 }
 
 /**
- * Any thrown value as an ErrorRecord; what is no PrestageError becomes ERR_INTERNAL. Where giving something back failed after an error,
+ * Any thrown value as an ErrorRecord; what is neither a PrestageError nor a refusal of the kernel becomes ERR_INTERNAL. Where giving something back failed after an error,
  * the record is of the first one and tells both.
  */
 export function errorRecord(error: unknown): ErrorRecord {
@@ -223,5 +229,6 @@ export function errorRecord(error: unknown): ErrorRecord {
     return { code: first.code, message: `${first.message}; after that: ${then.message}`, remedy: `${first.remedy}; then: ${then.remedy}` };
   }
   const message = messageOf(error);
+  if (isSystemError(error)) return { code: 'ERR_SYSTEM', message, remedy: systemRemedy(error) };
   return { code: 'ERR_INTERNAL', message, remedy: 'Report this with the output of: prestage-agent status --output json' };
 }

@@ -1,6 +1,7 @@
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
 import { errorRecord, errorTable, exitCodeOf, exitCodes, isErrorCode, PrestageError } from '../../agent/model/errors.ts';
+import { atPath } from '../../agent/model/system-error.ts';
 
 test('an error ends in the exit code that the table gives its code', () => {
   assert.equal(new PrestageError('ERR_LIST', 'm', 'r').exitCode, 6);
@@ -26,6 +27,27 @@ test('whatever is thrown becomes a record of code, message and remedy', () => {
     { code: 'ERR_INTERNAL', message: 'unforeseen', remedy },
     { code: 'ERR_INTERNAL', message: 'text', remedy },
   ]);
+});
+
+test('what the kernel refuses says what to do about it', () => {
+  const refused = (code: string) => errorRecord(Object.assign(new Error(`${code}: what Node says, open '/run/x'`), { code }));
+  assert.deepEqual(refused('ENOSPC'), {
+    code: 'ERR_SYSTEM',
+    message: "ENOSPC: what Node says, open '/run/x'",
+    remedy: 'Make room on that file system, then give the command again',
+  });
+  assert.deepEqual(
+    ['EIO', 'EROFS', 'EDQUOT', 'EMFILE', 'ENFILE', 'ENOMEM', 'EAGAIN', 'ENOENT', 'toString'].map((code) => refused(code).code),
+    [...Array(7).fill('ERR_SYSTEM'), 'ERR_INTERNAL', 'ERR_INTERNAL'],
+  );
+});
+
+test('an error of an open file gets the path of the file, once', () => {
+  const error = Object.assign(new Error('EIO: i/o error, fsync'), { code: 'EIO', syscall: 'fsync' });
+  assert.equal(errorRecord(atPath(error, '/run/x')).message, "EIO: i/o error, fsync '/run/x'");
+  const named = Object.assign(new Error("EIO: i/o error, open '/run/x'"), { code: 'EIO', syscall: 'open', path: '/run/x' });
+  assert.equal(errorRecord(atPath(named, '/run/y')).message, "EIO: i/o error, open '/run/x'");
+  assert.equal(atPath('text', '/run/x'), 'text');
 });
 
 test('an error on the way out does not hide the first one', () => {
