@@ -26,7 +26,8 @@ interface StoreWork {
  * it answers to every name of every image. The bytes of its files are compared elsewhere.
  */
 export async function verifyStore({ directory, payload, images, broken }: StoreWork, context: VerifyContext): Promise<Checked> {
-  const mirror = await verifyRegistry({ directory, path: payload.mirror }, images, 'metadata', context);
+  const mirrored = images.filter(({ reference }) => payload.unmirrored?.includes(reference) !== true);
+  const mirror = await verifyRegistry({ directory, path: payload.mirror }, mirrored, 'metadata', context);
   if (context.mode === 'quick') return mirror;
   const verity = await verifyHashTree(directory, payload, context);
   // The kernel's squashfs reader gets no image that is known to be damaged.

@@ -65,6 +65,8 @@ const payloadSchema = v.variant('kind', [
     pieces: v.exactOptional(pieces),
     verity,
     mirror: path,
+    /** References of images that the mirror does not answer for: operating systems, whose layers nobody takes from a store. */
+    unmirrored: v.exactOptional(v.array(v.string())),
     registryImage: v.exactOptional(v.string()),
   }),
   /** A registry tree of distribution with all blobs and, where there is one, the image in it that can serve it. */
@@ -130,12 +132,16 @@ export function bundleImages(bundle: Bundle, stage: Stage, where: string): reado
   );
 }
 
-/** Relative, normal, without a way out: what a bundle's manifest may name. */
+/** C0 and DEL: no file of a bundle needs them, and a line end would be one of a unit or of a configuration that names the path, too. */
+// biome-ignore lint/suspicious/noControlCharactersInRegex: they are what is looked for
+const CONTROL = /[\u0000-\u001f\u007f]/;
+
+/** Relative, normal, without a way out and without control characters: what a bundle's manifest may name. */
 export function isInnerPath(text: string): boolean {
   return (
     text !== '' &&
     text.length <= 4096 &&
-    !text.includes('\0') &&
+    !CONTROL.test(text) &&
     text.split('/').every((part) => part !== '' && part !== '.' && part !== '..')
   );
 }

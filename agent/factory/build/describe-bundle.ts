@@ -3,6 +3,7 @@ import type { Digest } from '../../model/digest.ts';
 import { bundleImage, releaseOf } from './describe-images.ts';
 import type { BuildFacts, Part } from './plan.ts';
 import type { RecordedPart } from './record.ts';
+import { isOperatingSystem } from './source-image.ts';
 
 export interface DescribeOptions {
   readonly parts: readonly Part[];
@@ -27,11 +28,16 @@ export function describeBundle(facts: BuildFacts, options: DescribeOptions): Omi
     createdAt: options.createdAt.toISOString().replace(/\.\d{3}Z$/, 'Z'),
     createdBy: options.createdBy,
     stages: Object.fromEntries(stages),
-    payloads: options.parts.flatMap((part) => payloadOf(part, options.made[part.id])),
+    payloads: options.parts.flatMap((part) => payloadOf(part, options.made[part.id], unmirrored(part))),
   };
 }
 
-function payloadOf({ kind, stage, paths }: Part, made: RecordedPart | undefined): readonly BundlePayload[] {
+/** References of images that the metadata mirror does not answer for. */
+function unmirrored({ images }: Part): readonly string[] {
+  return images.filter((one) => isOperatingSystem(one.image)).map((one) => one.reference);
+}
+
+function payloadOf({ kind, stage, paths }: Part, made: RecordedPart | undefined, without: readonly string[]): readonly BundlePayload[] {
   const [first = '', hashTree = '', mirror = ''] = paths;
   if (kind === 'agent') return [];
   const registryImage = made?.registryImage === undefined ? {} : { registryImage: made.registryImage };
@@ -40,5 +46,6 @@ function payloadOf({ kind, stage, paths }: Part, made: RecordedPart | undefined)
   if (stage === undefined || made?.rootHash === undefined) return [];
   const pieces = made.files.find((file) => file.path === first)?.pieces;
   const image = { image: first, ...(pieces !== undefined && { pieces }) };
-  return [{ kind, stage, ...image, verity: { hashTree, rootHash: made.rootHash }, mirror, ...registryImage }];
+  const store = { ...image, verity: { hashTree, rootHash: made.rootHash }, mirror, ...registryImage };
+  return [{ kind, stage, ...store, ...(without.length > 0 && { unmirrored: [...without] }) }];
 }

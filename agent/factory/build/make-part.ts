@@ -15,6 +15,7 @@ import { ociTree } from './oci-tree.ts';
 import type { BuildFolders } from './options.ts';
 import { type BuildFacts, type Part, storePartId } from './plan.ts';
 import { findRegistryImage, findRegistryInLayout } from './registry-image.ts';
+import { isOperatingSystem } from './source-image.ts';
 import { composeStore } from './store-copy.ts';
 import { normaliseStore } from './store-normalise.ts';
 import { formatVerity, packSquashfs } from './store-pack.ts';
@@ -129,7 +130,8 @@ async function makeStore(part: Part, context: MakeContext): Promise<Made> {
   await step('remove-store-work', async () => await rm(work, { recursive: true }));
   if (proof.ranIn !== undefined) say(`${part.id}: a command ran in ${proof.ranIn}`);
   if (proof.notRun !== undefined) host.log('warning', `${part.id}: no command was run in any image: ${proof.notRun}`);
-  await step('write-tree', async () => await writeTree(registryTree(part.images, 'metadata'), { layout: context.layout, to: mirror }));
+  const mirrored = part.images.filter((one) => !isOperatingSystem(one.image));
+  await step('write-tree', async () => await writeTree(registryTree(mirrored, 'metadata'), { layout: context.layout, to: mirror }));
   if (found === undefined) {
     host.log('warning', `${part.id}: no image carries a registry, so the mirror needs one of the node; give one with --registry-image`);
   }
