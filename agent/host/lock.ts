@@ -3,6 +3,7 @@ import { once } from 'node:events';
 import { mkdir, readFile } from 'node:fs/promises';
 import { dirname } from 'node:path';
 import { PrestageError } from '../model/errors.ts';
+import { isSystemError, systemRemedy } from '../model/system-error.ts';
 import { writeAtomic } from './atomic.ts';
 import type { Exec } from './exec.ts';
 
@@ -36,12 +37,11 @@ export async function takeLock(request: LockRequest): Promise<AsyncDisposable> {
     ['--exclusive', '--conflict-exit-code', String(CONFLICT), ...wait, request.path, 'sh', '-c', 'echo held && exec cat'],
     { stdio: ['pipe', 'pipe', 'inherit'], detached: true },
   );
-  const held = await Promise.race([
-    once(child.stdout, 'data').then(() => true),
-    once(child, 'exit').then(() => false),
-    once(child, 'error').then(() => false),
-  ]);
-  if (!held) throw await refused(request, child);
+  // Where the kernel did not start it there is an error, and no standard output.
+  const failure = once(child, 'error').then(([error]) => error);
+  const told = child.pid === undefined ? failure : once(child.stdout, 'data').then(() => 'held');
+  const end = await Promise.race([told, once(child, 'exit').then(() => 'ended'), failure]);
+  if (end !== 'held') throw await refused(request, child, end);
   const release = async (): Promise<void> => {
     const exited = once(child, 'exit');
     child.stdin.end();
@@ -84,7 +84,8 @@ export async function waitForShared(exec: Exec, path: string, limitSeconds: numb
   );
 }
 
-async function refused(request: LockRequest, child: ChildProcess): Promise<PrestageError> {
+async function refused(request: LockRequest, child: ChildProcess, end: unknown): Promise<PrestageError> {
+  if (isSystemError(end)) return new PrestageError('ERR_SYSTEM', `flock cannot be started: ${end.code}`, systemRemedy(end), { cause: end });
   if (child.exitCode !== CONFLICT) {
     return new PrestageError(
       'ERR_TOOL_MISSING',
