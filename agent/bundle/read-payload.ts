@@ -66,13 +66,18 @@ export async function readStageBundle(request: BundleRequest): Promise<StageBund
   return { ...folder, ocMirror: undefined, extractable: 'archives', payload };
 }
 
+/** @throws PrestageError ERR_REFERENCE where a name is none, for every delivery alike */
 function sealedBundle({ directory, bundle, sha256 }: SealedBundle, stage: Stage): StageBundle {
   const payload = async (): Promise<Payload> => await sealedPayload(bundle, directory, stage);
+  const images = bundleImages(bundle, stage, join(directory, BUNDLE_FILE)).map((image) => {
+    parseReference(image.reference);
+    return { ...image, names: [...fullNames(image)] };
+  });
   return {
     directory,
     stage,
     sealedSha256: sha256,
-    images: bundleImages(bundle, stage, join(directory, BUNDLE_FILE)),
+    images,
     store: storeSource(bundle, directory, stage),
     registry: registrySource(bundle, directory),
     ocMirror: undefined,
@@ -95,7 +100,7 @@ function storeSource(bundle: Bundle, directory: string, stage: Stage): StoreSour
       rootHash: payload.verity.rootHash,
     },
     mirror: { path: join(directory, payload.mirror), files: filesBelow(bundle, payload.mirror) },
-    registryImage: payload.registryImage,
+    registryImage: payload.registryImage === undefined ? undefined : fullName(payload.registryImage),
   };
 }
 
@@ -103,7 +108,9 @@ function registrySource(bundle: Bundle, directory: string): RegistrySource | und
   const payload = bundle.payloads.find((one) => one.kind === 'registry');
   if (payload === undefined) return undefined;
   const named = bundle.payloads.flatMap((one) => (one.kind === 'store' && one.registryImage !== undefined ? [one.registryImage] : []));
-  return { path: join(directory, payload.path), files: filesBelow(bundle, payload.path), registryImage: payload.registryImage ?? named[0] };
+  const image = payload.registryImage ?? named[0];
+  const registryImage = image === undefined ? undefined : fullName(image);
+  return { path: join(directory, payload.path), files: filesBelow(bundle, payload.path), registryImage };
 }
 
 /** The files below a folder of the bundle, with paths relative to that folder. */
@@ -169,9 +176,13 @@ function layoutImage(image: BundleImage, layout: string): LayoutImage {
   };
 }
 
-/** What goes to skopeo is what the grammar allows, whoever wrote the manifest. */
+/** What goes to engines, into units and configuration is what the grammar allows, whoever wrote the manifest. */
+function fullName(name: string): string {
+  return formatReference(parseReference(name));
+}
+
 function fullNames(image: BundleImage): readonly string[] {
-  return image.names.map((name) => formatReference(parseReference(name)));
+  return image.names.map(fullName);
 }
 
 function growthOf(image: BundleImage): number | undefined {

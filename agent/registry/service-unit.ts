@@ -35,7 +35,14 @@ export function renderQuadlet(plan: RegistryPlan): string {
  */
 export function unitWord(argument: string): string {
   const plain = argument.replaceAll('%', '%%').replaceAll('$', '$$$$');
-  return /^[A-Za-z0-9_@+=:,.%$/[\]-]+$/.test(plain) ? plain : `"${plain.replaceAll('\\', '\\\\').replaceAll('"', '\\"')}"`;
+  if (/^[A-Za-z0-9_@+=:,.%$/[\]-]+$/.test(plain)) return plain;
+  // biome-ignore lint/suspicious/noControlCharactersInRegex: they are what is looked for
+  return `"${plain.replaceAll(/[\\"]/g, '\\$&').replaceAll(/[\u0000-\u001f\u007f]/g, hexEscape)}"`;
+}
+
+/** A line end would end the line of the unit. */
+function hexEscape(character: string): string {
+  return `\\x${character.charCodeAt(0).toString(16).padStart(2, '0')}`;
 }
 
 function unitWords(argv: readonly string[]): string {

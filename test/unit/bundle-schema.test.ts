@@ -104,7 +104,7 @@ test('schema and reader refuse the same: a field that is missing, of another kin
 });
 
 test('schema and reader agree on paths', () => {
-  const parts = fc.constantFrom('', '.', '..', '...', 'a', '.a', 'a.', 'b b', '\u0000', 'ö');
+  const parts = fc.constantFrom('', '.', '..', '...', 'a', '.a', 'a.', 'b b', '\u0000', 'a\nb', '\u007f', 'ö');
   const bundle = { payloads: [], stages: {}, release: '', architecture: 'amd64', createdAt: '2024-05-06T07:08:09Z' };
   fc.assert(
     fc.property(

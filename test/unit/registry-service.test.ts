@@ -96,8 +96,17 @@ describe('the units of a registry', () => {
   it('are a quadlet', () => assertGolden('registry/prestage-registry.container', renderQuadlet(plan)));
 
   it('double what systemd would expand, and quote what it would split', () => {
-    const words = ['plain', 'a b', '100%', '$HOME', 'say "x"', 'back\\slash', ''];
-    assert.deepEqual(words.map(unitWord), ['plain', '"a b"', '100%%', '$$HOME', '"say \\"x\\""', '"back\\\\slash"', '""']);
+    const words = ['plain', 'a b', '100%', '$HOME', 'say "x"', 'back\\slash', '', 'a\nExecStart=b'];
+    assert.deepEqual(words.map(unitWord), [
+      'plain',
+      '"a b"',
+      '100%%',
+      '$$HOME',
+      '"say \\"x\\""',
+      '"back\\\\slash"',
+      '""',
+      '"a\\x0aExecStart=b"',
+    ]);
   });
 });
 
