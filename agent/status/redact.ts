@@ -9,10 +9,11 @@ const NAME = String.raw`[\w.-]{0,64}`;
 /** A key whose value is a secret, as in JSON, YAML, TOML, INI, environment files and command lines. `auth` only as a word: `unauthorized: …` says why a pull failed. */
 const SECRET_KEY = String.raw`(?:${NAME}(?:passwd|password|passphrase|secret|token|credential|api[_-]?key|private[_-]?key|access[_-]?key)${NAME}|${NAME}\bauth|_auth|(?:proxy-)?authorization)`;
 /** A quoted value, also one that is not closed in its line, or what there is up to a delimiter: passwords have blanks. */
-const VALUE = String.raw`(?:(")(?:[^"\\\n]|\\.)*"?|(')[^'\n]*'?|[^"',;}\]&\n]+)`;
+const VALUE = String.raw`(?:(")(?:[^"\\\n]|\\.)*"?|(')[^'\n]*'?|[^"',;{}[\]&\n\s][^"',;}\]&\n]*)`;
 
+/** Not where a path goes on: images are named for what they are, too. */
 const KEYS = new RegExp(
-  String.raw`(["']?\b${SECRET_KEY}["']?[ \t]*[:=])(?![ \t]*(?:["']?\[redacted\]|(?:Basic|Bearer|Negotiate)\b))([ \t]*)${VALUE}`,
+  String.raw`((?<![\w./@-])["']?${SECRET_KEY}(["']?)[ \t]*[:=])(?![ \t]*(?:["']?\[redacted\]|(?:Basic|Bearer|Negotiate)\b))([ \t]*)${VALUE}`,
   'gi',
 );
 
@@ -28,11 +29,7 @@ const RULES: readonly ((text: string) => string)[] = [
   (text) => text.replace(/\b(Basic|Bearer|Negotiate)[ \t]+[A-Za-z0-9+/._~=-]{8,}/gi, `$1 ${REDACTED}`),
   // RFC 7519: three parts of base64url, of which the first begins as a JSON object does.
   (text) => text.replace(/\beyJ[\w-]{8,}\.[\w-]{8,}\.[\w-]*/g, REDACTED),
-  (text) =>
-    text.replace(
-      KEYS,
-      (_, key: string, blank: string, double = '', single = '') => `${key}${blank}${double}${single}${REDACTED}${double}${single}`,
-    ),
+  (text) => text.replace(KEYS, hideValue),
 ];
 
 /**
@@ -44,4 +41,10 @@ export function redact(text: string, known: readonly string[]): string {
   const literals = known.filter((secret) => secret.length >= SHORTEST_SECRET).toSorted((a, b) => b.length - a.length);
   const without = literals.reduce((rest, secret) => rest.replaceAll(secret, REDACTED), text);
   return RULES.reduce((rest, rule) => rule(rest), without);
+}
+
+/** The value of a key that has quotes gets some, so that JSON stays JSON. */
+function hideValue(_: string, key: string, keyQuote: string, blank: string, double = '', single = ''): string {
+  const quote = double || single || keyQuote;
+  return `${key}${blank}${quote}${REDACTED}${quote}`;
 }
