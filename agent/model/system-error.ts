@@ -1,6 +1,6 @@
 /** What the kernel refuses for lack of something, or because of a broken disk, by its error; what else it says is a matter of who has asked. */
 export interface SystemError extends Error {
-  readonly code: keyof typeof REMEDIES;
+  readonly code: string;
 }
 
 const AGAIN = 'then give the command again';
@@ -22,12 +22,23 @@ const REMEDIES = {
 
 /** Whether something thrown is a refusal of the kernel that an operator can do something about. */
 export function isSystemError(thrown: unknown): thrown is SystemError {
-  return thrown instanceof Error && 'code' in thrown && typeof thrown.code === 'string' && Object.hasOwn(REMEDIES, thrown.code);
+  return thrown instanceof Error && 'code' in thrown && typeof thrown.code === 'string' && remedyOf(thrown) !== undefined;
 }
 
 /** What the operator does next. */
-export function systemRemedy({ code }: SystemError): string {
-  return REMEDIES[code];
+export function systemRemedy(error: SystemError): string {
+  return remedyOf(error) ?? REMEDIES.EIO;
+}
+
+/** mkdir with parents says ENOENT whatever the kernel has refused, EIO and EROFS too. Source: Node, src/node_file.cc, MKDirpAsync. */
+function remedyOf(error: Error): string | undefined {
+  const code = 'code' in error ? String(error.code) : '';
+  if (code === 'ENOENT' && 'syscall' in error && error.syscall === 'mkdir') return REMEDIES.EROFS;
+  return isListed(code) ? REMEDIES[code] : undefined;
+}
+
+function isListed(code: string): code is keyof typeof REMEDIES {
+  return Object.hasOwn(REMEDIES, code);
 }
 
 /** The same error with the path that it is about, which Node leaves out where a file was open already. */

@@ -3,23 +3,23 @@ import { createHash } from 'node:crypto';
 import { mkdir, readdir, readFile } from 'node:fs/promises';
 import { basename, join } from 'node:path';
 import { hexOf } from '../../agent/model/digest.ts';
-import { DISK_COPY_PATH, REGISTRY_PATH, STORAGE_CONF } from '../../agent/model/places.ts';
+import { DISK_COPY_PATH, REGISTRY_PATH } from '../../agent/model/places.ts';
 import { runStateOf } from '../../agent/model/run-state.ts';
 import { unsealRecord } from '../../agent/model/seal.ts';
 import { DURABLE_STATE } from '../../agent/reconcile/state-store.ts';
-import type { MadeImage } from '../support/images.ts';
 import { type MirroredImage, writeMirror } from '../support/mirror-archives.ts';
 import { type MountFixture, type MountNode, makeMountFixture, openMountNode } from '../support/mount-node.ts';
 import { repositoryOf } from '../support/registry-node.ts';
 import { type FileSystem, makeCutDisk } from './cut-disk.ts';
 import type { PoweredPlace, PowerScenario } from './trial.ts';
+import { type Transport, verifyImages } from './verify-node.ts';
 
 interface NodeScenario {
   readonly name: string;
   /** Arguments of the command; the bundle's directory comes behind them where it is a run. */
   readonly args: readonly string[];
   /** Where images are read from to verify them. */
-  readonly transport: 'containers-storage' | 'docker';
+  readonly transport: Transport;
   /** The bundle's directory. */
   bundle?(fixture: MountFixture): Promise<string>;
 }
@@ -112,26 +112,6 @@ async function durableState(node: MountNode) {
   const state = runStateOf(unsealRecord(text));
   assert.ok(state, `the state on the disk is damaged: ${text.length} bytes`);
   return state;
-}
-
-/**
- * Has skopeo read every byte of every image: layers of a storage are put together again from the files in it, whose checksums tar-split keeps, and
- * have the digests of the config; what a registry gives has the digests of the manifest.
- */
-export async function verifyImages(node: MountNode, images: readonly MadeImage[], transport: NodeScenario['transport']): Promise<void> {
-  const references = images.flatMap(({ reference }) =>
-    transport === 'docker' ? `docker://${reference}` : `containers-storage:${reference}`,
-  );
-  const script = 'for ref do rm -rf /run/verified; skopeo copy --quiet "$ref" dir:/run/verified || { echo "$ref" >&2; exit 1; }; done';
-  const env = { CONTAINERS_STORAGE_CONF: await storageConf(node) };
-  const { exitCode, stderr } = await node.exec('sh', ['-c', script, 'sh', ...references], { env });
-  assert.equal(exitCode, 0, stderr);
-}
-
-/** As podman units are pointed to it where a store is mounted. */
-async function storageConf(node: MountNode): Promise<string> {
-  const { exitCode } = await node.exec('test', ['-e', STORAGE_CONF]);
-  return exitCode === 0 ? STORAGE_CONF : '/etc/containers/storage.conf';
 }
 
 /** Copies of store images are named for their sha256, and their name is what a later boot goes by. */

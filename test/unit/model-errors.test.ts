@@ -42,6 +42,12 @@ test('what the kernel refuses says what to do about it', () => {
   );
 });
 
+test('a directory that cannot be made with its parents is a refusal, too', () => {
+  const error = Object.assign(new Error("ENOENT: no such file or directory, mkdir '/run/x'"), { code: 'ENOENT', syscall: 'mkdir' });
+  const { code, remedy } = errorRecord(error);
+  assert.deepEqual([code, remedy.startsWith('See why that file system cannot be written: ')], ['ERR_SYSTEM', true]);
+});
+
 test('an error of an open file gets the path of the file, once', () => {
   const error = Object.assign(new Error('EIO: i/o error, fsync'), { code: 'EIO', syscall: 'fsync' });
   assert.equal(errorRecord(atPath(error, '/run/x')).message, "EIO: i/o error, fsync '/run/x'");
