@@ -1,7 +1,7 @@
 import pLimit, { type LimitFunction } from 'p-limit';
 import type { Log } from '../host/log.ts';
 import { PrestageError } from '../model/errors.ts';
-import type { HashedPiece, PieceJob } from './copy-piece.ts';
+import type { CopiedPieces, PiecesJob } from './copy-pieces.ts';
 import type { Filled, FillJob } from './fill-tree.ts';
 import type { HashedFile, HashJob } from './hash-file.ts';
 import type { Survey, SurveyJob } from './survey-archive.ts';
@@ -18,14 +18,16 @@ export interface JobOptions {
 
 /** Reads archives in threads, so that the main one stays responsive and all cores are used. Jobs wait until a thread is free. */
 export interface ArchivePool extends AsyncDisposable {
+  /** Starts so many threads, as far as the pool has them, so that they are there when the first job comes. */
+  start(threads: number): void;
   /** What surveyArchive gives. Rejects with its errors, and ERR_ARCHIVE_WORKER where the thread ended unexpectedly. */
   survey(job: SurveyJob, options?: JobOptions): Promise<Survey>;
   /** What unpackArchive gives, with its errors. When it rejects, for whatever reason, the caller deletes `job.to`. */
   unpack(job: UnpackJob, options?: JobOptions): Promise<Unpacked>;
   /** What hashFile gives, with its errors; of any file. */
   hash(job: HashJob, options?: JobOptions): Promise<HashedFile>;
-  /** What copyPiece gives, with its errors. */
-  copyPiece(job: PieceJob, options?: JobOptions): Promise<HashedPiece>;
+  /** What copyPieces gives, with its errors. */
+  copyPieces(job: PiecesJob, options?: JobOptions): Promise<CopiedPieces>;
   /** What fillTree gives, with its errors. */
   fill(job: FillJob, options?: JobOptions): Promise<Filled>;
 }
@@ -47,7 +49,7 @@ export function createArchivePool(options: ArchivePoolOptions): ArchivePool {
     options.log('warning', `zlib-sync cannot be loaded (${reason}); archives are inflated with node:zlib, which is slower`);
   });
 
-  const start = (): WorkerThread => {
+  const begin = (): WorkerThread => {
     const thread = createWorkerThread({
       onFallback: warnOnce,
       onEnd: () => {
@@ -60,7 +62,7 @@ export function createArchivePool(options: ArchivePoolOptions): ArchivePool {
     return thread;
   };
   const perform = async (request: WorkerRequest, signal: AbortSignal, onProgress: (bytesRead: number) => void): Promise<WorkerResult> => {
-    const thread = idle.pop() ?? start();
+    const thread = idle.pop() ?? begin();
     const result = await thread.perform(request, signal, onProgress);
     idle.push(thread);
     return result;
@@ -72,6 +74,9 @@ export function createArchivePool(options: ArchivePoolOptions): ArchivePool {
     return result;
   };
   return {
+    start: (threads) => {
+      while (all.size < Math.min(threads, options.size)) idle.push(begin());
+    },
     survey: async (job, jobOptions) => {
       const result = await run({ kind: 'survey', job }, jobOptions);
       if (result.kind === 'surveyed') return result.survey;
@@ -87,9 +92,9 @@ export function createArchivePool(options: ArchivePoolOptions): ArchivePool {
       if (result.kind === 'hashed') return result.hashed;
       throw mixedUp(result.kind);
     },
-    copyPiece: async (job, jobOptions) => {
-      const result = await run({ kind: 'copy-piece', job }, jobOptions);
-      if (result.kind === 'copied-piece') return result.piece;
+    copyPieces: async (job, jobOptions) => {
+      const result = await run({ kind: 'copy-pieces', job }, jobOptions);
+      if (result.kind === 'copied-pieces') return result.copied;
       throw mixedUp(result.kind);
     },
     fill: async (job, jobOptions) => {

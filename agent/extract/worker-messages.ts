@@ -1,5 +1,5 @@
 import type { ErrorRecord } from '../model/errors.ts';
-import type { HashedPiece, PieceJob } from './copy-piece.ts';
+import type { CopiedPieces, PiecesJob } from './copy-pieces.ts';
 import type { Filled, FillJob } from './fill-tree.ts';
 import type { HashedFile, HashJob } from './hash-file.ts';
 import type { InflaterKind } from './raw-inflate.ts';
@@ -11,7 +11,7 @@ export type WorkerRequest =
   | { readonly kind: 'survey'; readonly job: SurveyJob }
   | { readonly kind: 'unpack'; readonly job: UnpackJob }
   | { readonly kind: 'hash'; readonly job: HashJob }
-  | { readonly kind: 'copy-piece'; readonly job: PieceJob }
+  | { readonly kind: 'copy-pieces'; readonly job: PiecesJob }
   | { readonly kind: 'fill'; readonly job: FillJob };
 
 /** From a worker to the main thread: once what it inflates with, then for each job any number of `progress` and one of the others. */
@@ -24,6 +24,6 @@ export type WorkerResult =
   | { readonly kind: 'surveyed'; readonly survey: Survey }
   | { readonly kind: 'unpacked'; readonly unpacked: Unpacked }
   | { readonly kind: 'hashed'; readonly hashed: HashedFile }
-  | { readonly kind: 'copied-piece'; readonly piece: HashedPiece }
+  | { readonly kind: 'copied-pieces'; readonly copied: CopiedPieces }
   | { readonly kind: 'filled'; readonly filled: Filled }
   | { readonly kind: 'failed'; readonly error: ErrorRecord };

@@ -1,6 +1,6 @@
 import { copyFile, type FileHandle, open, rename, rm } from 'node:fs/promises';
 import { dirname } from 'node:path';
-import { noRoomFor } from '../extract/copy-piece.ts';
+import { noRoomFor } from '../extract/copy-pieces.ts';
 import type { ArchivePool } from '../extract/pool.ts';
 import { syncDirectory } from '../host/atomic.ts';
 import { copyHashed } from '../host/hashed-copy.ts';

@@ -34,7 +34,11 @@ const LINK_LENGTH = 26;
 export async function healDangling(host: Host, request: HealRequest): Promise<readonly string[]> {
   const { location, stores } = request;
   const found = await findDangling(location, stores);
-  if (isNothing(found)) return [];
+  if (isNothing(found)) {
+    // Of a healing that was killed when it was through with everything else.
+    await rm(hostPath(host, HEAL_PATH), { recursive: true, force: true });
+    return [];
+  }
   await using podman = await preparePodman(host, request);
   const containers = await removeContainers(found, podman, request);
   const images = await removeImages(podman, request);

@@ -1,7 +1,7 @@
-import pLimit from 'p-limit';
+import type { WrongPiece } from '../extract/copy-pieces.ts';
 import type { ArchivePool } from '../extract/pool.ts';
 import type { StorePieces } from '../model/bundle.ts';
-import { checkPieceDigest, type StoreImage, wrongPieces } from './store-image.ts';
+import { type StoreImage, wrongPiece, wrongPieces } from './store-image.ts';
 
 interface PiecesRequest {
   readonly image: StoreImage;
@@ -10,35 +10,15 @@ interface PiecesRequest {
   readonly from: string;
   /** A file that is there, of the image's size; the pieces are written to it where it is given. */
   readonly to?: string;
-  /** Up to four of its threads work at as many pieces. */
-  readonly pool: Pick<ArchivePool, 'copyPiece'>;
+  /** Up to four of its threads work at it. */
+  readonly pool: Pick<ArchivePool, 'copyPieces'>;
   readonly signal: AbortSignal;
-  /** Bytes of the image whose pieces are done. */
+  /** Bytes of the image that have been read. */
   readonly onProgress: (bytes: number) => void;
 }
 
-/** A piece of a store image. Sizes are bytes. */
-interface Piece {
-  readonly at: number;
-  readonly sizeBytes: number;
-  /** 64 lower-case hex digits. */
-  readonly sha256: string;
-}
-
 /** Threads at most. Four hash 4 GB/s with SHA extensions, more than a disk gives; each takes some MiB of memory. */
-const PARALLEL_PIECES = 4;
-
-/**
- * Where the pieces of an image lie. Pure.
- * @throws PrestageError ERR_STORE_DIGEST where they are not exactly the image
- */
-function piecesOf(image: Pick<StoreImage, 'path' | 'sizeBytes'>, pieces: StorePieces): readonly Piece[] {
-  if (pieces.sha256.length !== Math.ceil(image.sizeBytes / pieces.sizeBytes)) throw wrongPieces(image, pieces);
-  return pieces.sha256.map((sha256, index) => {
-    const at = index * pieces.sizeBytes;
-    return { at, sizeBytes: Math.min(pieces.sizeBytes, image.sizeBytes - at), sha256 };
-  });
-}
+export const PIECE_THREADS = 4;
 
 /**
  * Compares all pieces of an image with their hashes, in threads, and copies them where asked: the whole is that of the bundle then, as its
@@ -46,19 +26,25 @@ function piecesOf(image: Pick<StoreImage, 'path' | 'sizeBytes'>, pieces: StorePi
  * @throws PrestageError ERR_STORE_DIGEST, ERR_BUNDLE_FILE, ERR_SPACE_STORE; the signal's reason
  */
 export async function passPieces({ image, pieces, from, to, pool, signal, onProgress }: PiecesRequest): Promise<void> {
-  const plan = piecesOf(image, pieces);
-  const givingUp = new AbortController();
-  const ending = AbortSignal.any([signal, givingUp.signal]);
-  let doneBytes = 0;
-  const pass = async ({ at, sizeBytes, sha256 }: Piece): Promise<void> => {
-    const job = { path: from, fileBytes: image.sizeBytes, at, sizeBytes, ...(to !== undefined && { to }) };
-    const piece = await pool.copyPiece(job, { signal: ending });
-    checkPieceDigest(image, { at, sha256 }, piece.sha256);
-    doneBytes += sizeBytes;
-    onProgress(doneBytes);
-  };
-  const limit = pLimit(PARALLEL_PIECES);
-  const giveUp = (error: unknown): void => givingUp.abort(error);
-  await Promise.all(plan.map((piece) => limit(async () => await pass(piece).catch(giveUp))));
-  ending.throwIfAborted();
+  const { sizeBytes: pieceBytes, sha256 } = pieces;
+  if (sha256.length !== Math.ceil(image.sizeBytes / pieceBytes)) throw wrongPieces(image, pieces);
+  const next = new Int32Array(new SharedArrayBuffer(Int32Array.BYTES_PER_ELEMENT));
+  const job = { path: from, sizeBytes: image.sizeBytes, pieceBytes, sha256, next, ...(to !== undefined && { to }) };
+  const readBytes = Array.from({ length: Math.min(PIECE_THREADS, sha256.length) }, () => 0);
+  const ended = await Promise.allSettled(
+    readBytes.map(async (_, thread) => {
+      const onThread = (bytes: number): void => {
+        readBytes[thread] = bytes;
+        onProgress(readBytes.reduce((total, one) => total + one, 0));
+      };
+      return (await pool.copyPieces(job, { signal, onProgress: onThread })).wrong;
+    }),
+  );
+  signal.throwIfAborted();
+  const wrong = ended.flatMap((one): readonly WrongPiece[] => (one.status === 'fulfilled' && one.value !== undefined ? [one.value] : []));
+  const [first] = wrong.toSorted((a, b) => a.index - b.index);
+  if (first !== undefined) throw wrongPiece(image, pieces, first);
+  for (const one of ended) if (one.status === 'rejected') throw one.reason;
+  onProgress(image.sizeBytes);
+  signal.throwIfAborted();
 }

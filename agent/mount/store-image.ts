@@ -1,6 +1,7 @@
 import { constants } from 'node:fs';
 import { type FileHandle, open, realpath } from 'node:fs/promises';
 import { join, relative } from 'node:path';
+import type { WrongPiece } from '../extract/copy-pieces.ts';
 import { isInnerPath, type StorePieces } from '../model/bundle.ts';
 import { PrestageError } from '../model/errors.ts';
 
@@ -61,17 +62,10 @@ export function checkDigest(image: Pick<StoreImage, 'path' | 'sha256'>, sha256: 
   if (sha256 !== image.sha256) throw digestFault(image.path, `has the bytes of sha256 ${sha256}, and its bundle says ${image.sha256}`);
 }
 
-/**
- * @param piece where it starts, and the sha256 that its bundle has
- * @throws PrestageError ERR_STORE_DIGEST
- */
-export function checkPieceDigest(
-  image: Pick<StoreImage, 'path'>,
-  piece: { readonly at: number; readonly sha256: string },
-  sha256: string,
-): void {
-  if (sha256 === piece.sha256) return;
-  throw digestFault(image.path, `has from byte ${piece.at} on the bytes of sha256 ${sha256}, and its bundle says ${piece.sha256}`);
+/** @param piece the one that has other bytes, and what it has */
+export function wrongPiece({ path }: Pick<StoreImage, 'path'>, pieces: StorePieces, piece: WrongPiece): PrestageError {
+  const [at, wanted] = [piece.index * pieces.sizeBytes, pieces.sha256[piece.index]];
+  return digestFault(path, `has from byte ${at} on the bytes of sha256 ${piece.sha256}, and its bundle says ${wanted}`);
 }
 
 export function wrongPieces({ path, sizeBytes }: Pick<StoreImage, 'path' | 'sizeBytes'>, pieces: StorePieces): PrestageError {

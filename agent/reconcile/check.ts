@@ -8,7 +8,7 @@ import type { Step } from '../host/steps.ts';
 import { CAPABILITIES, hasSystemd } from '../host/systemd.ts';
 import { type ErrorRecord, errorRecord, PrestageError } from '../model/errors.ts';
 import type { RunState } from '../model/run-state.ts';
-import { checkStore } from '../mount/check-store.ts';
+import { checkStore, dropDamagedCopy } from '../mount/check-store.ts';
 import { heal } from './heal.ts';
 
 import { createStateStore, readLastState } from './state-store.ts';
@@ -62,6 +62,7 @@ export async function checkMountedStore(host: Host, options: { readonly step: St
   const error = unhealedDamage(state) ?? (found.kind === 'damaged' ? digestError(found.got) : undefined);
   if (error === undefined) return { kind: 'none' };
   if (state !== undefined) await step('record-damage', async () => await recordDamage(host, state, { error }));
+  if (found.kind === 'damaged') await dropDamagedCopy(found, step);
   const location = state?.storage ?? (await locateStorage(host, {}));
   const healed = await heal(error, { host, location, step });
   if (state !== undefined) await step('record-damage', async () => await recordDamage(host, state, { error, healed: [...healed] }));

@@ -10,7 +10,7 @@ import { formatBytes } from '../model/bytes.ts';
 import { errorRecord, PrestageError } from '../model/errors.ts';
 import { MIRROR_PATH, STORE_PATH } from '../model/places.ts';
 import type { ImageState } from '../model/run-state.ts';
-import { checkStore } from '../mount/check-store.ts';
+import { checkStore, dropDamagedCopy } from '../mount/check-store.ts';
 import { closeStore } from '../mount/close-store.ts';
 import { ensureEmptyStore } from '../mount/empty-store.ts';
 import { healDangling } from '../mount/heal-dangling.ts';
@@ -137,8 +137,9 @@ async function openImage(bundle: StoreBundle, context: RunContext): Promise<Open
  * @throws PrestageError ERR_STORE_DIGEST, with the store closed
  */
 async function assertIntact({ image, sha256 }: OpenedStore, { host, step, stop }: RunContext): Promise<void> {
-  const found = await checkStore(host, { signal: stop });
+  const found = await checkStore(host, { step, signal: stop });
   if (found.kind !== 'damaged') return;
+  await dropDamagedCopy(found, step);
   await stopRegistry(host, step);
   await closeStore(host, { step, force: true });
   throw digestFault(image, `lacks images and does not have the sha256 ${sha256} that its bundle says, but ${found.got}`);

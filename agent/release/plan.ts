@@ -71,7 +71,8 @@ export async function planRelease(host: Host, request: ReleaseRequest, looks: Re
   const [registry, engines, store, users] = await Promise.all([
     looks.registry(host),
     looks.engines(host),
-    looks.store(host, { force: kept.length > 0 }),
+    // Also where images were copied by a release that was killed: what runs from them holds the store until it is started again.
+    looks.store(host, { force: request.keepImages }),
     storeUsers(host),
   ]);
   // Configurations that go with the engines' files are asked again when it has come to that.

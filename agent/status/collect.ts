@@ -5,8 +5,8 @@ import type { Host } from '../host/host.ts';
 import { errorRecord } from '../model/errors.ts';
 import type { RunState } from '../model/run-state.ts';
 import { readOpenStore } from '../mount/store-record.ts';
-import { registryHealth } from '../registry/service.ts';
 import { readLastState } from '../reconcile/state-store.ts';
+import { registryHealth } from '../registry/service.ts';
 import { assessRun, type StatusReport, type StorageView } from './assess.ts';
 
 /**

@@ -1,9 +1,11 @@
 import assert from 'node:assert/strict';
 import { createHash, randomBytes } from 'node:crypto';
+import { truncateSync } from 'node:fs';
 import { appendFile, mkdir, mkdtemp, readdir, readFile, rm, stat, truncate, writeFile } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { after, before, it } from 'node:test';
+import { setTimeout as sleep } from 'node:timers/promises';
 import fc from 'fast-check';
 import { type ArchivePool, createArchivePool } from '../../agent/extract/pool.ts';
 import { execOnLinux, output } from '../../agent/host/exec.ts';
@@ -13,6 +15,7 @@ import { copyImage } from '../../agent/mount/copy-image.ts';
 import { passPieces } from '../../agent/mount/pieces.ts';
 import type { StoreImage } from '../../agent/mount/store-image.ts';
 import { describeAlone } from '../support/own-mounts.ts';
+import { piecesOf } from '../support/pieces.ts';
 import { flipByte } from '../support/store-bundle.ts';
 
 const KIB = 1024;
@@ -40,8 +43,11 @@ describeAlone(import.meta.url, 'a store image whose pieces are known', () => {
         const { image, bytes } = await makeImage({ sizeBytes, pieceBytes });
         const { to, progress } = await copy(image, { isDurable });
         assert.equal((await readFile(to)).equals(bytes), true);
-        const counts = Math.ceil(sizeBytes / pieceBytes);
-        assert.deepEqual([progress.length, progress.at(-1)], [counts, counts === 0 ? undefined : sizeBytes]);
+        assert.equal(progress.at(-1), sizeBytes);
+        assert.deepEqual(
+          progress,
+          progress.toSorted((a, b) => a - b),
+        );
       }),
       { numRuns: 25 },
     );
@@ -57,10 +63,10 @@ describeAlone(import.meta.url, 'a store image whose pieces are known', () => {
   it('is worked at in four threads at most, however many there are: each takes memory', async () => {
     const { image } = await makeImage();
     const counted = { now: 0, most: 0 };
-    const counting: Pick<ArchivePool, 'copyPiece'> = {
-      copyPiece: async (job, options) => {
+    const counting: Pick<ArchivePool, 'copyPieces'> = {
+      copyPieces: async (job, options) => {
         counted.most = Math.max(counted.most, ++counted.now);
-        const piece = await pool.copyPiece(job, options);
+        const piece = await pool.copyPieces(job, options);
         counted.now--;
         return piece;
       },
@@ -106,7 +112,7 @@ describeAlone(import.meta.url, 'a store image whose pieces are known', () => {
         remedy: REMEDY,
       };
       assert.deepEqual(await refusedCopy({ ...image, pieces }), expected);
-      const unread: Pick<ArchivePool, 'copyPiece'> = { copyPiece: async () => assert.fail('a piece was read') };
+      const unread: Pick<ArchivePool, 'copyPieces'> = { copyPieces: async () => assert.fail('a piece was read') };
       assert.deepEqual(await refusal(hashOnly({ ...image, pieces }, unread)), expected);
     });
   }
@@ -123,12 +129,14 @@ describeAlone(import.meta.url, 'a store image whose pieces are known', () => {
     ['longer', async (path: string) => await appendFile(path, 'x'), 'it has 3145746 bytes now, and had 3145745'],
     ['gone', async (path: string) => await rm(path), 'ENOENT'],
   ] as const) {
-    it(`is refused where it is ${what} while it is copied, and no copy stays`, async () => {
+    it(`is refused where it is ${what} when it is to be copied, and no copy stays`, async () => {
       const { image } = await makeImage();
-      const changing: Pick<ArchivePool, 'copyPiece'> = {
-        copyPiece: async (job, options) => {
-          if (job.at === 4 * PIECE_BYTES) await change(image.path);
-          return await pool.copyPiece(job, options);
+      let changed: Promise<void> | undefined;
+      const changing: Pick<ArchivePool, 'copyPieces'> = {
+        copyPieces: async (job, options) => {
+          changed ??= change(image.path);
+          await changed;
+          return await pool.copyPieces(job, options);
         },
       };
       assert.deepEqual(await refusedCopy(image, { pool: { ...pool, ...changing } }), {
@@ -136,6 +144,31 @@ describeAlone(import.meta.url, 'a store image whose pieces are known', () => {
         message: `${image.path} cannot be read: ${message}`,
         remedy: 'Write the bundle again; where it fails again, change the disk',
       });
+    });
+  }
+
+  for (const [what, sizeBytes, message] of [
+    ['cut off', 4096, /^it (?:ends at \d+ bytes|has 4096 bytes) now, and had 1073741824$/],
+    ['longer', 2 ** 30 + 1, /^it has 1073741825 bytes now, and had 1073741824$/],
+  ] as const) {
+    it(`is refused where it is ${what} while it is read`, async () => {
+      const path = join(await mkdtemp(join(work, 'from-')), 'image');
+      await writeFile(path, '');
+      await truncate(path, 2 ** 30);
+      const zeros = sha256Of(Buffer.alloc(2 ** 20));
+      const pieces: StorePieces = { sizeBytes: 2 ** 20, sha256: Array.from({ length: 1024 }, () => zeros) };
+      const image = { path, sizeBytes: 2 ** 30, sha256: '', pieces, hashTree: '', rootHash: '' };
+      const changing: Pick<ArchivePool, 'copyPieces'> = {
+        copyPieces: async (job, options) => {
+          const copying = pool.copyPieces(job, options);
+          while (Atomics.load(job.next, 0) < 2) await sleep(1);
+          truncateSync(path, sizeBytes);
+          return await copying;
+        },
+      };
+      const error = await refusal(hashOnly(image, changing));
+      assert.equal(error.code, 'ERR_BUNDLE_FILE');
+      assert.match(error.message.replace(`${path} cannot be read: `, ''), message);
     });
   }
 
@@ -157,13 +190,18 @@ describeAlone(import.meta.url, 'a store image whose pieces are known', () => {
 
   it('is given up with the reason of the signal, and no copy stays', async () => {
     const { image } = await makeImage({ sizeBytes: 40 * KIB * KIB, pieceBytes: 2 * KIB * KIB });
-    const ending = new AbortController();
     const reason = new Error('the run ends');
-    const directory = await mkdtemp(join(work, 'to-'));
-    const onProgress = (): void => ending.abort(reason);
-    const copying = copyImage({ image, to: join(directory, 'copy'), isDurable: false, pool, signal: ending.signal, onProgress });
-    assert.equal(await copying.catch((thrown: unknown) => thrown), reason);
-    assert.deepEqual(await readdir(directory), []);
+    for (const afterMs of [0, 2, 5, 10, 20]) {
+      const ending = new AbortController();
+      const directory = await mkdtemp(join(work, 'to-'));
+      const to = join(directory, 'copy');
+      const copying = copyImage({ image, to, isDurable: false, pool, signal: ending.signal, onProgress: () => undefined });
+      setTimeout(() => ending.abort(reason), afterMs);
+      const thrown = await copying.catch((error: unknown) => error);
+      // A fast machine has copied all before the end of the longer ones.
+      if (thrown === undefined) assert.deepEqual([await readdir(directory), afterMs > 5], [['copy'], true]);
+      else assert.deepEqual([thrown, await readdir(directory)], [reason, []]);
+    }
     await hashOnly(image);
   });
 
@@ -179,9 +217,7 @@ describeAlone(import.meta.url, 'a store image whose pieces are known', () => {
     const path = join(await mkdtemp(join(work, 'from-')), 'image');
     const bytes = randomBytes(sizeBytes);
     await writeFile(path, bytes);
-    const count = Math.ceil(sizeBytes / pieceBytes);
-    const sha256 = Array.from({ length: count }, (_, index) => sha256Of(bytes.subarray(index * pieceBytes, (index + 1) * pieceBytes)));
-    const pieces: StorePieces = { sizeBytes: pieceBytes, sha256 };
+    const pieces = piecesOf(bytes, pieceBytes);
     return { image: { path, sizeBytes, sha256: sha256Of(bytes), pieces, hashTree: `${path}.verity`, rootHash: '' }, bytes };
   }
 
@@ -208,7 +244,7 @@ describeAlone(import.meta.url, 'a store image whose pieces are known', () => {
     return error;
   }
 
-  async function hashOnly(image: StoreImage & { readonly pieces: StorePieces }, of: Pick<ArchivePool, 'copyPiece'> = pool): Promise<void> {
+  async function hashOnly(image: StoreImage & { readonly pieces: StorePieces }, of: Pick<ArchivePool, 'copyPieces'> = pool): Promise<void> {
     const { signal } = new AbortController();
     await passPieces({ image, pieces: image.pieces, from: image.path, pool: of, signal, onProgress: () => undefined });
   }

@@ -8,7 +8,7 @@ import { runProgram } from '../../agent/cli/program.ts';
 import { execOnLinux, output } from '../../agent/host/exec.ts';
 import { linuxHost } from '../../agent/host/linux.ts';
 import type { BundlePayload } from '../../agent/model/bundle.ts';
-import { type Digest, digestOf, hexOf } from '../../agent/model/digest.ts';
+import { type Digest, hexOf } from '../../agent/model/digest.ts';
 import { parseReference } from '../../agent/model/reference.ts';
 import { registryRepository } from '../../agent/model/registry-path.ts';
 import { copyToDisk, disksUnavailable, makeDisk } from '../support/disk.ts';
@@ -16,6 +16,7 @@ import { archiveName, writeArchives } from '../support/image-archives.ts';
 import { blobPath } from '../support/image-layer.ts';
 import { smallImageSet } from '../support/image-set.ts';
 import { blobsOf, type MadeImage, writeDirLayout, writeOciLayout } from '../support/images.ts';
+import { piecesOf } from '../support/pieces.ts';
 import { type HandSealed, seal } from '../support/sealed-bundle.ts';
 
 const host = linuxHost({ root: '/', log: () => undefined, env: {} });
@@ -349,8 +350,7 @@ test('a store image is verified with its hash tree, its mirror and the names in 
     ['store/installed.squashfs: the registry image quay.io/example/registry:1 is not in the store'],
   );
   const bytes = await readFile(join(place.folder, payload.image));
-  const parts = Array.from({ length: Math.ceil(bytes.length / 2 ** 20) }, (_, nth) => bytes.subarray(nth * 2 ** 20, (nth + 1) * 2 ** 20));
-  const pieces = { sizeBytes: 2 ** 20, sha256: parts.map((part) => hexOf(digestOf(part))) };
+  const pieces = piecesOf(bytes, 2 ** 20);
   await sealWith({ ...payload, pieces });
   assert.deepEqual(brief(await verifyAt(place.folder)), []);
   await sealWith({ ...payload, pieces: { ...pieces, sha256: [...pieces.sha256.slice(0, -1), '0'.repeat(64)] } });

@@ -8,7 +8,9 @@ import fc from 'fast-check';
 import { type ArchivePool, createArchivePool } from '../../agent/extract/pool.ts';
 import { loadInflater } from '../../agent/extract/raw-inflate.ts';
 import { execOnLinux, output } from '../../agent/host/exec.ts';
+import { waitFor } from '../support/agent.ts';
 import { deflatedBomb, filesOf, NAME, rejection, unpack, workDirectory } from '../support/archive-jobs.ts';
+import { piecesOf } from '../support/pieces.ts';
 import { gzipMember, layoutEntries, makeLayout, tarEntry, tgz } from '../support/tar.ts';
 
 const layout = makeLayout();
@@ -137,13 +139,10 @@ describe('the archive pool', () => {
     await fc.assert(
       fc.asyncProperty(fc.nat({ max: 3 * 2 ** 20 }), fc.integer({ min: 50_000, max: 2 ** 21 }), async (sizeBytes, pieceBytes) => {
         const bytes = randomBytes(sizeBytes);
-        const parts = Array.from({ length: Math.ceil(sizeBytes / pieceBytes) }, (_, nth) =>
-          bytes.subarray(nth * pieceBytes, (nth + 1) * pieceBytes),
-        );
         assert.deepEqual(await pool.hash({ path: await file(bytes), pieceBytes }), {
           sha256: sha256Of(bytes),
           sizeBytes,
-          pieces: parts.map(sha256Of),
+          pieces: piecesOf(bytes, pieceBytes).sha256,
         });
       }),
       { numRuns: 20 },
@@ -198,6 +197,18 @@ describe('the archive pool', () => {
     await writeFile(module, script);
     const [command = '', ...args] = [...bounds, 'nice', '-n', '19', process.execPath, module];
     assert.deepEqual(await execOnLinux(command, args), { exitCode: 0, stdout: '19', stderr: '' });
+  });
+
+  it('starts threads ahead of their jobs where asked, never more than it has, and uses them', async () => {
+    await using work = await workDirectory();
+    await using pool = poolOf(2);
+    const threads = async (): Promise<readonly string[]> => (await niceValues()).filter(([, nice]) => nice === 10).map(([id]) => id);
+    pool.start(5);
+    const started = await waitFor('two threads', async () => ((await threads()).length >= 2 ? await threads() : undefined));
+    pool.start(5);
+    const path = await work.archive(valid);
+    await Promise.all([1, 2, 3].map(() => pool.survey(jobFor(path))));
+    assert.deepEqual([started.length, await threads()], [2, started]);
   });
 
   it('says once that it goes without the addon where that is missing, and reads all the same', async () => {
