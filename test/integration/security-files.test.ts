@@ -15,7 +15,7 @@ const TLS = '/etc/prestage-agent/tls';
 /** What a run may leave on a node outside the storage of engines: each path with its kind (find(1), %y) and mode. The first that fits counts. */
 const ALLOWED: readonly (readonly [path: RegExp, kindAndMode: string])[] = [
   [/^\/run\/prestage-agent$/, 'd 755'],
-  [/^\/run\/prestage-agent\/(lock|lock\.holder|writers\.lock|state\.json|store\.json|storage\.conf)$/, 'f 644'],
+  [/^\/run\/prestage-agent\/(lock|lock\.holder|writers\.lock|state\.json|store\.json|storage\.conf|crio-told)$/, 'f 644'],
   [/^\/run\/prestage-agent\/(ram|data|partition)$/, 'd 700'],
   [/^\/run\/prestage-agent\/ram\/store\.(squashfs|verity)$/, 'f 644'],
   // The registry's own storage, its log and its key are for root alone, whatever podman does below.
@@ -27,7 +27,7 @@ const ALLOWED: readonly (readonly [path: RegExp, kindAndMode: string])[] = [
   [/^\/var\/lib\/prestage-agent\/setup\.json$/, 'f 600'],
   [/^\/var\/lib\/prestage-agent\/backup$/, 'd 755'],
   [/^\/var\/lib\/prestage-agent\/backup\/[0-9a-f]{64}\.json$/, 'f 600'],
-  [/^\/var\/lib\/prestage-agent\/(images|bundle|registry-image)$/, 'd 700'],
+  [/^\/var\/lib\/prestage-agent\/(images|bundle|bundle\/store|registry-image)$/, 'd 700'],
   [/^\/var\/lib\/prestage-agent\/images\/[0-9a-f]{64}\.(squashfs|verity)$/, 'f 644'],
   [/^\/etc\/containers\/storage\.conf$/, 'f 644'],
   [/^\/etc\/containers\/registries\.conf$/, 'f 640'],
@@ -44,7 +44,7 @@ const OF_ENGINES =
   /^\/run\/prestage-agent\/registry\/(storage|run|tmp|pid|registry\.log)(\/|$)|^\/var\/lib\/prestage-agent\/registry-image\/|^\/etc\/cni(\/|$)/;
 const CHANGED = '/etc /etc/containers /etc/profile.d /etc/prestage-agent';
 
-const runs: Readonly<Record<string, { readonly args: readonly string[]; readonly tls?: boolean; readonly rewrite?: boolean }>> = {
+const runs: Readonly<Record<string, { readonly args: readonly string[]; readonly tls?: boolean }>> = {
   'mount from memory': { args: ['--stage', 'discovery', '--delivery', 'mount'] },
   'mount from the partition': { args: ['--stage', 'installed', '--delivery', 'mount'] },
   'mount from the disk': { args: ['--stage', 'installed', '--delivery', 'mount', '--placement', 'disk'] },
@@ -119,12 +119,13 @@ describe('what a run leaves on a node', () => {
         assert.equal(exitCode, 0, stderr);
         const left = await changed(node);
         assert.ok(left.length > 4, JSON.stringify(left));
+        assert.equal(
+          left.some(([path]) => path === '/run/prestage-agent/registry/tls.key'),
+          hasTls,
+        );
         const wrong = left.filter(([path, kindAndMode, owner]) => {
-          const wanted = TREES.test(path)
-            ? kindAndMode.startsWith('d')
-              ? 'd 755'
-              : 'f 644'
-            : ALLOWED.find(([place]) => place.test(path))?.[1];
+          const inTree = TREES.test(path) ? (kindAndMode.startsWith('d') ? 'd 755' : 'f 644') : undefined;
+          const wanted = ALLOWED.find(([place]) => place.test(path))?.[1] ?? inTree;
           return kindAndMode !== wanted || owner !== '0:0';
         });
         assert.deepEqual(wrong, []);
