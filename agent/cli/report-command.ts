@@ -33,7 +33,9 @@ async function actReport(terminal: Terminal, options: Readonly<Record<string, un
     throw new PrestageError('ERR_USAGE', '--output-file and --directory exclude each other', 'Give one of them');
   const host = hostFor(terminal, settingsOf(options));
   const report = await makeReport(host);
-  const path = resolve(String(directory ?? outputFile ?? `prestage-report-${report.index.madeAt.replaceAll(/[-:]|\.\d+/g, '')}.tar.gz`));
+  const asked = typeof directory === 'string' ? directory : outputFile;
+  const usual = `prestage-report-${report.index.madeAt.replaceAll(/[-:]|\.\d+/g, '')}.tar.gz`;
+  const path = resolve(typeof asked === 'string' ? asked : usual);
   if (directory === undefined) await writeReportFile(host, report, path);
   else await writeReportDirectory(report, path);
   return { data: { ...report.index, path }, text: reportText(path, report.index.parts), exitCode: 0 };

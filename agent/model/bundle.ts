@@ -132,9 +132,8 @@ export function bundleImages(bundle: Bundle, stage: Stage, where: string): reado
   );
 }
 
-/** C0 and DEL: no file of a bundle needs them, and a line end would be one of a unit or of a configuration that names the path, too. */
-// biome-ignore lint/suspicious/noControlCharactersInRegex: they are what is looked for
-const CONTROL = /[\u0000-\u001f\u007f]/;
+/** No file of a bundle needs them, and a line end would be one of a unit or of a configuration that names the path, too. */
+const CONTROL = /\p{Cc}/u;
 
 /** Relative, normal, without a way out and without control characters: what a bundle's manifest may name. */
 export function isInnerPath(text: string): boolean {

@@ -63,7 +63,7 @@ export interface Settings {
 }
 
 /** Not used by OpenShift, whose host services have 9000-9999, and not the 5000 of registries that are there already. */
-export const DEFAULT_REGISTRY_PORT = 5055;
+const DEFAULT_REGISTRY_PORT = 5055;
 /** The release's component docker-registry from 4.21 on. Source: field facts, "Registry image". */
 const DEFAULT_REGISTRY_COMMAND = '/usr/bin/distribution serve /etc/registry/config.yaml';
 /** Where ignition puts the certificate of a node that serves the cluster. */

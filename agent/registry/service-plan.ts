@@ -100,7 +100,7 @@ function globalOptions({ imageStore }: RegistryRequest, { directory, hasCrun }: 
 
 /**
  * Everything that it reads is mounted read-only, and it may do nothing but read files of any owner. SELinux is off for it: neither squashfs nor the
- * data partition can be labelled. Tracing is off because distribution 3 otherwise looks for a collector. With crun it stays in the
+ * data partition can be labelled. Proxies stay out of it: it asks nobody, and their addresses can hold a password. Tracing is off because distribution 3 otherwise looks for a collector. With crun it stays in the
  * control group that it is started in, which is the unit's own, and asks for no controllers; runc cannot do that.
  * Source: podman-run(1).
  */
@@ -109,7 +109,7 @@ function runOptions({ tree, port, tls, command = DEFAULT_COMMAND }: RegistryRequ
   return [
     ...['--name', REGISTRY_NAME, '--network=host', '--pull=never', '--read-only', '--user=0'],
     ...['--cap-drop=all', '--cap-add=DAC_OVERRIDE', ...(port < 1024 ? ['--cap-add=NET_BIND_SERVICE'] : [])],
-    ...['--security-opt=label=disable', '--security-opt=no-new-privileges', '--env=OTEL_TRACES_EXPORTER=none'],
+    ...['--security-opt=label=disable', '--security-opt=no-new-privileges', '--http-proxy=false', '--env=OTEL_TRACES_EXPORTER=none'],
     ...[`--cgroups=${hasCrun ? 'disabled' : 'no-conmon'}`, `--pidfile=${join(directory, FILES.pid)}`],
     ...[...readOnlyMount(tree, IN_CONTAINER.tree), ...readOnlyMount(join(directory, FILES.config), IN_CONTAINER.config)],
     ...(tls === undefined

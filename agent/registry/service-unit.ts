@@ -36,8 +36,7 @@ export function renderQuadlet(plan: RegistryPlan): string {
 export function unitWord(argument: string): string {
   const plain = argument.replaceAll('%', '%%').replaceAll('$', '$$$$');
   if (/^[A-Za-z0-9_@+=:,.%$/[\]-]+$/.test(plain)) return plain;
-  // biome-ignore lint/suspicious/noControlCharactersInRegex: they are what is looked for
-  return `"${plain.replaceAll(/[\\"]/g, '\\$&').replaceAll(/[\u0000-\u001f\u007f]/g, hexEscape)}"`;
+  return `"${plain.replaceAll(/[\\"]/g, '\\$&').replaceAll(/\p{Cc}/gu, hexEscape)}"`;
 }
 
 /** A line end would end the line of the unit. */

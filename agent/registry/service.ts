@@ -17,7 +17,7 @@ import { formatRegistryRecord, type RegistryRecord, readRegistryRecord } from '.
 import { type RegistryHow, registryLog, runRegistry, type StartAttempt } from './service-run.ts';
 import { stopRegistry } from './service-stop.ts';
 
-export { registryReleaseSteps, stopRegistry } from './service-stop.ts';
+export { stopRegistry } from './service-stop.ts';
 
 export interface StartedRegistry {
   /** `host:port` as clients write it. */

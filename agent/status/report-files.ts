@@ -4,7 +4,7 @@ import { join } from 'node:path';
 import { type Host, hostPath } from '../host/host.ts';
 
 /** Longest part of a report, in bytes. */
-export const PART_LIMIT_BYTES = 1024 * 1024;
+const PART_LIMIT_BYTES = 1024 * 1024;
 /** Most files of one directory. */
 const FILES_LIMIT = 100;
 /** Deepest directory, and most entries, that a listing shows. */
@@ -66,7 +66,7 @@ export async function listing(host: Host, directory: string): Promise<string> {
     const mode = (found.mode & 0o7777).toString(8).padStart(4, '0');
     lines.push(`${kind.padEnd(9)} ${mode} ${found.uid}:${found.gid} ${found.size} ${path}${isOther ? ' (mounted)' : ''}`);
     if (!found.isDirectory() || isOther || depth === 0) return;
-    const names = await readdir(hostPath(host, path)).catch(() => []);
+    const names: readonly string[] = await readdir(hostPath(host, path)).catch(() => []);
     for (const name of names.toSorted()) await walk(join(path, name), depth - 1, found.dev);
   };
   await walk(directory, LISTING.depth, undefined);

@@ -16,6 +16,7 @@ const OURS = '127.0.0.1:5055';
 const PUSHED = '127.0.0.1:5056';
 
 /** Copies images one after the other into one layout, so that shared blobs come once, as an engine takes them. */
+// biome-ignore lint/suspicious/noTemplateCurlyInString: the shell fills it in
 const COPY_ALL = 'to=$1; shift; for from; do skopeo copy --quiet --src-tls-verify=false "docker://$from" "oci:$to:${from##*:}"; done';
 
 /** The registry's own configuration: JSON is YAML. Source: distribution, docs/configuration.md. */
@@ -72,6 +73,7 @@ async function push(node: NodeSandbox, { directory, images }: BenchBundle): Prom
   // Out of the registry of the node, so that both hold the very same blobs.
   await serve(node, { directory, images });
   const each =
+    // biome-ignore lint/suspicious/noTemplateCurlyInString: the shell fills it in
     'ours=$1 pushed=$2; shift 2; for r; do skopeo copy --quiet --preserve-digests --src-tls-verify=false --dest-tls-verify=false "docker://$ours/$r" "docker://$pushed/${r%@*}:${r##*:}"; done';
   await node.output('sh', ['-e', '-c', each, 'sh', OURS, PUSHED, ...images.map((image) => pathOf(image.reference))], {
     timeoutMs: 300_000,

@@ -1,33 +1,32 @@
 import assert from 'node:assert/strict';
-import { mkdir, mkdtemp, readFile, rm, writeFile } from 'node:fs/promises';
+import { mkdtemp, readFile, rm, writeFile } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
-import { dirname, join } from 'node:path';
+import { join } from 'node:path';
 import { after, before, describe, it } from 'node:test';
 import { execOnLinux, output } from '../../agent/host/exec.ts';
-import { changingSteps } from '../../agent/host/steps.ts';
 import { exitCodes } from '../../agent/model/errors.ts';
 import { sealRecord, unsealRecord } from '../../agent/model/seal.ts';
 import { makeSandbox, mountPointsBelow, type Sandbox, statesOf } from '../support/agent.ts';
+import { extractScenarios } from '../support/crash/extract.ts';
+import { testCrashes } from '../support/crash/points.ts';
 import { copyToDisk, makeDisk, type TestDisk } from '../support/disk.ts';
 import { assertLoaded, assertNothingLeft } from '../support/loaded.ts';
 import { makeTinyBundle, type TinyBundle } from '../support/tiny-bundle.ts';
 
 const LABEL = `crash-${process.pid}`;
 const ARGS = ['--label', LABEL, '--device-wait', '5'];
-const POINTS = [...changingSteps.run, ...changingSteps.extract].flatMap((name) => [`before:${name}`, `after:${name}`]);
+
+for (const scenario of extractScenarios) testCrashes(scenario);
 
 describe('a run that is killed', () => {
   let work: string;
   let disk: TestDisk;
   let bundle: TinyBundle;
-  /** A storage in which one image of the bundle is damaged and the others are not. */
-  let damagedStorage: string;
   before(async () => {
     work = await mkdtemp(join(tmpdir(), 'crash-'));
     bundle = await makeTinyBundle(work, 2);
     disk = await makeDisk({ directory: work, label: LABEL, partitionMiB: 320 });
     await copyToDisk(disk, work, bundle.directory);
-    damagedStorage = await storeWithDamage(join(work, 'storage'), bundle);
   });
   after(async () => {
     await disk[Symbol.asyncDispose]();
@@ -36,26 +35,6 @@ describe('a run that is killed', () => {
 
   const expected = () =>
     bundle.images.map((image, index) => (index === 1 ? { ...image, names: [image.reference, bundle.mappedName] } : image));
-
-  it('can be killed at 34 points or more', () => assert.ok(POINTS.length >= 34, `${POINTS.length} points`));
-
-  for (const point of POINTS) {
-    it(`${point.replace(':', ' ')} is seen as such, and the next run brings everything to its end`, async () => {
-      await using sandbox = await makeSandbox();
-      await copyStore(damagedStorage, sandbox.graphroot);
-
-      const crash = await sandbox.agent(['run', '--stage', 'discovery', ...ARGS], { PRESTAGE_CRASH_AT: point });
-      assert.equal(crash.exitCode, 128 + 9, `the step was not reached: ${crash.stderr}`);
-      assert.equal(await readinessOf(sandbox), readinessAfter(point));
-
-      const { exitCode, state } = await sandbox.run(ARGS);
-      const faults = state.images.map(({ error }) => error?.message);
-      assert.deepEqual([exitCode, state.outcome, state.unsynced, state.suspect, faults], [0, 'complete', [], [], [undefined, undefined]]);
-      await assertLoaded(sandbox, expected());
-      await assertNothingLeft(sandbox);
-      assert.equal(await readinessOf(sandbox), 'ready');
-    });
-  }
 
   it('while skopeo writes leaves skopeo at work, and the next run waits for its end', async () => {
     await using sandbox = await makeSandbox();
@@ -112,35 +91,6 @@ describe('a run that is killed', () => {
     assert.deepEqual([exitCode, statesOf(state)], [0, bundle.images.map(({ reference }) => [reference, 'present'])]);
   });
 });
-
-/** Loads the bundle, takes one image away and cuts the manifest of the other one short. */
-async function storeWithDamage(to: string, bundle: TinyBundle): Promise<string> {
-  await using sandbox = await makeSandbox();
-  await sandbox.run(['--bundle', bundle.directory]);
-  await sandbox.podman('rmi', bundle.images[0]?.reference ?? '');
-  const [{ id }] = JSON.parse(await readFile(join(sandbox.graphroot, 'overlay-images/images.json'), 'utf8'));
-  await writeFile(join(sandbox.graphroot, 'overlay-images', id, 'manifest'), '{}');
-  await execOnLinux('umount', [join(sandbox.graphroot, 'overlay')]);
-  // podman's database holds the paths of the first place.
-  await rm(join(sandbox.graphroot, 'libpod'), { recursive: true });
-  await copyStore(sandbox.graphroot, to);
-  return to;
-}
-
-/** With owners, times and attributes, and without following links. */
-async function copyStore(from: string, to: string): Promise<void> {
-  await mkdir(dirname(to), { recursive: true });
-  await output(execOnLinux, 'cp', ['-a', from, to]);
-}
-
-async function readinessOf(sandbox: Sandbox): Promise<string> {
-  return JSON.parse((await sandbox.agent(['status', '--output', 'json'])).stdout).status.readiness;
-}
-
-function readinessAfter(point: string): string {
-  if (['before:take-lock', 'after:take-lock', 'before:record-start'].includes(point)) return 'never-run';
-  return point === 'after:record-end' ? 'ready' : 'interrupted';
-}
 
 /** What a reboot makes of the root: nothing in /run, and another boot id than the one on record. */
 async function becomeAnotherBoot(sandbox: Sandbox): Promise<void> {

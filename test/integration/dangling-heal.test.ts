@@ -123,7 +123,7 @@ describe('what was pulled on top of a store image that is lost', () => {
     assert.notEqual((await node.podman('system', 'df')).exitCode, 0);
     const removed = await heal(node);
     assert.ok(Array.isArray(removed));
-    assert.deepEqual(removed.slice(0, 5).toSorted(), [
+    assert.deepEqual(removed.slice(0, 5).map(String).toSorted(), [
       'container foreign-on-main',
       'container foreign-on-store',
       'container on-main',

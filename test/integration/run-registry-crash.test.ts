@@ -5,7 +5,7 @@ import { join } from 'node:path';
 import { after, before, describe, it } from 'node:test';
 import type { StepName } from '../../agent/host/steps.ts';
 import { writeMirror } from '../support/mirror-archives.ts';
-import { type DataDisk, holdersOf, makeDataDisk, type MountNode, mountNodesUnavailable, openMountNode } from '../support/mount-node.ts';
+import { type DataDisk, holdersOf, type MountNode, makeDataDisk, mountNodesUnavailable, openMountNode } from '../support/mount-node.ts';
 import { etcOf, makeRegistryFixture, type RegistryFixture } from '../support/registry-node.ts';
 
 const unavailable = await mountNodesUnavailable();

@@ -12,8 +12,8 @@ import { type MirroredImage, mirrorBlobs, writeMirror } from '../support/mirror-
 import {
   type DataDisk,
   holdersOf,
-  makeDataDisk,
   type MountNode,
+  makeDataDisk,
   mountNodesUnavailable,
   named,
   openMountNode,
@@ -114,13 +114,15 @@ describe('archives of oc-mirror on the partition, and no network', () => {
         image: `${COMPONENTS}@${images.registry.image.digest}`,
       });
       assert.deepEqual(
-        state.images.map(({ reference, names, state: was }) => [reference, names, was]).toSorted(),
+        state.images
+          .toSorted((a, b) => a.reference.localeCompare(b.reference))
+          .map(({ reference, names, state: was }) => [reference, names, was]),
         [
           [`${COMPONENTS}@${images.component.image.digest}`, [`${COMPONENTS}:4.21.0-x86_64-component`], 'served'],
           [`${COMPONENTS}@${images.registry.image.digest}`, [`${COMPONENTS}:4.21.0-x86_64-docker-registry`], 'served'],
           [`${RELEASE}@${images.release.image.digest}`, [`${RELEASE}:4.21.0-x86_64`], 'served'],
           [`${TOOL}@${images.tool.image.digest}`, [`${TOOL}:v1`], 'served'],
-        ].toSorted(),
+        ].toSorted(([a], [b]) => String(a).localeCompare(String(b))),
       );
       assert.deepEqual([await node.ourMounts(), await holdersOf(data)], [[], []]);
     });

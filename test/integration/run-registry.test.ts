@@ -4,8 +4,8 @@ import { after, before, describe, it } from 'node:test';
 import {
   type DataDisk,
   holdersOf,
-  makeDataDisk,
   type MountNode,
+  makeDataDisk,
   mountNodesUnavailable,
   openMountNode,
   type RunEnd,

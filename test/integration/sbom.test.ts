@@ -42,7 +42,7 @@ describe('beside the executables', () => {
   it('the bill of materials names every package whose code is in them', () => {
     // esbuild puts the path of each file above its code.
     const inCode = new Set(
-      [...code.matchAll(/\/\/ node_modules\/(?:[^\s\\]*\/node_modules\/)?((?:@[^/\s\\]+\/)?[^/\s\\]+)\//g)].map(([, name]) => name),
+      [...code.matchAll(/\/\/ node_modules\/(?:[^\s\\]*\/node_modules\/)?((?:@[^/\s\\]+\/)?[^/\s\\]+)\//g)].map(([, name]) => name ?? ''),
     );
     const listed = sbom.components.map(({ name }) => name).filter((name) => !NOT_IN_CODE.includes(name));
     assert.ok(inCode.size > 20, `the code names only ${inCode.size} packages`);

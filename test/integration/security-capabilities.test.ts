@@ -85,9 +85,9 @@ describe('with no more than the capabilities of its unit', () => {
   };
   /** Loads the images of the prototype's folder, which have owners, devices, set-id bits, capabilities and attributes. */
   const extract = async (node: NodeSandbox, bounds: readonly string[]) => {
-    const [file = executable, ...args] = [...bounds, executable];
-    return await node.exec(file, [
-      ...args,
+    return await node.exec('env', [
+      ...bounds,
+      executable,
       'run',
       '--stage',
       'installed',

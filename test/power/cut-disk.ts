@@ -58,8 +58,8 @@ export async function makeCutDisk(fileSystem: FileSystem): Promise<CutDisk> {
 
 /** Cuts the power of whatever is mounted at a directory. */
 export async function cutPower(directory: string, what: Cut, inside: readonly string[] = []): Promise<void> {
-  const [file = '', ...args] = [...inside, 'xfs_io', '-x', '-c', what === 'log' ? 'shutdown -f' : 'shutdown', directory];
-  await output(execOnLinux, file, args);
+  const argv = [...inside, 'xfs_io', '-x', '-c', what === 'log' ? 'shutdown -f' : 'shutdown', directory];
+  await output(execOnLinux, 'env', argv);
 }
 
 async function unmount(directory: string): Promise<void> {

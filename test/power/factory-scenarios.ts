@@ -78,8 +78,8 @@ async function openFolder(fileSystem: FileSystem, command: FolderCommand): Promi
       running.push(started);
       return started;
     },
-    sync: disk.sync,
-    cut: disk.cut,
+    sync: async () => await disk.sync(),
+    cut: async (how) => await disk.cut(how),
     reboot: async () => {
       killAll();
       await disk.reboot();

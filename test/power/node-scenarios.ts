@@ -84,8 +84,8 @@ async function openPlace(
   return {
     node: () => node,
     start: () => ({ ended: node.agent(args) }),
-    sync: disk.sync,
-    cut: disk.cut,
+    sync: async () => await disk.sync(),
+    cut: async (how) => await disk.cut(how),
     reboot: async () => {
       await node[Symbol.asyncDispose]();
       await disk.reboot();

@@ -6,7 +6,7 @@ import type { PayloadKind } from '../../agent/factory/build/plan.ts';
 import { runBuild } from './build.ts';
 import { requestOf } from './cluster.ts';
 import type { MadeImage } from './images.ts';
-import { makeMountFixture, type MountFixture, type MountNode } from './mount-node.ts';
+import { type MountFixture, type MountNode, makeMountFixture } from './mount-node.ts';
 
 /** Images with `sh` in them and a registry image, and bundles of them in many forms. */
 export interface RegistryFixture extends MountFixture {

@@ -195,8 +195,8 @@ describe('the archive pool', () => {
     const bounds = process.getuid?.() === 0 ? ['setpriv', '--bounding-set=-sys_nice'] : [];
     const module = join(work.path, 'script.ts');
     await writeFile(module, script);
-    const [command = '', ...args] = [...bounds, 'nice', '-n', '19', process.execPath, module];
-    assert.deepEqual(await execOnLinux(command, args), { exitCode: 0, stdout: '19', stderr: '' });
+    const argv = [...bounds, 'nice', '-n', '19', process.execPath, module];
+    assert.deepEqual(await execOnLinux('env', argv), { exitCode: 0, stdout: '19', stderr: '' });
   });
 
   it('starts threads ahead of their jobs where asked, never more than it has, and uses them', async () => {

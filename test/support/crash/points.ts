@@ -81,15 +81,17 @@ export function pointsOf(steps: readonly StepName[], passed: readonly string[]):
   });
 }
 
-/** The end that an undisturbed command comes to, and the steps that it passes. */
+/** The end that an undisturbed command comes to, the steps that it passes, and how long it takes. */
 export async function undisturbed(
   { exitCodes = [0] }: CrashScenario,
-  { open }: PreparedScenario,
-): Promise<{ readonly end: unknown; readonly passed: readonly string[] }> {
-  await using place = await open();
+  prepared: Pick<PreparedScenario, 'open'>,
+): Promise<{ readonly end: unknown; readonly passed: readonly string[]; readonly durationMs: number }> {
+  await using place = await prepared.open();
+  const startMs = performance.now();
   const { exitCode, stderr } = await place.run({ PRESTAGE_DEBUG: '1' });
+  const durationMs = performance.now() - startMs;
   assert.ok(exitCodes.includes(exitCode), `exit code ${exitCode}: ${stderr}`);
-  return { end: await place.end(), passed: stepsTold(stderr) };
+  return { end: await place.end(), passed: stepsTold(stderr), durationMs };
 }
 
 /** Gives the same command again after a kill; it has to come to the end. */

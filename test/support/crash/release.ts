@@ -18,7 +18,10 @@ export async function setUp(node: NodeSandbox, { executable, bundle }: MountFixt
 
 /** What is the agent's on a node: its mounts and files, and what it changed in /etc. */
 export async function oursOn(node: NodeSandbox, etc: Readonly<Record<string, string>>): Promise<unknown> {
-  const names = async (path: string) => (await readdir(node.path(path)).catch(() => [])).toSorted();
+  const names = async (path: string): Promise<readonly string[]> => {
+    const found: readonly string[] = await readdir(node.path(path)).catch(() => []);
+    return found.toSorted();
+  };
   const now = await node.etcTree();
   const isOther = (path: string): boolean => now[path] !== etc[path] && !path.startsWith('/cni/');
   return {
