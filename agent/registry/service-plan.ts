@@ -100,8 +100,9 @@ function globalOptions({ imageStore }: RegistryRequest, { directory, hasCrun }: 
 
 /**
  * Everything that it reads is mounted read-only, and it may do nothing but read files of any owner. SELinux is off for it: neither squashfs nor the
- * data partition can be labelled. Proxies stay out of it: it asks nobody, and their addresses can hold a password. Tracing is off because distribution 3 otherwise looks for a collector. With crun it stays in the
- * control group that it is started in, which is the unit's own, and asks for no controllers; runc cannot do that.
+ * data partition can be labelled. Proxies stay out of it: it asks nobody, and their addresses can hold a password. Tracing is off because
+ * distribution 3 otherwise looks for a collector. With crun it stays in the control group that it is started in, which is the unit's own, and asks
+ * for no controllers; runc cannot do that.
  * Source: podman-run(1).
  */
 function runOptions({ tree, port, tls, command = DEFAULT_COMMAND }: RegistryRequest, { directory, hasCrun }: PlanFacts): readonly string[] {

@@ -37,7 +37,7 @@ describe('the plan of a registry', () => {
       { global: global.join(' '), options: options.join(' '), env, command, address },
       {
         global: `--runtime crun --root ${own}/storage --runroot ${own}/run --tmpdir ${own}/tmp --storage-driver overlay --storage-opt additionalimagestore=/var/lib/prestage-agent/store`,
-        options: `--name prestage-registry --network=host --pull=never --read-only --user=0 --cap-drop=all --cap-add=DAC_OVERRIDE --security-opt=label=disable --security-opt=no-new-privileges --env=OTEL_TRACES_EXPORTER=none --cgroups=disabled --pidfile=${own}/pid --mount type=bind,source=/run/prestage-agent/mirror,destination=/var/lib/registry,ro --mount type=bind,source=${own}/config.yaml,destination=/etc/registry/config.yaml,ro --entrypoint /usr/bin/distribution`,
+        options: `--name prestage-registry --network=host --pull=never --read-only --user=0 --cap-drop=all --cap-add=DAC_OVERRIDE --security-opt=label=disable --security-opt=no-new-privileges --http-proxy=false --env=OTEL_TRACES_EXPORTER=none --cgroups=disabled --pidfile=${own}/pid --mount type=bind,source=/run/prestage-agent/mirror,destination=/var/lib/registry,ro --mount type=bind,source=${own}/config.yaml,destination=/etc/registry/config.yaml,ro --entrypoint /usr/bin/distribution`,
         env: {},
         command: ['/usr/bin/distribution', 'serve', '/etc/registry/config.yaml'],
         address: '127.0.0.1:5000',
