@@ -1,5 +1,6 @@
 import { type ChildProcess, spawn } from 'node:child_process';
 import { once } from 'node:events';
+import { existsSync } from 'node:fs';
 import { mkdir, readFile } from 'node:fs/promises';
 import { dirname } from 'node:path';
 import { PrestageError } from '../model/errors.ts';
@@ -24,38 +25,51 @@ export interface LockRequest {
 /** `flock --conflict-exit-code`: any number that flock(1) and cat(1) do not use themselves. */
 const CONFLICT = 75;
 
+/** The child of a killed process sees the end of its pipe a moment later: a lock of a holder that is gone is waited for so long at least. */
+const LEFT_WAIT_SECONDS = 5;
+
 /**
  * Takes an exclusive lock through flock(1), whose child holds it as long as this process lives: its standard input is our pipe, so that
  * even SIGKILL gives the lock back.
  * @throws PrestageError ERR_LOCKED, naming the holder
  */
 export async function takeLock(request: LockRequest): Promise<AsyncDisposable> {
-  await mkdir(dirname(request.path), { recursive: true });
-  const wait = request.waitSeconds > 0 ? ['--wait', String(request.waitSeconds)] : ['--nonblock'];
+  const { path, waitSeconds } = request;
+  await mkdir(dirname(path), { recursive: true });
+  const first = await flock(path, waitSeconds);
+  const isAgain = !first.isHeld && waitSeconds < LEFT_WAIT_SECONDS && (await isLeft(path));
+  const { isHeld, child } = isAgain ? await flock(path, LEFT_WAIT_SECONDS) : first;
+  if (!isHeld) throw await refused(request, child);
+  const holder: Holder = { pid: process.pid, command: request.command };
+  await writeAtomic(`${path}.holder`, `${JSON.stringify(holder)}\n`);
+  return {
+    [Symbol.asyncDispose]: async () => {
+      const exited = once(child, 'exit');
+      child.stdin.end();
+      await exited;
+    },
+  };
+}
+
+async function flock(path: string, waitSeconds: number) {
+  const wait = waitSeconds > 0 ? ['--wait', String(waitSeconds)] : ['--nonblock'];
   const child = spawn(
     'flock',
-    ['--exclusive', '--conflict-exit-code', String(CONFLICT), ...wait, request.path, 'sh', '-c', 'echo held && exec cat'],
+    ['--exclusive', '--conflict-exit-code', String(CONFLICT), ...wait, path, 'sh', '-c', 'echo held && exec cat'],
     { stdio: ['pipe', 'pipe', 'inherit'], detached: true },
   );
-  // Where the kernel did not start it there is an error, and no standard output.
-  const failure = once(child, 'error').then(([error]) => error);
-  const told = child.pid === undefined ? failure : once(child.stdout, 'data').then(() => 'held');
-  const end = await Promise.race([told, once(child, 'exit').then(() => 'ended'), failure]);
-  if (end !== 'held') throw await refused(request, child, end);
-  const release = async (): Promise<void> => {
-    const exited = once(child, 'exit');
-    child.stdin.end();
-    await exited;
-  };
-  const holder: Holder = { pid: process.pid, command: request.command };
-  try {
-    await writeAtomic(`${request.path}.holder`, `${JSON.stringify(holder)}\n`);
-  } catch (error) {
-    // The child would keep this process alive, and the lock.
-    await release();
-    throw error;
-  }
-  return { [Symbol.asyncDispose]: release };
+  const isHeld = await Promise.race([
+    once(child.stdout, 'data').then(() => true),
+    once(child, 'exit').then(() => false),
+    once(child, 'error').then(() => false),
+  ]);
+  return { isHeld, child };
+}
+
+/** Whether the process that took the lock last is gone. */
+async function isLeft(path: string): Promise<boolean> {
+  const holder = await readHolder(path);
+  return holder !== undefined && !existsSync(`/proc/${holder.pid}`);
 }
 
 /**

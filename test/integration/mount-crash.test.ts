@@ -10,6 +10,7 @@ import type { Placement } from '../../agent/mount/placement.ts';
 import { readOpenStore } from '../../agent/mount/store-record.ts';
 import { storeReleaseSteps } from '../../agent/mount/store-release.ts';
 import { storesUnavailable } from '../support/build.ts';
+import { sidesOf } from '../support/crash/sides.ts';
 import type { CrashRequest } from '../support/open-store.ts';
 import { describeAlone } from '../support/own-mounts.ts';
 import { makeStoreBundle, makeStoreRoot, namesIn, type StoreBundle, type StoreRoot } from '../support/store-bundle.ts';
@@ -59,7 +60,7 @@ describeAlone(import.meta.url, 'an agent that is killed', () => {
   };
 
   for (const placement of PLACEMENTS) {
-    for (const point of OPENING[placement].flatMap((name) => [`before:${name}`, `after:${name}`])) {
+    for (const point of OPENING[placement].flatMap((name) => sidesOf(name).map((side) => `${side}:${name}`))) {
       onNode(`${point.replace(':', ' ')} (${placement}) leaves what the next one opens`, async (node) => {
         await killed(node, 'open', placement, point);
         const isRecorded = (await readOpenStore(node.host)) !== undefined;
@@ -81,7 +82,7 @@ describeAlone(import.meta.url, 'an agent that is killed', () => {
           );
         });
     }
-    for (const point of CLOSING[placement].flatMap((name) => [`before:${name}`, `after:${name}`])) {
+    for (const point of CLOSING[placement].flatMap((name) => sidesOf(name).map((side) => `${side}:${name}`))) {
       onNode(`${point.replace(':', ' ')} (${placement}) leaves what can be closed and opened again`, async (node) => {
         await node.open(bundle, { placement });
         await killed(node, 'close', placement, point);

@@ -174,10 +174,10 @@ describe('a report', () => {
     );
   });
 
-  onNode('changes nothing on the node', async () => {
+  onNode('changes nothing on the node, but that the registry logs that it was asked whether it is there', async () => {
     const places = '/etc /run /var/lib';
     const tree = async (): Promise<string> =>
-      await node.output('sh', ['-c', `find ${places} -xdev -printf '%p %y %m %s %T@ %C@\\n' | sort | tee /tmp/s1/tree-$$ | sha256sum`]);
+      await node.output('sh', ['-c', `find ${places} -xdev -printf '%p %y %m %s %T@ %C@\\n' | grep -v registry.log | sort | sha256sum`]);
     const before = await tree();
     await report('--directory', join(scratch, 'again'));
     assert.equal(await tree(), before);
@@ -232,8 +232,9 @@ describe('a report', () => {
     await node.output('sh', ['-c', 'rm /etc/containers/registries.conf.d/*.conf']);
     const smaller = await report('--directory', join(scratch, 'smaller'));
     const kept = smaller.parts.find(({ name }) => name.endsWith('registry.log'));
-    assert.deepEqual([kept?.sizeBytes, kept?.cutBytes], [1_048_576, 40 * 1_048_576 + 5 - 1_048_576]);
-    assert.match(await readFile(join(scratch, 'smaller/files/run/prestage-agent/registry/registry.log'), 'utf8'), /last\n$/);
+    assert.equal(kept?.sizeBytes, 1_048_576);
+    assert.ok((kept?.cutBytes ?? 0) >= 39 * 1_048_576, `${kept?.cutBytes}`);
+    assert.match(await readFile(join(scratch, 'smaller/files/run/prestage-agent/registry/registry.log'), 'utf8'), /last\n/);
   });
 
   onNode('goes into a directory of its own, and to one place', async () => {

@@ -4,6 +4,7 @@ import { join } from 'node:path';
 import { after, before, describe, it } from 'node:test';
 import { changingSteps, type StepName } from '../../agent/host/steps.ts';
 import { STORAGE_CONF } from '../../agent/model/places.ts';
+import { sidesOf } from '../support/crash/sides.ts';
 import {
   buildBundle,
   type DataDisk,
@@ -118,7 +119,7 @@ describe('a run with a store image that is killed', () => {
         await node.podman('images');
         const etc = await node.etcTree();
         if (passage.first !== undefined) await useNode(node, passage.first);
-        for (const when of ['before', 'after']) {
+        for (const when of sidesOf(step)) {
           // What the first of the two has done is not done again: then the Nth time is the first.
           const point = `${when}:${when === 'before' ? step : step.replace(/:\d+$/, '')}`;
           const killed = await node.agent(['run', ...passage.args(bundles)], { env: { PRESTAGE_CRASH_AT: point } });

@@ -4,6 +4,7 @@ import { mkdir, readdir } from 'node:fs/promises';
 import { join } from 'node:path';
 import { after, before, describe, it } from 'node:test';
 import type { StepName } from '../../agent/host/steps.ts';
+import { sidesOf } from '../support/crash/sides.ts';
 import { writeMirror } from '../support/mirror-archives.ts';
 import { type DataDisk, holdersOf, type MountNode, makeDataDisk, mountNodesUnavailable, openMountNode } from '../support/mount-node.ts';
 import { etcOf, makeRegistryFixture, type RegistryFixture } from '../support/registry-node.ts';
@@ -88,7 +89,7 @@ describe('a run that serves and is killed', () => {
   };
 
   for (const name of ON_PARTITION) {
-    for (const when of ['before', 'after']) {
+    for (const when of sidesOf(name)) {
       onNode(`${when} ${name} is made good by the next run`, async (node) => {
         await crash(node, fromPartition(), `${when}:${name}`);
         await assertServes(node, fromPartition(), { reference: fixture.images.list.reference, count: fixture.all.length });
@@ -98,7 +99,7 @@ describe('a run that serves and is killed', () => {
   }
 
   for (const name of ON_DISK) {
-    for (const when of ['before', 'after']) {
+    for (const when of sidesOf(name)) {
       onNode(`${when} ${name} is made good by the next run`, async (node) => {
         await crash(node, fromArchives(), `${when}:${name}`);
         await assertServes(node, fromArchives(), { reference: 'quay.io/openshift-release-dev/ocp-release:4.21.0-x86_64', count: 2 });
@@ -108,7 +109,7 @@ describe('a run that serves and is killed', () => {
   }
 
   for (const name of EXCHANGED) {
-    for (const when of ['before', 'after']) {
+    for (const when of sidesOf(name)) {
       onNode(`${when} ${name} of another bundle is made good by the next run`, async (node) => {
         const exchanged = ['--stage', 'installed', '--delivery', 'registry', '--bundle', await fixture.bundleOf(['registry', 'oci'])];
         assert.equal((await node.run(fromPartition())).exitCode, 0);

@@ -3,6 +3,7 @@ import { mkdir, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { after, test } from 'node:test';
 import type { StepName } from '../../../agent/host/steps.ts';
+import { sidesOf } from './sides.ts';
 
 /** How a command ended. */
 export interface CommandEnd {
@@ -73,11 +74,12 @@ export function stepsTold(stderr: string): readonly string[] {
   return [...stderr.matchAll(/^(?:<7>|debug: )step ([a-z-]+)$/gm)].map((found) => found[1] ?? '');
 }
 
-/** `before:NAME:1` and `after:NAME:1`, and of a step that is passed several times also after the last. Pure. */
+/** `before:NAME:1` and `after:NAME:1`, or one of them, and of a step that is passed several times also after the last. */
 export function pointsOf(steps: readonly StepName[], passed: readonly string[]): readonly string[] {
   return steps.flatMap((name) => {
     const times = passed.filter((one) => one === name).length;
-    return [`before:${name}:1`, `after:${name}:1`, ...(times > 1 ? [`after:${name}:${times}`] : [])];
+    const last = times > 1 ? [`after:${name}:${times}`] : [];
+    return [...sidesOf(name).map((side) => `${side}:${name}:1`), ...last];
   });
 }
 
