@@ -37,20 +37,26 @@ export async function takeLock(request: LockRequest): Promise<AsyncDisposable> {
   const { path, waitSeconds } = request;
   await mkdir(dirname(path), { recursive: true });
   const first = await flock(path, waitSeconds);
-  const isAgain = !first.isHeld && waitSeconds < LEFT_WAIT_SECONDS && (await isLeft(path));
-  const { isHeld, child } = isAgain ? await flock(path, LEFT_WAIT_SECONDS) : first;
-  if (!isHeld) throw await refused(request, child);
-  const holder: Holder = { pid: process.pid, command: request.command };
-  await writeAtomic(`${path}.holder`, `${JSON.stringify(holder)}\n`);
-  return {
-    [Symbol.asyncDispose]: async () => {
-      const exited = once(child, 'exit');
-      child.stdin.end();
-      await exited;
-    },
+  const isAgain = first.end !== 'held' && waitSeconds < LEFT_WAIT_SECONDS && (await isLeft(path));
+  const { child, end } = isAgain ? await flock(path, LEFT_WAIT_SECONDS) : first;
+  if (end !== 'held') throw await refused(request, child, end);
+  const release = async (): Promise<void> => {
+    const exited = once(child, 'exit');
+    child.stdin.end();
+    await exited;
   };
+  const holder: Holder = { pid: process.pid, command: request.command };
+  try {
+    await writeAtomic(`${path}.holder`, `${JSON.stringify(holder)}\n`);
+  } catch (error) {
+    // The child would keep this process alive, and the lock.
+    await release();
+    throw error;
+  }
+  return { [Symbol.asyncDispose]: release };
 }
 
+/** @returns `end`: `held`, `ended`, or why the kernel did not start it */
 async function flock(path: string, waitSeconds: number) {
   const wait = waitSeconds > 0 ? ['--wait', String(waitSeconds)] : ['--nonblock'];
   const child = spawn(
@@ -58,12 +64,11 @@ async function flock(path: string, waitSeconds: number) {
     ['--exclusive', '--conflict-exit-code', String(CONFLICT), ...wait, path, 'sh', '-c', 'echo held && exec cat'],
     { stdio: ['pipe', 'pipe', 'inherit'], detached: true },
   );
-  const isHeld = await Promise.race([
-    once(child.stdout, 'data').then(() => true),
-    once(child, 'exit').then(() => false),
-    once(child, 'error').then(() => false),
-  ]);
-  return { isHeld, child };
+  // Where the kernel did not start it there is an error, and no standard output.
+  const failure: Promise<unknown> = once(child, 'error').then(([error]) => error);
+  const told = child.pid === undefined ? failure : once(child.stdout, 'data').then(() => 'held');
+  const end = await Promise.race([told, once(child, 'exit').then(() => 'ended'), failure]);
+  return { child, end };
 }
 
 /** Whether the process that took the lock last is gone. */
