@@ -75,12 +75,14 @@ test('a step tells its name to who debugs, and a test reads it from there, also 
   assert.deepEqual(stepsTold(`warning: x\n${lines[0]}\n<7>step sync-storage\nstep other\n`), ['load-image', 'sync-storage']);
 });
 
-test('points are before and after the first time, and after the last', () => {
-  assert.deepEqual(pointsOf(['load-image', 'record-end'], ['load-image', 'load-image', 'record-end']), [
-    'before:load-image:1',
-    'after:load-image:1',
-    'after:load-image:2',
-    'before:record-end:1',
-    'after:record-end:1',
-  ]);
+test('points are before and after the first time, or on one side of it, and after the last', () => {
+  const passed = ['load-image', 'load-image', 'record-end'];
+  assert.deepEqual(
+    pointsOf(['load-image'], passed, () => ['before']),
+    ['before:load-image:1', 'after:load-image:2'],
+  );
+  assert.deepEqual(
+    pointsOf(['load-image', 'record-end'], passed, () => ['before', 'after']),
+    ['before:load-image:1', 'after:load-image:1', 'after:load-image:2', 'before:record-end:1', 'after:record-end:1'],
+  );
 });

@@ -8,15 +8,10 @@ import type { NodeSandbox } from '../sandbox.ts';
 import { flipByte } from '../store-bundle.ts';
 import { openNodePlace } from './node-place.ts';
 import { type CrashScenario, isKilled } from './points.ts';
-import { oursOn, preparedNodes } from './release.ts';
+import { oursOn, preparedNodes, setUp } from './release.ts';
 
 const MAIN = '/var/lib/containers/storage';
 const COPIES = '/var/lib/prestage-agent/images';
-
-async function runOn(node: NodeSandbox, executable: string, bundle: string, trust: string): Promise<void> {
-  const how = ['--stage', 'discovery', '--placement', 'disk', '--trust', trust, '--policy', 'closed'];
-  await node.output(executable, ['run', '--bundle', bundle, ...how], { timeoutMs: 120_000 });
-}
 
 /** A copy on the disk that lost a bit while it is mounted, with an image, a container and a leftover layer that stand on it. */
 const damaged: CrashScenario = {
@@ -30,7 +25,7 @@ const damaged: CrashScenario = {
       (fixture) => async () =>
         await openNodePlace(async (node) => {
           const etc = await node.etcTree();
-          await runOn(node, fixture.executable, fixture.bundle, 'hash');
+          await setUp(node, fixture);
           await standOnStore(node, fixture.images);
           const copies = (await readdir(node.path(COPIES))).filter((name) => name.endsWith('.squashfs'));
           for (const name of copies) await flipByte(node.path(join(COPIES, name)), 1);

@@ -74,12 +74,12 @@ export function stepsTold(stderr: string): readonly string[] {
   return [...stderr.matchAll(/^(?:<7>|debug: )step ([a-z-]+)$/gm)].map((found) => found[1] ?? '');
 }
 
-/** `before:NAME:1` and `after:NAME:1`, or one of them, and of a step that is passed several times also after the last. */
-export function pointsOf(steps: readonly StepName[], passed: readonly string[]): readonly string[] {
+/** `before:NAME:1` and `after:NAME:1`, or one of them, and of a step that is passed several times also after the last. Pure. */
+export function pointsOf(steps: readonly StepName[], passed: readonly string[], sides = sidesOf): readonly string[] {
   return steps.flatMap((name) => {
     const times = passed.filter((one) => one === name).length;
     const last = times > 1 ? [`after:${name}:${times}`] : [];
-    return [...sidesOf(name).map((side) => `${side}:${name}:1`), ...last];
+    return [...sides(name).map((side) => `${side}:${name}:1`), ...last];
   });
 }
 
@@ -116,11 +116,11 @@ export function isKilled({ exitCode }: CommandEnd): boolean {
   return exitCode === 128 + 9 || exitCode === 128;
 }
 
-/** Kills the command before and after each step of the scenario, and gives it again. */
+/** Kills the command before or after each step of the scenario, or on both sides, and gives it again. */
 export function testCrashes(scenario: CrashScenario): void {
   const figures = figuresOf(scenario.name);
   after(async () => await writeFigures('steps', [figures]));
-  test(`${scenario.name}, killed before and after each step, comes to the same end when it is given again`, async (t) => {
+  test(`${scenario.name}, killed at each step, comes to the same end when it is given again`, async (t) => {
     const reason = await scenario.unavailable?.();
     if (reason !== undefined) return t.skip(reason);
     await using prepared = await scenario.prepare();

@@ -1,0 +1,41 @@
+import assert from 'node:assert/strict';
+import { spawn, spawnSync } from 'node:child_process';
+import { once } from 'node:events';
+import { mkdtemp, rm, writeFile } from 'node:fs/promises';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import { test } from 'node:test';
+import { takeLock } from '../../agent/host/lock.ts';
+import { errorRecord } from '../../agent/model/errors.ts';
+
+/** A lock that a program holds for half a second, as one that process `pid` took. */
+async function heldLock(pid: number): Promise<AsyncDisposable & { readonly path: string }> {
+  const work = await mkdtemp(join(tmpdir(), 'lock-'));
+  const path = join(work, 'lock');
+  const child = spawn('flock', [path, 'sh', '-c', 'echo held; sleep 0.5'], { stdio: ['ignore', 'pipe', 'inherit'] });
+  const ended = once(child, 'exit');
+  await once(child.stdout, 'data');
+  await writeFile(`${path}.holder`, JSON.stringify({ pid, command: 'build --to /bundle' }));
+  return {
+    path,
+    [Symbol.asyncDispose]: async () => {
+      await ended;
+      await rm(work, { recursive: true });
+    },
+  };
+}
+
+test('a lock whose holder is gone is waited for, because the program that holds it is about to end', async () => {
+  const { pid } = spawnSync('true');
+  await using held = await heldLock(pid);
+  await using lock = await takeLock({ path: held.path, waitSeconds: 0, command: 'test' });
+  assert.ok(lock);
+});
+
+test('a lock of a process that lives is refused at once, naming it', async () => {
+  await using held = await heldLock(process.pid);
+  const { code, message } = errorRecord(
+    await takeLock({ path: held.path, waitSeconds: 0, command: 'test' }).catch((thrown: unknown) => thrown),
+  );
+  assert.deepEqual([code, message], ['ERR_LOCKED', `${held.path} is held by process ${process.pid} (build --to /bundle); waited 0 s`]);
+});
