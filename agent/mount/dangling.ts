@@ -73,29 +73,36 @@ export function isNothing({ images, containers, layers }: Dangling): boolean {
   return images.length + containers.length + layers.length === 0;
 }
 
-/**
- * Layers that nothing uses, whether their chains are whole or not, and that hold one of some blobs or stand on one: what a load leaves that was ended before
- * it wrote its image record. The next load of the image builds upon them without a look at their files. Only the topmost of each chain.
- * @throws PrestageError ERR_STORAGE where records cannot be read
- */
-export async function findUnused(
-  location: Pick<StorageLocation, 'graphroot'>,
-  blobs: ReadonlySet<string>,
-): Promise<readonly LeftoverLayer[]> {
-  const main = await readRecords(location.graphroot);
-  return main === undefined ? [] : unusedOf(main, blobs);
+/** What a load has left that was ended in its midst, in a main store. The next load of the image builds upon its layers without a look at their files. */
+export interface Unfinished {
+  /** Image records that have got neither a name nor a digest yet. */
+  readonly images: readonly { readonly id: string }[];
+  /** Layers that nothing uses, whether their chains are whole or not. Only the topmost of each chain. */
+  readonly layers: readonly LeftoverLayer[];
 }
 
-/** The decision of findUnused. Pure. */
-export function unusedOf(main: StoreRecords, blobs: ReadonlySet<string>): readonly LeftoverLayer[] {
+/**
+ * What was left of loads of some blobs: it has one of them, or stands on one.
+ * @throws PrestageError ERR_STORAGE where records cannot be read
+ */
+export async function findUnfinished(location: Pick<StorageLocation, 'graphroot'>, blobs: ReadonlySet<string>): Promise<Unfinished> {
+  return unfinishedOf(await readRecords(location.graphroot), blobs);
+}
+
+/** The decision of findUnfinished. Pure. */
+export function unfinishedOf(main: StoreRecords, blobs: ReadonlySet<string>): Unfinished {
   const byId = new Map(main.layers.map((layer) => [layer.id, layer]));
   const parents = new Map(main.layers.map(({ id, parent }) => [id, parent ?? '']));
   const holds = (id: string): boolean =>
     [byId.get(id)?.['compressed-diff-digest'], byId.get(id)?.['diff-digest']].some((digest) => digest !== undefined && blobs.has(digest));
-  return topmostUnused(main, parents).flatMap((id) => {
+  const images = main.images.filter(
+    ({ names, digest, layer }) => (names ?? []).length === 0 && digest === undefined && chainOf(layer ?? '', parents).some(holds),
+  );
+  const layers = topmostUnused(main, parents).flatMap((id) => {
     const missing = missingBelow(id, parents);
     return chainOf(id, parents).some(holds) ? [{ id, ...(missing !== undefined && { missing }) }] : [];
   });
+  return { images: images.map(({ id }) => ({ id })), layers };
 }
 
 async function readRecords(graphroot: string): Promise<StoreRecords> {

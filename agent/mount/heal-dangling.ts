@@ -8,7 +8,7 @@ import { readMounts } from '../host/mount-table.ts';
 import type { Step } from '../host/steps.ts';
 import { digestOf, hexOf } from '../model/digest.ts';
 import { PrestageError } from '../model/errors.ts';
-import { type Dangling, findDangling, findUnused, isNothing, type LeftoverLayer } from './dangling.ts';
+import { type Dangling, findDangling, findUnfinished, isNothing, type LeftoverLayer } from './dangling.ts';
 
 export interface HealRequest {
   /** The main store. */
@@ -48,21 +48,24 @@ export async function healDangling(host: Host, request: HealRequest): Promise<re
 }
 
 /**
- * Removes layers of the main store that nothing uses and that hold one of some blobs: their files may have been cut short by a power cut, and the
- * next load of an image would build upon them.
+ * Removes from the main store what loads of some blobs have left that were ended in their midst: files of its layers may have been cut short by a
+ * power cut, and the next load of an image would build upon them.
  * @returns what was removed, for people
- * @throws PrestageError ERR_STORAGE_DAMAGED where one is left, ERR_STORAGE
+ * @throws PrestageError ERR_STORAGE_DAMAGED where something is left, ERR_STORAGE
  */
-export async function removeUnused(host: Host, request: HealRequest, blobs: ReadonlySet<string>): Promise<readonly string[]> {
-  const find = async (): Promise<readonly LeftoverLayer[]> => await findUnused(request.location, blobs);
-  if ((await find()).length === 0) return [];
+export async function removeUnfinished(host: Host, request: HealRequest, blobs: ReadonlySet<string>): Promise<readonly string[]> {
+  const { location, step } = request;
+  const { images, layers } = await findUnfinished(location, blobs);
+  if (images.length + layers.length === 0) return [];
   await using podman = await preparePodman(host, request);
-  const removed = await removeLayers(host, podman, request, find);
-  const [left] = await find();
-  if (left === undefined) return removed;
+  for (const { id } of images) await step('heal-image', async () => await podman.run(['rmi', '--force', id]));
+  const removed = await removeLayers(host, podman, request, async () => (await findUnfinished(location, blobs)).layers);
+  const left = await findUnfinished(location, blobs);
+  const [first] = [...left.images, ...left.layers];
+  if (first === undefined) return [...images.map(({ id }) => `image ${id}`), ...removed];
   throw new PrestageError(
     'ERR_STORAGE_DAMAGED',
-    `layer ${left.id} in ${request.location.graphroot} may have files cut short by a power cut, and podman could not remove it`,
+    `${first.id} in ${location.graphroot} may have files cut short by a power cut, and podman could not remove it`,
     'Stop what runs in containers, then: podman system reset; then start the run again',
   );
 }

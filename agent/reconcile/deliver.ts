@@ -9,7 +9,7 @@ import { output } from '../host/exec.ts';
 import { hostPath } from '../host/host.ts';
 import { waitForShared } from '../host/lock.ts';
 import { errorRecord } from '../model/errors.ts';
-import { removeUnused } from '../mount/heal-dangling.ts';
+import { removeUnfinished } from '../mount/heal-dangling.ts';
 import type { RunContext } from './context.ts';
 import { executeLoads } from './execute.ts';
 import { type LoadStep, promoteAfterFailure } from './plan.ts';
@@ -107,11 +107,11 @@ async function removeDamaged(loads: readonly LoadStep[], loader: Loader, context
   return loadable;
 }
 
-/** Layers that a load of another boot had written before the machine went down, and no image: with its files cut short skopeo would take them as they are. */
+/** What a load of another boot had written when the machine went down, and not given a name: with files cut short skopeo would take it as it is. */
 async function removeUnsure(loads: readonly LoadStep[], location: StorageLocation, { host, step }: RunContext): Promise<void> {
   const blobs = new Set(loads.flatMap((load) => load.image.layers.map((layer) => layer.digest)));
   const stores = (await additionalStores(host)).filter((path) => existsSync(path));
-  for (const removed of await removeUnused(host, { location, stores, step }, blobs))
+  for (const removed of await removeUnfinished(host, { location, stores, step }, blobs))
     host.log('warning', `${removed} is removed: the machine went down before its files were known to be on the disk`);
 }
 

@@ -25,10 +25,7 @@ describe('layers of a load that a power cut has ended', () => {
   const cases: readonly { readonly what: string; readonly change: (images: readonly ImageRecord[]) => readonly ImageRecord[] }[] = [
     { what: 'without an image', change: () => [] },
     { what: 'under images without names', change: (images) => images.map((image) => ({ ...image, names: [] })) },
-    {
-      what: 'without an image and under one without a name',
-      change: (images) => images.slice(1).map((image) => ({ ...image, names: [] })),
-    },
+    { what: 'under images that have got nothing yet', change: (images) => images.map(({ id, layer }) => ({ id, layer })) },
   ];
   for (const { what, change } of cases) {
     it(`${what} are not built upon`, async () => {
@@ -56,6 +53,7 @@ describe('layers of a load that a power cut has ended', () => {
 
 interface ImageRecord {
   readonly id: string;
+  readonly layer: string;
   readonly names?: readonly string[];
 }
 

@@ -1,7 +1,7 @@
 import assert from 'node:assert/strict';
 import { describe, it } from 'node:test';
 import fc from 'fast-check';
-import { danglingOf, isNothing, type StoreRecords, unusedOf } from '../../agent/mount/dangling.ts';
+import { danglingOf, isNothing, type StoreRecords, unfinishedOf } from '../../agent/mount/dangling.ts';
 
 /** Records of layers as `id<parent`, of images and containers as `id<layer`; an image with `!` at its end has no data of its own. */
 function records(layers: readonly string[], images: readonly string[] = [], containers: readonly string[] = []): StoreRecords {
@@ -55,19 +55,32 @@ describe('what a load has left in a main store', () => {
   const blobs = new Set(['blob-of-b']);
   const store = (images: readonly string[], containers: readonly string[] = []): StoreRecords => {
     const plain = records(['a', 'b<a', 'c<b', 'other', 'lost<b', 'far<gone'], images, containers);
-    return { ...plain, layers: plain.layers.map((layer) => ({ ...layer, 'compressed-diff-digest': `blob-of-${layer.id}` })) };
+    return {
+      ...plain,
+      layers: plain.layers.map((layer) => ({ ...layer, 'compressed-diff-digest': `blob-of-${layer.id}` })),
+      images: plain.images.map((image) => (image.id.startsWith('x') ? { ...image, names: [image.id] } : image)),
+    };
   };
+  const layersOf = (main: StoreRecords, wanted: ReadonlySet<string>) => unfinishedOf(main, wanted).layers;
 
   it('is the topmost layers of chains that nothing uses and that have one of its blobs', () => {
-    assert.deepEqual(unusedOf(store([]), blobs), [{ id: 'c' }, { id: 'lost' }]);
-    assert.deepEqual(unusedOf(store(['x<c']), blobs), [{ id: 'lost' }]);
-    assert.deepEqual(unusedOf(store(['x<b'], ['container<c']), new Set(['blob-of-lost'])), [{ id: 'lost' }]);
-    assert.deepEqual(unusedOf(store([]), new Set(['blob-of-far'])), [{ id: 'far', missing: 'gone' }]);
+    assert.deepEqual(unfinishedOf(store([]), blobs), { images: [], layers: [{ id: 'c' }, { id: 'lost' }] });
+    assert.deepEqual(layersOf(store(['x<c']), blobs), [{ id: 'lost' }]);
+    assert.deepEqual(layersOf(store(['x<b'], ['container<c']), new Set(['blob-of-lost'])), [{ id: 'lost' }]);
+    assert.deepEqual(layersOf(store([]), new Set(['blob-of-far'])), [{ id: 'far', missing: 'gone' }]);
+  });
+
+  it('is an image record without a name and a digest, whose layers have one of its blobs', () => {
+    assert.deepEqual(unfinishedOf(store(['new<c', 'x<lost']), blobs), { images: [{ id: 'new' }], layers: [] });
+    assert.deepEqual(unfinishedOf(store(['new<other', 'x<lost', 'x2<c']), blobs), { images: [], layers: [] });
+    const { images, ...rest } = store(['new<c', 'x<lost']);
+    const withDigest = images.map((image) => ({ ...image, digest: 'sha256:0' }));
+    assert.deepEqual(unfinishedOf({ ...rest, images: withDigest }, blobs), { images: [], layers: [] });
   });
 
   it('is nothing where an image or a container stands on it, or where it has none of the blobs', () => {
-    assert.deepEqual(unusedOf(store(['x<c'], ['container<lost']), blobs), []);
-    assert.deepEqual(unusedOf(store(['x<c', 'y<lost']), new Set(['blob-of-none'])), []);
+    assert.deepEqual(layersOf(store(['x<c'], ['container<lost']), blobs), []);
+    assert.deepEqual(layersOf(store(['x<c', 'x2<lost']), new Set(['blob-of-none'])), []);
   });
 });
 
