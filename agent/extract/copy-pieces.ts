@@ -31,7 +31,10 @@ export interface WrongPiece {
   readonly sha256: string;
 }
 
-/** Bytes read, hashed and written at a time: what was read is still in the core's own cache when it is hashed and written. */
+/**
+ * Bytes read, hashed and written at a time: what was read is still in the core's own cache when it is hashed and written. A store image of 840 MB opened
+ * in memory by two threads on 2 cores, caches dropped, the machine busy, best and median of 7 in ms: 128 KiB 651, 869, 256 KiB 628, 704, 1 MiB 748, 856.
+ */
 const BUFFER_BYTES = 256 * 1024;
 
 /**

@@ -17,7 +17,10 @@ interface PiecesRequest {
   readonly onProgress: (bytes: number) => void;
 }
 
-/** Threads at most. Four hash 4 GB/s with SHA extensions, more than a disk gives; each takes some MiB of memory. */
+/**
+ * Threads at most. Four hash 4 GB/s with SHA extensions, more than a disk gives; each takes some MiB of memory. More than there are cores do not help:
+ * 840 MB on 2 cores, median of 7 on a busy machine, with two 704, with three 732 ms.
+ */
 export const PIECE_THREADS = 4;
 
 /**

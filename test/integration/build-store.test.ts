@@ -263,9 +263,10 @@ describe('store images of prestage-agent build', () => {
     const to = join(work, 'killed');
     for (const moment of ['1/7 images unpacked', 'packed as squashfs', 'hash tree made', 'store-installed: being made']) {
       const child = startBuild(pulled, to);
+      const exited = once(child.process, 'exit');
       await waitFor(moment, async () => (child.said().includes(moment) ? true : child.process.exitCode === null ? undefined : false));
       child.process.kill('SIGKILL');
-      await once(child.process, 'exit').catch(() => undefined);
+      await exited;
       const names = await readdir(to);
       assert.deepEqual([names.includes(PARTIAL_FILE), names.includes(BUNDLE_FILE)], [true, false], moment);
     }
