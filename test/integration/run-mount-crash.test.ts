@@ -4,6 +4,7 @@ import { join } from 'node:path';
 import { after, before, describe, it } from 'node:test';
 import { changingSteps, type StepName } from '../../agent/host/steps.ts';
 import { STORAGE_CONF } from '../../agent/model/places.ts';
+import { counted, figuresOf, writeFigures } from '../support/crash/points.ts';
 import { sidesOf } from '../support/crash/sides.ts';
 import {
   buildBundle,
@@ -93,6 +94,7 @@ const PASSAGES: readonly Passage[] = [
 ];
 
 describe('a run with a store image that is killed', () => {
+  const figures = figuresOf('run with a store image');
   let fixture: MountFixture;
   let disk: DataDisk;
   let bundles: Bundles;
@@ -107,6 +109,7 @@ describe('a run with a store image that is killed', () => {
     bundles = { label: disk.label, whole: fixture.bundle, less, damaged };
   });
   after(async () => {
+    await writeFigures('steps', [figures]);
     await disk?.[Symbol.asyncDispose]();
     await fixture?.[Symbol.asyncDispose]();
   });
@@ -125,7 +128,7 @@ describe('a run with a store image that is killed', () => {
           const killed = await node.agent(['run', ...passage.args(bundles)], { env: { PRESTAGE_CRASH_AT: point } });
           assert.equal(killed.exitCode, 128, `it was not killed ${when} ${step}: ${killed.stderr}`);
         }
-        await assertEnd(node, passage);
+        await counted(figures, sidesOf(step).length, async () => await assertEnd(node, passage));
         const released = await node.agent(['release', '--yes']);
         assert.equal(released.exitCode, 0, released.stdout + released.stderr);
         assert.deepEqual([await node.etcTree(), await node.ourMounts(), await holdersOf(disk)], [etc, [], []]);

@@ -4,6 +4,7 @@ import { mkdir, readdir } from 'node:fs/promises';
 import { join } from 'node:path';
 import { after, before, describe, it } from 'node:test';
 import type { StepName } from '../../agent/host/steps.ts';
+import { counted, figuresOf, writeFigures } from '../support/crash/points.ts';
 import { sidesOf } from '../support/crash/sides.ts';
 import { writeMirror } from '../support/mirror-archives.ts';
 import { type DataDisk, holdersOf, type MountNode, makeDataDisk, mountNodesUnavailable, openMountNode } from '../support/mount-node.ts';
@@ -37,6 +38,7 @@ const RELEASED_AFTER: readonly StepName[] = [
 ];
 
 describe('a run that serves and is killed', () => {
+  const figures = figuresOf('run that serves');
   let fixture: RegistryFixture;
   let data: DataDisk;
   let mirror: string;
@@ -54,6 +56,7 @@ describe('a run that serves and is killed', () => {
     await writeMirror(mirror, { store: fixture.blobs, images, archives: 2 });
   });
   after(async () => {
+    await writeFigures('steps', [figures]);
     await data?.[Symbol.asyncDispose]();
     await fixture?.[Symbol.asyncDispose]();
   });
@@ -61,7 +64,7 @@ describe('a run that serves and is killed', () => {
     it(what, async (t) => {
       if (unavailable !== undefined) return t.skip(unavailable);
       await using node = await openMountNode(fixture);
-      await act(node);
+      await counted(figures, 1, async () => await act(node));
     });
   };
   const fromPartition = (): readonly string[] => ['--stage', 'installed', '--delivery', 'registry', '--label', data.label];
