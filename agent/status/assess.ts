@@ -110,7 +110,10 @@ function judge(state: RunState, images: readonly ImageState[], facts: StatusFact
 /** What keeps a node that has its images, or was healed, from being ready. */
 function degradation(state: RunState, outcome: RunState['outcome'], { registry }: StatusFacts): Omit<Verdict, 'readiness'> | undefined {
   const { error, healed } = state;
-  if (error !== undefined && (healed !== undefined || outcome === 'complete')) {
+  // A partition that is missed, or not given back, is a failure, unless what it brought goes on without it.
+  const goesOn =
+    state.store !== undefined || state.registry !== undefined || exitCodeOf(error?.code ?? 'ERR_INTERNAL') !== exitCodes.partition;
+  if (error !== undefined && (healed !== undefined || (outcome === 'complete' && goesOn))) {
     const done = healed === undefined || healed.length === 0 ? '' : `; so that engines work: ${healed.join(', ')}`;
     return { reason: `${error.message}${done}`, nextStep: error.remedy, exitCode: exitCodeOf(error.code) };
   }

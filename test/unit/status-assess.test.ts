@@ -144,7 +144,8 @@ test('an image without a reason is named by its state', () => {
 test('an error of the whole run decides, with its own exit code', () => {
   const missing = { code: 'ERR_PARTITION_MISSING', message: 'no partition', remedy: 'Attach it' } as const;
   assert.deepEqual(verdict({ state: run({ outcome: 'failed', images: [], error: missing }) }), ['failed', 'no partition', 5]);
-  assert.deepEqual(verdict({ state: run({ outcome: 'complete', error: missing }) }), ['degraded', 'no partition', 5]);
+  assert.deepEqual(verdict({ state: run({ outcome: 'complete', error: missing }) }), ['failed', 'no partition', 5]);
+  assert.deepEqual(verdict({ state: run({ error: missing, store: STORE }) }), ['degraded', 'no partition', 5]);
 });
 
 test('with some images loaded, an error of the run leaves it partial', () => {
