@@ -125,7 +125,7 @@ describe('a run with a store image', () => {
         {
           code: 'ERR_SETTINGS',
           message: 'the registry is to serve the cluster, and serve-address is not set',
-          remedy: 'Set serve-address to the address by which the other nodes reach this one',
+          remedy: 'Set serve-address to the IPv4 address or the host name by which the other nodes reach this one',
         },
       ],
     );
