@@ -135,7 +135,7 @@ function mixedUp(kind: string): PrestageError {
   return new PrestageError(
     'ERR_INTERNAL',
     `a thread answered with "${kind}" to another question`,
-    'Report this with the output of: prestage-agent status --output json',
+    'Report this with what this collects: prestage-agent report',
   );
 }
 

@@ -230,5 +230,5 @@ export function errorRecord(error: unknown): ErrorRecord {
   }
   const message = messageOf(error);
   if (isSystemError(error)) return { code: 'ERR_SYSTEM', message, remedy: systemRemedy(error) };
-  return { code: 'ERR_INTERNAL', message, remedy: 'Report this with the output of: prestage-agent status --output json' };
+  return { code: 'ERR_INTERNAL', message, remedy: 'Report this with what this collects: prestage-agent report' };
 }

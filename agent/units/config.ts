@@ -73,8 +73,13 @@ function parseJson(text: string, origin: string): unknown {
   try {
     return JSON.parse(text.replace(/^\uFEFF/, ''));
   } catch (error) {
-    throw ignitionFaults(origin, [`$: it is not JSON: ${errorRecord(error).message}`]);
+    throw ignitionFaults(origin, [`$: it is not JSON: ${withoutExcerpt(errorRecord(error).message)}`]);
   }
+}
+
+/** V8 quotes what stands around a fault, which can be a secret: `Unexpected token 'x', ..."y": x"... is not valid JSON`. */
+function withoutExcerpt(message: string): string {
+  return message.replace(/, (?:\.\.\.)?"[\s\S]*"(?:\.\.\.)? is not valid JSON$/, '');
 }
 
 function describeIssue(issue: v.BaseIssue<unknown>): string {

@@ -115,13 +115,25 @@ function checkResource(resource: IgnitionResource, spec: IgnitionSpec, place: st
 function checkSource(source: string, spec: IgnitionSpec, place: string): readonly IgnitionFault[] {
   const scheme = /^([a-z][a-z0-9+.-]*):/.exec(source)?.[1] ?? '';
   if (!SCHEMES[spec].includes(scheme)) {
-    return [fault(place, `${quoteInput(source.slice(0, 40))} has no scheme of specification ${spec} (${SCHEMES[spec].join(', ')})`)];
+    return [fault(place, `${shownSource(source)} has no scheme of specification ${spec} (${SCHEMES[spec].join(', ')})`)];
   }
   if (scheme !== 'data') return [];
   const decoded = decodeDataUrl(source);
   return decoded.kind === 'fault'
-    ? [fault(place, `the data URL ${quoteInput(source.slice(0, 40))} cannot be decoded: ${decoded.message}`)]
+    ? [
+        fault(
+          place,
+          `the data URL ${quoteInput(source.slice(0, source.indexOf(',') + 1) || 'data:')} cannot be decoded: ${decoded.message}`,
+        ),
+      ]
     : [];
+}
+
+/** A source without what can be a secret in it: user, password and query of an address, or a content that stands where an address should. */
+function shownSource(source: string): string {
+  const url = URL.parse(source);
+  if (url !== null) return quoteInput(`${url.protocol}//${url.host}${url.pathname}`);
+  return source.startsWith('/') ? quoteInput(source) : 'it';
 }
 
 function checkHash(hash: string, place: string): readonly IgnitionFault[] {
@@ -157,12 +169,15 @@ function checkUnit(unit: IgnitionUnit, place: string): readonly IgnitionFault[] 
   ];
 }
 
-/** Lines of a unit outside its grammar: neither a section, an option, a comment nor the continuation of a line. Source: systemd.syntax(7). */
+/**
+ * Lines of a unit outside its grammar: neither a section, an option, a comment nor the continuation of a line. They are not quoted, because a line
+ * that is out of place can be the rest of a secret. Source: systemd.syntax(7).
+ */
 function checkSections(contents: string | null | undefined, place: string): readonly IgnitionFault[] {
   const lines = (contents ?? '').split('\n');
   return lines.flatMap((line, index) => {
     const isGood = /^\s*(?:$|[#;]|\[[^\]\n]+\]\s*$|[^[\s=][^=]*=)/.test(line) || lines[index - 1]?.endsWith('\\');
-    return isGood ? [] : [fault(place, `line ${index + 1} is neither a section, an option nor a comment: ${quoteInput(line)}`)];
+    return isGood ? [] : [fault(place, `line ${index + 1} is neither a section, an option nor a comment`)];
   });
 }
 

@@ -43,7 +43,7 @@ test('every line outside the grammar of a unit is named', () => {
   const faults = validateConfig(configOf(withUnit({ name: 'a.service', contents: '[Unit\nAfter\n' })));
   assert.deepEqual(
     faults.map(({ message }) => message),
-    ['line 1 is neither a section, an option nor a comment: "[Unit"', 'line 2 is neither a section, an option nor a comment: "After"'],
+    ['line 1 is neither a section, an option nor a comment', 'line 2 is neither a section, an option nor a comment'],
   );
 });
 

@@ -21,7 +21,7 @@ test('an error keeps its cause', () => {
 });
 
 test('whatever is thrown becomes a record of code, message and remedy', () => {
-  const remedy = 'Report this with the output of: prestage-agent status --output json';
+  const remedy = 'Report this with what this collects: prestage-agent report';
   assert.deepEqual([new PrestageError('ERR_LOCKED', 'm', 'r'), new Error('unforeseen'), 'text'].map(errorRecord), [
     { code: 'ERR_LOCKED', message: 'm', remedy: 'r' },
     { code: 'ERR_INTERNAL', message: 'unforeseen', remedy },

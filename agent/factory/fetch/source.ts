@@ -25,7 +25,11 @@ export type Source =
 export function folderUrl(text: string): URL {
   const url = URL.parse(text);
   if (url === null || !/^https?:$/.test(url.protocol) || url.hostname === '') {
-    throw new PrestageError('ERR_USAGE', `${quoteInput(text)} is no http or https address`, 'Give it as http://HOST/FOLDER/');
+    throw new PrestageError(
+      'ERR_USAGE',
+      `${quoteInput(text.replace(/\/\/[^/@\s]*@/, '//'))} is no http or https address`,
+      'Give it as http://HOST/FOLDER/',
+    );
   }
   url.search = '';
   url.hash = '';
