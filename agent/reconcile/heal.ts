@@ -45,7 +45,8 @@ export async function healAfterFailure(
 /** A setting, a lack of room or a program is what is to be mended: to say that the store image cannot be reached would hide it. Pure. */
 function saysMore({ code }: ErrorRecord): boolean {
   const exit = exitCodeOf(code);
-  return exit !== exitCodes.partition && exit !== exitCodes.payload;
+  // Records that cannot be read are those of the store that is to be healed.
+  return code !== 'ERR_STORAGE' && exit !== exitCodes.partition && exit !== exitCodes.payload;
 }
 
 /** What goes on to be usable: as the run has said that opened the store, else as the store itself says. */
