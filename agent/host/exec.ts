@@ -1,6 +1,6 @@
 import { execa } from 'execa';
 import { PrestageError } from '../model/errors.ts';
-import { isSystemError, systemRemedy } from '../model/system-error.ts';
+import { systemRefusal } from '../model/system-error.ts';
 
 export interface ExecOptions {
   /** Ends the program with SIGTERM when it fires. */
@@ -40,11 +40,9 @@ export const execOnLinux: Exec = async (file, args, options = {}) => {
     ...(options.timeoutMs !== undefined && { timeout: options.timeoutMs }),
     ...(options.cwd !== undefined && { cwd: options.cwd }),
   });
-  if (isSystemError(result.cause)) {
-    throw new PrestageError('ERR_SYSTEM', `${file} cannot be started: ${result.cause.code}`, systemRemedy(result.cause), {
-      cause: result.cause,
-    });
-  }
+  const refusal = systemRefusal(result.cause);
+  if (refusal !== undefined)
+    throw new PrestageError('ERR_SYSTEM', `${file} cannot be started: ${refusal.code}`, refusal.remedy, { cause: result.cause });
   if (result.exitCode === undefined && result.signal === undefined && !result.isCanceled && !result.timedOut) {
     throw new PrestageError(
       'ERR_TOOL_MISSING',

@@ -4,7 +4,7 @@ import { existsSync } from 'node:fs';
 import { mkdir, readFile } from 'node:fs/promises';
 import { dirname } from 'node:path';
 import { PrestageError } from '../model/errors.ts';
-import { isSystemError, systemRemedy } from '../model/system-error.ts';
+import { systemRefusal } from '../model/system-error.ts';
 import { writeAtomic } from './atomic.ts';
 import type { Exec } from './exec.ts';
 
@@ -104,7 +104,8 @@ export async function waitForShared(exec: Exec, path: string, limitSeconds: numb
 }
 
 async function refused(request: LockRequest, child: ChildProcess, end: unknown): Promise<PrestageError> {
-  if (isSystemError(end)) return new PrestageError('ERR_SYSTEM', `flock cannot be started: ${end.code}`, systemRemedy(end), { cause: end });
+  const refusal = systemRefusal(end);
+  if (refusal !== undefined) return new PrestageError('ERR_SYSTEM', `flock cannot be started: ${refusal.code}`, refusal.remedy, { cause: end });
   if (child.exitCode !== CONFLICT) {
     return new PrestageError(
       'ERR_TOOL_MISSING',

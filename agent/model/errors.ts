@@ -1,4 +1,4 @@
-import { isSystemError, systemRemedy } from './system-error.ts';
+import { systemRefusal } from './system-error.ts';
 
 /**
  * What a process exit code means. 0 is ready or complete; the numbers are stable across releases.
@@ -229,6 +229,7 @@ export function errorRecord(error: unknown): ErrorRecord {
     return { code: first.code, message: `${first.message}; after that: ${then.message}`, remedy: `${first.remedy}; then: ${then.remedy}` };
   }
   const message = messageOf(error);
-  if (isSystemError(error)) return { code: 'ERR_SYSTEM', message, remedy: systemRemedy(error) };
+  const refusal = systemRefusal(error);
+  if (refusal !== undefined) return { code: 'ERR_SYSTEM', message, remedy: refusal.remedy };
   return { code: 'ERR_INTERNAL', message, remedy: 'Report this with what this collects: prestage-agent report' };
 }

@@ -1,6 +1,8 @@
-/** What the kernel refuses for lack of something, or because of a broken disk, by its error; what else it says is a matter of who has asked. */
-export interface SystemError extends Error {
+/** What the kernel refuses for lack of something, or because of a broken disk, which an operator can do something about. */
+export interface SystemRefusal {
   readonly code: string;
+  /** What the operator does next. */
+  readonly remedy: string;
 }
 
 const AGAIN = 'then give the command again';
@@ -20,21 +22,15 @@ const REMEDIES = {
   EAGAIN: MEMORY,
 } as const;
 
-/** Whether something thrown is a refusal of the kernel that an operator can do something about. */
-export function isSystemError(thrown: unknown): thrown is SystemError {
-  return thrown instanceof Error && 'code' in thrown && typeof thrown.code === 'string' && remedyOf(thrown) !== undefined;
-}
-
-/** What the operator does next. */
-export function systemRemedy(error: SystemError): string {
-  return remedyOf(error) ?? REMEDIES.EIO;
-}
-
-/** mkdir with parents says ENOENT whatever the kernel has refused, EIO and EROFS too. Source: Node, src/node_file.cc, MKDirpAsync. */
-function remedyOf(error: Error): string | undefined {
-  const code = 'code' in error ? String(error.code) : '';
-  if (code === 'ENOENT' && 'syscall' in error && error.syscall === 'mkdir') return REMEDIES.EROFS;
-  return isListed(code) ? REMEDIES[code] : undefined;
+/**
+ * The refusal in something thrown; undefined for whatever else it is: what a missing file means, say, is a matter of who has asked for it.
+ * mkdir with parents says ENOENT whatever the kernel has refused, EIO and EROFS too. Source: Node, src/node_file.cc, MKDirpAsync.
+ */
+export function systemRefusal(thrown: unknown): SystemRefusal | undefined {
+  if (!(thrown instanceof Error) || !('code' in thrown)) return undefined;
+  const code = String(thrown.code);
+  if (code === 'ENOENT' && 'syscall' in thrown && thrown.syscall === 'mkdir') return { code, remedy: REMEDIES.EROFS };
+  return isListed(code) ? { code, remedy: REMEDIES[code] } : undefined;
 }
 
 function isListed(code: string): code is keyof typeof REMEDIES {

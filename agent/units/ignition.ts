@@ -95,7 +95,7 @@ async function renderStage(options: IgnitionOptions, spec: IgnitionSpec, now: Da
   const texts = textsOf(stage);
   const config = renderIgnition(stage, { spec, label, policy, ...pins, texts, arguments: runArguments(options, server?.served) });
   return {
-    config: { ...config, storage: { ...config.storage, files: [...(config.storage?.files ?? []), ...(server?.files ?? [])] } },
+    config: { ...config, storage: { ...config.storage, files: [config.storage?.files, server?.files].flatMap((files = []) => files) } },
     label,
     warnings: [...(pins.agentSha256 === undefined ? [UNPINNED] : []), ...(server?.warnings ?? [])],
   };

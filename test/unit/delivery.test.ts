@@ -88,4 +88,12 @@ test('a delivery that does not go with the bundle is refused', () => {
       remedy: 'Set delivery to auto',
     },
   );
+  assert.deepEqual(
+    thrownBy(() => chooseDelivery({ ...FACTS, wanted: 'registry' })),
+    {
+      code: 'ERR_DELIVERY',
+      message: 'what the bundle holds for the stage (nothing) cannot be delivered by "registry"',
+      remedy: 'Set delivery to auto',
+    },
+  );
 });
