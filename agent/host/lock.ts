@@ -105,7 +105,8 @@ export async function waitForShared(exec: Exec, path: string, limitSeconds: numb
 
 async function refused(request: LockRequest, child: ChildProcess, end: unknown): Promise<PrestageError> {
   const refusal = systemRefusal(end);
-  if (refusal !== undefined) return new PrestageError('ERR_SYSTEM', `flock cannot be started: ${refusal.code}`, refusal.remedy, { cause: end });
+  if (refusal !== undefined)
+    return new PrestageError('ERR_SYSTEM', `flock cannot be started: ${refusal.code}`, refusal.remedy, { cause: end });
   if (child.exitCode !== CONFLICT) {
     return new PrestageError(
       'ERR_TOOL_MISSING',
