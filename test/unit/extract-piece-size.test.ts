@@ -12,7 +12,7 @@ const times = (count: number, output: (piece: PieceSize) => number): ((piece: Pi
 
 describe('the size of a piece', () => {
   it('grows to its limit on content that does not compress', () => {
-    assert.deepEqual(after(times(4, random)), { bytes: 8192, limitBytes: 8192 });
+    assert.deepEqual(after(times(6, random)), { bytes: 24_576, limitBytes: 24_576 });
   });
 
   it('stays where the output has the size aimed at', () => {
@@ -20,7 +20,7 @@ describe('the size of a piece', () => {
   });
 
   it('is the least one on zeros', () => {
-    assert.deepEqual(after(times(3, zeros)), { bytes: 64, limitBytes: 8192 });
+    assert.deepEqual(after(times(3, zeros)), { bytes: 64, limitBytes: 24_576 });
   });
 
   it('never grows large again in a stream that has burst', () => {
