@@ -1,22 +1,26 @@
 import { resolve } from 'node:path';
 import { parseArgs } from 'node:util';
+import pLimit from 'p-limit';
 import { formatBytes } from '../../agent/model/bytes.ts';
 import { builtExecutable } from '../support/executable.ts';
+import { smallImageSet } from '../support/image-set.ts';
 import { openEnvironment } from './environment.ts';
 import { openFactory } from './factory.ts';
+import { nodeRoot } from './root.ts';
 import { SCENARIOS } from './scenarios/table.ts';
 import { type Outcome, runScenario } from './trial.ts';
 
 /**
  * Boots machines with our ignition and watches what becomes of them: `npm run test:boot`, with
- * `--only TEXT` for the scenarios whose name holds it, `--executable FILE` for another executable than the one that is built, `--slow N` for limits of time N times as long on a busy machine,
- * and `--json` for the outcomes as data.
+ * `--only TEXT` for the scenarios whose name holds it, `--executable FILE` for another executable than the one that is built, `--jobs N` for N scenarios at a time (2: they wait
+ * more than they compute), `--slow N` for limits of time N times as long on a busy machine, and `--json` for the outcomes as data.
  */
 async function main(signal: AbortSignal): Promise<boolean> {
   const { values } = parseArgs({
     options: {
       only: { type: 'string', multiple: true },
       executable: { type: 'string' },
+      jobs: { type: 'string', default: '2' },
       slow: { type: 'string', default: '1' },
       list: { type: 'boolean' },
       json: { type: 'boolean' },
@@ -31,13 +35,16 @@ async function main(signal: AbortSignal): Promise<boolean> {
   const executable = values.executable === undefined ? await builtExecutable() : resolve(values.executable);
   await using environment = await openEnvironment();
   const factory = await openFactory(environment.work, executable);
-  const outcomes: Outcome[] = [];
-  for (const scenario of wanted) {
-    signal.throwIfAborted();
-    const outcome = await runScenario(scenario, { environment, factory, signal, timeFactor: Number(values.slow) });
-    outcomes.push(outcome);
-    if (!values.json) tell(outcome);
-  }
+  // All scenarios need both, and two at a time would each make their own.
+  await Promise.all([nodeRoot(), smallImageSet()]);
+  const limit = pLimit(Number(values.jobs));
+  const running = wanted.map(async (scenario) => {
+    const outcome = await limit(() => runScenario(scenario, { environment, factory, signal, timeFactor: Number(values.slow) }));
+    if (!values.json && !signal.aborted) tell(outcome);
+    return outcome;
+  });
+  const outcomes = await Promise.all(running);
+  signal.throwIfAborted();
   if (values.json) say(JSON.stringify(outcomes, undefined, 2));
   const failed = outcomes.filter(({ ok }) => !ok);
   process.stderr.write(`${outcomes.length} scenarios, ${failed.length} failed\n`);

@@ -82,7 +82,8 @@ export async function holdersOf(disk: AttachedDisk, pid: number): Promise<readon
     for (const holder of await readdir(`/sys/class/block/${basename(node)}/holders`)) held.push(`${node} is held by ${holder}`);
   }
   const loops = await output(execOnLinux, 'losetup', ['--list', '--noheadings', '--raw', '--output', 'NAME,BACK-FILE']);
-  for (const line of loops.split('\n')) if (line.includes(` ${disk.device}`)) held.push(`a loop device stands on it: ${line}`);
+  const onDisk = new RegExp(` ${disk.device}(p\\d+)?$`);
+  for (const line of loops.split('\n')) if (onDisk.test(line)) held.push(`a loop device stands on it: ${line}`);
   return held;
 }
 

@@ -64,6 +64,7 @@ export async function runScenario(scenario: Scenario, parts: TrialParts): Promis
     ...(failure !== undefined && { failure }),
   });
   try {
+    parts.signal.throwIfAborted();
     await scenario.run(trial);
     return outcome();
   } catch (error) {
