@@ -1,6 +1,7 @@
 import * as v from 'valibot';
 import { type Digest, isDigest } from './digest.ts';
 import { type ErrorCode, isErrorCode } from './errors.ts';
+import { runPhases, timelineSchema } from './run-timeline.ts';
 
 /**
  * What a run records of itself, for `status`, for the next run and for support. Written to /run/prestage-agent/state.json while the run
@@ -22,18 +23,6 @@ const errorSchema = v.object({
 const imageStates = ['pending', 'loading', 'present', 'loaded', 'served', 'skipped', 'failed', 'missing'] as const;
 
 export const runOutcomes = ['complete', 'partial', 'failed', 'interrupted'] as const;
-
-const runPhases = [
-  'starting',
-  'waiting-for-partition',
-  'reading-bundle',
-  'opening-store',
-  'making-tree',
-  'serving',
-  'loading',
-  'syncing',
-  'finished',
-] as const;
 
 const imageSchema = v.object({
   reference: v.string(),
@@ -60,6 +49,7 @@ const stateSchema = v.object({
   startedAt: v.string(),
   finishedAt: v.optional(v.string()),
   durationMs: v.optional(v.number()),
+  timeline: v.optional(timelineSchema),
   stage: v.picklist(['discovery', 'installed']),
   policy: v.picklist(['open', 'closed']),
   phase: v.picklist(runPhases),

@@ -10,6 +10,7 @@ import { reclaimMount } from '../host/mounts.ts';
 import { takeRunLock } from '../host/run-lock.ts';
 import { type ErrorRecord, errorRecord, PrestageError } from '../model/errors.ts';
 import { type ImageState, outcomeOf, type RunState, STATE_VERSION, suspectAfter } from '../model/run-state.ts';
+import { newTimeline } from '../model/run-timeline.ts';
 import { openPartition, PARTITION_TARGET } from '../partition/open.ts';
 import { interrupted, type Planned, type RunContext, type RunOptions } from './context.ts';
 import { clearAfterKilledRun } from './deliver.ts';
@@ -38,7 +39,8 @@ export async function run(host: Host, options: RunOptions): Promise<RunReport> {
   const found = await readState(host, DURABLE_STATE);
   const earlier = found === 'damaged' ? undefined : found;
   const store = createStateStore(host, await initialState(host, settings, found), options.isDry);
-  const context: RunContext = { ...options, host, store, stage: settings.stage, onEvent: recording(store, options.onEvent) };
+  const onEvent = recording(store, options.onEvent);
+  const context: RunContext = { ...options, step: store.timed(step), host, store, stage: settings.stage, onEvent };
   let plan: Planned = { steps: [], needs: undefined, setup: [] };
   try {
     if (!options.isDry) await step('record-start', async () => await store.commit());
@@ -109,6 +111,7 @@ async function initialState(host: Host, settings: RunOptions['settings'], found:
     pid: process.pid,
     processStartTicks: (await processStartTicks(process.pid)) ?? 0,
     startedAt: host.clock.now().toISOString(),
+    timeline: newTimeline,
     stage: settings.stage,
     policy: settings.policy,
     phase: 'starting',

@@ -1,7 +1,9 @@
 import { readFile } from 'node:fs/promises';
 import { writeAtomic } from '../host/atomic.ts';
 import { type Host, hostPath } from '../host/host.ts';
+import type { Step } from '../host/steps.ts';
 import { type RunState, runStateOf } from '../model/run-state.ts';
+import { enterPhase, leaveStep, newTimeline } from '../model/run-timeline.ts';
 import { sealRecord, unsealRecord } from '../model/seal.ts';
 
 /** State of the run in memory: gone with the boot, as it should be. */
@@ -14,7 +16,9 @@ const LIVE_PERIOD_MS = 1000;
 /** Keeps the state of one run and writes it where others read it. */
 export interface StateStore {
   readonly state: RunState;
-  /** Changes the state; it reaches the live file within a second. */
+  /** Steps whose times are kept in the state. */
+  timed(step: Step): Step;
+  /** Changes the state; it reaches the live file within a second. When phases begin and end is kept with it. */
   update(change: Partial<RunState>): void;
   updateImage(reference: string, change: Partial<RunState['images'][number]>): void;
   /** Writes both files now; the durable one survives a power cut from here on. */
@@ -23,6 +27,8 @@ export interface StateStore {
 
 /** @param isDry with true nothing is ever written */
 export function createStateStore(host: Host, initial: RunState, isDry = false): StateStore {
+  const zeroMs = host.clock.monotonicMs();
+  const sinceStartMs = (): number => host.clock.monotonicMs() - zeroMs;
   let state = initial;
   let lastWriteMs = Number.NEGATIVE_INFINITY;
   let writing = Promise.resolve();
@@ -57,8 +63,19 @@ export function createStateStore(host: Host, initial: RunState, isDry = false): 
     get state() {
       return state;
     },
+    timed: (step) => async (name, action) => {
+      const startMs = sinceStartMs();
+      try {
+        return await step(name, action);
+      } finally {
+        state = { ...state, timeline: leaveStep(state.timeline ?? newTimeline, { name, startMs, endMs: sinceStartMs() }) };
+        live();
+      }
+    },
     update: (change) => {
-      state = { ...state, ...change };
+      const { phase = state.phase } = change;
+      const timeline = phase === state.phase ? state.timeline : enterPhase(state.timeline ?? newTimeline, phase, sinceStartMs());
+      state = { ...state, ...change, ...(timeline && { timeline }) };
       live();
     },
     updateImage: (reference, change) => {

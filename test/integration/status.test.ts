@@ -65,6 +65,27 @@ describe('status', () => {
     ]);
   });
 
+  it('of a run that is over tells what took it its time', async () => {
+    assert.equal((await run('--stage', 'discovery')).exitCode, 0);
+    const { durationMs = 0, timeline } = (await status()).run ?? {};
+    const names = ['starting', 'reading-bundle', 'loading', 'syncing'];
+    assert.deepEqual(
+      timeline?.phases.map(({ name }) => name),
+      names,
+    );
+    // One phase begins where another one ends.
+    assert.deepEqual(
+      timeline?.phases.slice(1).map(({ startMs }) => startMs),
+      timeline?.phases.slice(0, -1).map(({ endMs }) => endMs),
+    );
+    assert.ok((timeline?.phases.at(-1)?.endMs ?? 0) <= durationMs + 1);
+    const loaded = timeline?.steps.find(({ name }) => name === 'load-image');
+    assert.ok(
+      loaded !== undefined && loaded.count === 3 && loaded.endMs > loaded.startMs && loaded.endMs <= durationMs,
+      JSON.stringify(timeline),
+    );
+  });
+
   it('of a run that goes on tells its process, phase and images', async () => {
     const started = await startLoading();
     const seen = await waitFor('the live state', async () => {
