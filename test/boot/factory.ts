@@ -7,9 +7,10 @@ import { type ImageSet, smallImageSet } from '../support/image-set.ts';
 import { type MadeImage, writeOciLayout } from '../support/images.ts';
 import { makeRegistryImage } from '../support/registry-image.ts';
 import { editData, makeImage } from './disk.ts';
+import { writeMirrorFolder } from './mirror-folder.ts';
 
-/** How a payload comes to the partition: sealed in a bundle, or as the folder of the earlier tools. */
-export type PayloadKind = 'oci' | 'archives' | 'store' | 'registry' | 'oci,registry' | 'folder';
+/** How a payload comes to the partition: sealed in a bundle, or as the folder of the earlier tools or of oc-mirror. */
+export type PayloadKind = 'oci' | 'archives' | 'store' | 'registry' | 'oci,registry' | 'folder' | 'oc-mirror';
 
 /** What the factory made once, for many disks. */
 export interface Bundle {
@@ -46,13 +47,20 @@ const LIMIT_MS = 180_000;
 export async function openFactory(work: string, executable: string): Promise<Factory> {
   const made = new Map<PayloadKind, Promise<Bundle>>();
   const agent = async (...args: readonly string[]): Promise<string> => (await execa(executable, args, { timeout: LIMIT_MS })).stdout;
+  let source: Promise<Source> | undefined;
   let layout: Promise<string> | undefined;
   const agentSha256 = hexOf(digestOf(await readFile(executable)));
   const make = async (payload: PayloadKind): Promise<Bundle> => {
     const set = await smallImageSet();
     const directory = join(work, `bundle-${payload}`);
     if (payload === 'folder') return { directory: await makeFolder(directory, set, executable), sha256: undefined, agentSha256, set };
-    layout ??= makeLayout(join(work, 'pulled'), set);
+    source ??= makeSource(join(work, 'blobs'), set);
+    if (payload === 'oc-mirror') {
+      await writeMirrorFolder(directory, await source);
+      await copyFile(executable, join(directory, 'prestage-agent'));
+      return { directory, sha256: undefined, agentSha256, set };
+    }
+    layout ??= makeLayout(join(work, 'pulled'), await source);
     await agent('build', '--from', await layout, '--to', directory, '--payload', payload, '--agent', executable);
     return { directory, sha256: hexOf(digestOf(await readFile(join(directory, 'prestage.json')))), agentSha256, set };
   };
@@ -81,12 +89,22 @@ export async function openFactory(work: string, executable: string): Promise<Fac
   };
 }
 
-/** The set as `pull` would leave it, and with it, for both stages, an image that carries distribution. */
-async function makeLayout(directory: string, set: ImageSet): Promise<string> {
-  const store = `${directory}-store`;
+/** The set, and an image that carries distribution. */
+export interface Source {
+  /** Where the blobs of all of them lie. */
+  readonly store: string;
+  readonly set: ImageSet;
+  readonly registry: MadeImage;
+}
+
+async function makeSource(store: string, set: ImageSet): Promise<Source> {
   // Links: the blobs of the set are kept between runs, and nothing is written into one.
   await execa('cp', ['--archive', '--link', set.store, store]);
-  const registry = await makeRegistryImage(store);
+  return { store, set, registry: await makeRegistryImage(store) };
+}
+
+/** All of it as `pull` would leave it; the registry is in the lists of both stages. */
+async function makeLayout(directory: string, { store, set, registry }: Source): Promise<string> {
   await mkdir(directory);
   await writeOciLayout(store, [...set.all, registry], directory);
   const list = (images: readonly MadeImage[]): string => [...images, registry].map(({ reference }) => `${reference}\n`).join('');

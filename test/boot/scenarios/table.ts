@@ -30,6 +30,7 @@ export const SCENARIOS: readonly Scenario[] = [
   }),
   chain({ ...registry('extract'), name: 'extract, then registry', payload: 'oci,registry' }),
   chain({ ...registry('registry'), name: 'registry on a disk of its own', payload: 'registry', hasDiskOfItsOwn: true }),
+  chain({ name: 'archives of oc-mirror', payload: 'oc-mirror', mirrors: true }),
   discoveryFault({
     name: 'second disk without the label',
     payload: 'oci',
