@@ -115,6 +115,20 @@ test('a bundle is described with its stages and payloads, and its README says th
     unmade.payloads.map((payload) => payload.kind),
     ['oci', 'archives', 'registry'],
   );
+  const system = named('quay.io/e/system:1', ['base'], { labels: { 'containers.bootc': '1' } });
+  const withSystem = { ...facts, stages: [{ stage: 'installed', images: [release, system] }] } as const;
+  const store = { key: '', files: [packed], rootHash: 'c'.repeat(64) };
+  const options = { parts: planBuild(withSystem), made: { 'store-installed': store }, unpackedBytes: new Map(), createdAt: new Date(0) };
+  const [first] = describeBundle(withSystem, { ...options, createdBy: bundle.createdBy }).payloads;
+  assert.deepEqual(first, {
+    kind: 'store',
+    stage: 'installed',
+    image: 'store/installed.squashfs',
+    pieces,
+    verity: { hashTree: 'store/installed.verity', rootHash: 'c'.repeat(64) },
+    mirror: 'store/installed.mirror',
+    unmirrored: ['quay.io/e/system:1'],
+  });
   const text = siteReadme(bundle, ['prestage-agent']);
   for (const line of [
     'Release 4.14.0, amd64, made by prestage-agent 1.2.3.',
