@@ -1,5 +1,5 @@
 import { runProgram } from './cli/program.ts';
-import { errorRecord, exitCodes } from './model/errors.ts';
+import { type ErrorRecord, errorRecord, exitCodeOf, exitCodes } from './model/errors.ts';
 
 /**
  * An image that is being loaded may take so long to come to its end after SIGTERM; the units allow a minute more (TimeoutStopSec).
@@ -27,6 +27,27 @@ function onSignal(): void {
 process.on('SIGTERM', onSignal);
 process.on('SIGINT', onSignal);
 
+/** Set where the answer could not be written as a whole. */
+let writeFailure: ErrorRecord | undefined;
+
+/** A reader that has gone (`| head`) has what it wanted: what goes on for its sake ends. A full disk behind `> FILE` would leave half an answer, and tells so. */
+process.stdout.on('error', (error: NodeJS.ErrnoException) => {
+  if (error.code === 'EPIPE') stop.abort();
+  else writeFailure ??= errorRecord(error);
+});
+// No run ends because nobody reads its messages any more.
+process.stderr.on('error', () => undefined);
+
+function finish(exitCode: number, failure: ErrorRecord | undefined): void {
+  if (failure !== undefined) process.stderr.write(`${failure.code}: ${failure.message}\n${failure.remedy}\n`);
+  process.exitCode = exitCode;
+}
+
+/** Streams tell of a failed write in the next turn of the loop. */
+process.once('beforeExit', () => {
+  if (writeFailure !== undefined && process.exitCode === 0) finish(exitCodeOf('ERR_SYSTEM'), writeFailure);
+});
+
 // No top-level await: the executable carries one CommonJS file.
 runProgram(process.argv.slice(2), {
   out: process.stdout,
@@ -38,12 +59,6 @@ runProgram(process.argv.slice(2), {
   stop: stop.signal,
   kill: kill.signal,
 }).then(
-  (exitCode) => {
-    process.exitCode = exitCode;
-  },
-  (error: unknown) => {
-    const { code, message, remedy } = errorRecord(error);
-    process.stderr.write(`${code}: ${message}\n${remedy}\n`);
-    process.exitCode = exitCodes.internal;
-  },
+  (exitCode) => finish(exitCode, undefined),
+  (error: unknown) => finish(exitCodes.internal, errorRecord(error)),
 );

@@ -156,4 +156,15 @@ describe('the command line', () => {
       [2, 'error: there is no completion for the shell "fish"\n  ERR_USAGE; next: Choose one of: bash\n'],
     );
   });
+
+  it('ends quietly where the reader of its answer has gone, and tells where the answer does not go onto the disk', async () => {
+    // biome-ignore lint/suspicious/noTemplateCurlyInString: the shell fills it in
+    const gone = await execOnLinux('bash', ['-c', '"$0" --help | true; exit "${PIPESTATUS[0]}"', sandbox.executable]);
+    assert.deepEqual([gone.exitCode, gone.stderr], [0, '']);
+    const full = await execOnLinux('bash', ['-c', '"$0" --help >/dev/full', sandbox.executable]);
+    assert.deepEqual(
+      [full.exitCode, full.stderr],
+      [4, 'ERR_SYSTEM: ENOSPC: no space left on device, write\nMake room on that file system, then give the command again\n'],
+    );
+  });
 });

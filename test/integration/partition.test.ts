@@ -154,7 +154,7 @@ describe('the data partition', () => {
     const before = await sha256(disk.partition);
     const started = sandbox.start(['run', '--stage', 'discovery', '--label', LABEL]);
     await waitFor('the mount', async () => await mountLine(sandbox.mountPoint));
-    const squatter = spawn('sleep', ['600'], { cwd: sandbox.mountPoint, stdio: 'ignore' });
+    using squatter = spawn('sleep', ['600'], { cwd: sandbox.mountPoint, stdio: 'ignore' });
     await once(squatter, 'spawn');
     const result = await started.ended;
     const status = JSON.parse((await sandbox.agent(['status', '--output', 'json'])).stdout).status;
