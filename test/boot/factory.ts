@@ -60,7 +60,7 @@ export async function openFactory(work: string, executable: string): Promise<Fac
       await copyFile(executable, join(directory, 'prestage-agent'));
       return { directory, sha256: undefined, agentSha256, set };
     }
-    layout ??= makeLayout(join(work, 'pulled'), await source);
+    layout ??= source.then(async (all) => await makeLayout(join(work, 'pulled'), all));
     await agent('build', '--from', await layout, '--to', directory, '--payload', payload, '--agent', executable);
     return { directory, sha256: hexOf(digestOf(await readFile(join(directory, 'prestage.json')))), agentSha256, set };
   };

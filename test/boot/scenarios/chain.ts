@@ -14,7 +14,8 @@ import type { Machine } from '../machine.ts';
 import { diskRoot, type MachineRoot } from '../machine-root.ts';
 import { type MemoryWatch, watchMemory } from '../memory.ts';
 import { type BootRecord, type Scenario, type Trial, withMachine } from '../trial.ts';
-import { failedUnits, outOfOrder, statusOf, unitFacts } from '../unit.ts';
+import { outOfOrder, statusOf, unitFacts } from '../unit.ts';
+import { assertContainersRan, assertReadOnlySystem, UP_LIMIT_MS, up } from './checks.ts';
 
 /** The whole life of a node, with what may differ. */
 export interface ChainOptions {
@@ -34,8 +35,6 @@ export interface ChainOptions {
   readonly stops?: readonly ('clean' | 'power-cut')[];
 }
 
-/** Time for all units of a boot to start, in milliseconds. */
-const UP_LIMIT_MS = 180_000;
 /** Longest time that our unit may take where nothing is to do. */
 const NO_OP_SECONDS = 2;
 /** The same where everything is loaded again. */
@@ -44,7 +43,7 @@ const RESTORE_SECONDS = 60;
 const HOST_IGNITION = '/etc/host.ign';
 const INSTALLED_UNIT = 'prestage-agent-installed.service';
 
-/** Factory, discovery, installation, first boot and pivot, and some boots more. */
+/** Factory, discovery, installation, first boot and pivot, and some boots more; all on a read-only /usr, of which /usr/local is on /var. */
 export function chain(options: ChainOptions): Scenario {
   return {
     name: options.name,
@@ -89,6 +88,7 @@ async function discover(trial: Trial, options: ChainOptions, { bundle, system, d
     const expected = isServed ? `pulled ${bundle.set.images.agent.reference}` : '';
     assert.equal(pulled, expected, 'whether the image of the assisted agent was pulled, from the registry of the node, or was there');
     assert.equal((await statusOf(machine)).readiness, 'ready');
+    await assertReadOnlySystem(machine);
     assert.deepEqual(await holdersOf(system, machine.leader), []);
     const install = ['install', '--ignition-file', HOST_IGNITION, '--save-partlabel', 'data', system.device];
     await machine.output(['/usr/local/bin/coreos-installer', ...install]);
@@ -191,16 +191,9 @@ async function laterBoot(trial: Trial, { machine, bundle, what, limitSeconds }: 
     ),
     [],
   );
-  assert.equal(await machine.output(['cat', '/run/nodeip-ran']), 'release');
-  const ran = (await machine.output(['cat', '/run/kubelet-ran']))
-    .trim()
-    .split('\n')
-    .map((line) => line.split(' ')[0]);
-  assert.deepEqual(
-    ran,
-    bundle.set.installed.map(({ reference }) => reference),
-    'the kubelet started another set of images',
-  );
+  await assertContainersRan(machine, bundle);
+  assert.equal((await machine.run(['cat', '/run/retries'])).stdout, '', 'a container was started again until its image was there');
+  await assertReadOnlySystem(machine);
   const status = await statusOf(machine);
   assert.equal(status.readiness, 'ready', status.reason);
   return await footprint(machine);
@@ -209,13 +202,6 @@ async function laterBoot(trial: Trial, { machine, bundle, what, limitSeconds }: 
 async function bootRecord(what: string, { seconds }: { readonly seconds: number }, memory: MemoryWatch): Promise<BootRecord> {
   const peakMemoryBytes = await memory.peakBytes();
   return { what, secondsUnitToReady: seconds, ...(peakMemoryBytes !== undefined && { peakMemoryBytes }) };
-}
-
-/** Waits until everything has started, and nothing has failed. */
-async function up(machine: Machine): Promise<void> {
-  const word = await machine.settled(UP_LIMIT_MS);
-  const failed = word === 'running' ? [] : await failedUnits(machine);
-  assert.deepEqual([word, failed], ['running', []]);
 }
 
 async function operatorFiles(root: MachineRoot): Promise<readonly string[]> {

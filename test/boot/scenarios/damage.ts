@@ -1,5 +1,6 @@
-import { open, readdir, stat, writeFile } from 'node:fs/promises';
+import { mkdtemp, open, readdir, rm, stat, truncate, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
+import { execOnLinux, output } from '../../../agent/host/exec.ts';
 import { hexOf } from '../../../agent/model/digest.ts';
 import { editData } from '../disk.ts';
 import type { Bundle } from '../factory.ts';
@@ -33,6 +34,24 @@ export async function spoilArchive(top: string, { set }: Bundle): Promise<void> 
   const name = names.find((each) => each.includes(hexOf(set.images.whiteouts.digest)));
   if (name === undefined) throw new Error(`no archive of ${set.images.whiteouts.reference} among ${names.join(', ')}`);
   await flipByte(join(top, 'archives', name));
+}
+
+const STORE = 'store/discovery.squashfs';
+
+/** Changes one byte of the store image. */
+export async function spoilStore(top: string): Promise<void> {
+  await flipByte(join(top, STORE));
+}
+
+/** Puts a squashfs of somebody else in the place of the store image, which mounts and has the same size. */
+export async function exchangeStore(top: string): Promise<void> {
+  const image = join(top, STORE);
+  const { size } = await stat(image);
+  const tree = await mkdtemp(join(top, 'other-'));
+  await writeFile(join(tree, 'file'), 'not of the factory\n');
+  await output(execOnLinux, 'mksquashfs', [tree, image, '-noappend', '-quiet']);
+  await truncate(image, size);
+  await rm(tree, { recursive: true });
 }
 
 /** Puts a program of somebody else in the place of the executable. */

@@ -2,14 +2,14 @@ import { join } from 'node:path';
 import { makeImage } from '../disk.ts';
 import type { Scenario } from '../trial.ts';
 import { chain } from './chain.ts';
-import { damaged, disk, EXCHANGED_RAN, exchangeExecutable, spoilArchive, spoilLayer } from './damage.ts';
+import { damaged, disk, EXCHANGED_RAN, exchangeExecutable, exchangeStore, spoilArchive, spoilLayer, spoilStore } from './damage.ts';
 import { discoveryFault } from './discovery-fault.ts';
 
 const EXTRACT = { discovery: { delivery: 'extract' }, installed: { delivery: 'extract' }, mirrors: false } as const;
 
 /** All that machines are put through, in order. */
 export const SCENARIOS: readonly Scenario[] = [
-  chain({ ...EXTRACT, name: 'extract oci', payload: 'oci' }),
+  chain({ ...EXTRACT, name: 'extract oci, /usr read-only and /usr/local on /var', payload: 'oci' }),
   chain({
     ...EXTRACT,
     name: 'extract archives, policy closed, spec 3.2.0 and 3.1.0',
@@ -21,7 +21,7 @@ export const SCENARIOS: readonly Scenario[] = [
   chain({ ...EXTRACT, name: 'extract folder of the earlier tools', payload: 'folder' }),
   chain({ ...EXTRACT, name: 'extract oci, ten boots', payload: 'oci', stops: Array.from({ length: 9 }, () => 'clean') }),
   chain({ ...EXTRACT, name: 'extract oci, power cuts', payload: 'oci', stops: ['power-cut', 'clean', 'power-cut', 'clean'] }),
-  chain({ ...mount('ram', 'partition'), name: 'mount, ram then partition' }),
+  chain({ ...mount('ram', 'partition'), name: 'mount, ram then partition, policy closed', policy: 'closed' }),
   chain({
     ...mount('partition', 'disk'),
     name: 'mount, partition of a disk of its own, then disk',
@@ -89,6 +89,28 @@ export const SCENARIOS: readonly Scenario[] = [
     policy: 'open',
     disks: async (trial, bundle) => [await damaged(trial, bundle, spoilArchive)],
     expect: { exitCode: 64 + 3, agent: 'ran', readiness: 'partial' },
+  }),
+  discoveryFault({
+    name: 'corrupt store image, policy open',
+    payload: 'store',
+    policy: 'open',
+    disks: async (trial, bundle) => [await damaged(trial, bundle, spoilStore)],
+    expect: { exitCode: 64 + 6, says: /store image/, agent: 'asked', readiness: 'degraded' },
+  }),
+  discoveryFault({
+    name: 'corrupt store image that is not copied, policy closed',
+    payload: 'store',
+    policy: 'closed',
+    settings: { placement: 'partition', trust: 'hash' },
+    disks: async (trial, bundle) => [await damaged(trial, bundle, spoilStore)],
+    expect: { exitCode: 6, says: /store image/, agent: 'kept back', readiness: 'degraded' },
+  }),
+  discoveryFault({
+    name: 'exchanged store image',
+    payload: 'store',
+    policy: 'closed',
+    disks: async (trial, bundle) => [await damaged(trial, bundle, exchangeStore)],
+    expect: { exitCode: 6, says: /store image/, agent: 'kept back', readiness: 'degraded' },
   }),
   discoveryFault({
     name: 'exchanged bundle',
