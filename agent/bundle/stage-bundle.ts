@@ -25,6 +25,9 @@ export interface StageBundle {
   readonly payload: () => Promise<Payload>;
 }
 
+/** A bundle that has a store image for the stage. */
+export type StoreBundle = StageBundle & { readonly store: StoreSource; readonly images: readonly BundleImage[] };
+
 /** A store image with what belongs to it. */
 export interface StoreSource {
   readonly image: {

@@ -1,4 +1,4 @@
-import type { StageBundle } from '../bundle/stage-bundle.ts';
+import type { StageBundle, StoreBundle } from '../bundle/stage-bundle.ts';
 import type { StorageLocation } from '../extract/storage.ts';
 import { errorRecord, PrestageError } from '../model/errors.ts';
 import { readOpenStore } from '../mount/store-record.ts';
@@ -6,7 +6,7 @@ import { addNotices, type Planned, type RunContext } from './context.ts';
 import { type ChosenDelivery, chooseDelivery, type DeliveryFacts } from './delivery.ts';
 import { extractPayload } from './extract.ts';
 import { heal } from './heal.ts';
-import { mountStore, type StoreBundle } from './mount.ts';
+import { mountStore } from './mount.ts';
 import { serveBundle } from './serve-bundle.ts';
 
 /**

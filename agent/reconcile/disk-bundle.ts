@@ -2,12 +2,12 @@ import { existsSync } from 'node:fs';
 import { cp, mkdir, readFile, rename, rm, writeFile } from 'node:fs/promises';
 import { dirname, join, relative } from 'node:path';
 import { readBundle } from '../bundle/read-bundle.ts';
+import type { StoreBundle } from '../bundle/stage-bundle.ts';
 import { output } from '../host/exec.ts';
 import { type Host, hostPath } from '../host/host.ts';
 import { BUNDLE_FILE } from '../model/bundle.ts';
 import { DISK_BUNDLE_PATH } from '../model/places.ts';
 import type { RunContext } from './context.ts';
-import type { StoreBundle } from './mount.ts';
 
 /**
  * Keeps on the disk what a store image that was copied there needs besides: the bundle's manifest and the metadata mirror. So the partition may

@@ -1,4 +1,4 @@
-import type { StageBundle, StoreSource } from '../bundle/stage-bundle.ts';
+import type { StoreBundle } from '../bundle/stage-bundle.ts';
 import { probeEngines } from '../engine/probe.ts';
 import { setUpEngines } from '../engine/set-up.ts';
 import { additionalStores } from '../extract/additional-stores.ts';
@@ -27,9 +27,6 @@ import { addNotices, type Planned, type RunContext } from './context.ts';
 import { forgetBundle, keepBundle } from './disk-bundle.ts';
 import { isPresent } from './plan.ts';
 import { registryAddress, serveTree, setMirrors } from './serve.ts';
-
-/** A bundle that has a store image for the stage. */
-export type StoreBundle = StageBundle & { readonly store: StoreSource; readonly images: readonly BundleImage[] };
 
 /** What came of a store image: it is mounted, or the engines of this node do not take it. */
 export type MountResult = { readonly kind: 'mounted'; readonly planned: Planned } | { readonly kind: 'refused'; readonly reason: string };
