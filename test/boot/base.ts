@@ -23,6 +23,8 @@ export interface InstalledBase extends BaseOptions {
   readonly kubeletImages: readonly string[];
   /** `always` is the text of the Machine Config Operator, which asks a registry even for what is there; `missing` pulls only what is not. */
   readonly pull: 'always' | 'missing';
+  /** What the network gives the node a while after it has started; it has none where left out. IPv4. */
+  readonly address?: string;
 }
 
 interface File {
@@ -50,9 +52,10 @@ export async function discoveryBase(options: DiscoveryBase): Promise<string> {
 
 /** An ignition shaped as that of an installed node: the units of the Machine Config Operator between CRI-O's wipe and the kubelet. */
 export async function installedBase(options: InstalledBase): Promise<string> {
-  const fill = { '@MCO_IMAGE@': options.mcoImage, '@NODEIP_IMAGE@': options.nodeIpImage };
+  const fill = { '@MCO_IMAGE@': options.mcoImage, '@NODEIP_IMAGE@': options.nodeIpImage, '@ADDRESS@': options.address ?? '' };
   const names = ['crio-wipe.service', 'crio.service', 'kubelet-dependencies.target', 'kubelet.service', 'nodeip-configuration.service'];
-  const units = [...names, 'machine-config-daemon-firstboot.service'].map(async (name) => ({
+  const network = options.address === undefined ? [] : ['NetworkManager-wait-online.service'];
+  const units = [...names, ...network, 'machine-config-daemon-firstboot.service'].map(async (name) => ({
     name,
     text: await text(`installed/${name}`, fill),
   }));

@@ -27,6 +27,8 @@ export interface Factory {
   bundle(payload: PayloadKind): Promise<Bundle>;
   /** A new disk image with a data partition that holds a bundle. @param name of the image file below `directory` */
   disk(directory: string, name: string, bundle: Bundle): Promise<string>;
+  /** Any other command, which must succeed; what it prints. */
+  agent(...args: readonly string[]): Promise<string>;
   /** The override of a stage, merged into a base, as the command prints it. */
   ignition(stage: Stage, options: IgnitionRequest): Promise<string>;
 }
@@ -66,6 +68,7 @@ export async function openFactory(work: string, executable: string): Promise<Fac
   };
   return {
     executable,
+    agent,
     bundle: (payload) => {
       const known = made.get(payload) ?? make(payload);
       made.set(payload, known);

@@ -12,6 +12,8 @@ export interface BootOptions {
   readonly root: MachineRoot;
   /** Device nodes: disks and their partitions. */
   readonly devices: readonly string[];
+  /** Name in /run/netns of the network namespace that it is to have; one that leads nowhere where left out. */
+  readonly network?: string;
   readonly signal?: AbortSignal;
 }
 
@@ -54,9 +56,8 @@ export async function boot(environment: Environment, options: BootOptions): Prom
   count += 1;
   const name = `${GROUP_PREFIX}${process.pid}-${count}`;
   const group = join(environment.groups, name);
-  await output(execOnLinux, 'ip', ['netns', 'add', name]);
-  await output(execOnLinux, 'ip', ['-n', name, 'link', 'set', 'lo', 'up']);
-  const argv = nspawnArgv({ name, root: root.path, usr: root.usr, network: `/run/netns/${name}`, devices });
+  const { network = await openNetwork(name) } = options;
+  const argv = nspawnArgv({ name, root: root.path, usr: root.usr, network: `/run/netns/${network}`, devices });
   const start = ['--mount', '--propagation', 'private', 'sh', '-c', ENTER_GROUP, 'sh', name, ...argv];
   const child = spawn('unshare', start, { env: { ...process.env, ...NSPAWN_ENV }, stdio: ['ignore', 'pipe', 'pipe'] });
   const console = keepLines(child);
@@ -65,7 +66,7 @@ export async function boot(environment: Environment, options: BootOptions): Prom
   const ended = endOf(child).then(async (how) => {
     isEnded = true;
     await removeGroup(group);
-    await execOnLinux('ip', ['netns', 'del', name]);
+    if (network === name) await execOnLinux('ip', ['netns', 'del', name]);
     return how;
   });
   const explain = async (what: string): Promise<Error> =>
@@ -120,6 +121,13 @@ export async function boot(environment: Environment, options: BootOptions): Prom
       await ended;
     },
   };
+}
+
+/** A network namespace in which there is loopback alone. */
+async function openNetwork(name: string): Promise<string> {
+  await output(execOnLinux, 'ip', ['netns', 'add', name]);
+  await output(execOnLinux, 'ip', ['-n', name, 'link', 'set', 'lo', 'up']);
+  return name;
 }
 
 /** Asks until systemd answers, and then until it has nothing left to start. Source: systemctl(1), is-system-running. */

@@ -2,6 +2,7 @@ import { join } from 'node:path';
 import { makeImage } from '../disk.ts';
 import type { Scenario } from '../trial.ts';
 import { chain } from './chain.ts';
+import { cluster } from './cluster.ts';
 import { damaged, disk, EXCHANGED_RAN, exchangeExecutable, exchangeStore, spoilArchive, spoilLayer, spoilStore } from './damage.ts';
 import { discoveryFault } from './discovery-fault.ts';
 
@@ -31,6 +32,7 @@ export const SCENARIOS: readonly Scenario[] = [
   chain({ ...registry('extract'), name: 'extract, then registry', payload: 'oci,registry' }),
   chain({ ...registry('registry'), name: 'registry on a disk of its own', payload: 'registry', hasDiskOfItsOwn: true }),
   chain({ name: 'archives of oc-mirror', payload: 'oc-mirror', mirrors: true }),
+  cluster('three nodes, of which the first serves'),
   discoveryFault({
     name: 'second disk without the label',
     payload: 'oci',
