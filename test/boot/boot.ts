@@ -1,22 +1,28 @@
-import { resolve } from 'node:path';
+import { join, resolve } from 'node:path';
 import { parseArgs } from 'node:util';
 import pLimit from 'p-limit';
 import { formatBytes } from '../../agent/model/bytes.ts';
+import { TOP } from '../support/cache.ts';
 import { builtExecutable } from '../support/executable.ts';
 import { smallImageSet } from '../support/image-set.ts';
 import { openEnvironment } from './environment.ts';
 import { openFactory } from './factory.ts';
+import { writeReport } from './report-write.ts';
 import { nodeRoot } from './root.ts';
 import { SCENARIOS } from './scenarios/table.ts';
 import { type Outcome, runScenario } from './trial.ts';
 
+const REPORT = join(TOP, 'docs/boot-report.md');
+
 /**
  * Boots machines with our ignition and watches what becomes of them: `npm run test:boot`, with
  * `--only TEXT` for the scenarios whose name holds it, `--executable FILE` for another executable than the one that is built, `--jobs N` for N scenarios at a time (2: they wait
- * more than they compute), `--slow N` for limits of time N times as long on a busy machine, and `--json` for the outcomes as data.
+ * more than they compute), `--slow N` for limits of time N times as long on a busy machine, `--json` for the outcomes as data,
+ * and `--report [FILE]` for docs/boot-report.md, or FILE, with its pictures beside it.
  */
 async function main(signal: AbortSignal): Promise<boolean> {
-  const { values } = parseArgs({
+  const { values, positionals } = parseArgs({
+    allowPositionals: true,
     options: {
       only: { type: 'string', multiple: true },
       executable: { type: 'string' },
@@ -24,8 +30,11 @@ async function main(signal: AbortSignal): Promise<boolean> {
       slow: { type: 'string', default: '1' },
       list: { type: 'boolean' },
       json: { type: 'boolean' },
+      report: { type: 'boolean' },
     },
   });
+  const [report = REPORT, ...rest] = positionals;
+  if (rest.length > 0 || (positionals.length > 0 && !values.report)) throw new Error(`what is ${rest[0] ?? report}?`);
   const wanted = SCENARIOS.filter(({ name }) => values.only?.some((text) => name.includes(text)) ?? true);
   if (wanted.length === 0) throw new Error(`no scenario has ${values.only?.join(' or ')} in its name`);
   if (values.list) {
@@ -46,6 +55,8 @@ async function main(signal: AbortSignal): Promise<boolean> {
   const outcomes = await Promise.all(running);
   signal.throwIfAborted();
   if (values.json) say(JSON.stringify(outcomes, undefined, 2));
+  if (values.report)
+    await writeReport({ file: resolve(report), executable, outcomes, jobs: Number(values.jobs), scenarioCount: SCENARIOS.length });
   const failed = outcomes.filter(({ ok }) => !ok);
   process.stderr.write(`${outcomes.length} scenarios, ${failed.length} failed\n`);
   return failed.length === 0;

@@ -19,10 +19,12 @@ loops() {
 		[ "$device" = "$(mountpoint -d /usr)" ] || cut -d' ' -f3 /proc/self/mountinfo | grep -x "$device" | head -n 1
 	done | wc -l
 }
+# The state tells when the last run did what, which is not the same twice.
+kib() { echo "$((($(du -sb --exclude=state.json "$1" | cut -f1) + $(jq 'del(.timeline)' "$1/state.json" | wc -c)) / 1024))"; }
 storage=/var/lib/containers/storage
 printf '{"agentFiles":%d,"agentKiB":%d,"images":%d,"layers":%d,"containers":%d,"loops":%d,"mounts":%d}' \\
 	"$(($(files /var/lib/prestage-agent 1) + $(files /run/prestage-agent 1) + $(files /etc/prestage-agent 1)))" \\
-	"$(du -sk --apparent-size /var/lib/prestage-agent | cut -f1)" \\
+	"$(kib /var/lib/prestage-agent)" \\
 	"$(podman images --quiet --all | sort -u | wc -l)" \\
 	"$(files $storage/overlay 1 1)" \\
 	"$(podman ps --all --quiet --external | wc -l)" \\

@@ -3,7 +3,7 @@ import { join } from 'node:path';
 import { execOnLinux, output } from '../../agent/host/exec.ts';
 
 /** Ignition as the initial RAM disk of a node has it; Debian keeps it here. */
-const IGNITION = '/usr/lib/dracut/modules.d/30ignition/ignition';
+export const IGNITION = '/usr/lib/dracut/modules.d/30ignition/ignition';
 const STAGES = ['fetch', 'files'] as const;
 
 /** Has the real Ignition apply a config to the file tree of a machine, as the initial RAM disk does before the first boot. */

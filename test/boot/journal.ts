@@ -48,6 +48,13 @@ export async function unitTimes(journal: string): Promise<ReadonlyMap<string, Un
   return times;
 }
 
+/** The wall clock less the monotonic clock at the end of a journal, in milliseconds. Source: systemd.journal-fields(7). */
+export async function clockOffsetMs(journal: string): Promise<number> {
+  const { stdout } = await journalctl(journal, ['-b', '-n', '1', '-o', 'json']);
+  const entry: Readonly<Record<string, string>> = JSON.parse(stdout);
+  return (Number(entry.__REALTIME_TIMESTAMP) - Number(entry.__MONOTONIC_TIMESTAMP)) / 1000;
+}
+
 async function journalctl(journal: string, args: readonly string[]) {
   return await execOnLinux('journalctl', ['-D', journal, '--no-pager', '--quiet', ...args]);
 }

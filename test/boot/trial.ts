@@ -4,6 +4,7 @@ import type { Environment } from './environment.ts';
 import type { Factory } from './factory.ts';
 import { lastLines } from './journal.ts';
 import { type BootOptions, boot, type Machine } from './machine.ts';
+import type { BootTimeline } from './timeline.ts';
 
 /** What happens to one machine, from the factory on. It ends well or throws. */
 export interface Scenario {
@@ -30,6 +31,8 @@ export interface BootRecord {
   readonly secondsUnitToReady?: number;
   /** The most that the processes of our unit had in memory at one time, sampled. */
   readonly peakMemoryBytes?: number;
+  /** Where the time of the whole boot went. */
+  readonly timeline?: BootTimeline;
 }
 
 export interface Outcome {

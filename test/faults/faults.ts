@@ -1,11 +1,12 @@
 import { parseArgs } from 'node:util';
 import { messageOf } from '../../agent/model/errors.ts';
+import { keepFigures } from '../support/figures.ts';
 import { faultText } from './calls.ts';
 import { type FaultFixture, type FaultScenario, faultScenarios, faultsOf, makeFaultFixture, tryFault } from './trial.ts';
 
 /**
- * Has every call of a small run fail once: `npm run test:faults -- [--only TEXT] [--every N] [--json]`. With --every only each Nth fault is tried. With
- * --json the figures go to standard output, and what happens to standard error.
+ * Has every call of a small run fail once: `npm run test:faults -- [--only TEXT] [--every N] [--json]`. With --every only each Nth fault is tried. The figures are kept
+ * for the boot report; with --json they go to standard output, and what happens to standard error.
  */
 const { values } = parseArgs({
   options: {
@@ -19,6 +20,7 @@ const lost: { readonly scenario: string; readonly fault: string; readonly reason
 await using fixture = await makeFaultFixture();
 const figures: Awaited<ReturnType<typeof failAll>>[] = [];
 for (const scenario of faultScenarios.filter(({ name }) => name.includes(values.only))) figures.push(await failAll(scenario, fixture));
+await keepFigures('faults', figures);
 const sum = (key: 'tried' | 'recovered' | 'lost') => figures.reduce((total, one) => total + one[key], 0);
 const report = { tried: sum('tried'), recovered: sum('recovered'), lost: sum('lost'), scenarios: figures, failures: lost };
 process.stdout.write(

@@ -4,7 +4,7 @@ import { join } from 'node:path';
 import { after, before, describe, it } from 'node:test';
 import { changingSteps, type StepName } from '../../agent/host/steps.ts';
 import { STORAGE_CONF } from '../../agent/model/places.ts';
-import { counted, figuresOf, writeFigures } from '../support/crash/points.ts';
+import { counted, figuresOf, keepCrashFigures } from '../support/crash/points.ts';
 import { sidesOf } from '../support/crash/sides.ts';
 import {
   buildBundle,
@@ -109,7 +109,7 @@ describe('a run with a store image that is killed', () => {
     bundles = { label: disk.label, whole: fixture.bundle, less, damaged };
   });
   after(async () => {
-    await writeFigures('steps', [figures]);
+    await keepCrashFigures(figures);
     await disk?.[Symbol.asyncDispose]();
     await fixture?.[Symbol.asyncDispose]();
   });

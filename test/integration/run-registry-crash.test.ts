@@ -4,7 +4,7 @@ import { mkdir, readdir } from 'node:fs/promises';
 import { join } from 'node:path';
 import { after, before, describe, it } from 'node:test';
 import type { StepName } from '../../agent/host/steps.ts';
-import { counted, figuresOf, writeFigures } from '../support/crash/points.ts';
+import { counted, figuresOf, keepCrashFigures } from '../support/crash/points.ts';
 import { sidesOf } from '../support/crash/sides.ts';
 import { writeMirror } from '../support/mirror-archives.ts';
 import { type DataDisk, holdersOf, type MountNode, makeDataDisk, mountNodesUnavailable, openMountNode } from '../support/mount-node.ts';
@@ -56,7 +56,7 @@ describe('a run that serves and is killed', () => {
     await writeMirror(mirror, { store: fixture.blobs, images, archives: 2 });
   });
   after(async () => {
-    await writeFigures('steps', [figures]);
+    await keepCrashFigures(figures);
     await data?.[Symbol.asyncDispose]();
     await fixture?.[Symbol.asyncDispose]();
   });

@@ -1,9 +1,9 @@
 import { parseArgs } from 'node:util';
 import { crashScenarios } from '../support/crash/all.ts';
-import { writeFigures } from '../support/crash/points.ts';
 import { killAtRandom } from '../support/crash/random.ts';
+import { keepFigures } from '../support/figures.ts';
 
-/** `npm run test:kills -- --count 200 [--seed N] [--scenario WORDS]`: kills random commands at random moments. Figures go to CRASH_FIGURES. */
+/** `npm run test:kills -- --count 200 [--seed N] [--scenario WORDS]`: kills random commands at random moments. The figures are kept for the boot report. */
 const { values } = parseArgs({
   options: { count: { type: 'string', default: '200' }, seed: { type: 'string' }, scenario: { type: 'string', default: '' } },
 });
@@ -25,7 +25,7 @@ const figures = await killAtRandom({
     if (lost !== undefined) console.log(lost);
   },
 });
-await writeFigures('random', figures);
+await keepFigures('kills', figures);
 const sum = (pick: (one: (typeof figures)[number]) => number): number => figures.reduce((total, one) => total + pick(one), 0);
 const lost = sum((one) => one.lost);
 console.log(JSON.stringify({ tried: sum((one) => one.tried), recovered: sum((one) => one.recovered), lost }));

@@ -1,12 +1,13 @@
 import { parseArgs } from 'node:util';
 import { messageOf } from '../../agent/model/errors.ts';
+import { keepFigures } from '../support/figures.ts';
 import { inOwnMounts } from './alone.ts';
 import { factoryPowerScenarios } from './factory-scenarios.ts';
 import { nodePowerScenarios, releasePowerScenario } from './node-scenarios.ts';
 import { type Moment, momentsOf, type PowerScenario, runUndisturbed, seeded, tryCut } from './trial.ts';
 
 /**
- * Cuts the power at random moments: `npm run test:power -- [--count 100] [--seed N] [--only TEXT] [--json]`. With --json the figures go to standard
+ * Cuts the power at random moments: `npm run test:power -- [--count 100] [--seed N] [--only TEXT] [--json]`. The figures are kept for the boot report; with --json they go to standard
  * output, and what happens to standard error. The same seed gives the same moments.
  */
 interface Lost extends Moment {
@@ -30,6 +31,7 @@ const each = Math.ceil(Number(values.count) / scenarios.length);
 const lost: Lost[] = [];
 const figures: Awaited<ReturnType<typeof cutAll>>[] = [];
 for (const scenario of scenarios) figures.push(await cutAll(scenario));
+await keepFigures('power', figures);
 const sum = (key: 'tried' | 'recovered' | 'lost' | 'done') => figures.reduce((total, one) => total + one[key], 0);
 const report = {
   seed: Number(values.seed),

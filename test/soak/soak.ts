@@ -2,12 +2,13 @@ import { parseArgs } from 'node:util';
 import { messageOf } from '../../agent/model/errors.ts';
 import { inOwnMounts } from '../power/alone.ts';
 import { seeded } from '../power/trial.ts';
+import { type Figures, keepFigures } from '../support/figures.ts';
 import { growthOf, soakBoots } from './boots.ts';
 import { deliveries, makeSoakNode } from './node.ts';
-import { type WipeFigures, wipeAgainAndAgain } from './wipes.ts';
+import { wipeAgainAndAgain } from './wipes.ts';
 
 /**
- * Boots a node again and again: `npm run test:soak -- [--boots 100] [--wipes 20] [--seed N] [--json]`. With --json the figures go to standard output.
+ * Boots a node again and again: `npm run test:soak -- [--boots 100] [--wipes 20] [--seed N] [--json]`. The figures are kept for the boot report; with --json they go to standard output.
  */
 inOwnMounts(import.meta.url);
 
@@ -21,15 +22,29 @@ const { values } = parseArgs({
 });
 const seed = Number(values.seed);
 const failures: string[] = [];
-const wipes: WipeFigures[] = [];
+const wipes: Figures[] = [];
+/** What ended at its first fault: how far it had come is not known. */
+const ended: Figures[] = [];
 for (const delivery of [deliveries.extract, deliveries.partition, deliveries.disk]) {
   await using soak = await makeSoakNode();
   await wipeAgainAndAgain(soak, delivery, Number(values.wipes)).then(
     (figures) => wipes.push(figures),
-    (error: unknown) => failures.push(`unclean stop, ${delivery.name}: ${messageOf(error)}`),
+    (error: unknown) => {
+      const scenario = `unclean stop, ${delivery.name}`;
+      failures.push(`${scenario}: ${messageOf(error)}`);
+      ended.push({ scenario, tried: 1, recovered: 0, lost: 1 });
+    },
   );
 }
+const before = failures.length;
 const soaked = await soakAll();
+const lost = failures.length > before ? 1 : 0;
+const boots = soaked?.boots ?? 1;
+await keepFigures('soak', [
+  ...wipes,
+  ...ended,
+  { scenario: 'boots with any delivery and any stop', tried: boots, recovered: boots - lost, lost },
+]);
 const tried = wipes.reduce((total, one) => total + one.tried, 0) + (soaked?.boots ?? 0);
 const report = { seed, tried, recovered: tried - failures.length, lost: failures.length, wipes, soak: soaked, failures };
 process.stdout.write(

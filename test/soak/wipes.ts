@@ -1,24 +1,18 @@
 import assert from 'node:assert/strict';
 import { readImageRecords } from '../../agent/extract/storage.ts';
 import { verifyImages } from '../power/verify-node.ts';
+import type { Figures } from '../support/figures.ts';
 import type { MountNode } from '../support/mount-node.ts';
 import { type Delivery, deliverAll, deliveries, type SoakNode } from './node.ts';
 
 const GRAPHROOT = '/var/lib/containers/storage';
 
-/** What became of unclean stops, after which CRI-O removes its whole storage. */
-export interface WipeFigures {
-  readonly scenario: string;
-  readonly tried: number;
-  readonly recovered: number;
-  readonly lost: number;
-}
-
 /**
  * Stops a node uncleanly, boots it, and expects every image back, with no network: loaded again, or still there in the store.
  * @param count boots after the first
+ * @returns what became of unclean stops, after which CRI-O removes its whole storage
  */
-export async function wipeAgainAndAgain(soak: SoakNode, delivery: Delivery, count: number): Promise<WipeFigures> {
+export async function wipeAgainAndAgain(soak: SoakNode, delivery: Delivery, count: number): Promise<Figures> {
   {
     await using node = await soak.boot();
     await deliverAll(soak, node, delivery);

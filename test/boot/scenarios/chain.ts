@@ -13,6 +13,7 @@ import { messagesOf, unitTimes } from '../journal.ts';
 import type { Machine } from '../machine.ts';
 import { diskRoot, type MachineRoot } from '../machine-root.ts';
 import { type MemoryWatch, watchMemory } from '../memory.ts';
+import { DISCOVERY_UNITS, INSTALLED_UNITS, readTimeline } from '../timeline.ts';
 import { type BootRecord, type Scenario, type Trial, withMachine } from '../trial.ts';
 import { outOfOrder, statusOf, unitFacts } from '../unit.ts';
 import { assertContainersRan, assertReadOnlySystem, UP_LIMIT_MS, up } from './checks.ts';
@@ -78,7 +79,8 @@ async function discover(trial: Trial, options: ChainOptions, { bundle, system, d
     const memory = watchMemory(machine, DISCOVERY_UNIT);
     await up(machine);
     const unit = await unitFacts(machine, DISCOVERY_UNIT);
-    trial.boots.push(await bootRecord('discovery', unit, memory));
+    const timeline = await readTimeline(root, DISCOVERY_UNIT, DISCOVERY_UNITS);
+    trial.boots.push({ ...(await bootRecord('discovery', unit, memory)), timeline });
     assert.deepEqual([unit.activeState, unit.exitCode], ['active', 0]);
     assert.deepEqual(await outOfOrder(root.journal, [[DISCOVERY_UNIT, 'agent.service']]), []);
     assert.equal(await machine.output(['cat', '/run/agent-ran']), 'agent');
@@ -149,7 +151,8 @@ async function firstBoot(trial: Trial, root: MachineRoot, devices: readonly stri
     assert.equal(await machine.settled(UP_LIMIT_MS), 'reboot', 'the first boot did not end with the reboot of the pivot');
     const times = (await unitTimes(root.journal)).get(INSTALLED_UNIT);
     const seconds = ((times?.startedMs ?? Number.NaN) - (times?.startingMs ?? 0)) / 1000;
-    trial.boots.push(await bootRecord('first boot and pivot', { seconds }, memory));
+    const timeline = await readTimeline(root, INSTALLED_UNIT, INSTALLED_UNITS);
+    trial.boots.push({ ...(await bootRecord('first boot and pivot', { seconds }, memory)), timeline });
     const order = ['crio-wipe.service', INSTALLED_UNIT, 'machine-config-daemon-pull.service', 'machine-config-daemon-firstboot.service'];
     assert.deepEqual(
       await outOfOrder(

@@ -1,9 +1,8 @@
 import assert from 'node:assert/strict';
-import { mkdir, writeFile } from 'node:fs/promises';
-import { join } from 'node:path';
 import { after, test } from 'node:test';
 import type { StepName } from '../../../agent/host/steps.ts';
-import { sidesOf } from './sides.ts';
+import { type Figures, keepFigures } from '../figures.ts';
+import { HAS_ALL, sidesOf } from './sides.ts';
 
 /** How a command ended. */
 export interface CommandEnd {
@@ -42,31 +41,16 @@ export interface CrashScenario {
   prepare(): Promise<PreparedScenario>;
 }
 
-/** What became of kills. */
-export interface KillFigures {
-  readonly scenario: string;
-  /** Kills that struck the agent while it was at work. */
-  tried: number;
-  /** Of these, where the same command came to the same end. */
-  recovered: number;
-  lost: number;
-}
-
-/** Names a directory into which every suite of kills writes its figures as JSON. */
-const FIGURES = 'CRASH_FIGURES';
+/** What became of kills, counted while they go on. */
+export type KillFigures = { -readonly [K in keyof Figures]: Figures[K] };
 
 export function figuresOf(scenario: string): KillFigures {
   return { scenario, tried: 0, recovered: 0, lost: 0 };
 }
 
-export async function writeFigures(kind: 'steps' | 'random', figures: readonly KillFigures[]): Promise<void> {
-  const directory = process.env[FIGURES];
-  if (directory === undefined || directory === '') return;
-  await mkdir(directory, { recursive: true });
-  for (const one of figures) {
-    const name = `${kind}-${one.scenario.toLowerCase().replaceAll(/[^a-z0-9]+/g, '-')}.json`;
-    await writeFile(join(directory, name), `${JSON.stringify({ kind, ...one })}\n`);
-  }
+/** Keeps the figures of a suite for the report, where all points were asked for. */
+export async function keepCrashFigures(figures: KillFigures): Promise<void> {
+  if (HAS_ALL) await keepFigures('crash', [figures]);
 }
 
 /** The steps that a command has passed, in order, as PRESTAGE_DEBUG makes it tell them. */
@@ -126,7 +110,7 @@ export function isKilled({ exitCode }: CommandEnd): boolean {
 /** Kills the command before or after each step of the scenario, or on both sides, and gives it again. */
 export function testCrashes(scenario: CrashScenario): void {
   const figures = figuresOf(scenario.name);
-  after(async () => await writeFigures('steps', [figures]));
+  after(async () => await keepCrashFigures(figures));
   test(`${scenario.name}, killed at each step, comes to the same end when it is given again`, async (t) => {
     const reason = await scenario.unavailable?.();
     if (reason !== undefined) return t.skip(reason);

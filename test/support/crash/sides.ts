@@ -1,5 +1,5 @@
 /** Set to kill on both sides of every step, as `npm run test:crash` does. All of them take half an hour on two cores. */
-const HAS_ALL = process.env.PRESTAGE_ALL_POINTS === '1';
+export const HAS_ALL = process.env.PRESTAGE_ALL_POINTS === '1';
 
 /** On which sides of a step a command is killed; one of the two, always the same, where not all are asked for. */
 export function sidesOf(step: string): readonly ('before' | 'after')[] {
