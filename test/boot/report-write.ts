@@ -10,8 +10,8 @@ import { nodeRoot } from './root.ts';
 import { renderTimeline } from './timeline-svg.ts';
 import type { Outcome } from './trial.ts';
 
-/** The scenario of which the pictures are. */
-const PICTURED = 'mount, ram then partition';
+/** What the name of the scenario of which the pictures are begins with. */
+export const PICTURED = 'mount, ram then partition';
 /** Its boots that have pictures, by what they are. */
 const PICTURES = [
   { what: 'discovery', title: 'Discovery: the store image is copied to memory and hashed', file: 'boot-timeline-discovery.svg' },
@@ -29,7 +29,7 @@ export interface ReportRequest {
 /** Writes the report, and its pictures beside it where their scenario was run. */
 export async function writeReport({ file, executable, ...ran }: ReportRequest): Promise<void> {
   await mkdir(dirname(file), { recursive: true });
-  const boots = ran.outcomes.find(({ name }) => name === PICTURED)?.boots ?? [];
+  const boots = ran.outcomes.find(({ name }) => name.startsWith(PICTURED))?.boots ?? [];
   const pictures = PICTURES.flatMap(({ what, ...picture }) => {
     const timeline = boots.find((boot) => boot.what === what)?.timeline;
     return timeline === undefined ? [] : [{ ...picture, svg: renderTimeline(picture.title, timeline) }];

@@ -1,6 +1,8 @@
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
 import { type BootReport, renderReport } from '../boot/report.ts';
+import { PICTURED } from '../boot/report-write.ts';
+import { SCENARIOS } from '../boot/scenarios/table.ts';
 import { assertGolden } from '../support/golden.ts';
 
 const MIB = 2 ** 20;
@@ -38,6 +40,10 @@ const report: BootReport = {
 
 test('the report tells every scenario with its boots, what was tried, and what was not run', () => {
   assertGolden('boot/report.md', renderReport(report));
+});
+
+test('the scenario of which the pictures are is there', () => {
+  assert.equal(SCENARIOS.filter(({ name }) => name.startsWith(PICTURED)).length, 1);
 });
 
 test('a report without pictures says nothing of where the time went', () => {
