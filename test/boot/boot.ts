@@ -46,9 +46,10 @@ async function main(signal: AbortSignal): Promise<boolean> {
   const factory = await openFactory(environment.work, executable);
   // All scenarios need both, and two at a time would each make their own.
   await Promise.all([nodeRoot(), smallImageSet()]);
-  const limit = pLimit(Number(values.jobs));
+  const jobs = Number(values.jobs);
+  const limit = pLimit(jobs);
   const running = wanted.map(async (scenario) => {
-    const outcome = await limit(() => runScenario(scenario, { environment, factory, signal, timeFactor: Number(values.slow) }));
+    const outcome = await limit(() => runScenario(scenario, { environment, factory, signal, jobs, timeFactor: Number(values.slow) }));
     if (!values.json && !signal.aborted) tell(outcome);
     return outcome;
   });

@@ -31,7 +31,8 @@ export function nspawnArgv(options: NspawnOptions): readonly string[] {
   return [
     'systemd-nspawn',
     ...['--quiet', '--boot', `--directory=${root}`, `--machine=${name}`, '--console=pipe', '--link-journal=no'],
-    ...['--register=no', '--keep-unit', `--network-namespace-path=${network}`],
+    // Name servers of this machine are none of theirs.
+    ...['--register=no', '--keep-unit', `--network-namespace-path=${network}`, '--resolv-conf=off'],
     ...['--capability=all', '--system-call-filter=@keyring bpf perf_event_open @mount @module'],
     `--bind-ro=${usr}:/usr`,
     ...['/dev/loop-control', '/dev/fuse', ...devices].map((device) => `--bind=${device}`),

@@ -21,6 +21,8 @@ export interface Trial {
   readonly signal: AbortSignal;
   /** By which limits of time are multiplied: 1, or more on a machine with other work. */
   readonly timeFactor: number;
+  /** How many scenarios share the cores. */
+  readonly jobs: number;
   readonly notes: string[];
   /** Boot by boot: what it was, and how long our unit took from its start to ready. */
   readonly boots: BootRecord[];
@@ -50,6 +52,7 @@ export interface TrialParts {
   readonly factory: Factory;
   readonly signal: AbortSignal;
   readonly timeFactor: number;
+  readonly jobs: number;
 }
 
 /** Runs a scenario to its end; a fault is an outcome. */

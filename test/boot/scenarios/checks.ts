@@ -13,6 +13,11 @@ export async function up(machine: Machine): Promise<void> {
   assert.deepEqual([word, failed], ['running', []]);
 }
 
+/** Waits until the first boot of an installed system has ended as it should. */
+export async function pivot(machine: Machine): Promise<void> {
+  assert.equal(await machine.settled(UP_LIMIT_MS), 'reboot', 'the first boot did not end with the reboot of the pivot');
+}
+
 /** Every image of the installed stage has started a container, for which nothing but the node's own means or those of its neighbours were there. */
 export async function assertContainersRan(machine: Machine, { set }: Bundle): Promise<void> {
   assert.equal(await machine.output(['cat', '/run/nodeip-ran']), 'release');
@@ -22,6 +27,11 @@ export async function assertContainersRan(machine: Machine, { set }: Bundle): Pr
     set.installed.map(({ reference }) => reference),
     'the kubelet started another set of images',
   );
+}
+
+/** No container had to be started again until its image was there. */
+export async function assertNoRetries(machine: Machine): Promise<void> {
+  assert.equal((await machine.run(['cat', '/run/retries'])).stdout, '', 'containers were started again');
 }
 
 /** The machine is laid out as RHCOS is, so that what was seen in it was seen on a read-only /usr: the executable got to /var, through /usr/local. */

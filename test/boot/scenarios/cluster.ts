@@ -4,7 +4,6 @@ import { join } from 'node:path';
 import { execOnLinux, output } from '../../../agent/host/exec.ts';
 import { waitFor } from '../../support/agent.ts';
 import { type ClusterNode, openCluster } from '../../support/cluster.ts';
-import { installedBase } from '../base.ts';
 import { attachDisks } from '../disk.ts';
 import type { Bundle } from '../factory.ts';
 import { installedRoot } from '../installed.ts';
@@ -12,7 +11,8 @@ import type { Machine } from '../machine.ts';
 import type { MachineRoot } from '../machine-root.ts';
 import { type Scenario, type Trial, withMachine } from '../trial.ts';
 import { statusOf, unitFacts } from '../unit.ts';
-import { assertContainersRan, UP_LIMIT_MS, up } from './checks.ts';
+import { assertContainersRan, assertNoRetries, pivot, UP_LIMIT_MS, up } from './checks.ts';
+import { nodeBase } from './node-base.ts';
 
 const PORT = 5055;
 const INSTALLED_UNIT = 'prestage-agent-installed.service';
@@ -75,16 +75,8 @@ interface NodeConfig {
   readonly override: readonly string[];
 }
 
-async function configOf({ factory, work }: Trial, { bundle: { set }, node, override }: NodeConfig): Promise<string> {
-  const base = await installedBase({
-    spec: '3.2.0',
-    settings: {},
-    mcoImage: set.images.whiteouts.reference,
-    nodeIpImage: set.images.release.reference,
-    kubeletImages: set.installed.map(({ reference }) => reference),
-    pull: 'always',
-    address: node.address,
-  });
+async function configOf({ factory, work }: Trial, { bundle, node, override }: NodeConfig): Promise<string> {
+  const base = await nodeBase(bundle, { address: node.address });
   const file = join(work, `${node.address}.ign`);
   await writeFile(file, base);
   return await factory.agent('ignition', ...override, '--merge', file);
@@ -110,10 +102,6 @@ async function allStart(trial: Trial, server: Member, clients: readonly Member[]
   ]);
 }
 
-async function pivot(machine: Machine): Promise<void> {
-  assert.equal(await machine.settled(UP_LIMIT_MS), 'reboot', 'the first boot did not end with the reboot of the pivot');
-}
-
 /** A node that starts while the server is there pulls all that it needs at the first try. */
 async function onePulls(trial: Trial, bundle: Bundle, { server, one }: { readonly server: Member; readonly one: Member }): Promise<void> {
   await onNode(trial, server, async (serving) => {
@@ -121,7 +109,7 @@ async function onePulls(trial: Trial, bundle: Bundle, { server, one }: { readonl
     await onNode(trial, one, async (machine) => {
       await up(machine);
       await assertContainersRan(machine, bundle);
-      assert.equal((await machine.run(['cat', '/run/retries'])).stdout, '', 'a container was started again until its image was there');
+      await assertNoRetries(machine);
       await assertNothingOfOurs(machine);
       assert.equal(await machine.powerOff(), 'off');
     });

@@ -43,6 +43,11 @@ export async function spoilStore(top: string): Promise<void> {
   await flipByte(join(top, STORE));
 }
 
+/** Changes one byte of the store image of the installed stage; done twice, it is whole again. */
+export async function spoilInstalledStore(top: string): Promise<void> {
+  await flipByte(join(top, 'store/installed.squashfs'));
+}
+
 /** Puts a squashfs of somebody else in the place of the store image, which mounts and has the same size. */
 export async function exchangeStore(top: string): Promise<void> {
   const image = join(top, STORE);

@@ -5,6 +5,7 @@ import { chain } from './chain.ts';
 import { cluster } from './cluster.ts';
 import { damaged, disk, EXCHANGED_RAN, exchangeExecutable, exchangeStore, spoilArchive, spoilLayer, spoilStore } from './damage.ts';
 import { discoveryFault } from './discovery-fault.ts';
+import { spoiledStore } from './spoiled-store.ts';
 
 const EXTRACT = { discovery: { delivery: 'extract' }, installed: { delivery: 'extract' }, mirrors: false } as const;
 
@@ -107,6 +108,7 @@ export const SCENARIOS: readonly Scenario[] = [
     disks: async (trial, bundle) => [await damaged(trial, bundle, spoilStore)],
     expect: { exitCode: 6, says: /store image/, agent: 'kept back', readiness: 'degraded' },
   }),
+  spoiledStore('store image that goes bad on an installed node'),
   discoveryFault({
     name: 'exchanged store image',
     payload: 'store',

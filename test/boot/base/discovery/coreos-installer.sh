@@ -28,7 +28,7 @@ for node in /sys/class/block/"${disk##*/}"{,p*}; do
 	done
 	[ -z "$(ls "$node/holders" 2>/dev/null)" ] || fail "found busy partitions: ${node##*/} is held by $(ls "$node/holders")"
 done
-! cat /sys/block/loop*/loop/backing_file 2>/dev/null | grep -q "^$disk" || fail "found busy partitions: a loop device stands on $disk"
+! cat /sys/block/loop*/loop/backing_file 2>/dev/null | grep -Eqx "$disk(p[0-9]+)?" || fail "found busy partitions: a loop device stands on $disk"
 # The kernel's own word: EBUSY where a partition is open for writing or mounted.
 for ((i = 0; i < 5; i++)); do
 	! blockdev --rereadpt "$disk" || break
