@@ -19,17 +19,19 @@ export interface DiscoveryOptions {
   readonly varMiB?: number | undefined;
   /** Seconds that the launcher waits for the partition; its own 300 where left out. */
   readonly waitSeconds?: number | undefined;
+  /** Another root than that of machines without a kernel of their own. */
+  readonly lower?: string | undefined;
 }
 
 /** Half of the memory of a node of 6 GiB: the live system's /var. */
 const VAR_MIB = 3072;
 
 /** A live system to which Ignition has applied a discovery config with our override merged into it. */
-export async function discoveryRoot(trial: Trial, options: DiscoveryOptions): Promise<MachineRoot> {
-  const { bundle, policy, settings = {}, spec = '3.1.0', varMiB = VAR_MIB, waitSeconds } = options;
+export async function discoveryRoot(trial: Pick<Trial, 'factory' | 'work'>, options: DiscoveryOptions): Promise<MachineRoot> {
+  const { bundle, policy, settings = {}, spec = '3.1.0', varMiB = VAR_MIB, waitSeconds, lower } = options;
   const base = await discoveryBase({ spec, settings, agentImage: bundle.set.images.agent.reference });
   const config = await trial.factory.ignition('discovery', { bundle, base, policy, work: trial.work });
-  const root = await ramRoot(trial.work, varMiB);
+  const root = await ramRoot(trial.work, varMiB, lower);
   try {
     await applyIgnition(config, root.path, trial.work);
     if (waitSeconds !== undefined) await appendFile(join(root.path, 'etc/prestage-agent/launcher.env'), `WAIT=${waitSeconds}\n`);

@@ -19,7 +19,7 @@ export interface Environment extends AsyncDisposable {
 
 /** Starts clean, also after a run that was killed. Mounts need no care: package.json gives a run a mount namespace of its own. */
 export async function openEnvironment(): Promise<Environment> {
-  await detachLeftLoops();
+  await detachLeftLoops(WORK);
   await rm(WORK, { recursive: true, force: true });
   const groups = join(WORK, 'cgroup');
   await mkdir(groups, { recursive: true });
@@ -50,10 +50,11 @@ async function removeLeftGroups(groups: string): Promise<void> {
   for (const name of await readdir(groups)) if (name.startsWith(GROUP_PREFIX)) await removeGroup(join(groups, name));
 }
 
-async function detachLeftLoops(): Promise<void> {
+/** Detaches the loop devices of disk images below a directory, which a run that was killed has left. */
+export async function detachLeftLoops(work: string): Promise<void> {
   for (const name of await readdir('/sys/block')) {
     const file = await readFile(`/sys/block/${name}/loop/backing_file`, 'utf8').catch(() => '');
-    if (!file.startsWith(`${WORK}/`)) continue;
+    if (!file.startsWith(`${work}/`)) continue;
     await execOnLinux('partx', ['-d', `/dev/${name}`]);
     await execOnLinux('losetup', ['-d', `/dev/${name}`]);
   }

@@ -1,4 +1,4 @@
-import type { Machine } from './machine.ts';
+import type { RunsPrograms } from './machine.ts';
 
 /** What must not grow from boot to boot, as counts. */
 export interface Footprint {
@@ -32,6 +32,6 @@ printf '{"agentFiles":%d,"agentKiB":%d,"images":%d,"layers":%d,"containers":%d,"
 	"$(wc -l </proc/self/mountinfo)"
 `;
 
-export async function footprint(machine: Machine): Promise<Footprint> {
+export async function footprint(machine: RunsPrograms): Promise<Footprint> {
   return JSON.parse(await machine.output(['sh', '-c', COUNT]));
 }

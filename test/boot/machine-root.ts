@@ -13,23 +13,27 @@ export interface MachineRoot extends AsyncDisposable {
   readonly journal: string;
 }
 
-/** A live system: everything but /usr lies in memory and is gone with the lease. @param varMiB size of /var, which is a tmpfs as on the live ISO */
-export async function ramRoot(work: string, varMiB: number): Promise<MachineRoot> {
+/**
+ * A live system: everything but /usr lies in memory and is gone with the lease.
+ * @param varMiB size of /var, which is a tmpfs as on the live ISO
+ * @param lower another root than that of machines without a kernel of their own
+ */
+export async function ramRoot(work: string, varMiB: number, lower?: string): Promise<MachineRoot> {
   const top = await mkdtemp(join(work, 'ram-'));
   const [rw, variable] = [join(top, 'rw'), join(top, 'var')];
   const mounts = new MountStack();
   await mounts.add(['-t', 'tmpfs', '-o', 'size=256m,mode=0755', 'tmpfs', rw]);
   await mounts.add(['-t', 'tmpfs', '-o', `size=${varMiB}m,mode=0755`, 'tmpfs', variable]);
-  return await assemble(mounts, { rw, variable, path: join(top, 'root') });
+  return await assemble(mounts, { rw, variable, path: join(top, 'root') }, lower);
 }
 
-/** An installed system: what is not /usr lies on its root partition. */
-export async function diskRoot(work: string, partition: string): Promise<MachineRoot> {
+/** An installed system: what is not /usr lies on its root partition. @param lower as above */
+export async function diskRoot(work: string, partition: string, lower?: string): Promise<MachineRoot> {
   const top = await mkdtemp(join(work, 'disk-'));
   const sysroot = join(top, 'sysroot');
   const mounts = new MountStack();
   await mounts.add([partition, sysroot]);
-  return await assemble(mounts, { rw: join(sysroot, 'deploy'), variable: join(sysroot, 'var'), path: join(top, 'root') });
+  return await assemble(mounts, { rw: join(sysroot, 'deploy'), variable: join(sysroot, 'var'), path: join(top, 'root') }, lower);
 }
 
 interface Places {
@@ -38,8 +42,8 @@ interface Places {
   readonly path: string;
 }
 
-async function assemble(mounts: MountStack, { rw, variable, path }: Places): Promise<MachineRoot> {
-  const lower = await nodeRoot();
+async function assemble(mounts: MountStack, { rw, variable, path }: Places, from?: string): Promise<MachineRoot> {
+  const lower = from ?? (await nodeRoot());
   const [upper, scratch] = [join(rw, 'upper'), join(rw, 'work')];
   for (const directory of [upper, scratch, variable]) await mkdir(directory, { recursive: true });
   if (!existsSync(join(variable, '.updated'))) await output(execOnLinux, 'cp', ['-a', `${lower}/var/.`, variable]);

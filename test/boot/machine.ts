@@ -20,18 +20,22 @@ export interface BootOptions {
 /** How a machine ended. */
 export type End = 'off' | 'reboot' | 'killed';
 
+/** A machine in which programs can be started from outside. */
+export interface RunsPrograms {
+  /** Runs a program in it. A non-zero exit is a result. */
+  run(argv: readonly string[]): Promise<ExecResult>;
+  /** Runs a program that must succeed, and gives what it prints. */
+  output(argv: readonly string[]): Promise<string>;
+}
+
 /** A machine that runs: systemd in namespaces of its own, with a network that leads nowhere. The lease takes it down. */
-export interface Machine extends AsyncDisposable {
+export interface Machine extends RunsPrograms, AsyncDisposable {
   readonly root: MachineRoot;
   /** Its first process, as this machine sees it. */
   readonly leader: number;
   /** Directory of its control group. */
   readonly group: string;
   readonly ended: Promise<End>;
-  /** Runs a program in it. A non-zero exit is a result. */
-  run(argv: readonly string[]): Promise<ExecResult>;
-  /** Runs a program that must succeed, and gives what it prints. */
-  output(argv: readonly string[]): Promise<string>;
   /** Waits until all units have started or failed: the word of `systemctl is-system-running`, or how it ended before that. */
   settled(limitMs: number): Promise<string>;
   /** Gives it a device node while it runs, as udev does for a disk that comes late. */
@@ -131,7 +135,10 @@ async function openNetwork(name: string): Promise<string> {
 }
 
 /** Asks until systemd answers, and then until it has nothing left to start. Source: systemctl(1), is-system-running. */
-async function untilSettled(run: Machine['run'], state: { readonly ended: Promise<End>; readonly isOver: () => boolean }): Promise<string> {
+export async function untilSettled(
+  run: Machine['run'],
+  state: { readonly ended: Promise<End>; readonly isOver: () => boolean },
+): Promise<string> {
   for (;;) {
     const { stdout } = await run(['systemctl', 'is-system-running', '--wait']);
     if (state.isOver()) return await state.ended;
@@ -178,7 +185,7 @@ function keepLines(child: ChildProcess): readonly string[] {
   return lines;
 }
 
-async function within<T>(promise: Promise<T>, limitMs: number): Promise<T | undefined> {
+export async function within<T>(promise: Promise<T>, limitMs: number): Promise<T | undefined> {
   const done = new AbortController();
   const limit = sleep(limitMs, undefined, { signal: done.signal }).catch(() => undefined);
   try {

@@ -25,6 +25,7 @@ const TRIED: Readonly<Record<FigureKind, string>> = {
   power: 'the power of an XFS or ext4 disk is cut at a random moment',
   faults: 'one call of a run fails: read, write, fsync, rename, mount, exec…',
   soak: 'a node boots after a clean or an unclean stop, also with its storage wiped',
+  vm: 'the disk of a virtual machine takes no more writes from a random moment on, and the machine is killed',
 };
 
 /** The report as Markdown. Pure. */

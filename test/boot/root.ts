@@ -31,13 +31,13 @@ const MOVED = { 'usr/local': '../var/usrlocal', opt: 'var/opt', mnt: 'var/mnt' }
 
 /** A Debian root with systemd and the container tools of a node, laid out as RHCOS is. It is kept between runs: never write there. */
 export async function nodeRoot(): Promise<string> {
-  const directory = await cached({ name: 'boot-root', makers: [import.meta.filename] }, makeRoot);
+  const directory = await cached({ name: 'boot-root', makers: [import.meta.filename] }, (made) => makeNodeRoot(join(made, 'root')));
   return join(directory, 'root');
 }
 
-async function makeRoot(directory: string): Promise<void> {
-  const root = join(directory, 'root');
-  const args = ['--variant=minbase', '--format=directory', `--include=${PACKAGES.join(',')}`, SUITE, root];
+/** Makes such a root, with further packages where they are named. */
+export async function makeNodeRoot(root: string, packages: readonly string[] = []): Promise<void> {
+  const args = ['--variant=minbase', '--format=directory', `--include=${[...PACKAGES, ...packages].join(',')}`, SUITE, root];
   await output(execOnLinux, 'mmdebstrap', args, { timeoutMs: LIMIT_MS });
   await chmod(root, 0o755);
   const unwanted = [

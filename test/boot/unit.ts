@@ -1,6 +1,6 @@
 import type { StatusReport } from '../../agent/status/assess.ts';
 import { unitTimes } from './journal.ts';
-import type { Machine } from './machine.ts';
+import type { RunsPrograms } from './machine.ts';
 
 /** How our unit of a stage ended in this boot. Source: systemctl(1), show. */
 export interface UnitFacts {
@@ -11,7 +11,7 @@ export interface UnitFacts {
   readonly seconds: number;
 }
 
-export async function unitFacts(machine: Machine, unit: string): Promise<UnitFacts> {
+export async function unitFacts(machine: RunsPrograms, unit: string): Promise<UnitFacts> {
   const names = ['ActiveState', 'Result', 'ExecMainStatus', 'ExecMainStartTimestampMonotonic', 'ExecMainExitTimestampMonotonic'];
   const shown = await machine.output(['systemctl', 'show', unit, `--property=${names.join(',')}`]);
   const value = (name: string): string => new RegExp(`^${name}=(.*)$`, 'm').exec(shown)?.[1] ?? '';
@@ -37,14 +37,14 @@ export async function outOfOrder(journal: string, pairs: readonly (readonly [str
 }
 
 /** The machine-readable answer of `prestage-agent status` in a machine. */
-export async function statusOf(machine: Machine): Promise<StatusReport['status']> {
+export async function statusOf(machine: RunsPrograms): Promise<StatusReport['status']> {
   const { stdout, stderr } = await machine.run(['/usr/local/bin/prestage-agent', 'status', '--output', 'json']);
   if (stdout === '') throw new Error(`status said nothing but ${stderr}`);
   const report: StatusReport = JSON.parse(stdout);
   return report.status;
 }
 
-export async function failedUnits(machine: Machine): Promise<readonly string[]> {
+export async function failedUnits(machine: RunsPrograms): Promise<readonly string[]> {
   const text = await machine.output(['systemctl', 'list-units', '--failed', '--plain', '--no-legend', '--no-pager']);
   return text.split('\n').flatMap((line) => line.split(' ')[0] || []);
 }

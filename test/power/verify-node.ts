@@ -10,7 +10,7 @@ export type Transport = 'containers-storage' | 'docker';
  * Has skopeo read every byte of every image: layers of a storage are put together again from the files in it, whose checksums tar-split keeps, and
  * have the digests of the config; what a registry gives has the digests of the manifest.
  */
-export async function verifyImages(node: MountNode, images: readonly MadeImage[], transport: Transport): Promise<void> {
+export async function verifyImages(node: Pick<MountNode, 'exec'>, images: readonly MadeImage[], transport: Transport): Promise<void> {
   const references = images.flatMap(({ reference }) =>
     transport === 'docker' ? `docker://${reference}` : `containers-storage:${reference}`,
   );
@@ -21,7 +21,7 @@ export async function verifyImages(node: MountNode, images: readonly MadeImage[]
 }
 
 /** As podman units are pointed to it where a store is mounted. */
-async function storageConf(node: MountNode): Promise<string> {
+async function storageConf(node: Pick<MountNode, 'exec'>): Promise<string> {
   const { exitCode } = await node.exec('test', ['-e', STORAGE_CONF]);
   return exitCode === 0 ? STORAGE_CONF : '/etc/containers/storage.conf';
 }

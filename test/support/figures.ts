@@ -5,7 +5,7 @@ import { execOnLinux, output } from '../../agent/host/exec.ts';
 import { CACHE, TOP } from './cache.ts';
 
 /** Commands that try something many times, by the name of the npm script after `test:`. */
-const figureKinds = ['crash', 'kills', 'power', 'faults', 'soak'] as const;
+const figureKinds = ['crash', 'kills', 'power', 'faults', 'soak', 'vm'] as const;
 export type FigureKind = (typeof figureKinds)[number];
 
 /** What came of trying something many times. */

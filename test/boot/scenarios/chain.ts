@@ -99,7 +99,12 @@ async function discover(trial: Trial, options: ChainOptions, { bundle, system, d
   });
 }
 
-async function hostIgnition(trial: Trial, options: ChainOptions, bundle: Bundle): Promise<string> {
+/** The config that the installer puts on the disk: what an installed node has, with our override merged in. */
+export async function hostIgnition(
+  trial: Pick<Trial, 'factory' | 'work' | 'notes'>,
+  options: Pick<ChainOptions, 'installed' | 'installedSpec' | 'mirrors' | 'policy'>,
+  bundle: Bundle,
+): Promise<string> {
   const base = await nodeBase(bundle, {
     ...(options.installedSpec !== undefined && { spec: options.installedSpec }),
     settings: options.installed ?? {},

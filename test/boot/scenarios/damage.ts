@@ -64,10 +64,11 @@ export async function exchangeExecutable(top: string): Promise<void> {
   await writeFile(join(top, 'prestage-agent'), `#!/bin/sh\ntouch ${EXCHANGED_RAN}\n`, { mode: 0o755 });
 }
 
-async function flipByte(path: string): Promise<void> {
+/** Changes one byte of a file; the same once more brings it back. @param at its offset; that of the middle where left out */
+export async function flipByte(path: string, at?: number): Promise<void> {
   const { size } = await stat(path);
   await using file = await open(path, 'r+');
-  const middle = Math.floor(size / 2);
-  const { buffer } = await file.read(Buffer.alloc(1), 0, 1, middle);
-  await file.write(Buffer.from([(buffer[0] ?? 0) ^ 0xff]), 0, 1, middle);
+  const place = at ?? Math.floor(size / 2);
+  const { buffer } = await file.read(Buffer.alloc(1), 0, 1, place);
+  await file.write(Buffer.from([(buffer[0] ?? 0) ^ 0xff]), 0, 1, place);
 }

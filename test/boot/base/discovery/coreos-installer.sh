@@ -20,7 +20,7 @@ while (($#)); do
 done
 [ -b "$disk" ] || fail "$disk is not a block device"
 
-for node in /sys/class/block/"${disk##*/}"{,p*}; do
+for node in /sys/class/block/"${disk##*/}"{,p*,[0-9]*}; do
 	[ -e "$node/dev" ] || continue
 	numbers=$(cat "$node/dev")
 	for mounts in /proc/[0-9]*/mountinfo; do
@@ -59,5 +59,6 @@ mkdir "$system/ignition"
 echo 'written by the installer' >"$system/installed"
 mkfs.ext4 -q -F -L root -E "offset=$((first * 512)),nodiscard" -d "$system" "$disk" "$(((last - first + 1) / 2))k"
 sync "$disk"
-partx -a "$disk"
+# Where the kernel has read the table by itself there is nothing to add.
+partx -a "$disk" 2>/dev/null || partx -u "$disk"
 echo 'Install complete.'
