@@ -14,7 +14,7 @@ import type { Outcome } from './trial.ts';
 export const PICTURED = 'mount, ram then partition';
 /** Its boots that have pictures, by what they are. */
 const PICTURES = [
-  { what: 'discovery', title: 'Discovery: the store image is copied to memory and hashed', file: 'boot-timeline-discovery.svg' },
+  { what: 'discovery', title: 'Discovery: the store image is copied to memory', file: 'boot-timeline-discovery.svg' },
   { what: 'first boot and pivot', title: 'First boot of the installed node, up to the pivot', file: 'boot-timeline-installed.svg' },
 ] as const;
 
