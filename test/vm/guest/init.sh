@@ -30,7 +30,7 @@ if [ "$upper" = ram ]; then
 else
 	rw=/disk/deploy variable=/disk/var
 	if [ -n "$flakey" ]; then
-		echo "0 $(blockdev --getsz "$upper") flakey $upper 0 3600 0" | dmsetup create --noudevsync disk || fail dmsetup
+		echo "0 $(blockdev --getsz "$upper") flakey $upper 0 3600 0" | DM_DISABLE_UDEV=1 dmsetup create disk || fail dmsetup
 		upper=/dev/mapper/disk
 	fi
 	mount -t ext4 "$upper" /disk || mount -t xfs "$upper" /disk || fail "mount $upper"

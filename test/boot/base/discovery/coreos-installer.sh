@@ -20,7 +20,7 @@ while (($#)); do
 done
 [ -b "$disk" ] || fail "$disk is not a block device"
 
-for node in /sys/class/block/"${disk##*/}"{,p*,[0-9]*}; do
+for node in /sys/class/block/"${disk##*/}"{,/"${disk##*/}"*}; do
 	[ -e "$node/dev" ] || continue
 	numbers=$(cat "$node/dev")
 	for mounts in /proc/[0-9]*/mountinfo; do
@@ -28,7 +28,9 @@ for node in /sys/class/block/"${disk##*/}"{,p*,[0-9]*}; do
 	done
 	[ -z "$(ls "$node/holders" 2>/dev/null)" ] || fail "found busy partitions: ${node##*/} is held by $(ls "$node/holders")"
 done
-! cat /sys/block/loop*/loop/backing_file 2>/dev/null | grep -Eqx "$disk(p[0-9]+)?" || fail "found busy partitions: a loop device stands on $disk"
+# Partitions of a disk whose name ends in a digit have a p before theirs.
+[[ $disk == *[0-9] ]] && part=p || part=''
+! cat /sys/block/loop*/loop/backing_file 2>/dev/null | grep -Eqx "$disk($part[0-9]+)?" || fail "found busy partitions: a loop device stands on $disk"
 # The kernel's own word: EBUSY where a partition is open for writing or mounted.
 for ((i = 0; i < 5; i++)); do
 	! blockdev --rereadpt "$disk" || break
