@@ -1,4 +1,4 @@
-import { messageOf } from '../../agent/model/errors.ts';
+import { errorRecord } from '../../agent/model/errors.ts';
 import { type Moment, type PowerScenario, runUndisturbed, tryCut } from './trial.ts';
 
 /** A cut after which something was not as its record said, or did not come to its end. */
@@ -28,7 +28,7 @@ export async function cutAll(scenario: PowerScenario, moments: readonly Moment[]
     try {
       if (await tryCut(prepared, moment, usual)) done++;
     } catch (error) {
-      const lost = { scenario: scenario.name, ...moment, reason: messageOf(error) };
+      const lost = { scenario: scenario.name, ...moment, reason: errorRecord(error).message };
       failures.push(lost);
       process.stderr.write(`LOST ${JSON.stringify(lost, undefined, 2)}\n`);
     }
