@@ -57,7 +57,7 @@ export async function mountStore(bundle: StoreBundle, location: StorageLocation,
   const images = await imagesOf(bundle.images, opened);
   const lacking = images.filter(({ state }) => state === 'failed');
   if (lacking.length > 0) {
-    if (opened.verified === 'pending') await assertIntact(opened, context);
+    if (opened.verified === 'pending') await assertIntact(opened, 'lacks images', context);
     await hideFromMirror(host, lacking);
   }
   const image = settings.registryImage ?? bundle.store.registryImage;
@@ -131,15 +131,16 @@ async function openImage(bundle: StoreBundle, context: RunContext): Promise<Open
 
 /**
  * A store that lacks images may be a damaged one, whose records make every engine command fail: that is not left to the check behind the boot.
+ * @param fault why it is looked at; it continues the path of the image
  * @throws PrestageError ERR_STORE_DIGEST, with the store closed
  */
-async function assertIntact({ image, sha256 }: OpenedStore, { host, step, stop }: RunContext): Promise<void> {
+async function assertIntact({ image, sha256 }: OpenedStore, fault: string, { host, step, stop }: RunContext): Promise<void> {
   const found = await checkStore(host, { step, signal: stop });
   if (found.kind !== 'damaged') return;
   await dropDamagedCopy(found, step);
   await stopRegistry(host, step);
   await closeStore(host, { step, force: true });
-  throw digestFault(image, `lacks images and does not have the sha256 ${sha256} that its bundle says, but ${found.got}`);
+  throw digestFault(image, `${fault} and does not have the sha256 ${sha256} that its bundle says, but ${found.got}`);
 }
 
 /** Why the engines do not take the store; undefined where they do. */
@@ -148,7 +149,10 @@ async function probed(opened: OpenedStore, { host, stop }: RunContext): Promise<
   return accepted ? undefined : reason;
 }
 
-/** The registry is started from an image in the store, so it is a probe, too: the engines are asked only where it does not start. */
+/**
+ * The registry is started from an image in the store, so it is a probe, too: the engines are asked only where it does not start.
+ * @throws PrestageError of assertIntact
+ */
 async function served(image: string, opened: OpenedStore, context: RunContext): Promise<string | undefined> {
   try {
     await serveTree({ tree: hostPath(context.host, MIRROR_PATH), image, imageStore: opened.path }, context);
@@ -156,6 +160,8 @@ async function served(image: string, opened: OpenedStore, context: RunContext): 
   } catch (error) {
     const refusal = await probed(opened, context);
     if (refusal !== undefined) return refusal;
+    // A block that dm-verity refuses ends the program that needs it, and no check goes on behind the boot.
+    if (opened.verified === 'kernel') await assertIntact(opened, 'has a registry that does not start', context);
     context.store.update({ error: errorRecord(error) });
     return undefined;
   }
