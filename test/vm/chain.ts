@@ -61,6 +61,7 @@ async function discover(trial: VmTrial, bundle: Bundle, image: string): Promise<
   await told(trial, 'discovery', async () => {
     await withVm(trial, { words: ['vm.upper=ram', 'vm.live=/dev/vdc'], disks: [image, live] }, async (machine) => {
       await up(machine);
+      assert.equal(await machine.output(['ls', '/sys/class/net']), 'lo');
       assert.equal(await machine.output(['cat', '/run/agent-ran']), 'agent');
       assert.equal((await machine.run(['cat', '/run/agent-pulls'])).stdout, '', 'the image of the assisted agent was pulled');
       assert.match(await machine.output(['readlink', '-f', '/dev/disk/by-partlabel/data']), /^\/dev\/vdb\d+$/);

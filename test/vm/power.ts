@@ -1,5 +1,5 @@
 import assert from 'node:assert/strict';
-import { mkdir } from 'node:fs/promises';
+import { mkdir, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { type ExecResult, execOnLinux, output } from '../../agent/host/exec.ts';
 import { DISK_COPY_PATH } from '../../agent/model/places.ts';
@@ -31,6 +31,8 @@ const RUNS: readonly RunOptions[] = [
 ];
 const AGENT = '/usr/local/bin/prestage-agent';
 const NODE_MIB = 2048;
+/** A file that is written after each cut, to see that it is lost. */
+const AFTER_CUT = '/var/after-cut';
 /** The installed system lies on the third disk, behind a device whose writes can be dropped. */
 const WORDS = ['vm.upper=/dev/vdc', 'vm.flakey=1'];
 
@@ -79,6 +81,8 @@ async function openPlace(trial: VmTrial, { run, bundle, data }: Prepared, fileSy
     reboot: async () => {
       await machine.kill();
       machine = await start();
+      const { exitCode } = await machine.run(['test', '-e', AFTER_CUT]);
+      assert.equal(exitCode, 1, 'what was written and synced after the cut is there: no power was cut');
     },
     claimsDone: async () => (await durable())?.outcome === 'complete',
     verify,
@@ -97,7 +101,11 @@ find /etc/containers -type f -exec sha256sum {} + | sort -k 2
 find /var/lib/prestage-agent -xdev -mindepth 1 -printf '%P %y\\n' | grep -v '^state.json f$' | sort
 `;
 
-/** An installed system without any config: /var has nothing but the executable. */
+/** As every node has it; the file belongs to the Machine Config Operator. */
+const STORAGE_CONF_OF_NODE =
+  '[storage]\ndriver = "overlay"\nrunroot = "/run/containers/storage"\ngraphroot = "/var/lib/containers/storage"\n';
+
+/** An installed system with nothing but the executable and the configuration of its storage. */
 async function makeNodeDisk(trial: VmTrial, fileSystem: FileSystem): Promise<string> {
   const image = await makeImage(join(trial.work, 'node.img'), NODE_MIB);
   await output(execOnLinux, `mkfs.${fileSystem}`, ['-q', image]);
@@ -107,6 +115,9 @@ async function makeNodeDisk(trial: VmTrial, fileSystem: FileSystem): Promise<str
   const programs = join(top, 'var/usrlocal/bin');
   await mkdir(programs, { recursive: true });
   await output(execOnLinux, 'cp', [trial.factory.executable, join(programs, 'prestage-agent')]);
+  const containers = join(top, 'deploy/upper/etc/containers');
+  await mkdir(containers, { recursive: true });
+  await writeFile(join(containers, 'storage.conf'), STORAGE_CONF_OF_NODE);
   await output(execOnLinux, 'umount', [top]);
   return image;
 }
@@ -119,7 +130,7 @@ async function makeNodeDisk(trial: VmTrial, fileSystem: FileSystem): Promise<str
 async function dropWrites(machine: VirtualMachine, what: Cut): Promise<void> {
   const force = what === 'log' ? ': >/var/forced; sync /var/forced;' : '';
   const table = '0 $(blockdev --getsz /dev/vdc) flakey /dev/vdc 0 0 3600 1 drop_writes';
-  const script = `set -e; ${force} dmsetup suspend --nolockfs disk; dmsetup load disk --table "${table}"; dmsetup resume disk; dmsetup table disk`;
+  const script = `set -e; ${force} dmsetup suspend --nolockfs disk; dmsetup load disk --table "${table}"; dmsetup resume disk; dmsetup table disk; : >${AFTER_CUT}; sync ${AFTER_CUT}`;
   assert.match(await machine.output(['sh', '-c', script]), /drop_writes/);
 }
 
