@@ -146,6 +146,28 @@ describe('prestage-agent build', () => {
     }
   });
 
+  it('writes an archive while another build links the same blobs, but not while one is exchanged', async () => {
+    const blobs = join(pulled, 'blobs/sha256');
+    const path = process.env.PATH ?? '';
+    /** tar waits for its gzip with a blob in its hands. */
+    const buildWhile = async (to: string, meanwhile: string) => {
+      const bin = await mkdtemp(join(work, 'bin-'));
+      const script = `#!/bin/sh\nsleep 0.3\nfor blob in ${blobs}/*; do ${meanwhile}; done\nPATH=${path} exec gzip "$@"\n`;
+      await writeFile(join(bin, 'gzip'), script, { mode: 0o755 });
+      process.env.PATH = `${bin}:${path}`;
+      try {
+        await runBuild({ from: pulled, to: join(work, to), payloads: ['archives'] });
+      } finally {
+        process.env.PATH = path;
+      }
+    };
+    await buildWhile('linked', 'ln "$blob" "$0.$$" && rm "$0.$$"');
+    await assert.rejects(buildWhile('touched', 'touch "$blob"'), {
+      code: 'ERR_TOOL_FAILED',
+      message: /ended with 1: tar: .*: file changed as we read it/,
+    });
+  });
+
   it('takes archives as they are, and makes the other payloads of what is in them', async () => {
     const [fromArchives, fromLayout] = [join(work, 'from-archives'), join(work, 'from-layout')];
     const options = { payloads: ['oci', 'archives'] as const, sourceDateEpoch: EPOCH };

@@ -1,8 +1,8 @@
-import { mkdir, rm } from 'node:fs/promises';
+import { mkdir, rm, stat } from 'node:fs/promises';
 import { join } from 'node:path';
 import pLimit from 'p-limit';
 import { linkDirLayout } from '../../extract/oci-layout.ts';
-import { output } from '../../host/exec.ts';
+import { type Exec, output } from '../../host/exec.ts';
 import type { Host } from '../../host/host.ts';
 import { hexOf } from '../../model/digest.ts';
 import { archiveNameOf } from '../../model/reference.ts';
@@ -58,7 +58,7 @@ async function writeArchive(host: Host, name: string, { image }: NamedImage, opt
     '--hard-dereference',
   ];
   await output(
-    host.exec,
+    tarOf(host.exec, () => contentsOf(members.map((member) => join(options.work, member)))),
     'tar',
     [
       '--create',
@@ -74,4 +74,28 @@ async function writeArchive(host: Host, name: string, { image }: NamedImage, opt
   );
   options.signal.throwIfAborted();
   await rm(directory, { recursive: true });
+}
+
+/** What tar says of a file whose inode has changed, and ends with 1. Source: tar(1), "RETURN VALUE". */
+const TOUCHED = /^tar: .+: file changed as we read it$/;
+
+/** tar, for which a blob that another build from the same layout has linked meanwhile is still the same: its content has not changed. */
+function tarOf(exec: Exec, contents: () => Promise<string>): Exec {
+  return async (...command) => {
+    const before = await contents();
+    const result = await exec(...command);
+    const isTouched =
+      result.exitCode === 1 &&
+      result.stderr
+        .trim()
+        .split('\n')
+        .every((line) => TOUCHED.test(line));
+    return isTouched && (await contents()) === before ? { ...result, exitCode: 0 } : result;
+  };
+}
+
+/** Sizes and times of the last change of content. */
+async function contentsOf(paths: readonly string[]): Promise<string> {
+  const each = await Promise.all(paths.map((path) => stat(path, { bigint: true })));
+  return each.map(({ size, mtimeNs }) => `${size} ${mtimeNs}`).join('\n');
 }
