@@ -124,7 +124,8 @@ function writeAhead({ graphroot }: StorageLocation, { host }: RunContext): Async
   const writing = (async () => {
     while (!end.signal.aborted) {
       await host.clock.sleep(WRITE_AHEAD_MS, end.signal).catch(() => undefined);
-      if (!end.signal.aborted && existsSync(graphroot)) await host.exec('sync', ['--file-system', graphroot]);
+      // Where it fails, the sync at the end fails, too, and says why.
+      if (!end.signal.aborted && existsSync(graphroot)) await host.exec('sync', ['--file-system', graphroot]).catch(() => undefined);
     }
   })();
   return {
