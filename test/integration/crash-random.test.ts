@@ -3,7 +3,7 @@ import { test } from 'node:test';
 import { crashScenarios } from '../support/crash/all.ts';
 import { killAtRandom, type RandomKill } from '../support/crash/random.ts';
 
-const COUNT = 20;
+const COUNT = 10;
 const seed = Date.now() % 2 ** 32;
 
 /** More of it: `npm run test:kills -- --count 200`. */
