@@ -40,9 +40,8 @@ export const execOnLinux: Exec = async (file, args, options = {}) => {
     ...(options.timeoutMs !== undefined && { timeout: options.timeoutMs }),
     ...(options.cwd !== undefined && { cwd: options.cwd }),
   });
-  const refusal = systemRefusal(result.cause);
-  if (refusal !== undefined)
-    throw new PrestageError('ERR_SYSTEM', `${file} cannot be started: ${refusal.code}`, refusal.remedy, { cause: result.cause });
+  const failure = startFailure(file, result.cause);
+  if (failure !== undefined) throw failure;
   if (result.exitCode === undefined && result.signal === undefined && !result.isCanceled && !result.timedOut) {
     throw new PrestageError(
       'ERR_TOOL_MISSING',
@@ -53,6 +52,12 @@ export const execOnLinux: Exec = async (file, args, options = {}) => {
   }
   return { stdout: String(result.stdout), stderr: String(result.stderr), exitCode: result.exitCode ?? 128 };
 };
+
+/** The error where the kernel refused to start a program; undefined where it was something else. */
+export function startFailure(file: string, cause: unknown): PrestageError | undefined {
+  const refusal = systemRefusal(cause);
+  return refusal && new PrestageError('ERR_SYSTEM', `${file} cannot be started: ${refusal.code}`, refusal.remedy, { cause });
+}
 
 /**
  * Runs a program that must succeed and gives its standard output.

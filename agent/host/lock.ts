@@ -4,9 +4,8 @@ import { existsSync } from 'node:fs';
 import { mkdir, readFile } from 'node:fs/promises';
 import { dirname } from 'node:path';
 import { PrestageError } from '../model/errors.ts';
-import { systemRefusal } from '../model/system-error.ts';
 import { writeAtomic } from './atomic.ts';
-import type { Exec } from './exec.ts';
+import { type Exec, startFailure } from './exec.ts';
 
 /** Who holds a lock, for the one who waits. */
 interface Holder {
@@ -104,9 +103,8 @@ export async function waitForShared(exec: Exec, path: string, limitSeconds: numb
 }
 
 async function refused(request: LockRequest, child: ChildProcess, end: unknown): Promise<PrestageError> {
-  const refusal = systemRefusal(end);
-  if (refusal !== undefined)
-    return new PrestageError('ERR_SYSTEM', `flock cannot be started: ${refusal.code}`, refusal.remedy, { cause: end });
+  const failure = startFailure('flock', end);
+  if (failure !== undefined) return failure;
   if (child.exitCode !== CONFLICT) {
     return new PrestageError(
       'ERR_TOOL_MISSING',
