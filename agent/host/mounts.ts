@@ -58,18 +58,11 @@ async function notMounted({ device, fileSystem, target }: MountRequest, stderr: 
   );
 }
 
-/** Unmounts what an earlier, killed run left at the target; true where there was something. */
-export async function reclaimMount(host: Host, target: string): Promise<boolean> {
-  if (!(await isMountPoint(target))) return false;
-  await unmount(host, target);
-  return true;
-}
-
 /**
- * Unmounts and removes the empty mount point; nothing to do where nothing is mounted.
+ * Unmounts what is mounted at the target, and removes the empty mount point, which a killed process may also have left without a mount.
  * @throws PrestageError ERR_PARTITION_BUSY where it stays in use
  */
-async function unmount(host: Host, target: string): Promise<void> {
+export async function unmount(host: Host, target: string): Promise<void> {
   let stderr = '';
   for (let attempt = 0; attempt < UNMOUNT_TRIES && (await isMountPoint(target)); attempt++) {
     if (attempt > 0) await host.clock.sleep(UNMOUNT_PAUSE_MS);
@@ -103,9 +96,12 @@ async function mount(host: Host, request: MountRequest, options: string) {
   return await host.exec('mount', ['-t', request.fileSystem, '-o', options, request.device, request.target]);
 }
 
+/** What rmdir(2) says where there is no directory, or one that is not to go. */
+const KEPT_MOUNT_POINT: ReadonlySet<string | undefined> = new Set(['ENOTEMPTY', 'EBUSY', 'ENOENT', 'ENOTDIR']);
+
 /** Only an empty directory goes: rmdir(2) refuses everything else. */
 async function removeMountPoint(target: string): Promise<void> {
   await rmdir(target).catch((error: NodeJS.ErrnoException) => {
-    if (error.code !== 'ENOTEMPTY' && error.code !== 'EBUSY' && error.code !== 'ENOENT') throw error;
+    if (!KEPT_MOUNT_POINT.has(error.code)) throw error;
   });
 }

@@ -2,7 +2,7 @@ import { existsSync } from 'node:fs';
 import { mkdir, readdir } from 'node:fs/promises';
 import { join } from 'node:path';
 import { type Host, hostPath } from '../host/host.ts';
-import { type MountLease, mountReadOnly, mountWritable, reclaimMount } from '../host/mounts.ts';
+import { type MountLease, mountReadOnly, mountWritable, unmount } from '../host/mounts.ts';
 import type { Step } from '../host/steps.ts';
 
 /** Below it every process has mount points of its own, named for its id. */
@@ -40,7 +40,7 @@ export async function mountPrivately(host: Host, { device, fileSystem, readOnly,
 /** Unmounts what killed processes have left: a partition would count as busy, and an image as attached. */
 export async function reclaimTargets(host: Host): Promise<void> {
   const top = hostPath(host, TARGETS);
-  for (const name of await readdir(top).catch(() => [])) if (!isAlive(name)) await reclaimMount(host, join(top, name));
+  for (const name of await readdir(top).catch(() => [])) if (!isAlive(name)) await unmount(host, join(top, name));
 }
 
 function isAlive(name: string): boolean {

@@ -6,7 +6,7 @@ import type { StorageLocation } from '../extract/storage.ts';
 import { removeTemporaries } from '../host/atomic.ts';
 import { processStartTicks, readBootId } from '../host/boot.ts';
 import { type Host, hostPath } from '../host/host.ts';
-import { reclaimMount } from '../host/mounts.ts';
+import { unmount } from '../host/mounts.ts';
 import { takeRunLock } from '../host/run-lock.ts';
 import { type ErrorRecord, errorRecord, PrestageError } from '../model/errors.ts';
 import { type ImageState, outcomeOf, type RunState, STATE_VERSION, suspectAfter } from '../model/run-state.ts';
@@ -131,7 +131,7 @@ async function withSource<T>(context: RunContext, action: (directory: string) =>
     return await action(settings.bundle);
   }
   const target = hostPath(host, context.isDry ? `${PARTITION_TARGET}-${process.pid}` : PARTITION_TARGET);
-  await step('reclaim-mount', async () => await reclaimMount(host, target));
+  await step('reclaim-mount', async () => await unmount(host, target));
   store.update({ phase: 'waiting-for-partition', source: { kind: 'partition', label: settings.label } });
   context.onEvent({ kind: 'phase', text: `looking for the partition "${settings.label}"` });
   const kept = await keptBundle(host, settings.bundleSha256);

@@ -4,7 +4,7 @@ import { additionalStores } from '../extract/additional-stores.ts';
 import { readLayerRecords, type StorageLocation } from '../extract/storage.ts';
 import { type Host, hostPath } from '../host/host.ts';
 import { readMounts } from '../host/mount-table.ts';
-import { holdsMounts, reclaimMount } from '../host/mounts.ts';
+import { holdsMounts, unmount } from '../host/mounts.ts';
 import type { ReleaseStep } from '../host/release-step.ts';
 import { plainStep } from '../host/steps.ts';
 import { PrestageError } from '../model/errors.ts';
@@ -191,5 +191,5 @@ async function removeTree(path: string): Promise<void> {
 async function partitionSteps(host: Host): Promise<readonly PlannedStep[]> {
   const target = hostPath(host, PARTITION_TARGET);
   if (!(await holdsMounts(target))) return [];
-  return [{ name: 'reclaim-mount', text: `unmount the partition at ${target}`, run: async () => void (await reclaimMount(host, target)) }];
+  return [{ name: 'reclaim-mount', text: `unmount the partition at ${target}`, run: async () => await unmount(host, target) }];
 }

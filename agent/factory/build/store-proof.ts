@@ -4,7 +4,7 @@ import { join } from 'node:path';
 import { inspectStorage, type StorageContents } from '../../extract/storage.ts';
 import { quote } from '../../host/exec.ts';
 import type { Host } from '../../host/host.ts';
-import { mountReadOnly, reclaimMount } from '../../host/mounts.ts';
+import { mountReadOnly, unmount } from '../../host/mounts.ts';
 import { hexOf } from '../../model/digest.ts';
 import { PrestageError } from '../../model/errors.ts';
 import { listFaults } from '../../model/faults.ts';
@@ -50,7 +50,7 @@ const MOUNT_POINT = 'store';
 
 /** Unmounts what an ended build may have left mounted: nothing below a mount may be deleted. */
 export async function reclaimProof(host: Host, work: string): Promise<void> {
-  await reclaimMount(host, join(work, MOUNT_POINT));
+  await unmount(host, join(work, MOUNT_POINT));
 }
 
 /**
