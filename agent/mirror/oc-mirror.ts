@@ -3,6 +3,7 @@ import * as v from 'valibot';
 import { type ArchivePool, createArchivePool } from '../extract/pool.ts';
 import type { Host } from '../host/host.ts';
 import type { Step } from '../host/steps.ts';
+import { createWriteBack } from '../host/write-back.ts';
 import { type Digest, isDigest } from '../model/digest.ts';
 import { type ErrorCode, isErrorCode } from '../model/errors.ts';
 import { archiveFileName, describeArchives, type MirrorArchive, type MirrorSet, setsOf } from './archive-sets.ts';
@@ -10,7 +11,6 @@ import { type ArchiveDamage, fillFromSets, type MirrorTexts } from './fill-sets.
 import { hideImages, type MissingBlob, missingBlobs, readTreeFacts, servedName } from './tree-check.ts';
 import { treeImages } from './tree-images.ts';
 import { endTree, requireRoom, startTree } from './tree-session.ts';
-import { createWriteBack } from './write-back.ts';
 
 export interface UnpackMirrorRequest {
   /** Paths of the archives. Those of one run of oc-mirror lie in one folder; folders in the order in which they go on top of each other. */

@@ -8,6 +8,7 @@ import type { StorageLocation } from '../extract/storage.ts';
 import { output } from '../host/exec.ts';
 import { hostPath } from '../host/host.ts';
 import { waitForShared } from '../host/lock.ts';
+import { keepWritingBack } from '../host/write-back.ts';
 import { errorRecord } from '../model/errors.ts';
 import { removeUnfinished } from '../mount/heal-dangling.ts';
 import type { RunContext } from './context.ts';
@@ -19,9 +20,6 @@ import { makeScratch, reclaimScratch, removeScratch } from './scratch.ts';
 export const WRITERS_LOCK = '/run/prestage-agent/writers.lock';
 /** How long writers that a killed run left behind may take to end, in seconds: the longest layer. */
 const WRITERS_WAIT_SECONDS = 600;
-
-/** Pause between two rounds of writing ahead. */
-const WRITE_AHEAD_MS = 5000;
 
 export interface Delivery {
   readonly payload: Payload;
@@ -53,7 +51,7 @@ export async function deliver(loads: readonly LoadStep[], delivery: Delivery, co
     if (store.state.suspect.length > 0) await removeUnsure(loads, location, context);
     context.onEvent({ kind: 'phase', text: 'loading images' });
     const sources = new Map(payload.images.map((image) => [image.reference, image]));
-    await using _writing = writeAhead(location, context);
+    await using _writing = keepWritingBack(host, location.graphroot);
     await executeLoads(loadable, {
       ...context,
       pool,
@@ -113,27 +111,6 @@ async function removeUnsure(loads: readonly LoadStep[], location: StorageLocatio
   const stores = (await additionalStores(host)).filter((path) => existsSync(path));
   for (const removed of await removeUnfinished(host, { location, stores, step }, blobs))
     host.log('warning', `${removed} is removed: the machine went down before its files were known to be on the disk`);
-}
-
-/**
- * Has the kernel write what is loaded while more is being loaded. It would begin only after half a minute, and the sync at the end would take
- * as long as the disk needs for all of it (1.5 of 29 s for 2 GB).
- */
-function writeAhead({ graphroot }: StorageLocation, { host }: RunContext): AsyncDisposable {
-  const end = new AbortController();
-  const writing = (async () => {
-    while (!end.signal.aborted) {
-      await host.clock.sleep(WRITE_AHEAD_MS, end.signal).catch(() => undefined);
-      // Where it fails, the sync at the end fails, too, and says why.
-      if (!end.signal.aborted && existsSync(graphroot)) await host.exec('sync', ['--file-system', graphroot]).catch(() => undefined);
-    }
-  })();
-  return {
-    [Symbol.asyncDispose]: async () => {
-      end.abort();
-      await writing;
-    },
-  };
 }
 
 /** Nothing that a load writes is synced by skopeo: only after this may the state say that it is there. Source: sync(1), --file-system. */
