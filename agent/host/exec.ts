@@ -1,3 +1,4 @@
+import { constants } from 'node:os';
 import { execa } from 'execa';
 import { PrestageError } from '../model/errors.ts';
 import { systemRefusal } from '../model/system-error.ts';
@@ -50,8 +51,13 @@ export const execOnLinux: Exec = async (file, args, options = {}) => {
       { cause: result.cause },
     );
   }
-  return { stdout: String(result.stdout), stderr: String(result.stderr), exitCode: result.exitCode ?? 128 };
+  return { stdout: String(result.stdout), stderr: String(result.stderr), exitCode: shellExitCode(result.exitCode, result.signal) };
 };
+
+/** The exit code as a shell gives it: 128 + signal number where a signal ended the program. Source: bash(1), EXIT STATUS. */
+export function shellExitCode(code: number | null | undefined, signal: NodeJS.Signals | null | undefined): number {
+  return code ?? 128 + (signal ? constants.signals[signal] : 0);
+}
 
 /** The error where the kernel refused to start a program; undefined where it was something else. */
 export function startFailure(file: string, cause: unknown): PrestageError | undefined {

@@ -7,7 +7,7 @@ import { type Host, hostPath } from './host.ts';
 import { readMounts } from './mount-table.ts';
 
 /** All that the agent keeps on a node lies below these. */
-const OWN_PLACES = ['/run/prestage-agent', '/var/lib/prestage-agent'];
+export const OWN_PLACES = ['/run/prestage-agent', '/var/lib/prestage-agent'];
 
 /**
  * Makes sure that what lies in the agent's own directories can only have come from root, or from who runs the agent: it believes its records there,

@@ -1,9 +1,7 @@
-import { dirname } from 'node:path';
 import { version } from '../assets.ts';
 import { readStageBundle } from '../bundle/read-payload.ts';
 import { locateStorage } from '../extract/location.ts';
 import type { StorageLocation } from '../extract/storage.ts';
-import { removeTemporaries } from '../host/atomic.ts';
 import { processStartTicks, readBootId } from '../host/boot.ts';
 import { type Host, hostPath } from '../host/host.ts';
 import { unmount } from '../host/mounts.ts';
@@ -18,7 +16,7 @@ import { deliverBundle } from './deliver-bundle.ts';
 import { keptBundle } from './disk-bundle.ts';
 import { healAfterFailure } from './heal.ts';
 import { recording } from './record.ts';
-import { createStateStore, DURABLE_STATE, LIVE_STATE, readState } from './state-store.ts';
+import { createStateStore, DURABLE_STATE, readState } from './state-store.ts';
 
 const LOST_RECORD = `${DURABLE_STATE} cannot be read: whether a power cut ended the last run is not known; images that do not run can be loaded again after podman rmi`;
 
@@ -92,11 +90,7 @@ function givenUp(image: ImageState, error: ErrorRecord): ImageState {
 async function lockFor(host: Host, { settings, step, isDry }: RunOptions): Promise<AsyncDisposable> {
   if (isDry) return { [Symbol.asyncDispose]: async () => undefined };
   const request = { waitSeconds: settings.lockWaitSeconds, command: `run --stage ${settings.stage}` };
-  return await step('take-lock', async () => {
-    const lock = await takeRunLock(host, request);
-    for (const path of [LIVE_STATE, DURABLE_STATE]) await removeTemporaries(dirname(hostPath(host, path)));
-    return lock;
-  });
+  return await step('take-lock', async () => await takeRunLock(host, request));
 }
 
 async function initialState(host: Host, settings: RunOptions['settings'], found: Awaited<ReturnType<typeof readState>>): Promise<RunState> {

@@ -34,11 +34,17 @@ export async function release(host: Host, options: ReleaseOptions): Promise<Rele
   const lock = { waitSeconds: options.lockWaitSeconds, command: 'release' };
   await using _lock = await options.step('take-lock', async () => await takeRunLock(host, lock));
   const plan = await planRelease(host, options, options.looks);
-  if (plan.groups.length === 0) return { plan, outcomes: [] };
-  await options.confirm(plan);
+  const hasWork = plan.groups.length > 0;
+  if (hasWork) await options.confirm(plan);
   const outcomes = await executePlan(plan, options);
-  await options.step('record-release', async () => await recordRelease(host, outcomes));
+  if (hasWork || (await namesWhatIsGone(host))) await options.step('record-release', async () => await recordRelease(host, outcomes));
   return { plan, outcomes };
+}
+
+/** A release that was killed, or lost its power, has undone all and not come to say so. */
+async function namesWhatIsGone(host: Host): Promise<boolean> {
+  const state = await readState(host, DURABLE_STATE);
+  return state !== undefined && state !== 'damaged' && (state.store !== undefined || state.registry !== undefined);
 }
 
 /** The state must not go on to name a store and a registry that are gone. */

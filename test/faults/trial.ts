@@ -158,7 +158,7 @@ export async function tryFault(fixture: FaultFixture, scenario: FaultScenario, f
 /** An error has a code, says what it is about and what to do; nobody is shown a stack, and nothing hangs. */
 export function assertClear({ exitCode, stdout, stderr }: AgentEnd): void {
   const all = `exit code ${exitCode}\n${stdout}${stderr}`;
-  assert.notEqual(exitCode, 128, `it hangs, or a signal ended it: ${all}`);
+  assert.ok(exitCode < 128, `a signal ended it, SIGKILL where it hangs: ${all}`);
   assert.doesNotMatch(all, /^\s+at \S.*:\d+:\d+\)?$/m);
   assert.doesNotMatch(all, /ERR_INTERNAL|Unhandled|undefined|\[object/, all);
   const state = parseRunState(stdout);

@@ -93,7 +93,10 @@ export async function tryCut(prepared: PreparedPower, moment: Moment, { end, dur
   await place.verifyKept(claims);
   const again = await place.start().ended;
   assert.equal(again.exitCode, 0, `${again.stdout}${again.stderr}`);
-  assert.ok(await place.claimsDone());
+  assert.ok(
+    await place.claimsDone(),
+    `a second run ended well, and the disk does not say so: ${again.stdout}${again.stderr}${JSON.stringify(await place.end())}`,
+  );
   await place.verify().catch((error: unknown) => {
     throw new Error(`after a second run that ended well: ${again.stderr}`, { cause: error });
   });

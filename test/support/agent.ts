@@ -5,7 +5,7 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { execa } from 'execa';
-import { execOnLinux, output } from '../../agent/host/exec.ts';
+import { execOnLinux, output, shellExitCode } from '../../agent/host/exec.ts';
 import { parseRunState, type RunState } from '../../agent/model/run-state.ts';
 import { builtExecutable } from './executable.ts';
 
@@ -79,7 +79,7 @@ export async function makeSandbox(): Promise<Sandbox> {
   const agent: Sandbox['agent'] = async (args, env = {}, under = []) => {
     const [file = executable, ...rest] = [...under, executable, ...args];
     const result = await execa(file, rest, { reject: false, env: envOf(env), timeout: LIMIT_MS, stripFinalNewline: false });
-    return { exitCode: result.exitCode ?? 128 + signalNumber(result.signal), stdout: result.stdout, stderr: result.stderr };
+    return { exitCode: shellExitCode(result.exitCode, result.signal), stdout: result.stdout, stderr: result.stderr };
   };
   return {
     work,
@@ -141,12 +141,8 @@ function startAgent(executable: string, args: readonly string[], env: Env): Star
   // Not `close`: programs that a killed agent leaves behind hold its standard error.
   const ended = once(child, 'exit').then(async ([code, signal]): Promise<AgentResult> => {
     await sleep(50);
-    return { exitCode: typeof code === 'number' ? code : 128 + signalNumber(signal), ...written };
+    return { exitCode: shellExitCode(code, signal), ...written };
   });
   if (child.pid === undefined) throw new Error(`${executable} could not be started`);
   return { process: child, pid: child.pid, ended };
-}
-
-function signalNumber(signal: unknown): number {
-  return signal === 'SIGKILL' ? 9 : signal === 'SIGTERM' ? 15 : 0;
 }

@@ -3,7 +3,7 @@ import { constants } from 'node:fs';
 import { cp, mkdir, mkdtemp, open, readdir, readFile, rm, writeFile } from 'node:fs/promises';
 import { basename, join } from 'node:path';
 import { text } from 'node:stream/consumers';
-import { execOnLinux, output } from '../../agent/host/exec.ts';
+import { execOnLinux, output, shellExitCode } from '../../agent/host/exec.ts';
 import { parseRunState, type RunState } from '../../agent/model/run-state.ts';
 import type { StatusReport } from '../../agent/status/assess.ts';
 import { listOf, runBuild } from './build.ts';
@@ -175,8 +175,8 @@ export async function openMountNode(fixture: Pick<MountFixture, 'executable'>, o
       if (child.stdout === null || child.stderr === null) throw new Error('the run has no output');
       const [stdout, stderr] = [text(child.stdout), text(child.stderr)];
       const ended = once(child, 'exit').then(
-        async ([code]): Promise<AgentEnd> => ({
-          exitCode: typeof code === 'number' ? code : 128,
+        async ([code, signal]): Promise<AgentEnd> => ({
+          exitCode: shellExitCode(code, signal),
           stdout: await stdout,
           stderr: await stderr,
         }),

@@ -3,7 +3,7 @@ import { chmod, mkdir, mkdtemp, readFile, rm, writeFile } from 'node:fs/promises
 import { tmpdir } from 'node:os';
 import { dirname, join } from 'node:path';
 import { execa } from 'execa';
-import { execOnLinux, output } from '../../agent/host/exec.ts';
+import { execOnLinux, output, shellExitCode } from '../../agent/host/exec.ts';
 import { type AgentResult, mountPointsBelow } from './agent.ts';
 import { TOP } from './cache.ts';
 import { type HandSealed, seal } from './sealed-bundle.ts';
@@ -41,7 +41,7 @@ export async function makeFactoryBench(): Promise<FactoryBench> {
     env,
     prestage: async (...args) => {
       const result = await execa(command[0], [command[1], ...args], { reject: false, env, timeout: LIMIT_MS, stdin: 'ignore' });
-      return { exitCode: result.exitCode ?? (result.signal === 'SIGKILL' ? 137 : 128), stdout: result.stdout, stderr: result.stderr };
+      return { exitCode: shellExitCode(result.exitCode, result.signal), stdout: result.stdout, stderr: result.stderr };
     },
     wrap: async (program, script) => {
       const path = join(bin, program);

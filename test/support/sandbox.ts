@@ -24,7 +24,7 @@ export interface SandboxOptions {
 export interface SandboxExecOptions {
   readonly env?: Readonly<Record<string, string>>;
   readonly input?: string;
-  /** The command is killed after so long, exit code 128; 60 s where left out. */
+  /** The command is killed after so long (SIGKILL); 60 s where left out. */
   readonly timeoutMs?: number;
 }
 

@@ -1,11 +1,13 @@
 import assert from 'node:assert/strict';
 import { spawn, spawnSync } from 'node:child_process';
 import { once } from 'node:events';
-import { mkdtemp, rm, writeFile } from 'node:fs/promises';
+import { mkdir, mkdtemp, readdir, rm, writeFile } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { test } from 'node:test';
+import { linuxHost } from '../../agent/host/linux.ts';
 import { takeLock } from '../../agent/host/lock.ts';
+import { takeRunLock } from '../../agent/host/run-lock.ts';
 import { errorRecord } from '../../agent/model/errors.ts';
 
 /** A lock that a program holds for half a second, as one that process `pid` took. */
@@ -38,4 +40,15 @@ test('a lock of a process that lives is refused at once, naming it', async () =>
     await takeLock({ path: held.path, waitSeconds: 0, command: 'test' }).catch((thrown: unknown) => thrown),
   );
   assert.deepEqual([code, message], ['ERR_LOCKED', `${held.path} is held by process ${process.pid} (build --to /bundle); waited 0 s`]);
+});
+
+test('who has the lock takes away what killed commands had not put into place, and nothing else', async (t) => {
+  const root = await mkdtemp(join(tmpdir(), 'lock-'));
+  t.after(() => rm(root, { recursive: true }));
+  const place = join(root, 'var/lib/prestage-agent');
+  await mkdir(place, { recursive: true });
+  for (const name of ['.state.json.0123456789ab.tmp', 'state.json', '.of-somebody.tmp']) await writeFile(join(place, name), '');
+  await using lock = await takeRunLock(linuxHost({ root, env: {}, log: () => undefined }), { waitSeconds: 0, command: 'test' });
+  assert.ok(lock);
+  assert.deepEqual((await readdir(place)).toSorted(), ['.of-somebody.tmp', 'state.json']);
 });

@@ -102,9 +102,9 @@ export async function counted(figures: KillFigures, kills: number, act: () => Pr
   figures.recovered += kills;
 }
 
-/** Whether SIGKILL ended a command; through nsenter(1) only that a signal did is known. */
+/** Whether SIGKILL ended a command. */
 export function isKilled({ exitCode }: CommandEnd): boolean {
-  return exitCode === 128 + 9 || exitCode === 128;
+  return exitCode === 128 + 9;
 }
 
 /** Kills the command before or after each step of the scenario, or on both sides, and gives it again. */

@@ -1,4 +1,7 @@
-import { readdir } from 'node:fs/promises';
+import { readdir, readFile } from 'node:fs/promises';
+import { runStateOf } from '../../../agent/model/run-state.ts';
+import { unsealRecord } from '../../../agent/model/seal.ts';
+import { DURABLE_STATE } from '../../../agent/reconcile/state-store.ts';
 import { type MountFixture, makeMountFixture, mountNodesUnavailable } from '../mount-node.ts';
 import type { NodeSandbox } from '../sandbox.ts';
 import { mountsBelow, openNodePlace } from './node-place.ts';
@@ -34,6 +37,12 @@ export async function oursOn(node: NodeSandbox, etc: Readonly<Record<string, str
   };
 }
 
+/** The state of the last run says that it was undone, and names nothing any more. */
+async function recordOn(node: NodeSandbox): Promise<unknown> {
+  const state = runStateOf(unsealRecord(await readFile(node.path(DURABLE_STATE), 'utf8')));
+  return { isReleased: state?.releasedAt !== undefined, store: state?.store, registry: state?.registry };
+}
+
 const release: CrashScenario = {
   name: 'release --keep-images with a container that runs from the store',
   steps: [
@@ -63,6 +72,7 @@ const release: CrashScenario = {
           args: ['release', '--keep-images', '--yes'],
           end: async () => [
             await oursOn(node, etc),
+            await recordOn(node),
             await node.output('podman', ['images', '--format', '{{.Repository}}:{{.Tag}} {{.Digest}} {{.ReadOnly}}']),
             await node.output('podman', ['exec', 'web', 'cat', '/etc/name']),
           ],
@@ -84,7 +94,7 @@ const wholeRelease: CrashScenario = {
           await setUp(node, fixture);
           return {
             args: ['release', '--yes'],
-            end: async () => [await oursOn(node, etc), await node.output('podman', ['images', '--quiet'])],
+            end: async () => [await oursOn(node, etc), await recordOn(node), await node.output('podman', ['images', '--quiet'])],
           };
         }),
     ),
