@@ -18,13 +18,21 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/socket.h>
+#include <sys/stat.h>
 #include <sys/syscall.h>
 #include <sys/types.h>
 #include <sys/uio.h>
 #include <unistd.h>
 
 #define FILES 65536
-#define REAL(name) __typeof__(&name) real = (__typeof__(&name))dlsym(RTLD_NEXT, #name)
+/*
+ * The function of the C library, looked up before there are threads: dlsym(3) takes a lock, and a child that fork(2) makes while another thread has it
+ * would wait for ever in its first call, and its parent for the child.
+ */
+#define NEXT(name)                      \
+  static __typeof__(&name) next_##name; \
+  __attribute__((constructor)) static void find_##name(void) { next_##name = (__typeof__(&name))dlsym(RTLD_NEXT, #name); }
+#define REAL(name) __typeof__(&name) real = next_##name
 
 static char call[32], below[4096], log_path[1024];
 static long nth;
@@ -101,6 +109,7 @@ static int opened(int file, const char *path) {
 }
 
 #define OPEN(name)                                        \
+  NEXT(name)                                              \
   int name(const char *path, int flags, ...) {            \
     va_list rest;                                         \
     va_start(rest, flags);                                \
@@ -113,6 +122,7 @@ static int opened(int file, const char *path) {
 OPEN(open)
 OPEN(open64)
 
+NEXT(close)
 int close(int file) {
   REAL(close);
   if (file >= 0 && file < FILES) counted[file] = 0;
@@ -120,6 +130,7 @@ int close(int file) {
 }
 
 #define ON_FILE(type, name, kind, parameters, arguments) \
+  NEXT(name)                                             \
   type name parameters {                                 \
     if (file_fails(kind, file)) return -1;               \
     REAL(name);                                          \
@@ -138,6 +149,7 @@ ON_FILE(int, fdatasync, "fsync", (int file), (file))
 ON_FILE(int, ftruncate64, "truncate", (int file, off64_t size), (file, size))
 
 #define ON_PATH(name, kind, parameters, path, arguments) \
+  NEXT(name)                                             \
   int name parameters {                                  \
     if (path_fails(kind, path)) return -1;               \
     REAL(name);                                          \
@@ -150,12 +162,14 @@ ON_PATH(mkdir, "mkdir", (const char *path, mode_t mode), path, (path, mode))
 ON_PATH(unlink, "remove", (const char *path), path, (path))
 ON_PATH(rmdir, "remove", (const char *path), path, (path))
 
+NEXT(socketpair)
 int socketpair(int domain, int type, int protocol, int files[2]) {
   if (is_started && is("pipe") && fails("socketpair")) return -1;
   REAL(socketpair);
   return real(domain, type, protocol, files);
 }
 
+NEXT(pipe2)
 int pipe2(int files[2], int flags) {
   if (is_started && is("pipe") && fails("pipe")) return -1;
   REAL(pipe2);
@@ -165,6 +179,7 @@ int pipe2(int files[2], int flags) {
 /* A child gets the number of its fork(2), by which its exec(3) is known. */
 static long forks;
 
+NEXT(fork)
 pid_t fork(void) {
   if (is("fork") && fails("fork")) return -1;
   forks++;
@@ -172,6 +187,7 @@ pid_t fork(void) {
   return real();
 }
 
+NEXT(execvp)
 int execvp(const char *program, char *const arguments[]) {
   if (is("exec") && number_fails(forks, program)) return -1;
   REAL(execvp);
