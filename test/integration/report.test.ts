@@ -1,20 +1,11 @@
 import assert from 'node:assert/strict';
-import { mkdtemp, readdir, readFile, rm, stat, writeFile } from 'node:fs/promises';
+import { mkdir, readdir, readFile, stat, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
-import { after, before, describe, it } from 'node:test';
+import { describe } from 'node:test';
 import { execOnLinux, output } from '../../agent/host/exec.ts';
 import type { ReportIndex } from '../../agent/status/report.ts';
-import {
-  type DataDisk,
-  type MountFixture,
-  type MountNode,
-  makeDataDisk,
-  makeMountFixture,
-  mountNodesUnavailable,
-  openMountNode,
-} from '../support/mount-node.ts';
-
-const unavailable = await mountNodesUnavailable();
+import { type MountNode, openMountNode } from '../support/mount-node.ts';
+import { mountSuite } from '../support/mount-suite.ts';
 
 /** Each is found nowhere else; the parts of a login are secrets, too. */
 const PASSWORD = 'pw-5f1c9a77e0';
@@ -48,29 +39,18 @@ const FILES = {
 };
 
 describe('a report', () => {
-  let fixture: MountFixture;
-  let disk: DataDisk;
   let node: MountNode;
   let scratch: string;
-  before(async () => {
-    if (unavailable !== undefined) return;
-    fixture = await makeMountFixture();
-    disk = await makeDataDisk(fixture);
-    scratch = await mkdtemp('/tmp/report-');
-    node = await openMountNode(fixture, { files: FILES });
-    const run = await node.agent(['run', '--stage', 'discovery', '--label', disk.label, '--rewrite', 'yes'], { env: ENV });
-    assert.equal(run.exitCode, 0, run.stderr);
-    await node.output('sh', ['-c', 'echo "login $1 refused" >> /run/prestage-agent/registry/registry.log', 'sh', LOGIN]);
+  const suite = mountSuite({
+    prepare: async ({ fixture, disk, use }) => {
+      scratch = join(fixture.work, 'report');
+      await mkdir(scratch);
+      node = use(await openMountNode(fixture, { files: FILES }));
+      const run = await node.agent(['run', '--stage', 'discovery', '--label', disk.label, '--rewrite', 'yes'], { env: ENV });
+      assert.equal(run.exitCode, 0, run.stderr);
+      await node.output('sh', ['-c', 'echo "login $1 refused" >> /run/prestage-agent/registry/registry.log', 'sh', LOGIN]);
+    },
   });
-  after(async () => {
-    await node?.[Symbol.asyncDispose]();
-    await disk?.[Symbol.asyncDispose]();
-    await fixture?.[Symbol.asyncDispose]();
-    if (scratch !== undefined) await rm(scratch, { recursive: true, force: true });
-  });
-  const onNode = (what: string, act: () => Promise<void>): void => {
-    it(what, async (t) => (unavailable === undefined ? await act() : t.skip(unavailable)));
-  };
   const report = async (...args: readonly string[]): Promise<ReportIndex & { readonly path: string }> => {
     const { exitCode, stdout, stderr } = await node.agent(['report', '--output', 'json', ...args], { env: ENV });
     assert.equal(exitCode, 0, stderr);
@@ -85,7 +65,7 @@ describe('a report', () => {
     );
   };
 
-  onNode('holds status, records, settings, versions, mounts and the configuration of engines, and says what is in it', async () => {
+  suite.it('holds status, records, settings, versions, mounts and the configuration of engines, and says what is in it', async () => {
     const directory = join(scratch, 'whole');
     const { parts, path } = await report('--directory', directory);
     assert.equal(path, directory);
@@ -125,7 +105,7 @@ describe('a report', () => {
     assert.match(texts['files/etc/containers/registries.conf'] ?? '', /unqualified-search-registries/);
   });
 
-  onNode('has none of the secrets of the node, wherever they stand', async () => {
+  suite.it('has none of the secrets of the node, wherever they stand', async () => {
     const directory = join(scratch, 'secrets');
     await report('--directory', directory);
     const texts = await textsOf(directory);
@@ -139,8 +119,8 @@ describe('a report', () => {
     for (const name of ['index.json', 'status.json']) assert.doesNotThrow(() => JSON.parse(texts[name] ?? ''));
   });
 
-  onNode('is not the only place without them: nor are they in messages, state or records', async () => {
-    const ended = await node.agent(['run', '--stage', 'discovery', '--label', disk.label, '--rewrite', 'yes', '--output', 'json'], {
+  suite.it('is not the only place without them: nor are they in messages, state or records', async () => {
+    const ended = await node.agent(['run', '--stage', 'discovery', '--label', suite.disk.label, '--rewrite', 'yes', '--output', 'json'], {
       env: { ...ENV, PRESTAGE_DEBUG: '1' },
     });
     const kept = await node.output('sh', [
@@ -158,7 +138,7 @@ describe('a report', () => {
     for (const secret of SECRETS) assert.equal(`${ended.stdout}${ended.stderr}`.includes(secret), false, secret);
   });
 
-  onNode('is packed into one file that only its owner reads', async () => {
+  suite.it('is packed into one file that only its owner reads', async () => {
     const file = join(scratch, 'report.tar.gz');
     await writeFile(join(scratch, 'other'), 'kept');
     await execOnLinux('ln', ['-s', join(scratch, 'other'), file]);
@@ -174,7 +154,7 @@ describe('a report', () => {
     );
   });
 
-  onNode('changes nothing on the node, but that the registry logs that it was asked whether it is there', async () => {
+  suite.it('changes nothing on the node, but that the registry logs that it was asked whether it is there', async () => {
     const places = '/etc /run /var/lib';
     const tree = async (): Promise<string> =>
       await node.output('sh', ['-c', `find ${places} -xdev -printf '%p %y %m %s %T@ %C@\\n' | grep -v registry.log | sort | sha256sum`]);
@@ -183,13 +163,13 @@ describe('a report', () => {
     assert.equal(await tree(), before);
   });
 
-  onNode('of somebody who is not root has what may be read, and says what may not', async () => {
+  suite.it('of somebody who is not root has what may be read, and says what may not', async () => {
     await node.output('sh', ['-c', 'mkdir -m 777 /var/tmp/user; chmod 600 /run/prestage-agent/state.json']);
     const command = [
       '--reuid=1000',
       '--regid=1000',
       '--clear-groups',
-      fixture.executable,
+      suite.fixture.executable,
       'report',
       '--directory',
       '/var/tmp/user/report',
@@ -210,7 +190,7 @@ describe('a report', () => {
     );
   });
 
-  onNode('keeps of a log that has grown the end, and is bounded', async () => {
+  suite.it('keeps of a log that has grown the end, and is bounded', async () => {
     await node.output('sh', [
       '-c',
       'yes "a line of the log" | head -c 40M > /run/prestage-agent/registry/registry.log; echo last >> /run/prestage-agent/registry/registry.log',
@@ -237,7 +217,7 @@ describe('a report', () => {
     assert.match(await readFile(join(scratch, 'smaller/files/run/prestage-agent/registry/registry.log'), 'utf8'), /last\n/);
   });
 
-  onNode('goes into a directory of its own, and to one place', async () => {
+  suite.it('goes into a directory of its own, and to one place', async () => {
     const full = await node.agent(['report', '--directory', scratch]);
     assert.deepEqual([full.exitCode, full.stderr.split('\n')[0]], [2, `error: ${scratch} is not empty`]);
     const both = await node.agent(['report', '--directory', scratch, '--output-file', 'x']);

@@ -1,50 +1,31 @@
 import assert from 'node:assert/strict';
 import { mkdtemp, rm } from 'node:fs/promises';
 import { join } from 'node:path';
-import { after, before, describe, it } from 'node:test';
+import { describe } from 'node:test';
 import { STORAGE_CONF, STORE_PATH } from '../../agent/model/places.ts';
-import {
-  type DataDisk,
-  type MountFixture,
-  type MountNode,
-  makeDataDisk,
-  makeMountFixture,
-  mountNodesUnavailable,
-  openMountNode,
-} from '../support/mount-node.ts';
+import { type MountNode, openMountNode } from '../support/mount-node.ts';
+import { mountSuite } from '../support/mount-suite.ts';
 
-const unavailable = await mountNodesUnavailable();
 const env = { CONTAINERS_STORAGE_CONF: STORAGE_CONF };
 
 describe('a node with a store image, boot after boot', () => {
-  let fixture: MountFixture;
-  let disk: DataDisk;
-  before(async () => {
-    if (unavailable !== undefined) return;
-    fixture = await makeMountFixture();
-    disk = await makeDataDisk(fixture);
-  });
-  after(async () => {
-    await disk?.[Symbol.asyncDispose]();
-    await fixture?.[Symbol.asyncDispose]();
-  });
+  const suite = mountSuite();
   /** Boots one node as often as there are acts; what it writes to /etc and /var/lib stays between them. */
   const acrossBoots = (what: string, ...boots: readonly ((node: MountNode) => Promise<void>)[]): void => {
-    it(what, async (t) => {
-      if (unavailable !== undefined) return t.skip(unavailable);
-      const root = await mkdtemp(join(fixture.work, 'root-'));
+    suite.it(what, async () => {
+      const root = await mkdtemp(join(suite.fixture.work, 'root-'));
       for (const boot of boots) {
-        await using node = await openMountNode(fixture, { disk: root });
+        await using node = await openMountNode(suite.fixture, { disk: root });
         await boot(node);
       }
       await rm(root, { recursive: true });
     });
   };
   const run = async (node: MountNode, ...more: readonly string[]) =>
-    await node.run(['--stage', 'installed', '--label', disk.label, ...more]);
+    await node.run(['--stage', 'installed', '--label', suite.disk.label, ...more]);
   const assertAllThere = async (node: MountNode): Promise<void> => {
-    assert.deepEqual(await node.readOnlyImages(env), fixture.all.map(({ reference }) => reference).toSorted());
-    const { digest } = fixture.images;
+    assert.deepEqual(await node.readOnlyImages(env), suite.fixture.all.map(({ reference }) => reference).toSorted());
+    const { digest } = suite.fixture.images;
     const ran = await node.exec('podman', ['run', '--rm', '--network=host', '--pull=always', digest.reference, 'cat', '/etc/name'], {
       env,
     });
@@ -107,8 +88,8 @@ describe('a node with a store image, boot after boot', () => {
     async (node) => {
       await run(node);
       // An image of the node's own, and containers on images of the store.
-      await node.output('podman', ['pull', fixture.images.tag.reference], { env });
-      await node.output('podman', ['create', '--pull=never', fixture.images.tag.reference, 'true'], { env });
+      await node.output('podman', ['pull', suite.fixture.images.tag.reference], { env });
+      await node.output('podman', ['create', '--pull=never', suite.fixture.images.tag.reference, 'true'], { env });
       // crio wipe, server.go: the whole graphroot.
       await node.output('sh', ['-c', 'umount /var/lib/containers/storage/overlay; find /var/lib/containers/storage -mindepth 1 -delete']);
       await assertAllThere(node);

@@ -1,30 +1,20 @@
 import assert from 'node:assert/strict';
 import { readFile } from 'node:fs/promises';
-import { after, before, describe, it } from 'node:test';
+import { describe } from 'node:test';
 import { STORAGE_CONF } from '../../agent/model/places.ts';
 import { waitFor } from '../support/agent.ts';
-import { type MountFixture, type MountNode, makeMountFixture, mountNodesUnavailable, openMountNode } from '../support/mount-node.ts';
+import type { MountNode } from '../support/mount-node.ts';
+import { mountSuite } from '../support/mount-suite.ts';
 
-const unavailable = await mountNodesUnavailable();
 const env = { CONTAINERS_STORAGE_CONF: STORAGE_CONF };
 
 describe('a run with a store image', () => {
-  let fixture: MountFixture;
-  before(async () => {
-    if (unavailable === undefined) fixture = await makeMountFixture(['store', 'oci']);
+  const suite = mountSuite({
+    payloads: ['store', 'oci'],
+    node: { files: { '/etc/containers/registries.conf': '# As it was.\nunqualified-search-registries = ["docker.io"]\n' } },
   });
-  after(async () => await fixture?.[Symbol.asyncDispose]());
-  const onNode = (what: string, act: (node: MountNode) => Promise<void>): void => {
-    it(what, async (t) => {
-      if (unavailable !== undefined) return t.skip(unavailable);
-      await using node = await openMountNode(fixture, {
-        files: { '/etc/containers/registries.conf': '# As it was.\nunqualified-search-registries = ["docker.io"]\n' },
-      });
-      await act(node);
-    });
-  };
-  const args = (stage: string, ...more: readonly string[]) => ['--stage', stage, '--bundle', fixture.bundle, ...more];
-  const names = () => fixture.all.map(({ reference }) => reference).toSorted();
+  const args = (stage: string, ...more: readonly string[]) => ['--stage', stage, '--bundle', suite.fixture.bundle, ...more];
+  const names = () => suite.fixture.all.map(({ reference }) => reference).toSorted();
   /** All that lies on the disk and in /run, what is mounted, and what runs. The registry's log is written some time after its answer. */
   const everything = async (node: MountNode): Promise<readonly string[]> => {
     const places = '/etc /var/lib/containers /var/lib/prestage-agent /run /var/tmp';
@@ -44,7 +34,7 @@ describe('a run with a store image', () => {
       ],
     ],
   ] as const) {
-    onNode(`says beforehand what it would do (${stage}), and changes nothing`, async (node) => {
+    suite.onNode(`says beforehand what it would do (${stage}), and changes nothing`, async (node) => {
       const before = await everything(node);
       const planned = await node.agent(['run', ...args(stage), '--dry-run']);
       assert.equal(planned.exitCode, 0, planned.stderr);
@@ -76,7 +66,7 @@ describe('a run with a store image', () => {
     ['discovery', 'hash', 'partition', { trust: 'hash', verified: 'before-mount' }],
     ['discovery', 'background', 'ram', { trust: 'background', verified: 'before-mount' }],
   ] as const) {
-    onNode(`takes ${trust} for the trust and ${placement} for the place (${stage})`, async (node) => {
+    suite.onNode(`takes ${trust} for the trust and ${placement} for the place (${stage})`, async (node) => {
       const { exitCode, state, stderr } = await node.run(args(stage, '--trust', trust, '--placement', placement));
       assert.deepEqual(
         [exitCode, state.store?.trust, state.store?.verified, state.store?.placement],
@@ -87,7 +77,7 @@ describe('a run with a store image', () => {
     });
   }
 
-  onNode('moves the store where another run wants it, and hashes it where another run asks for that', async (node) => {
+  suite.onNode('moves the store where another run wants it, and hashes it where another run asks for that', async (node) => {
     assert.equal((await node.run(args('installed'))).state.store?.placement, 'partition');
     for (const [placement, trust] of [
       ['disk', 'hash'],
@@ -101,13 +91,13 @@ describe('a run with a store image', () => {
         stderr,
       );
       assert.deepEqual(await node.readOnlyImages(env), names());
-      const pulled = await node.exec('podman', ['pull', fixture.images.list.reference], { env });
+      const pulled = await node.exec('podman', ['pull', suite.fixture.images.list.reference], { env });
       assert.equal(pulled.exitCode, 0, pulled.stderr);
     }
     assert.deepEqual(await node.ourMounts(), ['/run/prestage-agent/data', '/var/lib/prestage-agent/store']);
   });
 
-  onNode('refuses verity where the kernel does not have it, and engines work all the same', async (node) => {
+  suite.onNode('refuses verity where the kernel does not have it, and engines work all the same', async (node) => {
     const { exitCode, state } = await node.run(args('installed', '--trust', 'verity'));
     assert.notEqual(exitCode, 0);
     assert.match(`${state.error?.code}`, /^ERR_(?:TRUST|STORE_)/);
@@ -115,7 +105,7 @@ describe('a run with a store image', () => {
     assert.equal((await node.podman('images')).exitCode, 0);
   });
 
-  onNode('refuses to serve a cluster from no address, and says which setting is missing', async (node) => {
+  suite.onNode('refuses to serve a cluster from no address, and says which setting is missing', async (node) => {
     const { exitCode, state } = await node.run(args('installed', '--serve', 'cluster'));
     assert.deepEqual(
       [exitCode, state.outcome, state.error],
@@ -133,21 +123,21 @@ describe('a run with a store image', () => {
     assert.equal((await node.podman('images')).exitCode, 0);
   });
 
-  onNode('rewrites registries.conf itself where that is asked for, once, and keeps what is in it', async (node) => {
+  suite.onNode('rewrites registries.conf itself where that is asked for, once, and keeps what is in it', async (node) => {
     assert.equal((await node.run(args('discovery', '--rewrite', 'yes'))).exitCode, 0);
     const path = node.path('/etc/containers/registries.conf');
     const text = await readFile(path, 'utf8');
     assert.match(text, /^# As it was\.\n(?:.*\n)*unqualified-search-registries = \["docker\.io"\]\n/);
     assert.match(text, /location = "127\.0\.0\.1:5055\/quay\.io\/example\/tool"/);
     assert.equal((await node.exec('ls', ['/etc/containers/registries.conf.d'])).stdout, '');
-    assert.equal((await node.podman('pull', fixture.images.tag.reference)).exitCode, 0);
+    assert.equal((await node.podman('pull', suite.fixture.images.tag.reference)).exitCode, 0);
     assert.equal((await node.run(args('discovery', '--rewrite', 'yes'))).exitCode, 0);
     assert.equal(await readFile(path, 'utf8'), text);
   });
 
-  onNode('leaves no store open when the next run extracts instead', async (node) => {
+  suite.onNode('leaves no store open when the next run extracts instead', async (node) => {
     assert.equal((await node.run(args('installed'))).state.delivery?.kind, 'mount');
-    await node.output('podman', ['pull', fixture.images.tag.reference], { env });
+    await node.output('podman', ['pull', suite.fixture.images.tag.reference], { env });
     const { exitCode, state, stderr } = await node.run(args('installed', '--delivery', 'extract'));
     assert.deepEqual(
       [exitCode, state.outcome, state.delivery?.kind, state.store, state.registry],
@@ -158,7 +148,7 @@ describe('a run with a store image', () => {
     for (const more of [{}, { env }]) {
       const ran = await node.exec(
         'podman',
-        ['run', '--rm', '--network=host', '--pull=never', fixture.images.tag.reference, 'cat', '/etc/name'],
+        ['run', '--rm', '--network=host', '--pull=never', suite.fixture.images.tag.reference, 'cat', '/etc/name'],
         more,
       );
       assert.deepEqual([ran.exitCode, ran.stdout], [0, 'tag'], ran.stderr);

@@ -1,25 +1,15 @@
 import assert from 'node:assert/strict';
 import { cp } from 'node:fs/promises';
 import { join } from 'node:path';
-import { after, before, describe, it } from 'node:test';
+import { after, describe, it } from 'node:test';
 import { changingSteps, type StepName } from '../../agent/host/steps.ts';
 import { STORAGE_CONF } from '../../agent/model/places.ts';
 import { counted, figuresOf, keepCrashFigures } from '../support/crash/points.ts';
 import { sidesOf } from '../support/crash/sides.ts';
-import {
-  buildBundle,
-  type DataDisk,
-  holdersOf,
-  type MountFixture,
-  type MountNode,
-  makeDataDisk,
-  makeMountFixture,
-  mountNodesUnavailable,
-  openMountNode,
-} from '../support/mount-node.ts';
+import { buildBundle, holdersOf, type MountNode, openMountNode } from '../support/mount-node.ts';
+import { mountSuite } from '../support/mount-suite.ts';
 import { flipByte } from '../support/store-bundle.ts';
 
-const unavailable = await mountNodesUnavailable();
 const env = { CONTAINERS_STORAGE_CONF: STORAGE_CONF };
 
 /** A run that passes steps which others do not, and how it ends. */
@@ -95,30 +85,22 @@ const PASSAGES: readonly Passage[] = [
 
 describe('a run with a store image that is killed', () => {
   const figures = figuresOf('run with a store image');
-  let fixture: MountFixture;
-  let disk: DataDisk;
   let bundles: Bundles;
-  before(async () => {
-    if (unavailable !== undefined) return;
-    fixture = await makeMountFixture();
-    disk = await makeDataDisk(fixture);
-    const [less, damaged] = [join(fixture.work, 'less'), join(fixture.work, 'damaged')];
-    await buildBundle({ blobs: fixture.blobs, images: [fixture.images.registry, fixture.images.list], directory: less });
-    await cp(fixture.bundle, damaged, { recursive: true });
-    await flipByte(join(damaged, 'store/installed.squashfs'), 1);
-    bundles = { label: disk.label, whole: fixture.bundle, less, damaged };
+  const suite = mountSuite({
+    prepare: async ({ fixture, disk }) => {
+      const [less, damaged] = [join(fixture.work, 'less'), join(fixture.work, 'damaged')];
+      await buildBundle({ blobs: fixture.blobs, images: [fixture.images.registry, fixture.images.list], directory: less });
+      await cp(fixture.bundle, damaged, { recursive: true });
+      await flipByte(join(damaged, 'store/installed.squashfs'), 1);
+      bundles = { label: disk.label, whole: fixture.bundle, less, damaged };
+    },
   });
-  after(async () => {
-    await keepCrashFigures(figures);
-    await disk?.[Symbol.asyncDispose]();
-    await fixture?.[Symbol.asyncDispose]();
-  });
+  after(async () => await keepCrashFigures(figures));
 
   for (const passage of PASSAGES) {
     for (const step of passage.steps) {
-      it(`in ${passage.what}, before and after ${step}, comes to the same end, and is taken back whole`, async (t) => {
-        if (unavailable !== undefined) return t.skip(unavailable);
-        await using node = await openMountNode(fixture);
+      suite.it(`in ${passage.what}, before and after ${step}, comes to the same end, and is taken back whole`, async () => {
+        await using node = await openMountNode(suite.fixture);
         await node.podman('images');
         const etc = await node.etcTree();
         if (passage.first !== undefined) await useNode(node, passage.first);
@@ -131,7 +113,7 @@ describe('a run with a store image that is killed', () => {
         await counted(figures, sidesOf(step).length, async () => await assertEnd(node, passage));
         const released = await node.agent(['release', '--yes']);
         assert.equal(released.exitCode, 0, released.stdout + released.stderr);
-        assert.deepEqual([await node.etcTree(), await node.ourMounts(), await holdersOf(disk)], [etc, [], []]);
+        assert.deepEqual([await node.etcTree(), await node.ourMounts(), await holdersOf(suite.disk)], [etc, [], []]);
         assert.equal((await node.podman('images', '--quiet')).exitCode, 0);
       });
     }
@@ -150,10 +132,9 @@ describe('a run with a store image that is killed', () => {
   /** Mounts the store, then pulls an image and makes a container on top of it. */
   async function useNode(node: MountNode, more: readonly string[]): Promise<void> {
     assert.equal((await node.run(['--stage', 'installed', '--bundle', bundles.whole, ...more])).exitCode, 0);
-    await node.output('podman', ['pull', fixture.images.tag.reference], { env });
-    await node.output('podman', ['create', '--name', 'used', '--network=host', '--pull=never', fixture.images.digest.reference, 'sh'], {
-      env,
-    });
+    await node.output('podman', ['pull', suite.fixture.images.tag.reference], { env });
+    const create = ['create', '--name', 'used', '--network=host', '--pull=never', suite.fixture.images.digest.reference, 'sh'];
+    await node.output('podman', create, { env });
   }
 
   async function assertEnd(node: MountNode, { args, end }: Passage): Promise<void> {
@@ -161,8 +142,8 @@ describe('a run with a store image that is killed', () => {
     assert.deepEqual([exitCode, state.suspect, state.unsynced], [end.exitCode, [], []], stderr);
     assert.deepEqual(await node.ourMounts(), end.mounts);
     const isDiscovery = state.stage === 'discovery';
-    const { list, registry } = fixture.images;
-    const expected = { all: fixture.all, less: [list, registry], none: [] }[end.images];
+    const { list, registry } = suite.fixture.images;
+    const expected = { all: suite.fixture.all, less: [list, registry], none: [] }[end.images];
     assert.deepEqual(await node.readOnlyImages(isDiscovery ? undefined : env), expected.map(({ reference }) => reference).toSorted());
     assert.equal(await node.output('podman', ['ps', '--all', '--quiet'], isDiscovery ? {} : { env }), '');
     if (end.images === 'none') return;

@@ -1,21 +1,11 @@
 import assert from 'node:assert/strict';
 import { readFile } from 'node:fs/promises';
-import { after, before, describe, it } from 'node:test';
+import { describe } from 'node:test';
 import { hexOf } from '../../agent/model/digest.ts';
 import type { MadeImage } from '../support/images.ts';
-import {
-  type DataDisk,
-  holdersOf,
-  type MountFixture,
-  type MountNode,
-  makeDataDisk,
-  makeMountFixture,
-  mountNodesUnavailable,
-  openMountNode,
-  type RunEnd,
-} from '../support/mount-node.ts';
+import { holdersOf, type MountNode, openMountNode, type RunEnd } from '../support/mount-node.ts';
+import { mountSuite } from '../support/mount-suite.ts';
 
-const unavailable = await mountNodesUnavailable();
 /** What storage.conf has besides the list of stores, with what a rewrite could lose. */
 const STORAGE_CONF = `# Of the live system.
 [storage]
@@ -34,33 +24,23 @@ mountopt = "nodev,metacopy=on"
 `;
 
 describe('discovery with a store image, and no network', () => {
-  let fixture: MountFixture;
-  let disk: DataDisk;
   let node: MountNode;
   let first: RunEnd;
-  before(async () => {
-    if (unavailable !== undefined) return;
-    fixture = await makeMountFixture();
-    disk = await makeDataDisk(fixture);
-    node = await openMountNode(fixture, { files: { '/etc/containers/storage.conf': STORAGE_CONF } });
-    first = await node.run(['--stage', 'discovery', '--label', disk.label]);
+  const suite = mountSuite({
+    prepare: async ({ fixture, disk, use }) => {
+      node = use(await openMountNode(fixture, { files: { '/etc/containers/storage.conf': STORAGE_CONF } }));
+      first = await node.run(['--stage', 'discovery', '--label', disk.label]);
+    },
   });
-  after(async () => {
-    await node?.[Symbol.asyncDispose]();
-    await disk?.[Symbol.asyncDispose]();
-    await fixture?.[Symbol.asyncDispose]();
-  });
-  const afterRun = (what: string, act: () => Promise<void>): void => {
-    it(what, async (t) => (unavailable === undefined ? await act() : t.skip(unavailable)));
-  };
-  const runnable = (): readonly (readonly [string, MadeImage])[] => Object.entries(fixture.images).filter(([name]) => name !== 'registry');
+  const runnable = (): readonly (readonly [string, MadeImage])[] =>
+    Object.entries(suite.fixture.images).filter(([name]) => name !== 'registry');
 
-  afterRun('has all images after one run, and says from where', async () => {
+  suite.it('has all images after one run, and says from where', async () => {
     const { exitCode, state, stderr } = first;
     assert.deepEqual([exitCode, state.outcome, state.error, state.notices], [0, 'complete', undefined, []], stderr);
     assert.deepEqual(
       state.images.map(({ reference, state: was }) => [reference, was]),
-      fixture.all.map(({ reference }) => [reference, 'present']),
+      suite.fixture.all.map(({ reference }) => [reference, 'present']),
     );
     assert.deepEqual(
       [state.delivery?.kind, state.store?.placement, state.store?.verified, state.registry?.address],
@@ -69,26 +49,26 @@ describe('discovery with a store image, and no network', () => {
     assert.equal((await node.status()).readiness, 'ready');
   });
 
-  afterRun('leaves nothing on the partition: no mount, no loop device, no holder, and it opens exclusively', async () => {
-    assert.deepEqual(await holdersOf(disk), []);
+  suite.it('leaves nothing on the partition: no mount, no loop device, no holder, and it opens exclusively', async () => {
+    assert.deepEqual(await holdersOf(suite.disk), []);
     assert.deepEqual(await node.ourMounts(), ['/run/prestage-agent/ram', '/var/lib/prestage-agent/store']);
   });
 
-  afterRun('keeps all else of storage.conf', async () => {
+  suite.it('keeps all else of storage.conf', async () => {
     const text = await readFile(node.path('/etc/containers/storage.conf'), 'utf8');
     const list = /additionalimagestores = \[\s*"\/var\/lib\/prestage-agent\/store",?\s*\]/;
     assert.equal(text.replace(list, 'additionalimagestores = [\n]'), STORAGE_CONF);
     assert.match(text, list);
   });
 
-  afterRun('lists every image as read-only, by the name by which agent.service looks for it', async () => {
-    assert.deepEqual(await node.readOnlyImages(), fixture.all.map(({ reference }) => reference).toSorted());
+  suite.it('lists every image as read-only, by the name by which agent.service looks for it', async () => {
+    assert.deepEqual(await node.readOnlyImages(), suite.fixture.all.map(({ reference }) => reference).toSorted());
     const listed = await node.output('sh', ['-c', 'podman images | grep quay.io/example/tool']);
     assert.match(listed, /^quay\.io\/example\/tool +v1 /m);
   });
 
-  afterRun('resolves every image by tag and by digest', async () => {
-    for (const image of fixture.all) {
+  suite.it('resolves every image by tag and by digest', async () => {
+    for (const image of suite.fixture.all) {
       const { reference, digest } = image;
       const repository = reference.replace(/[:@].*/, '');
       for (const name of [reference, `${repository}@${digest}`]) {
@@ -98,15 +78,15 @@ describe('discovery with a store image, and no network', () => {
     }
   });
 
-  afterRun('runs every image, and what runs is the image that was meant', async () => {
+  suite.it('runs every image, and what runs is the image that was meant', async () => {
     for (const [name, { reference }] of runnable()) {
       const ran = await node.podman('run', '--rm', '--network=host', '--pull=never', reference, 'cat', '/etc/name');
       assert.deepEqual([ran.exitCode, ran.stdout], [0, name], ran.stderr);
     }
   });
 
-  afterRun('pulls by tag, by digest and by the digest of a list, and always anew, without a layer', async () => {
-    for (const { reference } of fixture.all) {
+  suite.it('pulls by tag, by digest and by the digest of a list, and always anew, without a layer', async () => {
+    for (const { reference } of suite.fixture.all) {
       const pulled = await node.podman('pull', reference);
       assert.deepEqual([reference, pulled.exitCode], [reference, 0], pulled.stderr);
     }
@@ -115,7 +95,7 @@ describe('discovery with a store image, and no network', () => {
       assert.deepEqual([ran.exitCode, ran.stdout], [0, name], ran.stderr);
     }
     const log = await readFile(node.path('/run/prestage-agent/registry/registry.log'), 'utf8');
-    const layers = fixture.all.flatMap(({ instances }) => instances.flatMap((one) => one.layers.map(({ digest }) => hexOf(digest))));
+    const layers = suite.fixture.all.flatMap(({ instances }) => instances.flatMap((one) => one.layers.map(({ digest }) => hexOf(digest))));
     assert.match(log, /\/v2\/quay\.io\/example\/tool\/manifests\/v1/);
     assert.deepEqual(
       layers.filter((hex) => log.includes(hex)),
@@ -123,28 +103,28 @@ describe('discovery with a store image, and no network', () => {
     );
   });
 
-  afterRun('answers skopeo inspect', async () => {
-    for (const { reference } of fixture.all) {
+  suite.it('answers skopeo inspect', async () => {
+    for (const { reference } of suite.fixture.all) {
       const inspected = JSON.parse(await node.output('skopeo', ['inspect', '--no-tags', `docker://${reference}`]));
       assert.equal(inspected.Name, reference.replace(/[:@].*/, ''));
     }
   });
 
-  afterRun('has nothing to do in a second run', async () => {
+  suite.it('has nothing to do in a second run', async () => {
     const look = ['-c', 'cat /proc/self/mountinfo; cat /run/prestage-agent/registry/pid; stat -c %y%i /run/prestage-agent/ram/*'];
     const [before, etc] = [await node.output('sh', look), await node.etcHash()];
-    const { exitCode, state, stderr } = await node.run(['--stage', 'discovery', '--label', disk.label]);
+    const { exitCode, state, stderr } = await node.run(['--stage', 'discovery', '--label', suite.disk.label]);
     assert.deepEqual(
       [exitCode, state.outcome, state.store, state.registry, state.images],
       [0, 'complete', first.state.store, first.state.registry, first.state.images],
       stderr,
     );
-    assert.deepEqual([await node.output('sh', look), await node.etcHash(), await holdersOf(disk)], [before, etc, []]);
+    assert.deepEqual([await node.output('sh', look), await node.etcHash(), await holdersOf(suite.disk)], [before, etc, []]);
   });
 
-  afterRun('goes on when the disk was written over, and says that the partition is gone', async () => {
-    await node.output('sgdisk', ['--zap-all', disk.device]);
-    const { exitCode, state } = await node.run(['--stage', 'discovery', '--label', disk.label, '--device-wait', '0']);
+  suite.it('goes on when the disk was written over, and says that the partition is gone', async () => {
+    await node.output('sgdisk', ['--zap-all', suite.disk.device]);
+    const { exitCode, state } = await node.run(['--stage', 'discovery', '--label', suite.disk.label, '--device-wait', '0']);
     assert.deepEqual(
       [exitCode, state.outcome, state.error?.code, state.delivery, state.store, state.registry, state.healed],
       [5, 'complete', 'ERR_PARTITION_MISSING', first.state.delivery, first.state.store, first.state.registry, undefined],
@@ -152,6 +132,6 @@ describe('discovery with a store image, and no network', () => {
     const { readiness, reason, exitCode: statusCode } = await node.status();
     assert.deepEqual([readiness, statusCode], ['degraded', 5]);
     assert.match(reason, /^no partition has the GPT label/);
-    assert.deepEqual(await node.readOnlyImages(), fixture.all.map(({ reference }) => reference).toSorted());
+    assert.deepEqual(await node.readOnlyImages(), suite.fixture.all.map(({ reference }) => reference).toSorted());
   });
 });

@@ -2,23 +2,14 @@ import assert from 'node:assert/strict';
 import { existsSync } from 'node:fs';
 import { cp, mkdtemp, open, rm, truncate } from 'node:fs/promises';
 import { join } from 'node:path';
-import { after, before, describe, it } from 'node:test';
+import { describe } from 'node:test';
 import type { ErrorCode } from '../../agent/model/errors.ts';
 import { STORAGE_CONF } from '../../agent/model/places.ts';
 import { waitFor } from '../support/agent.ts';
-import {
-  buildBundle,
-  type DataDisk,
-  type MountFixture,
-  type MountNode,
-  makeDataDisk,
-  makeMountFixture,
-  mountNodesUnavailable,
-  openMountNode,
-} from '../support/mount-node.ts';
+import { buildBundle, type MountNode, openMountNode } from '../support/mount-node.ts';
+import { mountSuite } from '../support/mount-suite.ts';
 import { flipByte } from '../support/store-bundle.ts';
 
-const unavailable = await mountNodesUnavailable();
 const env = { CONTAINERS_STORAGE_CONF: STORAGE_CONF };
 const IMAGE = 'store/installed.squashfs';
 
@@ -72,42 +63,30 @@ const LOSSES: readonly Loss[] = [
 ];
 
 describe('a node whose store image', () => {
-  let fixture: MountFixture;
-  let disk: DataDisk;
-  before(async () => {
-    if (unavailable !== undefined) return;
-    fixture = await makeMountFixture();
-    disk = await makeDataDisk(fixture);
-  });
-  after(async () => {
-    await disk?.[Symbol.asyncDispose]();
-    await fixture?.[Symbol.asyncDispose]();
-  });
+  const suite = mountSuite();
   /** A node that was set up in an earlier boot, with an image pulled and a container made on top of the store. */
   const onUsedNode = (what: string, act: (node: MountNode) => Promise<void>): void => {
-    it(what, async (t) => {
-      if (unavailable !== undefined) return t.skip(unavailable);
-      const root = await mkdtemp(join(fixture.work, 'root-'));
+    suite.it(what, async () => {
+      const root = await mkdtemp(join(suite.fixture.work, 'root-'));
       {
-        await using node = await openMountNode(fixture, { disk: root });
+        await using node = await openMountNode(suite.fixture, { disk: root });
         assert.equal((await run(node)).exitCode, 0);
-        await node.output('podman', ['pull', fixture.images.tag.reference], { env });
-        await node.output('podman', ['create', '--name', 'used', '--network=host', '--pull=never', fixture.images.digest.reference, 'sh'], {
-          env,
-        });
+        await node.output('podman', ['pull', suite.fixture.images.tag.reference], { env });
+        const create = ['create', '--name', 'used', '--network=host', '--pull=never', suite.fixture.images.digest.reference, 'sh'];
+        await node.output('podman', create, { env });
       }
       try {
-        await using node = await openMountNode(fixture, { disk: root });
+        await using node = await openMountNode(suite.fixture, { disk: root });
         await act(node);
       } finally {
-        await disk.restore();
+        await suite.disk.restore();
         await rm(root, { recursive: true });
       }
     });
   };
   const run = async (node: MountNode, ...more: readonly string[]) =>
-    await node.run(['--stage', 'installed', '--label', disk.label, ...more]);
-  const names = () => fixture.all.map(({ reference }) => reference).toSorted();
+    await node.run(['--stage', 'installed', '--label', suite.disk.label, ...more]);
+  const names = () => suite.fixture.all.map(({ reference }) => reference).toSorted();
   /** Engines work, whether they are told of the store or not, and no record is left that no command can read. */
   const assertEnginesWork = async (node: MountNode): Promise<void> => {
     // Units and shells are told of the store only where the configuration is there.
@@ -124,7 +103,7 @@ describe('a node whose store image', () => {
     assert.deepEqual([await node.readOnlyImages(env), (await node.status()).readiness], [names(), 'ready']);
     const ran = await node.exec(
       'podman',
-      ['run', '--rm', '--network=host', '--pull=always', fixture.images.tag.reference, 'cat', '/etc/name'],
+      ['run', '--rm', '--network=host', '--pull=always', suite.fixture.images.tag.reference, 'cat', '/etc/name'],
       { env },
     );
     assert.deepEqual([ran.exitCode, ran.stdout], [0, 'tag'], ran.stderr);
@@ -132,7 +111,7 @@ describe('a node whose store image', () => {
 
   for (const { what, change, args = [], code, message, exitCode } of LOSSES) {
     onUsedNode(`${what} has engines that work, says why, and has the images again with the payload`, async (node) => {
-      if (change !== undefined) await disk.change(change);
+      if (change !== undefined) await suite.disk.change(change);
       const ended = await run(node, ...args);
       assert.deepEqual(
         [ended.exitCode, ended.state.error?.code, ended.state.store, ended.state.registry],
@@ -146,7 +125,7 @@ describe('a node whose store image', () => {
           ?.slice(1)
           .map((line) => line.replace(/ \(.*/, ''))
           .toSorted(),
-        ['removed container used', `removed image ${fixture.images.tag.reference}`],
+        ['removed container used', `removed image ${suite.fixture.images.tag.reference}`],
       );
       await assertEnginesWork(node);
       assert.deepEqual(await node.ourMounts(), []);
@@ -155,17 +134,18 @@ describe('a node whose store image', () => {
       assert.deepEqual([status.readiness, status.exitCode, status.nextStep], ['degraded', exitCode, ended.state.error?.remedy]);
       assert.match(status.reason, message);
       assert.equal(
-        (await node.agent(['run', '--stage', 'installed', '--label', disk.label, ...args], { env: { PRESTAGE_POLICY: 'open' } })).exitCode,
+        (await node.agent(['run', '--stage', 'installed', '--label', suite.disk.label, ...args], { env: { PRESTAGE_POLICY: 'open' } }))
+          .exitCode,
         exitCode + 64,
       );
 
-      await disk.restore();
+      await suite.disk.restore();
       await assertBack(node);
     });
   }
 
   onUsedNode('has a wrong byte is found by the check behind the boot, which heals the node', async (node) => {
-    await disk.change(async (bundle) => await flipByte(join(bundle, IMAGE), 1));
+    await suite.disk.change(async (bundle) => await flipByte(join(bundle, IMAGE), 1));
     const { exitCode, state, stderr } = await run(node, '--trust', 'background');
     assert.deepEqual([exitCode, state.store?.verified], [0, 'pending'], stderr);
     const status = await waitFor('the verdict', async () => {
@@ -182,25 +162,25 @@ describe('a node whose store image', () => {
     );
     await assertEnginesWork(node);
     assert.deepEqual(await node.ourMounts(), []);
-    await disk.restore();
+    await suite.disk.restore();
     await assertBack(node);
   });
 
   onUsedNode('has records that cannot be read is not left mounted until the check finds it', async (node) => {
-    await disk.change(async (bundle) => await spoilRecords(join(bundle, IMAGE)));
+    await suite.disk.change(async (bundle) => await spoilRecords(join(bundle, IMAGE)));
     const { exitCode, state, stderr } = await run(node, '--trust', 'background');
     assert.deepEqual([exitCode, state.error?.code, state.store, state.healed?.length], [6, 'ERR_STORE_DAMAGED', undefined, 3], stderr);
     await assertEnginesWork(node);
     assert.deepEqual(await node.ourMounts(), []);
-    await disk.restore();
+    await suite.disk.restore();
     await assertBack(node);
   });
 
   onUsedNode('was exchanged for that of another release has the images of the new one alone', async (node) => {
-    const other = join(fixture.work, 'other');
-    const { registry, list, tag } = fixture.images;
-    await buildBundle({ blobs: fixture.blobs, images: [registry, list], directory: other });
-    await disk.change(async (bundle) => {
+    const other = join(suite.fixture.work, 'other');
+    const { registry, list, tag } = suite.fixture.images;
+    await buildBundle({ blobs: suite.fixture.blobs, images: [registry, list], directory: other });
+    await suite.disk.change(async (bundle) => {
       await cp(other, bundle, { recursive: true, force: true });
     });
     const ended = await run(node);
@@ -213,7 +193,7 @@ describe('a node whose store image', () => {
     await node.output('podman', ['pull', list.reference], { env });
 
     // The first release again, in the same boot.
-    const back = await node.run(['--stage', 'installed', '--bundle', fixture.bundle]);
+    const back = await node.run(['--stage', 'installed', '--bundle', suite.fixture.bundle]);
     assert.deepEqual([back.exitCode, back.state.outcome, back.state.notices], [0, 'complete', []], back.stderr);
     assert.deepEqual(await node.readOnlyImages(env), names());
     await node.output('podman', ['pull', tag.reference], { env });

@@ -2,25 +2,16 @@ import assert from 'node:assert/strict';
 import { existsSync } from 'node:fs';
 import { readdir, readFile } from 'node:fs/promises';
 import { join } from 'node:path';
-import { after, before, describe, it } from 'node:test';
+import { describe } from 'node:test';
 import { parse as parseYaml } from 'yaml';
 import { engineFacts } from '../../agent/engine/engine-facts.ts';
 import { planEngineFiles } from '../../agent/engine/engine-files.ts';
 import { linuxHost } from '../../agent/host/linux.ts';
 import { STORAGE_CONF } from '../../agent/model/places.ts';
 import { TOP } from '../support/cache.ts';
-import {
-  type DataDisk,
-  holdersOf,
-  type MountFixture,
-  type MountNode,
-  makeDataDisk,
-  makeMountFixture,
-  mountNodesUnavailable,
-  openMountNode,
-} from '../support/mount-node.ts';
+import { holdersOf, type MountNode } from '../support/mount-node.ts';
+import { mountSuite } from '../support/mount-suite.ts';
 
-const unavailable = await mountNodesUnavailable();
 const MCO_DATA = join(TOP, '../shared/data/mco');
 
 /** Files that the Machine Config Operator owns, with what it writes there or something alike. */
@@ -92,36 +83,19 @@ async function pullLoop(image: string): Promise<string> {
 }
 
 describe('an installed node with a store image, and no network', () => {
-  let fixture: MountFixture;
-  let disk: DataDisk;
-  before(async () => {
-    if (unavailable !== undefined) return;
-    fixture = await makeMountFixture();
-    disk = await makeDataDisk(fixture);
-  });
-  after(async () => {
-    await disk?.[Symbol.asyncDispose]();
-    await fixture?.[Symbol.asyncDispose]();
-  });
-  const onNode = (what: string, act: (node: MountNode) => Promise<void>): void => {
-    it(what, async (t) => {
-      if (unavailable !== undefined) return t.skip(unavailable);
-      await using node = await openMountNode(fixture, { files: MCO_FILES });
-      await act(node);
-    });
-  };
-  const args = (...more: readonly string[]) => ['--stage', 'installed', '--label', disk.label, ...more];
-  const names = () => fixture.all.map(({ reference }) => reference).toSorted();
+  const suite = mountSuite({ node: { files: MCO_FILES } });
+  const args = (...more: readonly string[]) => ['--stage', 'installed', '--label', suite.disk.label, ...more];
+  const names = () => suite.fixture.all.map(({ reference }) => reference).toSorted();
   const env = { CONTAINERS_STORAGE_CONF: STORAGE_CONF };
   const assertUsable = async (node: MountNode): Promise<void> => {
     assert.deepEqual(await node.readOnlyImages(env), names());
-    for (const [name, { reference }] of Object.entries(fixture.images).filter(([key]) => key !== 'registry')) {
+    for (const [name, { reference }] of Object.entries(suite.fixture.images).filter(([key]) => key !== 'registry')) {
       const ran = await node.exec('podman', ['run', '--rm', '--network=host', '--pull=always', reference, 'cat', '/etc/name'], { env });
       assert.deepEqual([ran.exitCode, ran.stdout], [0, name], ran.stderr);
     }
   };
 
-  onNode('has all images with the environment of the units, and no file of the Machine Config Operator is touched', async (node) => {
+  suite.onNode('has all images with the environment of the units, and no file of the Machine Config Operator is touched', async (node) => {
     // podman with CNI makes its lock, /etc/cni/net.d/cni.lock, whenever it is started.
     await node.podman('images');
     const before = await node.etcTree();
@@ -139,17 +113,17 @@ describe('an installed node with a store image, and no network', () => {
     assert.deepEqual(await node.ourMounts(), ['/run/prestage-agent/data', '/var/lib/prestage-agent/store']);
   });
 
-  onNode('ends the loop of machine-config-daemon-pull at its first try', async (node) => {
+  suite.onNode('ends the loop of machine-config-daemon-pull at its first try', async (node) => {
     assert.deepEqual(unitEnvironment(), env);
     await node.run(args());
     await node.output('sh', ['-c', ': > /run/podman_policy_args']);
-    for (const { reference } of fixture.all) {
+    for (const { reference } of suite.fixture.all) {
       const looped = await node.exec('sh', ['-c', await pullLoop(reference)], { env: unitEnvironment() });
       assert.deepEqual([reference, looped.exitCode], [reference, 0], looped.stderr);
     }
   });
 
-  onNode('shows the images to whoever logs in', async (node) => {
+  suite.onNode('shows the images to whoever logs in', async (node) => {
     await node.run(args());
     const listed = await node.output('bash', [
       '--login',
@@ -159,10 +133,10 @@ describe('an installed node with a store image, and no network', () => {
     assert.match(listed, /^1\n(?:.*\n)*quay\.io\/example\/tool:v1 true$/m);
   });
 
-  onNode('needs no partition any more once the image is copied to the disk', async (node) => {
+  suite.onNode('needs no partition any more once the image is copied to the disk', async (node) => {
     const { exitCode, state, stderr } = await node.run(args('--placement', 'disk'));
     assert.deepEqual([exitCode, state.store?.placement, state.store?.verified], [0, 'disk', 'before-mount'], stderr);
-    assert.deepEqual([await holdersOf(disk), await node.ourMounts()], [[], ['/var/lib/prestage-agent/store']]);
+    assert.deepEqual([await holdersOf(suite.disk), await node.ourMounts()], [[], ['/var/lib/prestage-agent/store']]);
     assert.deepEqual(
       (await readdir(node.path('/var/lib/prestage-agent/images'))).filter((name) => name.endsWith('.squashfs')),
       [`${state.store?.sha256}.squashfs`],

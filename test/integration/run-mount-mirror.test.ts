@@ -1,21 +1,14 @@
 import assert from 'node:assert/strict';
 import { copyFile, cp, readFile, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
-import { after, before, describe, it } from 'node:test';
+import { describe } from 'node:test';
 import { type BundleFile, formatBundle, parseBundle } from '../../agent/model/bundle.ts';
 import { STORAGE_CONF } from '../../agent/model/places.ts';
 import { waitFor } from '../support/agent.ts';
 import { runBuild } from '../support/build.ts';
-import {
-  buildBundle,
-  type MountFixture,
-  type MountNode,
-  makeMountFixture,
-  mountNodesUnavailable,
-  openMountNode,
-} from '../support/mount-node.ts';
+import { buildBundle, type MountFixture, type MountNode } from '../support/mount-node.ts';
+import { mountSuite } from '../support/mount-suite.ts';
 
-const unavailable = await mountNodesUnavailable();
 const env = { CONTAINERS_STORAGE_CONF: STORAGE_CONF };
 const SOURCE = '127.0.0.1:5999';
 /** Where images come from beside the agent: a mirror that the cluster's administrator has set. */
@@ -28,29 +21,18 @@ insecure = true
 `;
 
 describe('the metadata mirror of a node', () => {
-  let fixture: MountFixture;
-  before(async () => {
-    if (unavailable === undefined) fixture = await makeMountFixture();
-  });
-  after(async () => await fixture?.[Symbol.asyncDispose]());
-  const onNode = (what: string, act: (node: MountNode) => Promise<void>): void => {
-    it(what, async (t) => {
-      if (unavailable !== undefined) return t.skip(unavailable);
-      await using node = await openMountNode(fixture, { files: { '/etc/containers/registries.conf': REGISTRIES_CONF } });
-      await act(node);
-    });
-  };
+  const suite = mountSuite({ node: { files: { '/etc/containers/registries.conf': REGISTRIES_CONF } } });
   const run = async (node: MountNode, bundle: string, ...more: readonly string[]) =>
     await node.run(['--stage', 'installed', '--bundle', bundle, ...more]);
   const isAnswering = async (node: MountNode, address: string) =>
     (await node.exec('curl', ['-sf', `http://${address}/v2/`])).stdout === '{}' || undefined;
   const pull = async (node: MountNode, reference: string) => await node.exec('podman', ['pull', reference], { env });
 
-  onNode('does not promise what the store lacks: that image comes from the source, and the run names it', async (node) => {
-    const { tag, digest, list, registry } = fixture.images;
-    const [lacking, source] = [join(fixture.work, 'lacking'), join(fixture.work, 'source')];
-    await makeLackingBundle(fixture, lacking);
-    await runBuild({ from: `${fixture.bundle}-pulled`, to: source, payloads: ['registry'] });
+  suite.onNode('does not promise what the store lacks: that image comes from the source, and the run names it', async (node) => {
+    const { tag, digest, list, registry } = suite.fixture.images;
+    const [lacking, source] = [join(suite.fixture.work, 'lacking'), join(suite.fixture.work, 'source')];
+    await makeLackingBundle(suite.fixture, lacking);
+    await runBuild({ from: `${suite.fixture.bundle}-pulled`, to: source, payloads: ['registry'] });
     const config = {
       version: 0.1,
       storage: { filesystem: { rootdirectory: join(source, 'registry') }, maintenance: { readonly: { enabled: true } } },
@@ -65,7 +47,7 @@ describe('the metadata mirror of a node', () => {
     assert.deepEqual([exitCode, state.outcome], [3, 'partial'], stderr);
     assert.deepEqual(
       state.images.map((image) => [image.reference, image.state, image.error?.code]),
-      fixture.all.map(({ reference }) =>
+      suite.fixture.all.map(({ reference }) =>
         reference === tag.reference ? [reference, 'failed', 'ERR_STORE_IMAGE'] : [reference, 'present', undefined],
       ),
     );
@@ -92,10 +74,10 @@ describe('the metadata mirror of a node', () => {
     server.kill();
   });
 
-  onNode('that cannot have its port leaves the images usable, and says who has it', async (node) => {
+  suite.onNode('that cannot have its port leaves the images usable, and says who has it', async (node) => {
     const listener = node.start('python3', ['-m', 'http.server', '--bind', '127.0.0.1', '5055']);
     await waitFor('the other program', async () => (await node.exec('curl', ['-s', 'http://127.0.0.1:5055/'])).exitCode === 0 || undefined);
-    const { exitCode, state, stderr } = await run(node, fixture.bundle);
+    const { exitCode, state, stderr } = await run(node, suite.fixture.bundle);
     assert.deepEqual([exitCode, state.outcome, state.error?.code, state.registry], [4, 'complete', 'ERR_REGISTRY_PORT', undefined], stderr);
     assert.match(state.error?.message ?? '', /^127\.0\.0\.1:5055 is taken by python3 \(pid \d+\)$/);
     const status = await node.status();
@@ -103,7 +85,7 @@ describe('the metadata mirror of a node', () => {
       [status.readiness, status.reason, status.nextStep],
       ['degraded', state.error?.message, 'Stop that program, or set registry-port to another port'],
     );
-    const { reference } = fixture.images.tag;
+    const { reference } = suite.fixture.images.tag;
     assert.equal(await node.output('podman', ['run', '--rm', '--network=host', reference, 'cat', '/etc/name'], { env }), 'tag');
 
     listener.unref();
@@ -112,13 +94,13 @@ describe('the metadata mirror of a node', () => {
       'the end of the other program',
       async () => (await node.exec('curl', ['-s', 'http://127.0.0.1:5055/'])).exitCode === 7 || undefined,
     );
-    const again = await run(node, fixture.bundle);
+    const again = await run(node, suite.fixture.bundle);
     assert.deepEqual([again.exitCode, again.state.error, again.state.registry?.address], [0, undefined, '127.0.0.1:5055'], again.stderr);
     assert.equal((await pull(node, reference)).exitCode, 0);
   });
 
-  onNode('that was stopped makes the node degraded, and stands again after the next run', async (node) => {
-    await run(node, fixture.bundle);
+  suite.onNode('that was stopped makes the node degraded, and stands again after the next run', async (node) => {
+    await run(node, suite.fixture.bundle);
     const storage = '/run/prestage-agent/registry';
     await node.output('podman', [
       '--root',
@@ -135,19 +117,19 @@ describe('the metadata mirror of a node', () => {
     ]);
     const status = await node.status();
     assert.deepEqual([status.readiness, status.nextStep], ['degraded', 'Start it again: prestage-agent run --stage installed']);
-    const again = await run(node, fixture.bundle);
+    const again = await run(node, suite.fixture.bundle);
     assert.deepEqual([again.exitCode, again.state.error], [0, undefined], again.stderr);
-    assert.equal((await pull(node, fixture.images.list.reference)).exitCode, 0);
+    assert.equal((await pull(node, suite.fixture.images.list.reference)).exitCode, 0);
     assert.equal((await node.status()).readiness, 'ready');
   });
 
-  onNode('takes another port, and the sources are asked there', async (node) => {
-    const { exitCode, state, stderr } = await run(node, fixture.bundle, '--registry-port', '5077');
+  suite.onNode('takes another port, and the sources are asked there', async (node) => {
+    const { exitCode, state, stderr } = await run(node, suite.fixture.bundle, '--registry-port', '5077');
     assert.deepEqual([exitCode, state.registry?.address], [0, '127.0.0.1:5077'], stderr);
-    assert.equal((await pull(node, fixture.images.digest.reference)).exitCode, 0);
-    const back = await run(node, fixture.bundle);
+    assert.equal((await pull(node, suite.fixture.images.digest.reference)).exitCode, 0);
+    const back = await run(node, suite.fixture.bundle);
     assert.deepEqual([back.exitCode, back.state.registry?.address], [0, '127.0.0.1:5055'], back.stderr);
-    assert.equal((await pull(node, fixture.images.digest.reference)).exitCode, 0);
+    assert.equal((await pull(node, suite.fixture.images.digest.reference)).exitCode, 0);
     assert.equal((await node.exec('curl', ['-s', 'http://127.0.0.1:5077/'])).exitCode, 7);
   });
 });

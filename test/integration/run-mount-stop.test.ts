@@ -2,46 +2,29 @@ import assert from 'node:assert/strict';
 import { randomBytes } from 'node:crypto';
 import { readdir, stat, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
-import { after, before, describe, it } from 'node:test';
+import { describe } from 'node:test';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { execOnLinux, output } from '../../agent/host/exec.ts';
 import { makeLayer } from '../support/image-layer.ts';
 import { makeImage } from '../support/images.ts';
-import {
-  buildBundle,
-  type DataDisk,
-  holdersOf,
-  type MountFixture,
-  type MountNode,
-  makeDataDisk,
-  makeMountFixture,
-  mountNodesUnavailable,
-  openMountNode,
-} from '../support/mount-node.ts';
+import { buildBundle, type DataDisk, holdersOf, type MountFixture, type MountNode, makeDataDisk } from '../support/mount-node.ts';
+import { mountSuite } from '../support/mount-suite.ts';
 
-const unavailable = await mountNodesUnavailable();
 const SIZE_MIB = 200;
 
 describe('a run that is asked to end while it copies', () => {
-  let fixture: MountFixture;
   let disk: DataDisk;
-  before(async () => {
-    if (unavailable !== undefined) return;
-    fixture = await makeMountFixture();
-    disk = await makeDataDisk({ ...fixture, bundle: await makeBigBundle(fixture) }, SIZE_MIB + 320);
-  });
-  after(async () => {
-    await disk?.[Symbol.asyncDispose]();
-    await fixture?.[Symbol.asyncDispose]();
+  const { onNode } = mountSuite({
+    prepare: async ({ fixture, use }) => {
+      disk = use(await makeDataDisk({ ...fixture, bundle: await makeBigBundle(fixture) }, SIZE_MIB + 320));
+    },
   });
 
   for (const [stage, placement, partial] of [
     ['discovery', 'ram', '/run/prestage-agent/ram'],
     ['installed', 'disk', '/var/lib/prestage-agent/images'],
   ] as const) {
-    it(`to the ${placement} leaves nothing of it and gives the partition back, and the next run completes`, async (t) => {
-      if (unavailable !== undefined) return t.skip(unavailable);
-      await using node = await openMountNode(fixture);
+    onNode(`to the ${placement} leaves nothing of it and gives the partition back, and the next run completes`, async (node) => {
       const args = ['--stage', stage, '--label', disk.label, '--placement', placement, '--output', 'json'];
       await output(execOnLinux, 'sh', ['-c', 'sync; echo 3 > /proc/sys/vm/drop_caches']);
       const { ended, stop } = node.startRun(args);

@@ -1,20 +1,14 @@
 import assert from 'node:assert/strict';
-import { mkdtemp, readFile, rm } from 'node:fs/promises';
-import { after, before, describe, it } from 'node:test';
+import { mkdir, readFile } from 'node:fs/promises';
+import { join } from 'node:path';
+import { describe, it } from 'node:test';
 import { CAPABILITIES } from '../../agent/host/systemd.ts';
 import { builtExecutable } from '../support/executable.ts';
 import { type ImageSet, smallImageSet } from '../support/image-set.ts';
-import {
-  type DataDisk,
-  type MountFixture,
-  makeDataDisk,
-  makeMountFixture,
-  mountNodesUnavailable,
-  openMountNode,
-} from '../support/mount-node.ts';
+import { openMountNode } from '../support/mount-node.ts';
+import { mountSuite } from '../support/mount-suite.ts';
 import { type NodeSandbox, openSandbox, type SandboxExecOptions } from '../support/sandbox.ts';
 
-const unavailable = await mountNodesUnavailable();
 const MAIN_UNITS = ['prestage-agent-discovery.service', 'prestage-agent-installed.service'];
 /** What engines of an installed node have in their environment. */
 const ENGINES = { CONTAINERS_STORAGE_CONF: '/run/prestage-agent/storage.conf' };
@@ -64,25 +58,17 @@ describe('with no more than the capabilities of its unit', () => {
   const bounded = CAPABILITIES.split(' ');
   let set: ImageSet;
   let executable: string;
-  let fixture: MountFixture;
-  let disk: DataDisk;
   let scratch: string;
-  before(async () => {
-    if (unavailable !== undefined) return;
-    set = await smallImageSet();
-    executable = await builtExecutable();
-    scratch = await mkdtemp('/tmp/capabilities-');
-    fixture = await makeMountFixture(['store', 'oci']);
-    disk = await makeDataDisk(fixture, 400);
+  const suite = mountSuite({
+    payloads: ['store', 'oci'],
+    partitionMiB: 400,
+    prepare: async ({ fixture }) => {
+      set = await smallImageSet();
+      executable = await builtExecutable();
+      scratch = join(fixture.work, 'capabilities');
+      await mkdir(scratch);
+    },
   });
-  after(async () => {
-    await disk?.[Symbol.asyncDispose]();
-    await fixture?.[Symbol.asyncDispose]();
-    if (scratch !== undefined) await rm(scratch, { recursive: true, force: true });
-  });
-  const asRoot = (what: string, act: () => Promise<void>): void => {
-    it(what, async (t) => (unavailable === undefined ? await act() : t.skip(unavailable)));
-  };
   /** Loads the images of the prototype's folder, which have owners, devices, set-id bits, capabilities and attributes. */
   const extract = async (node: NodeSandbox, bounds: readonly string[]) => {
     return await node.exec('env', [
@@ -108,7 +94,7 @@ describe('with no more than the capabilities of its unit', () => {
        find . -path './*/diff/*' -print0 | sort -z | xargs -0 getfattr -h -d -m '^(security|user|trusted)' | grep -v trusted.overlay.origin`,
     ]);
 
-  asRoot('images are loaded as with all', async () => {
+  suite.it('images are loaded as with all', async () => {
     await using bound = await openSandbox();
     await using free = await openSandbox();
     const ended = await extract(bound, await under(bounded));
@@ -120,7 +106,7 @@ describe('with no more than the capabilities of its unit', () => {
   });
 
   for (const without of ['CAP_CHOWN', 'CAP_DAC_OVERRIDE', 'CAP_FOWNER', 'CAP_FSETID', 'CAP_MKNOD', 'CAP_SETFCAP']) {
-    asRoot(`and without ${without} nothing can be loaded`, async () => {
+    suite.it(`and without ${without} nothing can be loaded`, async () => {
       await using node = await openSandbox();
       assert.equal((await extract(node, await under(bounded.filter((name) => name !== without)))).exitCode, 4);
     });
@@ -131,16 +117,16 @@ describe('with no more than the capabilities of its unit', () => {
     ['installed', 'partition'],
     ['installed', 'disk'],
   ] as const) {
-    asRoot(`a store image is mounted from ${placement}, checked, and given back; the registry is started with its own`, async () => {
+    suite.it(`a store image is mounted from ${placement}, checked, and given back; the registry is started with its own`, async () => {
       const registry = (await boundsOf('prestage-registry.service')).split(' ');
-      await using node = await openMountNode(fixture);
+      await using node = await openMountNode(suite.fixture);
       const [file = '', ...bounds] = await under([...new Set([...bounded, ...registry])]);
       const agent = async (args: readonly string[], options: SandboxExecOptions = {}) =>
         await node.exec(file, [...bounds, executable, ...args], options);
-      const args = ['--stage', stage, '--placement', placement, '--label', disk.label, '--policy', 'closed'];
+      const args = ['--stage', stage, '--placement', placement, '--label', suite.disk.label, '--policy', 'closed'];
       const run = await agent(['run', ...args]);
       assert.equal(run.exitCode, 0, run.stderr);
-      const pulled = await node.exec('podman', ['pull', fixture.images.tag.reference], stage === 'installed' ? { env: ENGINES } : {});
+      const pulled = await node.exec('podman', ['pull', suite.fixture.images.tag.reference], stage === 'installed' ? { env: ENGINES } : {});
       assert.equal(pulled.exitCode, 0, pulled.stderr);
       assert.equal((await agent(['check-store'])).stdout, 'the mounted store image is intact');
       assert.equal((await agent(['release', '--yes'])).exitCode, 0);
@@ -148,10 +134,10 @@ describe('with no more than the capabilities of its unit', () => {
     });
   }
 
-  asRoot('a store image is mounted without those of the registry', async () => {
-    await using node = await openMountNode(fixture);
+  suite.it('a store image is mounted without those of the registry', async () => {
+    await using node = await openMountNode(suite.fixture);
     const [file = '', ...bounds] = await under(bounded);
-    const args = ['run', '--stage', 'installed', '--label', disk.label, '--policy', 'closed', '--output', 'json'];
+    const args = ['run', '--stage', 'installed', '--label', suite.disk.label, '--policy', 'closed', '--output', 'json'];
     const { stdout } = await node.exec(file, [...bounds, executable, ...args]);
     const state: { readonly error?: { readonly code: string }; readonly images: readonly { readonly state: string }[] } =
       JSON.parse(stdout);
@@ -160,7 +146,7 @@ describe('with no more than the capabilities of its unit', () => {
     assert.deepEqual([...new Set(state.images.map((image) => image.state))], ['present']);
   });
 
-  asRoot('and without CAP_SYS_ADMIN no partition is mounted', async () => {
+  suite.it('and without CAP_SYS_ADMIN no partition is mounted', async () => {
     await using node = await openSandbox();
     const [file = '', ...bounds] = await under(bounded.filter((name) => name !== 'CAP_SYS_ADMIN'));
     const { exitCode } = await node.exec(file, [
@@ -170,14 +156,14 @@ describe('with no more than the capabilities of its unit', () => {
       '--stage',
       'installed',
       '--label',
-      disk.label,
+      suite.disk.label,
       '--policy',
       'closed',
     ]);
     assert.equal(exitCode, 5);
   });
 
-  asRoot('and without CAP_NET_BIND_SERVICE no port below 1024 is found free', async () => {
+  suite.it('and without CAP_NET_BIND_SERVICE no port below 1024 is found free', async () => {
     const listen =
       "require('node:net').createServer().listen(443, '127.0.0.1', () => process.exit(0)).on('error', (e) => { console.log(e.code); process.exit(1); })";
     const ended = async (capabilities: readonly string[]) => {
@@ -189,7 +175,7 @@ describe('with no more than the capabilities of its unit', () => {
     assert.deepEqual([await ended(bounded), await ended(bounded.filter((name) => name !== 'CAP_NET_BIND_SERVICE'))], ['', 'EACCES']);
   });
 
-  asRoot('and without CAP_KILL a container of another user would go on', async () => {
+  suite.it('and without CAP_KILL a container of another user would go on', async () => {
     await using node = await openSandbox();
     const pid = await node.output('sh', ['-c', 'setpriv --reuid=1000 --clear-groups sleep 60 >/dev/null 2>&1 & sleep 0.3; echo $!']);
     const kill = async (capabilities: readonly string[]) => {

@@ -1,17 +1,8 @@
 import assert from 'node:assert/strict';
-import { after, before, describe, it } from 'node:test';
-import {
-  type DataDisk,
-  holdersOf,
-  type MountFixture,
-  type MountNode,
-  makeDataDisk,
-  makeMountFixture,
-  mountNodesUnavailable,
-  openMountNode,
-} from '../support/mount-node.ts';
+import { describe } from 'node:test';
+import { holdersOf, type MountNode, openMountNode } from '../support/mount-node.ts';
+import { mountSuite } from '../support/mount-suite.ts';
 
-const unavailable = await mountNodesUnavailable();
 /** Somebody who may log in on the node. */
 const USER = 1000;
 /** Where a planted link leads: nothing may be written, mounted or deleted there. */
@@ -74,26 +65,18 @@ const planted: readonly { readonly what: string; readonly plant: string; readonl
 ];
 
 describe('what somebody planted where the agent writes and mounts', () => {
-  let fixture: MountFixture;
-  let disk: DataDisk;
   let node: MountNode;
-  before(async () => {
-    if (unavailable !== undefined) return;
-    fixture = await makeMountFixture();
-    disk = await makeDataDisk(fixture);
-    node = await openMountNode(fixture);
-    // A mount cannot be replaced by a link.
-    await node.output('sh', ['-c', 'umount /var/lib/prestage-agent && rm -rf /var/lib/prestage-agent']);
-    await node.output('sh', ['-c', `mkdir -p ${ELSEWHERE}/below && echo kept > ${ELSEWHERE}/below/file && chown -R ${USER} ${ELSEWHERE}`]);
+  const suite = mountSuite({
+    prepare: async ({ fixture, use }) => {
+      node = use(await openMountNode(fixture));
+      // A mount cannot be replaced by a link.
+      await node.output('sh', ['-c', 'umount /var/lib/prestage-agent && rm -rf /var/lib/prestage-agent']);
+      await node.output('sh', [
+        '-c',
+        `mkdir -p ${ELSEWHERE}/below && echo kept > ${ELSEWHERE}/below/file && chown -R ${USER} ${ELSEWHERE}`,
+      ]);
+    },
   });
-  after(async () => {
-    await node?.[Symbol.asyncDispose]();
-    await disk?.[Symbol.asyncDispose]();
-    await fixture?.[Symbol.asyncDispose]();
-  });
-  const onNode = (what: string, act: () => Promise<void>): void => {
-    it(what, async (t) => (unavailable === undefined ? await act() : t.skip(unavailable)));
-  };
   const elsewhere = async (): Promise<string> =>
     await node.output('sh', [
       '-c',
@@ -101,10 +84,18 @@ describe('what somebody planted where the agent writes and mounts', () => {
     ]);
 
   for (const { what, plant, code, says } of planted) {
-    onNode(`is refused: ${what}`, async () => {
+    suite.it(`is refused: ${what}`, async () => {
       const untouched = await elsewhere();
       await node.output('sh', ['-c', plant]);
-      const { exitCode, stdout, stderr } = await node.agent(['run', '--stage', 'discovery', '--label', disk.label, '--output', 'json']);
+      const { exitCode, stdout, stderr } = await node.agent([
+        'run',
+        '--stage',
+        'discovery',
+        '--label',
+        suite.disk.label,
+        '--output',
+        'json',
+      ]);
       const { error }: { readonly error: { readonly code: string; readonly message: string } } = JSON.parse(
         code === 'ERR_PLACE' ? stderr : stdout,
       );
@@ -114,12 +105,12 @@ describe('what somebody planted where the agent writes and mounts', () => {
       if (code === 'ERR_PLACE') assert.deepEqual(await node.ourMounts(), []);
       assert.equal((await node.agent(['release', '--yes'])).exitCode, code === 'ERR_PLACE' ? 4 : 0);
       assert.equal(await elsewhere(), untouched);
-      assert.deepEqual(await holdersOf(disk), []);
+      assert.deepEqual(await holdersOf(suite.disk), []);
       await node.output('rm', ['-rf', '/run/prestage-agent', '/var/lib/prestage-agent', '/etc/containers/registries.conf.d']);
     });
   }
 
-  onNode('and what a run itself has left is taken by the next', async () => {
-    for (const _ of [1, 2]) assert.equal((await node.agent(['run', '--stage', 'discovery', '--label', disk.label])).exitCode, 0);
+  suite.it('and what a run itself has left is taken by the next', async () => {
+    for (const _ of [1, 2]) assert.equal((await node.agent(['run', '--stage', 'discovery', '--label', suite.disk.label])).exitCode, 0);
   });
 });
