@@ -9,6 +9,12 @@ export interface LoopLease extends AsyncDisposable {
   readonly device: string;
 }
 
+/** Another program can take the free device first: so often, the next one is tried. */
+const ATTACH_TRIES = 20;
+
+/** The device is busy through our handle, so `--detach` only sets the mark. One program, which goes on where this one is killed. */
+const ATTACH = 'device=$1; shift; losetup "$@" && losetup --detach "$device"';
+
 /** A detached device can be held for a moment by a program that scans new devices. */
 const DETACH_TRIES = 20;
 const DETACH_PAUSE_MS = 100;
@@ -20,14 +26,20 @@ const DETACH_PAUSE_MS = 100;
  */
 export async function attachLoop(host: Host, image: string, options: { readonly readOnly: boolean }): Promise<LoopLease> {
   const sectorBytes = await sectorBytesOf(image);
-  const args = ['--find', '--show', '--partscan', '--sector-size', String(sectorBytes), ...(options.readOnly ? ['--read-only'] : [])];
-  const device = (await output(host.exec, 'losetup', [...args, image])).trim();
-  const opened: FileHandle = await open(device, 'r');
-  // The mark of an earlier user outlives the attachment.
-  if (!options.readOnly) await output(host.exec, 'blockdev', ['--setrw', device]);
-  // Busy through our handle, so this only sets the mark.
-  await host.exec('losetup', ['--detach', device]);
-  return { device, [Symbol.asyncDispose]: async () => await detach(host, { device, image, opened }) };
+  const flags = ['--partscan', '--sector-size', String(sectorBytes), ...(options.readOnly ? ['--read-only'] : [])];
+  for (let attempt = 1; ; attempt++) {
+    const device = (await output(host.exec, 'losetup', ['--find'])).trim();
+    const opened: FileHandle = await open(device, 'r');
+    const { exitCode, stderr } = await host.exec('sh', ['-c', ATTACH, 'sh', device, ...flags, device, image]);
+    if (exitCode !== 0) {
+      await opened.close();
+      if (attempt < ATTACH_TRIES && /busy/i.test(stderr)) continue;
+      throw new PrestageError('ERR_TOOL_FAILED', `losetup cannot attach ${image}: ${quote(stderr)}`, 'Run the command by hand to see why');
+    }
+    // The mark of an earlier user outlives the attachment.
+    if (!options.readOnly) await output(host.exec, 'blockdev', ['--setrw', device]);
+    return { device, [Symbol.asyncDispose]: async () => await detach(host, { device, image, opened }) };
+  }
 }
 
 async function detach(host: Host, loop: { readonly device: string; readonly image: string; readonly opened: FileHandle }): Promise<void> {

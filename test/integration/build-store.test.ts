@@ -1,9 +1,11 @@
 import assert from 'node:assert/strict';
 import { type ChildProcess, spawn } from 'node:child_process';
 import { once } from 'node:events';
+import { existsSync } from 'node:fs';
 import { cp, lstat, mkdir, mkdtemp, readdir, readFile, rm, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { after, before, describe, it } from 'node:test';
+import { setTimeout as sleep } from 'node:timers/promises';
 import { inspectStorage } from '../../agent/extract/storage.ts';
 import { readSourceImage } from '../../agent/factory/build/source-image.ts';
 import { proveStore } from '../../agent/factory/build/store-proof.ts';
@@ -176,6 +178,29 @@ describe('store images of prestage-agent build', () => {
     );
     assert.match(resolving ?? '', /^podman image inspect ended with 125: .*(?:no such image|image not known)/);
     assert.deepEqual(await mountPointsBelow(join(work, 'proof')), []);
+  });
+
+  onStores('are proven by programs of which none goes on', async () => {
+    const store = await storeOf('discovery');
+    const late = join(work, 'late');
+    // As the monitor of a container does, which starts another podman when the container has ended.
+    const podman = join(work, 'podman-and-more');
+    await writeFile(podman, `#!/bin/sh\npodman "$@"; code=$?\nsetsid sh -c 'sleep 1; touch ${late}' >/dev/null 2>&1 &\nexit $code\n`, {
+      mode: 0o755,
+    });
+    const host = linuxHost({ root: '/', env: {}, log: () => undefined });
+    const exec: typeof host.exec = async (file, args, options) =>
+      await host.exec(
+        file,
+        args.map((arg) => (arg === 'podman' ? podman : arg)),
+        options,
+      );
+    const options = { architecture: 'amd64', work: join(work, 'proof'), signal: new AbortController().signal };
+    const { reference, digest } = set.images.agent;
+    const images = [{ reference, names: [reference], image: await readSourceImage(pulled, digest, 'amd64') }];
+    await proveStore({ ...host, exec }, { ...options, image: join(built, store.image), images });
+    await sleep(1500);
+    assert.equal(existsSync(late), false);
   });
 
   onStores('open through their hash tree with the recorded root hash, and not when a byte is changed', async () => {

@@ -264,6 +264,18 @@ describe('partition create', async () => {
     assert.doesNotMatch(await tableOf(disk), /data/);
   });
 
+  withDisks('leaves no loop device where it is killed as one is attached', async () => {
+    const disk = await image();
+    // losetup is a child of the shell that the agent has started.
+    const kill = 'kill -KILL "$(ps -o ppid= -p $PPID | tr -d " ")"';
+    await bench.wrap('losetup', `"$REAL" "$@"; code=$?\ncase "$*" in *--partscan*) ${kill};; esac\nexit $code`);
+    const { exitCode } = await create(disk, '--size', '400MiB', ...agreed(disk));
+    await bench.wrap('losetup', '');
+    assert.equal(exitCode, 128 + 9);
+    const again = await create(disk, '--size', '400MiB', ...agreed(disk));
+    assert.equal(again.exitCode, 0, again.stderr);
+  });
+
   async function backingFile(loop: string): Promise<string> {
     return (await output(execOnLinux, 'losetup', ['--noheadings', '--output', 'BACK-FILE', loop])).trim();
   }

@@ -386,7 +386,7 @@ test('a disk, its partition and an image of it are verified by their label, and 
   assert.deepEqual([image.source, image.bundleSha256, brief(image)], ['image', sha256, []]);
   const loops = await output(execOnLinux, 'losetup', ['--associated', join(place.work, 'copy.img')]);
   assert.equal(loops, '');
-  assert.equal((await readFile('/proc/self/mounts', 'utf8')).includes('/run/prestage-agent/partitions/'), false);
+  assert.equal((await readFile('/proc/self/mounts', 'utf8')).includes(`/run/prestage-agent/partitions/${process.pid}-`), false);
 });
 
 test('an image of a file system without a partition table is verified as it is', async () => {

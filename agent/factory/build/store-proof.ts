@@ -31,10 +31,12 @@ export interface Proof {
 }
 
 /**
- * Own mounts vanish with the program. A machine with hybrid cgroups has a hierarchy beside the old ones that crun refuses (cgroups(7)); limits
- * that root may not raise are asked for as they are.
+ * Own processes and mounts vanish with the program: the monitor of a container starts another podman when the container has ended, which would still
+ * write below `work` when that is removed. A machine with hybrid cgroups has a hierarchy beside the old ones that crun refuses (cgroups(7)); limits
+ * that root may not raise are asked for as they are. Source: unshare(1).
  */
-const ALONE = 'umount /sys/fs/cgroup/unified 2>/dev/null; exec "$@"';
+const ALONE = ['--pid', '--fork', '--kill-child', '--mount', '--mount-proc'];
+const WITHOUT_HYBRID = 'umount /sys/fs/cgroup/unified 2>/dev/null; exec "$@"';
 const LIMITS = ['--ulimit', 'nofile=1024:1024', '--ulimit', 'nproc=1024:1024'];
 /** Images in which a command is tried; some hold a single program and no shell. */
 const RUN_TRIES = 10;
@@ -72,7 +74,7 @@ export async function proveStore(host: Host, options: ProofOptions): Promise<Pro
   const roots = ['--root', graph, '--runroot', run, '--tmpdir', join(work, 'tmp')];
   const driver = ['--storage-driver', 'overlay', '--storage-opt', `additionalimagestore=${store.path}`];
   const podman = async (args: readonly string[], timeoutMs?: number) =>
-    await host.exec('unshare', ['--mount', 'sh', '-c', ALONE, 'sh', 'podman', ...roots, ...driver, ...args], {
+    await host.exec('unshare', [...ALONE, 'sh', '-c', WITHOUT_HYBRID, 'sh', 'podman', ...roots, ...driver, ...args], {
       signal: options.signal,
       env: { CONTAINERS_STORAGE_CONF: storageConf },
       ...(timeoutMs !== undefined && { timeoutMs }),
