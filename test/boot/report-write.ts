@@ -4,6 +4,7 @@ import { dirname, join } from 'node:path';
 import { execOnLinux, output } from '../../agent/host/exec.ts';
 import { formatBytes } from '../../agent/model/bytes.ts';
 import { commitOfSources, readFigures } from '../support/figures.ts';
+import { readLife } from '../support/vm-life.ts';
 import { IGNITION } from './ignition.ts';
 import { renderReport } from './report.ts';
 import { nodeRoot } from './root.ts';
@@ -41,6 +42,7 @@ export async function writeReport({ file, executable, ...ran }: ReportRequest): 
     versions: await versionsOf(executable),
     ...ran,
     figures: await readFigures(),
+    life: await readLife(),
     pictures,
   };
   await writeFile(file, renderReport(report));

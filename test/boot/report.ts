@@ -1,5 +1,6 @@
 import { formatBytes } from '../../agent/model/bytes.ts';
 import type { FigureKind, KeptFigures } from '../support/figures.ts';
+import type { KeptLife } from '../support/vm-life.ts';
 import type { BootRecord, Outcome } from './trial.ts';
 
 /** What a report of the boot tests tells. */
@@ -15,6 +16,8 @@ export interface BootReport {
   /** Scenarios that there are, and of which some can have been left out. */
   readonly scenarioCount: number;
   readonly figures: readonly KeptFigures[];
+  /** Undefined where none was gone through. */
+  readonly life: KeptLife | undefined;
   /** Pictures beside the report. */
   readonly pictures: readonly { readonly title: string; readonly file: string }[];
 }
@@ -46,12 +49,27 @@ The memory is the most that all processes of the unit had at one time, sampled: 
     table(['scenario', 'outcome', 'boots', 'seconds from start to ready', 'peak memory'], outcomes.map(outcomeCells)),
     ...failed.map(({ name, failure = '' }) => `* **${name}**: ${cell(failure.split('\n')[0] ?? '')}`),
     ...notes.map((note) => `* ${cell(note)}`),
+    ...lifeLines(report.life),
     '## What was killed, cut off and made to fail',
     'Recovered is what came to its end when the same was done again, without a hand, with every image whole. Nothing may be lost.',
     table(['what', 'command', 'tried', 'recovered', 'lost', 'when', 'commit'], figureRows(report.figures)),
     ...(pictures.length === 0 ? [] : ['## Where the time of a boot goes', ...pictures.map(({ title, file }) => `![${title}](${file})`)]),
   ];
   return `${sections.join('\n\n')}\n`;
+}
+
+function lifeLines(life: KeptLife | undefined): readonly string[] {
+  const about =
+    'There kernel, udev, device-mapper and the disk with its GPT are real, and the store image is behind dm-verity. The processor is emulated, some ten times slower than a real one.';
+  const end =
+    life === undefined
+      ? 'It was not run.'
+      : `It ended ${life.isWell ? 'well' : '**not well**'} on ${dayOf(life.at)}, with commit ${life.commit}.`;
+  return [
+    '## One life in a virtual machine',
+    `\`npm run test:vm\`: factory, discovery, installation, first boot with the pivot, later boots, and boots with a damaged store image. ${about} ${end}`,
+    ...(life === undefined ? [] : [life.notes.map((note) => `* ${cell(note)}`).join('\n')]),
+  ];
 }
 
 function outcomeCells({ name, ok, boots }: Outcome): readonly string[] {

@@ -5,6 +5,7 @@ import { type CutFigures, cutAll, reportOf } from '../power/cut-all.ts';
 import { momentsOf, seeded } from '../power/trial.ts';
 import { builtExecutable } from '../support/executable.ts';
 import { keepFigures } from '../support/figures.ts';
+import { keepLife } from '../support/vm-life.ts';
 import { liveWholeLife } from './chain.ts';
 import { damageStore } from './damage.ts';
 import { vmPowerScenarios } from './power.ts';
@@ -38,15 +39,16 @@ async function main(signal: AbortSignal): Promise<boolean> {
 
 /** The whole life of a node, and what becomes of it when its store is damaged. */
 async function lives(trial: VmTrial): Promise<boolean> {
-  try {
-    await damageStore(trial, await liveWholeLife(trial));
-    return true;
-  } catch (error) {
-    say(`FAIL ${messageOf(error)}`);
-    return false;
-  } finally {
-    for (const note of trial.notes) say(note);
-  }
+  const fault = await liveWholeLife(trial)
+    .then(async (disk) => await damageStore(trial, disk))
+    .then(
+      () => undefined,
+      (error: unknown) => `FAIL ${messageOf(error)}`,
+    );
+  const notes = fault === undefined ? trial.notes : [...trial.notes, fault];
+  await keepLife({ isWell: fault === undefined, notes: [...notes] });
+  for (const note of notes) say(note);
+  return fault === undefined;
 }
 
 /** Of the moments each scenario takes a part, so that every second one has another file system, and half of them another kind of cut. */
