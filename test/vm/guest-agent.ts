@@ -96,8 +96,8 @@ function lineReader(socket: Socket): LineReader {
   const lines: string[] = [];
   const reader = createInterface(socket);
   reader.on('line', (line) => lines.push(line));
-  // The end of QEMU is told by its process.
-  socket.on('error', () => undefined);
+  // The end of QEMU is told by its process; the reader tells the error of its socket as its own.
+  for (const emitter of [socket, reader]) emitter.on('error', () => undefined);
   return async (signal) => {
     while (lines.length === 0) await once(reader, 'line', { signal });
     return lines.shift() ?? '';
