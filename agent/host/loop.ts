@@ -28,16 +28,17 @@ export async function attachLoop(host: Host, image: string, options: { readonly 
   const sectorBytes = await sectorBytesOf(image);
   const flags = ['--partscan', '--sector-size', String(sectorBytes), ...(options.readOnly ? ['--read-only'] : [])];
   for (let attempt = 1; ; attempt++) {
+    await using stack = new AsyncDisposableStack();
     const device = (await output(host.exec, 'losetup', ['--find'])).trim();
-    const opened: FileHandle = await open(device, 'r');
+    const opened: FileHandle = stack.use(await open(device, 'r'));
     const { exitCode, stderr } = await host.exec('sh', ['-c', ATTACH, 'sh', device, ...flags, device, image]);
     if (exitCode !== 0) {
-      await opened.close();
       if (attempt < ATTACH_TRIES && /busy/i.test(stderr)) continue;
       throw new PrestageError('ERR_TOOL_FAILED', `losetup cannot attach ${image}: ${quote(stderr)}`, 'Run the command by hand to see why');
     }
     // The mark of an earlier user outlives the attachment.
     if (!options.readOnly) await output(host.exec, 'blockdev', ['--setrw', device]);
+    stack.move();
     return { device, [Symbol.asyncDispose]: async () => await detach(host, { device, image, opened }) };
   }
 }

@@ -3,7 +3,7 @@ import { mkdtemp, readFile, rm, stat, statfs, writeFile } from 'node:fs/promises
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
-import { execOnLinux, output } from '../../agent/host/exec.ts';
+import { execOnLinux, output, shellExitCode } from '../../agent/host/exec.ts';
 
 /** What one command took. Sizes are bytes, times seconds. */
 export interface Measurement {
@@ -63,7 +63,7 @@ export async function measure(subject: Subject): Promise<Measurement> {
     });
     const ended = new Promise<number>((resolve, reject) => {
       child.once('error', reject);
-      child.once('close', (code) => resolve(code ?? 128));
+      child.once('close', (code, signal) => resolve(shellExitCode(code, signal)));
     });
     const watch = watchPeaks(records, subject.scratch, ended);
     const exitCode = await ended;

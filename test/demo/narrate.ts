@@ -1,5 +1,6 @@
 import { type ChildProcess, spawn } from 'node:child_process';
 import { createInterface } from 'node:readline';
+import { shellExitCode } from '../../agent/host/exec.ts';
 
 let step = 0;
 let performing: ChildProcess | undefined;
@@ -37,7 +38,7 @@ async function perform(argv: readonly string[], shown = argv.join(' ')): Promise
   for (const stream of [child.stdout, child.stderr]) createInterface({ input: stream }).on('line', show);
   const exitCode = await new Promise<number>((resolve, reject) => {
     child.once('error', reject);
-    child.once('close', (code) => resolve(code ?? 128));
+    child.once('close', (code, signal) => resolve(shellExitCode(code, signal)));
   });
   return { exitCode, seconds: (performance.now() - started) / 1000 };
 }

@@ -32,7 +32,6 @@
 #define NEXT(name)                      \
   static __typeof__(&name) next_##name; \
   __attribute__((constructor)) static void find_##name(void) { next_##name = (__typeof__(&name))dlsym(RTLD_NEXT, #name); }
-#define REAL(name) __typeof__(&name) real = next_##name
 
 static char call[32], below[4096], log_path[1024];
 static long nth;
@@ -116,25 +115,22 @@ static int opened(int file, const char *path) {
     mode_t mode = va_arg(rest, mode_t);                   \
     va_end(rest);                                         \
     if (path_fails("open", path)) return -1;              \
-    REAL(name);                                           \
-    return opened(real(path, flags, mode), path);         \
+    return opened(next_##name(path, flags, mode), path);  \
   }
 OPEN(open)
 OPEN(open64)
 
 NEXT(close)
 int close(int file) {
-  REAL(close);
   if (file >= 0 && file < FILES) counted[file] = 0;
-  return real(file);
+  return next_close(file);
 }
 
 #define ON_FILE(type, name, kind, parameters, arguments) \
   NEXT(name)                                             \
   type name parameters {                                 \
     if (file_fails(kind, file)) return -1;               \
-    REAL(name);                                          \
-    return real arguments;                               \
+    return next_##name arguments;                        \
   }
 ON_FILE(ssize_t, read, "read", (int file, void *to, size_t size), (file, to, size))
 ON_FILE(ssize_t, pread64, "read", (int file, void *to, size_t size, off64_t at), (file, to, size, at))
@@ -152,8 +148,7 @@ ON_FILE(int, ftruncate64, "truncate", (int file, off64_t size), (file, size))
   NEXT(name)                                             \
   int name parameters {                                  \
     if (path_fails(kind, path)) return -1;               \
-    REAL(name);                                          \
-    return real arguments;                               \
+    return next_##name arguments;                        \
   }
 ON_PATH(rename, "rename", (const char *from, const char *to), to, (from, to))
 ON_PATH(link, "link", (const char *from, const char *to), to, (from, to))
@@ -165,15 +160,13 @@ ON_PATH(rmdir, "remove", (const char *path), path, (path))
 NEXT(socketpair)
 int socketpair(int domain, int type, int protocol, int files[2]) {
   if (is_started && is("pipe") && fails("socketpair")) return -1;
-  REAL(socketpair);
-  return real(domain, type, protocol, files);
+  return next_socketpair(domain, type, protocol, files);
 }
 
 NEXT(pipe2)
 int pipe2(int files[2], int flags) {
   if (is_started && is("pipe") && fails("pipe")) return -1;
-  REAL(pipe2);
-  return real(files, flags);
+  return next_pipe2(files, flags);
 }
 
 /* A child gets the number of its fork(2), by which its exec(3) is known. */
@@ -183,13 +176,11 @@ NEXT(fork)
 pid_t fork(void) {
   if (is("fork") && fails("fork")) return -1;
   forks++;
-  REAL(fork);
-  return real();
+  return next_fork();
 }
 
 NEXT(execvp)
 int execvp(const char *program, char *const arguments[]) {
   if (is("exec") && number_fails(forks, program)) return -1;
-  REAL(execvp);
-  return real(program, arguments);
+  return next_execvp(program, arguments);
 }

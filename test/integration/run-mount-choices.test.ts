@@ -11,6 +11,7 @@ const env = { CONTAINERS_STORAGE_CONF: STORAGE_CONF };
 describe('a run with a store image', () => {
   const suite = mountSuite({
     payloads: ['store', 'oci'],
+    partitionMiB: 0,
     node: { files: { '/etc/containers/registries.conf': '# As it was.\nunqualified-search-registries = ["docker.io"]\n' } },
   });
   const args = (stage: string, ...more: readonly string[]) => ['--stage', stage, '--bundle', suite.fixture.bundle, ...more];

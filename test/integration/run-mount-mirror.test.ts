@@ -21,7 +21,7 @@ insecure = true
 `;
 
 describe('the metadata mirror of a node', () => {
-  const suite = mountSuite({ node: { files: { '/etc/containers/registries.conf': REGISTRIES_CONF } } });
+  const suite = mountSuite({ partitionMiB: 0, node: { files: { '/etc/containers/registries.conf': REGISTRIES_CONF } } });
   const run = async (node: MountNode, bundle: string, ...more: readonly string[]) =>
     await node.run(['--stage', 'installed', '--bundle', bundle, ...more]);
   const isAnswering = async (node: MountNode, address: string) =>

@@ -15,6 +15,7 @@ const SIZE_MIB = 200;
 describe('a run that is asked to end while it copies', () => {
   let disk: DataDisk;
   const { onNode } = mountSuite({
+    partitionMiB: 0,
     prepare: async ({ fixture, use }) => {
       disk = use(await makeDataDisk({ ...fixture, bundle: await makeBigBundle(fixture) }, SIZE_MIB + 320));
     },

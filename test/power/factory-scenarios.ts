@@ -6,7 +6,7 @@ import { mkdir, mkdtemp, readdir, readFile, rm, writeFile } from 'node:fs/promis
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { text } from 'node:stream/consumers';
-import { type ExecResult, execOnLinux, output } from '../../agent/host/exec.ts';
+import { type ExecResult, execOnLinux, output, shellExitCode } from '../../agent/host/exec.ts';
 import { BUNDLE_FILE, PARTIAL_FILE } from '../../agent/model/bundle.ts';
 import { mountPointsBelow } from '../support/agent.ts';
 import { hashesBelow, listOf } from '../support/build.ts';
@@ -35,8 +35,8 @@ function startAgent(args: readonly string[], root: string): FactoryCommand {
   });
   const [stdout, stderr] = [text(child.stdout), text(child.stderr)];
   const ended = once(child, 'exit').then(
-    async ([code]): Promise<ExecResult> => ({
-      exitCode: typeof code === 'number' ? code : 128 + 9,
+    async ([code, signal]): Promise<ExecResult> => ({
+      exitCode: shellExitCode(code, signal),
       stdout: await stdout,
       stderr: await stderr,
     }),

@@ -15,7 +15,7 @@ const unavailable = await mountNodesUnavailable();
 /** What the tests of a suite share; where such nodes cannot be had, its tests are passed over. */
 export interface MountSuite {
   readonly fixture: MountFixture;
-  /** Has the bundle of the fixture. */
+  /** Has the bundle of the fixture. Throws where the suite has none. */
   readonly disk: DataDisk;
   /** Has something go with the suite, before what was made earlier. */
   readonly use: <T extends AsyncDisposable>(made: T) => T;
@@ -26,7 +26,7 @@ export interface MountSuite {
 
 export interface MountSuiteOptions {
   readonly payloads?: Parameters<typeof makeMountFixture>[0];
-  /** Size of the data partition. */
+  /** Size of the data partition; with 0 there is no disk. */
   readonly partitionMiB?: number;
   /** Of the nodes that the tests have of their own. */
   readonly node?: SandboxOptions;
@@ -37,9 +37,10 @@ export interface MountSuiteOptions {
 /** Makes what the tests of the surrounding `describe` share before the first of them, and takes it away behind the last. */
 export function mountSuite({ payloads, partitionMiB, node, prepare }: MountSuiteOptions = {}): MountSuite {
   const stack = new AsyncDisposableStack();
-  let made: { readonly fixture: MountFixture; readonly disk: DataDisk } | undefined;
-  const there = () => {
-    if (made === undefined) throw new Error('what the tests share is made before the first of them, not earlier');
+  let fixture: MountFixture | undefined;
+  let disk: DataDisk | undefined;
+  const there = <T>(made: T | undefined): T => {
+    if (made === undefined) throw new Error('what the tests share is made before the first of them, where it is asked for');
     return made;
   };
   const passed: MountSuite['it'] = (what, act) => {
@@ -47,10 +48,10 @@ export function mountSuite({ payloads, partitionMiB, node, prepare }: MountSuite
   };
   const suite: MountSuite = {
     get fixture() {
-      return there().fixture;
+      return there(fixture);
     },
     get disk() {
-      return there().disk;
+      return there(disk);
     },
     use: (one) => stack.use(one),
     it: passed,
@@ -62,8 +63,8 @@ export function mountSuite({ payloads, partitionMiB, node, prepare }: MountSuite
   };
   before(async () => {
     if (unavailable !== undefined) return;
-    const fixture = stack.use(await makeMountFixture(payloads));
-    made = { fixture, disk: stack.use(await makeDataDisk(fixture, partitionMiB)) };
+    fixture = stack.use(await makeMountFixture(payloads));
+    if (partitionMiB !== 0) disk = stack.use(await makeDataDisk(fixture, partitionMiB));
     await prepare?.(suite);
   });
   after(async () => await stack.disposeAsync());

@@ -76,7 +76,7 @@ export async function onTerminal(
     isTyped = true;
     child.stdin.write(`${line}\n`);
   });
-  const exitCode = await new Promise<number>((resolve) => child.once('exit', (code) => resolve(code ?? 128)));
+  const exitCode = await new Promise<number>((resolve) => child.once('exit', (code, signal) => resolve(shellExitCode(code, signal))));
   child.stdin.destroy();
   return { screen: screen.replaceAll('\r', ''), exitCode };
 }

@@ -10,7 +10,7 @@ const lifeSchema = v.object({
   commit: v.string(),
   isWell: v.boolean(),
   /** What it went through, and how long each part took; at the end why it is not well. */
-  notes: v.array(v.string()),
+  notes: v.pipe(v.array(v.string()), v.readonly()),
 });
 
 /** The last whole life of a node in a virtual machine. */

@@ -46,7 +46,7 @@ async function lives(trial: VmTrial): Promise<boolean> {
       (error: unknown) => `FAIL ${messageOf(error)}`,
     );
   const notes = fault === undefined ? trial.notes : [...trial.notes, fault];
-  await keepLife({ isWell: fault === undefined, notes: [...notes] });
+  await keepLife({ isWell: fault === undefined, notes });
   for (const note of notes) say(note);
   return fault === undefined;
 }

@@ -3,7 +3,7 @@ import { mkdir, mkdtemp, readdir, readFile, readlink, rm } from 'node:fs/promise
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { execa } from 'execa';
-import { execOnLinux, output } from '../../../agent/host/exec.ts';
+import { execOnLinux, output, shellExitCode } from '../../../agent/host/exec.ts';
 import { mountPointsBelow } from '../agent.ts';
 import { builtExecutable } from '../executable.ts';
 import type { CommandEnd, CrashPlace } from './points.ts';
@@ -46,7 +46,7 @@ export async function openFactoryPlace(prepare: (work: string) => Promise<Omit<F
 async function runAgent([file = '', ...args]: readonly string[], env: Readonly<Record<string, string>>): Promise<CommandEnd> {
   const options = { reject: false, env, timeout: LIMIT_MS, stdin: 'ignore' } as const;
   const { exitCode, signal, stdout, stderr } = await execa(file, args, options);
-  return { exitCode: exitCode ?? (signal === 'SIGKILL' ? 128 + 9 : 1), stdout, stderr };
+  return { exitCode: shellExitCode(exitCode, signal), stdout, stderr };
 }
 
 /** Path, kind and content of all below a directory: what a person finds there, hidden files and empty directories too. */
