@@ -17,9 +17,12 @@ const NO_COMMAND = /executable file .*not found|command that was not found|no su
 const NOT_RUNNABLE = /exec format error/i;
 const CONFIG = /configuration error|error parsing|unmarshal/i;
 const LISTEN = /address already in use|cannot assign requested address/i;
+/** Where a Go program has said its fault, and its stacks begin. A log of podman has time and stream before it. */
+const STACKS = /^.*\bgoroutine \d+ .*\[[\s\S]*/m;
 
 /** Says why a registry did not start, by what the programs said: each fault has its own next step. Pure. */
-export function explainFailure({ image, command, address, messages }: FailedStart): PrestageError {
+export function explainFailure({ image, command, address, messages: all }: FailedStart): PrestageError {
+  const messages = all.replace(STACKS, '');
   const said = quote(messages) || 'nothing was said';
   const [program = ''] = command;
   if (NO_IMAGE.test(messages)) {

@@ -24,8 +24,8 @@ const GENERATOR = '/usr/lib/systemd/system-generators/podman-system-generator';
 /** systemd itself gives up after the 60 s of the unit. */
 const SYSTEMCTL_LIMIT_MS = 90_000;
 const PODMAN_LIMIT_MS = 60_000;
-/** Of the log, in lines: what a message quotes. */
-const LOG_LINES = 30;
+/** Of the log, in lines: what a message quotes, with the stacks of a program that crashed at its start, of which the fault is the first line. */
+const LOG_LINES = 200;
 
 /** Starts the registry, by systemd where it runs; where podman's generator does not take the quadlet, by a unit of ours. */
 export async function runRegistry(host: Host, plan: RegistryPlan, directory: string): Promise<StartAttempt> {

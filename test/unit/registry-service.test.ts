@@ -203,6 +203,16 @@ describe('a registry that does not start', () => {
       'ERR_REGISTRY_START',
       'the registry of quay.io/r:v1 refuses its configuration: configuration error: open /etc/x',
     ],
+    [
+      'fatal error: fault\n[signal SIGBUS: bus error code=0x2]\n\ngoroutine 1 [running, locked to thread]:\nruntime.throw({0xeac3bc?, 0x7?})\n',
+      'ERR_REGISTRY_START',
+      'the registry of quay.io/r:v1 does not answer on 127.0.0.1:5000: fatal error: fault | [signal SIGBUS: bus error code=0x2]',
+    ],
+    [
+      '2026-11-21T11:48:10Z stderr F panic: no\n2026-11-21T11:48:10Z stderr F goroutine 1 gp=0xc000 m=0 [running]:\n2026-11-21T11:48:10Z stderr F main()\n',
+      'ERR_REGISTRY_START',
+      'the registry of quay.io/r:v1 does not answer on 127.0.0.1:5000: 2026-11-21T11:48:10Z stderr F panic: no',
+    ],
     ['', 'ERR_REGISTRY_START', 'the registry of quay.io/r:v1 does not answer on 127.0.0.1:5000: nothing was said'],
   ] as const;
   for (const [messages, code, message] of cases) {
