@@ -1,9 +1,9 @@
 import { join } from 'node:path';
 import { emptyDir, remove } from 'fs-extra/esm';
-import type { SourceImage } from '../bundle/payload.ts';
+import type { LayoutImage, SourceImage } from '../bundle/payload.ts';
 import type { ArchivedImage } from '../extract/archives.ts';
 import type { Loader } from '../extract/load.ts';
-import { linkDirLayout } from '../extract/oci-layout.ts';
+import { layoutBlobPath, layoutImage, linkDirLayout } from '../extract/oci-layout.ts';
 import type { ArchivePool } from '../extract/pool.ts';
 import { readImages, readLayers, type StorageLocation } from '../extract/storage.ts';
 import type { Host } from '../host/host.ts';
@@ -33,7 +33,7 @@ export interface LoadContext {
 /**
  * Loads one image under all its names, by way of a `dir:` layout in scratch: an archive is unpacked there, of an OCI layout only links are
  * made. That is done ahead, while images that bring shared layers are still being copied.
- * @throws PrestageError ERR_LOAD, ERR_ARCHIVE_*, or the stop signal's reason
+ * @throws PrestageError ERR_LOAD, ERR_ARCHIVE_*, ERR_LAYOUT_BLOB, or the stop signal's reason
  */
 export async function loadImage(step: LoadStep, context: LoadContext): Promise<void> {
   const source = context.sources.get(step.image.reference);
@@ -43,7 +43,9 @@ export async function loadImage(step: LoadStep, context: LoadContext): Promise<v
     const written = await context.step('unpack-image', async () => await prepare(step, source, directory, context));
     await context.whenCopyable(step, async () => {
       if (await lacksLayers(step, written, context)) await prepare({ ...step, writes: step.image.layers }, source, directory, context);
-      await copyNames(step, `dir:${directory}`, context);
+      await copyNames(step, `dir:${directory}`, context).catch(async (error: unknown) => {
+        throw (source.kind === 'layout' ? await damagedBlob(source, context) : undefined) ?? error;
+      });
     });
   } finally {
     await context.step('remove-image-scratch', async () => await remove(directory));
@@ -70,6 +72,18 @@ async function copyNames({ image }: LoadStep, source: string, context: LoadConte
   for (const [index, name] of image.names.entries()) {
     await context.step(index === 0 ? 'load-image' : 'load-extra-name', async () => await context.loader.load(source, name));
   }
+}
+
+/** The blob that skopeo has refused, where one of the image is damaged: to try again does not mend it. Blobs of archives are known to be right. */
+async function damagedBlob({ layout, digest }: LayoutImage, { pool, host, stop }: LoadContext): Promise<PrestageError | undefined> {
+  const { image } = await layoutImage(layout, digest, host.architecture);
+  for (const blob of [image.config, ...image.layers]) {
+    const path = layoutBlobPath(layout, blob.digest);
+    const { sha256 } = await pool.hash({ path }, { signal: stop });
+    if (sha256 !== hexOf(blob.digest))
+      return new PrestageError('ERR_LAYOUT_BLOB', `${path} has the bytes of sha256:${sha256}`, 'Write the bundle to the partition again');
+  }
+  return undefined;
 }
 
 async function unpack(step: LoadStep, archived: ArchivedImage, directory: string, context: LoadContext): Promise<ReadonlySet<Digest>> {

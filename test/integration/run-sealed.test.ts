@@ -82,7 +82,7 @@ describe('a sealed bundle', () => {
     );
   });
 
-  it('with an exchanged layer fails that image alone, whatever its size', async () => {
+  it('with an exchanged layer fails that image alone and at once, and names the layer', async () => {
     const { images } = await smallImageSet();
     const directory = await copied('exchanged');
     const own = images.links.instances[0]?.layers.at(-1);
@@ -93,11 +93,13 @@ describe('a sealed bundle', () => {
     await rm(blob);
     await writeFile(blob, bytes);
     await using other = await makeSandbox();
-    const { exitCode, state } = await other.run(['--stage', 'discovery', '--bundle', directory, '--retries', '0']);
+    const { exitCode, state } = await other.run(['--stage', 'discovery', '--bundle', directory]);
     assert.deepEqual([exitCode, state.outcome], [3, 'partial']);
+    const failed = state.images.filter((image) => image.state === 'failed');
+    const actual = createHash('sha256').update(bytes).digest('hex');
     assert.deepEqual(
-      state.images.filter((image) => image.state === 'failed').map((image) => image.reference),
-      [images.links.reference],
+      failed.map(({ reference, attempts, error }) => [reference, attempts, error?.code, error?.message]),
+      [[images.links.reference, 1, 'ERR_LAYOUT_BLOB', `${blob} has the bytes of sha256:${actual}`]],
     );
     await assertNothingLeft(other);
   });
