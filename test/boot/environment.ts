@@ -3,7 +3,7 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { execOnLinux, output } from '../../agent/host/exec.ts';
 
-/** Where all that a run of the boot tests makes lies. There is one run at a time, which flock(1) in package.json sees to. */
+/** Where all that a run of the boot tests makes lies. There is one run at a time, which test/support/run-alone.sh sees to. */
 const WORK = join(tmpdir(), 'boot-machines');
 const NETWORKS = '/run/netns';
 /** Control groups of machines begin with this. */

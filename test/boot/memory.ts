@@ -3,7 +3,7 @@ import { join } from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
 import type { Machine } from './machine.ts';
 
-/** Looks at what a unit's processes have in memory until it is asked for the most of it. */
+/** Looks at what a unit's processes have in memory until it is asked for the most of it, or the machine ends. */
 export interface MemoryWatch {
   /** Ends the watch. Bytes; undefined where the unit was never seen running. */
   readonly peakBytes: () => Promise<number | undefined>;
@@ -18,6 +18,8 @@ const INTERVAL_MS = 50;
  */
 export function watchMemory(machine: Machine, unit: string): MemoryWatch {
   const done = new AbortController();
+  // A scenario that fails does not ask, and the program would wait for the watch.
+  void machine.ended.then(() => done.abort());
   const watched = watch([machine.group, join(machine.group, 'payload')], unit, done.signal);
   return {
     peakBytes: async () => {

@@ -8,7 +8,7 @@ import { startMachine, type VirtualMachine, type VirtualMachineOptions } from '.
 import { qemuTree } from './qemu-tree.ts';
 import { machineFiles } from './trees.ts';
 
-/** Where all that a run makes lies. There is one run at a time, which flock(1) in start.sh sees to. */
+/** Where all that a run makes lies. There is one run at a time, which test/support/run-alone.sh sees to. */
 const WORK = join(tmpdir(), 'virtual-machines');
 
 /** What tells nobody anything: our own questions, and podman's word of every container. */
