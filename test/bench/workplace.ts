@@ -26,6 +26,11 @@ const DISK_SIZE = '16G';
 export async function makeWorkplace(): Promise<Workplace> {
   await mkdir(CACHE, { recursive: true });
   const directory = await mkdtemp(join(CACHE, '.bench-work-'));
+  await using stack = new AsyncDisposableStack();
+  stack.defer(async () => {
+    for (const mountPoint of await mountsBelow(directory)) await output(execOnLinux, 'umount', [mountPoint]);
+    await rm(directory, { recursive: true, force: true });
+  });
   const work = await mountNewDisk(directory);
   const root = join(work, 'root');
   const run = join(root, 'run');
@@ -34,6 +39,7 @@ export async function makeWorkplace(): Promise<Workplace> {
   await mkdir(run, { recursive: true });
   await output(execOnLinux, 'mount', ['-t', 'tmpfs', '-o', 'size=50%', 'tmpfs', run]);
   const storage = ['--graphroot', graphroot, '--runroot', runroot];
+  const kept = stack.move();
   return {
     graphroot,
     runroot,
@@ -61,10 +67,7 @@ export async function makeWorkplace(): Promise<Workplace> {
       const env = [`LAYOUTS=${layouts}`, `GRAPHROOT=${graphroot}`, `RUNROOT=${runroot}`];
       return { argv: ['env', ...env, 'bash', '-c', copy, 'skopeo', ...set.images.map((image) => image.reference)], work };
     },
-    [Symbol.asyncDispose]: async () => {
-      for (const mountPoint of await mountsBelow(directory)) await output(execOnLinux, 'umount', [mountPoint]);
-      await rm(directory, { recursive: true, force: true });
-    },
+    [Symbol.asyncDispose]: () => kept.disposeAsync(),
   };
 }
 

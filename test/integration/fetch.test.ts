@@ -244,9 +244,9 @@ test('a fetch that was killed goes on where it was', async () => {
   const exited = once(child, 'exit');
   await waitFor('a part of the file', async () => {
     const names = await readdir(join(place.local, '.prestage-fetch')).catch(() => []);
-    const sizes = await Promise.all(
-      names.filter((name) => name.endsWith('.part')).map(async (name) => (await stat(join(place.local, '.prestage-fetch', name))).size),
-    );
+    // One that is whole by now has another name.
+    const sizeOf = async (name: string) => (await stat(join(place.local, '.prestage-fetch', name)).catch(() => ({ size: 0 }))).size;
+    const sizes = await Promise.all(names.filter((name) => name.endsWith('.part')).map(sizeOf));
     return sizes.some((size) => size >= 2 * MIB) ? true : undefined;
   });
   child.kill('SIGKILL');

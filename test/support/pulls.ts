@@ -69,10 +69,13 @@ export function transferBytes(images: readonly MadeImage[]): number {
   return [...blobs.values()].reduce((sum, bytes) => sum + bytes, 0);
 }
 
-/** The blobs below a layout, each hashed: fails for one whose bytes are not what its name says. */
-export async function wholeBlobs(layout: string): Promise<readonly Digest[]> {
+/**
+ * The blobs below a layout, each hashed: fails for one whose bytes are not what its name says.
+ * @param isBlob which files are meant; all of them where left out
+ */
+export async function wholeBlobs(layout: string, isBlob: (name: string) => boolean = () => true): Promise<readonly Digest[]> {
   const directory = join(layout, 'blobs/sha256');
-  const files = (await readdir(directory)).map((name) => join(directory, name));
+  const files = (await readdir(directory)).filter(isBlob).map((name) => join(directory, name));
   return await Promise.all(
     files.sort().map(async (file) => {
       const actual = digestOf(await readFile(file));
