@@ -5,10 +5,10 @@
 name=$1
 shift
 lock=${TMPDIR:-/tmp}/$name.lock
-flock --nonblock "$lock" true || {
+exec 9>>"$lock"
+flock --nonblock 9 || {
 	echo "$1: another run of $name is at work; it holds $lock" >&2
 	exit 75
 }
-exec flock --nonblock --conflict-exit-code 75 "$lock" \
-	unshare --mount --propagation private --pid --fork --kill-child --mount-proc \
+exec unshare --mount --propagation private --pid --fork --kill-child --mount-proc \
 	sh -c 'node "$@"; exit $?' "$name" "$@"
