@@ -31,8 +31,12 @@ export async function removeTemporaries(directory: string): Promise<void> {
     if (error.code === 'ENOENT') return [];
     throw error;
   });
-  for (const name of names.filter((candidate) => /^\..+\.[0-9a-f]{12}\.tmp$/.test(candidate)))
-    await rm(join(directory, name), { force: true });
+  for (const name of names.filter(isTemporary)) await rm(join(directory, name), { force: true });
+}
+
+/** Whether a file has the name of one that is being written by `writeAtomic`. */
+export function isTemporary(name: string): boolean {
+  return /^\..+\.[0-9a-f]{12}\.tmp$/.test(name);
 }
 
 /** Makes renames and removals in a directory durable. */

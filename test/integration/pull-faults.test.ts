@@ -7,6 +7,7 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { after, before, describe, it } from 'node:test';
 import { layoutImage, readOciLayout } from '../../agent/extract/oci-layout.ts';
+import { isTemporary } from '../../agent/host/atomic.ts';
 import { execOnLinux, output } from '../../agent/host/exec.ts';
 import { errorRecord } from '../../agent/model/errors.ts';
 import { waitFor } from '../support/agent.ts';
@@ -161,8 +162,7 @@ describe('a pull into a folder that is too small', () => {
 });
 
 describe('the command that is ended in the middle', () => {
-  /** What is being written when a pull is killed has a name of its own, and the next pull takes it away. */
-  const isBlob = (name: string) => !name.startsWith('.');
+  const isBlob = (name: string) => !isTemporary(name);
   /** Starts a pull that gets all blobs but one, and waits until it has some. */
   const startPull = async (to: string) => {
     const list = join(work, 'list.txt');
@@ -192,7 +192,8 @@ describe('the command that is ended in the middle', () => {
       child.kill(signal);
       assert.deepEqual((await closed)[0], exitCode);
       if (signal === 'SIGTERM') assert.equal(JSON.parse(stdout()).outcome, 'interrupted');
-      const there = await wholeBlobs(to, isBlob);
+      // What was being written when it was killed is there under another name, and the next pull takes it away.
+      const there = await wholeBlobs(to, signal === 'SIGKILL' ? isBlob : undefined);
       const entries = await readOciLayout(to).catch(() => []);
       for (const { digest } of entries) await layoutImage(to, digest, 'amd64');
       proxy.set([]);
