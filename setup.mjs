@@ -2,7 +2,8 @@
  * Installs what this project needs on a bare Debian 12 or Fedora/RHEL machine: `node setup.mjs [check|build|test]...`
  * (no word: everything). It prints first what it will install, and does nothing where all is there.
  *
- * Runs on the system's Node (20.11 or later), which is not the one that runs the rest: that one is itself an npm package.
+ * Runs on the system's Node (20.11 or later) and imports nothing but Node's own modules. `engines` in package.json is about the rest, which runs on
+ * a Node that is itself an npm package.
  */
 import { spawnSync } from 'node:child_process';
 import { accessSync, constants, existsSync, readFileSync } from 'node:fs';
@@ -124,15 +125,10 @@ function stalePackages() {
 }
 
 function installNpmPackages() {
-  // Not `npm ci`: it refuses a lock file without entries for every platform's optional packages, and not every registry has them all.
-  // No scripts here: zlib-sync would be compiled for the Node that runs npm instead of the project's own.
-  run(
-    'npm',
-    ['install', '--no-save', '--ignore-scripts', '--no-audit', '--no-fund'],
-    'npm could not install the packages of package-lock.json',
-  );
+  // No scripts here: npm would compile zlib-sync for the Node that runs npm instead of the project's own.
+  run('npm', ['ci', '--ignore-scripts', '--no-audit', '--no-fund'], 'npm could not install the packages of package-lock.json');
   const still = stalePackages();
-  if (still.length > 0) fail(`after npm install these packages are still missing or differ from package-lock.json: ${some(still)}`);
+  if (still.length > 0) fail(`after npm ci these packages are still missing or differ from package-lock.json: ${some(still)}`);
 }
 
 function addonLoads() {
@@ -191,7 +187,9 @@ function attempt(command, args, env) {
 }
 
 function run(command, args, complaint, env = {}) {
-  const { status, error } = attempt(command, args, { npm_config_loglevel: 'error', ...env });
+  // The packages run on the project's own Node. A user's engine-strict would hold them to the Node that runs npm.
+  const settings = { npm_config_loglevel: 'error', npm_config_engine_strict: 'false' };
+  const { status, error } = attempt(command, args, { ...settings, ...env });
   if (status !== 0) fail(`${complaint}: ${command} ${args.join(' ')} ended with ${error?.message ?? status}`);
 }
 
