@@ -1,4 +1,5 @@
 import { isDeepStrictEqual } from 'node:util';
+import { readBootId, sinceBootMs } from '../host/boot.ts';
 import { type Host, hostPath } from '../host/host.ts';
 import type { Step } from '../host/steps.ts';
 import { digestOf } from '../model/digest.ts';
@@ -12,6 +13,7 @@ import {
   readBackups,
   readSetup,
   type Setup,
+  type WrittenFile,
   writeBackup,
   writeSetup,
 } from './owned-record.ts';
@@ -49,13 +51,10 @@ export async function putSystemFiles(host: Host, files: readonly SystemFile[], s
   const recorded = await readSetup(host);
   const before = recorded ?? { ...EMPTY_SETUP, edited: (await readBackups(host)).map(({ path }) => path) };
   const directories = await Promise.all(pending.map(async ({ file }) => await missingDirectories(host, file.path)));
-  const setup = withFiles(
-    before,
-    pending.map(({ file }) => file),
-    directories.flat(),
-  );
+  const now = { bootId: await readBootId(), sinceBootMs: await sinceBootMs() };
+  const setup = withFiles(before, { files: pending.map(({ file }) => file), directories: directories.flat(), now });
   // What lies in /run is written in every boot, and recorded once.
-  const isRecorded = recorded !== undefined && isDeepStrictEqual(setup, withFiles(recorded, [], []));
+  const isRecorded = recorded !== undefined && isDeepStrictEqual(setup, withFiles(recorded, { files: [], directories: [], now }));
   if (!isRecorded) await step('record-setup', async () => await writeSetup(host, setup));
   for (const one of pending) await step('write-system-file', async () => await write(host, one));
   const paths = pending.map(({ file }) => file.path);
@@ -141,8 +140,14 @@ export function isOriginal({ original }: Backup, found: FoundFile | undefined): 
   return found.digest === digestOf(Buffer.from(original.content, 'base64'));
 }
 
+interface Added {
+  readonly files: readonly SystemFile[];
+  readonly directories: readonly string[];
+  readonly now: NonNullable<WrittenFile['at']>;
+}
+
 /** Pure. */
-function withFiles(before: Setup, files: readonly SystemFile[], directories: readonly string[]): Setup {
+function withFiles(before: Setup, { files, directories, now }: Added): Setup {
   const pathsOf = (how: SystemFile['how']): readonly string[] => files.filter((file) => file.how === how).map(({ path }) => path);
   // The agent's own directories go when they are empty, whoever made them.
   const foreign = directories.filter((directory) => !isOwnPlace(directory));
@@ -150,7 +155,15 @@ function withFiles(before: Setup, files: readonly SystemFile[], directories: rea
     directories: [...new Set([...before.directories, ...foreign])],
     added: [...new Set([...before.added, ...pathsOf('add')])],
     edited: [...new Set([...before.edited, ...pathsOf('edit')])],
+    written: [
+      ...before.written.filter(({ path }) => !files.some((file) => file.path === path)),
+      ...files.map((file) => writtenFile(file, now)),
+    ].toSorted((a, b) => (a.path < b.path ? -1 : 1)),
   };
+}
+
+function writtenFile({ path, content, how }: SystemFile, now: Added['now']): WrittenFile {
+  return { path, ...(how === 'add' && { digest: digestOf(content) }), ...(!path.startsWith('/run/') && { at: now }) };
 }
 
 function isOwnPlace(directory: string): boolean {

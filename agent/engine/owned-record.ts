@@ -20,10 +20,24 @@ const setupSchema = v.object({
   added: v.array(path),
   /** Files of somebody else that the agent changed; each has a backup. */
   edited: v.array(path),
+  /** What the agent wrote last, a file each. An older agent kept none of this. */
+  written: v.optional(
+    v.array(
+      v.object({
+        path,
+        /** Of the content; only of files that are the agent's alone. */
+        digest: v.optional(digest),
+        /** When, as far as it matters in later boots: left out of files in /run, which each boot writes again. */
+        at: v.optional(v.object({ bootId: v.string(), sinceBootMs: v.number() })),
+      }),
+    ),
+    [],
+  ),
 });
 
 /** What the agent did to the system's files. Durable before the first of them is touched. */
-export type Setup = Pick<v.InferOutput<typeof setupSchema>, 'directories' | 'added' | 'edited'>;
+export type Setup = Pick<v.InferOutput<typeof setupSchema>, 'directories' | 'added' | 'edited' | 'written'>;
+export type WrittenFile = Setup['written'][number];
 
 const backupSchema = v.object({
   apiVersion: version,
@@ -51,7 +65,7 @@ const backupSchema = v.object({
 /** A file as it was before the agent changed it. */
 export type Backup = Omit<v.InferOutput<typeof backupSchema>, 'apiVersion' | 'kind'>;
 
-export const EMPTY_SETUP: Setup = { directories: [], added: [], edited: [] };
+export const EMPTY_SETUP: Setup = { directories: [], added: [], edited: [], written: [] };
 
 /** The record, or undefined where there is none or it is damaged. */
 export async function readSetup(host: Host): Promise<Setup | undefined> {
@@ -59,10 +73,11 @@ export async function readSetup(host: Host): Promise<Setup | undefined> {
   return parsed.success ? parsed.output : undefined;
 }
 
+/** Everybody may read it: it holds names and digests, and `status` of any user compares the files with it. */
 export async function writeSetup(host: Host, setup: Setup): Promise<void> {
-  const { directories, added, edited } = setup;
-  const record = { apiVersion: 'prestage-agent/v1', kind: 'Setup', directories, added, edited };
-  await writeAtomic(hostPath(host, SETUP_RECORD), sealRecord(record), 0o600);
+  const { directories, added, edited, written } = setup;
+  const record = { apiVersion: 'prestage-agent/v1', kind: 'Setup', directories, added, edited, written };
+  await writeAtomic(hostPath(host, SETUP_RECORD), sealRecord(record));
 }
 
 /** Where the backup of a file lies on this machine. */

@@ -5,8 +5,8 @@ import { type Host, hostPath } from '../host/host.ts';
 import type { Step } from '../host/steps.ts';
 import { digestOf } from '../model/digest.ts';
 import type { Stage } from '../model/stage.ts';
-import { crioPid } from './crio-process.ts';
-import { CRIO_DROP_IN, ETC_STORAGE_CONF, engineFacts } from './engine-facts.ts';
+import { crioAwareness } from './crio-store.ts';
+import { engineFacts } from './engine-facts.ts';
 import { planEngineFiles } from './engine-files.ts';
 import { putSystemFiles, type SystemFile } from './owned-files.ts';
 
@@ -33,9 +33,9 @@ export async function setUpEngines(
   const changed = await putSystemFiles(host, plan.files, step);
   const units = plan.files.filter(({ path }) => path.startsWith(UNIT_FOLDER));
   if (host.root === '/' && facts.hasSystemd && units.length > 0) await reloadSystemd(host, units, step);
-  const isNewsToCrio = changed.includes(CRIO_DROP_IN) || changed.includes(ETC_STORAGE_CONF);
-  const hasOldCrio = isNewsToCrio && crioPid(host) !== undefined;
-  return { changed, notices: hasOldCrio ? [...plan.notices, OLD_CRIO] : plan.notices };
+  // Also where an earlier run wrote it: until CRI-O is restarted, it stays so.
+  const isUnaware = (await crioAwareness(host)) === 'unaware';
+  return { changed, notices: isUnaware ? [...plan.notices, OLD_CRIO] : plan.notices };
 }
 
 async function reloadSystemd(host: Host, units: readonly SystemFile[], step: Step): Promise<void> {

@@ -19,3 +19,17 @@ export async function processStartTicks(pid: number): Promise<number | undefined
     return undefined;
   }
 }
+
+/** Milliseconds since the machine booted, by the clock that starts of processes are given in. Source: proc_uptime(5). */
+export async function sinceBootMs(): Promise<number> {
+  return Math.round(Number((await readFile('/proc/uptime', 'utf8')).split(' ')[0]) * 1000);
+}
+
+/** USER_HZ is 100 on every architecture that Node runs on. Source: time(7), "The software clock, HZ, and jiffies". */
+const TICK_MS = 10;
+
+/** When a process was started, in milliseconds since boot; undefined where there is none of that id. */
+export async function processStartMs(pid: number): Promise<number | undefined> {
+  const ticks = await processStartTicks(pid);
+  return ticks === undefined ? undefined : ticks * TICK_MS;
+}

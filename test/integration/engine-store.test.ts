@@ -87,21 +87,28 @@ describe('engines and an additional image store', () => {
     assert.deepEqual(await node.etcTree(), etc);
   });
 
-  it('a CRI-O that runs already is named, because it looks for stores only when it starts', async () => {
+  it('a CRI-O that runs already is named until it is restarted, because it looks for stores only when it starts', async () => {
     // A process of that name is all that can be had of CRI-O here.
     await node.output('cp', ['/bin/sleep', '/run/crio']);
-    const crio = node.start('/run/crio', ['600']);
+    let crio = node.start('/run/crio', ['600']);
     const notices = ['CRI-O runs already and looks for stores only when it starts: systemctl restart crio'];
     try {
       await waitFor('crio', async () => (await node.exec('pgrep', ['--exact', 'crio'])).exitCode === 0 || undefined);
       const result = await node.evaluate(SET_UP, "await setUpEngines(host, { stage: 'discovery', step })");
       assert.deepEqual(result, { changed: ['/etc/containers/storage.conf'], notices });
+      const again = async () => await node.evaluate(SET_UP, "await setUpEngines(host, { stage: 'discovery', step })");
+      assert.deepEqual(await again(), { changed: [], notices });
       const steps = await node.evaluate(RELEASE, '(await engineReleaseSteps(host)).map((one) => one.text)');
       assert.deepEqual(steps, [
         'restore /etc/containers/storage.conf as it was',
         'forget which files of the system were changed',
         'let CRI-O read its configuration again (SIGHUP); it looks into the additional store until it is restarted',
       ]);
+      await node.output('sh', ['-c', 'kill $(pgrep --exact crio)']);
+      await waitFor('its end', async () => (await node.exec('pgrep', ['--exact', 'crio'])).exitCode === 1 || undefined);
+      crio = node.start('/run/crio', ['600']);
+      await waitFor('crio', async () => (await node.exec('pgrep', ['--exact', 'crio'])).exitCode === 0 || undefined);
+      assert.deepEqual(await again(), { changed: [], notices: [] });
     } finally {
       crio.kill();
     }
