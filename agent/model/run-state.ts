@@ -66,6 +66,8 @@ const stateSchema = v.object({
     }),
   ),
   payload: v.optional(v.string()),
+  /** Of the bundle, by its prestage.json, as GOARCH names it; left out where nothing says it. */
+  architecture: v.optional(v.string()),
   delivery: v.optional(v.object({ kind: v.string(), reason: v.string() })),
   /** The store image that is mounted as an additional image store. */
   store: v.optional(
