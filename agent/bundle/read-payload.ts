@@ -49,7 +49,15 @@ export async function readStageBundle(request: BundleRequest): Promise<StageBund
       'Write the bundle that the ignition was rendered for',
     );
   }
-  const folder = { directory, stage, sealedSha256: undefined, images: undefined, store: undefined, registry: undefined };
+  const folder = {
+    directory,
+    stage,
+    sealedSha256: undefined,
+    architecture: undefined,
+    images: undefined,
+    store: undefined,
+    registry: undefined,
+  };
   const ocMirror = await findOcMirror(directory);
   if (ocMirror !== undefined) {
     return {
@@ -77,6 +85,7 @@ function sealedBundle({ directory, bundle, sha256 }: SealedBundle, stage: Stage)
     directory,
     stage,
     sealedSha256: sha256,
+    architecture: bundle.architecture,
     images,
     store: storeSource(bundle, directory, stage),
     registry: registrySource(bundle, directory),

@@ -10,6 +10,8 @@ export interface StageBundle {
   readonly stage: Stage;
   /** Of prestage.json; undefined for a folder without one. */
   readonly sealedSha256: string | undefined;
+  /** GOARCH name of the nodes that it was built for; undefined for a folder without prestage.json. */
+  readonly architecture: string | undefined;
   /** The images of the stage as prestage.json has them. */
   readonly images: readonly BundleImage[] | undefined;
   readonly store: StoreSource | undefined;

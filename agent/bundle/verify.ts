@@ -3,7 +3,7 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { createArchivePool } from '../extract/pool.ts';
 import type { Host } from '../host/host.ts';
-import { BUNDLE_FILE, PARTIAL_FILE } from '../model/bundle.ts';
+import { BUNDLE_FILE, type Bundle, PARTIAL_FILE } from '../model/bundle.ts';
 import { PrestageError } from '../model/errors.ts';
 import { STAGES, type Stage } from '../model/stage.ts';
 import { stageListNames } from '../model/stage-lists.ts';
@@ -23,7 +23,7 @@ export interface VerifyRequest {
   readonly label: string;
   /** Threads at most. */
   readonly parallel: number;
-  /** GOARCH name of the nodes, for folders without a manifest; that of this machine where left out. */
+  /** GOARCH name of the nodes, which a bundle must be for; left out, it is that of the bundle or, without a manifest, of this machine. */
   readonly architecture?: string | undefined;
   /** The only hash that prestage.json may have. */
   readonly bundleSha256?: string | undefined;
@@ -184,7 +184,9 @@ async function verifyBundle(
     ),
     files: bundle.files.length,
     bytes,
-    checked: withoutDoubles(joinChecked([half, pinFaults(sha256, directory, request.bundleSha256), checked])),
+    checked: withoutDoubles(
+      joinChecked([half, pinFaults(sha256, directory, request.bundleSha256), architectureFaults(bundle, directory, request), checked]),
+    ),
   };
 }
 
@@ -195,6 +197,17 @@ function pinFaults(sha256: string | undefined, directory: string, pinned: string
     'ERR_BUNDLE_PIN',
     `${join(directory, BUNDLE_FILE)} ${what}, and one of ${pinned} is asked for`,
     'Put the bundle there that the hash was taken from, or give the hash of this one',
+  );
+  return { faults: [faultOf(BUNDLE_FILE, error)], notices: [] };
+}
+
+/** The machine that verifies may be another one than the node: only an architecture that was asked for is compared. */
+function architectureFaults({ architecture }: Bundle, directory: string, { architecture: wanted }: VerifyRequest): Checked {
+  if (wanted === undefined || wanted === architecture) return NOTHING_WRONG;
+  const error = new PrestageError(
+    'ERR_BUNDLE_ARCHITECTURE',
+    `${join(directory, BUNDLE_FILE)} says that the bundle was built for ${architecture}, and ${wanted} is asked for`,
+    `Build the bundle with --architecture ${wanted}`,
   );
   return { faults: [faultOf(BUNDLE_FILE, error)], notices: [] };
 }

@@ -25,7 +25,7 @@ export const verifyCommand: CommandSpec = {
     { usage: '--parallel <n>', help: 'threads, 1 to 64 (default: as many as cores)' },
     {
       usage: '--architecture <name>',
-      help: 'amd64, arm64…: that of the nodes, for folders without prestage.json (default: of this machine)',
+      help: 'amd64, arm64…: that of the nodes (default: that of the bundle, or of this machine for folders without prestage.json)',
     },
   ],
   forms: OUTPUT_FORMS,

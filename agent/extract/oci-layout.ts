@@ -1,6 +1,7 @@
 import { constants } from 'node:fs';
 import { type FileHandle, lstat, mkdir, open, symlink, writeFile } from 'node:fs/promises';
 import { join, resolve } from 'node:path';
+import * as v from 'valibot';
 import { type Digest, digestOf, hexOf } from '../model/digest.ts';
 import { PrestageError } from '../model/errors.ts';
 import {
@@ -21,6 +22,10 @@ export interface LayoutImage {
   /** Images that the list names; 1 without a list. */
   readonly instances: number;
 }
+
+/** A config is JSON of some KB; one that is larger is not read. */
+const CONFIG_LIMIT_BYTES = 4 * 1024 * 1024;
+const configSchema = v.pipe(v.string(), v.parseJson(), v.object({ architecture: v.optional(v.string(), '') }));
 
 const PULL_AGAIN = 'Pull the images again: what is whole is kept';
 
@@ -113,6 +118,17 @@ export async function linkDirLayout(directory: string, digest: Digest, to: strin
       linked.add(part);
     }
   }
+}
+
+/**
+ * The architecture that the config of an image names; undefined if it names none, or cannot be read: what loads the image tells that.
+ * Source: OCI image-spec, config.md.
+ */
+export async function configArchitecture(directory: string, config: Descriptor): Promise<string | undefined> {
+  const bytes = await readPlain(layoutBlobPath(directory, config.digest), CONFIG_LIMIT_BYTES).catch(() => undefined);
+  if (bytes === undefined || digestOf(bytes) !== config.digest) return undefined;
+  const parsed = v.safeParse(configSchema, bytes.toString('utf8'));
+  return parsed.success && parsed.output.architecture !== '' ? parsed.output.architecture : undefined;
 }
 
 async function manifestsBelow(directory: string, digest: Digest, pathOf: BlobPath) {

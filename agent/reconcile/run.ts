@@ -10,6 +10,7 @@ import { type ErrorRecord, errorRecord, PrestageError } from '../model/errors.ts
 import { type ImageState, outcomeOf, type RunState, STATE_VERSION, suspectAfter } from '../model/run-state.ts';
 import { newTimeline } from '../model/run-timeline.ts';
 import { openPartition, PARTITION_TARGET } from '../partition/open.ts';
+import { checkArchitecture } from './check-architecture.ts';
 import { interrupted, type Planned, type RunContext, type RunOptions } from './context.ts';
 import { clearAfterKilledRun } from './deliver.ts';
 import { deliverBundle } from './deliver-bundle.ts';
@@ -149,6 +150,8 @@ async function reconcile(directory: string, context: RunContext): Promise<Planne
   context.onEvent({ kind: 'phase', text: 'reading the bundle' });
   store.update({ phase: 'reading-bundle' });
   const bundle = await readStageBundle({ directory, stage: context.stage, pinnedSha256: settings.bundleSha256 });
+  if (bundle.architecture !== undefined) store.update({ architecture: bundle.architecture });
+  checkArchitecture(bundle, host);
   const location = await locateStorage(host, wantedStorage(settings));
   store.update({ storage: { graphroot: location.graphroot, runroot: location.runroot } });
   return await deliverBundle(bundle, location, context);

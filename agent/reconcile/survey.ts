@@ -1,7 +1,7 @@
 import { readFile } from 'node:fs/promises';
 import * as v from 'valibot';
-import type { Payload, SourceImage } from '../bundle/payload.ts';
-import { layoutImage } from '../extract/oci-layout.ts';
+import type { LayoutImage, Payload, SourceImage } from '../bundle/payload.ts';
+import { configArchitecture, type LayoutImage as FoundImage, layoutImage } from '../extract/oci-layout.ts';
 import type { ArchivePool } from '../extract/pool.ts';
 import type { StorageContents } from '../extract/storage.ts';
 import { writeAtomic } from '../host/atomic.ts';
@@ -122,10 +122,23 @@ async function lookInto(image: SourceImage, context: SurveyContext): Promise<Ima
   const { architecture } = context.host;
   if (image.kind === 'layout') {
     const found = await layoutImage(image.layout, image.digest, architecture);
+    await assertRunsHere(image, found, architecture);
     return { topDigest: image.digest, imageDigest: found.manifestDigest, layers: found.image.layers };
   }
   const found = await context.pool.survey({ path: image.archive.path, name: image.archive.name, architecture }, { signal: context.signal });
   return { topDigest: found.topDigest, imageDigest: found.imageDigest, layers: found.image.layers };
+}
+
+/** A list says which of its images is for this machine; an image that stands alone says it in its config. */
+async function assertRunsHere({ layout, digest, reference }: LayoutImage, found: FoundImage, architecture: string): Promise<void> {
+  if (found.manifestDigest !== digest) return;
+  const own = await configArchitecture(layout, found.image.config);
+  if (own === undefined || own === architecture) return;
+  throw new PrestageError(
+    'ERR_ARCHITECTURE',
+    `${reference} is an image for linux/${own}, and this node is linux/${architecture}`,
+    `Pull an image at the factory that is for linux/${architecture}`,
+  );
 }
 
 /** A digest reference, or the bundle's manifest, says what the archive must hold. */

@@ -6,7 +6,7 @@ import { after, before, describe, it } from 'node:test';
 import { BUNDLE_FILE, PARTIAL_FILE } from '../../agent/model/bundle.ts';
 import { makeSandbox, type Sandbox, statesOf } from '../support/agent.ts';
 import { smallImageSet } from '../support/image-set.ts';
-import { writeOciLayout } from '../support/images.ts';
+import { makeImage, writeOciLayout } from '../support/images.ts';
 import { assertLoaded, assertNothingLeft } from '../support/loaded.ts';
 import { type HandSealed, seal, sealLayout } from '../support/sealed-bundle.ts';
 
@@ -133,6 +133,65 @@ describe('a sealed bundle', () => {
     assert.deepEqual(
       [exitCode, failed.map((image) => [image.reference, image.error?.code])],
       [3, [[set.images.agent.reference, 'ERR_ARCHIVE_REFERENCE']]],
+    );
+  });
+
+  it('for machines of another architecture is refused before anything of it is loaded', async () => {
+    const directory = await copied('for-arm64');
+    const path = join(directory, BUNDLE_FILE);
+    await writeFile(path, (await readFile(path, 'utf8')).replace('"architecture": "amd64"', '"architecture": "arm64"'));
+    await using other = await makeSandbox();
+    const { exitCode, state } = await other.run(['--stage', 'discovery', '--bundle', directory]);
+    assert.deepEqual(
+      [exitCode, state.outcome, state.architecture, state.images, state.error],
+      [
+        6,
+        'failed',
+        'arm64',
+        [],
+        {
+          code: 'ERR_BUNDLE_ARCHITECTURE',
+          message: `the bundle in ${directory} was built for arm64, and this node is amd64`,
+          remedy: 'Build the bundle with --architecture amd64, and write it to the partition',
+        },
+      ],
+    );
+    await assertLoaded(other, []);
+    const verified = await other.agent(['verify', directory, '--architecture', 'amd64', '--output', 'json']);
+    const faults: readonly { readonly code: string }[] = JSON.parse(verified.stdout).faults;
+    assert.deepEqual(
+      faults.map(({ code }) => code),
+      ['ERR_BUNDLE_ARCHITECTURE'],
+    );
+  });
+
+  it('with an image for another architecture loads the others, and says which image it is', async () => {
+    const { store, images } = await smallImageSet();
+    const foreign = await makeImage(store, {
+      name: 'quay.io/example/foreign',
+      tag: 'v1',
+      format: 'oci',
+      architecture: 'arm64',
+      layers: [],
+    });
+    const directory = join(sandbox.work, 'with-foreign');
+    await sealLayout(store, { directory, stage: 'discovery', images: [images.agent, foreign] });
+    await using other = await makeSandbox();
+    const { exitCode, state } = await other.run(['--stage', 'discovery', '--bundle', directory]);
+    assert.deepEqual(
+      [exitCode, state.images.map((image) => [image.reference, image.state, image.error?.code, image.error?.message])],
+      [
+        3,
+        [
+          [images.agent.reference, 'loaded', undefined, undefined],
+          [
+            foreign.reference,
+            'failed',
+            'ERR_ARCHITECTURE',
+            'quay.io/example/foreign:v1 is an image for linux/arm64, and this node is linux/amd64',
+          ],
+        ],
+      ],
     );
   });
 
