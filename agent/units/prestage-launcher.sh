@@ -13,6 +13,7 @@ say() {
 	systemd-notify --status="$2" 2>&- || :
 }
 release() {
+	exec 8<&-
 	for _ in {1..9}; do
 		rmdir "$M" 2>&- || [ ! -e "$M" ] && return
 		umount "$M" || sleep 1
@@ -58,7 +59,12 @@ fetch() {
 	f=$M/prestage-agent
 	[ -f "$f" ] || f=$M/bin/prestage-agent-linux-$(uname -m | sed s/x86_/x/\;s/aarch/arm/)
 	[ -f "$f" ] || die 6 "no agent on $d"
-	head -c 512M "$f" >"$T.tmp"
+	exec 8<"$f"
+	[ "$(readlink /proc/self/fd/8)" = "$f" ] || die 6 "$f on $d is a link, or behind one"
+	chmod -f 600 "$T.tmp" || :
+	umask 077
+	head -c 512M <&8 >"$T.tmp"
+	umask 022
 	pinned "$T.tmp" || die 6 "$f on $d is not pinned: $AGENT_SHA256"
 	chmod 755 "$T.tmp"
 	! command -v restorecon >/dev/null || restorecon "$T.tmp"

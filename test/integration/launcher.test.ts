@@ -2,9 +2,9 @@ import assert from 'node:assert/strict';
 import { spawn } from 'node:child_process';
 import { createHash } from 'node:crypto';
 import { existsSync, readdirSync, statSync } from 'node:fs';
-import { copyFile, mkdir, mkdtemp, readFile, rm, rmdir, writeFile } from 'node:fs/promises';
+import { copyFile, mkdir, mkdtemp, readFile, rm, rmdir, symlink, writeFile } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
-import { join } from 'node:path';
+import { dirname, join } from 'node:path';
 import { after, before, type TestContext, test } from 'node:test';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { execOnLinux, output } from '../../agent/host/exec.ts';
@@ -239,6 +239,67 @@ withDisks('the executable is found in bin/ under the name of this processor, and
   assert.deepEqual(await mountPointsOf(otherDisk.partition), []);
 });
 
+/** What only root can read on the node. It is pinned, so that a launcher that copies it would also make it executable and put it into place. */
+const SECRET = 'what only root can read\n';
+const IN_BIN = `prestage-agent-linux-${process.arch}`;
+
+for (const { title, path, link } of [
+  {
+    title: 'the executable at the top',
+    path: 'prestage-agent',
+    link: async (top: string, to: string) => await symlink(to, join(top, 'prestage-agent')),
+  },
+  {
+    title: 'the executable in bin/',
+    path: `bin/${IN_BIN}`,
+    link: async (top: string, to: string) => {
+      await mkdir(join(top, 'bin'));
+      await symlink(to, join(top, 'bin', IN_BIN));
+    },
+  },
+  { title: 'bin/ itself', path: `bin/${IN_BIN}`, link: async (top: string, to: string) => await symlink(dirname(to), join(top, 'bin')) },
+]) {
+  withDisks(`no link on the partition is followed, and nothing behind it is copied: ${title}`, async () => {
+    const hostile = `${label}-link`;
+    await using hostileDisk = await makeDisk({ directory: scratch, label: hostile });
+    const node = await makeNode({ AGENT_SHA256: sha256(SECRET), LABEL: hostile });
+    const secret = join(node.root, IN_BIN);
+    await writeFile(secret, SECRET, { mode: 0o600 });
+    await fillDisk(hostileDisk, scratch, async (mountPoint) => await link(mountPoint, secret));
+    assert.deepEqual(await launch(node, CLOSED), {
+      stdout: '',
+      stderr: `prestage-launcher: ${node.mountPoint}/${path} on ${hostileDisk.partition} is a link, or behind one`,
+      exitCode: exitCodes.payload,
+    });
+    assert.deepEqual(readdirSync(join(node.root, 'usr/local/bin')), []);
+    assert.deepEqual(await mountPointsOf(hostileDisk.partition), []);
+    assert.equal(existsSync(node.mountPoint), false);
+  });
+}
+
+for (const { what, stale } of [
+  { what: 'a new file', stale: false },
+  { what: 'one that a killed launcher left executable', stale: true },
+]) {
+  withDisks(`a copy is for root alone until its digest is known, into ${what}`, async () => {
+    const other = `${label}-large`;
+    await using otherDisk = await makeDisk({ directory: scratch, label: other });
+    const sizeBytes = 64 * 2 ** 20;
+    await fillDisk(otherDisk, scratch, async (mountPoint) => await writeFile(join(mountPoint, 'prestage-agent'), Buffer.alloc(sizeBytes)));
+    const node = await makeNode({ AGENT_SHA256: sha256('another'), LABEL: other });
+    const temporary = `${node.agent}.tmp`;
+    if (stale) await writeFile(temporary, '', { mode: 0o755 });
+    const ended = launch(node, CLOSED);
+    const modes = new Set<number>();
+    for (let isOver = false; !isOver; isOver = await Promise.race([ended.then(() => true), sleep(1, false)])) {
+      const found = statSync(temporary, { throwIfNoEntry: false });
+      if (found !== undefined && found.size > 0) modes.add(found.mode & 0o7777);
+    }
+    assert.deepEqual([[...modes], (await ended).exitCode], [[0o600], exitCodes.payload]);
+    assert.equal(existsSync(temporary), false);
+  });
+}
+
 withDisks('what is no regular file is not read: a fifo on the partition cannot hold up the boot', async () => {
   const hostile = `${label}-fifo`;
   await using hostileDisk = await makeDisk({ directory: scratch, label: hostile });
@@ -249,6 +310,14 @@ withDisks('what is no regular file is not read: a fifo on the partition cannot h
   assert.equal((await launch(node, OPEN)).exitCode, exitCodes.payload + TOLERATED);
 });
 
+/** The fifo is prepared for the copy, and what is to write it waits, still a shell, for somebody who reads it. */
+async function holdsCopyUp(launcher: number, fifo: string): Promise<boolean> {
+  if ((statSync(fifo).mode & 0o7777) !== 0o600) return false;
+  const children = (await readFile(`/proc/${launcher}/task/${launcher}/children`, 'utf8')).split(' ').filter((pid) => pid !== '');
+  const names = await Promise.all(children.map(async (pid) => await readFile(`/proc/${pid}/comm`, 'utf8').catch(() => '')));
+  return names.includes('bash\n');
+}
+
 withDisks(
   'SIGTERM during the copy ends it as interrupted, with the partition released; while it lasts the mount is read-only, nosuid, nodev and private',
   async () => {
@@ -257,7 +326,7 @@ withDisks(
     await output(execOnLinux, 'mkfifo', [`${node.agent}.tmp`]);
     const child = spawn('bash', [LAUNCHER, ...OPEN], { env: { ...process.env, PRESTAGE_ROOT: node.root }, stdio: 'ignore' });
     const ended = new Promise<number | null>((resolve) => child.once('exit', resolve));
-    while ((await mountPointsOf(disk.partition)).length === 0) await sleep(10);
+    while (!(await holdsCopyUp(child.pid ?? 0, `${node.agent}.tmp`))) await sleep(10);
     const mounts = (await readFile('/proc/self/mounts', 'utf8')).split('\n').filter((line) => line.startsWith(`${disk.partition} `));
     const options = mounts.map((line) =>
       line

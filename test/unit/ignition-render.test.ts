@@ -79,9 +79,9 @@ test('without a pin the environment has an empty one', () => {
   assert.equal(renderLauncherEnv({ label: 'data', agentSha256: undefined }), 'LABEL=data\nAGENT_SHA256=\n');
 });
 
-test('the launcher is at most 2 KB', () => {
+test('the launcher is at most 2.5 KB', () => {
   const sizeBytes = Buffer.byteLength(asset('agent/units/prestage-launcher.sh'));
-  assert.ok(sizeBytes <= 2048, `${sizeBytes} bytes`);
+  assert.ok(sizeBytes <= 2560, `${sizeBytes} bytes`);
 });
 
 for (const label of ['', 'with blank', 'a"b', '%n', '$(id)', 'data;', '-data', 'x'.repeat(37), 'da\nta', 'ü']) {
