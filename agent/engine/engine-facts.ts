@@ -2,6 +2,7 @@ import { readdirSync, readFileSync, statSync } from 'node:fs';
 import { join } from 'node:path';
 import { type Host, hostPath } from '../host/host.ts';
 import type { Stage } from '../model/stage.ts';
+import { engineUnits } from './engine-units.ts';
 import { DEFAULT_STORAGE_CONF } from './storage-conf.ts';
 
 export interface ConfFile {
@@ -28,27 +29,23 @@ export const CRIO_DROP_IN = '/etc/crio/crio.conf.d/50-prestage.conf';
 
 /** Source: containers-storage.conf(5): /etc goes before /usr/share. */
 const STORAGE_CONFS = [ETC_STORAGE_CONF, '/usr/share/containers/storage.conf'];
-/** Source: systemd.unit(5), "Unit File Load Path"; generators too, because quadlets become units there. */
-const UNIT_FOLDERS = ['/etc/systemd/system', '/run/systemd/system', '/run/systemd/generator', '/usr/lib/systemd/system'];
-const STARTS_ENGINE = /^\s*Exec[A-Za-z]+\s*=.*\b(?:podman|skopeo)\b/m;
-/** They start podman through programs of their own. Source: field facts, section 3. */
-const KNOWN_UNITS = ['machine-config-daemon-firstboot.service', 'machine-config-daemon-pull.service', 'nodeip-configuration.service'];
-
-/**
- * Looks at the engines' configuration. The files are some hundred small ones, most of them in the page cache: read one after the other they take
- * a third of the time that the thread pool takes (7 ms for 350 units).
- */
+/** Looks at the engines' configuration. */
 export function engineFacts(host: Host, stage: Stage): EngineFacts {
   const isInstalled = stage === 'installed';
   const hasSystemd = isDirectory(host, '/run/systemd/system');
   const crio = isInstalled ? crioFiles(host) : undefined;
   return {
-    storageConf: STORAGE_CONFS.map((path) => textOf(host, path)).find((text) => text !== undefined) ?? DEFAULT_STORAGE_CONF,
+    storageConf: storageConfInForce(host),
     ...(crio !== undefined && { crio }),
-    units: isInstalled && hasSystemd ? [...new Set([...KNOWN_UNITS, ...engineUnits(host)])].toSorted() : [],
+    units: isInstalled && hasSystemd ? engineUnits(host) : [],
     hasSystemd,
     hasProfile: isDirectory(host, '/etc/profile.d'),
   };
+}
+
+/** The text of the storage.conf that root's engines read, where no variable says otherwise. */
+export function storageConfInForce(host: Host): string {
+  return STORAGE_CONFS.map((path) => textOf(host, path)).find((text) => text !== undefined) ?? DEFAULT_STORAGE_CONF;
 }
 
 /** Source: crio.conf.d(5): the drop-ins after crio.conf, in the order of their names, whatever these end in. */
@@ -63,15 +60,6 @@ function crioFiles(host: Host): readonly ConfFile[] | undefined {
       const text = textOf(host, path);
       return text === undefined ? [] : [{ path, text }];
     });
-}
-
-/** Services that name podman or skopeo in what they execute. The agent's own set their environment themselves. */
-function engineUnits(host: Host): readonly string[] {
-  return UNIT_FOLDERS.flatMap((folder) =>
-    namesIn(host, folder)
-      .filter((name) => name.endsWith('.service') && !name.startsWith('prestage-'))
-      .filter((name) => STARTS_ENGINE.test(textOf(host, join(folder, name)) ?? '')),
-  );
 }
 
 function namesIn(host: Host, directory: string): readonly string[] {

@@ -42,13 +42,9 @@ export function planEngineFiles(facts: EngineFacts, stage: Stage): EnginePlan {
   };
 }
 
-/**
- * For each unit that is known to start podman or skopeo, and once for all services, since many start them inside of scripts. Only systemd from 244
- * on reads the latter. Source: systemd.unit(5), "drop-in".
- */
+/** For each unit that starts podman or skopeo, and for no other: CRI-O in particular would get the store twice, in two spellings. */
 function unitDropIns(units: readonly string[]): readonly SystemFile[] {
-  const names = units.length === 0 ? [] : ['service', ...units];
-  return names.map((name) =>
+  return units.map((name) =>
     add(`/run/systemd/system/${name}.d/50-prestage.conf`, `[Service]\nEnvironment=CONTAINERS_STORAGE_CONF=${STORAGE_CONF}\n`),
   );
 }

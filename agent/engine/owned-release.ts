@@ -8,7 +8,7 @@ import { PrestageError } from '../model/errors.ts';
 import { BACKUP_PATH, SETUP_RECORD, STORAGE_CONF } from '../model/places.ts';
 import { isOriginal } from './owned-files.ts';
 import { type Backup, backupFile, EMPTY_SETUP, readBackup, readBackups, readSetup } from './owned-record.ts';
-import { type FoundFile, isMarked, readSystemFile, relabel, writeSystemFile } from './system-file.ts';
+import { type FoundFile, isLeft, isMarked, readSystemFile, relabel, writeSystemFile } from './system-file.ts';
 
 /**
  * Takes the agent's part out of a file that somebody else changed since, by the file's path; undefined where that cannot be done.
@@ -49,6 +49,7 @@ async function addedSteps(host: Host, path: string): Promise<readonly SystemFile
   const found = await lookAt(host, path);
   if (found === undefined) return [];
   if (found instanceof PrestageError) return [leave(`leave ${path}: ${found.message}`)];
+  if (isLeft(found.content)) return [];
   if (!isMarked(found.content)) return [leave(`leave ${path}: somebody else has put another file there`)];
   return [{ name: 'remove-system-file', path, text: `remove ${path}`, run: async () => await removeFile(hostPath(host, path)) }];
 }

@@ -10,6 +10,9 @@ import { PrestageError } from '../model/errors.ts';
 /** The first line of every file that the agent adds to the system: it says whose the file is where no record does. */
 export const OWNED_MARK = '# Written by prestage-agent; removed by: prestage-agent release';
 
+/** The first line of a file that a release leaves until the next boot: the agent may write there again, and has nothing to take back. */
+export const LEFT_MARK = '# Left by prestage-agent release, until the next boot';
+
 /** A file of the system as it is. */
 export interface FoundFile {
   readonly content: Buffer;
@@ -55,15 +58,24 @@ export async function readSystemFile(host: Host, path: string): Promise<FoundFil
   };
 }
 
-/** Whether a file carries the mark of the agent. */
+/** Whether a file is the agent's: one that it added, or one that its release left. */
 export function isMarked(content: Uint8Array | string): boolean {
+  return startsWithLine(content, OWNED_MARK) || isLeft(content);
+}
+
+/** Whether a release left a file until the next boot. */
+export function isLeft(content: Uint8Array | string): boolean {
+  return startsWithLine(content, LEFT_MARK);
+}
+
+function startsWithLine(content: Uint8Array | string, line: string): boolean {
   const start =
     typeof content === 'string'
       ? content
       : Buffer.from(content)
-          .subarray(0, OWNED_MARK.length + 1)
+          .subarray(0, line.length + 1)
           .toString('latin1');
-  return start.startsWith(`${OWNED_MARK}\n`);
+  return start.startsWith(`${line}\n`);
 }
 
 /** Writes a file of the system with exactly these permission bits and this owner. */

@@ -56,6 +56,7 @@ export const changingSteps = {
   release: [
     'remove-system-file',
     'restore-system-file',
+    'leave-storage-conf',
     'remove-setup-record',
     'remove-store-copies',
     'remove-mirror',

@@ -135,10 +135,32 @@ describe('engines and an additional image store', () => {
     const { repository } = /^(?<repository>.*):/.exec(fixture.set.images.agent.reference)?.groups ?? {};
     assert.ok(shell.split('\n').includes(repository ?? 'none'), shell);
 
-    await node.evaluate(RELEASE, release);
+    // As a service or a shell that was started by now, and does not end.
+    const early = { env: { CONTAINERS_STORAGE_CONF: STORAGE_CONF } };
+    assert.deepEqual(await node.evaluate(RELEASE, release), [
+      'remove /etc/profile.d/50-prestage.sh',
+      'remove /etc/crio/crio.conf.d/50-prestage.conf',
+      'forget which files of the system were changed',
+      `leave ${STORAGE_CONF} without the store until the next boot, for services and login shells that were started before`,
+    ]);
     assert.deepEqual(await node.etcTree(), etc);
-    assert.deepEqual(await readdir(node.path('/run/prestage-agent')).catch(() => []), []);
+    assert.deepEqual(await readdir(node.path('/run/prestage-agent')), ['storage.conf']);
+    await node.loseStore();
+    await rm(node.path(STORE_PATH), { recursive: true });
     assert.equal(await node.output('bash', ['--login', '-c', 'podman images --quiet']), '');
+    assert.equal(await node.output('podman', ['images', '--quiet'], early), '', 'podman works for who was started before');
+    assert.deepEqual(await node.evaluate(RELEASE, release), [], 'what was left is nothing to undo');
+  });
+
+  it('installed: a run after a release writes over the storage.conf that was left, and another release leaves one again', async () => {
+    const set = "await setUpEngines(host, { stage: 'installed', step })";
+    await node.evaluate(SET_UP, set);
+    await node.evaluate(RELEASE, release);
+    assert.deepEqual(await seen({ CONTAINERS_STORAGE_CONF: STORAGE_CONF }), []);
+    await node.evaluate(SET_UP, set);
+    assert.deepEqual(await seen({ CONTAINERS_STORAGE_CONF: STORAGE_CONF }), references);
+    await node.evaluate(RELEASE, release);
+    assert.deepEqual(await seen({ CONTAINERS_STORAGE_CONF: STORAGE_CONF }), []);
   });
 
   it('installed: where storage.conf names it already, by a MachineConfig for instance, nothing is done', async () => {

@@ -54,7 +54,6 @@ describe('the files that tell engines of the store', () => {
           'add',
         ],
         [CRIO, dropIn(OPTION), 0o644, 'add'],
-        ['/run/systemd/system/service.d/50-prestage.conf', unit, 0o644, 'add'],
         ['/run/systemd/system/a.service.d/50-prestage.conf', unit, 0o644, 'add'],
         ['/run/systemd/system/b@.service.d/50-prestage.conf', unit, 0o644, 'add'],
         [
@@ -124,7 +123,8 @@ async function nodeWith(t: { after(act: () => Promise<void>): void }, files: Rea
   return { root, host: linuxHost({ root, env: {}, log: () => {} }) };
 }
 
-test('the facts are those of the node, with all units that start podman or skopeo', async (t) => {
+test('the facts are those of the node, with all units that start podman or skopeo, by themselves or by a script', async (t) => {
+  const script = '#!/bin/bash\n# no comment counts\nuntil podman pull x; do :; done\n';
   const { root, host } = await nodeWith(t, {
     '/usr/share/containers/storage.conf': CONF,
     '/etc/crio/crio.conf.d/00-default': '[crio]\n',
@@ -132,24 +132,45 @@ test('the facts are those of the node, with all units that start podman or skope
     '/etc/profile.d/a.sh': '',
     '/run/systemd/system/at-runtime.service': '[Service]\nExecStartPre = -/usr/bin/skopeo copy a b\n',
     '/etc/systemd/system/pull.service': '[Service]\nExecStart=/bin/sh -c "while ! /usr/bin/podman pull x; do :; done"\n',
+    '/etc/systemd/system/next-line.service': '[Service]\nExecStart=/bin/env \\\n  A=b \\\n  podman pull x\n',
     '/etc/systemd/system/prestage-registry.service': '[Service]\nExecStart=podman run x\n',
     '/etc/systemd/system/pull.service.d/10.conf': '[Service]\n',
+    '/etc/systemd/system/dropped.service': '[Service]\nExecStart=/bin/true\n',
+    '/etc/systemd/system/dropped.service.d/10.conf': '[Service]\nExecStartPre=podman pull x\n',
+    '/etc/systemd/system/dropped.service.d/note': '[Service]\nExecStartPre=podman pull x\n',
     '/etc/systemd/system/note.timer': 'ExecStart=podman\n',
     '/usr/lib/systemd/system/other.service': '[Unit]\nDescription=podman\n[Service]\nExecStart=/usr/bin/podmanual\n# ExecStart=podman\n',
     '/usr/lib/systemd/system/podman.service': '[Service]\nExecStart=/usr/bin/podman system service\n',
+    '/usr/local/bin/prepend.sh': script,
+    '/etc/systemd/system/in-script.service': '[Service]\nExecStart=/bin/bash -c "until /usr/local/bin/prepend.sh; do :; done"\n',
+    '/etc/systemd/system/in-script@.service': '[Service]\nExecStart=-@/usr/local/bin/prepend.sh name\n',
+    '/usr/local/bin/comment.sh': '#!/bin/sh\n # podman is not started here\n:\n',
+    '/etc/systemd/system/in-comment.service': '[Service]\nExecStart=/usr/local/bin/comment.sh\n',
+    '/usr/local/bin/program': `\u007fELF ${script}`,
+    '/etc/systemd/system/program.service': '[Service]\nExecStart=/usr/local/bin/program /usr/local/bin/circle /usr/local\n',
+    '/etc/systemd/system/crio.service': '[Service]\nExecStartPre=/usr/local/bin/prepend.sh\nExecStart=/usr/bin/crio\n',
+    '/etc/systemd/system/crio.service.d/10.conf': '[Service]\nExecStartPre=podman images\n',
+    '/etc/systemd/system/crio-wipe.service': '[Service]\nExecStart=/usr/local/bin/prepend.sh\n',
   });
   await symlink('/dev/null', join(root, 'etc/systemd/system/masked.service'));
+  await symlink('circle', join(root, 'usr/local/bin/circle'));
   assert.deepEqual(engineFacts(host, 'installed'), {
     storageConf: CONF,
     crio: [{ path: '/etc/crio/crio.conf.d/00-default', text: '[crio]\n' }],
-
     units: [
+      'NetworkManager-dispatcher.service',
       'at-runtime.service',
+      'dropped.service',
+      'in-script.service',
+      'in-script@.service',
       'machine-config-daemon-firstboot.service',
+      'machine-config-daemon-host.service',
       'machine-config-daemon-pull.service',
+      'next-line.service',
       'nodeip-configuration.service',
       'podman.service',
       'pull.service',
+      'rpm-ostreed.service',
     ],
     hasSystemd: true,
     hasProfile: true,
@@ -169,7 +190,7 @@ test('a bare node has the defaults of containers-storage', async (t) => {
 test('the second time nothing is written, whatever the stage', async (t) => {
   for (const stage of ['discovery', 'installed'] as const) {
     const { host } = await nodeWith(t, { '/etc/crio/crio.conf': '', '/etc/profile.d/a.sh': '', '/run/systemd/system/x.service': '' });
-    assert.equal((await setUpEngines(host, { stage, step: plainStep })).changed.length, stage === 'discovery' ? 1 : 7);
+    assert.equal((await setUpEngines(host, { stage, step: plainStep })).changed.length, stage === 'discovery' ? 1 : 9);
     assert.deepEqual(await setUpEngines(host, { stage, step: plainStep }), { changed: [], notices: [] });
   }
 });

@@ -1,6 +1,8 @@
 import { readdir, readFile } from 'node:fs/promises';
+import { STORAGE_CONF } from '../../../agent/model/places.ts';
 import { runStateOf } from '../../../agent/model/run-state.ts';
 import { unsealRecord } from '../../../agent/model/seal.ts';
+import type { Stage } from '../../../agent/model/stage.ts';
 import { DURABLE_STATE } from '../../../agent/reconcile/state-store.ts';
 import { type MountFixture, makeMountFixture, mountNodesUnavailable } from '../mount-node.ts';
 import type { NodeSandbox } from '../sandbox.ts';
@@ -14,8 +16,8 @@ export async function preparedNodes(open: (fixture: MountFixture) => PreparedSce
 }
 
 /** Whose steps a release takes back: a store that was copied to the disk, its mirror, and files of the engines. */
-export async function setUp(node: NodeSandbox, { executable, bundle }: MountFixture): Promise<void> {
-  const how = ['--stage', 'discovery', '--placement', 'disk', '--trust', 'hash', '--policy', 'closed'];
+export async function setUp(node: NodeSandbox, { executable, bundle }: MountFixture, stage: Stage = 'discovery'): Promise<void> {
+  const how = ['--stage', stage, '--placement', 'disk', '--trust', 'hash', '--policy', 'closed'];
   await node.output(executable, ['run', '--bundle', bundle, ...how], { timeoutMs: 120_000 });
 }
 
@@ -81,20 +83,25 @@ const release: CrashScenario = {
     }),
 };
 
-/** Nothing runs: the empty store goes, too. */
+/** Nothing runs: the empty store goes, too. What was started before finds a storage.conf still, as it is on an installed node. */
 const wholeRelease: CrashScenario = {
   name: 'release of all',
-  steps: ['remove-empty-store', 'record-release'],
+  steps: ['leave-storage-conf', 'remove-empty-store', 'record-release'],
   unavailable: mountNodesUnavailable,
   prepare: async () =>
     await preparedNodes(
       (fixture) => async () =>
         await openNodePlace(async (node) => {
           const etc = await node.etcTree();
-          await setUp(node, fixture);
+          await setUp(node, fixture, 'installed');
           return {
             args: ['release', '--yes'],
-            end: async () => [await oursOn(node, etc), await recordOn(node), await node.output('podman', ['images', '--quiet'])],
+            end: async () => [
+              await oursOn(node, etc),
+              await recordOn(node),
+              await node.output('podman', ['images', '--quiet']),
+              await node.output('podman', ['images', '--quiet'], { env: { CONTAINERS_STORAGE_CONF: STORAGE_CONF } }),
+            ],
           };
         }),
     ),
