@@ -118,6 +118,7 @@ export const errorTable = {
   ERR_STORE_DAMAGED: { exit: 'payload', summary: 'The store image that is open cannot be read, or does not have its sha256' },
   ERR_STORE_EXCHANGED: { exit: 'payload', summary: 'The bundle has another store image than the one that is open' },
   ERR_STORE_REFUSED: { exit: 'tool', summary: 'The engines of the node do not take a store image' },
+  ERR_CRIO_STORE: { exit: 'partial', summary: 'CRI-O was started before it was told of the store, and does not see its images' },
   ERR_STORE_IMAGE: { exit: 'payload', summary: 'A store image lacks an image that it should have' },
   ERR_STORE_DANGLING: { exit: 'failed', summary: 'Records of containers-storage stand on a store image that is gone, and stay' },
   ERR_RELEASE_STEP: { exit: 'failed', summary: 'Something that was set up could not be undone' },

@@ -26,7 +26,8 @@ import { startCheck } from './check.ts';
 import { addNotices, type Planned, type RunContext } from './context.ts';
 import { forgetBundle, keepBundle } from './disk-bundle.ts';
 import { isPresent } from './plan.ts';
-import { registryAddress, serveTree, setMirrors } from './serve.ts';
+import { registryAddress, serveTree } from './serve.ts';
+import { setStoreMirrors } from './store-mirrors.ts';
 
 /** What came of a store image: it is mounted, or the engines of this node do not take it. */
 export type MountResult = { readonly kind: 'mounted'; readonly planned: Planned } | { readonly kind: 'refused'; readonly reason: string };
@@ -52,7 +53,7 @@ export async function mountStore(bundle: StoreBundle, location: StorageLocation,
     // One after the other: both keep the record of what was changed.
     setUpEngines(host, { stage, step })
       .then(({ notices }) => addNotices(context, notices))
-      .then(async () => await setMirrors(sources, context)),
+      .then(async () => await setStoreMirrors(sources, context)),
   ]);
   const images = await imagesOf(bundle.images, opened);
   const lacking = images.filter(({ state }) => state === 'failed');
