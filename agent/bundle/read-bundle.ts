@@ -45,6 +45,17 @@ export async function readManifest(directory: string, judge?: (sha256: string) =
   return { directory, bundle: parseBundle(bytes.toString('utf8'), path), sha256 };
 }
 
+/**
+ * The bytes of a manifest that was read before: they still have the hash that they had then.
+ * @throws PrestageError ERR_BUNDLE, ERR_BUNDLE_PIN
+ */
+export async function manifestBytes(directory: string, sha256: string): Promise<Buffer> {
+  const bytes = await readPlainFile(join(directory, BUNDLE_FILE));
+  const got = createHash('sha256').update(bytes).digest('hex');
+  if (got !== sha256) throw otherPin(directory, got, sha256);
+  return bytes;
+}
+
 export function partialBundle(directory: string): PrestageError {
   return new PrestageError(
     'ERR_BUNDLE_PARTIAL',

@@ -98,14 +98,16 @@ function sealedBundle({ directory, bundle, sha256 }: SealedBundle, stage: Stage)
 function storeSource(bundle: Bundle, directory: string, stage: Stage): StoreSource | undefined {
   const payload = bundle.payloads.find((one) => one.kind === 'store' && one.stage === stage);
   const image = bundle.files.find((file) => payload?.kind === 'store' && file.path === payload.image);
-  if (payload?.kind !== 'store' || image === undefined) return undefined;
+  const hashTree = bundle.files.find((file) => payload?.kind === 'store' && file.path === payload.verity.hashTree);
+  if (payload?.kind !== 'store' || image === undefined || hashTree === undefined) return undefined;
   return {
     image: {
       path: join(directory, image.path),
       sizeBytes: image.sizeBytes,
       sha256: image.sha256,
       pieces: payload.pieces,
-      hashTree: join(directory, payload.verity.hashTree),
+      hashTree: join(directory, hashTree.path),
+      hashTreeSizeBytes: hashTree.sizeBytes,
       rootHash: payload.verity.rootHash,
     },
     mirror: { path: join(directory, payload.mirror), files: filesBelow(bundle, payload.mirror) },

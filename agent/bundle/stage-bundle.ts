@@ -40,6 +40,7 @@ export interface StoreSource {
     readonly pieces?: StorePieces | undefined;
     /** File of the dm-verity hash tree. */
     readonly hashTree: string;
+    readonly hashTreeSizeBytes: number;
     readonly rootHash: string;
   };
   /** Registry tree of manifests and configs; its files have paths below it. */

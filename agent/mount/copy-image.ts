@@ -1,4 +1,4 @@
-import { copyFile, type FileHandle, open, rename, rm } from 'node:fs/promises';
+import { type FileHandle, open, rename, rm } from 'node:fs/promises';
 import { dirname } from 'node:path';
 import { noRoomFor } from '../extract/copy-pieces.ts';
 import type { ArchivePool } from '../extract/pool.ts';
@@ -48,21 +48,16 @@ export async function copyImage({ image, to, isDurable, pool, signal, onProgress
   });
 }
 
-/** Copies a hash tree: the root hash tells what it is worth. */
-export async function copyHashTree(from: string, to: string, isDurable: boolean): Promise<void> {
-  const partial = `${to}.partial`;
-  try {
-    await copyFile(from, partial).catch((error: NodeJS.ErrnoException) => {
-      throw error.code === 'ENOSPC' ? noRoomFor(to, error) : unreadable(from, error.code ?? error.message, error);
-    });
-    await using file = await open(partial, 'r+');
-    if (isDurable) await file.sync();
-    await rename(partial, to);
-  } catch (error) {
-    await rm(partial, { force: true });
-    throw error;
-  }
-  if (isDurable) await syncDirectory(dirname(to));
+/**
+ * Copies a hash tree that has the size that its bundle says; the root hash tells what its bytes are worth.
+ * @throws PrestageError ERR_BUNDLE_FILE, ERR_STORE_DIGEST, ERR_SPACE_STORE; the signal's reason
+ */
+export async function copyHashTree({ image, to, isDurable, signal }: Omit<CopyImageRequest, 'pool' | 'onProgress'>): Promise<void> {
+  const path = image.hashTree;
+  await using source = await openImage({ path, sizeBytes: image.hashTreeSizeBytes });
+  await writeThenName(to, isDurable, async (target) => {
+    await copyHashed({ read: async (buffer) => await readSome(source, buffer, path), target, onBytes: () => undefined, signal });
+  });
 }
 
 async function readSome(source: FileHandle, buffer: Buffer, path: string): Promise<number> {

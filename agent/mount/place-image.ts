@@ -69,7 +69,7 @@ async function placeOnPartition(host: Host, request: PlaceRequest): Promise<Plac
 async function placeInMemory(host: Host, request: PlaceRequest): Promise<PlacedImage> {
   const { step } = request;
   await checkSource(request);
-  const neededBytes = await bytesOf(request);
+  const neededBytes = bytesOf(request);
   checkRoom('ram', { neededBytes, availableMemoryBytes: await availableMemoryBytes(), freeDiskBytes: 0 });
   const directory = hostPath(host, RAM_PATH);
   await step('mount-ram', async () => {
@@ -105,7 +105,7 @@ async function placeOnDisk(host: Host, request: PlaceRequest): Promise<PlacedIma
     await rm(path, { force: true });
     await mkdir(directory, { recursive: true, mode: 0o700 });
     const { freeBytes } = await spaceAt(directory);
-    checkRoom('disk', { neededBytes: await bytesOf(request), availableMemoryBytes: 0, freeDiskBytes: freeBytes });
+    checkRoom('disk', { neededBytes: bytesOf(request), availableMemoryBytes: 0, freeDiskBytes: freeBytes });
     await copyBoth(request, path, tree);
   });
   return { ...placed, isHashed: true };
@@ -121,7 +121,7 @@ export function diskCopyOf(host: Pick<Host, 'root'>, sha256: string): { readonly
 async function copyBoth(request: PlaceRequest, path: string, tree: string): Promise<void> {
   const { image, pool, signal, onProgress, placement } = request;
   const isDurable = placement === 'disk';
-  if (request.withHashTree) await copyHashTree(image.hashTree, tree, isDurable);
+  if (request.withHashTree) await copyHashTree({ image, to: tree, isDurable, signal });
   await copyImage({ image, to: path, isDurable, pool, signal, onProgress });
 }
 
@@ -157,6 +157,6 @@ async function checkSize(image: StoreImage): Promise<void> {
   await (await openImage(image)).close();
 }
 
-async function bytesOf({ image, withHashTree }: PlaceRequest): Promise<number> {
-  return image.sizeBytes + (withHashTree ? (await stat(image.hashTree)).size : 0);
+function bytesOf({ image, withHashTree }: PlaceRequest): number {
+  return image.sizeBytes + (withHashTree ? image.hashTreeSizeBytes : 0);
 }

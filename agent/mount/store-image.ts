@@ -16,6 +16,7 @@ export interface StoreImage {
   readonly pieces?: StorePieces | undefined;
   /** File with the dm-verity superblock and hash tree; absolute, in the opened bundle. */
   readonly hashTree: string;
+  readonly hashTreeSizeBytes: number;
   /** 64 lower-case hex digits. */
   readonly rootHash: string;
 }

@@ -1,34 +1,22 @@
 import { createHash } from 'node:crypto';
-import { closeSync, constants, fstatSync, mkdirSync, openSync, readSync, writeFileSync } from 'node:fs';
-import { mkdir, readFile, rename, rm } from 'node:fs/promises';
-import { dirname, join } from 'node:path';
-import { setImmediate as othersTurn } from 'node:timers/promises';
+import { mkdir, readFile, rename, rm, writeFile } from 'node:fs/promises';
+import { join } from 'node:path';
 import { type Host, hostPath } from '../host/host.ts';
 import { holdsMounts } from '../host/mounts.ts';
 import type { Step } from '../host/steps.ts';
 import { hideImages } from '../mirror/tree-check.ts';
-import { type BundleFile, isInnerPath } from '../model/bundle.ts';
+import type { BundleFile } from '../model/bundle.ts';
 import type { Digest } from '../model/digest.ts';
 import { messageOf, PrestageError } from '../model/errors.ts';
 import { MIRROR_PATH } from '../model/places.ts';
 import { parseReference } from '../model/reference.ts';
 import { registryRepository } from '../model/registry-path.ts';
+import { checkLimits, copySealedFiles, type SealedFiles } from './sealed-files.ts';
 
-export interface MirrorCopy {
-  /** The mirror's tree in the bundle, the directory that holds `docker`; an absolute path. */
-  readonly from: string;
-  /** Its files as prestage.json has them, with paths below `from`. */
-  readonly files: readonly BundleFile[];
+export interface MirrorCopy extends SealedFiles {
   readonly step: Step;
-  readonly signal: AbortSignal;
 }
 
-/** Largest manifest or config, in bytes: distribution takes manifests of 4 MiB at most; configs are smaller. */
-const FILE_LIMIT_BYTES = 16 * 1024 * 1024;
-/** Largest mirror, in bytes. One with the 4000 images of a whole operator catalog is a tenth of it. */
-const TREE_LIMIT_BYTES = 512 * 1024 * 1024;
-/** Files after which others get their turn: 1000 files take 40 ms here, with one promise for each 150 ms. */
-const SLICE_FILES = 64;
 /** Lies in a whole copy: the digest of what was copied. */
 const MARKER = 'copied-from';
 
@@ -46,8 +34,8 @@ export async function copyMirror(host: Host, request: MirrorCopy): Promise<void>
     const partial = `${to}.new`;
     await removeTree(partial);
     await mkdir(partial, { recursive: true, mode: 0o755 });
-    await fill(partial, request);
-    writeFileSync(join(partial, MARKER), identity);
+    await copySealedFiles(partial, request, noRoom);
+    await writeFile(join(partial, MARKER), identity);
     await removeTree(to);
     await rename(partial, to);
   });
@@ -75,89 +63,12 @@ export async function hideFromMirror(
   await hideImages(mirror, hidden);
 }
 
-async function fill(to: string, { from, files, signal }: MirrorCopy): Promise<void> {
-  const links = knownLinks(files);
-  const made = new Set<string>();
-  const piece = Buffer.allocUnsafe(Math.max(0, ...files.map((file) => file.sizeBytes)) + 1);
-  for (const [index, file] of files.entries()) {
-    if (index % SLICE_FILES === 0) {
-      await othersTurn();
-      signal.throwIfAborted();
-    }
-    const bytes = links.get(file.sha256) ?? readSealed(join(from, file.path), file, piece);
-    place(join(to, file.path), bytes, made);
-  }
-}
-
-/**
- * The links of the tree by their sha256: text that says the digest of one of its blobs, so nothing of theirs has to be read, and half of the
- * files are links. Source: distribution, registry/storage/paths.go.
- */
-function knownLinks(files: readonly BundleFile[]): ReadonlyMap<string, string> {
-  const blobs = files.flatMap(
-    ({ path }) => /^docker\/registry\/v2\/blobs\/sha256\/[0-9a-f]{2}\/([0-9a-f]{64})\/data$/.exec(path)?.[1] ?? [],
-  );
-  return new Map(blobs.map((hex) => [sha256Of(`sha256:${hex}`), `sha256:${hex}`]));
-}
-
-/** The bytes of a file, where they are what the manifest says: no more is read than that. */
-function readSealed(path: string, { sizeBytes, sha256 }: BundleFile, piece: Buffer): Buffer {
-  let got: string;
-  try {
-    const file = openSync(path, constants.O_RDONLY | constants.O_NOFOLLOW | constants.O_NONBLOCK);
-    try {
-      if (!fstatSync(file).isFile()) throw new Error('it is no plain file');
-      const bytes = piece.subarray(0, readWhole(file, piece.subarray(0, sizeBytes + 1)));
-      const hash = sha256Of(bytes);
-      if (bytes.length === sizeBytes && hash === sha256) return bytes;
-      got = bytes.length > sizeBytes ? `it is larger than ${sizeBytes} bytes` : `it has ${bytes.length} bytes and the sha256 ${hash}`;
-    } finally {
-      closeSync(file);
-    }
-  } catch (error) {
-    got = messageOf(error);
-  }
-  throw new PrestageError(
-    'ERR_BUNDLE_FILE',
-    `${path} is not as prestage.json has it, ${sizeBytes} bytes with the sha256 ${sha256}: ${got}`,
-    'Write the bundle to the partition again; where it fails again, change the disk',
-  );
-}
-
-function readWhole(file: number, into: Buffer): number {
-  let length = 0;
-  for (;;) {
-    const read = readSync(file, into, length, into.length - length, null);
-    length += read;
-    if (read === 0 || length === into.length) return length;
-  }
-}
-
-function place(path: string, bytes: Uint8Array | string, made: Set<string>): void {
-  try {
-    const directory = dirname(path);
-    if (!made.has(directory)) mkdirSync(directory, { recursive: true, mode: 0o755 });
-    made.add(directory);
-    writeFileSync(path, bytes, { flag: 'wx', mode: 0o644 });
-  } catch (cause) {
-    throw new PrestageError(
-      'ERR_SPACE_MEMORY',
-      `the metadata mirror cannot be copied into memory, ${path}: ${messageOf(cause)}`,
-      'Free memory below /run, or give the node more',
-      { cause },
-    );
-  }
-}
-
-function checkLimits({ from, files }: MirrorCopy): void {
-  const wrong = files.find((file) => !isInnerPath(file.path) || file.sizeBytes > FILE_LIMIT_BYTES);
-  const totalBytes = files.reduce((sum, file) => sum + file.sizeBytes, 0);
-  if (wrong === undefined && totalBytes <= TREE_LIMIT_BYTES) return;
-  const what = wrong === undefined ? `${files.length} files with ${totalBytes} bytes` : `"${wrong.path}" with ${wrong.sizeBytes} bytes`;
-  throw new PrestageError(
-    'ERR_BUNDLE_FILE',
-    `${from} is no metadata mirror: it has ${what}, and manifests and configs have at most ${FILE_LIMIT_BYTES} each and ${TREE_LIMIT_BYTES} together`,
-    'Build the bundle again',
+function noRoom(path: string, cause: unknown): PrestageError {
+  return new PrestageError(
+    'ERR_SPACE_MEMORY',
+    `the metadata mirror cannot be copied into memory, ${path}: ${messageOf(cause)}`,
+    'Free memory below /run, or give the node more',
+    { cause },
   );
 }
 

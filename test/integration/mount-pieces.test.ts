@@ -157,7 +157,7 @@ describeAlone(import.meta.url, 'a store image whose pieces are known', () => {
       await truncate(path, 2 ** 30);
       const zeros = sha256Of(Buffer.alloc(2 ** 20));
       const pieces: StorePieces = { sizeBytes: 2 ** 20, sha256: Array.from({ length: 1024 }, () => zeros) };
-      const image = { path, sizeBytes: 2 ** 30, sha256: '', pieces, hashTree: '', rootHash: '' };
+      const image = { path, sizeBytes: 2 ** 30, sha256: '', pieces, hashTree: '', hashTreeSizeBytes: 0, rootHash: '' };
       const changing: Pick<ArchivePool, 'copyPieces'> = {
         copyPieces: async (job, options) => {
           const copying = pool.copyPieces(job, options);
@@ -218,7 +218,10 @@ describeAlone(import.meta.url, 'a store image whose pieces are known', () => {
     const bytes = randomBytes(sizeBytes);
     await writeFile(path, bytes);
     const pieces = piecesOf(bytes, pieceBytes);
-    return { image: { path, sizeBytes, sha256: sha256Of(bytes), pieces, hashTree: `${path}.verity`, rootHash: '' }, bytes };
+    return {
+      image: { path, sizeBytes, sha256: sha256Of(bytes), pieces, hashTree: `${path}.verity`, hashTreeSizeBytes: 0, rootHash: '' },
+      bytes,
+    };
   }
 
   interface CopyOptions {

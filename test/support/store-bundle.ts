@@ -46,12 +46,14 @@ export async function storeImageOf(directory: string): Promise<StoreImage> {
     if (payload.kind !== 'store' || file === undefined) continue;
     const { hashTree, rootHash } = payload.verity;
     const { sizeBytes, sha256 } = file;
+    const hashTreeSizeBytes = bundle.files.find(({ path }) => path === hashTree)?.sizeBytes ?? 0;
     return {
       path: join(directory, payload.image),
       sizeBytes,
       sha256,
       pieces: payload.pieces,
       hashTree: join(directory, hashTree),
+      hashTreeSizeBytes,
       rootHash,
     };
   }
