@@ -1,13 +1,13 @@
+import { randomBytes } from 'node:crypto';
 import { lstat, mkdir, readFile, rm } from 'node:fs/promises';
 import { join } from 'node:path';
+import { isToken, LOCK_FILES, TOKEN_BYTES } from '../extract/lock-token.ts';
 import { writeAtomic } from '../host/atomic.ts';
 import { type Host, hostPath } from '../host/host.ts';
 import type { Step } from '../host/steps.ts';
 import { STORE_PATH } from '../model/places.ts';
 import { mountsAt } from './mounted.ts';
 
-/** A lock file holds the random id of its last writer, of this length. Source: github.com/containers/storage, pkg/lockfile. */
-const LOCK = '\0'.repeat(64);
 const NO_RECORDS = '[]';
 
 /**
@@ -16,15 +16,7 @@ const NO_RECORDS = '[]';
  * Source: github.com/containers/storage, store.go, images.go, layers.go.
  */
 const DIRECTORIES = ['.', 'overlay', 'overlay/l', 'overlay-containers', 'overlay-images', 'overlay-layers'];
-const FILES: Readonly<Record<string, string>> = {
-  'storage.lock': LOCK,
-  'userns.lock': LOCK,
-  'overlay-containers/containers.lock': LOCK,
-  'overlay-images/images.lock': LOCK,
-  'overlay-layers/layers.lock': LOCK,
-  'overlay-images/images.json': NO_RECORDS,
-  'overlay-layers/layers.json': NO_RECORDS,
-};
+const RECORD_FILES = ['overlay-images/images.json', 'overlay-layers/layers.json'];
 
 /**
  * Makes sure, durably, that the additional store is there and empty, and repairs what is half-made. Nothing to do where a store image is
@@ -33,28 +25,53 @@ const FILES: Readonly<Record<string, string>> = {
 export async function ensureEmptyStore(host: Host, step: Step): Promise<void> {
   const path = hostPath(host, STORE_PATH);
   if ((await mountsAt(path)).length > 0 || (await isEmptyStore(path))) return;
-  await step('make-empty-store', async () => {
-    for (const directory of DIRECTORIES) await makeDirectory(join(path, directory));
-    await Promise.all(Object.entries(FILES).map(async ([file, content]) => await putFile(join(path, file), content)));
-  });
+  await step('make-empty-store', async () => await makeEmptyStore(path));
+}
+
+/**
+ * The same, for a store image that was just taken away: the tokens are new each time. An engine that looked while the mount changed may have
+ * noted the old token of the empty store together with the records of the store image; with the same token it would go on with these.
+ */
+export async function renewEmptyStore(host: Host, step: Step): Promise<void> {
+  const path = hostPath(host, STORE_PATH);
+  if ((await mountsAt(path)).length > 0) return;
+  await step('make-empty-store', async () => await makeEmptyStore(path));
+}
+
+/** The records are put before the tokens: who sees a new token reads them. */
+async function makeEmptyStore(path: string): Promise<void> {
+  for (const directory of DIRECTORIES) await makeDirectory(join(path, directory));
+  for (const file of RECORD_FILES.map((name) => join(path, name))) if (!(await hasNoRecords(file))) await putFile(file, NO_RECORDS);
+  const token = randomBytes(TOKEN_BYTES);
+  await Promise.all(LOCK_FILES.map(async (file) => await putFile(join(path, file), token)));
 }
 
 async function isEmptyStore(path: string): Promise<boolean> {
-  const directories = await Promise.all(DIRECTORIES.map((directory) => isDirectory(join(path, directory))));
-  if (directories.includes(false)) return false;
-  const files = await Promise.all(Object.entries(FILES).map(([file, content]) => hasContent(join(path, file), content)));
-  return !files.includes(false);
+  const looks = await Promise.all([
+    ...DIRECTORIES.map((directory) => isDirectory(join(path, directory))),
+    ...RECORD_FILES.map((file) => hasNoRecords(join(path, file))),
+    ...LOCK_FILES.map((file) => hasOwnToken(join(path, file))),
+  ]);
+  return !looks.includes(false);
 }
 
 async function isDirectory(path: string): Promise<boolean> {
   return (await lstat(path).catch(() => undefined))?.isDirectory() ?? false;
 }
 
-/** The id in a lock file changes when somebody writes it, and says nothing about the store. */
-async function hasContent(path: string, content: string): Promise<boolean> {
+async function hasNoRecords(path: string): Promise<boolean> {
+  return (await readSmallFile(path))?.toString() === NO_RECORDS;
+}
+
+/** Empty stores that an older agent made have zeros there, as its store images have. */
+async function hasOwnToken(path: string): Promise<boolean> {
+  const token = await readSmallFile(path);
+  return token !== undefined && isToken(token);
+}
+
+async function readSmallFile(path: string): Promise<Buffer | undefined> {
   const found = await lstat(path).catch(() => undefined);
-  if (found === undefined || !found.isFile()) return false;
-  return content === LOCK || (found.size === content.length && (await readFile(path, 'utf8')) === content);
+  return found?.isFile() === true && found.size <= TOKEN_BYTES ? await readFile(path) : undefined;
 }
 
 async function makeDirectory(path: string): Promise<void> {
@@ -64,8 +81,7 @@ async function makeDirectory(path: string): Promise<void> {
   await mkdir(path, { recursive: true, mode: 0o755 });
 }
 
-async function putFile(path: string, content: string): Promise<void> {
-  if (await hasContent(path, content)) return;
+async function putFile(path: string, content: string | Buffer): Promise<void> {
   if (await isDirectory(path)) await rm(path, { recursive: true });
   await writeAtomic(path, content);
 }

@@ -1,6 +1,7 @@
 import type { StoreBundle } from '../bundle/stage-bundle.ts';
 import { probeEngines } from '../engine/probe.ts';
 import { setUpEngines } from '../engine/set-up.ts';
+import { unseenExchange } from '../engine/unseen-exchange.ts';
 import { additionalStores } from '../extract/additional-stores.ts';
 import { createArchivePool } from '../extract/pool.ts';
 import { inspectRecords, type StorageLocation } from '../extract/storage.ts';
@@ -55,6 +56,7 @@ export async function mountStore(bundle: StoreBundle, location: StorageLocation,
       .then(({ notices }) => addNotices(context, notices))
       .then(async () => await setStoreMirrors(sources, context)),
   ]);
+  addNotices(context, await unseenExchange(host, opened));
   const images = await imagesOf(bundle.images, opened);
   const lacking = images.filter(({ state }) => state === 'failed');
   if (lacking.length > 0) {

@@ -4,7 +4,7 @@ import type { Host } from '../host/host.ts';
 import type { Step } from '../host/steps.ts';
 import type { ErrorRecord } from '../model/errors.ts';
 import { closeStore } from '../mount/close-store.ts';
-import { ensureEmptyStore } from '../mount/empty-store.ts';
+import { renewEmptyStore } from '../mount/empty-store.ts';
 import { healDangling } from '../mount/heal-dangling.ts';
 
 export interface HealNodeRequest {
@@ -29,7 +29,7 @@ export async function healNode(host: Host, request: HealNodeRequest): Promise<re
   host.log('warning', `${error.message}; the engines go on without the store image`);
   await stopMirror();
   await closeStore(host, { step, force: true });
-  await ensureEmptyStore(host, step);
+  await renewEmptyStore(host, step);
   const removed = await healDangling(host, { location, stores: await additionalStores(host), step });
   for (const what of removed) host.log('warning', `removed ${what}: it stood on the store image`);
   return removed.map((what) => `removed ${what}`);

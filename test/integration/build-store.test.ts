@@ -6,6 +6,7 @@ import { cp, lstat, mkdir, mkdtemp, readdir, readFile, rm, writeFile } from 'nod
 import { join } from 'node:path';
 import { after, before, describe, it } from 'node:test';
 import { setTimeout as sleep } from 'node:timers/promises';
+import { isToken } from '../../agent/extract/lock-token.ts';
 import { inspectStorage } from '../../agent/extract/storage.ts';
 import { readSourceImage } from '../../agent/factory/build/source-image.ts';
 import { proveStore } from '../../agent/factory/build/store-proof.ts';
@@ -110,7 +111,8 @@ describe('store images of prestage-agent build', () => {
       );
       for (const { digest } of set.installed) assert.ok(images.some((image) => image.digests.includes(digest)));
       const locks = ['storage.lock', 'overlay-images/images.lock', 'overlay-layers/layers.lock', 'overlay-containers/containers.lock'];
-      for (const lock of locks) assert.equal((await readFile(join(path, lock))).equals(Buffer.alloc(64)), true);
+      const tokens = await Promise.all(locks.map(async (lock) => await readFile(join(path, lock))));
+      assert.deepEqual(tokens.map(isToken), [true, true, true, true]);
     });
   });
 

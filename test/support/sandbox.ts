@@ -19,6 +19,8 @@ export interface SandboxOptions {
    * same node after a reboot, with another boot id. It is removed by whoever made it.
    */
   readonly disk?: string;
+  /** A directory that is its /usr: the programs of another distribution. This machine's where left out. */
+  readonly usr?: string;
 }
 
 export interface SandboxExecOptions {
@@ -29,7 +31,7 @@ export interface SandboxExecOptions {
 }
 
 /**
- * What looks like a node to the programs in it, offline: a mount, network and process namespace of their own over this machine's /usr. /etc is
+ * What looks like a node to the programs in it, offline: a mount, network and process namespace of their own over this machine's /usr, or another one. /etc is
  * an overlay with a plain /etc/containers, /var/lib another, /run and /dev/shm are empty, and /var/lib/containers, /var/lib/prestage-agent and /var/tmp are private.
  * /tmp and the rest are this machine's. There is no systemd in it. The lease kills every process in it and unmounts everything.
  */
@@ -74,6 +76,7 @@ mount -t tmpfs -o mode=1777 tmpfs /dev/shm
 mkdir -m 1777 /run/lock
 if [ -d /sys/fs/cgroup/unified ]; then umount /sys/fs/cgroup/unified; fi
 ip link set lo up
+if [ -n "$2" ]; then mount --bind "$2" /usr; fi
 if [ ! -e "$1/made" ]; then rm -rf /etc/containers /etc/cni; fi
 echo "ready $pid"
 while read -r _; do :; done
@@ -100,7 +103,7 @@ export async function openSandbox(options: SandboxOptions = {}): Promise<NodeSan
   const network = options.network === undefined ? [] : ['nsenter', `--net=/run/netns/${options.network}`];
   const alone = ['unshare', '--mount', '--pid', '--ipc', '--fork', '--kill-child', '--propagation=private'];
   const [file = '', ...args] = [...network, ...alone, ...(options.network === undefined ? ['--net'] : [])];
-  const child = spawn(file, [...args, 'bash', '-e', '-c', FIRST, 'bash', work], { stdio: ['pipe', 'pipe', 'pipe'] });
+  const child = spawn(file, [...args, 'bash', '-e', '-c', FIRST, 'bash', work, options.usr ?? ''], { stdio: ['pipe', 'pipe', 'pipe'] });
   const close = async (pid?: number): Promise<void> => {
     if (pid !== undefined) await empty(pid);
     await end(child);

@@ -76,9 +76,19 @@ const location = { graphroot: '/var/lib/containers/storage', runroot: '/run/cont
 const STORE = '${STORE}';
 `;
 
-/** @param files that the node has besides; with a storage.conf of their own, engines are not told of the store */
-export async function openStoreNode(fixture: StoreFixture, files: Readonly<Record<string, string>> = {}): Promise<StoreNode> {
-  const node = await openSandbox({ files: { '/etc/containers/storage.conf': STORAGE_CONF, ...files } });
+/**
+ * @param files that the node has besides; with a storage.conf of their own, engines are not told of the store
+ * @param usr a directory that is its /usr
+ */
+export async function openStoreNode(
+  fixture: Pick<StoreFixture, 'image' | 'source'>,
+  files: Readonly<Record<string, string>> = {},
+  usr?: string,
+): Promise<StoreNode> {
+  const node = await openSandbox({
+    files: { '/etc/containers/storage.conf': STORAGE_CONF, ...files },
+    ...(usr !== undefined && { usr }),
+  });
   await mkdir(node.path(STORE), { recursive: true });
   await node.output('sh', ['-c', EMPTY_STORE, 'sh', STORE]);
   const podman: StoreNode['podman'] = async (...args) => await node.exec('podman', args);

@@ -3,6 +3,7 @@ import { mkdir, readdir, readFile, rm, utimes, writeFile } from 'node:fs/promise
 import { join } from 'node:path';
 import { promisify } from 'node:util';
 import { gunzip } from 'node:zlib';
+import { LOCK_FILES, tokenOf } from '../../extract/lock-token.ts';
 import { linkNameOf, membersOf, normalImages, normalLayers } from './store-records.ts';
 
 export interface NormaliseOptions {
@@ -14,16 +15,6 @@ export interface NormaliseOptions {
 
 /** What a storage consists of; podman and newer libraries put more beside it, which a read-only store does not need. */
 const PARTS = ['overlay', 'overlay-containers', 'overlay-images', 'overlay-layers', 'storage.lock', 'userns.lock'] as const;
-/** Old engines fail on a read-only store without them. Source: field facts, "Additional image stores". */
-const LOCKS = [
-  'storage.lock',
-  'userns.lock',
-  'overlay-containers/containers.lock',
-  'overlay-images/images.lock',
-  'overlay-layers/layers.lock',
-];
-/** A lock file holds the random id of its last writer, of this length. Source: github.com/containers/storage, pkg/lockfile. */
-const LOCK = Buffer.alloc(64);
 const LAYER_ID = /^[0-9a-f]{64}$/;
 
 const inflate = promisify(gunzip);
@@ -37,9 +28,12 @@ const inflate = promisify(gunzip);
 export async function normaliseStore(graphroot: string, options: NormaliseOptions): Promise<void> {
   const createdAt = new Date(options.stampSeconds * 1000).toISOString().replace('.000Z', 'Z');
   await removeForeign(graphroot);
-  await rewrite(join(graphroot, 'overlay-layers/layers.json'), (text) => normalLayers(text, createdAt));
-  await rewrite(join(graphroot, 'overlay-images/images.json'), (text) => normalImages(text, options.undated, createdAt));
-  for (const lock of LOCKS) await writeFile(join(graphroot, lock), LOCK);
+  const layerRecords = await rewrite(join(graphroot, 'overlay-layers/layers.json'), (text) => normalLayers(text, createdAt));
+  const imageRecords = await rewrite(join(graphroot, 'overlay-images/images.json'), (text) =>
+    normalImages(text, options.undated, createdAt),
+  );
+  // The records name everything in the store by its digest.
+  for (const lock of LOCK_FILES) await writeFile(join(graphroot, lock), tokenOf(layerRecords, imageRecords));
   const layers = (await readdir(join(graphroot, 'overlay'))).filter((name) => LAYER_ID.test(name)).toSorted();
   await renameLinks(graphroot, layers);
   for (const layer of layers) await dateLayer(graphroot, layer, options.stampSeconds);
@@ -53,8 +47,10 @@ async function removeForeign(graphroot: string): Promise<void> {
   }
 }
 
-async function rewrite(path: string, change: (text: string) => string): Promise<void> {
-  await writeFile(path, change(await readFile(path, 'utf8')), { mode: 0o600 });
+async function rewrite(path: string, change: (text: string) => string): Promise<string> {
+  const changed = change(await readFile(path, 'utf8'));
+  await writeFile(path, changed, { mode: 0o600 });
+  return changed;
 }
 
 /** `link` holds a layer's own short name, `lower` the names of the layers below it, and `overlay/l` leads from names to layers. */
