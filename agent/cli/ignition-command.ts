@@ -29,7 +29,7 @@ export const ignitionCommand: CommandSpec = {
     { usage: '--registry-image <reference>', help: 'image that serves, where the bundle names none' },
     { usage: '--serve <whom>', help: 'installed: cluster serves the other nodes, by the delivery registry (default: node)' },
     { usage: '--address <address>', help: 'with --serve cluster: IPv4 address or host name by which they reach the node' },
-    { usage: '--port <n>', help: 'with --serve cluster: port of the registry (default: 5055)' },
+    { usage: '--port <n>', help: 'with --serve cluster: port of the registry (default: 305)' },
     { usage: '--certificate <file>', help: 'with --serve cluster: certificate of the address, as prestage-agent certificates makes it' },
     { usage: '--key <file>', help: 'with --serve cluster: its private key, which the override then holds' },
     { usage: '--ca <file>', help: 'CA of the servers (default with --serve cluster: ca.crt beside the certificate)' },
@@ -44,7 +44,7 @@ export const ignitionCommand: CommandSpec = {
     'prestage-agent ignition discovery --bundle ./bundle --as patch',
     'prestage-agent ignition installed --merge mine.ign --as patch',
     'prestage-agent ignition installed --bundle ./bundle --serve cluster --address 192.0.2.10 --certificate tls/192.0.2.10.crt --key tls/192.0.2.10.key',
-    'prestage-agent ignition clients --bundle ./bundle --ca tls/ca.crt --mirror 192.0.2.10:5055 --mirror 192.0.2.11:5055',
+    'prestage-agent ignition clients --bundle ./bundle --ca tls/ca.crt --mirror 192.0.2.10:305 --mirror 192.0.2.11:305',
   ],
   act: actIgnition,
 };

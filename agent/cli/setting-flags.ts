@@ -17,7 +17,7 @@ const FLAGS: Readonly<Record<SettingKey, { readonly value: string; readonly help
   },
   serve: { value: '<whom>', help: 'whom the registry serves: node or cluster (default: node, on loopback)' },
   'serve-address': { value: '<address>', help: 'by what the nodes of the cluster reach this one' },
-  'registry-port': { value: '<n>', help: 'port of the registry, 1 to 65535 (default: 5055)' },
+  'registry-port': { value: '<n>', help: 'port of the registry, 1 to 65535 (default: 305)' },
   'registry-image': { value: '<reference>', help: 'image of the registry (default: the one that the bundle names)' },
   'registry-command': {
     value: '<words>',

@@ -62,8 +62,12 @@ export interface Settings {
   readonly lockWaitSeconds: number;
 }
 
-/** Not used by OpenShift, whose host services have 9000-9999, and not the 5000 of registries that are there already. */
-const DEFAULT_REGISTRY_PORT = 5055;
+/**
+ * Below 1024 nobody but root can listen, so that no user of the node takes the registry's place while it is down. Of these ports OpenShift's nodes
+ * use 22, 53, 80, 111 and 443 (its network flow matrix). From 512 on, rresvport(3), bindresvport(3) and NFS clients take ports at random for
+ * connections of their own. 288 to 307 are assigned to no service (IANA, Service Name and Transport Protocol Port Number Registry).
+ */
+const DEFAULT_REGISTRY_PORT = 305;
 /** The release's component docker-registry from 4.21 on. Source: field facts, "Registry image". */
 const DEFAULT_REGISTRY_COMMAND = '/usr/bin/distribution serve /etc/registry/config.yaml';
 /** Where ignition puts the certificate of a node that serves the cluster. */

@@ -1,5 +1,6 @@
-import { type Exec, quote } from '../host/exec.ts';
+import { quote } from '../host/exec.ts';
 import { PrestageError } from '../model/errors.ts';
+import { addressTaken } from './service-listener.ts';
 
 /** A start of the registry that came to nothing. */
 export interface FailedStart {
@@ -16,7 +17,8 @@ const NO_IMAGE = /image not known|no such image|unable to find a name and tag ma
 const NO_COMMAND = /executable file .*not found|command that was not found|no such file or directory: OCI runtime/i;
 const NOT_RUNNABLE = /exec format error/i;
 const CONFIG = /configuration error|error parsing|unmarshal/i;
-const LISTEN = /address already in use|cannot assign requested address/i;
+const IN_USE = /address already in use/i;
+const LISTEN = /cannot assign requested address/i;
 /** Where a Go program has said its fault, and its stacks begin. A log of podman has time and stream before it. */
 const STACKS = /^.*\bgoroutine \d+ .*\[[\s\S]*/m;
 
@@ -46,11 +48,12 @@ export function explainFailure({ image, command, address, messages: all }: Faile
       'Build the bundle with a --registry-image for the processor of the node',
     );
   }
+  if (IN_USE.test(messages)) return addressTaken(address, `another program: ${said}`);
   if (LISTEN.test(messages)) {
     return new PrestageError(
       'ERR_REGISTRY_PORT',
       `the registry cannot listen on ${address}: ${said}`,
-      'Set registry-port to a port that is free, and serve-address to an address of this node',
+      'Set serve-address to an address that this node has, and see with: ip address',
     );
   }
   return new PrestageError(
@@ -60,25 +63,4 @@ export function explainFailure({ image, command, address, messages: all }: Faile
       : `the registry of ${image} does not answer on ${address}: ${said}`,
     'Look at its log: journalctl -u prestage-registry; then start the run again',
   );
-}
-
-/** The error for a port that another program listens on. */
-export async function portTaken(exec: Exec, address: string, port: number): Promise<PrestageError> {
-  const holder = await portHolder(exec, port);
-  return new PrestageError(
-    'ERR_REGISTRY_PORT',
-    `${address} is taken by ${holder ?? 'a program that ss(8) does not name'}`,
-    'Stop that program, or set registry-port to another port',
-  );
-}
-
-async function portHolder(exec: Exec, port: number): Promise<string | undefined> {
-  const args = ['--no-header', '--listening', '--tcp', '--numeric', '--processes', `sport = :${port}`];
-  const listed = await exec('ss', args, { timeoutMs: 5000 }).catch(() => undefined);
-  return listed === undefined ? undefined : parseListeners(listed.stdout)[0];
-}
-
-/** The programs in the output of `ss --processes`, as `NAME (pid N)`. Source: ss(8): `users:(("nginx",pid=7,fd=3),…)`. Pure. */
-export function parseListeners(text: string): readonly string[] {
-  return [...text.matchAll(/\("([^"]*)",pid=([0-9]+),/g)].map(([, name, pid]) => `${name} (pid ${pid})`);
 }

@@ -3,11 +3,14 @@ import { request as requestPlain } from 'node:http';
 import { request as requestTls } from 'node:https';
 import { TLSSocket } from 'node:tls';
 import { messageOf } from '../model/errors.ts';
+import type { Listener } from './service-listener.ts';
 
 export interface Health {
   readonly healthy: boolean;
   /** In words, for people. */
   readonly reason: string;
+  /** Who listens on its address, where that was looked at. */
+  readonly listener?: Listener;
 }
 
 export interface Probe {
@@ -16,6 +19,20 @@ export interface Probe {
   /** The certificate, PEM, that the registry was given; it answers by plain HTTP where left out. */
   readonly certificate?: string | undefined;
   readonly timeoutMs: number;
+}
+
+/** What an answer is worth when it is known who listens: nothing, unless that is our registry. Pure. */
+export function provenHealth(answer: Health, listener: Listener): Health {
+  switch (listener.kind) {
+    case 'ours':
+      return { ...answer, listener };
+    case 'other':
+      return { healthy: false, reason: `another program listens there: ${listener.who}`, listener };
+    case 'unseen':
+      return { healthy: false, reason: listener.reason, listener };
+    case 'nobody':
+      return { healthy: false, reason: answer.healthy ? 'it answered, and ended' : answer.reason, listener };
+  }
 }
 
 /**

@@ -10,8 +10,9 @@ import { hasSystemd } from '../host/systemd.ts';
 import { messageOf, PrestageError } from '../model/errors.ts';
 import { REGISTRY_RUN } from '../model/places.ts';
 import { checkServing, isLoopback, listenHost, probeHost } from './service-address.ts';
-import { explainFailure, portTaken } from './service-failure.ts';
-import { type Health, probeRegistry } from './service-health.ts';
+import { explainFailure } from './service-failure.ts';
+import { type Health, probeRegistry, provenHealth } from './service-health.ts';
+import { addressTaken, whoListens, whoTook } from './service-listener.ts';
 import { FILES, planRegistry, type RegistryPlan, type RegistryRequest } from './service-plan.ts';
 import { formatRegistryRecord, type RegistryRecord, readRegistryRecord } from './service-record.ts';
 import { type RegistryHow, registryLog, runRegistry, type StartAttempt } from './service-run.ts';
@@ -41,7 +42,7 @@ const ADDRESS_PAUSE_MS = 200;
 /**
  * Runs a registry that serves a tree read-only, and returns when it answers. One that does what is asked already stays; another one of ours is
  * replaced.
- * @throws PrestageError ERR_USAGE, ERR_REGISTRY_PORT, ERR_REGISTRY_IMAGE, ERR_REGISTRY_START; nothing of it is left running then
+ * @throws PrestageError ERR_USAGE, ERR_REGISTRY_PORT, ERR_REGISTRY_TAKEN, ERR_REGISTRY_IMAGE, ERR_REGISTRY_START; nothing of it is left running then
  */
 export async function startRegistry(host: Host, request: RegistryRequest): Promise<StartedRegistry> {
   const startedMs = host.clock.monotonicMs();
@@ -78,12 +79,17 @@ export async function startRegistry(host: Host, request: RegistryRequest): Promi
   throw await failure(host, request, { plan, attempt, health });
 }
 
-/** Whether the registry that was started answers on its address. */
+/** Whether the registry that was started, and no other program, answers on its address. */
 export async function registryHealth(host: Host, address: string): Promise<Health> {
   const record = await readRegistryRecord(host);
   if (record === undefined) return { healthy: false, reason: 'no registry was started in this boot' };
   if (record.address !== address) return { healthy: false, reason: `the registry serves ${record.address} and not ${address}` };
-  return await probeRecorded(hostPath(host, REGISTRY_RUN), record);
+  return await proven(host, record, await probeRecorded(hostPath(host, REGISTRY_RUN), record));
+}
+
+/** Looked at after the answer: who listens before it need not be who answers. */
+async function proven(host: Host, record: RegistryRecord, answer: Health): Promise<Health> {
+  return provenHealth(answer, await whoListens(host, { address: record.probeHost, port: record.port }));
 }
 
 async function probeRecorded(directory: string, record: RegistryRecord): Promise<Health> {
@@ -99,7 +105,7 @@ async function untilHealthy(host: Host, directory: string, signal: AbortSignal):
   const beganMs = host.clock.monotonicMs();
   for (;;) {
     const health = await probeRecorded(directory, record);
-    if (health.healthy) return health;
+    if (health.healthy) return await proven(host, record, health);
     if (!Number.isNaN(pid) && (await processStartTicks(pid)) === undefined) return { healthy: false, reason: 'it ended' };
     if (signal.aborted || host.clock.monotonicMs() - beganMs > HEALTH_LIMIT_MS) return health;
     await host.clock.sleep(HEALTH_PAUSE_MS);
@@ -118,19 +124,20 @@ async function failure(host: Host, { step, signal }: RegistryRequest, { plan, at
   await stopRegistry(host, step);
   if (signal.aborted) return signal.reason;
   const { image, command, address } = plan;
+  if (health?.listener?.kind === 'other') return addressTaken(address, health.listener.who);
   return explainFailure({ image, command, address, messages: `${health === undefined ? '' : `${health.reason}\n`}${log}` });
 }
 
 /**
  * Waits until the address is one of this node's, and finds out whether the port is free, by listening on it for a moment.
- * @throws PrestageError ERR_REGISTRY_PORT
+ * @throws PrestageError ERR_REGISTRY_PORT, ERR_REGISTRY_TAKEN
  */
 async function untilFree(host: Host, { address, port, signal }: RegistryRequest, shown: string): Promise<void> {
   const beganMs = host.clock.monotonicMs();
   for (;;) {
     const fault = await listenFault(listenHost(address), port);
     if (fault === undefined) return;
-    if (fault === 'EADDRINUSE') throw await portTaken(host.exec, shown, port);
+    if (fault === 'EADDRINUSE') throw addressTaken(shown, await whoTook(port));
     const isLate = isLoopback(address) || host.clock.monotonicMs() - beganMs > ADDRESS_LIMIT_MS;
     if (fault !== 'EADDRNOTAVAIL' || isLate) {
       throw new PrestageError(

@@ -12,7 +12,7 @@ import { EXECUTABLE } from './workplace.ts';
 /** Copies of all from each, turn by turn. */
 const COPIES = 2;
 
-const OURS = '127.0.0.1:5055';
+const OURS = '127.0.0.1:305';
 const PUSHED = '127.0.0.1:5056';
 
 /** Copies images one after the other into one layout, so that shared blobs come once, as an engine takes them. */

@@ -56,12 +56,12 @@ test('the real Ignition puts certificate, key and CA on a serving node, and the 
 });
 
 test('the real Ignition puts mirrors and CA on a node that pulls from others, and not a file more', async () => {
-  const clients = { mirrors: ['192.0.2.10:5055', 'node1.example.com:5055'], ca: join(tls, 'ca.crt'), bundle: scratch };
+  const clients = { mirrors: ['192.0.2.10:305', 'node1.example.com:305'], ca: join(tls, 'ca.crt'), bundle: scratch };
   for (const spec of ['3.1.0', '3.2.0'] as const) {
     const root = await rootOf({ spec, clients });
     assert.deepEqual(filesBelow(root), {
-      '/etc/containers/certs.d/192.0.2.10:5055/prestage-ca.crt': '644',
-      '/etc/containers/certs.d/node1.example.com:5055/prestage-ca.crt': '644',
+      '/etc/containers/certs.d/192.0.2.10:305/prestage-ca.crt': '644',
+      '/etc/containers/certs.d/node1.example.com:305/prestage-ca.crt': '644',
       '/etc/containers/registries.conf.d/50-prestage.conf': '644',
     });
   }

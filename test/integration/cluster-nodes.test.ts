@@ -18,7 +18,7 @@ import { type MadeImage, makeImage, writeOciLayout } from '../support/images.ts'
 import { type Rendered, rendered } from '../support/rendered.ts';
 import { type NodeSandbox, openSandbox, sandboxUnavailable } from '../support/sandbox.ts';
 
-const PORT = 5055;
+const PORT = 305;
 /** Of the big layer, which random bytes in base64 are at best once more. */
 const BIG_BYTES = 24 * 1024 * 1024;
 

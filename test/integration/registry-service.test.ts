@@ -126,7 +126,11 @@ describe('the registry of a node', () => {
     // A certificate that is not the one that it was given is not it.
     await node.output('cp', ['/etc/ssl/certs/ca-certificates.crt', '/run/prestage-agent/registry/tls.crt']);
     assert.deepEqual(await callInside(node, { module: SERVICE, name: 'registryHealth', request: address }), {
-      value: { healthy: false, reason: 'what answers shows another certificate than the one that the registry was given' },
+      value: {
+        healthy: false,
+        reason: 'what answers shows another certificate than the one that the registry was given',
+        listener: { kind: 'ours' },
+      },
     });
   });
 
@@ -158,14 +162,14 @@ describe('the registry of a node', () => {
     const isBack = async (): Promise<boolean> => (await node.exec('curl', ['-s', `http://${ADDRESS}/v2/`])).stdout === '{}';
     for (let tries = 0; tries < 50 && !(await isBack()); tries++) await sleep(100);
     assert.deepEqual(await callInside(node, { module: SERVICE, name: 'registryHealth', request: ADDRESS }), {
-      value: { healthy: true, reason: 'GET /v2/ answers' },
+      value: { healthy: true, reason: 'GET /v2/ answers', listener: { kind: 'ours' } },
     });
   });
 
   onNodes('is undone completely, also twice, and says then that it is gone', async (node) => {
     await start(node);
     assert.deepEqual(await callInside(node, { module: SERVICE, name: 'registryHealth', request: ADDRESS }), {
-      value: { healthy: true, reason: 'GET /v2/ answers' },
+      value: { healthy: true, reason: 'GET /v2/ answers', listener: { kind: 'ours' } },
     });
     for (let times = 0; times < 2; times++) {
       assert.deepEqual(await callInside(node, { module: SERVICE, name: 'stopRegistry' }), {});
@@ -210,7 +214,7 @@ describe('the registry of a node', () => {
         code: 'ERR_USAGE',
         message: /^the registry is to serve other nodes on 192\.0\.2\.7 and has no certificate$/,
       },
-      { more: { port: 5002 }, code: 'ERR_REGISTRY_PORT', message: /^127\.0\.0\.1:5002 is taken by python3 \(pid \d+\)$/ },
+      { more: { port: 5002 }, code: 'ERR_REGISTRY_TAKEN', message: /^127\.0\.0\.1:5002 is taken by python3 \(pid \d+\) of root$/ },
     ];
     while ((await node.exec('curl', ['-s', '-o', '/dev/null', 'http://127.0.0.1:5002/'])).exitCode !== 0) await sleep(50);
     for (const { more, code, message } of faults) {

@@ -42,7 +42,7 @@ describe('a run with a store image', () => {
       for (const line of [
         ...lines,
         /^have the engines see its 4 images$/m,
-        /^serve their manifests at 127\.0\.0\.1:5055 by quay\.io\/example\/registry:v1, in front of the sources$/m,
+        /^serve their manifests at 127\.0\.0\.1:305 by quay\.io\/example\/registry:v1, in front of the sources$/m,
         /^nothing was written$/m,
       ])
         assert.match(planned.stdout, line);
@@ -129,7 +129,7 @@ describe('a run with a store image', () => {
     const path = node.path('/etc/containers/registries.conf');
     const text = await readFile(path, 'utf8');
     assert.match(text, /^# As it was\.\n(?:.*\n)*unqualified-search-registries = \["docker\.io"\]\n/);
-    assert.match(text, /location = "127\.0\.0\.1:5055\/quay\.io\/example\/tool"/);
+    assert.match(text, /location = "127\.0\.0\.1:305\/quay\.io\/example\/tool"/);
     assert.equal((await node.exec('ls', ['/etc/containers/registries.conf.d'])).stdout, '');
     assert.equal((await node.podman('pull', suite.fixture.images.tag.reference)).exitCode, 0);
     assert.equal((await node.run(args('discovery', '--rewrite', 'yes'))).exitCode, 0);

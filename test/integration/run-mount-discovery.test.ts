@@ -44,7 +44,7 @@ describe('discovery with a store image, and no network', () => {
     );
     assert.deepEqual(
       [state.delivery?.kind, state.store?.placement, state.store?.verified, state.registry?.address],
-      ['mount', 'ram', 'before-mount', '127.0.0.1:5055'],
+      ['mount', 'ram', 'before-mount', '127.0.0.1:305'],
     );
     assert.equal((await node.status()).readiness, 'ready');
   });

@@ -75,11 +75,15 @@ describe('the metadata mirror of a node', () => {
   });
 
   suite.onNode('that cannot have its port leaves the images usable, and says who has it', async (node) => {
-    const listener = node.start('python3', ['-m', 'http.server', '--bind', '127.0.0.1', '5055']);
-    await waitFor('the other program', async () => (await node.exec('curl', ['-s', 'http://127.0.0.1:5055/'])).exitCode === 0 || undefined);
+    const listener = node.start('python3', ['-m', 'http.server', '--bind', '127.0.0.1', '305']);
+    await waitFor('the other program', async () => (await node.exec('curl', ['-s', 'http://127.0.0.1:305/'])).exitCode === 0 || undefined);
     const { exitCode, state, stderr } = await run(node, suite.fixture.bundle);
-    assert.deepEqual([exitCode, state.outcome, state.error?.code, state.registry], [4, 'complete', 'ERR_REGISTRY_PORT', undefined], stderr);
-    assert.match(state.error?.message ?? '', /^127\.0\.0\.1:5055 is taken by python3 \(pid \d+\)$/);
+    assert.deepEqual(
+      [exitCode, state.outcome, state.error?.code, state.registry],
+      [4, 'complete', 'ERR_REGISTRY_TAKEN', undefined],
+      stderr,
+    );
+    assert.match(state.error?.message ?? '', /^127\.0\.0\.1:305 is taken by python3 \(pid \d+\) of root$/);
     const status = await node.status();
     assert.deepEqual(
       [status.readiness, status.reason, status.nextStep],
@@ -92,10 +96,10 @@ describe('the metadata mirror of a node', () => {
     await node.output('kill', [/pid (\d+)/.exec(state.error?.message ?? '')?.[1] ?? '']);
     await waitFor(
       'the end of the other program',
-      async () => (await node.exec('curl', ['-s', 'http://127.0.0.1:5055/'])).exitCode === 7 || undefined,
+      async () => (await node.exec('curl', ['-s', 'http://127.0.0.1:305/'])).exitCode === 7 || undefined,
     );
     const again = await run(node, suite.fixture.bundle);
-    assert.deepEqual([again.exitCode, again.state.error, again.state.registry?.address], [0, undefined, '127.0.0.1:5055'], again.stderr);
+    assert.deepEqual([again.exitCode, again.state.error, again.state.registry?.address], [0, undefined, '127.0.0.1:305'], again.stderr);
     assert.equal((await pull(node, reference)).exitCode, 0);
   });
 
@@ -128,7 +132,7 @@ describe('the metadata mirror of a node', () => {
     assert.deepEqual([exitCode, state.registry?.address], [0, '127.0.0.1:5077'], stderr);
     assert.equal((await pull(node, suite.fixture.images.digest.reference)).exitCode, 0);
     const back = await run(node, suite.fixture.bundle);
-    assert.deepEqual([back.exitCode, back.state.registry?.address], [0, '127.0.0.1:5055'], back.stderr);
+    assert.deepEqual([back.exitCode, back.state.registry?.address], [0, '127.0.0.1:305'], back.stderr);
     assert.equal((await pull(node, suite.fixture.images.digest.reference)).exitCode, 0);
     assert.equal((await node.exec('curl', ['-s', 'http://127.0.0.1:5077/'])).exitCode, 7);
   });

@@ -11,7 +11,7 @@ import { type MountNode, mountNodesUnavailable, openMountNode, type RunEnd } fro
 import { assertPulls, etcOf, makeRegistryFixture, type RegistryFixture, requestsAt } from '../support/registry-node.ts';
 
 const unavailable = await mountNodesUnavailable();
-const PORT = 5055;
+const PORT = 305;
 const TLS = '/etc/prestage-agent/tls';
 
 describe('a node that serves the cluster', () => {
@@ -117,7 +117,7 @@ describe('a node that serves the cluster', () => {
       what: 'an IPv6 address, which would make every pull fail',
       flags: ['--serve-address', '2001:db8::1'],
       code: 'ERR_SETTINGS',
-      message: /"\[2001:db8::1\]:5055" is an IPv6 address, which containers tools do not take for a registry/,
+      message: /"\[2001:db8::1\]:305" is an IPv6 address, which containers tools do not take for a registry/,
     },
     {
       what: 'an address that the certificate is not for',

@@ -6,6 +6,7 @@ import { after, before, describe, it } from 'node:test';
 import { hexOf } from '../../agent/model/digest.ts';
 import { treeBlobPath, treeRepositoryPath } from '../../agent/model/registry-path.ts';
 import { listOf, runBuild } from '../support/build.ts';
+import { END_REGISTRY, NOBODY, startForeignRegistry } from '../support/foreign-registry.ts';
 import type { MadeImage } from '../support/images.ts';
 import { type MountNode, mountNodesUnavailable, openMountNode, type RunEnd } from '../support/mount-node.ts';
 import { assertPulls, etcOf, makeRegistryFixture, type RegistryFixture } from '../support/registry-node.ts';
@@ -100,18 +101,46 @@ describe('a registry of a node that cannot serve, or must not', () => {
   }
 
   onNode('whose port is taken says by whom', async () => {
-    const holder = node.start('python3', [
-      '-c',
-      'import socket,time\ns=socket.socket()\ns.bind(("127.0.0.1",5055))\ns.listen()\nprint("up",flush=True)\ntime.sleep(60)',
-    ]);
-    await new Promise((resolve) => holder.stdout?.once('data', resolve));
+    await using _ = await startForeignRegistry(node, { port: 305, uid: 0 });
     const ended = await run(bundle);
-    assert.equal(ended.state.error?.code, 'ERR_REGISTRY_PORT');
-    assert.match(ended.state.error?.message ?? '', /^127\.0\.0\.1:5055 is taken by python3 \(pid \d+\)$/);
+    assert.deepEqual([ended.exitCode, ended.state.error?.code], [4, 'ERR_REGISTRY_TAKEN'], ended.stderr);
+    assert.match(ended.state.error?.message ?? '', /^127\.0\.0\.1:305 is taken by python3 \(pid \d+\) of root$/);
     await assertNothingServed(ended);
-    holder.kill('SIGKILL');
-    await node.exec('pkill', ['python3']);
   });
+
+  for (const [port, uid, who] of [
+    ['5077', NOBODY, 'the user with the id 65534'],
+    ['305', 0, 'root'],
+  ] as const) {
+    onNode(`that ended is not taken for a program of ${who} that answers on port ${port} in its place`, async () => {
+      const first = await run(bundle, '--registry-port', port);
+      assert.deepEqual([first.exitCode, first.state.outcome], [0, 'complete'], first.stderr);
+      await node.output('sh', ['-c', END_REGISTRY]);
+      await using foreign = await startForeignRegistry(node, { port: Number(port), uid });
+      assert.equal(await node.output('curl', ['-s', `http://127.0.0.1:${port}/v2/`]), '{}');
+      const { readiness, images } = await node.status();
+      assert.deepEqual(
+        [readiness, ...new Set(images.map(({ state, reason }) => `${state}: ${reason}`))],
+        [
+          'failed',
+          `missing: the registry that serves it does not answer: another program listens there: python3 (pid ${foreign.pid}) of ${who}`,
+        ],
+      );
+      const again = await run(bundle, '--registry-port', port);
+      assert.deepEqual(
+        [again.exitCode, again.state.error],
+        [
+          4,
+          {
+            code: 'ERR_REGISTRY_TAKEN',
+            message: `127.0.0.1:${port} is taken by python3 (pid ${foreign.pid}) of ${who}`,
+            remedy: 'Stop that program, or set registry-port to another port',
+          },
+        ],
+      );
+      await assertNothingServed(again);
+    });
+  }
 
   onNode('whose bundle names no image for it says so, as the build did, and takes one of the settings', async () => {
     const [from, to] = [join(fixture.work, 'pulled-few'), join(fixture.work, 'few')];

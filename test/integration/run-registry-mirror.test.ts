@@ -108,7 +108,7 @@ describe('archives of oc-mirror on the partition, and no network', () => {
         ['oc-mirror', { kind: 'registry', reason: 'what the bundle holds can only be served' }],
       );
       assert.deepEqual(state.registry, {
-        address: '127.0.0.1:5055',
+        address: '127.0.0.1:305',
         how: 'podman',
         tree: TREE,
         image: `${COMPONENTS}@${images.registry.image.digest}`,

@@ -54,10 +54,10 @@ describe('a registry tree on the partition, and no network', () => {
     assert.deepEqual([exitCode, state.outcome, state.error, state.notices], [0, 'complete', undefined, []], stderr);
     assert.deepEqual(
       state.images.map(({ reference, state: was, reason }) => [reference, was, reason]),
-      fixture.all.map(({ reference }) => [reference, 'served', 'by the registry at 127.0.0.1:5055']),
+      fixture.all.map(({ reference }) => [reference, 'served', 'by the registry at 127.0.0.1:305']),
     );
     assert.deepEqual(state.registry, {
-      address: '127.0.0.1:5055',
+      address: '127.0.0.1:305',
       how: 'podman',
       tree: '/run/prestage-agent/data/registry',
       image: fixture.images.registry.reference,
@@ -138,6 +138,6 @@ describe('a registry tree on the partition, and no network', () => {
     ]);
     assert.ok((await holdersOf(data)).length > 0);
     const { stdout } = await node.agent(['run', '--stage', 'installed', '--delivery', 'registry', '--label', data.label, '--dry-run']);
-    assert.match(stdout, /serve .*\/registry at 127\.0\.0\.1:5055/);
+    assert.match(stdout, /serve .*\/registry at 127\.0\.0\.1:305/);
   });
 });

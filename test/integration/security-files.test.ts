@@ -32,8 +32,8 @@ const ALLOWED: readonly (readonly [path: RegExp, kindAndMode: string])[] = [
   [/^\/etc\/containers\/registries\.conf$/, 'f 640'],
   [/^\/etc\/containers\/registries\.conf\.d$/, 'd 755'],
   [/^\/etc\/containers\/registries\.conf\.d\/50-prestage\.conf$/, 'f 644'],
-  [/^\/etc\/containers\/certs\.d(\/192\.0\.2\.1:5055)?$/, 'd 755'],
-  [/^\/etc\/containers\/certs\.d\/192\.0\.2\.1:5055\/ca\.crt$/, 'f 644'],
+  [/^\/etc\/containers\/certs\.d(\/192\.0\.2\.1:305)?$/, 'd 755'],
+  [/^\/etc\/containers\/certs\.d\/192\.0\.2\.1:305\/ca\.crt$/, 'f 644'],
   [/^\/etc\/profile\.d\/50-prestage\.sh$/, 'f 644'],
 ];
 /** Content that everybody may read, of the same modes throughout. */

@@ -23,7 +23,7 @@ const DAYS = 1000;
 const RELEASE = 'quay.io/openshift-release-dev/ocp-release';
 const COMPONENT = 'quay.io/openshift-release-dev/ocp-v4.0-art-dev';
 const REGISTRY = 'quay.io/example/registry:v1';
-const MIRRORS = ['192.0.2.10:5055', 'node1.example.com:5000'];
+const MIRRORS = ['192.0.2.10:305', 'node1.example.com:5000'];
 const DROP_IN = '/etc/containers/registries.conf.d/50-prestage.conf';
 
 let scratch = '';
@@ -221,7 +221,7 @@ test('nodes that pull from others get the mirrors in their order and the CA for 
     files.map(([path, mode, content]) => [path, mode, path === DROP_IN ? 'drop-in' : content]),
     [
       [DROP_IN, 0o644, 'drop-in'],
-      ['/etc/containers/certs.d/192.0.2.10:5055/prestage-ca.crt', 0o644, ca],
+      ['/etc/containers/certs.d/192.0.2.10:305/prestage-ca.crt', 0o644, ca],
       ['/etc/containers/certs.d/node1.example.com:5000/prestage-ca.crt', 0o644, ca],
     ],
   );
@@ -230,7 +230,7 @@ test('nodes that pull from others get the mirrors in their order and the CA for 
 });
 
 test('one mirror alone comes with a warning, for it is a single point', async () => {
-  const { warnings } = await render(clients({}, ['192.0.2.10:5055']));
+  const { warnings } = await render(clients({}, ['192.0.2.10:305']));
   assert.deepEqual(warnings, ['one mirror alone: when its node is down, images come from their registries; give a second --mirror']);
 });
 
@@ -262,13 +262,13 @@ test('no key reaches nodes that pull from others, also where the wrong file is g
 });
 
 test('mirrors that nodes cannot ask are refused, all at once', async () => {
-  const mirrors = ['192.0.2.10', '[2001:db8::1]:5055', 'localhost:5055', 'a:0', 'a:70000', 'https://a:1', 'b:1', 'B:1'];
+  const mirrors = ['192.0.2.10', '[2001:db8::1]:305', 'localhost:305', 'a:0', 'a:70000', 'https://a:1', 'b:1', 'B:1'];
   assert.deepEqual(await refused(clients({}, mirrors)), {
     code: 'ERR_USAGE',
     message: [
       'nodes cannot pull from these mirrors: 7 faults',
       '"192.0.2.10" is not HOST:PORT',
-      '"[2001:db8::1]:5055" is an IPv6 address, which containers tools do not take for a registry: give a host name',
+      '"[2001:db8::1]:305" is an IPv6 address, which containers tools do not take for a registry: give a host name',
       '"localhost" is not reached by other nodes: only the machine itself reaches it',
       '"a:0" is not HOST:PORT',
       '"a:70000" is not HOST:PORT',
@@ -298,8 +298,8 @@ test('the bundle decides which stage can be pulled', async () => {
 
 test('rendering for other mirrors replaces those of an earlier rendering, and keeps what others wrote', async () => {
   const merge = join(scratch, 'earlier.ign');
-  const earlier = parseConfig((await render(clients({}, ['192.0.2.77:5055', '192.0.2.10:5055']))).text, 'earlier');
-  const theirs = { path: '/etc/containers/certs.d/192.0.2.77:5055/ca.crt', mode: 0o644, contents: { source: 'data:,theirs' } };
+  const earlier = parseConfig((await render(clients({}, ['192.0.2.77:305', '192.0.2.10:305']))).text, 'earlier');
+  const theirs = { path: '/etc/containers/certs.d/192.0.2.77:305/ca.crt', mode: 0o644, contents: { source: 'data:,theirs' } };
   await writeFile(merge, JSON.stringify({ ...earlier, storage: { files: [theirs, ...(earlier.storage?.files ?? [])] } }));
   const { text: rendered, warnings } = await render(clients({ merge }));
   const again = join(scratch, 'again.ign');
@@ -309,12 +309,12 @@ test('rendering for other mirrors replaces those of an earlier rendering, and ke
     [
       theirs.path,
       DROP_IN,
-      '/etc/containers/certs.d/192.0.2.10:5055/prestage-ca.crt',
+      '/etc/containers/certs.d/192.0.2.10:305/prestage-ca.crt',
       '/etc/containers/certs.d/node1.example.com:5000/prestage-ca.crt',
     ],
   );
   assert.deepEqual(warnings, [
-    '/etc/containers/certs.d/192.0.2.77:5055/prestage-ca.crt was a stale piece of prestage-agent in the override and is removed',
+    '/etc/containers/certs.d/192.0.2.77:305/prestage-ca.crt was a stale piece of prestage-agent in the override and is removed',
   ]);
   assert.deepEqual(await render(clients({ merge: again })), { text: rendered, warnings: [] });
 });

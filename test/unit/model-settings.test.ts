@@ -17,7 +17,7 @@ const DEFAULTS: Settings = {
   trust: 'auto',
   placement: 'auto',
   serve: 'node',
-  registryPort: 5055,
+  registryPort: 305,
   registryCommand: ['/usr/bin/distribution', 'serve', '/etc/registry/config.yaml'],
   tlsCertificate: '/etc/prestage-agent/tls/registry.crt',
   tlsKey: '/etc/prestage-agent/tls/registry.key',

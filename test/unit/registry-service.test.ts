@@ -3,7 +3,7 @@ import { describe, it } from 'node:test';
 import { plainStep } from '../../agent/host/steps.ts';
 import { checkServing, formatAddress, isLoopback, listenHost, probeHost } from '../../agent/registry/service-address.ts';
 import { registryConfig } from '../../agent/registry/service-config.ts';
-import { explainFailure, parseListeners } from '../../agent/registry/service-failure.ts';
+import { explainFailure } from '../../agent/registry/service-failure.ts';
 import { type PlanFacts, planRegistry, type RegistryRequest } from '../../agent/registry/service-plan.ts';
 import { withoutEvents } from '../../agent/registry/service-run.ts';
 import { renderQuadlet, renderRegistryUnit, unitWord } from '../../agent/registry/service-unit.ts';
@@ -195,8 +195,13 @@ describe('a registry that does not start', () => {
     ],
     [
       'listen tcp 127.0.0.1:5000: bind: address already in use',
+      'ERR_REGISTRY_TAKEN',
+      '127.0.0.1:5000 is taken by another program: listen tcp 127.0.0.1:5000: bind: address already in use',
+    ],
+    [
+      'listen tcp 192.0.2.7:5000: bind: cannot assign requested address',
       'ERR_REGISTRY_PORT',
-      'the registry cannot listen on 127.0.0.1:5000: listen tcp 127.0.0.1:5000: bind: address already in use',
+      'the registry cannot listen on 127.0.0.1:5000: listen tcp 192.0.2.7:5000: bind: cannot assign requested address',
     ],
     [
       'configuration error: open /etc/x',
@@ -230,10 +235,4 @@ describe('a registry that does not start', () => {
     ];
     assert.equal(withoutEvents(journal.join('\n')), 'Error: image not known');
   });
-});
-
-it('the programs that listen are read from the output of ss', () => {
-  const line = 'LISTEN 0 4096 127.0.0.1:5000 0.0.0.0:* users:(("nginx",pid=8,fd=6),("nginx: master",pid=7,fd=6))\n';
-  assert.deepEqual(parseListeners(line), ['nginx (pid 8)', 'nginx: master (pid 7)']);
-  assert.deepEqual(parseListeners('LISTEN 0 4096 127.0.0.1:5000 0.0.0.0:*\n'), []);
 });

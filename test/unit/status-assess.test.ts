@@ -182,11 +182,11 @@ test('images that are served count as long as the registry answers', () => {
 });
 
 test('a node whose images are there and whose registry does not answer is degraded', () => {
-  const state = run({ registry: { address: '127.0.0.1:5055', how: 'unit', tree: '/mirror', image: 'registry' } });
+  const state = run({ registry: { address: '127.0.0.1:305', how: 'unit', tree: '/mirror', image: 'registry' } });
   const { status } = assessRun(facts({ state, registry: { healthy: false, reason: 'refused' } }));
   assert.deepEqual(
     [status.readiness, status.reason, status.nextStep, status.exitCode],
-    ['degraded', 'the registry at 127.0.0.1:5055 does not answer: refused', 'Start it again: prestage-agent run --stage installed', 3],
+    ['degraded', 'the registry at 127.0.0.1:305 does not answer: refused', 'Start it again: prestage-agent run --stage installed', 3],
   );
 });
 

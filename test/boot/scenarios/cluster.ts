@@ -14,7 +14,7 @@ import { statusOf, unitFacts } from '../unit.ts';
 import { assertContainersRan, assertNoRetries, pivot, UP_LIMIT_MS, up } from './checks.ts';
 import { nodeBase } from './node-base.ts';
 
-const PORT = 5055;
+const PORT = 305;
 const INSTALLED_UNIT = 'prestage-agent-installed.service';
 
 /** A node with what it boots from. */
