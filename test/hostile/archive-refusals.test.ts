@@ -3,7 +3,6 @@ import { mkdir, readdir, readFile, symlink, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { describe, it } from 'node:test';
 import { gzipSync } from 'node:zlib';
-import { execOnLinux, output } from '../../agent/host/exec.ts';
 import { digestOf, hexOf } from '../../agent/model/digest.ts';
 import type { ErrorCode } from '../../agent/model/errors.ts';
 import { inflaters, NAME, rejection, survey, unpack, workDirectory } from '../support/archive-jobs.ts';
@@ -403,13 +402,6 @@ describe('an archive is refused for what lies at its path', () => {
     ['nothing', async () => undefined, 'ERR_ARCHIVE_MISSING', 'there is no such file'],
     ['a directory', async (path) => await mkdir(path), 'ERR_ARCHIVE_READ', 'is not a regular file'],
     [
-      'a fifo that nobody writes to',
-      async (path) => await output(execOnLinux, 'mkfifo', [path]),
-      'ERR_ARCHIVE_READ',
-      'is not a regular file',
-    ],
-    ['a device', async (path) => await output(execOnLinux, 'mknod', [path, 'c', '1', '5']), 'ERR_ARCHIVE_READ', 'is not a regular file'],
-    [
       'a symbolic link to an archive',
       async (path, work) => {
         await writeFile(join(work, 'elsewhere'), valid);
@@ -520,22 +512,6 @@ it('a file that lies in the directory already is not written to, nor through', a
     remedy: 'Check the scratch space, or name another place with: --scratch DIR',
   });
   assert.equal(await readFile(victim, 'utf8'), 'as it was');
-});
-
-it('a full scratch space is told as such', async () => {
-  await using work = await workDirectory();
-  const path = await work.archive(valid);
-  const to = await work.empty();
-  await output(execOnLinux, 'mount', ['-t', 'tmpfs', '-o', 'size=32k', 'prestage-test', to]);
-  try {
-    assert.deepEqual(await rejection(unpack({ path, to, writeBlobs: layers })), {
-      code: 'ERR_SPACE_SCRATCH',
-      message: `${join(to, hexOf(layers[1] ?? layer))}: no space left in the scratch space`,
-      remedy: 'Make room there, or name another place with: --scratch DIR',
-    });
-  } finally {
-    await output(execOnLinux, 'umount', [to]);
-  }
 });
 
 function withTrailer(wrong: { readonly crc?: number; readonly lengthBytes?: number }): Buffer {

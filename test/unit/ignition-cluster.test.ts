@@ -10,10 +10,10 @@ import { BUNDLE_FILE, formatBundle } from '../../agent/model/bundle.ts';
 import { digestOf } from '../../agent/model/digest.ts';
 import { type ErrorRecord, errorRecord } from '../../agent/model/errors.ts';
 import type { Stage } from '../../agent/model/stage.ts';
-import { makeCertificates } from '../../agent/registry/certificates.ts';
 import { type IgnitionConfig, parseConfig } from '../../agent/units/config.ts';
 import { decodeDataUrl } from '../../agent/units/data-url.ts';
 import { type IgnitionOptions, type IgnitionOutcome, runIgnition } from '../../agent/units/ignition.ts';
+import { writeTestCertificates } from '../support/certificates.ts';
 import { assertGolden } from '../support/golden.ts';
 import { author, ourIgnition, PIN } from '../support/ignition.ts';
 import { thrownBy } from '../support/thrown.ts';
@@ -33,7 +33,7 @@ before(async () => {
   scratch = await mkdtemp(join(tmpdir(), 'ignition-cluster-'));
   tls = join(scratch, 'tls');
   bundle = join(scratch, 'bundle');
-  await makeCertificates(author, { directory: tls, addresses: ['192.0.2.10', 'node1.example.com'], days: DAYS });
+  await writeTestCertificates({ directory: tls, addresses: ['192.0.2.10', 'node1.example.com'], days: DAYS });
   await writeBundle(bundle, 'installed', [
     `${COMPONENT}@sha256:${'b'.repeat(64)}`,
     `${RELEASE}:4.14.0-x86_64`,
@@ -154,7 +154,7 @@ test('a certificate that the other nodes would refuse is refused where it is ren
   const certificate = join(tls, '192.0.2.10.crt');
   const key = join(tls, '192.0.2.10.key');
   const stranger = join(scratch, 'stranger');
-  await makeCertificates(author, { directory: stranger, addresses: ['192.0.2.99'], days: 1 });
+  await writeTestCertificates({ directory: stranger, addresses: ['192.0.2.99'], days: 1 });
   const given = { address: '192.0.2.10', certificate, key };
   const end = new X509Certificate(await readFile(certificate)).validToDate.toISOString();
   const begin = `the other nodes would refuse ${certificate}: `;

@@ -1,45 +1,18 @@
 import assert from 'node:assert/strict';
-import { mkdtemp, rm } from 'node:fs/promises';
-import { tmpdir } from 'node:os';
-import { join } from 'node:path';
 import { describe, it, type TestContext, test } from 'node:test';
 import { Ajv } from 'ajv';
 import { parse as parseToml } from 'smol-toml';
 import * as v from 'valibot';
 import { parse } from 'yaml';
 import { MANIFEST_FORMS, ROLES, renderManifests } from '../../agent/engine/manifests.ts';
-import { execOnLinux, output } from '../../agent/host/exec.ts';
 import { STORE_PATH } from '../../agent/model/places.ts';
-import { decodeDataUrl } from '../../agent/units/data-url.ts';
 import { assertGolden } from '../support/golden.ts';
 import { fieldFile } from '../support/ignition.ts';
+import { filesOf } from '../support/machine-config.ts';
 import { thrownBy } from '../support/thrown.ts';
 
 const PINNED = ['quay.io/b/c:1', `quay.io/a/b@sha256:${'a'.repeat(64)}`, 'quay.io/b/c:1'];
 const all = { forms: MANIFEST_FORMS, role: 'master', pinned: PINNED } as const;
-
-const machineConfigSchema = v.object({
-  kind: v.literal('MachineConfig'),
-  spec: v.object({
-    config: v.object({
-      ignition: v.object({ version: v.string() }),
-      storage: v.object({ files: v.array(v.object({ path: v.string(), contents: v.object({ source: v.string() }) })) }),
-    }),
-  }),
-});
-
-/** The files of all MachineConfigs, decoded. */
-function filesOf(manifests: readonly unknown[]): Readonly<Record<string, string>> {
-  const configs = manifests.flatMap((manifest) => (v.is(machineConfigSchema, manifest) ? [manifest] : []));
-  const files = configs.flatMap(({ spec }) => spec.config.storage.files);
-  return Object.fromEntries(
-    files.map(({ path, contents }) => {
-      const decoded = decodeDataUrl(contents.source);
-      assert.ok(decoded.kind === 'bytes');
-      return [path, Buffer.from(decoded.bytes).toString()];
-    }),
-  );
-}
 
 describe('manifests', () => {
   for (const form of MANIFEST_FORMS) {
@@ -136,14 +109,3 @@ function closed(schema: unknown): Record<string, unknown> {
   const isOpen = !Object.hasOwn(schema, 'properties');
   return { ...Object.fromEntries(entries), ...(isOpen ? {} : { additionalProperties: false }) };
 }
-
-test('systemd makes the store’s directory out of the file that says so', async () => {
-  const root = await mkdtemp(join(tmpdir(), 'manifests-'));
-  try {
-    const text = filesOf(renderManifests(all).manifests)['/etc/tmpfiles.d/50-prestage-store.conf'] ?? '';
-    await output(execOnLinux, 'systemd-tmpfiles', ['--create', `--root=${root}`, '-'], { input: text });
-    assert.equal(await output(execOnLinux, 'stat', ['--format', '%F %a %U:%G', join(root, STORE_PATH)]), 'directory 755 root:root');
-  } finally {
-    await rm(root, { recursive: true });
-  }
-});

@@ -1,7 +1,13 @@
 import assert from 'node:assert/strict';
-import { after, before, describe, it } from 'node:test';
+import { mkdtemp, rm } from 'node:fs/promises';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import { after, before, describe, it, test } from 'node:test';
 import { parseAllDocuments } from 'yaml';
-import { renderManifests } from '../../agent/engine/manifests.ts';
+import { MANIFEST_FORMS, renderManifests } from '../../agent/engine/manifests.ts';
+import { execOnLinux, output } from '../../agent/host/exec.ts';
+import { STORE_PATH } from '../../agent/model/places.ts';
+import { filesOf } from '../support/machine-config.ts';
 import { type FactoryBench, makeFactoryBench } from '../support/prestage.ts';
 import { sealLayout } from '../support/sealed-bundle.ts';
 import { makeTinyBundle } from '../support/tiny-bundle.ts';
@@ -57,5 +63,18 @@ describe('prestage-agent manifests', () => {
       const { exitCode, stdout, stderr } = await bench.prestage('manifests', ...args);
       assert.deepEqual([exitCode, stdout, stderr.split('\n')[0]], [2, '', `error: ${message}`]);
     });
+  }
+});
+
+test('systemd makes the store’s directory out of the file that says so', async () => {
+  const root = await mkdtemp(join(tmpdir(), 'manifests-'));
+  try {
+    const text =
+      filesOf(renderManifests({ forms: MANIFEST_FORMS, role: 'master', pinned: [] }).manifests)['/etc/tmpfiles.d/50-prestage-store.conf'] ??
+      '';
+    await output(execOnLinux, 'systemd-tmpfiles', ['--create', `--root=${root}`, '-'], { input: text });
+    assert.equal(await output(execOnLinux, 'stat', ['--format', '%F %a %U:%G', join(root, STORE_PATH)]), 'directory 755 root:root');
+  } finally {
+    await rm(root, { recursive: true });
   }
 });
