@@ -41,6 +41,7 @@ async function actStatus(
 const STYLE_OF: Readonly<Record<StatusReport['status']['readiness'], Style>> = {
   ready: 'good',
   running: 'bold',
+  unknown: 'warn',
   degraded: 'warn',
   partial: 'warn',
   interrupted: 'warn',
@@ -66,13 +67,14 @@ function runLines({ status }: StatusReport): readonly string[] {
   return [
     `stage:     ${run.stage} (policy ${run.policy})`,
     `source:    ${sourceText(run)}`,
-    ...(run.payload === undefined ? [] : [`payload:   ${run.payload}`]),
+    ...(run.payload === undefined ? [] : [`payload:   ${run.payload}${run.architecture === undefined ? '' : ` for ${run.architecture}`}`]),
     ...(run.delivery === undefined ? [] : [`delivery:  ${run.delivery.kind} (${run.delivery.reason})`]),
     ...(run.store === undefined ? [] : storeLines(run.store)),
     ...(run.registry === undefined ? [] : [`registry:  ${run.registry.address} (${run.registry.how}), serves ${run.registry.tree}`]),
     ...(run.storage === undefined
       ? []
-      : [`storage:   ${run.storage.graphroot}${status.storageChecked ? '' : ' (not readable for this user: shown as the run left it)'}`]),
+      : [`storage:   ${run.storage.graphroot}${status.storageChecked ? '' : ' (shown as the run left it)'}`]),
+    ...(status.unseen ?? []).map(({ what, reason }) => `not seen:  ${what}: ${reason}`),
     `images:    ${counts.join(', ') || 'none known'}`,
     ...(run.bytes.total === 0 ? [] : [`archives:  ${formatBytes(run.bytes.done)} of ${formatBytes(run.bytes.total)} read`]),
     `last run:  ${run.startedAt}${took}, agent ${run.agentVersion}`,

@@ -66,7 +66,7 @@ export type ContainerRecord = v.InferOutput<typeof containerSchema>;
  * A storage that does not exist yet is empty. Nothing is locked: containers-storage replaces its records by rename.
  * Source: github.com/containers/storage, images.go, layers.go, drivers/overlay/overlay.go.
  * @param additional graphroots of additional image stores: layers and manifests that are there count as whole, unchecked
- * @throws PrestageError ERR_STORAGE where the records themselves cannot be read
+ * @throws PrestageError ERR_STORAGE where the records themselves cannot be read; NodeJS.ErrnoException EACCES where this user may not look at all of it
  */
 export async function inspectStorage(
   location: StorageLocation,
@@ -162,7 +162,7 @@ async function recordDamage(graphroots: readonly string[], image: ImageRecord): 
   const expected = image['big-data-digests']?.manifest;
   for (const graphroot of graphroots) {
     const path = join(graphroot, 'overlay-images', image.id, 'manifest');
-    const bytes = await readFile(path).catch(() => undefined);
+    const bytes = await readFile(path).catch(noneUnlessDenied);
     if (bytes === undefined) continue;
     return expected === undefined || digestOf(bytes) === expected
       ? []
@@ -189,15 +189,17 @@ async function layerDamage(location: StorageLocation, layer: LayerRecord): Promi
   const needed = ['link', ...(layer.parent ? ['lower'] : [])].map((name) => join(overlay, name));
   const tarSplit = join(location.graphroot, 'overlay-layers', `${layer.id}.tar-split.gz`);
   const faults = await Promise.all([...needed, tarSplit].map(emptyOrMissing));
-  const hasDiff = await stat(join(overlay, 'diff')).then(
-    (found) => found.isDirectory(),
-    () => false,
-  );
+  const hasDiff = (await stat(join(overlay, 'diff')).catch(noneUnlessDenied))?.isDirectory() === true;
   return [...faults.flat(), ...(hasDiff ? [] : [`the directory ${join(overlay, 'diff')} is missing`])];
 }
 
 async function emptyOrMissing(path: string): Promise<readonly string[]> {
-  const found = await stat(path).catch(() => undefined);
+  const found = await stat(path).catch(noneUnlessDenied);
   if (found === undefined) return [`the file ${path} is missing`];
   return found.size === 0 ? [`the file ${path} is empty`] : [];
+}
+
+/** What a user may not look at is not missing. */
+function noneUnlessDenied(error: NodeJS.ErrnoException): undefined {
+  if (error.code === 'EACCES') throw error;
 }

@@ -16,6 +16,8 @@ export const exitCodes = {
   tool: 9,
   unfinished: 10,
   interrupted: 11,
+  /** Only of `status`: no fault was found, and not everything could be looked at. */
+  unknown: 12,
 } as const;
 
 export type ExitName = keyof typeof exitCodes;

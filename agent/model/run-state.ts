@@ -43,6 +43,8 @@ const stateSchema = v.object({
   kind: v.literal('RunState'),
   agentVersion: v.string(),
   bootId: v.string(),
+  /** The directory that stood for `/`; left out if it was `/` itself. */
+  root: v.optional(v.string()),
   pid: v.number(),
   /** With the pid, names the process (proc_pid_stat(5), field 22). */
   processStartTicks: v.number(),

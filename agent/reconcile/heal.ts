@@ -34,7 +34,7 @@ export async function healAfterFailure(
   const path = hostPath(host, STORE_PATH);
   if (!existsSync(path)) return undefined;
   const open = await readOpenStore(host);
-  const verdict = assessStore({ failure, probe: await probeStore(host), ...(open && { open }) });
+  const verdict = assessStore({ failure, probe: await probeStore(host, { open }), ...(open && { open }) });
   if (verdict.kind === 'heal') {
     const healed = await heal(verdict.error, { host, location, step });
     return { error: saysMore(failure) ? failure : verdict.error, healed: [...healed] };

@@ -103,6 +103,7 @@ async function initialState(host: Host, settings: RunOptions['settings'], found:
     kind: 'RunState',
     agentVersion: version,
     bootId,
+    ...(host.root !== '/' && { root: host.root }),
     pid: process.pid,
     processStartTicks: (await processStartTicks(process.pid)) ?? 0,
     startedAt: host.clock.now().toISOString(),

@@ -30,14 +30,19 @@ export const emptyView: RegistriesView = { entries: [], globals: {} };
  * @throws PrestageError ERR_REGISTRIES with the faults of all files
  */
 export async function readRegistries(host: Host): Promise<RegistriesView> {
-  const [names, main, personal] = await Promise.all([dropInNames(host), readText(host, REGISTRIES_CONF), readText(host, PERSONAL_CONF)]);
+  const [view, personal] = await Promise.all([readPublicRegistries(host), readText(host, PERSONAL_CONF)]);
+  return personal === undefined ? view : { ...view, shadowedBy: PERSONAL_CONF };
+}
+
+/** As readRegistries, but for what lies in root's home, where other users may not look. */
+export async function readPublicRegistries(host: Host): Promise<RegistriesView> {
+  const [names, main] = await Promise.all([dropInNames(host), readText(host, REGISTRIES_CONF)]);
   const dropIns = await Promise.all(names.map((name) => readText(host, `${REGISTRIES_DIRECTORY}/${name}`)));
   const texts = [
     { file: REGISTRIES_CONF, text: main === undefined ? undefined : withoutRewrite(main) },
     ...names.map((name, index) => ({ file: `${REGISTRIES_DIRECTORY}/${name}`, text: dropIns[index] })),
   ];
-  const view = mergeRegistries(parseAll(texts.flatMap(({ file, text }) => (text === undefined ? [] : [{ file, text }]))));
-  return personal === undefined ? view : { ...view, shadowedBy: PERSONAL_CONF };
+  return mergeRegistries(parseAll(texts.flatMap(({ file, text }) => (text === undefined ? [] : [{ file, text }]))));
 }
 
 /**

@@ -18,6 +18,8 @@ export interface Probe {
   readonly port: number;
   /** The certificate, PEM, that the registry was given; it answers by plain HTTP where left out. */
   readonly certificate?: string | undefined;
+  /** If its own certificate is not known: CAs, PEM, by one of which it must be signed; empty for those that this machine trusts. */
+  readonly authority?: string | undefined;
   readonly timeoutMs: number;
 }
 
@@ -40,12 +42,13 @@ export function provenHealth(answer: Health, listener: Listener): Health {
  * was given, so that its CA is not needed here.
  * Source: distribution, docs/spec/api.md, "API Version Check".
  */
-export async function probeRegistry({ host, port, certificate, timeoutMs }: Probe): Promise<Health> {
+export async function probeRegistry({ host, port, certificate, authority, timeoutMs }: Probe): Promise<Health> {
   const { promise, resolve } = Promise.withResolvers<Health>();
   const unhealthy = (reason: string): void => resolve({ healthy: false, reason });
   const target = { host, port, path: '/v2/', agent: false } as const;
-  // Who it is, is decided by the certificate itself.
-  const request = certificate === undefined ? requestPlain(target) : requestTls({ ...target, rejectUnauthorized: false });
+  // Who it is, is decided by the certificate itself, where that is known.
+  const trust = certificate === undefined ? { ca: authority || undefined } : { rejectUnauthorized: false };
+  const request = certificate === undefined && authority === undefined ? requestPlain(target) : requestTls({ ...target, ...trust });
   request.once('response', (response) => {
     response.resume();
     const protocol = response.headers['docker-distribution-api-version'];

@@ -1,8 +1,10 @@
 import { readFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { type Host, hostPath } from '../host/host.ts';
+import { readUncached } from '../host/uncached-read.ts';
 import { type ErrorRecord, errorRecord, messageOf, PrestageError } from '../model/errors.ts';
 import { STORE_PATH } from '../model/places.ts';
+import type { StoreRecord } from '../mount/store-record.ts';
 
 /** What is known of the store image that should be open, or was. */
 export interface StoreFacts {
@@ -70,12 +72,37 @@ function heal(code: 'ERR_STORE_GONE' | 'ERR_STORE_DAMAGED' | 'ERR_STORE_EXCHANGE
 /** A store's records, which every engine reads whole before anything else. */
 const RECORDS = ['overlay-images/images.json', 'overlay-layers/layers.json'] as const;
 
+/** A run waits so long for the disk of a store that it may have to give up: longer than a kernel tries again. */
+const HEAL_LIMIT_MS = 60_000;
+
+export interface ProbeOptions {
+  /** The record of the store that is open; left out if none is. */
+  readonly open?: StoreRecord | undefined;
+  /** A disk that does not answer within that time counts as unreadable. */
+  readonly limitMs?: number;
+}
+
 /**
- * Reads from the store what an engine reads first: its records, and a small file of its last layer. A store on a device that is gone, or
- * whose blocks dm-verity refuses, gives an input/output error here and not in the first container.
+ * Reads from the store: blocks of its image from the disk itself, as the kernel may have all its records in memory of a disk that is gone; then what
+ * an engine reads first: its records, and a small file of its last layer. A store on a device that is gone, or whose blocks dm-verity refuses,
+ * gives an input/output error here and not in the first container.
+ * @throws NodeJS.ErrnoException EACCES if this user may not read it; PrestageError ERR_TOOL_MISSING
  */
-export async function probeStore(host: Host): Promise<StoreProbe> {
-  const store = hostPath(host, STORE_PATH);
+export async function probeStore(host: Host, { open, limitMs = HEAL_LIMIT_MS }: ProbeOptions = {}): Promise<StoreProbe> {
+  const fault = open === undefined || open.placement === 'ram' ? undefined : await diskFault(open, limitMs);
+  return fault ?? (await probeRecords(hostPath(host, STORE_PATH)));
+}
+
+async function diskFault({ image, sizeBytes }: StoreRecord, limitMs: number): Promise<StoreProbe | undefined> {
+  const found = await readUncached({ path: image, sizeBytes }, limitMs);
+  // The mount holds its file, whatever becomes of the name.
+  if (found.kind === 'read' || found.kind === 'missing') return undefined;
+  if (found.kind === 'silent') return { kind: 'unreadable', path: image, reason: `its disk did not answer within ${limitMs / 1000} s` };
+  if (found.kind === 'denied') throw Object.assign(new Error(found.reason), { code: 'EACCES' });
+  return { kind: 'unreadable', path: image, reason: found.reason };
+}
+
+async function probeRecords(store: string): Promise<StoreProbe> {
   for (const name of RECORDS) {
     const path = join(store, name);
     const found = await readJson(path);
@@ -85,7 +112,7 @@ export async function probeStore(host: Host): Promise<StoreProbe> {
     const link = join(store, 'overlay', String(last.id), 'link');
     const reason = await readFile(link).then(
       ({ length }) => (length > 0 ? undefined : 'it is empty'),
-      (error: unknown) => messageOf(error),
+      (error: unknown) => messageOf(unlessDenied(error)),
     );
     if (reason !== undefined) return { kind: 'unreadable', path: link, reason };
   }
@@ -98,6 +125,12 @@ async function readJson(path: string): Promise<readonly unknown[] | string> {
     const parsed: unknown = JSON.parse(await readFile(path, 'utf8'));
     return Array.isArray(parsed) ? parsed : 'it holds no list of records';
   } catch (error) {
-    return messageOf(error);
+    return messageOf(unlessDenied(error));
   }
+}
+
+/** That a user may not read something says nothing about it. */
+function unlessDenied(error: unknown): unknown {
+  if (error instanceof Error && 'code' in error && error.code === 'EACCES') throw error;
+  return error;
 }

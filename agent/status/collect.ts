@@ -1,48 +1,100 @@
+import { relative } from 'node:path';
+import { crioAwareness } from '../engine/crio-store.ts';
 import { additionalStores } from '../extract/additional-stores.ts';
-import { inspectStorage, readImages } from '../extract/storage.ts';
+import { inspectStorage, readImages, type StorageContents, type StorageLocation } from '../extract/storage.ts';
 import { processStartTicks, readBootId } from '../host/boot.ts';
-import type { Host } from '../host/host.ts';
-import { errorRecord } from '../model/errors.ts';
+import { type Host, hostPath } from '../host/host.ts';
 import type { RunState } from '../model/run-state.ts';
-import { readOpenStore } from '../mount/store-record.ts';
 import { readLastState } from '../reconcile/state-store.ts';
-import { registryHealth } from '../registry/service.ts';
-import { assessRun, type StatusReport, type StorageView } from './assess.ts';
+import { assessRun, type StatusReport } from './assess.ts';
+import type { StatusFacts, StoreNow } from './facts.ts';
+import { changedFiles } from './files-now.ts';
+import { type Look, look, seen, type Unseen } from './look.ts';
+import { registriesNow } from './registries-now.ts';
+import { storeNow } from './store-now.ts';
 
 /**
- * Looks at the last run and at storage as it is now. Reads only: works while a run goes on, after it, after a crash, and without root as far
- * as files can be read.
+ * Looks at the last run, and at all that it relies on as it is now. Reads only: works while a run goes on, after it, and after a crash. What this
+ * user may not read is not taken to be as the run left it.
  */
 export async function collectStatus(host: Host): Promise<StatusReport> {
   const bootId = await readBootId();
-  const found = await readLastState(host, bootId);
-  const state = found === 'damaged' ? undefined : found;
-  const isAlive = state !== undefined && state.bootId === bootId && (await isSameProcess(state));
-  return assessRun({
-    state,
-    isDamaged: found === 'damaged',
-    isAlive,
-    isSameBoot: state?.bootId === bootId,
-    storage: await viewStorage(host, state),
-    registry: state?.registry === undefined ? undefined : await registryHealth(host, state.registry.address),
-    verified: (await readOpenStore(host))?.verified,
+  const found = await look(async () => await readLastState(host, bootId));
+  const state = found.kind === 'unseen' || found.value === 'damaged' ? undefined : found.value;
+  const common = {
+    isDamaged: found.kind === 'seen' && found.value === 'damaged',
+    ...(found.kind === 'unseen' && { stateUnseen: found }),
+    architecture: host.architecture,
+  };
+  if (state === undefined) return assessRun({ ...common, ...NOTHING });
+  const isSameBoot = state.bootId === bootId;
+  const isElsewhere = !isSameBoot && (state.root ?? '/') !== host.root;
+  return assessRun({ ...common, isSameBoot, state, ...(isElsewhere ? await factsOfDisk(host, state) : await factsOfNode(host, state)) });
+}
+
+type Facts = Omit<StatusFacts, 'state' | 'isDamaged' | 'isSameBoot' | 'architecture'>;
+
+const NO_RECORD: Unseen = { kind: 'unseen', reason: 'no run has left a record', remedy: 'Start a run' };
+const NOTHING: Facts & Pick<StatusFacts, 'state' | 'isSameBoot'> = {
+  state: undefined,
+  isSameBoot: false,
+  isAlive: seen(false),
+  storage: NO_RECORD,
+  store: NO_RECORD,
+  mirrors: NO_RECORD,
+  registries: [],
+  files: NO_RECORD,
+  crio: NO_RECORD,
+};
+
+async function factsOfNode(host: Host, state: RunState): Promise<Facts> {
+  const store = await storeNow(host);
+  const [isAlive, storage, registries, files, crio] = await Promise.all([
+    look(async () => await isAliveNow(state)),
+    viewStorage(host, state, store),
+    registriesNow(host, state),
+    look(async () => await changedFiles(host)),
+    look(async () => await crioAwareness(host)),
+  ]);
+  return { isAlive, storage, store, ...registries, files, crio };
+}
+
+/** Below the root lies the disk of another machine, or of this one as it is not running now: what it does when it runs cannot be looked at. */
+async function factsOfDisk(host: Host, state: RunState): Promise<Facts> {
+  const unseen: Unseen = {
+    kind: 'unseen',
+    reason: `the system below ${host.root} is not the one that runs`,
+    remedy: 'Ask on the node itself when it runs: prestage-agent status',
+  };
+  const registries = state.registry === undefined ? [] : [{ address: state.registry.address, answer: unseen }];
+  const storage = state.store === undefined ? await viewStorage(host, state, unseen) : unseen;
+  return { isAlive: seen(false), storage, store: unseen, mirrors: seen([]), registries, files: unseen, crio: unseen };
+}
+
+/** pid and start time together name a process: a reused pid is another one. Where processes of others are hidden, nothing is known of it. */
+async function isAliveNow(state: RunState): Promise<boolean> {
+  if ((await processStartTicks(1)) === undefined) throw Object.assign(new Error('processes are hidden'), { code: 'EPERM' });
+  return state.bootId === (await readBootId()) && (await processStartTicks(state.pid)) === state.processStartTicks;
+}
+
+/** Storage, together with what is mounted beside it. A store that cannot be read is not read again: its disk may never answer. */
+async function viewStorage(host: Host, state: RunState, store: Look<StoreNow>): Promise<Look<StorageContents>> {
+  const { storage } = state;
+  if (storage === undefined) return { kind: 'unseen', reason: 'no run has come as far as storage', remedy: 'Start a run' };
+  const isDead = store.kind === 'seen' && store.value.probe.kind === 'seen' && store.value.probe.value.kind === 'unreadable';
+  return await look(async () => {
+    const stores = isDead ? [] : await additionalStores(host);
+    const contents = await inspectStorage(belowRoot(host, state, storage), stores);
+    const beside = await Promise.all(stores.map(async (graphroot) => await readImages({ graphroot, runroot: graphroot })));
+    return { ...contents, images: [...contents.images, ...beside.flat()] };
   });
 }
 
-/** pid and start time together name a process: a reused pid is another one. */
-async function isSameProcess(state: RunState): Promise<boolean> {
-  return (await processStartTicks(state.pid)) === state.processStartTicks;
-}
-
-/** Storage, together with what is mounted beside it. */
-async function viewStorage(host: Host, state: RunState | undefined): Promise<StorageView> {
-  if (state?.storage === undefined) return { kind: 'unknown', reason: 'no run has come as far as storage' };
-  try {
-    const stores = await additionalStores(host);
-    const contents = await inspectStorage(state.storage, stores);
-    const beside = await Promise.all(stores.map(async (graphroot) => await readImages({ graphroot, runroot: graphroot })));
-    return { kind: 'seen', contents: { ...contents, images: [...contents.images, ...beside.flat()] } };
-  } catch (error) {
-    return { kind: 'unknown', reason: errorRecord(error).message };
-  }
+/** The run that recorded the place may have seen the same disk below another root. */
+function belowRoot(host: Host, { root = '/' }: RunState, location: StorageLocation): StorageLocation {
+  const move = (path: string): string => {
+    const inner = relative(root, path);
+    return root === host.root || inner.startsWith('..') ? path : hostPath(host, `/${inner}`);
+  };
+  return { ...location, graphroot: move(location.graphroot), runroot: move(location.runroot) };
 }

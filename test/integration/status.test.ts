@@ -1,11 +1,12 @@
 import assert from 'node:assert/strict';
-import { chmod, readFile, rm, writeFile } from 'node:fs/promises';
+import { chmod, readFile, rename, rm, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { after, before, beforeEach, describe, it } from 'node:test';
 import { Ajv } from 'ajv';
 import addFormats from 'ajv-formats';
 import { parse } from 'yaml';
 import { exitCodes } from '../../agent/model/errors.ts';
+import { sealRecord } from '../../agent/model/seal.ts';
 import type { StatusReport } from '../../agent/status/assess.ts';
 import { type AgentResult, makeSandbox, type Sandbox, waitFor } from '../support/agent.ts';
 import { TOP } from '../support/cache.ts';
@@ -196,16 +197,58 @@ describe('status', () => {
     assert.deepEqual([exitCode, state.outcome], [0, 'complete']);
   });
 
-  it('tells another user than root what can be read, and says that storage cannot', async () => {
+  it('tells another user than root what could not be looked at, and is not ready for them', async () => {
     await run();
     for (const directory of [sandbox.work, sandbox.root]) await chmod(directory, 0o755);
     await chmod(sandbox.graphroot, 0o700);
     const env = { HOME: '/nonexistent' };
     const json = await sandbox.agent(['status', '--output', 'json'], env, NOBODY);
     const report: StatusReport = JSON.parse(json.stdout);
-    assert.deepEqual([isValid(report), json.exitCode, report.status.readiness, report.status.storageChecked], ['valid', 0, 'ready', false]);
+    assert.deepEqual([isValid(report), json.exitCode], ['valid', exitCodes.unknown]);
+    assert.deepEqual(inBrief(report.status), ['unknown', exitCodes.unknown, { loaded: 3 }]);
     const text = await sandbox.agent(['status'], env, NOBODY);
-    assert.match(text.stdout, /^storage: {3}\S+ \(not readable for this user: shown as the run left it\)$/m);
+    const lines = text.stdout.split('\n');
+    assert.deepEqual(
+      [lines.slice(0, 2), lines.filter((line) => /^(storage|not seen):/.test(line))],
+      [
+        [
+          'unknown: no fault was found, but not everything could be looked at: containers-storage (this user may not read it)',
+          'next:      Ask again as root: sudo prestage-agent status',
+        ],
+        [`storage:   ${sandbox.graphroot} (shown as the run left it)`, 'not seen:  containers-storage: this user may not read it'],
+      ],
+    );
+  });
+
+  it('tells another user than root that the record of the run could not be read', async () => {
+    await run();
+    for (const directory of [sandbox.work, sandbox.root]) await chmod(directory, 0o755);
+    await chmod(join(sandbox.root, 'run/prestage-agent'), 0o700);
+    const { stdout, exitCode } = await sandbox.agent(['status'], { HOME: '/nonexistent' }, NOBODY);
+    const lines = [
+      'unknown: the record of the last run could not be looked at: this user may not read it',
+      'next:      Ask again as root: sudo prestage-agent status',
+      '',
+    ];
+    assert.deepEqual([exitCode, stdout.split('\n')], [exitCodes.unknown, lines]);
+  });
+
+  it('of a disk whose system is not the one that runs looks at its own storage, and at nothing that runs here', async () => {
+    const { state } = await run();
+    const root = join(sandbox.work, 'moved');
+    await rename(sandbox.root, root);
+    const other = { ...state, bootId: 'another' };
+    await rm(join(root, 'run/prestage-agent'), { recursive: true });
+    await writeFile(join(root, 'var/lib/prestage-agent/state.json'), sealRecord(other));
+    const of = async () => {
+      const { stdout } = await sandbox.agent(['status', '--root', root, '--output', 'json']);
+      const { status: found }: StatusReport = JSON.parse(stdout);
+      return inBrief(found);
+    };
+    assert.deepEqual(await of(), ['ready', 0, { loaded: 3 }]);
+    await rm(join(root, 'var/lib/containers/storage/overlay-images/images.json'));
+    assert.deepEqual(await of(), ['failed', exitCodes.failed, { missing: 3 }]);
+    await rename(root, sandbox.root);
   });
 
   it('--watch shows a run again and again, and ends with it', async () => {

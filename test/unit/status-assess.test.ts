@@ -3,7 +3,9 @@ import { test } from 'node:test';
 import type { StoredImage } from '../../agent/extract/storage.ts';
 import { digestOf } from '../../agent/model/digest.ts';
 import type { ImageState, RunState } from '../../agent/model/run-state.ts';
-import { assessRun, type StatusFacts } from '../../agent/status/assess.ts';
+import { assessRun } from '../../agent/status/assess.ts';
+import type { StatusFacts, StoreNow } from '../../agent/status/facts.ts';
+import { ASK_AS_ROOT, seen, type Unseen } from '../../agent/status/look.ts';
 
 const error = { code: 'ERR_LOAD', message: 'skopeo could not load b', remedy: 'Look at the disk' } as const;
 const image = (reference: string, state: ImageState['state'], rest: Partial<ImageState> = {}): ImageState => ({
@@ -45,13 +47,19 @@ const unfinished = (): RunState => {
 const facts = (rest: Partial<StatusFacts> = {}): StatusFacts => ({
   state: run(),
   isDamaged: false,
-  isAlive: false,
+  isAlive: seen(false),
   isSameBoot: true,
-  storage: { kind: 'seen', contents: { images: [stored('a'), stored('b')], layers: new Set() } },
-  registry: undefined,
-  verified: undefined,
+  storage: storage(stored('a'), stored('b')),
+  store: seen({ open: undefined, probe: seen({ kind: 'readable' }) }),
+  mirrors: seen([]),
+  registries: [],
+  files: seen([]),
+  crio: seen('not-running'),
+  architecture: 'amd64',
   ...rest,
 });
+const storage = (...images: readonly StoredImage[]): StatusFacts['storage'] => seen({ images, layers: new Set() });
+const DENIED: Unseen = { kind: 'unseen', reason: 'this user may not read it', remedy: ASK_AS_ROOT };
 const verdict = (rest: Partial<StatusFacts>) => {
   const { readiness, reason, exitCode } = assessRun(facts(rest)).status;
   return [readiness, reason, exitCode];
@@ -71,7 +79,7 @@ test('all images in storage is ready', () => {
 });
 
 test('a run that goes on is unfinished', () => {
-  assert.deepEqual(verdict({ state: unfinished(), isAlive: true }), ['running', 'the run of process 7 goes on (loading)', 10]);
+  assert.deepEqual(verdict({ state: unfinished(), isAlive: seen(true) }), ['running', 'the run of process 7 goes on (loading)', 10]);
 });
 
 test('a run whose process is gone was interrupted', () => {
@@ -99,7 +107,7 @@ test('a run that was asked to end was interrupted', () => {
 });
 
 test('an image that has vanished since makes the node partial, and says what to do', () => {
-  const report = assessRun(facts({ storage: { kind: 'seen', contents: { images: [stored('a')], layers: new Set() } } }));
+  const report = assessRun(facts({ storage: storage(stored('a')) }));
   assert.deepEqual(
     [report.status.readiness, report.status.exitCode, report.status.nextStep, report.status.images[1]],
     [
@@ -112,15 +120,54 @@ test('an image that has vanished since makes the node partial, and says what to 
 });
 
 test('an image that is damaged now is missing, with the damage', () => {
-  const { status } = assessRun(
-    facts({ storage: { kind: 'seen', contents: { images: [stored('a'), stored('b', ['its layer is gone'])], layers: new Set() } } }),
-  );
+  const { status } = assessRun(facts({ storage: storage(stored('a'), stored('b', ['its layer is gone'])) }));
   assert.equal(status.images[1]?.reason, 'it is damaged: its layer is gone');
 });
 
-test('storage that cannot be read leaves what the run left', () => {
-  const { status } = assessRun(facts({ storage: { kind: 'unknown', reason: 'not root' } }));
-  assert.deepEqual([status.readiness, status.storageChecked], ['ready', false]);
+test('storage that could not be looked at is not ready, whatever the run left', () => {
+  const { status } = assessRun(facts({ storage: DENIED }));
+  assert.deepEqual(
+    [status.readiness, status.reason, status.nextStep, status.exitCode, status.storageChecked, status.unseen],
+    [
+      'unknown',
+      'no fault was found, but not everything could be looked at: containers-storage (this user may not read it)',
+      'Ask again as root: sudo prestage-agent status',
+      12,
+      false,
+      [{ what: 'containers-storage', reason: 'this user may not read it' }],
+    ],
+  );
+});
+
+test('storage that no image relies on need not be seen', () => {
+  const state = run({ images: [image('a', 'served')], registry: REGISTRY });
+  const { status } = assessRun(facts({ state, storage: DENIED, registries: [answers(true)] }));
+  assert.deepEqual([status.readiness, status.exitCode, status.storageChecked, status.unseen], ['ready', 0, false, undefined]);
+});
+
+test('a record that this user may not read is neither none nor ready', () => {
+  const { status } = assessRun(facts({ state: undefined, stateUnseen: DENIED }));
+  assert.deepEqual(
+    [status.readiness, status.reason, status.nextStep, status.exitCode],
+    ['unknown', 'the record of the last run could not be looked at: this user may not read it', ASK_AS_ROOT, 12],
+  );
+});
+
+test('a run whose process cannot be seen is neither running nor interrupted', () => {
+  assert.deepEqual(verdict({ state: unfinished(), isAlive: DENIED }), [
+    'unknown',
+    'no fault was found, but not everything could be looked at: the process of the run (this user may not read it)',
+    12,
+  ]);
+});
+
+test('a partial node says of what it has not looked at', () => {
+  const state = run({ outcome: 'partial', images: [image('a', 'loaded'), image('b', 'failed', { reason: error.message, error })] });
+  assert.deepEqual(verdict({ state, storage: DENIED }), [
+    'partial',
+    '1 of 2 images can be used; first: b: skopeo could not load b; not looked at: containers-storage (this user may not read it)',
+    3,
+  ]);
 });
 
 test('a failed image is the reason, and its remedy the next step', () => {
@@ -145,7 +192,7 @@ test('an error of the whole run decides, with its own exit code', () => {
   const missing = { code: 'ERR_PARTITION_MISSING', message: 'no partition', remedy: 'Attach it' } as const;
   assert.deepEqual(verdict({ state: run({ outcome: 'failed', images: [], error: missing }) }), ['failed', 'no partition', 5]);
   assert.deepEqual(verdict({ state: run({ outcome: 'complete', error: missing }) }), ['failed', 'no partition', 5]);
-  assert.deepEqual(verdict({ state: run({ error: missing, store: STORE }) }), ['degraded', 'no partition', 5]);
+  assert.deepEqual(verdict({ state: run({ error: missing, store: STORE }), store: mounted(OPEN) }), ['degraded', 'no partition', 5]);
 });
 
 test('with some images loaded, an error of the run leaves it partial', () => {
@@ -162,32 +209,172 @@ const STORE: NonNullable<RunState['store']> = {
   verified: 'pending',
 };
 
+const OPEN: NonNullable<StoreNow['open']> = { image: '/image', sha256: STORE.sha256, verified: 'pending' };
+const mounted = (open: StoreNow['open'], probe: StoreNow['probe'] = seen({ kind: 'readable' })): StatusFacts['store'] =>
+  seen({ open, probe });
+const REGISTRY: NonNullable<RunState['registry']> = { address: '127.0.0.1:305', how: 'unit', tree: '/mirror', image: 'registry' };
+const answers = (healthy: boolean, address = REGISTRY.address): StatusFacts['registries'][number] => ({
+  address,
+  answer: seen({ healthy, reason: healthy ? 'it answers' : 'refused' }),
+});
+
 test('what was found out of a store after the run stands in the status', () => {
   const state = run({ store: STORE });
-  assert.equal(assessRun(facts({ state })).status.run?.store?.verified, 'pending');
-  assert.equal(assessRun(facts({ state, verified: 'yes' })).status.run?.store?.verified, 'yes');
+  assert.equal(assessRun(facts({ state, store: DENIED })).status.run?.store?.verified, 'pending');
+  assert.equal(assessRun(facts({ state, store: mounted({ ...OPEN, verified: 'yes' }) })).status.run?.store?.verified, 'yes');
+});
+
+test('a store that is mounted and can be read is ready', () => {
+  assert.deepEqual(verdict({ state: run({ store: STORE }), store: mounted(OPEN) }), ['ready', 'all 2 images are in storage', 0]);
+});
+
+const closed: Readonly<Record<string, readonly [facts: Partial<StatusFacts>, reason: string]>> = {
+  'is not mounted': [{ store: mounted(undefined) }, 'the store image /image is not mounted'],
+  'is not mounted since the machine was booted': [
+    { store: mounted(undefined), isSameBoot: false },
+    'the store image /image is not mounted: the machine was booted since the run',
+  ],
+  'is not the one that is mounted': [
+    { store: mounted({ ...OPEN, image: '/other', sha256: 'cd'.repeat(32) }) },
+    'another store image, /other, is mounted in place of the one that the run opened',
+  ],
+  'cannot be read': [
+    { store: mounted(OPEN, seen({ kind: 'unreadable', path: '/image', reason: 'EIO' })) },
+    'the store image /image cannot be read: /image: EIO',
+  ],
+};
+for (const [what, [rest, reason]] of Object.entries(closed)) {
+  test(`a node whose store image ${what} has none of its images, whoever asks`, () => {
+    const expected = ['failed', `0 of 2 images can be used; first: a: ${reason}`, 4];
+    const state = run({ store: STORE });
+    assert.deepEqual(verdict({ state, storage: DENIED, ...rest }), expected);
+    assert.deepEqual(verdict({ state, storage: storage(), ...rest }), expected);
+  });
+}
+
+test('a node that has its images without the store, though it should have the store, is degraded', () => {
+  const { status } = assessRun(facts({ state: run({ store: STORE }) }));
+  assert.deepEqual(
+    [status.readiness, status.reason, status.nextStep, status.exitCode],
+    ['degraded', 'the store image /image is not mounted', 'Mount it again: prestage-agent run --stage installed', 3],
+  );
+});
+
+test('images whose store cannot be read do not count as there because their records can be', () => {
+  const store = mounted(OPEN, seen({ kind: 'unreadable', path: '/image', reason: 'EIO' }));
+  assert.equal(verdict({ state: run({ store: STORE }), store })[0], 'failed');
+});
+
+test('of a store, what could not be looked at is named part by part', () => {
+  const state = run({ store: STORE });
+  const whatOf = (rest: Partial<StatusFacts>) => {
+    const { status } = assessRun(facts({ state, ...rest }));
+    return [status.readiness, status.unseen?.map(({ what }) => what)];
+  };
+  assert.deepEqual(whatOf({ store: mounted(OPEN, DENIED) }), ['unknown', ['the content of the store image']]);
+  assert.deepEqual(whatOf({ store: DENIED, storage: DENIED, files: DENIED, crio: DENIED, mirrors: DENIED }), [
+    'unknown',
+    [
+      'containers-storage',
+      'what is mounted as store',
+      'our mirrors in registries.conf',
+      'the files that tell engines of store and mirrors',
+      'whether CRI-O knows the store',
+    ],
+  ]);
+  const other: Unseen = { kind: 'unseen', reason: 'it is no TOML', remedy: 'Correct the file' };
+  const { status } = assessRun(facts({ storage: DENIED, mirrors: other }));
+  assert.equal(status.nextStep, `${ASK_AS_ROOT}; Correct the file`);
 });
 
 test('images that are served count as long as the registry answers', () => {
-  const state = run({ images: [image('a', 'served'), image('b', 'served')] });
-  const mixed = run({ images: [image('a', 'served'), image('b', 'present')] });
-  const healthy = { healthy: true, reason: 'it answers' };
-  assert.deepEqual(verdict({ state, registry: healthy }), ['ready', 'all 2 images are served', 0]);
-  assert.deepEqual(verdict({ state: mixed, registry: healthy }), ['ready', 'all 2 images are in storage or served', 0]);
-  assert.deepEqual(verdict({ state, registry: { healthy: false, reason: 'refused' } }), [
+  const state = run({ images: [image('a', 'served'), image('b', 'served')], registry: REGISTRY });
+  const mixed = run({ images: [image('a', 'served'), image('b', 'present')], registry: REGISTRY });
+  assert.deepEqual(verdict({ state, registries: [answers(true)] }), ['ready', 'all 2 images are served', 0]);
+  assert.deepEqual(verdict({ state: mixed, registries: [answers(true)] }), ['ready', 'all 2 images are in storage or served', 0]);
+  assert.deepEqual(verdict({ state, registries: [answers(false)] }), [
     'failed',
     '0 of 2 images can be used; first: a: the registry that serves it does not answer: refused',
     4,
   ]);
+  assert.deepEqual(verdict({ state, registries: [{ address: REGISTRY.address, answer: DENIED }] }), [
+    'unknown',
+    'no fault was found, but not everything could be looked at: the registry at 127.0.0.1:305 (this user may not read it)',
+    12,
+  ]);
 });
 
 test('a node whose images are there and whose registry does not answer is degraded', () => {
-  const state = run({ registry: { address: '127.0.0.1:305', how: 'unit', tree: '/mirror', image: 'registry' } });
-  const { status } = assessRun(facts({ state, registry: { healthy: false, reason: 'refused' } }));
+  const { status } = assessRun(facts({ state: run({ registry: REGISTRY }), registries: [answers(false)] }));
   assert.deepEqual(
     [status.readiness, status.reason, status.nextStep, status.exitCode],
     ['degraded', 'the registry at 127.0.0.1:305 does not answer: refused', 'Start it again: prestage-agent run --stage installed', 3],
   );
+});
+
+test('a mirror of ours that nobody answers for is degraded, though the run started no registry', () => {
+  assert.deepEqual(verdict({ registries: [answers(true, '127.0.0.1:1'), answers(false)] }), [
+    'degraded',
+    '127.0.0.1:305, a mirror of ours in registries.conf, does not answer: refused',
+    3,
+  ]);
+});
+
+test('a file that no longer tells engines what the run needs is degraded', () => {
+  const file = (path: string, fault: 'gone' | 'changed' | 'untold', about: 'store' | 'mirrors') => ({ path, fault, about });
+  const files = seen([file('/etc/a', 'gone', 'store'), file('/etc/b', 'changed', 'mirrors'), file('/etc/c', 'untold', 'store')]);
+  const of = (state: RunState) => {
+    const { status } = assessRun(facts({ state, files, store: mounted(OPEN), registries: [answers(true)] }));
+    return [status.readiness, status.reason, status.nextStep, status.exitCode];
+  };
+  assert.deepEqual(of(run({ store: STORE, registry: REGISTRY })), [
+    'degraded',
+    '/etc/a, which tells engines of the store, is gone; /etc/b, which tells engines of the mirrors, was changed since the agent wrote it; /etc/c no longer tells engines of the store',
+    'Write it again: prestage-agent run --stage installed',
+    3,
+  ]);
+  assert.deepEqual(of(run({ registry: REGISTRY }))[1], '/etc/b, which tells engines of the mirrors, was changed since the agent wrote it');
+  assert.equal(of(run())[0], 'ready');
+});
+
+test('a CRI-O that does not know the store is degraded until it is restarted', () => {
+  const of = (state: RunState, crio: 'aware' | 'unaware') => {
+    const { status } = assessRun(facts({ state, store: mounted(OPEN), crio: seen(crio) }));
+    return [status.readiness, status.reason, status.nextStep, status.exitCode];
+  };
+  assert.deepEqual(of(run({ store: STORE }), 'unaware'), [
+    'degraded',
+    'CRI-O was started before it was told of the store, and looks for stores only when it starts',
+    'systemctl restart crio',
+    3,
+  ]);
+  assert.equal(of(run({ store: STORE }), 'aware')[0], 'ready');
+  assert.equal(of(run(), 'unaware')[0], 'ready');
+});
+
+test('a run that kept its mirror back waits for CRI-O, and then for another run', () => {
+  const kept = { code: 'ERR_CRIO_STORE', message: 'CRI-O does not see it', remedy: 'Restart CRI-O, then start the run again' } as const;
+  const of = (crio: StatusFacts['crio']) => {
+    const { status } = assessRun(facts({ state: run({ store: STORE, error: kept }), store: mounted(OPEN), crio }));
+    return [status.readiness, status.reason, status.nextStep, status.exitCode];
+  };
+  assert.deepEqual(of(seen('unaware')), ['degraded', kept.message, kept.remedy, 3]);
+  assert.deepEqual(of(DENIED), ['degraded', kept.message, kept.remedy, 3]);
+  assert.deepEqual(of(seen('aware')), [
+    'degraded',
+    'CRI-O was restarted and sees the store, but the mirror of the store is not yet in front of the sources',
+    'Start the run again: prestage-agent run --stage installed',
+    3,
+  ]);
+});
+
+test('a bundle for another architecture is not ready', () => {
+  assert.equal(verdict({ state: run({ architecture: 'amd64' }) })[0], 'ready');
+  assert.deepEqual(verdict({ state: run({ architecture: 'arm64' }) }), [
+    'failed',
+    'the bundle is for arm64, and this machine is amd64: its images do not run here',
+    6,
+  ]);
 });
 
 test('a node that was healed is degraded, and says what was done', () => {

@@ -1,6 +1,6 @@
 import assert from 'node:assert/strict';
 import { setTimeout as sleep } from 'node:timers/promises';
-import type { Readiness } from '../../../agent/status/assess.ts';
+import type { Readiness } from '../../../agent/status/judge.ts';
 import { DISCOVERY_UNIT, type DiscoveryOptions, discoveryRoot } from '../discovery.ts';
 import { attachDisks, holdersOf } from '../disk.ts';
 import type { Bundle, PayloadKind } from '../factory.ts';

@@ -1,0 +1,70 @@
+import { readFile } from 'node:fs/promises';
+import { ETC_STORAGE_CONF } from '../engine/engine-facts.ts';
+import { readSetup, type WrittenFile } from '../engine/owned-record.ts';
+import { listedStores } from '../engine/storage-conf.ts';
+import { isMarked } from '../engine/system-file.ts';
+import { type Host, hostPath } from '../host/host.ts';
+import { digestOf } from '../model/digest.ts';
+import { PrestageError } from '../model/errors.ts';
+import { STORAGE_CONF, STORE_PATH } from '../model/places.ts';
+import { withoutRewrite } from '../registry/registries-marks.ts';
+import { REGISTRIES_CONF } from '../registry/registries-view.ts';
+import type { FileFault } from './facts.ts';
+
+/** What a file of somebody else must still say for the agent's part in it to be there. */
+const EDITED: Readonly<Record<string, (text: string) => boolean>> = {
+  [ETC_STORAGE_CONF]: namesStore,
+  [REGISTRIES_CONF]: (text) => withoutRewrite(text) !== text,
+};
+
+/**
+ * The files by which engines are told of store and mirrors and that are not as the agent wrote them. Of those in /run only the storage.conf counts:
+ * which units get a drop-in differs from boot to boot.
+ * @throws NodeJS.ErrnoException where the record or a file may not be read
+ */
+export async function changedFiles(host: Host): Promise<readonly FileFault[]> {
+  const setup = await readSetup(host);
+  if (setup === undefined) return [];
+  const isTold = namesStore((await textOf(host, ETC_STORAGE_CONF)) ?? '');
+  const counts = (path: string): boolean => (path === STORAGE_CONF ? !isTold : !path.startsWith('/run/'));
+  const digests = new Map(setup.written.map(({ path, digest }) => [path, digest]));
+  const added = setup.added.filter(counts).map(async (path) => faultOf(path, addedFault(await textOf(host, path), digests.get(path))));
+  const edited = setup.edited.map(async (path) => faultOf(path, editedFault(path, await textOf(host, path))));
+  return (await Promise.all([...added, ...edited])).flat();
+}
+
+function faultOf(path: string, fault: FileFault['fault'] | undefined): readonly FileFault[] {
+  return fault === undefined ? [] : [{ path, fault, about: aboutOf(path) }];
+}
+
+function addedFault(text: string | undefined, digest: WrittenFile['digest']): FileFault['fault'] | undefined {
+  if (text === undefined) return 'gone';
+  // An older agent kept no digests.
+  return (digest === undefined ? isMarked(text) : digestOf(text) === digest) ? undefined : 'changed';
+}
+
+function editedFault(path: string, text: string | undefined): FileFault['fault'] | undefined {
+  if (text === undefined) return 'gone';
+  return (EDITED[path]?.(text) ?? true) ? undefined : 'untold';
+}
+
+function aboutOf(path: string): FileFault['about'] {
+  return path === REGISTRIES_CONF || /^\/etc\/containers\/(?:registries\.conf|certs)\.d\//.test(path) ? 'mirrors' : 'store';
+}
+
+function namesStore(text: string): boolean {
+  try {
+    return listedStores(text).includes(STORE_PATH);
+  } catch (error) {
+    // No engine reads what cannot be parsed.
+    if (error instanceof PrestageError) return false;
+    throw error;
+  }
+}
+
+async function textOf(host: Host, path: string): Promise<string | undefined> {
+  return await readFile(hostPath(host, path), 'utf8').catch((error: NodeJS.ErrnoException) => {
+    if (error.code === 'ENOENT' || error.code === 'ENOTDIR') return undefined;
+    throw error;
+  });
+}

@@ -1,0 +1,190 @@
+import { exitCodeOf, exitCodes } from '../model/errors.ts';
+import { type ImageState, isUsable, outcomeOf, type RunState } from '../model/run-state.ts';
+import type { FileFault, StatusFacts } from './facts.ts';
+import { storeFault } from './image-now.ts';
+import type { UnseenPart } from './unseen.ts';
+
+/**
+ * What stands behind the one word of the status. `degraded`: engines work, but not everything that the run should have set up.
+ * `unknown`: no fault was found, and not everything that the run relies on could be looked at.
+ */
+export type Readiness = 'never-run' | 'running' | 'interrupted' | 'ready' | 'unknown' | 'degraded' | 'partial' | 'failed' | 'released';
+
+export interface Verdict {
+  readonly readiness: Readiness;
+  /** One sentence: why it is so. */
+  readonly reason: string;
+  /** What the operator does next. */
+  readonly nextStep: string;
+  readonly exitCode: number;
+}
+
+/** Judged is what is there now: the images as they are, and what could not be looked at. */
+export interface Judged {
+  readonly state: RunState;
+  readonly images: readonly ImageState[];
+  readonly unseen: readonly UnseenPart[];
+  readonly facts: StatusFacts;
+}
+
+/** What the status of a machine is on which a run has left its record. Pure. */
+export function judgeRun({ state, images, unseen, facts }: Judged): Verdict {
+  if (state.outcome === undefined && facts.isAlive.kind === 'unseen') return unknown(unseen);
+  if (state.outcome === undefined && facts.isAlive.kind === 'seen' && facts.isAlive.value) {
+    return {
+      readiness: 'running',
+      reason: `the run of process ${state.pid} goes on (${state.phase})`,
+      nextStep: 'Wait for it: prestage-agent status --watch',
+      exitCode: exitCodes.unfinished,
+    };
+  }
+  if (state.releasedAt !== undefined) {
+    return {
+      readiness: 'released',
+      reason: `what was set up here was taken back at ${state.releasedAt}`,
+      nextStep: `Nothing to do; to set it up again: prestage-agent run --stage ${state.stage}`,
+      exitCode: exitCodes.unfinished,
+    };
+  }
+  if (state.outcome === undefined || state.outcome === 'interrupted') return interrupted(state, facts);
+  const outcome = state.error !== undefined && images.length === 0 ? 'failed' : outcomeOf(images);
+  const atEnd = crioSince(state, facts) ?? endOfRun(state, outcome);
+  if (atEnd !== undefined) return atEnd;
+  if (outcome !== 'complete') return lacking({ state, images, unseen, facts });
+  const foreign = foreignArchitecture(state, facts);
+  if (foreign !== undefined) return foreign;
+  const [first, ...more] = faultsOf(state, facts);
+  if (first !== undefined) {
+    const reason = [first, ...more].map((fault) => fault.reason).join('; ');
+    return { readiness: 'degraded', reason, nextStep: first.nextStep, exitCode: exitCodes.partial };
+  }
+  if (unseen.length > 0) return unknown(unseen);
+  return { readiness: 'ready', reason: readyReason(images), nextStep: 'Nothing to do', exitCode: 0 };
+}
+
+function unknown(unseen: readonly UnseenPart[]): Verdict {
+  return {
+    readiness: 'unknown',
+    reason: `no fault was found, but not everything could be looked at: ${listOf(unseen)}`,
+    nextStep: [...new Set(unseen.map(({ remedy }) => remedy))].join('; '),
+    exitCode: exitCodes.unknown,
+  };
+}
+
+function listOf(unseen: readonly UnseenPart[]): string {
+  return unseen.map(({ what, reason }) => `${what} (${reason})`).join(', ');
+}
+
+/** The run kept its mirror back because of a CRI-O that was restarted since. */
+function crioSince(state: RunState, { crio }: StatusFacts): Verdict | undefined {
+  if (state.error?.code !== 'ERR_CRIO_STORE' || crio.kind === 'unseen' || crio.value === 'unaware') return undefined;
+  return {
+    readiness: 'degraded',
+    reason: 'CRI-O was restarted and sees the store, but the mirror of the store is not yet in front of the sources',
+    nextStep: `Start the run again: ${runAgain(state)}`,
+    exitCode: exitCodeOf(state.error.code),
+  };
+}
+
+/** What an error of the run itself makes of the node: of one that has its images, or was healed, and of one that has none. */
+function endOfRun(state: RunState, outcome: RunState['outcome']): Verdict | undefined {
+  const { error, healed } = state;
+  if (error === undefined) return undefined;
+  const verdict = { nextStep: error.remedy, exitCode: exitCodeOf(error.code) };
+  // A partition that is missed, or not given back, is a failure, unless what it brought goes on without it.
+  const goesOn = state.store !== undefined || state.registry !== undefined || verdict.exitCode !== exitCodes.partition;
+  if (healed !== undefined || (outcome === 'complete' && goesOn)) {
+    const done = healed === undefined || healed.length === 0 ? '' : `; so that engines work: ${healed.join(', ')}`;
+    return { readiness: 'degraded', reason: `${error.message}${done}`, ...verdict };
+  }
+  return outcome === 'partial' ? undefined : { readiness: 'failed', reason: error.message, ...verdict };
+}
+
+function lacking({ state, images, unseen }: Judged): Verdict {
+  const usable = images.filter(isUsable);
+  const missing = images.filter((image) => !isUsable(image));
+  const [first] = missing;
+  const why = missing
+    .slice(0, 1)
+    .map((image) => `; first: ${image.reference}: ${image.reason ?? image.state}`)
+    .join('');
+  const limit = usable.length > 0 && unseen.length > 0 ? `; not looked at: ${listOf(unseen)}` : '';
+  return {
+    readiness: usable.length > 0 ? 'partial' : 'failed',
+    reason: `${usable.length} of ${images.length} images can be used${why}${limit}`,
+    nextStep: first?.error?.remedy ?? `Load what is missing: ${runAgain(state)}`,
+    exitCode: usable.length > 0 ? exitCodes.partial : exitCodes.failed,
+  };
+}
+
+function foreignArchitecture({ architecture }: RunState, { architecture: own }: StatusFacts): Verdict | undefined {
+  if (architecture === undefined || architecture === own) return undefined;
+  return {
+    readiness: 'failed',
+    reason: `the bundle is for ${architecture}, and this machine is ${own}: its images do not run here`,
+    nextStep: `Write a bundle for ${own} to the partition`,
+    exitCode: exitCodes.payload,
+  };
+}
+
+type Fault = Pick<Verdict, 'reason' | 'nextStep'>;
+
+/** What keeps a node that has its images from being ready. */
+function faultsOf(state: RunState, facts: StatusFacts): readonly Fault[] {
+  const { registries, files, crio } = facts;
+  const store = storeFault(state, facts);
+  const silent = registries.flatMap(({ address, answer }): readonly Fault[] => {
+    if (answer.kind === 'unseen' || answer.value.healthy) return [];
+    const who = address === state.registry?.address ? `the registry at ${address}` : `${address}, a mirror of ours in registries.conf,`;
+    return [{ reason: `${who} does not answer: ${answer.value.reason}`, nextStep: `Start it again: ${runAgain(state)}` }];
+  });
+  const changed = (files.kind === 'unseen' ? [] : files.value).filter(({ about }) => isReliedOn(about, state));
+  const isUnaware = state.store !== undefined && crio.kind === 'seen' && crio.value === 'unaware';
+  return [
+    ...(store === undefined ? [] : [{ reason: store.reason, nextStep: `Mount it again: ${runAgain(state)}` }]),
+    ...silent,
+    ...changed.map((file): Fault => ({ reason: fileFault(file), nextStep: `Write it again: ${runAgain(state)}` })),
+    ...(isUnaware ? [UNAWARE] : []),
+  ];
+}
+
+const UNAWARE: Fault = {
+  reason: 'CRI-O was started before it was told of the store, and looks for stores only when it starts',
+  nextStep: 'systemctl restart crio',
+};
+
+function isReliedOn(about: FileFault['about'], { store, registry }: RunState): boolean {
+  return (about === 'store' ? store : registry) !== undefined;
+}
+
+function fileFault({ path, fault, about }: FileFault): string {
+  const purpose = about === 'store' ? 'tells engines of the store' : 'tells engines of the mirrors';
+  if (fault === 'gone') return `${path}, which ${purpose}, is gone`;
+  if (fault === 'changed') return `${path}, which ${purpose}, was changed since the agent wrote it`;
+  return `${path} no longer ${purpose}`;
+}
+
+function readyReason(images: readonly ImageState[]): string {
+  const served = images.filter((image) => image.state === 'served').length;
+  if (served === 0) return `all ${images.length} images are in storage`;
+  return served === images.length ? `all ${images.length} images are served` : `all ${images.length} images are in storage or served`;
+}
+
+function interrupted(state: RunState, facts: StatusFacts): Verdict {
+  const how =
+    state.outcome === 'interrupted'
+      ? 'was asked to end'
+      : facts.isSameBoot
+        ? `ended without a word (process ${state.pid} is gone)`
+        : 'was cut off by a reboot or a power cut';
+  return {
+    readiness: 'interrupted',
+    reason: `the run that began at ${state.startedAt} ${how} (${state.phase})`,
+    nextStep: `Start it again, it goes on from there: ${runAgain(state)}`,
+    exitCode: exitCodes.interrupted,
+  };
+}
+
+function runAgain({ stage }: RunState): string {
+  return `prestage-agent run --stage ${stage}`;
+}

@@ -1,0 +1,90 @@
+import { readFile } from 'node:fs/promises';
+import { type Host, hostPath } from '../host/host.ts';
+import { REGISTRY_RUN } from '../model/places.ts';
+import type { RunState } from '../model/run-state.ts';
+import { DROP_IN_PATH } from '../registry/registries-drop-in.ts';
+import { parseRegistries, type RegistryEntry } from '../registry/registries-file.ts';
+import { REGISTRIES_CONF, readPublicRegistries } from '../registry/registries-view.ts';
+import { registryHealth } from '../registry/service.ts';
+import { isLoopback, probeHost } from '../registry/service-address.ts';
+import { type Health, probeRegistry, provenHealth } from '../registry/service-health.ts';
+import { whoListens } from '../registry/service-listener.ts';
+import type { StatusFacts } from './facts.ts';
+import { ASK_AS_ROOT, isDenied, type Look, look, seen } from './look.ts';
+import { assertReadable } from './store-now.ts';
+
+const PROBE_LIMIT_MS = 2000;
+
+/** Asks every registry by which engines of this node are to get images: the one that the run started, and each that our mirrors name. */
+export async function registriesNow(host: Host, state: RunState): Promise<Pick<StatusFacts, 'mirrors' | 'registries'>> {
+  const mirrors = await look(async () => await ourMirrors(host));
+  const own = state.registry?.address;
+  const addresses = new Set([...(own === undefined ? [] : [own]), ...(mirrors.kind === 'seen' ? mirrors.value : [])]);
+  const asked = [...addresses].map(async (address) => {
+    const answer = await look(async () => (address === own ? await askOwn(host, address) : await ask(host, address, { isOwn: false })));
+    return { address, answer: answer.kind === 'seen' ? withoutUnseen(answer.value) : answer };
+  });
+  return { mirrors, registries: await Promise.all(asked) };
+}
+
+/** An answer by nobody knows whom is not an answer that was seen. */
+function withoutUnseen(health: Health): Look<Health> {
+  const { listener } = health;
+  return listener?.kind === 'unseen' ? { kind: 'unseen', reason: listener.reason, remedy: ASK_AS_ROOT } : seen(health);
+}
+
+/** `host:port` of the mirrors that stand in our drop-in, or in our lines of registries.conf, and that nobody else names. */
+async function ourMirrors(host: Host): Promise<readonly string[]> {
+  const [dropIn, main, others] = await Promise.all([
+    entriesOf(host, DROP_IN_PATH),
+    entriesOf(host, REGISTRIES_CONF),
+    readPublicRegistries(host),
+  ]);
+  const theirs = new Set(mirrorsOf(others.entries));
+  return mirrorsOf([...dropIn, ...main]).filter((address) => !theirs.has(address));
+}
+
+function mirrorsOf(entries: readonly RegistryEntry[]): readonly string[] {
+  const locations = entries.flatMap(({ mirrors }) => mirrors.map(({ location }) => location));
+  return [...new Set(locations.map((location) => location.split('/')[0] ?? location))];
+}
+
+async function entriesOf(host: Host, path: string): Promise<readonly RegistryEntry[]> {
+  const text = await readFile(hostPath(host, path), 'utf8').catch((error: NodeJS.ErrnoException) => {
+    if (error.code === 'ENOENT' || error.code === 'ENOTDIR') return undefined;
+    throw error;
+  });
+  return text === undefined ? [] : parseRegistries(text, path).entries;
+}
+
+/** The record of our registry is for root alone, as its directory holds a key; whoever may not read it asks the registry as its clients do. */
+async function askOwn(host: Host, address: string): Promise<Health> {
+  try {
+    await assertReadable(hostPath(host, `${REGISTRY_RUN}/registry.json`));
+  } catch (error) {
+    if (isDenied(error)) return await ask(host, address, { isOwn: true });
+    throw error;
+  }
+  return await registryHealth(host, address);
+}
+
+/**
+ * As an engine asks: by plain HTTP on this node, else by TLS with the CA that is installed for it; source: containers-certs.d(5). What answers on
+ * this node must be our registry.
+ */
+async function ask(host: Host, address: string, { isOwn }: { readonly isOwn: boolean }): Promise<Health> {
+  const [, name = address, digits] = /^\[?(.+?)\]?(?::(\d+))?$/.exec(address) ?? [];
+  const port = Number(digits ?? (isLoopback(name) ? 80 : 443));
+  const target = { host: name, port, timeoutMs: PROBE_LIMIT_MS };
+  const answer = await probeRegistry(isLoopback(name) ? target : { ...target, authority: await authorityFor(host, address) });
+  const isHere = isOwn || isLoopback(name);
+  return isHere && answer.healthy ? provenHealth(answer, await whoListens(host, { address: probeHost(name), port })) : answer;
+}
+
+/** Empty if none is installed: then the CAs of this machine count. */
+async function authorityFor(host: Host, address: string): Promise<string> {
+  return await readFile(hostPath(host, `/etc/containers/certs.d/${address}/ca.crt`), 'utf8').catch((error: NodeJS.ErrnoException) => {
+    if (error.code === 'ENOENT') return '';
+    throw error;
+  });
+}
