@@ -19,6 +19,8 @@ export interface LockRequest {
   readonly waitSeconds: number;
   /** What the holder is doing, for others to read. */
   readonly command: string;
+  /** Gives up waiting when it fires. */
+  readonly signal?: AbortSignal;
 }
 
 /** `flock --conflict-exit-code`: any number that flock(1) and cat(1) do not use themselves. */
@@ -30,15 +32,20 @@ const LEFT_WAIT_SECONDS = 5;
 /**
  * Takes an exclusive lock through flock(1), whose child holds it as long as this process lives: its standard input is our pipe, so that
  * even SIGKILL gives the lock back.
- * @throws PrestageError ERR_LOCKED, naming the holder
+ * @throws PrestageError ERR_LOCKED, naming the holder; the signal's reason
  */
 export async function takeLock(request: LockRequest): Promise<AsyncDisposable> {
-  const { path, waitSeconds } = request;
+  const { path, waitSeconds, signal } = request;
+  signal?.throwIfAborted();
   await mkdir(dirname(path), { recursive: true });
-  const first = await flock(path, waitSeconds);
+  const first = await flock(path, waitSeconds, signal);
   const isAgain = first.end !== 'held' && waitSeconds < LEFT_WAIT_SECONDS && (await isLeft(path));
-  const { child, end } = isAgain ? await flock(path, LEFT_WAIT_SECONDS) : first;
-  if (end !== 'held') throw await refused(request, child, end);
+  const { child, end } = isAgain ? await flock(path, LEFT_WAIT_SECONDS, signal) : first;
+  if (end !== 'held') {
+    if (signal?.aborted === true) child.stdin.destroy();
+    signal?.throwIfAborted();
+    throw await refused(request, child, end);
+  }
   const release = async (): Promise<void> => {
     const exited = once(child, 'exit');
     child.stdin.end();
@@ -56,7 +63,7 @@ export async function takeLock(request: LockRequest): Promise<AsyncDisposable> {
 }
 
 /** @returns `end`: `held`, `ended`, or why the kernel did not start it */
-async function flock(path: string, waitSeconds: number) {
+async function flock(path: string, waitSeconds: number, signal: AbortSignal | undefined) {
   const wait = waitSeconds > 0 ? ['--wait', String(waitSeconds)] : ['--nonblock'];
   const child = spawn(
     'flock',
@@ -66,7 +73,11 @@ async function flock(path: string, waitSeconds: number) {
   // Where the kernel did not start it there is an error, and no standard output.
   const failure: Promise<unknown> = once(child, 'error').then(([error]) => error);
   const told = child.pid === undefined ? failure : once(child.stdout, 'data').then(() => 'held');
+  const giveUp = (): void => void child.kill('SIGKILL');
+  signal?.addEventListener('abort', giveUp, { once: true });
   const end = await Promise.race([told, once(child, 'exit').then(() => 'ended'), failure]);
+  // A lock that is held is given back by its holder alone.
+  signal?.removeEventListener('abort', giveUp);
   return { child, end };
 }
 

@@ -2,6 +2,8 @@ import { readFile } from 'node:fs/promises';
 
 /** One mount of this process's mount namespace. */
 export interface MountEntry {
+  /** Names the mount for as long as it is there; the kernel gives the number again afterwards. */
+  readonly id: string;
   /** Device number, `8:1`. */
   readonly number: string;
   readonly target: string;
@@ -14,14 +16,14 @@ export async function readMounts(): Promise<readonly MountEntry[]> {
   return parseMountInfo(await readFile('/proc/self/mountinfo', 'utf8'));
 }
 
-/** Source: proc_pid_mountinfo(5): fields 3 and 5, and the second one after the hyphen; blanks and backslashes are octal escapes. */
+/** Source: proc_pid_mountinfo(5): fields 1, 3 and 5, and the second one after the hyphen; blanks and backslashes are octal escapes. */
 export function parseMountInfo(text: string): readonly MountEntry[] {
   return text.split('\n').flatMap((line) => {
     const fields = line.split(' ');
-    const [, , number, , target] = fields;
+    const [id, , number, , target] = fields;
     const source = fields[fields.indexOf('-', 6) + 2];
-    if (number === undefined || target === undefined || source === undefined) return [];
-    return [{ number, target: unescapeOctal(target), source: unescapeOctal(source) }];
+    if (id === undefined || number === undefined || target === undefined || source === undefined) return [];
+    return [{ id, number, target: unescapeOctal(target), source: unescapeOctal(source) }];
   });
 }
 

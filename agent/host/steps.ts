@@ -52,7 +52,7 @@ export const changingSteps = {
   ],
   /** Files of the system, and those who read them. */
   engines: ['back-up-system-file', 'record-setup', 'write-system-file', 'reload-systemd', 'reload-crio'],
-  heal: ['record-check', 'drop-damaged-copy', 'heal-container', 'heal-image', 'heal-layer', 'record-damage'],
+  heal: ['begin-check', 'end-check', 'record-check', 'drop-damaged-copy', 'heal-container', 'heal-image', 'heal-layer', 'record-damage'],
   release: [
     'remove-system-file',
     'restore-system-file',

@@ -31,5 +31,9 @@ export const BACKUP_PATH = '/var/lib/prestage-agent/backup';
 export const REGISTRY_RUN = '/run/prestage-agent/registry';
 /** The storage.conf that podman units are pointed to where /etc/containers/storage.conf belongs to somebody else. */
 export const STORAGE_CONF = '/run/prestage-agent/storage.conf';
+/** Held by the one check of the open store, and by whoever closes it. */
+export const CHECK_LOCK = '/run/prestage-agent/check.lock';
+/** The process that holds CHECK_LOCK as a check, and what it checks. */
+export const CHECK_RECORD = '/run/prestage-agent/check.json';
 /** Held by the one command that changes what the agent keeps on the node. */
 export const RUN_LOCK = '/run/prestage-agent/lock';

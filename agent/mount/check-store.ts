@@ -3,43 +3,45 @@ import { createArchivePool } from '../extract/pool.ts';
 import type { Host } from '../host/host.ts';
 import type { Step } from '../host/steps.ts';
 import { PrestageError } from '../model/errors.ts';
-import { readOpenStore, type StoreRecord, writeStoreRecord } from './store-record.ts';
+import { type CheckTarget, findCheckTarget, isSameFile } from './check-target.ts';
+import { type StoreRecord, writeStoreRecord } from './store-record.ts';
 
-export type StoreCheck =
-  | { readonly kind: 'intact' }
-  | DamagedStore
-  /** No store is open. */
-  | { readonly kind: 'none' };
+export type StoreCheck = { readonly kind: 'intact' } | DamagedStore;
 
 export interface DamagedStore {
   readonly kind: 'damaged';
   /** The sha256 that the image has, or why it cannot be read. */
   readonly got: string;
-  /** The image, where it is a copy on the disk. */
-  readonly copy?: string;
-}
-
-/** Takes the name from a damaged copy on the disk, so that the next opening copies it again. */
-export async function dropDamagedCopy({ copy }: DamagedStore, step: Step): Promise<void> {
-  if (copy !== undefined) await step('drop-damaged-copy', async () => await rm(copy, { force: true }));
 }
 
 /**
- * Hashes the file that is mounted, in a thread of low priority, and records it where it is intact. What becomes of a damaged one is left to
- * the caller. Rejects with the signal's reason.
+ * Hashes the image of the store that a look has found, in a thread of low priority. Changes nothing: what the verdict is worth afterwards, another
+ * look must tell. Rejects with the signal's reason.
  */
-export async function checkStore(host: Host, { step, signal }: { readonly step: Step; readonly signal: AbortSignal }): Promise<StoreCheck> {
-  const record = await readOpenStore(host);
-  if (record === undefined) return { kind: 'none' };
+export async function hashStore(host: Host, { record }: CheckTarget, signal: AbortSignal): Promise<StoreCheck> {
   const got = await hashOf(host, record, signal);
-  if (got !== record.sha256) {
-    return { kind: 'damaged', got, ...(record.placement === 'disk' && { copy: record.image }) };
-  }
-  const now = await readOpenStore(host);
-  if (record.verified === 'pending' && now?.image === record.image && now.sha256 === record.sha256) {
-    await step('record-check', async () => await writeStoreRecord(host, { ...now, verified: 'yes' }));
-  }
-  return { kind: 'intact' };
+  return got === record.sha256 ? { kind: 'intact' } : { kind: 'damaged', got };
+}
+
+/** Whether the same store is open as when it was looked at. A verdict about another one must not be acted on. */
+export async function isStillOpen(host: Host, target: CheckTarget | undefined): Promise<boolean> {
+  return (await findCheckTarget(host))?.identity === target?.identity;
+}
+
+/**
+ * Records that the open store was found intact. Only for whoever keeps the store from being closed meanwhile: by the place of the check, or by
+ * the run lock.
+ */
+export async function recordIntact(host: Host, { record }: CheckTarget, step: Step): Promise<void> {
+  if (record.verified !== 'pending') return;
+  await step('record-check', async () => await writeStoreRecord(host, { ...record, verified: 'yes' }));
+}
+
+/** Takes the name from a damaged copy on the disk, so that the next opening copies it again. Another file of that name stays. */
+export async function dropDamagedCopy(target: CheckTarget, step: Step): Promise<void> {
+  const { placement, image } = target.record;
+  if (placement !== 'disk' || !(await isSameFile(target))) return;
+  await step('drop-damaged-copy', async () => await rm(image, { force: true }));
 }
 
 async function hashOf(host: Host, record: StoreRecord, signal: AbortSignal): Promise<string> {

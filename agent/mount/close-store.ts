@@ -2,13 +2,14 @@ import { existsSync } from 'node:fs';
 import { quote } from '../host/exec.ts';
 import { type Host, hostPath } from '../host/host.ts';
 import type { ReleaseStep } from '../host/release-step.ts';
-import type { Step } from '../host/steps.ts';
-import { PrestageError } from '../model/errors.ts';
+import { plainStep, type Step } from '../host/steps.ts';
+import { messageOf, PrestageError } from '../model/errors.ts';
 import { DATA_PATH, RAM_PATH, STORE_PATH, STORE_RECORD } from '../model/places.ts';
 import { STAGES, type Stage } from '../model/stage.ts';
+import { endCheck, readRunningCheck } from './check-process.ts';
 import { verityCloseArgs, verityDevice } from './mount-argv.ts';
-import { mountImage } from './mount-image.ts';
 import { backingFileOf, mountsAt } from './mounted.ts';
+import { putBack, storeBefore } from './put-back.ts';
 import { removeStoreRecord } from './store-record.ts';
 import { removeMountPoint, unmountAll } from './unmount.ts';
 
@@ -22,47 +23,93 @@ export interface CloseForce {
 }
 
 /**
- * Closes the store, whole or half-done: afterwards the empty one stands at STORE_PATH. A copy on the disk stays.
- * @throws PrestageError ERR_STORE_BUSY where something uses it and it is not forced: it stays open
+ * Closes the store, whole or half-done: afterwards the empty one stands at STORE_PATH. A copy on the disk stays. A check of the store is ended
+ * first. If a step fails and closing is not forced, the store is put back as it was.
+ * @throws PrestageError ERR_STORE_BUSY if a step fails and closing is not forced: the store of before is open. After any other error no store is
+ * open, unless closing was forced
  */
 export async function closeStore(host: Host, { step, force }: CloseForce & { readonly step: Step }): Promise<void> {
   for (const part of await closingSteps(host, { force })) await step(part.name, part.run);
 }
 
-/** What there is to close, in order. Only looks. */
+/**
+ * What there is to close, in order; each step needs the one before, and puts the store back if it fails. The mount that the store needs goes last:
+ * what fails before it can be put back, and behind it nothing is left to fail. Only looks.
+ */
 export async function closingSteps(host: Host, { force }: CloseForce): Promise<readonly ReleaseStep[]> {
-  const unmounting = async (name: ReleaseStep['name'], absolute: string, text: string): Promise<readonly ReleaseStep[]> => {
-    const path = hostPath(host, absolute);
-    if ((await mountsAt(path)).length === 0) return [];
-    return [{ name, text: `${text} ${path}`, run: async () => await unmount(host, { absolute, force }) }];
-  };
-  const record = hostPath(host, STORE_RECORD);
-  return [
-    ...(await closingMount(host, force)),
-    ...STAGES.filter((stage) => existsSync(hostPath(host, verityDevice(stage)))).map((stage) => closingVerity(host, stage, force)),
-    ...(await unmounting('unmount-data', DATA_PATH, 'unmount the directory of the bundle at')),
-    ...(await unmounting('unmount-ram', RAM_PATH, 'give back the memory of the store image at')),
-    ...(existsSync(record)
-      ? [{ name: 'forget-store' as const, text: `remove ${record}`, run: async () => await removeStoreRecord(host) }]
-      : []),
+  const before = await storeBefore(host);
+  const isInMemory = before.record?.placement === 'ram';
+  const mounts = [
+    ...(await closingPlace(host, { name: 'unmount-data', absolute: DATA_PATH, what: 'unmount the directory of the bundle at', force })),
+    ...(await closingPlace(host, { name: 'unmount-ram', absolute: RAM_PATH, what: 'give back the memory of the store image at', force })),
   ];
+  const steps = [
+    ...(await endingCheck(host)),
+    ...closingMount(host, before.source, force),
+    ...STAGES.filter((stage) => existsSync(hostPath(host, verityDevice(stage)))).map((stage) => closingVerity(host, stage, force)),
+    ...forgetting(host),
+    ...(isInMemory ? mounts : mounts.toReversed()),
+  ];
+  if (force) return steps.map((step) => ({ ...step, run: async () => await withoutCheck(host, step.run) }));
+  return steps.map((step) => ({
+    ...step,
+    run: async () => {
+      try {
+        await withoutCheck(host, step.run);
+      } catch (failure) {
+        const error = await putBack(host, before, failure);
+        if (error.code !== 'ERR_STORE_BUSY') await closeRest(host);
+        throw error;
+      }
+    },
+  }));
 }
 
-async function unmount(host: Host, { absolute, force }: CloseForce & { readonly absolute: string }): Promise<void> {
+/** Nobody sees the store any more that is closed here: what fails is told, and the first failure is the one that counts. */
+async function closeRest(host: Host): Promise<void> {
+  try {
+    await closeStore(host, { step: plainStep, force: true });
+  } catch (error) {
+    host.log('warning', messageOf(error));
+  }
+}
+
+/** A check that begins after the look is ended as well. */
+async function withoutCheck(host: Host, run: () => Promise<void>): Promise<void> {
+  await using _place = await endCheck(host);
+  await run();
+}
+
+async function endingCheck(host: Host): Promise<readonly ReleaseStep[]> {
+  const check = await readRunningCheck(host);
+  if (check === undefined) return [];
+  return [{ name: 'end-check', text: `end the check of the store image (process ${check.pid})`, run: async () => {} }];
+}
+
+interface Place extends CloseForce {
+  readonly name: ReleaseStep['name'];
+  readonly absolute: string;
+  readonly what: string;
+}
+
+async function closingPlace(host: Host, { name, absolute, what, force }: Place): Promise<readonly ReleaseStep[]> {
   const path = hostPath(host, absolute);
-  await unmountAll(host, path, { isForced: force });
-  await removeMountPoint(path);
+  if ((await mountsAt(path)).length === 0) return [];
+  const run = async (): Promise<void> => {
+    await unmountAll(host, path, { isForced: force });
+    await removeMountPoint(path);
+  };
+  return [{ name, text: `${what} ${path}`, run }];
 }
 
-async function closingMount(host: Host, isForced: boolean): Promise<readonly ReleaseStep[]> {
-  const path = hostPath(host, STORE_PATH);
-  const source = (await mountsAt(path)).at(-1)?.source;
+function closingMount(host: Host, source: string | undefined, isForced: boolean): readonly ReleaseStep[] {
   if (source === undefined) return [];
+  const path = hostPath(host, STORE_PATH);
   const run = async (): Promise<void> => {
     const image = await backingFileOf(source);
     await unmountAll(host, path, { isForced });
     if (!isForced && image !== undefined && (await staysAttached(host, source, image)))
-      throw await backAgain(host, source, 'its loop device stays in use');
+      throw usedByContainers(host, source, 'its loop device stays in use');
   };
   return [{ name: 'unmount-store', text: `unmount the store at ${path}`, run }];
 }
@@ -76,9 +123,7 @@ async function staysAttached(host: Host, source: string, image: string): Promise
   return true;
 }
 
-/** What is in use stays open, as it was. */
-async function backAgain(host: Host, source: string, reason: string): Promise<PrestageError> {
-  await mountImage(host, { source, isFile: false });
+function usedByContainers(host: Host, source: string, reason: string): PrestageError {
   return new PrestageError(
     'ERR_STORE_BUSY',
     `the store at ${hostPath(host, STORE_PATH)} (${source}) is used by containers: ${reason}`,
@@ -91,7 +136,16 @@ function closingVerity(host: Host, stage: Stage, isForced: boolean): ReleaseStep
   const device = verityDevice(stage);
   const run = async (): Promise<void> => {
     const closed = await host.exec('veritysetup', verityCloseArgs(stage, { isDeferred: isForced }));
-    if (closed.exitCode !== 0 && existsSync(hostPath(host, device))) throw await backAgain(host, device, quote(closed.stderr));
+    if (closed.exitCode === 0 || !existsSync(hostPath(host, device))) return;
+    if (!isForced) throw usedByContainers(host, device, quote(closed.stderr));
+    // What is mounted is gone, and that is what counts.
+    host.log('warning', `${device} does not close: ${quote(closed.stderr)}`);
   };
   return { name: 'close-verity', text: `close the dm-verity device ${device}`, run };
+}
+
+function forgetting(host: Host): readonly ReleaseStep[] {
+  const record = hostPath(host, STORE_RECORD);
+  if (!existsSync(record)) return [];
+  return [{ name: 'forget-store', text: `remove ${record}`, run: async () => await removeStoreRecord(host) }];
 }

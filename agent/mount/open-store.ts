@@ -1,3 +1,4 @@
+import { randomUUID } from 'node:crypto';
 import { existsSync } from 'node:fs';
 import { readdir, rm } from 'node:fs/promises';
 import { join } from 'node:path';
@@ -63,7 +64,7 @@ export async function openStore(host: Host, request: OpenStoreRequest): Promise<
     await removeOtherCopies(host, request);
     return opened(host, before, true);
   }
-  await closeStore(host, { step, force: false });
+  await closeBefore(host, step);
   await ensureEmptyStore(host, step);
   try {
     const record = await openClosed(host, request);
@@ -71,6 +72,15 @@ export async function openStore(host: Host, request: OpenStoreRequest): Promise<
     return opened(host, record, false);
   } catch (error) {
     await closeAfter(host, request, error);
+    throw error;
+  }
+}
+
+async function closeBefore(host: Host, step: Step): Promise<void> {
+  try {
+    await closeStore(host, { step, force: false });
+  } catch (error) {
+    if (!(error instanceof PrestageError && error.code === 'ERR_STORE_BUSY')) await ensureEmptyStore(host, step);
     throw error;
   }
 }
@@ -110,6 +120,8 @@ async function openClosed(host: Host, request: OpenStoreRequest): Promise<StoreR
     sha256: image.sha256,
     sizeBytes: image.sizeBytes,
     verified: verifiedBy(trust.kind, placed),
+    opening: randomUUID(),
+    ...(trust.kind === 'verity' && placed.hashTree !== undefined && { verity: { hashTree: placed.hashTree, rootHash: image.rootHash } }),
   };
   await step('record-store', async () => await writeStoreRecord(host, record));
   await step('mount-store', async () => await mountPlaced(host, record, source));
@@ -183,14 +195,18 @@ async function closeAfter(host: Host, { step }: OpenStoreRequest, error: unknown
   }
 }
 
-/** Copies of other images on the disk. One that a container still uses loses its name only. */
+/** Copies of other images on the disk. One that a container still uses loses its name only. A copy that cannot be removed costs room, and no store. */
 async function removeOtherCopies(host: Host, { image, step }: OpenStoreRequest): Promise<void> {
   const directory = hostPath(host, DISK_COPY_PATH);
   const others = (await readdir(directory).catch(() => [])).filter((name) => !name.startsWith(image.sha256));
   if (others.length === 0) return;
-  await step('remove-old-copies', async () => {
-    for (const name of others) await rm(join(directory, name), { force: true, recursive: true });
-  });
+  try {
+    await step('remove-old-copies', async () => {
+      for (const name of others) await rm(join(directory, name), { force: true, recursive: true });
+    });
+  } catch (error) {
+    host.log('warning', `old store images in ${directory} stay: ${messageOf(error)}`);
+  }
 }
 
 function ignore(): void {}

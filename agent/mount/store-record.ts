@@ -27,6 +27,10 @@ const recordSchema = v.object({
   sha256: v.string(),
   sizeBytes: v.number(),
   verified: v.picklist(['kernel', 'before-mount', 'pending', 'yes']),
+  /** Names this one opening; left out by agents of before. */
+  opening: v.optional(v.string()),
+  /** What opens the dm-verity device again; left out for other kinds of trust, and by agents of before. */
+  verity: v.optional(v.object({ hashTree: v.string(), rootHash: v.string() })),
 });
 
 /** What the open store is, and how it is trusted: as it lies in STORE_RECORD. */

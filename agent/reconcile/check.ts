@@ -1,68 +1,66 @@
-import { selfCommand } from '../assets.ts';
 import { locateStorage } from '../extract/location.ts';
 import { readBootId } from '../host/boot.ts';
-import { output } from '../host/exec.ts';
 import type { Host } from '../host/host.ts';
+import { checkOwnPlaces } from '../host/own-places.ts';
 import { takeRunLock } from '../host/run-lock.ts';
 import type { Step } from '../host/steps.ts';
-import { CAPABILITIES, hasSystemd } from '../host/systemd.ts';
 import { type ErrorRecord, errorRecord, PrestageError } from '../model/errors.ts';
 import type { RunState } from '../model/run-state.ts';
-import { checkStore, dropDamagedCopy } from '../mount/check-store.ts';
+import { beginCheck } from '../mount/check-process.ts';
+import { dropDamagedCopy, hashStore, isStillOpen, recordIntact } from '../mount/check-store.ts';
+import { findCheckTarget } from '../mount/check-target.ts';
 import { heal } from './heal.ts';
-
 import { createStateStore, readLastState } from './state-store.ts';
 
-/** Unit of the check that goes on while the boot does. */
-const CHECK_UNIT = 'prestage-check';
-/** A run that is at work when the check finds damage is waited for. */
+/** How long a check waits for another check, and then, if it found damage, for a run that is at work. */
 const LOCK_WAIT_SECONDS = 600;
 
 /** What a check of the mounted store has found. */
 export type CheckReport = { readonly kind: 'none' | 'intact' } | { readonly kind: 'damaged'; readonly error: ErrorRecord };
 
-/**
- * Starts the check of the mounted store and does not wait for it: as a unit of its own where systemd runs, so that it outlives the unit
- * that starts it (systemd.kill(5)), else as a process of its own.
- */
-export async function startCheck(host: Host, step: Step): Promise<void> {
-  const command = [...selfCommand(), 'check-store', '--root', host.root];
-  const bounds = ['--property=IOSchedulingClass=idle', `--property=CapabilityBoundingSet=${CAPABILITIES}`];
-  const unit = ['--unit', CHECK_UNIT, '--collect', '--quiet', '--nice=19', ...bounds];
-  await step('start-check', async () => {
-    if (hasSystemd(host)) await output(host.exec, 'systemd-run', [...unit, ...command]);
-    else
-      await output(host.exec, 'setsid', [
-        '--fork',
-        'nice',
-        '-n',
-        '19',
-        'sh',
-        '-c',
-        'exec "$@" >/dev/null 2>&1 </dev/null',
-        'sh',
-        ...command,
-      ]);
-  });
+interface CheckOptions {
+  readonly step: Step;
+  readonly signal: AbortSignal;
 }
 
 /**
- * Hashes the store image that is mounted. Where its bytes are wrong, the node is healed as a run would do it, and the state says so: before the
- * healing begins, so that a check that is ended in between can be gone on with, and when it is through.
- * @throws PrestageError ERR_LOCKED, ERR_PLACE, ERR_STORE_BUSY
+ * Hashes the store image that is mounted. If its bytes are wrong, the node is healed as a run would do it, and the state says so: before the
+ * healing begins, so that the next check can continue one that was interrupted, and when it is through. If another store was opened
+ * meanwhile, the verdict counts for nothing, and that store is checked.
+ * @throws PrestageError ERR_LOCKED, ERR_PLACE, ERR_STORE_BUSY; the signal's reason
  */
-export async function checkMountedStore(host: Host, options: { readonly step: Step; readonly signal: AbortSignal }): Promise<CheckReport> {
-  const { step } = options;
-  const found = await checkStore(host, options);
-  if (found.kind === 'intact') return found;
-  if (found.kind === 'none' && unhealedDamage(await stateOfThisBoot(host)) === undefined) return found;
-  const lock = { waitSeconds: LOCK_WAIT_SECONDS, command: 'check-store' };
+export async function checkMountedStore(host: Host, options: CheckOptions): Promise<CheckReport> {
+  await checkOwnPlaces(host);
+  for (;;) {
+    if ((await findCheckTarget(host)) === undefined && unhealedDamage(await stateOfThisBoot(host)) === undefined) return { kind: 'none' };
+    const report = await checkOnce(host, options);
+    if (report.kind !== 'exchanged') return report;
+    host.log('info', 'the store was exchanged while its image was hashed: the check begins again');
+  }
+}
+
+async function checkOnce(host: Host, { step, signal }: CheckOptions): Promise<CheckReport | { readonly kind: 'exchanged' }> {
+  await using stack = new AsyncDisposableStack();
+  const place = await step('begin-check', async () => await beginCheck(host, { waitSeconds: LOCK_WAIT_SECONDS, signal }));
+  stack.use(place);
+  const { target } = place;
+  const found = target === undefined ? ({ kind: 'none' } as const) : await hashStore(host, target, signal);
+  if (target !== undefined && found.kind === 'intact') {
+    // The place of the check is held: no agent closes this store now.
+    if (!(await isStillOpen(host, target))) return { kind: 'exchanged' };
+    await recordIntact(host, target, step);
+    return { kind: 'intact' };
+  }
+  const lock = { waitSeconds: LOCK_WAIT_SECONDS, command: 'check-store', signal };
   await using _lock = await step('take-lock', async () => await takeRunLock(host, lock));
+  // Healing closes the store, and whoever closes it takes the place of the check.
+  await stack.disposeAsync();
+  if (!(await isStillOpen(host, target))) return { kind: 'exchanged' };
   const state = await stateOfThisBoot(host);
   const error = unhealedDamage(state) ?? (found.kind === 'damaged' ? digestError(found.got) : undefined);
   if (error === undefined) return { kind: 'none' };
   if (state !== undefined) await step('record-damage', async () => await recordDamage(host, state, { error }));
-  if (found.kind === 'damaged') await dropDamagedCopy(found, step);
+  if (target !== undefined) await dropDamagedCopy(target, step);
   const location = state?.storage ?? (await locateStorage(host, {}));
   const healed = await heal(error, { host, location, step });
   if (state !== undefined) await step('record-damage', async () => await recordDamage(host, state, { error, healed: [...healed] }));

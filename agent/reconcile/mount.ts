@@ -11,7 +11,8 @@ import { formatBytes } from '../model/bytes.ts';
 import { errorRecord, PrestageError } from '../model/errors.ts';
 import { MIRROR_PATH, STORE_PATH } from '../model/places.ts';
 import type { ImageState } from '../model/run-state.ts';
-import { checkStore, dropDamagedCopy } from '../mount/check-store.ts';
+import { dropDamagedCopy, hashStore, recordIntact } from '../mount/check-store.ts';
+import { findCheckTarget } from '../mount/check-target.ts';
 import { closeStore } from '../mount/close-store.ts';
 import { ensureEmptyStore } from '../mount/empty-store.ts';
 import { healDangling } from '../mount/heal-dangling.ts';
@@ -23,11 +24,11 @@ import { chooseTrust, verityFacts } from '../mount/trust.ts';
 import { copyMirror, hideFromMirror } from '../registry/mirror-copy.ts';
 import { mirrorSources } from '../registry/registries-sources.ts';
 import { stopRegistry } from '../registry/service.ts';
-import { startCheck } from './check.ts';
 import { addNotices, type Planned, type RunContext } from './context.ts';
 import { forgetBundle, keepBundle } from './disk-bundle.ts';
 import { isPresent } from './plan.ts';
 import { registryAddress, serveTree } from './serve.ts';
+import { startCheck } from './start-check.ts';
 import { setStoreMirrors } from './store-mirrors.ts';
 
 /** What came of a store image: it is mounted, or the engines of this node do not take it. */
@@ -89,7 +90,7 @@ export async function mountStore(bundle: StoreBundle, location: StorageLocation,
   store.update({ images: [...images] });
   context.onEvent({ kind: 'planned', images: images.length, alreadyDone: images.length, toLoad: 0, bytes: 0 });
   await (opened.placement === 'disk' ? keepBundle(bundle, context) : forgetBundle(context));
-  if (opened.verified === 'pending') await startCheck(host, step);
+  addNotices(context, await startCheck(host, step));
   return { kind: 'mounted', planned: { steps: [], needs: undefined, setup: [] } };
 }
 
@@ -138,9 +139,11 @@ async function openImage(bundle: StoreBundle, context: RunContext): Promise<Open
  * @throws PrestageError ERR_STORE_DIGEST, with the store closed
  */
 async function assertIntact({ image, sha256 }: OpenedStore, fault: string, { host, step, stop }: RunContext): Promise<void> {
-  const found = await checkStore(host, { step, signal: stop });
-  if (found.kind !== 'damaged') return;
-  await dropDamagedCopy(found, step);
+  const target = await findCheckTarget(host);
+  if (target === undefined) return;
+  const found = await hashStore(host, target, stop);
+  if (found.kind === 'intact') return await recordIntact(host, target, step);
+  await dropDamagedCopy(target, step);
   await stopRegistry(host, step);
   await closeStore(host, { step, force: true });
   throw digestFault(image, `${fault} and does not have the sha256 ${sha256} that its bundle says, but ${found.got}`);

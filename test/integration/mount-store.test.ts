@@ -1,6 +1,6 @@
 import assert from 'node:assert/strict';
 import { existsSync } from 'node:fs';
-import { appendFile, mkdir, mkdtemp, open, readdir, readFile, rm, truncate, writeFile } from 'node:fs/promises';
+import { appendFile, cp, mkdir, mkdtemp, open, readdir, readFile, rename, rm, truncate, writeFile } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { after, before, it } from 'node:test';
@@ -11,7 +11,8 @@ import { digestOf, hexOf } from '../../agent/model/digest.ts';
 import { errorRecord } from '../../agent/model/errors.ts';
 import { DATA_PATH, DISK_COPY_PATH, MIRROR_PATH, RAM_PATH, STORE_PATH, STORE_RECORD } from '../../agent/model/places.ts';
 import { sealRecord, unsealRecord } from '../../agent/model/seal.ts';
-import { checkStore, dropDamagedCopy } from '../../agent/mount/check-store.ts';
+import { dropDamagedCopy, hashStore, isStillOpen, recordIntact, type StoreCheck } from '../../agent/mount/check-store.ts';
+import { type CheckTarget, findCheckTarget } from '../../agent/mount/check-target.ts';
 import { closeStore } from '../../agent/mount/close-store.ts';
 import { ensureEmptyStore } from '../../agent/mount/empty-store.ts';
 import { readOpenStore } from '../../agent/mount/store-record.ts';
@@ -124,7 +125,7 @@ describeAlone(import.meta.url, 'a store image', () => {
     await closeStore(node.host, { step: plainStep, force: false });
     await flipByte(image);
     const opened = await node.open(first, request);
-    assert.deepEqual([opened.verified, await checkStore(node.host, { step: plainStep, signal })], ['before-mount', { kind: 'intact' }]);
+    assert.deepEqual([opened.verified, (await hashOpen(node)).found], ['before-mount', { kind: 'intact' }]);
     assert.match(
       node.messages.join('\n'),
       /warning: .*\.squashfs has .*the bytes of sha256 [0-9a-f]{64}, and its bundle says [0-9a-f]{64}: it is copied again/,
@@ -321,7 +322,9 @@ describeAlone(import.meta.url, 'a store image', () => {
 
   onNode('that is intact is recorded as such by the pass in the background', async (node) => {
     await node.open(first);
-    assert.deepEqual(await checkStore(node.host, { step: plainStep, signal }), { kind: 'intact' });
+    const { target, found } = await hashOpen(node);
+    assert.deepEqual(found, { kind: 'intact' });
+    await recordIntact(node.host, target, plainStep);
     assert.equal((await readOpenStore(node.host))?.verified, 'yes');
   });
 
@@ -330,21 +333,45 @@ describeAlone(import.meta.url, 'a store image', () => {
     await flipByte(bundle.image.path, 1);
     await node.open(bundle, { placement: 'partition' });
     const got = (await hashesBelow(join(bundle.directory, 'store')))['installed.squashfs'];
-    assert.deepEqual(await checkStore(node.host, { step: plainStep, signal }), { kind: 'damaged', got });
+    assert.deepEqual((await hashOpen(node)).found, { kind: 'damaged', got });
     assert.equal((await readOpenStore(node.host))?.verified, 'pending');
 
     const { image } = await node.open(first, { placement: 'disk' });
     await closeStore(node.host, { step: plainStep, force: false });
     await flipByte(image, 1);
     assert.equal((await node.open(first, { placement: 'disk' })).verified, 'pending');
-    const found = await checkStore(node.host, { step: plainStep, signal });
-    assert.ok(found.kind === 'damaged' && found.copy === image);
-    await dropDamagedCopy(found, plainStep);
+    const { target, found } = await hashOpen(node);
+    assert.equal(found.kind, 'damaged');
+    await dropDamagedCopy(target, plainStep);
     assert.deepEqual([(await node.open(first, { placement: 'disk' })).verified, await node.listed()], ['before-mount', 2]);
   });
 
   onNode('that is not open has nothing to check', async (node) => {
-    assert.deepEqual(await checkStore(node.host, { step: plainStep, signal }), { kind: 'none' });
+    assert.equal(await findCheckTarget(node.host), undefined);
+  });
+
+  onNode(
+    'that was opened again since a look is not the one that was looked at, though image, record and mount have the same names',
+    async (node) => {
+      await node.open(first);
+      const looked = await findCheckTarget(node.host);
+      assert.equal(await isStillOpen(node.host, looked), true);
+      await closeStore(node.host, { step: plainStep, force: false });
+      assert.deepEqual([await isStillOpen(node.host, looked), await isStillOpen(node.host, undefined)], [false, true]);
+      await node.open(first);
+      const now = await findCheckTarget(node.host);
+      assert.deepEqual([now?.record.image, now?.file, await isStillOpen(node.host, looked)], [looked?.record.image, looked?.file, false]);
+    },
+  );
+
+  onNode('whose copy was replaced since it was hashed keeps the new copy', async (node) => {
+    const { image } = await node.open(first, { placement: 'disk' });
+    const target = await findCheckTarget(node.host);
+    await cp(image, `${image}.new`);
+    await rename(`${image}.new`, image);
+    assert.ok(target !== undefined);
+    await dropDamagedCopy(target, async (name) => assert.fail(`step ${name}`));
+    assert.equal(await sha256OfFile(image), first.image.sha256);
   });
 
   onNode('leaves nothing behind when its release steps have run, and a second look finds nothing', async (node) => {
@@ -357,8 +384,8 @@ describeAlone(import.meta.url, 'a store image', () => {
       steps.map(({ name, text }) => [name, text]),
       [
         ['unmount-store', `unmount the store at ${node.path(STORE_PATH)}`],
-        ['unmount-ram', `give back the memory of the store image at ${node.path(RAM_PATH)}`],
         ['forget-store', `remove ${node.path(STORE_RECORD)}`],
+        ['unmount-ram', `give back the memory of the store image at ${node.path(RAM_PATH)}`],
         ['remove-store-copies', `remove the store images on the disk ${node.path(DISK_COPY_PATH)}`],
         ['remove-mirror', `remove the metadata mirror ${node.path(MIRROR_PATH)}`],
         ['remove-empty-store', `remove the empty store ${node.path(STORE_PATH)}`],
@@ -367,7 +394,7 @@ describeAlone(import.meta.url, 'a store image', () => {
     for (const { run } of steps) await run();
     assert.deepEqual([await node.mounts(), await storeReleaseSteps(node.host)], [[], []]);
     assert.deepEqual(await readdir(node.path('/var/lib/prestage-agent')), []);
-    assert.deepEqual(await readdir(node.path('/run/prestage-agent')), []);
+    assert.deepEqual(await readdir(node.path('/run/prestage-agent')), ['check.lock', 'check.lock.holder']);
   });
 
   onNode('that is mounted again between the look and the release is not deleted through', async (node) => {
@@ -410,4 +437,11 @@ async function overlayOver(node: StoreRoot): Promise<AsyncDisposable & { readonl
     path: '/container/merged',
     [Symbol.asyncDispose]: async () => void (await output(execOnLinux, 'umount', [String(merged)])),
   };
+}
+
+/** The open store and what hashing its image has found. */
+async function hashOpen(node: StoreRoot): Promise<{ readonly target: CheckTarget; readonly found: StoreCheck }> {
+  const target = await findCheckTarget(node.host);
+  assert.ok(target !== undefined);
+  return { target, found: await hashStore(node.host, target, signal) };
 }

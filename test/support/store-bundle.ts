@@ -65,8 +65,8 @@ export interface StoreRoot extends AsyncDisposable {
   readonly host: Host;
   readonly messages: readonly string[];
   path(absolute: string): string;
-  /** Opens the store for the installed stage, where nothing else is said. */
-  open(bundle: StoreBundle, request?: Partial<OpenStoreRequest>): Promise<OpenedStore>;
+  /** Opens the store for the installed stage, where nothing else is said. @param request.host in the place of the root's own */
+  open(bundle: StoreBundle, request?: Partial<OpenStoreRequest> & { readonly host?: Host }): Promise<OpenedStore>;
   /** How many images podman lists with STORE_PATH as additional store of an empty storage. */
   listed(): Promise<number>;
   /** Mount points of ours as absolute paths below the root. */
@@ -83,8 +83,8 @@ export async function makeStoreRoot(work: string): Promise<StoreRoot> {
     host,
     messages,
     path,
-    open: async ({ image, directory }, request) =>
-      await openStore(host, {
+    open: async ({ image, directory }, { host: other = host, ...request } = {}) =>
+      await openStore(other, {
         image,
         bundleDirectory: directory,
         stage: 'installed',

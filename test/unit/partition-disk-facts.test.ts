@@ -45,11 +45,11 @@ test('mounts, swap and devices on top are found at any depth, each once', () => 
     }),
   );
   const mounts = [
-    { number: '8:1', target: '/boot', source: '/dev/sda1' },
-    { number: '253:0', target: '/', source: '/dev/mapper/vg-root' },
+    { id: '30', number: '8:1', target: '/boot', source: '/dev/sda1' },
+    { id: '31', number: '253:0', target: '/', source: '/dev/mapper/vg-root' },
     // btrfs has device numbers of its own.
-    { number: '0:40', target: '/srv', source: '/dev/sda3' },
-    { number: '8:17', target: '/mnt', source: '/dev/sdb1' },
+    { id: '32', number: '0:40', target: '/srv', source: '/dev/sda3' },
+    { id: '33', number: '8:17', target: '/mnt', source: '/dev/sdb1' },
   ];
   assert.deepEqual(usesOf(disk, mounts, 'Filename Type Size\n/dev/sda3 partition 1 0 -2\n'), [
     { device: '/dev/sda1', kind: 'mount', at: '/boot' },
@@ -67,8 +67,8 @@ test('the table of mounts is read with its escapes and its optional fields', () 
     '',
   ].join('\n');
   assert.deepEqual(parseMountInfo(text), [
-    { number: '98:0', target: '/mnt/with blank', source: '/dev/root 1' },
-    { number: '0:5', target: '/dev', source: 'devtmpfs' },
+    { id: '36', number: '98:0', target: '/mnt/with blank', source: '/dev/root 1' },
+    { id: '37', number: '0:5', target: '/dev', source: 'devtmpfs' },
   ]);
 });
 
