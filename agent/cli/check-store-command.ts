@@ -2,7 +2,10 @@ import { exitCodeOf } from '../model/errors.ts';
 import { checkMountedStore } from '../reconcile/check.ts';
 import type { CommandSpec } from './command-spec.ts';
 import { hostFor, stepFor } from './context.ts';
+import { stopSignal } from './interrupt.ts';
 import { settingFlags, settingsOf } from './setting-flags.ts';
+
+const REMEDY = 'Give the command again if a store image is still mounted; whoever closes a store ends its check';
 
 /** `prestage-agent check-store`: hashes the mounted store image; a run with trust by background starts it. */
 export const checkStoreCommand: CommandSpec = {
@@ -14,7 +17,7 @@ export const checkStoreCommand: CommandSpec = {
   examples: ['prestage-agent check-store'],
   act: async (terminal, options) => {
     const host = hostFor(terminal, settingsOf(options));
-    const report = await checkMountedStore(host, { step: stepFor(terminal, host), signal: terminal.stop });
+    const report = await checkMountedStore(host, { step: stepFor(terminal, host), signal: stopSignal(terminal, REMEDY) });
     const data = { apiVersion: 'prestage-agent/v1', kind: 'StoreCheck', check: report };
     if (report.kind === 'damaged') {
       const { code, message, remedy } = report.error;

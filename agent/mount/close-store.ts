@@ -43,13 +43,14 @@ export async function closingSteps(host: Host, { force }: CloseForce): Promise<r
     ...(await closingPlace(host, { name: 'unmount-data', absolute: DATA_PATH, what: 'unmount the directory of the bundle at', force })),
     ...(await closingPlace(host, { name: 'unmount-ram', absolute: RAM_PATH, what: 'give back the memory of the store image at', force })),
   ];
-  const steps = [
-    ...(await endingCheck(host)),
+  const closing = [
     ...closingMount(host, before.source, force),
     ...STAGES.filter((stage) => existsSync(hostPath(host, verityDevice(stage)))).map((stage) => closingVerity(host, stage, force)),
     ...forgetting(host),
     ...(isInMemory ? mounts : mounts.toReversed()),
   ];
+  if (closing.length === 0) return [];
+  const steps = [...(await endingCheck(host)), ...closing];
   if (force) return steps.map((step) => ({ ...step, run: async () => await withoutCheck(host, step.run) }));
   return steps.map((step) => ({
     ...step,

@@ -11,12 +11,13 @@ import { type ImageState, outcomeOf, type RunState, STATE_VERSION, suspectAfter 
 import { newTimeline } from '../model/run-timeline.ts';
 import { openPartition, PARTITION_TARGET } from '../partition/open.ts';
 import { checkArchitecture } from './check-architecture.ts';
-import { interrupted, type Planned, type RunContext, type RunOptions } from './context.ts';
+import { addNotices, interrupted, type Planned, type RunContext, type RunOptions } from './context.ts';
 import { clearAfterKilledRun } from './deliver.ts';
 import { deliverBundle } from './deliver-bundle.ts';
 import { keptBundle } from './disk-bundle.ts';
 import { healAfterFailure } from './heal.ts';
 import { recording } from './record.ts';
+import { startCheck } from './start-check.ts';
 import { createStateStore, DURABLE_STATE, readState } from './state-store.ts';
 
 const LOST_RECORD = `${DURABLE_STATE} cannot be read: whether a power cut ended the last run is not known; images that do not run can be loaded again after podman rmi`;
@@ -71,6 +72,8 @@ async function healAfter(failure: ErrorRecord, earlier: RunState | undefined, { 
     const ofThisBoot = earlier?.bootId === store.state.bootId ? earlier : undefined;
     const location = await locateStorage(host, wantedStorage(settings));
     store.update((await healAfterFailure(failure, { host, location, step, earlier: ofThisBoot })) ?? {});
+    // A store that stays is checked, also if a step that failed has ended its check.
+    addNotices({ store }, await startCheck(host, step));
   } catch (error) {
     const fault = errorRecord(error);
     host.log('error', fault.message);

@@ -4,6 +4,7 @@ import { type Host, hostPath } from '../host/host.ts';
 import { takeRunLock } from '../host/run-lock.ts';
 import type { Step } from '../host/steps.ts';
 import { sealRecord } from '../model/seal.ts';
+import { startCheck } from '../reconcile/start-check.ts';
 import { DURABLE_STATE, LIVE_STATE, readState } from '../reconcile/state-store.ts';
 import { executePlan, type StepOutcome } from './execute.ts';
 import { planRelease, type ReleaseLooks, type ReleasePlan, type ReleaseRequest } from './plan.ts';
@@ -37,6 +38,8 @@ export async function release(host: Host, options: ReleaseOptions): Promise<Rele
   const hasWork = plan.groups.length > 0;
   if (hasWork) await options.confirm(plan);
   const outcomes = await executePlan(plan, options);
+  // A store that has to stay is checked, also if a step that failed has ended its check.
+  for (const notice of await startCheck(host, options.step)) host.log('warning', notice);
   if (hasWork || (await namesWhatIsGone(host))) await options.step('record-release', async () => await recordRelease(host, outcomes));
   return { plan, outcomes };
 }
