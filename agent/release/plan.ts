@@ -20,7 +20,7 @@ import { findImagesToKeep, KEEP_PATH, type KeptImage } from './keep-plan.ts';
 import { storeUsers } from './store-users.ts';
 
 /** What a release undoes, in the order in which it does. */
-export type GroupName = 'registry' | 'keep' | 'engines' | 'dangling' | 'store' | 'trees' | 'partition';
+export type GroupName = 'registry' | 'keep' | 'dangling' | 'store' | 'engines' | 'copies' | 'trees' | 'partition';
 
 export interface PlannedStep extends ReleaseStep {
   /** Asked right before it runs: why the thing has to stay for now; undefined where it can go. */
@@ -49,6 +49,9 @@ export interface ReleaseLooks {
   /** `force`: what running containers still hold is taken out of sight, and goes with its last user */
   readonly store: (host: Host, options: { readonly force: boolean }) => Promise<readonly ReleaseStep[]>;
 }
+
+/** What is removed once the store is closed, and the engines know nothing of it any more. */
+const REMOVALS: ReadonlySet<string> = new Set(['remove-store-copies', 'remove-mirror', 'remove-empty-store']);
 
 /** The looks as they are on a node. */
 const nodeLooks: ReleaseLooks = { registry: registryReleaseSteps, engines: engineReleaseSteps, store: storeReleaseSteps };
@@ -80,15 +83,19 @@ export async function planRelease(host: Host, request: ReleaseRequest, looks: Re
   const groups: readonly ReleaseGroup[] = [
     { name: 'registry', steps: registry, needs: [], isChain: false },
     { name: 'keep', steps: kept.map((image) => keepingStep(host, request.location, image)), needs: [], isChain: false },
-    { name: 'engines', steps: engines, needs: ['keep'], isChain: false },
     { name: 'dangling', steps: await danglingSteps(host, request, kept), needs: ['registry', 'keep'], isChain: false },
+    // Engines can be told of a store that is closed, as the empty one stands in its place; of one that has to stay open they must be told.
+    { name: 'store', steps: store.filter(({ name }) => !REMOVALS.has(name)), needs: ['registry', 'keep', 'dangling'], isChain: true },
+    { name: 'engines', steps: engines, needs: ['keep', 'store'], isChain: false },
     {
-      name: 'store',
-      steps: store.filter(({ name }) => name !== 'remove-empty-store' || !isPinned).map((step) => guarded(host, step)),
-      needs: ['registry', 'keep', 'engines', 'dangling'],
+      name: 'copies',
+      steps: store
+        .filter(({ name }) => REMOVALS.has(name) && (name !== 'remove-empty-store' || !isPinned))
+        .map((step) => guarded(host, step)),
+      needs: ['registry', 'keep', 'dangling', 'store', 'engines'],
       isChain: true,
     },
-    { name: 'trees', steps: await treeSteps(host), needs: ['registry', 'keep'], isChain: false },
+    { name: 'trees', steps: await treeSteps(host), needs: ['registry', 'keep', 'store'], isChain: false },
     { name: 'partition', steps: await partitionSteps(host), needs: ['store'], isChain: false },
   ];
   return {

@@ -16,7 +16,17 @@ const COPIES = '/var/lib/prestage-agent/images';
 /** A copy on the disk that lost a bit while it is mounted, with an image, a container and a leftover layer that stand on it. */
 const damaged: CrashScenario = {
   name: 'check-store of a damaged copy',
-  steps: ['drop-damaged-copy', 'take-lock', 'record-damage', 'unmount-store', 'forget-store', 'heal-container', 'heal-image', 'heal-layer'],
+  steps: [
+    'begin-check',
+    'drop-damaged-copy',
+    'take-lock',
+    'record-damage',
+    'unmount-store',
+    'forget-store',
+    'heal-container',
+    'heal-image',
+    'heal-layer',
+  ],
   // What is damaged is said by the exit code of the payload; what was healed is not said again.
   exitCodes: [6, 0],
   unavailable: mountNodesUnavailable,
@@ -72,7 +82,7 @@ async function isVerified(node: NodeSandbox): Promise<unknown> {
 
 const intact: CrashScenario = {
   name: 'check-store of an intact store',
-  steps: ['record-check'],
+  steps: ['begin-check', 'record-check'],
   unavailable: mountNodesUnavailable,
   prepare: async () =>
     await preparedNodes(

@@ -1,9 +1,12 @@
+import { existsSync } from 'node:fs';
 import { readdir, readFile } from 'node:fs/promises';
+import { join } from 'node:path';
 import { STORAGE_CONF } from '../../../agent/model/places.ts';
 import { runStateOf } from '../../../agent/model/run-state.ts';
 import { unsealRecord } from '../../../agent/model/seal.ts';
 import type { Stage } from '../../../agent/model/stage.ts';
 import { DURABLE_STATE } from '../../../agent/reconcile/state-store.ts';
+import { checkAtWork, isAlive, makeLongBundle } from '../long-store.ts';
 import { type MountFixture, makeMountFixture, mountNodesUnavailable } from '../mount-node.ts';
 import type { NodeSandbox } from '../sandbox.ts';
 import { mountsBelow, openNodePlace } from './node-place.ts';
@@ -34,7 +37,7 @@ export async function oursOn(node: NodeSandbox, etc: Readonly<Record<string, str
     mounts: (await mountsBelow(node, '/run/prestage-agent'))
       .concat(await mountsBelow(node, '/var/lib/prestage-agent'))
       .map((target) => target.replace(/^(\/run\/prestage-agent\/registry\/storage\/).*/, '$1…')),
-    memory: (await names('/run/prestage-agent')).filter((name) => !/^(?:lock|state\.json$)/.test(name)),
+    memory: (await names('/run/prestage-agent')).filter((name) => !/^(?:lock|check\.lock|state\.json$)/.test(name)),
     disk: await names('/var/lib/prestage-agent'),
   };
 }
@@ -107,4 +110,26 @@ const wholeRelease: CrashScenario = {
     ),
 };
 
-export const releaseScenarios: readonly CrashScenario[] = [release, wholeRelease];
+/** The check goes on for minutes and holds the partition. */
+const releaseOfChecked: CrashScenario = {
+  name: 'release while a check of the store is at work',
+  steps: ['end-check', 'unmount-store', 'forget-store', 'unmount-data'],
+  unavailable: mountNodesUnavailable,
+  prepare: async () =>
+    await preparedNodes((fixture) => async () => {
+      const long = join(fixture.work, 'long');
+      if (!existsSync(long)) await makeLongBundle(fixture.bundle, long);
+      return await openNodePlace(async (node) => {
+        const etc = await node.etcTree();
+        const how = ['--stage', 'installed', '--placement', 'partition', '--trust', 'background', '--policy', 'closed'];
+        await node.output(fixture.executable, ['run', '--bundle', long, ...how], { timeoutMs: 120_000 });
+        const check = await checkAtWork(node);
+        return {
+          args: ['release', '--yes'],
+          end: async () => [await oursOn(node, etc), await recordOn(node), await isAlive(node, check)],
+        };
+      });
+    }),
+};
+
+export const releaseScenarios: readonly CrashScenario[] = [release, wholeRelease, releaseOfChecked];
