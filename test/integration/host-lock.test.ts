@@ -42,6 +42,17 @@ test('a lock of a process that lives is refused at once, naming it', async () =>
   assert.deepEqual([code, message], ['ERR_LOCKED', `${held.path} is held by process ${process.pid} (build --to /bundle); waited 0 s`]);
 });
 
+test('who waits for a lock gives up when it is asked to end, and does not get the lock later', async () => {
+  await using held = await heldLock(process.pid);
+  const reason = new Error('the command ends');
+  const ending = new AbortController();
+  setTimeout(() => ending.abort(reason), 50);
+  const request = { path: held.path, waitSeconds: 60, command: 'test', signal: ending.signal };
+  assert.equal(await takeLock(request).catch((thrown: unknown) => thrown), reason);
+  await using lock = await takeLock({ path: held.path, waitSeconds: 60, command: 'test' });
+  assert.ok(lock);
+});
+
 test('who has the lock takes away what killed commands had not put into place, and nothing else', async (t) => {
   const root = await mkdtemp(join(tmpdir(), 'lock-'));
   t.after(() => rm(root, { recursive: true }));
