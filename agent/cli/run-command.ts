@@ -1,5 +1,5 @@
 import { formatBytes, formatDuration } from '../model/bytes.ts';
-import { errorRecord, exitCodeOf, exitCodes, PrestageError } from '../model/errors.ts';
+import { errorRecord, exitCodeOf, exitCodes, PrestageError, TOLERATED } from '../model/errors.ts';
 import { countStates, type RunState } from '../model/run-state.ts';
 import { type Policy, SETTING_KEYS } from '../model/setting-values.ts';
 import type { LoadStep, PlanStep } from '../reconcile/plan.ts';
@@ -9,9 +9,6 @@ import { hostFor, type SettingFlags, settingsFor, stepFor, type Terminal } from 
 import { type Answer, ExitWith } from './output.ts';
 import { dryRunFlag, settingFlags, settingsOf } from './setting-flags.ts';
 import { showProgress } from './show-progress.ts';
-
-/** Added to the exit code of a run that failed under the policy `open`: the units count these as success, so that the boot goes on. */
-export const TOLERATED = 64;
 
 /** `prestage-agent run`: makes the images of a stage usable, or with `--dry-run` says what it would do. */
 export const runCommand: CommandSpec = {

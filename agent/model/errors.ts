@@ -20,6 +20,9 @@ export const exitCodes = {
   unknown: 12,
 } as const;
 
+/** Added to the exit code of a run that failed under the policy `open`: the units count these as success, so that the boot goes on. */
+export const TOLERATED = 64;
+
 export type ExitName = keyof typeof exitCodes;
 
 /** Every error code with the exit code that it ends in, and what it says in one line. */

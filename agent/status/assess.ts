@@ -3,6 +3,7 @@ import { countStates, type ImageState, type RunState } from '../model/run-state.
 import type { StatusFacts, Verified } from './facts.ts';
 import { imageNow } from './image-now.ts';
 import { judgeRun, type Verdict } from './judge.ts';
+import { judgeUnit } from './unit-end.ts';
 import { type UnseenPart, unseenOf } from './unseen.ts';
 
 export const STATUS_VERSION = 'prestage-agent/v1';
@@ -26,10 +27,12 @@ export interface StatusReport {
 /** What the status is. Pure: the same facts give the same answer. */
 export function assessRun(facts: StatusFacts): StatusReport {
   const { state } = facts;
-  if (state === undefined) return report(withoutRecord(facts), { images: [], unseen: [], facts });
+  // A record of another boot says nothing of a run of this one that could not write its own.
+  const [ended] = facts.isSameBoot || facts.stateUnseen !== undefined ? [] : (facts.units ?? []).flatMap((unit) => judgeUnit(unit) ?? []);
+  if (state === undefined) return report(ended ?? withoutRecord(facts), { images: [], unseen: [], facts });
   const images = state.images.map((image) => imageNow(image, state, facts));
   const unseen = unseenOf(state, images, facts);
-  return report(judgeRun({ state, images, unseen, facts }), { images, unseen, facts });
+  return report(ended ?? judgeRun({ state, images, unseen, facts }), { images, unseen, facts });
 }
 
 function withoutRecord({ isDamaged, stateUnseen }: StatusFacts): Verdict {

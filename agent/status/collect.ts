@@ -4,6 +4,7 @@ import { additionalStores } from '../extract/additional-stores.ts';
 import { inspectStorage, readImages, type StorageContents, type StorageLocation } from '../extract/storage.ts';
 import { processStartTicks, readBootId } from '../host/boot.ts';
 import { type Host, hostPath } from '../host/host.ts';
+import { unitEnds } from '../host/unit-end.ts';
 import type { RunState } from '../model/run-state.ts';
 import { readLastState } from '../reconcile/state-store.ts';
 import { assessRun, type StatusReport } from './assess.ts';
@@ -25,6 +26,7 @@ export async function collectStatus(host: Host): Promise<StatusReport> {
     isDamaged: found.kind === 'seen' && found.value === 'damaged',
     ...(found.kind === 'unseen' && { stateUnseen: found }),
     architecture: host.architecture,
+    units: await unitEnds(host),
   };
   if (state === undefined) return assessRun({ ...common, ...NOTHING });
   const isSameBoot = state.bootId === bootId;
@@ -32,7 +34,7 @@ export async function collectStatus(host: Host): Promise<StatusReport> {
   return assessRun({ ...common, isSameBoot, state, ...(isElsewhere ? await factsOfDisk(host, state) : await factsOfNode(host, state)) });
 }
 
-type Facts = Omit<StatusFacts, 'state' | 'isDamaged' | 'isSameBoot' | 'architecture'>;
+type Facts = Omit<StatusFacts, 'state' | 'isDamaged' | 'isSameBoot' | 'units' | 'architecture'>;
 
 const NO_RECORD: Unseen = { kind: 'unseen', reason: 'no run has left a record', remedy: 'Start a run' };
 const NOTHING: Facts & Pick<StatusFacts, 'state' | 'isSameBoot'> = {

@@ -1,5 +1,6 @@
 import type { CrioAwareness } from '../engine/crio-store.ts';
 import type { StorageContents } from '../extract/storage.ts';
+import type { UnitEnd } from '../host/unit-end.ts';
 import type { RunState } from '../model/run-state.ts';
 import type { StoreProbe } from '../release/assess-store.ts';
 import type { Look, Unseen } from './look.ts';
@@ -25,6 +26,8 @@ export interface StatusFacts {
   /** Files by which engines are told of store and mirrors, if they are not as the agent wrote them. */
   readonly files: Look<readonly FileFault[]>;
   readonly crio: Look<CrioAwareness>;
+  /** The agent's units that were started in this boot, as systemd knows them; left out where it was not asked. */
+  readonly units?: readonly UnitEnd[];
   /** Of this machine, as GOARCH names it. */
   readonly architecture: string;
 }

@@ -2,6 +2,7 @@ import { exitCodeOf, exitCodes } from '../model/errors.ts';
 import { type ImageState, isUsable, outcomeOf, type RunState } from '../model/run-state.ts';
 import type { FileFault, StatusFacts } from './facts.ts';
 import { storeFault } from './image-now.ts';
+import { describeEnd } from './unit-end.ts';
 import type { UnseenPart } from './unseen.ts';
 
 /**
@@ -171,11 +172,13 @@ function readyReason(images: readonly ImageState[]): string {
 }
 
 function interrupted(state: RunState, facts: StatusFacts): Verdict {
+  const unit = facts.units?.find(({ pid }) => pid === state.pid);
+  const why = unit === undefined ? '' : `: ${describeEnd(unit.unit, unit.how)}`;
   const how =
     state.outcome === 'interrupted'
       ? 'was asked to end'
       : facts.isSameBoot
-        ? `ended without a word (process ${state.pid} is gone)`
+        ? `ended without a word (process ${state.pid} is gone${why})`
         : 'was cut off by a reboot or a power cut';
   return {
     readiness: 'interrupted',

@@ -36,9 +36,9 @@ export async function outOfOrder(journal: string, pairs: readonly (readonly [str
   });
 }
 
-/** The machine-readable answer of `prestage-agent status` in a machine. */
-export async function statusOf(machine: RunsPrograms): Promise<StatusReport['status']> {
-  const { stdout, stderr } = await machine.run(['/usr/local/bin/prestage-agent', 'status', '--output', 'json']);
+/** The machine-readable answer of `prestage-agent status` in a machine. @param agent where the executable lies in it */
+export async function statusOf(machine: RunsPrograms, agent = '/usr/local/bin/prestage-agent'): Promise<StatusReport['status']> {
+  const { stdout, stderr } = await machine.run([agent, 'status', '--output', 'json']);
   if (stdout === '') throw new Error(`status said nothing but ${stderr}`);
   const report: StatusReport = JSON.parse(stdout);
   return report.status;

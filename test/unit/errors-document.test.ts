@@ -1,8 +1,7 @@
 import assert from 'node:assert/strict';
 import { readFileSync } from 'node:fs';
 import { test } from 'node:test';
-import { TOLERATED } from '../../agent/cli/run-command.ts';
-import { errorTable, exitCodeOf, exitCodes, isErrorCode } from '../../agent/model/errors.ts';
+import { errorTable, exitCodeOf, exitCodes, isErrorCode, TOLERATED } from '../../agent/model/errors.ts';
 
 const document = readFileSync(new URL('../../docs/errors.md', import.meta.url), 'utf8');
 

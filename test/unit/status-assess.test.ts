@@ -1,6 +1,7 @@
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
 import type { StoredImage } from '../../agent/extract/storage.ts';
+import type { UnitEnd } from '../../agent/host/unit-end.ts';
 import { digestOf } from '../../agent/model/digest.ts';
 import type { ImageState, RunState } from '../../agent/model/run-state.ts';
 import { assessRun } from '../../agent/status/assess.ts';
@@ -395,4 +396,37 @@ test('a node that was healed is degraded, and says what was done', () => {
 
 test('a node that was released says so', () => {
   assert.deepEqual(verdict({ state: run({ releasedAt: 'T2' }) }), ['released', 'what was set up here was taken back at T2', 10]);
+});
+
+const unit: UnitEnd = {
+  unit: 'prestage-agent-installed.service',
+  stage: 'installed',
+  pid: 7,
+  how: { kind: 'signal', name: 'SIGTRAP' },
+};
+
+test('where the unit of this boot was ended before it left a record, no record of another boot is ready', () => {
+  const said = 'in this boot no run has left a record: prestage-agent-installed.service was ended by SIGTRAP';
+  assert.deepEqual(verdict({ units: [unit], isSameBoot: false }), ['interrupted', said, 11]);
+  assert.deepEqual(verdict({ units: [unit], isSameBoot: false, state: undefined }), ['interrupted', said, 11]);
+  assert.deepEqual(verdict({ units: [unit], isSameBoot: false, state: undefined, isDamaged: true }), ['interrupted', said, 11]);
+});
+
+test('a record that this user may not read is not taken for none, whatever became of the unit', () => {
+  const { readiness } = assessRun(facts({ state: undefined, isSameBoot: false, stateUnseen: DENIED, units: [unit] })).status;
+  assert.equal(readiness, 'unknown');
+});
+
+test('a run of this boot is what its record says, whatever became of the unit', () => {
+  assert.deepEqual(verdict({ units: [unit] }), ['ready', 'all 2 images are in storage', 0]);
+});
+
+test('a run that ended without a word was ended as the unit says, where it was that of the unit', () => {
+  const word = (why: string) => `the run that began at T ended without a word (process 7 is gone${why}) (loading)`;
+  assert.deepEqual(verdict({ state: unfinished(), units: [unit] }), [
+    'interrupted',
+    word(': prestage-agent-installed.service was ended by SIGTRAP'),
+    11,
+  ]);
+  assert.deepEqual(verdict({ state: unfinished(), units: [{ ...unit, pid: 8 }] }), ['interrupted', word(''), 11]);
 });

@@ -1,6 +1,7 @@
 import { join } from 'node:path';
 import { makeImage } from '../disk.ts';
 import type { Scenario } from '../trial.ts';
+import { agentEnds } from './agent-ends.ts';
 import { chain } from './chain.ts';
 import { cluster } from './cluster.ts';
 import { damaged, disk, EXCHANGED_RAN, exchangeExecutable, exchangeStore, spoilArchive, spoilLayer, spoilStore } from './damage.ts';
@@ -33,6 +34,8 @@ export const SCENARIOS: readonly Scenario[] = [
   chain({ ...registry('extract'), name: 'extract, then registry', payload: 'oci,registry' }),
   chain({ ...registry('registry'), name: 'registry on a disk of its own', payload: 'registry', hasDiskOfItsOwn: true }),
   chain({ name: 'archives of oc-mirror', payload: 'oc-mirror', mirrors: true }),
+  agentEnds('agent that ends in every way, policy open', 'open'),
+  agentEnds('agent that ends in every way, policy closed', 'closed'),
   cluster('three nodes, of which the first serves'),
   discoveryFault({
     name: 'second disk without the label',
