@@ -1,8 +1,8 @@
 import * as v from 'valibot';
 import { stringify } from 'yaml';
 import { readBundle } from '../bundle/read-bundle.ts';
-import { MANIFEST_FORMS, ROLES, renderManifests } from '../engine/manifests.ts';
-import { bundleImages } from '../model/bundle.ts';
+import { MANIFEST_FORMS, type ManifestForm, ROLES, renderManifests } from '../engine/manifests.ts';
+import { type Bundle, bundleImages, hasStoreImage } from '../model/bundle.ts';
 import { PrestageError } from '../model/errors.ts';
 import { STORE_PATH } from '../model/places.ts';
 import type { CommandSpec } from './command-spec.ts';
@@ -17,7 +17,7 @@ export const manifestsCommand: CommandSpec = {
   flags: [
     {
       usage: '--as <form>',
-      help: `${MANIFEST_FORMS.join(', ')}, or all (default: machineconfig); the first two are alternatives`,
+      help: `${MANIFEST_FORMS.join(', ')}, or all; the first two are alternatives (default: machineconfig, and pinned-images for a bundle with a store image)`,
     },
     { usage: '--role <role>', help: `machine config pool: ${ROLES.join(' or ')} (default: master)` },
     { usage: '--bundle <dir>', help: 'a bundle, whose images of the stage installed are pinned' },
@@ -25,7 +25,7 @@ export const manifestsCommand: CommandSpec = {
   ],
   forms: ['text', 'json'],
   examples: [
-    'prestage-agent manifests > openshift/99-prestage-store.yaml',
+    'prestage-agent manifests --bundle ./bundle > openshift/99-prestage-store.yaml',
     'prestage-agent manifests --as containerruntimeconfig --role worker',
     'prestage-agent manifests --as pinned-images --bundle ./bundle',
   ],
@@ -33,7 +33,7 @@ export const manifestsCommand: CommandSpec = {
 };
 
 const schema = v.object({
-  as: v.exactOptional(v.picklist([...MANIFEST_FORMS, 'all']), 'machineconfig'),
+  as: v.exactOptional(v.picklist([...MANIFEST_FORMS, 'all'])),
   role: v.exactOptional(v.picklist(ROLES), 'master'),
   bundle: v.exactOptional(v.string()),
   store: v.exactOptional(v.string()),
@@ -45,22 +45,32 @@ async function actManifests(terminal: Terminal, options: Readonly<Record<string,
     const faults = parsed.issues.map((issue) => `--${v.getDotPath(issue)}: ${issue.message}`);
     throw new PrestageError('ERR_USAGE', faults.join('; '), 'Look at: prestage-agent manifests --help');
   }
-  const { as, role, bundle, store } = parsed.output;
-  if (as === 'pinned-images' && bundle === undefined) {
+  const { as, role, bundle: directory, store } = parsed.output;
+  if (as === 'pinned-images' && directory === undefined) {
     throw new PrestageError('ERR_USAGE', 'nothing says which images are to be pinned', 'Give the bundle: --bundle DIR');
   }
   const host = hostFor(terminal, {});
-  if (as === 'all' && bundle === undefined) host.log('notice', 'pinned-images is left out: no bundle is given');
-  const forms = as === 'all' ? MANIFEST_FORMS.filter((form) => form !== 'pinned-images' || bundle !== undefined) : [as];
-  const pinned = bundle === undefined ? [] : await installedNames(bundle);
+  const bundle = directory === undefined ? undefined : (await readBundle(directory)).bundle;
+  const forms = formsOf(as, bundle);
+  const pinned = bundle === undefined || !forms.includes('pinned-images') ? [] : installedNames(bundle, directory ?? '');
   const { manifests, notices } = renderManifests({ forms, role, pinned, ...(store !== undefined && { store }) });
-  for (const notice of notices) host.log('notice', notice);
+  const unpinned = directory === undefined ? [UNPINNED] : [];
+  for (const notice of [...unpinned, ...notices]) host.log('notice', notice);
   // A folded data URL would still be the same text, but nobody could find it again.
   const text = manifests.map((manifest) => stringify(manifest, { lineWidth: 0 })).join('---\n');
   return { data: { apiVersion: 'v1', kind: 'List', items: manifests }, text, exitCode: 0 };
 }
 
-async function installedNames(directory: string): Promise<readonly string[]> {
-  const { bundle } = await readBundle(directory);
+const UNPINNED =
+  'no image is pinned, because no bundle is given: kubelet removes images to make room, and to remove one of a store image makes none. Give --bundle DIR';
+
+/** What is mounted as a store cannot be made smaller, so its images are pinned where nothing else is asked for. Pure. */
+function formsOf(as: ManifestForm | 'all' | undefined, bundle: Bundle | undefined): readonly ManifestForm[] {
+  if (as === 'all') return MANIFEST_FORMS.filter((form) => form !== 'pinned-images' || bundle !== undefined);
+  if (as !== undefined) return [as];
+  return bundle !== undefined && hasStoreImage(bundle, 'installed') ? ['machineconfig', 'pinned-images'] : ['machineconfig'];
+}
+
+function installedNames(bundle: Bundle, directory: string): readonly string[] {
   return bundleImages(bundle, 'installed', directory).flatMap(({ reference, names }) => [reference, ...names]);
 }

@@ -132,6 +132,11 @@ export function bundleImages(bundle: Bundle, stage: Stage, where: string): reado
   );
 }
 
+/** Whether a bundle has a store image for a stage, which is mounted where nothing else is asked for. */
+export function hasStoreImage(bundle: Bundle, stage: Stage): boolean {
+  return bundle.payloads.some((payload) => payload.kind === 'store' && payload.stage === stage);
+}
+
 /** No file of a bundle needs them, and a line end would be one of a unit or of a configuration that names the path, too. */
 const CONTROL = /\p{Cc}/u;
 

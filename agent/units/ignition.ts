@@ -1,6 +1,7 @@
 import { asset } from '../assets.ts';
-import { readBundle } from '../bundle/read-bundle.ts';
+import { readBundle, type SealedBundle } from '../bundle/read-bundle.ts';
 import type { Host } from '../host/host.ts';
+import { type Bundle, hasStoreImage } from '../model/bundle.ts';
 import { PrestageError } from '../model/errors.ts';
 import type { Stage } from '../model/stage.ts';
 import { type ClientsRequest, readClusterClients } from './cluster-clients.ts';
@@ -63,6 +64,7 @@ export async function runIgnition(options: IgnitionOptions, host: Pick<Host, 'lo
     options.clients === undefined
       ? await renderStage(options, spec, now)
       : { ...(await readClusterClients(options.clients, { stage, spec, now })), label: undefined };
+  for (const notice of ours.notices ?? []) host.log('notice', notice);
   const { config, removed } = existing === undefined ? { config: ours.config, removed: [] } : mergeConfig(existing.config, ours.config);
   refuseErrors(validateConfig(config), 'the rendered override');
   const sizeWarning = stage === 'discovery' ? measure(config, host) : undefined;
@@ -86,11 +88,14 @@ interface OurOverride {
   /** Of the data partition, where the node has one. */
   readonly label: string | undefined;
   readonly warnings: readonly string[];
+  /** What is worth doing besides; nothing is wrong. */
+  readonly notices?: readonly string[];
 }
 
 async function renderStage(options: IgnitionOptions, spec: IgnitionSpec, now: Date): Promise<OurOverride> {
   const { stage, label = 'data', policy = 'open' } = options;
-  const pins = await pinsOf(options);
+  const sealed = options.bundle === undefined ? undefined : await readBundle(options.bundle, options.bundleSha256);
+  const pins = pinsOf(options, sealed);
   const server = options.serve === undefined ? undefined : await readClusterServer(options.serve, now);
   const texts = textsOf(stage);
   const config = renderIgnition(stage, { spec, label, policy, ...pins, texts, arguments: runArguments(options, server?.served) });
@@ -98,7 +103,17 @@ async function renderStage(options: IgnitionOptions, spec: IgnitionSpec, now: Da
     config: { ...config, storage: { ...config.storage, files: [config.storage?.files, server?.files].flatMap((files = []) => files) } },
     label,
     warnings: [...(pins.agentSha256 === undefined ? [UNPINNED] : []), ...(server?.warnings ?? [])],
+    notices: sealed !== undefined && willMount(options, sealed.bundle) ? [pinImages(options.bundle ?? '')] : [],
   };
+}
+
+/** Whether an installed node mounts the store image of a bundle for good. */
+function willMount({ stage, delivery = 'auto', serve }: IgnitionOptions, bundle: Bundle): boolean {
+  return stage === 'installed' && serve === undefined && ['auto', 'mount'].includes(delivery) && hasStoreImage(bundle, stage);
+}
+
+function pinImages(directory: string): string {
+  return `have the images of the store image pinned: kubelet removes images to make room, and to remove one of a store image makes none. Print what does it, with the store for all of root’s podman: prestage-agent manifests --bundle ${directory}`;
 }
 
 const UNPINNED =
@@ -115,10 +130,8 @@ interface Pins {
 }
 
 /** The hashes that the node is to trust: as given, else those of the bundle. */
-async function pinsOf(options: IgnitionOptions): Promise<Pins> {
-  const { agentSha256, bundleSha256, bundle } = options;
-  if (bundle === undefined) return { agentSha256, bundleSha256 };
-  const sealed = await readBundle(bundle, bundleSha256);
+function pinsOf({ agentSha256, bundleSha256 }: IgnitionOptions, sealed: SealedBundle | undefined): Pins {
+  if (sealed === undefined) return { agentSha256, bundleSha256 };
   const executable = sealed.bundle.files.find((file) => file.path === 'prestage-agent');
   return { agentSha256: agentSha256 ?? executable?.sha256, bundleSha256: sealed.sha256 };
 }

@@ -1,5 +1,5 @@
 import assert from 'node:assert/strict';
-import { mkdtemp, rm } from 'node:fs/promises';
+import { mkdir, mkdtemp, rm, writeFile } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { after, before, describe, it, test } from 'node:test';
@@ -9,7 +9,7 @@ import { execOnLinux, output } from '../../agent/host/exec.ts';
 import { STORE_PATH } from '../../agent/model/places.ts';
 import { filesOf } from '../support/machine-config.ts';
 import { type FactoryBench, makeFactoryBench } from '../support/prestage.ts';
-import { sealLayout } from '../support/sealed-bundle.ts';
+import { seal, sealLayout } from '../support/sealed-bundle.ts';
 import { makeTinyBundle } from '../support/tiny-bundle.ts';
 
 describe('prestage-agent manifests', () => {
@@ -28,7 +28,9 @@ describe('prestage-agent manifests', () => {
   it('prints YAML documents, and what to know about them as messages', async () => {
     const { exitCode, stdout, stderr } = await bench.prestage('manifests');
     const { manifests, notices } = renderManifests({ forms: ['machineconfig'], role: 'master', pinned: [] });
-    assert.deepEqual([exitCode, stderr], [0, notices.map((notice) => `notice: ${notice}`).join('\n')]);
+    const unpinned =
+      'no image is pinned, because no bundle is given: kubelet removes images to make room, and to remove one of a store image makes none. Give --bundle DIR';
+    assert.deepEqual([exitCode, stderr], [0, [unpinned, ...notices].map((notice) => `notice: ${notice}`).join('\n')]);
     assert.deepEqual(
       parseAllDocuments(stdout).map((document) => document.toJS()),
       manifests,
@@ -45,9 +47,23 @@ describe('prestage-agent manifests', () => {
     assert.deepEqual(JSON.parse(stdout), { apiVersion: 'v1', kind: 'List', items: manifests });
   });
 
+  it('pins the images of a bundle that has a store image, and of no other where nothing is asked for', async () => {
+    const mounted = `${bench.work}/mounted`;
+    const { store, images } = await makeTinyBundle(`${bench.work}/for-store`, 1);
+    const verity = { rootHash: 'a'.repeat(64), hashTree: 'store.verity' };
+    const payload = { kind: 'store', stage: 'installed', image: 'store.squashfs', verity, mirror: 'mirror' } as const;
+    await mkdir(mounted);
+    for (const path of ['store.squashfs', 'store.verity', 'mirror']) await writeFile(`${mounted}/${path}`, store);
+    await seal({ directory: mounted, stage: 'installed', images, payloads: [payload] });
+    const namesOf = async (directory: string) =>
+      parseAllDocuments((await bench.prestage('manifests', '--bundle', directory)).stdout).map((document) => document.toJS().metadata.name);
+    assert.deepEqual(await namesOf(mounted), ['99-master-prestage-store', '99-master-prestage-pinned-images']);
+    assert.deepEqual(await namesOf(bundle), ['99-master-prestage-store']);
+  });
+
   it('leaves pinned images out of all forms where no bundle names them, and says so', async () => {
     const { stdout, stderr } = await bench.prestage('manifests', '--as', 'all');
-    assert.match(stderr, /^notice: pinned-images is left out: no bundle is given$/m);
+    assert.match(stderr, /^notice: no image is pinned, because no bundle is given: /m);
     assert.deepEqual(
       parseAllDocuments(stdout).map((document) => document.toJS().metadata.name),
       ['99-master-prestage-store', '99-master-prestage-store-path', 'prestage-store-master'],

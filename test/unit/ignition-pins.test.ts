@@ -4,7 +4,8 @@ import { mkdtemp, readFile, rm, writeFile } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { after, before, test } from 'node:test';
-import { runIgnition } from '../../agent/units/ignition.ts';
+import type { Host } from '../../agent/host/host.ts';
+import { type IgnitionOptions, runIgnition } from '../../agent/units/ignition.ts';
 import { author } from '../support/ignition.ts';
 import { seal } from '../support/sealed-bundle.ts';
 
@@ -30,6 +31,29 @@ test('a bundle gives the hashes of its executable and of its manifest; what is g
   const manifest = sha256(await readFile(join(directory, 'prestage.json')));
   assert.deepEqual(await pins({ bundle: directory }), [sha256('executable'), manifest]);
   assert.deepEqual(await pins({ bundle: directory, agentSha256: 'a'.repeat(64) }), ['a'.repeat(64), manifest]);
+});
+
+const STORE = {
+  image: 'store.squashfs',
+  verity: { rootHash: 'a'.repeat(64), hashTree: 'store.verity' },
+  mirror: 'mirror',
+};
+
+test('for an installed node that mounts a store image it is said how to have its images pinned, and for no other', async () => {
+  const { image, verity, mirror } = STORE;
+  for (const path of [image, verity.hashTree, mirror]) await writeFile(join(directory, path), path);
+  await seal({ directory, stage: 'installed', images: [], payloads: [{ kind: 'store', stage: 'installed', ...STORE }] });
+  const said = async (options: Partial<IgnitionOptions>): Promise<readonly string[]> => {
+    const messages: string[] = [];
+    const log: Host['log'] = (severity, message) => void (severity === 'notice' && messages.push(message));
+    await runIgnition({ stage: 'installed', bundle: directory, ...options }, { ...author, log });
+    return messages;
+  };
+  const advice = `have the images of the store image pinned: kubelet removes images to make room, and to remove one of a store image makes none. Print what does it, with the store for all of root’s podman: prestage-agent manifests --bundle ${directory}`;
+  assert.deepEqual([await said({}), await said({ delivery: 'auto' }), await said({ delivery: 'mount' })], [[advice], [advice], [advice]]);
+  assert.deepEqual([await said({ delivery: 'extract' }), await said({ stage: 'discovery' })], [[], []]);
+  await seal({ directory, stage: 'installed', images: [], payloads: [] });
+  assert.deepEqual(await said({}), []);
 });
 
 test('a bundle without an executable pins its manifest alone', async () => {

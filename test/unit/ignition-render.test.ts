@@ -148,6 +148,25 @@ test('the units tolerate exactly the exit codes that a run with the policy open 
   );
 });
 
+const needy: readonly (readonly [stage: Stage, policy: FailurePolicy, requiring: readonly string[]])[] = [
+  ['discovery', 'open', []],
+  ['discovery', 'closed', ['RequiredBy=agent.service']],
+  ['installed', 'open', []],
+  ['installed', 'closed', ['RequiredBy=kubelet-dependencies.target']],
+];
+for (const [stage, policy, requiring] of needy) {
+  test(`${requiring.length === 0 ? 'nothing' : 'what needs the images'} requires the unit with the policy ${policy} (${stage})`, () => {
+    // systemd.unit(5): what makes another unit fail, stop or wait for ever with this one, or this one act on the machine when it fails.
+    const ties = /^(?:Required|Requisite|Upheld|BoundBy|ConsistsOf|BindsTo|PartOf|OnFailure|FailureAction|SuccessAction)\w*=.*$/gm;
+    const unit = renderUnit(shippedTexts(stage).unit, { label: 'data', policy });
+    assert.deepEqual(
+      [...unit.matchAll(ties)].map(([line]) => line),
+      requiring,
+    );
+    assert.match(unit, stage === 'discovery' ? /^Before=agent\.service$/m : /^Before=.* kubelet-dependencies\.target crio\.service$/m);
+  });
+}
+
 test('the units make no mount namespace, for mounts made in one do not reach the node', () => {
   // systemd.exec(5): all of these give the service a mount namespace of its own.
   const makers =

@@ -38,11 +38,15 @@ interface AgentEnd {
 const shell = (lines: string) => async (at: (path: string) => string) => await appendFile(at(ENVIRONMENT), lines);
 
 /** The agent's place and pin are those of another program. */
-const otherAgent = (change: (program: Buffer) => Buffer) => async (at: (path: string) => string) => {
-  const program = change(await readFile(at('/usr/bin/true')));
-  await writeFile(at(AGENT), program, { mode: 0o755 });
-  await appendFile(at(ENVIRONMENT), `AGENT_SHA256=${hexOf(digestOf(program))}\n`);
-};
+const otherAgent =
+  (change: (program: Buffer) => void, mode = 0o755) =>
+  async (at: (path: string) => string) => {
+    const program = await readFile(at('/usr/bin/true'));
+    change(program);
+    await writeFile(at(AGENT), program);
+    await chmod(at(AGENT), mode);
+    await appendFile(at(ENVIRONMENT), `AGENT_SHA256=${hexOf(digestOf(program))}\n`);
+  };
 
 const ENDS: readonly AgentEnd[] = [
   {
@@ -71,27 +75,24 @@ const ENDS: readonly AgentEnd[] = [
     reason: /: prestage-agent-installed\.service was ended by SIGABRT$/,
   },
   {
-    what: 'ends with 1',
-    spoil: shell('exit 1\n'),
+    what: 'is a program for another processor',
+    spoil: otherAgent((program) => void program.writeUInt16LE(OTHER_MACHINE, MACHINE_OFFSET)),
     result: 'exit-code',
     status: 1,
     readiness: 'failed',
     reason: /: prestage-agent-installed\.service ended with the exit code 1$/,
   },
   {
-    what: 'is a program for another processor',
-    spoil: otherAgent((program) => {
-      program.writeUInt16LE(OTHER_MACHINE, MACHINE_OFFSET);
-      return program;
-    }),
+    what: 'is not executable',
+    spoil: otherAgent(() => {}, 0o644),
     result: 'exit-code',
     status: 126,
     readiness: 'failed',
     reason: /: the launcher of prestage-agent-installed\.service could not execute the agent \(exit code 126\)$/,
   },
   {
-    what: 'needs a library loader that is not there',
-    spoil: otherAgent((program) => Buffer.from(program.toString('latin1').replace('/ld-linux', '/no-linux'), 'latin1')),
+    what: 'needs a loader of libraries that is not there',
+    spoil: otherAgent((program) => void program.write('/no-linux', program.indexOf('/ld-linux'), 'latin1')),
     result: 'exit-code',
     status: 127,
     readiness: 'failed',
@@ -191,6 +192,7 @@ async function spoil(root: MachineRoot, end: AgentEnd): Promise<AsyncDisposable>
   return {
     [Symbol.asyncDispose]: async () => {
       await copyFile(at(SOUND_AGENT), at(AGENT));
+      await chmod(at(AGENT), 0o755);
       await writeFile(at(ENVIRONMENT), environment);
       await chmod(at(LAUNCHER), 0o755);
       await rm(at(TIME_LIMIT), { force: true });
