@@ -103,7 +103,7 @@ async function renderStage(options: IgnitionOptions, spec: IgnitionSpec, now: Da
     config: { ...config, storage: { ...config.storage, files: [config.storage?.files, server?.files].flatMap((files = []) => files) } },
     label,
     warnings: [...(pins.agentSha256 === undefined ? [UNPINNED] : []), ...(server?.warnings ?? [])],
-    notices: sealed !== undefined && willMount(options, sealed.bundle) ? [pinImages(options.bundle ?? '')] : [],
+    notices: sealed !== undefined && willMount(options, sealed.bundle) ? [`${PIN_IMAGES} --bundle ${options.bundle}`] : [],
   };
 }
 
@@ -112,9 +112,8 @@ function willMount({ stage, delivery = 'auto', serve }: IgnitionOptions, bundle:
   return stage === 'installed' && serve === undefined && ['auto', 'mount'].includes(delivery) && hasStoreImage(bundle, stage);
 }
 
-function pinImages(directory: string): string {
-  return `have the images of the store image pinned: kubelet removes images to make room, and to remove one of a store image makes none. Print what does it, with the store for all of root’s podman: prestage-agent manifests --bundle ${directory}`;
-}
+const PIN_IMAGES =
+  'have the images of the store image pinned: kubelet removes images to make room, and to remove one of a store image makes none. Print what does it, with the store for all of root’s podman: prestage-agent manifests';
 
 const UNPINNED =
   'no --agent-sha256 is given, so the launcher will not run the executable of the partition, only one that stands at /usr/local/bin/prestage-agent already';

@@ -146,6 +146,13 @@ test('storage that no image relies on need not be seen', () => {
   assert.deepEqual([status.readiness, status.exitCode, status.storageChecked, status.unseen], ['ready', 0, false, undefined]);
 });
 
+test('where the unit of this boot ended well, or none was started, the record of another boot is judged as it is', () => {
+  const ready = ['ready', 'all 2 images are in storage', 0];
+  assert.deepEqual(verdict({ units: [{ ...unit, how: { kind: 'exit', code: 0 } }], isSameBoot: false }), ready);
+  assert.deepEqual(verdict({ units: [], isSameBoot: false }), ready);
+  assert.deepEqual(verdict({ isSameBoot: false }), ready);
+});
+
 test('a record that this user may not read is neither none nor ready', () => {
   const { status } = assessRun(facts({ state: undefined, stateUnseen: DENIED }));
   assert.deepEqual(
