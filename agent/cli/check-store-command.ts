@@ -1,4 +1,4 @@
-import { exitCodeOf } from '../model/errors.ts';
+import { exitCodeOf, PrestageError } from '../model/errors.ts';
 import { checkMountedStore } from '../reconcile/check.ts';
 import type { CommandSpec } from './command-spec.ts';
 import { hostFor, stepFor } from './context.ts';
@@ -16,6 +16,7 @@ export const checkStoreCommand: CommandSpec = {
   forms: ['text', 'json'],
   examples: ['prestage-agent check-store'],
   act: async (terminal, options) => {
+    requireRoot();
     const host = hostFor(terminal, settingsOf(options));
     const report = await checkMountedStore(host, { step: stepFor(terminal, host), signal: stopSignal(terminal, REMEDY) });
     const data = { apiVersion: 'prestage-agent/v1', kind: 'StoreCheck', check: report };
@@ -26,3 +27,13 @@ export const checkStoreCommand: CommandSpec = {
     return { data, text: report.kind === 'none' ? 'no store image is mounted' : 'the mounted store image is intact', exitCode: 0 };
   },
 };
+
+/** Who may not read a store cannot say that it is intact, damaged or absent. */
+function requireRoot(): void {
+  if (process.geteuid?.() === 0) return;
+  throw new PrestageError(
+    'ERR_USAGE',
+    'check-store reads the mounted store image, which only root may do',
+    'Give the command as root: sudo prestage-agent check-store',
+  );
+}

@@ -4,14 +4,15 @@ import type { Host } from '../host/host.ts';
 import type { Step } from '../host/steps.ts';
 import { PrestageError } from '../model/errors.ts';
 import { type CheckTarget, findCheckTarget, isSameFile } from './check-target.ts';
+import { otherSha256 } from './store-image.ts';
 import { type StoreRecord, writeStoreRecord } from './store-record.ts';
 
 export type StoreCheck = { readonly kind: 'intact' } | DamagedStore;
 
 export interface DamagedStore {
   readonly kind: 'damaged';
-  /** The sha256 that the image has, or why it cannot be read. */
-  readonly got: string;
+  /** What continues the name of the image: `has the sha256 …, but its bundle says …`, or `cannot be read: …`. */
+  readonly fault: string;
 }
 
 /**
@@ -19,8 +20,8 @@ export interface DamagedStore {
  * look must tell. Rejects with the signal's reason.
  */
 export async function hashStore(host: Host, { record }: CheckTarget, signal: AbortSignal): Promise<StoreCheck> {
-  const got = await hashOf(host, record, signal);
-  return got === record.sha256 ? { kind: 'intact' } : { kind: 'damaged', got };
+  const fault = await faultOf(host, record, signal);
+  return fault === undefined ? { kind: 'intact' } : { kind: 'damaged', fault };
 }
 
 /** Whether the same store is open as when it was looked at. A verdict about another one must not be acted on. */
@@ -44,12 +45,14 @@ export async function dropDamagedCopy(target: CheckTarget, step: Step): Promise<
   await step('drop-damaged-copy', async () => await rm(image, { force: true }));
 }
 
-async function hashOf(host: Host, record: StoreRecord, signal: AbortSignal): Promise<string> {
+/** Undefined if the image is intact. */
+async function faultOf(host: Host, record: StoreRecord, signal: AbortSignal): Promise<string | undefined> {
   await using pool = createArchivePool({ size: 1, log: host.log });
   try {
-    return (await pool.hash({ path: record.image }, { signal })).sha256;
+    const { sha256 } = await pool.hash({ path: record.image }, { signal });
+    return sha256 === record.sha256 ? undefined : otherSha256(sha256, record.sha256);
   } catch (error) {
-    if (error instanceof PrestageError && error.code === 'ERR_BUNDLE_FILE') return error.message;
+    if (error instanceof PrestageError && error.code === 'ERR_BUNDLE_FILE') return error.message.replace(`${record.image} `, '');
     throw error;
   }
 }

@@ -127,8 +127,8 @@ async function staysAttached(host: Host, source: string, image: string): Promise
 function usedByContainers(host: Host, source: string, reason: string): PrestageError {
   return new PrestageError(
     'ERR_STORE_BUSY',
-    `the store at ${hostPath(host, STORE_PATH)} (${source}) is used by containers: ${reason}`,
-    'Stop the containers that run from its images (podman ps, crictl ps), then start again; or reboot',
+    `the store at ${hostPath(host, STORE_PATH)} (${source}) cannot be closed, because containers use it: ${reason}`,
+    'Stop the containers that run from its images (podman ps and crictl ps list them), then give the command again, or reboot',
   );
 }
 

@@ -46,10 +46,10 @@ export async function openImage(image: Pick<StoreImage, 'path' | 'sizeBytes'>): 
   if (found.isFile() && found.size === sizeBytes) return handle;
   await handle.close();
   if (!found.isFile()) throw unreadable(path, 'it is no plain file');
-  throw digestFault(path, `has ${found.size} bytes, and its bundle says ${sizeBytes}`);
+  throw digestFault(path, `has ${found.size} bytes, but its bundle says ${sizeBytes}`);
 }
 
-/** @param what continues the path: `has …, and its bundle says …` */
+/** @param what continues the path: `has …, but its bundle says …` */
 export function digestFault(path: string, what: string): PrestageError {
   return new PrestageError(
     'ERR_STORE_DIGEST',
@@ -58,19 +58,27 @@ export function digestFault(path: string, what: string): PrestageError {
   );
 }
 
+/** What continues the name of an image: the sha256 that it has, and the one that it should have. */
+export function otherSha256(got: string, wanted: string): string {
+  return `has the sha256 ${got}, but its bundle says ${wanted}`;
+}
+
 /** @throws PrestageError ERR_STORE_DIGEST */
 export function checkDigest(image: Pick<StoreImage, 'path' | 'sha256'>, sha256: string): void {
-  if (sha256 !== image.sha256) throw digestFault(image.path, `has the bytes of sha256 ${sha256}, and its bundle says ${image.sha256}`);
+  if (sha256 !== image.sha256) throw digestFault(image.path, otherSha256(sha256, image.sha256));
 }
 
 /** @param piece the one that has other bytes, and what it has */
 export function wrongPiece({ path }: Pick<StoreImage, 'path'>, pieces: StorePieces, piece: WrongPiece): PrestageError {
   const [at, wanted] = [piece.index * pieces.sizeBytes, pieces.sha256[piece.index]];
-  return digestFault(path, `has from byte ${at} on the bytes of sha256 ${piece.sha256}, and its bundle says ${wanted}`);
+  return digestFault(path, `does not match its bundle: its piece at byte ${at} has the sha256 ${piece.sha256}, but should have ${wanted}`);
 }
 
 export function wrongPieces({ path, sizeBytes }: Pick<StoreImage, 'path' | 'sizeBytes'>, pieces: StorePieces): PrestageError {
-  return digestFault(path, `has ${sizeBytes} bytes, and its bundle has ${pieces.sha256.length} pieces of ${pieces.sizeBytes} bytes`);
+  return digestFault(
+    path,
+    `has ${sizeBytes} bytes, which are not the ${pieces.sha256.length} pieces of ${pieces.sizeBytes} bytes that its bundle lists`,
+  );
 }
 
 export function unreadable(path: string, reason: string, cause?: unknown): PrestageError {

@@ -38,8 +38,8 @@ async function removeUnmounted(path: string): Promise<void> {
   if (await holdsMounts(await canonical(path))) {
     throw new PrestageError(
       'ERR_STORE_BUSY',
-      `${path} cannot be removed: something is mounted there`,
-      `Look at it with: findmnt --submounts ${path}; unmount it, then start again`,
+      `${path} cannot be removed, because something is mounted there`,
+      `Look at it with: findmnt --submounts ${path}; unmount it, then give the command again`,
     );
   }
   await rm(path, { recursive: true, force: true });

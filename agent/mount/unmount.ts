@@ -29,8 +29,8 @@ export async function unmountAll(host: Host, path: string, { isForced }: Unmount
     }
     throw new PrestageError(
       'ERR_STORE_BUSY',
-      `${path} does not unmount: ${stderr}`,
-      `Stop what uses it, then start again; it is named by: fuser -vm ${path}; podman ps and crictl ps show containers`,
+      `${path} cannot be unmounted, because something uses it: ${stderr}`,
+      `Stop what uses it, then give the command again: fuser -vm ${path} lists programs, podman ps and crictl ps list containers`,
     );
   }
 }

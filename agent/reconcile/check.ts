@@ -57,7 +57,7 @@ async function checkOnce(host: Host, { step, signal }: CheckOptions): Promise<Ch
   await stack.disposeAsync();
   if (!(await isStillOpen(host, target))) return { kind: 'exchanged' };
   const state = await stateOfThisBoot(host);
-  const error = unhealedDamage(state) ?? (found.kind === 'damaged' ? digestError(found.got) : undefined);
+  const error = unhealedDamage(state) ?? (found.kind === 'damaged' ? digestError(found.fault) : undefined);
   if (error === undefined) return { kind: 'none' };
   if (state !== undefined) await step('record-damage', async () => await recordDamage(host, state, { error }));
   if (target !== undefined) await dropDamagedCopy(target, step);
@@ -78,11 +78,12 @@ function unhealedDamage(state: RunState | undefined): ErrorRecord | undefined {
   return state?.store !== undefined && state.outcome === 'failed' && state.error?.code === 'ERR_STORE_DIGEST' ? state.error : undefined;
 }
 
-function digestError(got: string): ErrorRecord {
+/** @param fault continues the name of the image */
+function digestError(fault: string): ErrorRecord {
   return errorRecord(
     new PrestageError(
       'ERR_STORE_DIGEST',
-      `the mounted store image has the sha256 ${got}, not the one that the bundle says`,
+      `the mounted store image ${fault}`,
       'Write the bundle to the partition again; the next run takes it from there',
     ),
   );

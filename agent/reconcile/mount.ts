@@ -138,7 +138,7 @@ async function openImage(bundle: StoreBundle, context: RunContext): Promise<Open
  * @param fault why it is looked at; it continues the path of the image
  * @throws PrestageError ERR_STORE_DIGEST, with the store closed
  */
-async function assertIntact({ image, sha256 }: OpenedStore, fault: string, { host, step, stop }: RunContext): Promise<void> {
+async function assertIntact({ image }: OpenedStore, fault: string, { host, step, stop }: RunContext): Promise<void> {
   const target = await findCheckTarget(host);
   if (target === undefined) return;
   const found = await hashStore(host, target, stop);
@@ -146,7 +146,7 @@ async function assertIntact({ image, sha256 }: OpenedStore, fault: string, { hos
   await dropDamagedCopy(target, step);
   await stopRegistry(host, step);
   await closeStore(host, { step, force: true });
-  throw digestFault(image, `${fault} and does not have the sha256 ${sha256} that its bundle says, but ${found.got}`);
+  throw digestFault(image, `${fault}, and it ${found.fault}`);
 }
 
 /** Why the engines do not take the store; undefined where they do. */

@@ -17,7 +17,7 @@ export interface StoreFacts {
   /** What reading from the open store gave. */
   readonly probe: StoreProbe;
   /** What hashing the open image gave; left out where it was not hashed. */
-  readonly check?: { readonly kind: 'intact' | 'none' } | { readonly kind: 'damaged'; readonly got: string };
+  readonly check?: { readonly kind: 'intact' | 'none' } | { readonly kind: 'damaged'; readonly fault: string };
 }
 
 /** `readable` also where nothing is mounted: then the empty store is read. */
@@ -43,7 +43,7 @@ export function assessStore(facts: StoreFacts): StoreVerdict {
   const { wanted, failure, open, probe, check } = facts;
   const what = open === undefined ? 'the store' : `the store image ${open.image}`;
   if (probe.kind === 'unreadable') return damaged(`${what} cannot be read: ${probe.path}: ${probe.reason}`);
-  if (check?.kind === 'damaged') return damaged(`${what} should have the sha256 ${open?.sha256 ?? 'of its bundle'}, and has ${check.got}`);
+  if (check?.kind === 'damaged') return damaged(`${what} ${check.fault}`);
   if (open !== undefined && wanted !== undefined && wanted.sha256 !== open.sha256) {
     return heal(
       'ERR_STORE_EXCHANGED',
@@ -123,7 +123,7 @@ async function probeRecords(store: string): Promise<StoreProbe> {
 async function readJson(path: string): Promise<readonly unknown[] | string> {
   try {
     const parsed: unknown = JSON.parse(await readFile(path, 'utf8'));
-    return Array.isArray(parsed) ? parsed : 'it holds no list of records';
+    return Array.isArray(parsed) ? parsed : 'it does not hold a list of records';
   } catch (error) {
     return messageOf(unlessDenied(error));
   }

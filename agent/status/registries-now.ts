@@ -1,4 +1,5 @@
-import { readFile } from 'node:fs/promises';
+import { readdir, readFile } from 'node:fs/promises';
+import { join } from 'node:path';
 import { type Host, hostPath } from '../host/host.ts';
 import { REGISTRY_RUN } from '../model/places.ts';
 import type { RunState } from '../model/run-state.ts';
@@ -81,10 +82,13 @@ async function ask(host: Host, address: string, { isOwn }: { readonly isOwn: boo
   return isHere && answer.healthy ? provenHealth(answer, await whoListens(host, { address: probeHost(name), port })) : answer;
 }
 
-/** Empty if none is installed: then the CAs of this machine count. */
+/** All CAs that are installed for an address; empty if none is: then the CAs of this machine count. Source: containers-certs.d(5). */
 async function authorityFor(host: Host, address: string): Promise<string> {
-  return await readFile(hostPath(host, `/etc/containers/certs.d/${address}/ca.crt`), 'utf8').catch((error: NodeJS.ErrnoException) => {
-    if (error.code === 'ENOENT') return '';
+  const directory = hostPath(host, `/etc/containers/certs.d/${address}`);
+  const names = await readdir(directory).catch((error: NodeJS.ErrnoException) => {
+    if (error.code === 'ENOENT' || error.code === 'ENOTDIR') return [];
     throw error;
   });
+  const texts = names.filter((name) => name.endsWith('.crt')).map(async (name) => await readFile(join(directory, name), 'utf8'));
+  return (await Promise.all(texts)).join('\n');
 }

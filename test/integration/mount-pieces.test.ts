@@ -88,7 +88,7 @@ describeAlone(import.meta.url, 'a store image whose pieces are known', () => {
       const got = sha256Of(bytes.subarray(at, at + PIECE_BYTES));
       const expected = {
         code: 'ERR_STORE_DIGEST',
-        message: `the store image ${image.path} has from byte ${at} on the bytes of sha256 ${got}, and its bundle says ${wanted}`,
+        message: `the store image ${image.path} does not match its bundle: its piece at byte ${at} has the sha256 ${got}, but should have ${wanted}`,
         remedy: REMEDY,
       };
       assert.deepEqual(await refusedCopy(image), expected);
@@ -108,7 +108,7 @@ describeAlone(import.meta.url, 'a store image whose pieces are known', () => {
       const pieces = change(image.pieces);
       const expected = {
         code: 'ERR_STORE_DIGEST',
-        message: `the store image ${image.path} has ${SIZE_BYTES} bytes, and its bundle has ${pieces.sha256.length} pieces of ${pieces.sizeBytes} bytes`,
+        message: `the store image ${image.path} has ${SIZE_BYTES} bytes, which are not the ${pieces.sha256.length} pieces of ${pieces.sizeBytes} bytes that its bundle lists`,
         remedy: REMEDY,
       };
       assert.deepEqual(await refusedCopy({ ...image, pieces }), expected);

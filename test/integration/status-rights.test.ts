@@ -81,6 +81,16 @@ describe('status of what is on a node now', () => {
     );
   });
 
+  whereNodes('check-store says nothing about a store to a user who may not read it', async () => {
+    await using node = await openMountNode(fixture);
+    const { exitCode, stdout, stderr } = await node.exec('setpriv', [...NOBODY, fixture.executable, 'check-store']);
+    const lines = [
+      'error: check-store reads the mounted store image, which only root may do',
+      '  ERR_USAGE; next: Give the command as root: sudo prestage-agent check-store',
+    ];
+    assert.deepEqual([exitCode, stdout, stderr.split('\n')], [2, '', lines]);
+  });
+
   whereNodes('after a boot in which nothing was mounted is not ready for anybody, whatever the run before it left', async () => {
     const disk = await mkdtemp('/tmp/node-disk-');
     try {

@@ -55,14 +55,22 @@ describe('the store of a node', () => {
     ));
 
   it('is damaged where its bytes turn out to be others while it is open', () =>
-    assert.deepEqual(assessStore({ wanted: { sha256: A }, open, probe: readable, check: { kind: 'damaged', got: B } }), {
-      kind: 'heal',
-      error: {
-        code: 'ERR_STORE_DAMAGED',
-        message: `the store image /run/data/store.squashfs should have the sha256 ${A}, and has ${B}`,
-        remedy: 'Write the bundle to the partition again, then start the run again',
+    assert.deepEqual(
+      assessStore({
+        wanted: { sha256: A },
+        open,
+        probe: readable,
+        check: { kind: 'damaged', fault: `has the sha256 ${B}, but its bundle says ${A}` },
+      }),
+      {
+        kind: 'heal',
+        error: {
+          code: 'ERR_STORE_DAMAGED',
+          message: `the store image /run/data/store.squashfs has the sha256 ${B}, but its bundle says ${A}`,
+          remedy: 'Write the bundle to the partition again, then start the run again',
+        },
       },
-    }));
+    ));
 
   it('is exchanged where the bundle has another image than the one that is open', () =>
     assert.deepEqual(assessStore({ wanted: { sha256: B }, open, probe: readable }), {
@@ -112,7 +120,7 @@ describe('a look into the store', () => {
     assert.deepEqual(await probe({ ...empty, 'overlay-images/images.json': '{}' }), {
       kind: 'unreadable',
       path: '/overlay-images/images.json',
-      reason: 'it holds no list of records',
+      reason: 'it does not hold a list of records',
     });
   });
 });
