@@ -1,5 +1,5 @@
 import { locateStorage } from '../extract/location.ts';
-import { exitCodeOf } from '../model/errors.ts';
+import { errorRecord, exitCodeOf } from '../model/errors.ts';
 import type { StepOutcome } from '../release/execute.ts';
 import type { ReleasePlan } from '../release/plan.ts';
 import { type ReleaseReport, release } from '../release/release.ts';
@@ -46,14 +46,27 @@ async function actRelease(terminal: Terminal, options: Readonly<Record<string, u
     confirm: async (plan) => await confirmPlan(terminal, { plan: planText(plan), word: 'release' }, options.yes === true),
   });
   const failed = report.outcomes.some(({ result }) => result === 'failed' || result === 'skipped');
-  return { data: releaseData(report, isDry), text: releaseText(report, isDry), exitCode: failed ? exitCodeOf('ERR_RELEASE_STEP') : 0 };
+  return {
+    data: releaseData(report, isDry),
+    text: releaseText(report, isDry),
+    exitCode: report.plan.refusal?.exitCode ?? (failed ? exitCodeOf('ERR_RELEASE_STEP') : 0),
+  };
 }
 
 const NOTHING = 'there is nothing to undo';
 
-function planText({ groups, notices }: ReleasePlan): string {
+function planText({ groups, notices, refusal }: ReleasePlan): string {
   const steps = groups.flatMap((group) => group.steps.map(({ text }) => `  ${text}`));
-  return [...(steps.length === 0 ? [NOTHING] : ['to undo:', ...steps]), ...notices.map((notice) => `notice: ${notice}`)].join('\n');
+  return [
+    ...(steps.length === 0 ? [NOTHING] : ['to undo:', ...steps]),
+    ...notices.map((notice) => `notice: ${notice}`),
+    ...refusalLines(refusal),
+  ].join('\n');
+}
+
+function refusalLines(refusal: ReleasePlan['refusal']): readonly string[] {
+  if (refusal === undefined) return [];
+  return [`not now: ${refusal.code}: ${refusal.message}`, `next: ${refusal.remedy}`];
 }
 
 function releaseText({ plan, outcomes }: ReleaseReport, isDry: boolean): string {
@@ -78,5 +91,6 @@ function releaseData({ plan, outcomes }: ReleaseReport, isDry: boolean): unknown
     kind: isDry ? 'ReleasePlan' : 'Release',
     steps: isDry ? planned : outcomes,
     notices: plan.notices,
+    ...(plan.refusal && { refusal: errorRecord(plan.refusal) }),
   };
 }

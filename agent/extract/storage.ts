@@ -14,7 +14,8 @@ export interface StorageLocation {
   readonly isEngineDefault?: boolean | undefined;
 }
 
-type Graphroot = Pick<StorageLocation, 'graphroot'>;
+/** Where records lie. Only a storage of which somebody runs containers has records in its runroot. */
+export type RecordsLocation = Pick<StorageLocation, 'graphroot'> & Partial<Pick<StorageLocation, 'runroot'>>;
 
 /** One image record of containers-storage. */
 export interface StoredImage {
@@ -55,6 +56,7 @@ const containerSchema = v.object({
   names: v.nullish(v.array(v.string())),
   image: v.optional(v.string()),
   layer: v.optional(v.string()),
+  metadata: v.optional(v.string()),
 });
 export type LayerRecord = v.InferOutput<typeof layerSchema>;
 export type ImageRecord = v.InferOutput<typeof imageSchema>;
@@ -95,7 +97,7 @@ export async function inspectStorage(
  * than inspectStorage for 240 images of a squashfs that was not read before.
  * @throws PrestageError ERR_STORAGE
  */
-export async function inspectRecords(location: Graphroot): Promise<Pick<StorageContents, 'images'>> {
+export async function inspectRecords(location: RecordsLocation): Promise<Pick<StorageContents, 'images'>> {
   const [images, layers] = await Promise.all([readImageRecords(location), readLayerRecords(location)]);
   const byId = new Map(layers.map((layer) => [layer.id, layer]));
   return { images: images.map((image) => storedImage(image, chainDamage(image, byId, new Map()))) };
@@ -112,19 +114,35 @@ export async function readLayers(location: StorageLocation): Promise<ReadonlySet
 }
 
 /** The image records as containers-storage keeps them. @throws PrestageError ERR_STORAGE */
-export async function readImageRecords(location: Graphroot): Promise<readonly ImageRecord[]> {
+export async function readImageRecords(location: RecordsLocation): Promise<readonly ImageRecord[]> {
   return await readRecords(join(location.graphroot, 'overlay-images/images.json'), v.array(imageSchema));
 }
 
 /** Layers that containers-storage counts: it removes those that it marked as incomplete. @throws PrestageError ERR_STORAGE */
-export async function readLayerRecords(location: Graphroot): Promise<readonly LayerRecord[]> {
-  const records = await readRecords(join(location.graphroot, 'overlay-layers/layers.json'), v.array(layerSchema));
+export async function readLayerRecords(location: RecordsLocation): Promise<readonly LayerRecord[]> {
+  const records = await readAllRecords(location, 'layers', v.array(layerSchema));
   return records.filter((layer) => layer.flags?.incomplete !== true);
 }
 
 /** Containers of all engines that use the storage. Source: github.com/containers/storage, containers.go. @throws PrestageError ERR_STORAGE */
-export async function readContainerRecords(location: Graphroot): Promise<readonly ContainerRecord[]> {
-  return await readRecords(join(location.graphroot, 'overlay-containers/containers.json'), v.array(containerSchema));
+export async function readContainerRecords(location: RecordsLocation): Promise<readonly ContainerRecord[]> {
+  return await readAllRecords(location, 'containers', v.array(containerSchema));
+}
+
+/**
+ * Records lie in two files. The volatile one is not synced to disk, and holds what need not outlive a power cut: all containers of CRI-O, those
+ * of `podman run --rm`, and their layers. Where storage.conf says `transient_store`, it lies in the runroot. An id counts once, as its first record.
+ * Source: github.com/containers/storage, containers.go and layers.go, jsonPath, from v1.45 on.
+ */
+async function readAllRecords<T extends { readonly id: string }>(
+  { graphroot, runroot }: RecordsLocation,
+  what: 'layers' | 'containers',
+  schema: v.GenericSchema<unknown, T[]>,
+): Promise<readonly T[]> {
+  const directories = [graphroot, ...(runroot === undefined ? [] : [runroot])].map((root) => join(root, `overlay-${what}`));
+  const paths = [join(graphroot, `overlay-${what}`, `${what}.json`), ...directories.map((path) => join(path, `volatile-${what}.json`))];
+  const records = (await Promise.all(paths.map((path) => readRecords(path, schema)))).flat();
+  return [...new Map(records.toReversed().map((record) => [record.id, record])).values()].toReversed();
 }
 
 function blobsOf(layers: readonly LayerRecord[]): ReadonlySet<Digest> {
@@ -146,7 +164,7 @@ async function readRecords<T>(path: string, schema: v.GenericSchema<unknown, T>)
   throw new PrestageError(
     'ERR_STORAGE',
     `${path} is not readable as containers-storage records: ${parsed.issues[0].message}`,
-    'Look at it with: podman images; where that fails too, reset the storage: podman system reset',
+    'Look at it with podman images, and at its disk with dmesg. In discovery: reboot. On an installed node: drain it, remove /var/lib/crio/clean.shutdown and reboot, so that CRI-O makes its storage anew',
   );
 }
 

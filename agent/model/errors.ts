@@ -127,6 +127,7 @@ export const errorTable = {
   ERR_CRIO_STORE: { exit: 'partial', summary: 'CRI-O was started before it was told of the store, and does not see its images' },
   ERR_STORE_IMAGE: { exit: 'payload', summary: 'A store image lacks an image that it should have' },
   ERR_STORE_DANGLING: { exit: 'failed', summary: 'Records of containers-storage stand on a store image that is gone, and stay' },
+  ERR_STORE_PODS: { exit: 'failed', summary: 'Pods stand on the store image, and cannot be ended before it is taken away' },
   ERR_RELEASE_STEP: { exit: 'failed', summary: 'Something that was set up could not be undone' },
   ERR_KEEP_IMAGE: { exit: 'failed', summary: 'An image that a running container uses could not be copied out of the store image' },
   ERR_TRUST: { exit: 'usage', summary: 'The kind of trust asked for is not possible here' },

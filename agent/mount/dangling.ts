@@ -1,13 +1,14 @@
 import { stat } from 'node:fs/promises';
 import { join } from 'node:path';
+import { containerTitle, type Pod, podOf } from '../extract/container-owner.ts';
 import {
   type ContainerRecord,
   type ImageRecord,
   type LayerRecord,
+  type RecordsLocation,
   readContainerRecords,
   readImageRecords,
   readLayerRecords,
-  type StorageLocation,
 } from '../extract/storage.ts';
 
 /** An image record of the main store that no command can read to its end: `podman images` fails for as long as it is there. */
@@ -24,6 +25,10 @@ export interface DanglingContainer {
   readonly id: string;
   readonly names: readonly string[];
   readonly layer: string;
+  /** What people call it. */
+  readonly title: string;
+  /** The pod that it belongs to, where CRI-O made it. */
+  readonly pod?: Pod;
 }
 
 /** What of a main store stands on something that is in no store any more. */
@@ -35,6 +40,11 @@ export interface Dangling {
    * would not start: the layer names its parents by short links (overlay/l) that only the lost store had. Only the topmost of each chain.
    */
   readonly layers: readonly LeftoverLayer[];
+}
+
+/** The pods of some containers, each once. Pure. */
+export function podsOf(containers: readonly Pick<DanglingContainer, 'pod'>[]): readonly Pod[] {
+  return [...new Map(containers.flatMap(({ pod }) => (pod === undefined ? [] : [[pod.id, pod] as const]))).values()];
 }
 
 /** A layer of the main store on which nothing stands any more. */
@@ -58,12 +68,8 @@ export interface StoreRecords {
  * @param assumed a store beside them, for a question about what is going to be
  * @throws PrestageError ERR_STORAGE where records cannot be read
  */
-export async function findDangling(
-  location: Pick<StorageLocation, 'graphroot'>,
-  stores: readonly string[],
-  assumed?: StoreRecords,
-): Promise<Dangling> {
-  const [main, ...additional] = await Promise.all([location.graphroot, ...stores].map(readRecords));
+export async function findDangling(location: RecordsLocation, stores: readonly string[], assumed?: StoreRecords): Promise<Dangling> {
+  const [main, ...additional] = await Promise.all([location, ...stores.map((graphroot) => ({ graphroot }))].map(readRecords));
   return main === undefined ? NOTHING : danglingOf(main, [...additional, ...(assumed === undefined ? [] : [assumed])]);
 }
 
@@ -85,8 +91,8 @@ export interface Unfinished {
  * What was left of loads of some blobs: it has one of them, or stands on one.
  * @throws PrestageError ERR_STORAGE where records cannot be read
  */
-export async function findUnfinished(location: Pick<StorageLocation, 'graphroot'>, blobs: ReadonlySet<string>): Promise<Unfinished> {
-  return unfinishedOf(await readRecords(location.graphroot), blobs);
+export async function findUnfinished(location: RecordsLocation, blobs: ReadonlySet<string>): Promise<Unfinished> {
+  return unfinishedOf(await readRecords(location), blobs);
 }
 
 /** The decision of findUnfinished. Pure. */
@@ -105,14 +111,16 @@ export function unfinishedOf(main: StoreRecords, blobs: ReadonlySet<string>): Un
   return { images: images.map(({ id }) => ({ id })), layers };
 }
 
-async function readRecords(graphroot: string): Promise<StoreRecords> {
-  const location = { graphroot };
+async function readRecords(location: RecordsLocation): Promise<StoreRecords> {
   const [images, layers, containers] = await Promise.all([
     readImageRecords(location),
     readLayerRecords(location),
     readContainerRecords(location),
   ]);
-  const withData = images.map(async (image) => ({ ...image, hasData: await isDirectory(join(graphroot, 'overlay-images', image.id)) }));
+  const withData = images.map(async (image) => ({
+    ...image,
+    hasData: await isDirectory(join(location.graphroot, 'overlay-images', image.id)),
+  }));
   return { images: await Promise.all(withData), layers, containers };
 }
 
@@ -127,7 +135,9 @@ export function danglingOf(main: StoreRecords, additional: readonly StoreRecords
   });
   const containers = main.containers.flatMap((container): readonly DanglingContainer[] => {
     const layer = container.layer ?? '';
-    return missingBelow(layer, parents) === undefined ? [] : [{ id: container.id, names: container.names ?? [], layer }];
+    if (missingBelow(layer, parents) === undefined) return [];
+    const pod = podOf(container);
+    return [{ id: container.id, names: container.names ?? [], layer, title: containerTitle(container), ...(pod && { pod }) }];
   });
   return { images, containers, layers: leftovers(main, parents) };
 }

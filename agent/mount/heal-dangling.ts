@@ -8,7 +8,8 @@ import { readMounts } from '../host/mount-table.ts';
 import type { Step } from '../host/steps.ts';
 import { digestOf, hexOf } from '../model/digest.ts';
 import { PrestageError } from '../model/errors.ts';
-import { type Dangling, findDangling, findUnfinished, isNothing, type LeftoverLayer } from './dangling.ts';
+import { askCrictl, endPod } from './crictl.ts';
+import { type Dangling, findDangling, findUnfinished, isNothing, type LeftoverLayer, podsOf } from './dangling.ts';
 
 export interface HealRequest {
   /** The main store. */
@@ -40,7 +41,7 @@ export async function healDangling(host: Host, request: HealRequest): Promise<re
     return [];
   }
   await using podman = await preparePodman(host, request);
-  const containers = await removeContainers(found, podman, request);
+  const containers = await removeContainers(host, podman, { ...request, found });
   const images = await removeImages(podman, request);
   const layers = await removeLayers(host, podman, request, async () => (await findDangling(location, stores)).layers);
   await assertHealed(podman, request);
@@ -66,7 +67,7 @@ export async function removeUnfinished(host: Host, request: HealRequest, blobs: 
   throw new PrestageError(
     'ERR_STORAGE_DAMAGED',
     `${first.id} in ${location.graphroot} may have files cut short by a power cut, and podman could not remove it`,
-    'Stop what runs in containers, then: podman system reset; then start the run again',
+    'End what uses it (podman ps --all --external, crictl pods), then start the run again',
   );
 }
 
@@ -98,15 +99,33 @@ async function preparePodman(host: Host, { location, stores }: HealRequest): Pro
   return { run, [Symbol.asyncDispose]: async () => await rm(directory, { recursive: true, force: true }) };
 }
 
-/** Containers go first: those of other engines, which podman knows by storage's records alone, keep an image from going. */
-async function removeContainers({ containers }: Dangling, podman: Podman, request: HealRequest): Promise<readonly string[]> {
+/**
+ * Containers go first: those of other engines, which podman knows by storage's records alone, keep an image from going. A CRI-O that runs is asked to
+ * end its pods itself, as it goes on to know pods whose records somebody else removed.
+ */
+async function removeContainers(
+  host: Host,
+  podman: Podman,
+  request: HealRequest & { readonly found: Dangling },
+): Promise<readonly string[]> {
+  const { containers } = request.found;
   if (containers.length === 0) return [];
   const mounted = (await readMounts()).map(({ target }) => target);
+  await endPods(host, containers, request.step);
   await removeAll(podman, ['rm', '--force'], 'heal-container', request, (dangling) => dangling.containers);
-  return containers.map(({ names, id, layer }) => {
+  return containers.map(({ title, layer }) => {
     const wasRunning = mounted.some((target) => target.endsWith(`/overlay/${layer}/merged`));
-    return `container ${names[0] ?? id}${wasRunning ? ', which was running' : ''}`;
+    return `container ${title}${wasRunning ? ', which was running' : ''}`;
   });
+}
+
+async function endPods(host: Host, containers: Dangling['containers'], step: Step): Promise<void> {
+  const pods = podsOf(containers);
+  if (pods.length === 0 || (await askCrictl(host)).kind !== 'answers') return;
+  for (const pod of pods) {
+    const reason = await step('heal-container', async () => await endPod(host, pod));
+    if (reason !== undefined) host.log('warning', `pod ${pod.name} does not end: ${reason}; podman removes its records`);
+  }
 }
 
 async function removeImages(podman: Podman, request: HealRequest): Promise<readonly string[]> {
@@ -194,6 +213,6 @@ async function assertHealed(podman: Podman, { location, stores }: HealRequest): 
   throw new PrestageError(
     'ERR_STORE_DANGLING',
     `records in ${location.graphroot} stand on a store image that is gone, and podman could not remove them (podman images ended with ${listed.exitCode}: ${quote(listed.stderr)})${what}`,
-    'Stop what runs in containers, then: podman rmi --force ID for each; where that fails too: podman system reset',
+    'End the pods and containers that stand on them: crictl pods, then crictl rmp --force POD; podman ps --all --external, then podman rm --force ID. Then podman rmi --force ID for each image, and start the run again',
   );
 }

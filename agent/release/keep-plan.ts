@@ -1,5 +1,6 @@
 import { readFile, stat } from 'node:fs/promises';
 import { join } from 'node:path';
+import { containerTitle } from '../extract/container-owner.ts';
 import {
   type ContainerRecord,
   type ImageRecord,
@@ -93,7 +94,7 @@ export function imagesToKeep({ main, store, running, unlinked, begun }: KeepFact
     kept.set(id, {
       id,
       names: [...new Set(names)],
-      containers: [...(before?.containers ?? []), container.names?.[0] ?? container.id],
+      containers: [...(before?.containers ?? []), containerTitle(container)],
       layers: [...new Set([...(before?.layers ?? []), ...chain.filter((each) => stored.has(each))])],
     });
   }

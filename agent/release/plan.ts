@@ -17,10 +17,11 @@ import { REGISTRY_NAME } from '../registry/service-plan.ts';
 import { registryReleaseSteps } from '../registry/service-stop.ts';
 import { keepImage } from './keep-image.ts';
 import { findImagesToKeep, KEEP_PATH, type KeptImage } from './keep-plan.ts';
+import { judgePods, podFacts, podSteps } from './pods.ts';
 import { storeUsers } from './store-users.ts';
 
 /** What a release undoes, in the order in which it does. */
-export type GroupName = 'registry' | 'keep' | 'dangling' | 'store' | 'engines' | 'copies' | 'trees' | 'partition';
+export type GroupName = 'pods' | 'registry' | 'keep' | 'dangling' | 'store' | 'engines' | 'copies' | 'trees' | 'partition';
 
 export interface PlannedStep extends ReleaseStep {
   /** Asked right before it runs: why the thing has to stay for now; undefined where it can go. */
@@ -40,6 +41,8 @@ export interface ReleasePlan {
   /** Only groups that have something to do. */
   readonly groups: readonly ReleaseGroup[];
   readonly notices: readonly string[];
+  /** Why nothing of it may be begun: ERR_STORE_PODS. */
+  readonly refusal?: PrestageError;
 }
 
 /** Looks of the capabilities: what each has to undo. */
@@ -80,26 +83,36 @@ export async function planRelease(host: Host, request: ReleaseRequest, looks: Re
   ]);
   // Configurations that go with the engines' files are asked again when it has come to that.
   const isPinned = users.length > 0 && engines.length === 0;
+  const dangling = await danglingAfter(host, request, kept);
+  const pods = await podFacts(host, dangling.containers, await runningLayers());
+  const verdict = judgePods(pods);
   const groups: readonly ReleaseGroup[] = [
-    { name: 'registry', steps: registry, needs: [], isChain: false },
-    { name: 'keep', steps: kept.map((image) => keepingStep(host, request.location, image)), needs: [], isChain: false },
-    { name: 'dangling', steps: await danglingSteps(host, request, kept), needs: ['registry', 'keep'], isChain: false },
+    { name: 'pods', steps: verdict.kind === 'end' ? podSteps(host, pods.pods) : [], needs: [], isChain: true },
+    { name: 'registry', steps: registry, needs: ['pods'], isChain: false },
+    { name: 'keep', steps: kept.map((image) => keepingStep(host, request.location, image)), needs: ['pods'], isChain: false },
+    { name: 'dangling', steps: await danglingSteps(host, request, dangling), needs: ['pods', 'registry', 'keep'], isChain: false },
     // Engines can be told of a store that is closed, as the empty one stands in its place; of one that has to stay open they must be told.
-    { name: 'store', steps: store.filter(({ name }) => !REMOVALS.has(name)), needs: ['registry', 'keep', 'dangling'], isChain: true },
-    { name: 'engines', steps: engines, needs: ['keep', 'store'], isChain: false },
+    {
+      name: 'store',
+      steps: store.filter(({ name }) => !REMOVALS.has(name)),
+      needs: ['pods', 'registry', 'keep', 'dangling'],
+      isChain: true,
+    },
+    { name: 'engines', steps: engines, needs: ['pods', 'keep', 'store'], isChain: false },
     {
       name: 'copies',
       steps: store
         .filter(({ name }) => REMOVALS.has(name) && (name !== 'remove-empty-store' || !isPinned))
         .map((step) => guarded(host, step)),
-      needs: ['registry', 'keep', 'dangling', 'store', 'engines'],
+      needs: ['pods', 'registry', 'keep', 'dangling', 'store', 'engines'],
       isChain: true,
     },
-    { name: 'trees', steps: await treeSteps(host), needs: ['registry', 'keep', 'store'], isChain: false },
-    { name: 'partition', steps: await partitionSteps(host), needs: ['store'], isChain: false },
+    { name: 'trees', steps: await treeSteps(host), needs: ['pods', 'registry', 'keep', 'store'], isChain: false },
+    { name: 'partition', steps: await partitionSteps(host), needs: ['pods', 'store'], isChain: false },
   ];
   return {
     groups: groups.filter(({ steps }) => steps.length > 0),
+    ...(verdict.kind === 'refuse' && { refusal: verdict.error }),
     notices: [
       ...(request.keepImages ? inUse.map(held) : inUse.map(unkept)),
       ...(isPinned ? [`the empty store ${hostPath(host, STORE_PATH)} stays: ${users.join(', ')} would fail without it`] : []),
@@ -130,11 +143,19 @@ function guarded(host: Host, step: ReleaseStep): PlannedStep {
   return { ...step, whyLeft };
 }
 
-/** What will dangle when the store is closed, healed beforehand: a release that is ended between the two leaves podman working. */
-async function danglingSteps(host: Host, { location }: ReleaseRequest, kept: readonly KeptImage[]): Promise<readonly PlannedStep[]> {
-  const stores = (await additionalStores(host)).filter((path) => path !== hostPath(host, STORE_PATH));
-  const found = withoutRegistry(await findDangling(location, stores, await assumedAfter(host, kept)));
+async function storesAfter(host: Host): Promise<readonly string[]> {
+  return (await additionalStores(host)).filter((path) => path !== hostPath(host, STORE_PATH));
+}
+
+/** What will dangle when the store is closed. */
+async function danglingAfter(host: Host, { location }: ReleaseRequest, kept: readonly KeptImage[]): Promise<Dangling> {
+  return withoutRegistry(await findDangling(location, await storesAfter(host), await assumedAfter(host, kept)));
+}
+
+/** It is healed beforehand: a release that is ended between the two leaves podman working. */
+async function danglingSteps(host: Host, { location }: ReleaseRequest, found: Dangling): Promise<readonly PlannedStep[]> {
   if (isNothing(found)) return [];
+  const stores = await storesAfter(host);
   const run = async (): Promise<void> => {
     const removed = await healDangling(host, { location, stores, step: plainStep });
     for (const what of removed) host.log('info', `removed ${what}`);
@@ -159,13 +180,17 @@ async function assumedAfter(host: Host, kept: readonly KeptImage[]) {
 }
 
 async function describe({ images, containers, layers }: Dangling): Promise<readonly string[]> {
-  const mounted = (await readMounts()).map(({ target }) => target);
-  const isRunning = (layer: string) => mounted.some((target) => target.endsWith(`/overlay/${layer}/merged`));
+  const isRunning = await runningLayers();
   return [
-    ...containers.map(({ id, names, layer }) => `container ${names[0] ?? id}${isRunning(layer) ? ', which is running' : ''}`),
+    ...containers.map(({ title, layer }) => `container ${title}${isRunning(layer) ? ', which is running' : ''}`),
     ...images.map(({ id, names }) => `image ${names[0] ?? id}`),
     ...layers.map(({ id }) => `layer ${id}`),
   ];
+}
+
+async function runningLayers(): Promise<(layer: string) => boolean> {
+  const mounted = (await readMounts()).map(({ target }) => target);
+  return (layer) => mounted.some((target) => target.endsWith(`/overlay/${layer}/merged`));
 }
 
 /** Trees and copies of our own. */

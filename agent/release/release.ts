@@ -28,13 +28,15 @@ export interface ReleaseReport {
 
 /**
  * Undoes what the agent has set up on this node. The state of the last run stays, and says that it was undone.
- * @throws PrestageError ERR_LOCKED, ERR_PLACE, ERR_NOT_CONFIRMED, ERR_STORAGE; what a step throws is in the report
+ * @throws PrestageError ERR_STORE_PODS before anything is undone; ERR_LOCKED, ERR_PLACE, ERR_NOT_CONFIRMED, ERR_STORAGE; what a step throws is in
+ * the report
  */
 export async function release(host: Host, options: ReleaseOptions): Promise<ReleaseReport> {
   if (options.isDry) return { plan: await planRelease(host, options, options.looks), outcomes: [] };
   const lock = { waitSeconds: options.lockWaitSeconds, command: 'release' };
   await using _lock = await options.step('take-lock', async () => await takeRunLock(host, lock));
   const plan = await planRelease(host, options, options.looks);
+  if (plan.refusal !== undefined) throw plan.refusal;
   const hasWork = plan.groups.length > 0;
   if (hasWork) await options.confirm(plan);
   const outcomes = await executePlan(plan, options);

@@ -1,0 +1,45 @@
+import * as v from 'valibot';
+import type { ContainerRecord } from './storage.ts';
+
+/** A pod of CRI-O. */
+export interface Pod {
+  /** By which crictl(1) knows it. */
+  readonly id: string;
+  /** `namespace/name`. */
+  readonly name: string;
+}
+
+/**
+ * What CRI-O keeps in the `metadata` of each of its containers, as far as it matters here. Other engines write other things there, or nothing.
+ * Source: github.com/cri-o/cri-o, internal/storage/runtime.go, RuntimeContainerMetadata.
+ */
+const metadataSchema = v.pipe(
+  v.string(),
+  v.parseJson(),
+  v.object({
+    'pod-name': v.pipe(v.string(), v.nonEmpty()),
+    'pod-id': v.pipe(v.string(), v.nonEmpty()),
+    'metadata-name': v.optional(v.string(), ''),
+    pod: v.optional(v.boolean(), false),
+  }),
+);
+
+/** The pod that a container belongs to; undefined for one that CRI-O did not make. Pure. */
+export function podOf({ metadata }: Pick<ContainerRecord, 'metadata'>): Pod | undefined {
+  const parsed = v.safeParse(metadataSchema, metadata);
+  return parsed.success ? { id: parsed.output['pod-id'], name: podName(parsed.output['pod-name']) } : undefined;
+}
+
+/** CRI-O makes it of parts that have no `_` themselves: `k8s_NAME_NAMESPACE_UID_ATTEMPT`. Source: cri-o, internal/lib/sandbox/builder.go. */
+function podName(full: string): string {
+  const [, name, namespace] = /^k8s_([^_]+)_([^_]+)_[^_]+_[^_]+$/.exec(full) ?? [];
+  return name === undefined || namespace === undefined ? full : `${namespace}/${name}`;
+}
+
+/** What people call a container. Pure. */
+export function containerTitle(container: ContainerRecord): string {
+  const parsed = v.safeParse(metadataSchema, container.metadata);
+  const pod = podOf(container);
+  if (!parsed.success || pod === undefined) return container.names?.[0] ?? container.id;
+  return parsed.output.pod ? `the sandbox of pod ${pod.name}` : `${parsed.output['metadata-name'] || container.id} of pod ${pod.name}`;
+}

@@ -1,0 +1,34 @@
+import { crioPid } from '../engine/crio-process.ts';
+import type { Pod } from '../extract/container-owner.ts';
+import { quote } from '../host/exec.ts';
+import type { Host } from '../host/host.ts';
+
+/** Source: crio.conf(5), `listen`. crictl(1) would try the sockets of other engines before it. */
+const ENDPOINT = 'unix:///var/run/crio/crio.sock';
+/** For one request. CRI-O waits for each container of a pod until it ends, 10 s before it kills it. */
+const REQUEST_SECONDS = 120;
+
+/** CRI-O does not run; or whether pods can be ended through it, and why not. */
+export type Crictl = { readonly kind: 'no-crio' | 'answers' } | { readonly kind: 'silent'; readonly reason: string };
+
+/** Asks CRI-O by crictl(1), which comes with it on a node. */
+export async function askCrictl(host: Host): Promise<Crictl> {
+  if (crioPid(host) === undefined) return { kind: 'no-crio' };
+  const answer = await crictl(host, ['version']);
+  return answer === undefined ? { kind: 'answers' } : { kind: 'silent', reason: answer };
+}
+
+/** Stops a pod and removes it. @returns why not; undefined where it is gone */
+export async function endPod(host: Host, { id }: Pod): Promise<string | undefined> {
+  return await crictl(host, ['rmp', '--force', id]);
+}
+
+async function crictl(host: Host, args: readonly string[]): Promise<string | undefined> {
+  try {
+    const flags = ['--runtime-endpoint', ENDPOINT, '--timeout', `${REQUEST_SECONDS}s`];
+    const { exitCode, stderr } = await host.exec('crictl', [...flags, ...args]);
+    return exitCode === 0 ? undefined : `crictl ${args[0]} ended with ${exitCode}: ${quote(stderr)}`;
+  } catch (error) {
+    return error instanceof Error ? error.message : String(error);
+  }
+}
