@@ -142,7 +142,9 @@ async function readAllRecords<T extends { readonly id: string }>(
   const directories = [graphroot, ...(runroot === undefined ? [] : [runroot])].map((root) => join(root, `overlay-${what}`));
   const paths = [join(graphroot, `overlay-${what}`, `${what}.json`), ...directories.map((path) => join(path, `volatile-${what}.json`))];
   const records = (await Promise.all(paths.map((path) => readRecords(path, schema)))).flat();
-  return [...new Map(records.toReversed().map((record) => [record.id, record])).values()].toReversed();
+  const byId = new Map<string, T>();
+  for (const record of records) if (!byId.has(record.id)) byId.set(record.id, record);
+  return [...byId.values()];
 }
 
 function blobsOf(layers: readonly LayerRecord[]): ReadonlySet<Digest> {

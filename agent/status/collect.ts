@@ -6,6 +6,7 @@ import { processStartTicks, readBootId } from '../host/boot.ts';
 import { type Host, hostPath } from '../host/host.ts';
 import { unitEnds } from '../host/unit-end.ts';
 import type { RunState } from '../model/run-state.ts';
+import { findDangling } from '../mount/dangling.ts';
 import { readLastState } from '../reconcile/state-store.ts';
 import { assessRun, type StatusReport } from './assess.ts';
 import type { StatusFacts, StoreNow } from './facts.ts';
@@ -42,6 +43,7 @@ const NOTHING: Facts & Pick<StatusFacts, 'state' | 'isSameBoot'> = {
   isSameBoot: false,
   isAlive: seen(false),
   storage: NO_RECORD,
+  dangling: NO_RECORD,
   store: NO_RECORD,
   mirrors: NO_RECORD,
   registries: [],
@@ -51,14 +53,15 @@ const NOTHING: Facts & Pick<StatusFacts, 'state' | 'isSameBoot'> = {
 
 async function factsOfNode(host: Host, state: RunState): Promise<Facts> {
   const store = await storeNow(host);
-  const [isAlive, storage, registries, files, crio] = await Promise.all([
+  const [isAlive, storage, dangling, registries, files, crio] = await Promise.all([
     look(async () => await isAliveNow(state)),
     viewStorage(host, state, store),
+    danglingNow(host, state, store),
     registriesNow(host, state),
     look(async () => await changedFiles(host)),
     look(async () => await crioAwareness(host)),
   ]);
-  return { isAlive, storage, store, ...registries, files, crio };
+  return { isAlive, storage, dangling, store, ...registries, files, crio };
 }
 
 /** Below the root lies the disk of another machine, or of this one as it is not running now: what it does when it runs cannot be looked at. */
@@ -70,7 +73,7 @@ async function factsOfDisk(host: Host, state: RunState): Promise<Facts> {
   };
   const registries = state.registry === undefined ? [] : [{ address: state.registry.address, answer: unseen }];
   const storage = state.store === undefined ? await viewStorage(host, state, unseen) : unseen;
-  return { isAlive: seen(false), storage, store: unseen, mirrors: seen([]), registries, files: unseen, crio: unseen };
+  return { isAlive: seen(false), storage, dangling: unseen, store: unseen, mirrors: seen([]), registries, files: unseen, crio: unseen };
 }
 
 /** pid and start time together name a process: a reused pid is another one. Where processes of others are hidden, nothing is known of it. */
@@ -83,12 +86,29 @@ async function isAliveNow(state: RunState): Promise<boolean> {
 async function viewStorage(host: Host, state: RunState, store: Look<StoreNow>): Promise<Look<StorageContents>> {
   const { storage } = state;
   if (storage === undefined) return { kind: 'unseen', reason: 'no run has come as far as storage', remedy: 'Start a run' };
-  const isDead = store.kind === 'seen' && store.value.probe.kind === 'seen' && store.value.probe.value.kind === 'unreadable';
   return await look(async () => {
-    const stores = isDead ? [] : await additionalStores(host);
+    const stores = isDead(store) ? [] : await additionalStores(host);
     const contents = await inspectStorage(belowRoot(host, state, storage), stores);
     const beside = await Promise.all(stores.map(async (graphroot) => await readImages({ graphroot, runroot: graphroot })));
     return { ...contents, images: [...contents.images, ...beside.flat()] };
+  });
+}
+
+function isDead(store: Look<StoreNow>): boolean {
+  return store.kind === 'seen' && store.value.probe.kind === 'seen' && store.value.probe.value.kind === 'unreadable';
+}
+
+/** Of a store that cannot be read it is not known what stands on it. */
+async function danglingNow(host: Host, state: RunState, store: Look<StoreNow>): Promise<Look<readonly string[]>> {
+  const { storage } = state;
+  if (storage === undefined || isDead(store)) return seen([]);
+  return await look(async () => {
+    const { containers, images, layers } = await findDangling(belowRoot(host, state, storage), await additionalStores(host));
+    return [
+      ...containers.map(({ title }) => `container ${title}`),
+      ...images.map(({ id, names }) => `image ${names[0] ?? id}`),
+      ...layers.map(({ id }) => `layer ${id}`),
+    ];
   });
 }
 

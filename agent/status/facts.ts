@@ -17,6 +17,8 @@ export interface StatusFacts {
   readonly isSameBoot: boolean;
   /** Storage as it is now, with what is mounted beside it. */
   readonly storage: Look<StorageContents>;
+  /** Records in storage that stand on layers that no store has, in words: engines fail on them. */
+  readonly dangling: Look<readonly string[]>;
   /** What is mounted as store now. */
   readonly store: Look<StoreNow>;
   /** `host:port` of each mirror of ours in registries.conf or beside it. */

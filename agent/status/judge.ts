@@ -132,7 +132,7 @@ type Fault = Pick<Verdict, 'reason' | 'nextStep'>;
 
 /** What keeps a node that has its images from being ready. */
 function faultsOf(state: RunState, facts: StatusFacts): readonly Fault[] {
-  const { registries, files, crio } = facts;
+  const { registries, files, crio, dangling } = facts;
   const store = storeFault(state, facts);
   const silent = registries.flatMap(({ address, answer }): readonly Fault[] => {
     if (answer.kind === 'unseen' || answer.value.healthy) return [];
@@ -143,10 +143,18 @@ function faultsOf(state: RunState, facts: StatusFacts): readonly Fault[] {
   const isUnaware = state.store !== undefined && crio.kind === 'seen' && crio.value === 'unaware';
   return [
     ...(store === undefined ? [] : [{ reason: store.reason, nextStep: `Mount it again: ${runAgain(state)}` }]),
+    ...(dangling.kind === 'unseen' || dangling.value.length === 0 ? [] : [danglingFault(state, dangling.value)]),
     ...silent,
     ...changed.map((file): Fault => ({ reason: fileFault(file), nextStep: `Write it again: ${runAgain(state)}` })),
     ...(isUnaware ? [UNAWARE] : []),
   ];
+}
+
+function danglingFault(state: RunState, dangling: readonly string[]): Fault {
+  return {
+    reason: `in storage there are records of what stands on a store image that is gone, and engines fail on them: ${dangling.join(', ')}`,
+    nextStep: `Remove them: ${runAgain(state)}`,
+  };
 }
 
 const UNAWARE: Fault = {

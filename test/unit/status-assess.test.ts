@@ -51,6 +51,7 @@ const facts = (rest: Partial<StatusFacts> = {}): StatusFacts => ({
   isAlive: seen(false),
   isSameBoot: true,
   storage: storage(stored('a'), stored('b')),
+  dangling: seen([]),
   store: seen({ open: undefined, probe: seen({ kind: 'readable' }) }),
   mirrors: seen([]),
   registries: [],
@@ -65,6 +66,19 @@ const verdict = (rest: Partial<StatusFacts>) => {
   const { readiness, reason, exitCode } = assessRun(facts(rest)).status;
   return [readiness, reason, exitCode];
 };
+
+test('records that stand on a store that is gone keep a node from being ready, though it has its images', () => {
+  const { status } = assessRun(facts({ dangling: seen(['container app of pod shop/web', 'layer l1']) }));
+  assert.deepEqual(
+    [status.readiness, status.reason, status.nextStep, status.exitCode],
+    [
+      'degraded',
+      'in storage there are records of what stands on a store image that is gone, and engines fail on them: container app of pod shop/web, layer l1',
+      'Remove them: prestage-agent run --stage installed',
+      3,
+    ],
+  );
+});
 
 test('a machine on which nothing has run says so', () => {
   const { status } = assessRun(facts({ state: undefined }));

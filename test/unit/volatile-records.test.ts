@@ -14,7 +14,10 @@ describe('the records of a storage', () => {
     location = { graphroot: join(top, 'graph'), runroot: join(top, 'run') };
     const files = {
       'graph/overlay-layers/layers.json': [{ id: 'a' }, { id: 'b', parent: 'a' }],
-      'graph/overlay-layers/volatile-layers.json': [{ id: 'w1', parent: 'b' }, { id: 'a', parent: 'wrong' }],
+      'graph/overlay-layers/volatile-layers.json': [
+        { id: 'w1', parent: 'b' },
+        { id: 'a', parent: 'wrong' },
+      ],
       'run/overlay-layers/volatile-layers.json': [{ id: 'w2', parent: 'lost' }],
       'graph/overlay-containers/containers.json': [{ id: 'kept', layer: 'b' }],
       'graph/overlay-containers/volatile-containers.json': [{ id: 'pod', layer: 'w1' }],
