@@ -16,7 +16,7 @@ import { type MemoryWatch, watchMemory } from '../memory.ts';
 import { DISCOVERY_UNITS, INSTALLED_UNITS, readTimeline } from '../timeline.ts';
 import { type BootRecord, type Scenario, type Trial, withMachine } from '../trial.ts';
 import { outOfOrder, statusOf, unitFacts } from '../unit.ts';
-import { assertContainersRan, assertNoRetries, assertReadOnlySystem, pivot, up } from './checks.ts';
+import { assertContainersRan, assertNoRetries, assertReadOnlySystem, assertToldOnce, pivot, up } from './checks.ts';
 import { nodeBase } from './node-base.ts';
 
 /** The whole life of a node, with what may differ. */
@@ -137,6 +137,7 @@ async function liveInstalled(trial: Trial, options: ChainOptions, { bundle, syst
         machine,
         bundle,
         what,
+        isMounted: options.installed?.delivery === 'mount',
         limitSeconds: (restores ? RESTORE_SECONDS : NO_OP_SECONDS) * trial.timeFactor * trial.jobs,
       });
       const end = stop === 'clean' ? await machine.powerOff() : await machine.kill();
@@ -183,9 +184,11 @@ interface LaterBoot {
   readonly what: string;
   /** Longest time that our unit may take. */
   readonly limitSeconds: number;
+  /** Engines see a store that is mounted. */
+  readonly isMounted: boolean;
 }
 
-async function laterBoot(trial: Trial, { machine, bundle, what, limitSeconds }: LaterBoot): Promise<Footprint> {
+async function laterBoot(trial: Trial, { machine, bundle, what, limitSeconds, isMounted }: LaterBoot): Promise<Footprint> {
   const memory = watchMemory(machine, INSTALLED_UNIT);
   await up(machine);
   const unit = await unitFacts(machine, INSTALLED_UNIT);
@@ -206,6 +209,7 @@ async function laterBoot(trial: Trial, { machine, bundle, what, limitSeconds }: 
   await assertContainersRan(machine, bundle);
   await assertNoRetries(machine);
   await assertReadOnlySystem(machine);
+  if (isMounted) await assertToldOnce(machine);
   const status = await statusOf(machine);
   assert.equal(status.readiness, 'ready', status.reason);
   return await footprint(machine);

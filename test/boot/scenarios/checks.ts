@@ -34,6 +34,17 @@ export async function assertNoRetries(machine: Machine): Promise<void> {
   assert.equal((await machine.run(['cat', '/run/retries'])).stdout, '', 'containers were started again');
 }
 
+/**
+ * CRI-O learns of a store by its drop-in alone: a storage.conf that the environment names gives it the store a second time, and it lists each image
+ * twice. Units that start podman by themselves have nothing but the environment. Source: systemctl(1), show.
+ */
+export async function assertToldOnce(machine: Machine): Promise<void> {
+  const environment = async (unit: string) => await machine.output(['systemctl', 'show', unit, '--property=Environment', '--value']);
+  for (const unit of ['crio.service', 'crio-wipe.service', 'kubelet.service'])
+    assert.doesNotMatch(await environment(unit), /CONTAINERS_STORAGE_CONF/);
+  assert.match(await environment('nodeip-configuration.service'), /CONTAINERS_STORAGE_CONF=\/run\/prestage-agent\/storage\.conf/);
+}
+
 /** The machine is laid out as RHCOS is, so that what was seen in it was seen on a read-only /usr: the executable got to /var, through /usr/local. */
 export async function assertReadOnlySystem(machine: Machine): Promise<void> {
   const touched = await machine.run(['touch', '/usr/bin/new']);
