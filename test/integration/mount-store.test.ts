@@ -336,7 +336,8 @@ describeAlone(import.meta.url, 'a store image', () => {
     await flipByte(bundle.image.path, 1);
     await node.open(bundle, { placement: 'partition' });
     const got = (await hashesBelow(join(bundle.directory, 'store')))['installed.squashfs'];
-    assert.deepEqual((await hashOpen(node)).found, { kind: 'damaged', got });
+    const fault = `has the sha256 ${got}, but its bundle says ${first.image.sha256}`;
+    assert.deepEqual((await hashOpen(node)).found, { kind: 'damaged', fault });
     assert.equal((await readOpenStore(node.host))?.verified, 'pending');
 
     const { image } = await node.open(first, { placement: 'disk' });
