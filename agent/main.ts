@@ -1,4 +1,5 @@
 import { runProgram } from './cli/program.ts';
+import { isJournal, textStream } from './host/text-stream.ts';
 import { type ErrorRecord, errorRecord, exitCodeOf, exitCodes } from './model/errors.ts';
 
 /**
@@ -38,8 +39,11 @@ process.stdout.on('error', (error: NodeJS.ErrnoException) => {
 // No run ends because nobody reads its messages any more.
 process.stderr.on('error', () => undefined);
 
+const out = textStream(process.stdout, { isJournal: isJournal(1, process.env) });
+const err = textStream(process.stderr, { isJournal: process.env.JOURNAL_STREAM !== undefined && !process.stderr.isTTY });
+
 function finish(exitCode: number, failure: ErrorRecord | undefined): void {
-  if (failure !== undefined) process.stderr.write(`${failure.code}: ${failure.message}\n${failure.remedy}\n`);
+  if (failure !== undefined) err.write(`${failure.code}: ${failure.message}\n${failure.remedy}\n`);
   process.exitCode = exitCode;
 }
 
@@ -50,8 +54,8 @@ process.once('beforeExit', () => {
 
 // No top-level await: the executable carries one CommonJS file.
 runProgram(process.argv.slice(2), {
-  out: process.stdout,
-  err: process.stderr,
+  out,
+  err,
   get in() {
     return process.stdin;
   },

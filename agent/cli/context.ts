@@ -4,14 +4,14 @@ import { type Host, hostPath } from '../host/host.ts';
 import { linuxHost } from '../host/linux.ts';
 import { streamLog } from '../host/log.ts';
 import { crashingStep, plainStep, type Step, toldStep } from '../host/steps.ts';
+import type { TextStream } from '../host/text-stream.ts';
 import type { SettingKey } from '../model/setting-values.ts';
 import { resolveSettings, type Settings } from '../model/settings.ts';
-import type { ProgressStream } from './show-progress.ts';
 
 /** Where a command writes and what it hears: data to `out`, messages to `err`. */
 export interface Terminal {
-  readonly out: ProgressStream;
-  readonly err: ProgressStream;
+  readonly out: TextStream;
+  readonly err: TextStream;
   /** Where a person's answers come from; nobody can be asked where it is left out. */
   readonly in?: NodeJS.ReadableStream & { readonly isTTY?: boolean | undefined };
   readonly env: Readonly<Record<string, string | undefined>>;
@@ -25,6 +25,11 @@ export type SettingFlags = Readonly<Partial<Record<SettingKey, string>>>;
 
 const CONFIG_FILE = '/etc/prestage-agent/config.yaml';
 
+/** Whether messages go to the journal, which takes a priority in front of each line. */
+export function writesToJournal(terminal: Pick<Terminal, 'env' | 'err'>): boolean {
+  return terminal.env.JOURNAL_STREAM !== undefined && terminal.err.isTTY !== true;
+}
+
 /** The machine as a command sees it; `root` comes from the flag or PRESTAGE_ROOT. */
 export function hostFor(terminal: Terminal, flags: SettingFlags): Host {
   const root = resolve(flags.root ?? (terminal.env.PRESTAGE_ROOT || '/'));
@@ -32,7 +37,7 @@ export function hostFor(terminal: Terminal, flags: SettingFlags): Host {
     root,
     env: terminal.env,
     log: streamLog(terminal.err, {
-      journal: terminal.env.JOURNAL_STREAM !== undefined && terminal.err.isTTY !== true,
+      journal: writesToJournal(terminal),
       debug: terminal.env.PRESTAGE_DEBUG !== undefined,
     }),
   });

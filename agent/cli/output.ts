@@ -1,6 +1,8 @@
-import { styleText } from 'node:util';
+import { inspect } from 'node:util';
 import { stringify } from 'yaml';
+import { own } from '../host/text-stream.ts';
 import { type ErrorRecord, exitCodeOf } from '../model/errors.ts';
+import { hasControls } from '../model/visible.ts';
 import type { Terminal } from './context.ts';
 
 /** An error that ends the program with another exit code than its own. */
@@ -32,8 +34,15 @@ const STYLES = { good: 'green', bad: 'red', warn: 'yellow', dim: 'dim', bold: 'b
 
 /** The answer in the form that is asked for, with a newline at its end. */
 export function render(answer: Pick<Answer, 'data' | 'text'>, form: OutputForm): string {
-  const text = form === 'json' ? JSON.stringify(answer.data, undefined, 2) : form === 'yaml' ? stringify(answer.data) : answer.text;
+  const text = form === 'json' ? JSON.stringify(answer.data, undefined, 2) : form === 'yaml' ? yamlOf(answer.data) : answer.text;
   return text.endsWith('\n') ? text : `${text}\n`;
+}
+
+/** YAML that stays the same document if control characters in it are written as `\uXXXX`, which double quotes alone allow. Source: YAML 1.2.2, 5.7. */
+function yamlOf(data: unknown): string {
+  const text = stringify(data);
+  if (!hasControls(text)) return text;
+  return stringify(data, { defaultStringType: 'QUOTE_DOUBLE', defaultKeyType: 'QUOTE_DOUBLE', lineWidth: 0 });
 }
 
 /** An error as a command ends with it. */
@@ -52,5 +61,11 @@ export function painter(terminal: Pick<Terminal, 'out' | 'env'>): Paint {
   const isForced = isOn('FORCE_COLOR') || isOn('CLICOLOR_FORCE');
   const isRefused = (env.NO_COLOR ?? '') !== '' || env.TERM === 'dumb' || env.CLICOLOR === '0';
   const isColoured = isForced || (!isRefused && out.isTTY === true);
-  return (style, text) => (isColoured ? styleText(STYLES[style], text, { validateStream: false }) : text);
+  return (style, text) => (isColoured ? coloured(STYLES[style], text) : text);
+}
+
+/** Source: ECMA-48, SGR (`ESC [ n m`). */
+function coloured(name: (typeof STYLES)[Style], text: string): string {
+  const [begin, end] = inspect.colors[name] ?? [0, 0];
+  return `${own(`\u001b[${begin}m`)}${text}${own(`\u001b[${end}m`)}`;
 }

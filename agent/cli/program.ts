@@ -1,8 +1,9 @@
 import { Command, CommanderError, Option } from 'commander';
+import { journalPrefix } from '../host/log.ts';
 import { type ErrorRecord, errorRecord, exitCodeOf, exitCodes } from '../model/errors.ts';
 import type { CommandSpec } from './command-spec.ts';
 import { commands } from './commands.ts';
-import type { Terminal } from './context.ts';
+import { type Terminal, writesToJournal } from './context.ts';
 import { ExitWith, OUTPUT_FORMS, type OutputForm, render, renderError } from './output.ts';
 import { versionText } from './version.ts';
 
@@ -29,7 +30,8 @@ export async function runProgram(args: readonly string[], terminal: Terminal): P
       return exitCodes.usage;
     }
     const record = errorRecord(error instanceof ExitWith ? error.cause : error);
-    terminal.err.write(renderError(record, form));
+    const text = renderError(record, form);
+    terminal.err.write(form === 'text' && writesToJournal(terminal) ? text.replace(/^/gm, journalPrefix('error')) : text);
     if (record.code === 'ERR_INTERNAL' && error instanceof Error && terminal.env.PRESTAGE_DEBUG !== undefined)
       terminal.err.write(`${error.stack}\n`);
     return error instanceof ExitWith ? error.exitCode : exitCodeOf(record.code);

@@ -1,6 +1,6 @@
 import type { Host } from '../host/host.ts';
+import { own, type TextStream } from '../host/text-stream.ts';
 import { formatBytes, formatRate } from '../model/bytes.ts';
-import type { ProgressStream } from './show-progress.ts';
 
 /** How far a work over bytes has come. */
 interface BytesProgress {
@@ -20,13 +20,13 @@ const REDRAW_MS = 200;
 const SILENCE_LIMIT_MS = 10_000;
 
 /** Shows work over bytes: on a terminal one live line, elsewhere a line for each phase and one every ten seconds. Source: ECMA-48, EL. */
-export function showBytes(host: Host, stream: ProgressStream): BytesDisplay {
+export function showBytes(host: Host, stream: TextStream): BytesDisplay {
   const isLive = stream.isTTY === true && host.env.TERM !== 'dumb';
   let phase = '';
   let phaseStartMs = 0;
   let shownMs = 0;
   const clear = (): void => {
-    if (isLive) stream.write('\r\u001b[K');
+    if (isLive) stream.write(own('\r\u001b[K'));
   };
   return {
     clear,
@@ -40,7 +40,7 @@ export function showBytes(host: Host, stream: ProgressStream): BytesDisplay {
       if (nowMs - shownMs < (isLive ? REDRAW_MS : SILENCE_LIMIT_MS)) return;
       shownMs = nowMs;
       const line = describeBytes(progress, nowMs - phaseStartMs);
-      if (isLive) stream.write(`\r\u001b[K${line.slice(0, Math.max(20, (stream.columns ?? 80) - 1))}`);
+      if (isLive) stream.write(`${own('\r\u001b[K')}${line.slice(0, Math.max(20, (stream.columns ?? 80) - 1))}`);
       else host.log('info', line);
     },
     [Symbol.dispose]: clear,

@@ -1,7 +1,9 @@
 import type { Host } from '../host/host.ts';
 import type { Severity } from '../host/log.ts';
 import { createNotifier } from '../host/notify.ts';
+import { own, type TextStream } from '../host/text-stream.ts';
 import { formatBytes } from '../model/bytes.ts';
+import { visibleLine } from '../model/visible.ts';
 import {
   advance,
   describeActive,
@@ -11,13 +13,6 @@ import {
   type Progress,
   type RunEvent,
 } from '../reconcile/progress.ts';
-
-/** A terminal that lines can be drawn over, or any other stream. */
-export interface ProgressStream {
-  readonly isTTY?: boolean | undefined;
-  readonly columns?: number | undefined;
-  write(text: string): unknown;
-}
 
 /** Without a terminal, nobody is left without a line for longer. */
 export const SILENCE_LIMIT_MS = 10_000;
@@ -31,7 +26,7 @@ export interface ProgressDisplay extends Disposable {
  * Shows a run: on a terminal one live line per image at work and one with totals, elsewhere plain lines with `n/N`; and to systemd, where it
  * listens.
  */
-export function showProgress(host: Host, stream: ProgressStream): ProgressDisplay {
+export function showProgress(host: Host, stream: TextStream): ProgressDisplay {
   const startMs = host.clock.monotonicMs();
   const notifier = createNotifier(host);
   const live = stream.isTTY === true && host.env.TERM !== 'dumb' ? liveLines(stream) : undefined;
@@ -105,16 +100,17 @@ function heartbeat(progress: Progress, total: string): string {
 }
 
 /** Lines at the end of the terminal that are drawn over. Source: ECMA-48, CUU (`ESC [ n A`) and ED (`ESC [ J`). */
-export function liveLines(stream: ProgressStream) {
+export function liveLines(stream: TextStream) {
   let drawn = 0;
   const clear = (): void => {
-    if (drawn > 0) stream.write(`\u001b[${drawn}A\u001b[J`);
+    if (drawn > 0) stream.write(own(`\u001b[${drawn}A\u001b[J`));
     drawn = 0;
   };
   return {
     clear,
-    draw: (lines: readonly string[]): void => {
+    draw: (texts: readonly string[]): void => {
       clear();
+      const lines = texts.map(visibleLine);
       // A serial console has no size: it says 0.
       const width = Math.max(20, (stream.columns || 80) - 1);
       stream.write(lines.map((line) => `${line.length > width ? `${line.slice(0, width - 1)}…` : line}\n`).join(''));

@@ -1,13 +1,14 @@
 import { advancePull, describePull, noPullProgress, type OnPullEvent, pullLine } from '../factory/pull/progress.ts';
 import type { Host } from '../host/host.ts';
-import { liveLines, type ProgressStream, REDRAW_MS, SILENCE_LIMIT_MS } from './show-progress.ts';
+import type { TextStream } from '../host/text-stream.ts';
+import { liveLines, REDRAW_MS, SILENCE_LIMIT_MS } from './show-progress.ts';
 
 export interface PullDisplay extends Disposable {
   readonly onEvent: OnPullEvent;
 }
 
 /** Shows a pull: on a terminal one live line per image at work and one with totals, elsewhere plain lines with `n/N`. */
-export function showPull(host: Host, stream: ProgressStream): PullDisplay {
+export function showPull(host: Host, stream: TextStream): PullDisplay {
   const live = stream.isTTY === true && host.env.TERM !== 'dumb' ? liveLines(stream) : undefined;
   let progress = noPullProgress;
   let startMs = host.clock.monotonicMs();

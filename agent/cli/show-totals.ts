@@ -1,5 +1,6 @@
 import type { Host } from '../host/host.ts';
-import type { ProgressStream } from './show-progress.ts';
+import { own, type TextStream } from '../host/text-stream.ts';
+import { visibleLine } from '../model/visible.ts';
 
 /** Shows how far a long command is: one live line on a terminal, a line now and then elsewhere. */
 export interface TotalsDisplay extends Disposable {
@@ -12,13 +13,13 @@ const REDRAW_MS = 200;
 const SILENCE_LIMIT_MS = 10_000;
 
 /** @param describe the totals, as one line without an end; asked several times a second */
-export function showTotals(host: Host, stream: ProgressStream, describe: () => string): TotalsDisplay {
+export function showTotals(host: Host, stream: TextStream, describe: () => string): TotalsDisplay {
   const isLive = stream.isTTY === true && host.env.TERM !== 'dumb';
   let drawn = '';
   let lastLineMs = host.clock.monotonicMs();
   const clear = (): void => {
     // ECMA-48: CR, EL (`ESC [ K`).
-    if (drawn !== '') stream.write('\r\u001b[K');
+    if (drawn !== '') stream.write(own('\r\u001b[K'));
     drawn = '';
   };
   const say = (text: string): void => {
@@ -31,7 +32,7 @@ export function showTotals(host: Host, stream: ProgressStream, describe: () => s
       if (host.clock.monotonicMs() - lastLineMs >= SILENCE_LIMIT_MS) say(describe());
       return;
     }
-    const text = describe().slice(0, Math.max(20, (stream.columns ?? 80) - 1));
+    const text = visibleLine(describe()).slice(0, Math.max(20, (stream.columns ?? 80) - 1));
     if (text === drawn) return;
     clear();
     stream.write(text);

@@ -1,4 +1,5 @@
 import { setTimeout as sleep } from 'node:timers/promises';
+import { own } from '../host/text-stream.ts';
 import { formatBytes, formatDuration } from '../model/bytes.ts';
 import { type ImageState, isUsable } from '../model/run-state.ts';
 import type { StatusReport } from '../status/assess.ts';
@@ -32,7 +33,7 @@ async function actStatus(
     const report = await collectStatus(host);
     const answer = { data: report, text: statusText(report, painter(terminal)), exitCode: report.status.exitCode };
     if (flags.watch !== true || report.status.readiness !== 'running' || terminal.stop.aborted) return answer;
-    if (terminal.out.isTTY === true && flags.output === 'text') terminal.out.write('\u001b[H\u001b[2J');
+    if (terminal.out.isTTY === true && flags.output === 'text') terminal.out.write(own('\u001b[H\u001b[2J'));
     terminal.out.write(render(answer, flags.output));
     await sleep(WATCH_PERIOD_MS, undefined, { signal: terminal.stop }).catch(() => undefined);
   }

@@ -1,19 +1,26 @@
+import { own, type TextStream } from './text-stream.ts';
+
 /** Severities of syslog(3) that the agent uses; systemd reads them as `<n>` prefixes of a line (sd-daemon(3)). */
 export type Severity = 'error' | 'warning' | 'notice' | 'info' | 'debug';
 
 /** Messages for people and for the journal. Data goes to standard output by the output module instead. */
 export type Log = (severity: Severity, message: string) => void;
 
-const SYSLOG_LEVEL: Record<Severity, number> = { error: 3, warning: 4, notice: 5, info: 6, debug: 7 };
+const SYSLOG_LEVEL: Readonly<Record<Severity, number>> = { error: 3, warning: 4, notice: 5, info: 6, debug: 7 };
 
 /**
  * Writes lines to a stream: with `<n>` prefixes under systemd (JOURNAL_STREAM is set), plain otherwise. Debug lines only where asked.
  */
-export function streamLog(stream: { write(text: string): unknown }, options: { readonly journal: boolean; readonly debug?: boolean }): Log {
+export function streamLog(stream: Pick<TextStream, 'write'>, options: { readonly journal: boolean; readonly debug?: boolean }): Log {
   return (severity, message) => {
     if (severity === 'debug' && options.debug !== true) return;
     for (const line of message.split('\n')) {
-      stream.write(options.journal ? `<${SYSLOG_LEVEL[severity]}>${line}\n` : `${severity === 'info' ? '' : `${severity}: `}${line}\n`);
+      stream.write(options.journal ? `${journalPrefix(severity)}${line}\n` : `${severity === 'info' ? '' : `${severity}: `}${line}\n`);
     }
   };
+}
+
+/** What a line for the journal begins with. The priority holds for one line, so each line of a message takes one. */
+export function journalPrefix(severity: Severity): string {
+  return own(`<${SYSLOG_LEVEL[severity]}>`);
 }

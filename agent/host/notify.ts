@@ -1,8 +1,9 @@
+import { visibleLine } from '../model/visible.ts';
 import type { Host } from './host.ts';
 
 /** Tells systemd how far a unit is. */
 export interface Notifier {
-  /** One line for `systemctl status`; passed on at most every two seconds, the newest text wins. */
+  /** One line for `systemctl status`, whatever is in it: a second one would be another message to systemd; passed on at most every two seconds, the newest text wins. */
   status(text: string): void;
 }
 
@@ -20,7 +21,9 @@ export function createNotifier(host: Host): Notifier {
     status: (text) => {
       if (host.clock.monotonicMs() - lastMs < PERIOD_MS) return;
       lastMs = host.clock.monotonicMs();
-      host.exec('systemd-notify', [`--status=${text}`]).catch((error: unknown) => host.log('debug', `systemd-notify: ${String(error)}`));
+      host
+        .exec('systemd-notify', [`--status=${visibleLine(text)}`])
+        .catch((error: unknown) => host.log('debug', `systemd-notify: ${String(error)}`));
     },
   };
 }

@@ -1,11 +1,10 @@
 import * as v from 'valibot';
+import { visible } from './visible.ts';
 
 /** Most faults of one input that a message names; the rest is a count. */
 const SHOWN_LIMIT = 20;
 /** Longest quotation of an input, in characters. */
 const QUOTE_LIMIT = 160;
-/** What would move the cursor or turn the reading direction of a terminal: DEL, C1 controls, line separators, bidirectional marks. */
-const UNPRINTABLE = /[\u007f-\u009f\u2028\u2029\u200e\u200f\u202a-\u202e\u2066-\u2069]/g;
 
 /** What a schema found wrong with a document, each with its place (`files.3.path`). */
 export function schemaFaults(issues: readonly v.BaseIssue<unknown>[]): readonly string[] {
@@ -15,7 +14,7 @@ export function schemaFaults(issues: readonly v.BaseIssue<unknown>[]): readonly 
 /** An input in double quotes for a message: control characters escaped as in JSON, cut after 160 characters. */
 export function quoteInput(text: string): string {
   const cut = text.length <= QUOTE_LIMIT ? text : `${text.slice(0, QUOTE_LIMIT)}…`;
-  return JSON.stringify(cut).replace(UNPRINTABLE, (character) => `\\u${character.charCodeAt(0).toString(16).padStart(4, '0')}`);
+  return visible(JSON.stringify(cut));
 }
 
 /**

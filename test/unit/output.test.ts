@@ -2,7 +2,15 @@ import assert from 'node:assert/strict';
 import { describe, it, test } from 'node:test';
 import { parse } from 'yaml';
 import { painter, render, renderError } from '../../agent/cli/output.ts';
+import { textStream } from '../../agent/host/text-stream.ts';
 import { errorTable, exitCodeOf, isErrorCode } from '../../agent/model/errors.ts';
+
+/** What comes out of a text that a command writes. */
+function shown(text: string, isJournal = false): string {
+  let written = '';
+  textStream({ write: (part) => (written += part) }, { isJournal }).write(text);
+  return written;
+}
 
 test('an answer is text, JSON or YAML of the same facts, each with one newline at its end', () => {
   const answer = { data: { kind: 'Status', images: [{ reference: 'a' }] }, text: 'one line' };
@@ -45,7 +53,7 @@ describe('colours', () => {
   for (const [title, isTTY, env, isColoured] of cases) {
     it(title, () => {
       const paint = painter({ out: { isTTY, write: () => true }, env });
-      assert.equal(paint('good', 'ready'), isColoured ? '\u001b[32mready\u001b[39m' : 'ready');
+      assert.equal(shown(paint('good', 'ready')), isColoured ? '\u001b[32mready\u001b[39m' : 'ready');
     });
   }
 });

@@ -3,13 +3,15 @@ import { describe, it } from 'node:test';
 import { showProgress } from '../../agent/cli/show-progress.ts';
 import type { Host } from '../../agent/host/host.ts';
 import { streamLog } from '../../agent/host/log.ts';
+import { textStream } from '../../agent/host/text-stream.ts';
 
 /** A clock that stands still until it is moved; the display's timer is the real one. */
 function scene(options: { readonly isTTY?: boolean; readonly columns?: number; readonly env?: Host['env'] } = {}) {
   const written: string[] = [];
   const started: (readonly string[])[] = [];
   let nowMs = 0;
-  const stream = { isTTY: options.isTTY, columns: options.columns, write: (text: string) => written.push(text) };
+  const terminal = { isTTY: options.isTTY, columns: options.columns, write: (text: string) => written.push(text) };
+  const stream = textStream(terminal, { isJournal: false });
   const host: Host = {
     root: '/',
     env: options.env ?? {},

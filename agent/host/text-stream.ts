@@ -1,0 +1,53 @@
+import { randomUUID } from 'node:crypto';
+import { fstatSync } from 'node:fs';
+import { visible } from '../model/visible.ts';
+
+/** A stream that people read: a terminal, the journal, a pipe. */
+export interface TextStream {
+  readonly isTTY?: boolean | undefined;
+  readonly columns?: number | undefined;
+  write(text: string): unknown;
+}
+
+/** Marks the sequences that the agent itself sends. It differs in each process, so no foreign byte can pass for it. */
+const MARK = `own-${randomUUID()}-`;
+const MARKED = new RegExp(`${MARK}([0-9a-f]*);`, 'g');
+/** A line that the journal would read as one with a priority of its own. Source: sd-daemon(3). */
+const PRIORITY = /^(?=<[0-7]>)/gm;
+
+/** A control sequence or journal prefix of the agent's own, for a text that goes to a `textStream`. */
+export function own(sequence: string): string {
+  return `${MARK}${Buffer.from(sequence).toString('hex')};`;
+}
+
+/**
+ * The only way of text to the outside. Control characters that come from elsewhere (names, messages of programs, labels of disks) are made
+ * visible; what is marked by `own` goes out as it is.
+ * @param options.isJournal a line cannot choose its priority: in front of one that tries, `<6>` is put, the priority of a line without a prefix
+ */
+export function textStream(stream: TextStream, options: { readonly isJournal: boolean }): TextStream {
+  return {
+    get isTTY() {
+      return stream.isTTY;
+    },
+    get columns() {
+      return stream.columns;
+    },
+    write: (text) => {
+      const seen = visible(text);
+      const kept = options.isJournal ? seen.replace(PRIORITY, '<6>') : seen;
+      return stream.write(kept.replace(MARKED, (_marked, hex: string) => Buffer.from(hex, 'hex').toString()));
+    },
+  };
+}
+
+/** Whether a file descriptor is the journal. Source: systemd.exec(5), JOURNAL_STREAM. */
+export function isJournal(descriptor: number, env: Readonly<Record<string, string | undefined>>): boolean {
+  if (env.JOURNAL_STREAM === undefined) return false;
+  try {
+    const { dev, ino } = fstatSync(descriptor);
+    return env.JOURNAL_STREAM === `${dev}:${ino}`;
+  } catch {
+    return false;
+  }
+}
