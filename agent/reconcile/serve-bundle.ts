@@ -75,7 +75,7 @@ async function startServing(bundle: StageBundle, location: StorageLocation, cont
   if (wanted === undefined) throw noRegistryImage(tree.path);
   const reference = parseReference(wanted);
   const image = { name: formatReference(reference), digest: tree.find(reference), tree: tree.path };
-  await serveTree({ tree: tree.path, ...(await bringRegistryImage(image, location, context)) }, context);
+  await serveTree({ tree: tree.path, blobs: tree.blobs, ...(await bringRegistryImage(image, location, context)) }, context);
   return tree;
 }
 

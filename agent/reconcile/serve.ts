@@ -65,6 +65,8 @@ async function checkCertificate({ host, settings }: RunContext): Promise<void> {
 export interface Serving {
   /** The directory that holds `docker`. */
   readonly tree: string;
+  /** The directory on the partition that links in the tree lead into. */
+  readonly blobs?: string | undefined;
   readonly image: string;
   /** The store that has the image; the node's storage where left out. */
   readonly imageStore?: string;
@@ -74,13 +76,14 @@ export interface Serving {
  * Serves a registry tree, and records it.
  * @throws PrestageError ERR_REGISTRY_*, ERR_SETTINGS, ERR_CERTIFICATE
  */
-export async function serveTree({ tree, image, imageStore }: Serving, context: RunContext): Promise<void> {
+export async function serveTree({ tree, blobs, image, imageStore }: Serving, context: RunContext): Promise<void> {
   const { host, settings, store, step, stop } = context;
   store.update({ phase: 'serving' });
   context.onEvent({ kind: 'phase', text: 'starting the registry' });
   if (settings.serve === 'cluster') await checkCertificate(context);
   const { address, how } = await startRegistry(host, {
     tree,
+    blobs,
     image,
     command: settings.registryCommand,
     address: listenAddress(settings),

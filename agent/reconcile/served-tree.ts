@@ -20,9 +20,10 @@ import { nameOf, type Reference } from '../model/reference.ts';
 import { registryRepository, treeBlobPath } from '../model/registry-path.ts';
 import type { ImageState } from '../model/run-state.ts';
 import { bindData } from '../mount/bind-data.ts';
+import { hideFromMirror } from '../registry/mirror-copy.ts';
 import type { MirrorRequest } from '../registry/registries-drop-in.ts';
 import { mirrorSources } from '../registry/registries-sources.ts';
-import { checkLinks } from '../registry/tree-links.ts';
+import { copyTree } from '../registry/tree-copy.ts';
 import { addNotices, type RunContext } from './context.ts';
 import { registryAddress } from './serve.ts';
 
@@ -30,6 +31,8 @@ import { registryAddress } from './serve.ts';
 export interface ServedTree {
   /** The directory that holds `docker`. */
   readonly path: string;
+  /** The directory on the partition that links in the tree lead into; undefined for a tree that is whole by itself. */
+  readonly blobs?: string;
   readonly payload: string;
   readonly sources: MirrorRequest['sources'];
   /** `pending` are those that will be served. */
@@ -49,13 +52,13 @@ export async function treeOf(bundle: StageBundle, context: RunContext): Promise<
   return bundle.ocMirror !== undefined ? await treeOfMirror(bundle.ocMirror, context) : await treeOfPayload(bundle, context);
 }
 
-/** The factory has made the tree: it is served as it lies there. Configs and layers are checked by those who pull them. */
+/** The factory has made the tree: what decides is copied, and configs and layers are served as they lie there, and checked by those who pull them. */
 async function treeInBundle(bundle: StageBundle, registry: RegistrySource, context: RunContext): Promise<ServedTree> {
-  const { host, step, stage } = context;
+  const { host, step, stage, stop } = context;
   const data = await bindData(host, bundle.directory, step);
   if (stage === 'discovery') addNotices(context, [IN_USE]);
-  const path = join(data, relative(bundle.directory, registry.path));
-  await checkLinks(path, registry.files);
+  const from = join(data, relative(bundle.directory, registry.path));
+  const { path, blobs } = await copyTree(host, { from, files: registry.files, step, signal: stop });
   const inTree = await treeImages(path);
   const facts = await readTreeFacts(path, inTree);
   const lacking = (digest: Digest): readonly MissingBlob[] =>
@@ -63,15 +66,23 @@ async function treeInBundle(bundle: StageBundle, registry: RegistrySource, conte
   // By a tag, engines take whatever manifest they get.
   const unread = inTree.filter(({ digest }) => facts.manifests.get(digest) === undefined);
   const forged = unread.find(({ digest }) => existsSync(join(path, treeBlobPath(digest))));
-  if (forged !== undefined) throw damaged(path, [{ part: 'manifest', digest: forged.digest }]);
+  if (forged !== undefined) throw damaged(from, [{ part: 'manifest', digest: forged.digest }]);
   const judged = (bundle.images ?? []).map((image) => ({ image, missing: lacking(image.manifestDigest) }));
   const whole = judged.filter(({ missing }) => missing.length === 0).map(({ image }) => image);
+  const broken = judged.filter(({ missing }) => missing.length > 0).map(({ image }) => image);
+  // Of an image that is not whole engines would take the manifest, and fail at what it lacks.
+  if (broken.length > 0)
+    await hideFromMirror(
+      host,
+      broken.map(({ names, manifestDigest }) => ({ names, digests: [manifestDigest] })),
+    );
   return {
     path,
+    blobs,
     payload: 'registry',
     sources: sourcesOf(whole, context),
     images: judged.map(({ image: { reference, names, manifestDigest }, missing }) =>
-      missing.length === 0 ? pending(reference, names, [manifestDigest]) : unserved(reference, errorRecord(damaged(path, missing))),
+      missing.length === 0 ? pending(reference, names, [manifestDigest]) : unserved(reference, errorRecord(damaged(from, missing))),
     ),
     registryImage: registry.registryImage,
     find: finder(inTree, registryRepository),

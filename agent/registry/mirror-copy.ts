@@ -26,16 +26,29 @@ const MARKER = 'copied-from';
  * @throws PrestageError ERR_BUNDLE_FILE, ERR_SPACE_MEMORY
  */
 export async function copyMirror(host: Host, request: MirrorCopy): Promise<void> {
-  const to = hostPath(host, MIRROR_PATH);
-  const identity = identityOf(request.files);
-  if ((await readFile(join(to, MARKER), 'utf8').catch(() => '')) === identity) return;
   checkLimits(request);
-  await request.step('copy-mirror', async () => {
+  await placeCopy(host, { identity: identityOf(request.files), step: request.step }, async (to) => {
+    await copySealedFiles(to, request, noRoom);
+    return true;
+  });
+}
+
+/**
+ * Puts a tree for the registry at MIRROR_PATH, in one rename; nothing to do if a whole one of the same identity is there.
+ * @param fill puts files into a new directory, and says whether they are all
+ */
+export async function placeCopy(
+  host: Host,
+  { identity, step }: { readonly identity: string; readonly step: Step },
+  fill: (directory: string) => Promise<boolean>,
+): Promise<void> {
+  const to = hostPath(host, MIRROR_PATH);
+  if ((await readFile(join(to, MARKER), 'utf8').catch(() => '')) === identity) return;
+  await step('copy-mirror', async () => {
     const partial = `${to}.new`;
     await removeTree(partial);
     await mkdir(partial, { recursive: true, mode: 0o755 });
-    await copySealedFiles(partial, request, noRoom);
-    await writeFile(join(partial, MARKER), identity);
+    if (await fill(partial)) await writeFile(join(partial, MARKER), identity);
     await removeTree(to);
     await rename(partial, to);
   });
@@ -63,10 +76,11 @@ export async function hideFromMirror(
   await hideImages(mirror, hidden);
 }
 
-function noRoom(path: string, cause: unknown): PrestageError {
+/** The fault when memory is short for a copy. */
+export function noRoom(path: string, cause: unknown): PrestageError {
   return new PrestageError(
     'ERR_SPACE_MEMORY',
-    `the metadata mirror cannot be copied into memory, ${path}: ${messageOf(cause)}`,
+    `the links and manifests of the registry cannot be copied into memory, ${path}: ${messageOf(cause)}`,
     'Free memory below /run, or give the node more',
     { cause },
   );

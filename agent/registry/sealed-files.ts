@@ -6,30 +6,32 @@ import { type BundleFile, isInnerPath } from '../model/bundle.ts';
 import { messageOf, PrestageError } from '../model/errors.ts';
 
 export interface SealedFiles {
-  /** A metadata mirror in a bundle, the directory that holds `docker`; an absolute path. */
+  /** A metadata mirror or a registry tree in a bundle, the directory that holds `docker`; an absolute path. */
   readonly from: string;
   /** Its files as prestage.json has them, with paths below `from`. */
   readonly files: readonly BundleFile[];
   readonly signal: AbortSignal;
+  /** Is told of a file that is not as listed, which is then left out; when this is left out, the copy ends there. */
+  readonly onFault?: (fault: PrestageError) => void;
 }
 
 /** Largest manifest or config, in bytes: distribution takes manifests of 4 MiB at most; configs are smaller. */
 const FILE_LIMIT_BYTES = 16 * 1024 * 1024;
-/** Largest mirror, in bytes. One with the 4000 images of a whole operator catalog is a tenth of it. */
+/** Largest mirror, or links and manifests of a tree, in bytes. One with the 4000 images of a whole operator catalog is a tenth of it. */
 const TREE_LIMIT_BYTES = 512 * 1024 * 1024;
 /** Files after which others get their turn: 1000 files take 40 ms here, with one promise for each 150 ms. */
 const SLICE_FILES = 64;
 
 /**
- * Copies the files of a metadata mirror that prestage.json lists, and nothing else that lies there: each is plain and has the listed size and
- * sha256, or the copy ends. No link is followed. Nothing is synced.
+ * Copies files of a mirror or tree that prestage.json lists, and nothing else that lies there: each is plain and has the listed size and
+ * sha256, or the copy ends, or goes on without it. No link is followed. Nothing is synced.
  * @param to a new, empty directory
  * @param noRoom the fault when a file cannot be written
  * @throws PrestageError ERR_BUNDLE_FILE; what `noRoom` gives; the signal's reason
  */
 export async function copySealedFiles(
   to: string,
-  { from, files, signal }: SealedFiles,
+  { from, files, signal, onFault }: SealedFiles,
   noRoom: (path: string, cause: unknown) => PrestageError,
 ): Promise<void> {
   const links = knownLinks(files);
@@ -41,6 +43,11 @@ export async function copySealedFiles(
       signal.throwIfAborted();
     }
     const bytes = links.get(file.sha256) ?? readSealed(join(from, file.path), file, piece);
+    if (bytes instanceof PrestageError) {
+      if (onFault === undefined) throw bytes;
+      onFault(bytes);
+      continue;
+    }
     const path = join(to, file.path);
     try {
       place(path, bytes, made);
@@ -61,8 +68,8 @@ function knownLinks(files: readonly BundleFile[]): ReadonlyMap<string, string> {
   return new Map(blobs.map((hex) => [sha256Of(`sha256:${hex}`), `sha256:${hex}`]));
 }
 
-/** The bytes of a file, where they are what the manifest says: no more is read than that. */
-function readSealed(path: string, { sizeBytes, sha256 }: BundleFile, piece: Buffer): Buffer {
+/** The bytes of a file if they are what the manifest says, or else the fault: no more is read than that. */
+function readSealed(path: string, { sizeBytes, sha256 }: BundleFile, piece: Buffer): Buffer | PrestageError {
   let got: string;
   try {
     const file = openSync(path, constants.O_RDONLY | constants.O_NOFOLLOW | constants.O_NONBLOCK);
@@ -78,7 +85,7 @@ function readSealed(path: string, { sizeBytes, sha256 }: BundleFile, piece: Buff
   } catch (error) {
     got = messageOf(error);
   }
-  throw new PrestageError(
+  return new PrestageError(
     'ERR_BUNDLE_FILE',
     `${path} is not as prestage.json has it, ${sizeBytes} bytes with the sha256 ${sha256}: ${got}`,
     'Write the bundle to the partition again; where it fails again, change the disk',
@@ -102,7 +109,7 @@ function place(path: string, bytes: Uint8Array | string, made: Set<string>): voi
 }
 
 /**
- * Refuses what is too large for a metadata mirror, or leads out of it, before anything is written.
+ * Refuses what is too large to be kept in memory, or leads out of the tree, before anything is written.
  * @throws PrestageError ERR_BUNDLE_FILE
  */
 export function checkLimits({ from, files }: Pick<SealedFiles, 'from' | 'files'>): void {
@@ -112,7 +119,7 @@ export function checkLimits({ from, files }: Pick<SealedFiles, 'from' | 'files'>
   const what = wrong === undefined ? `${files.length} files with ${totalBytes} bytes` : `"${wrong.path}" with ${wrong.sizeBytes} bytes`;
   throw new PrestageError(
     'ERR_BUNDLE_FILE',
-    `${from} is no metadata mirror: it has ${what}, and manifests and configs have at most ${FILE_LIMIT_BYTES} each and ${TREE_LIMIT_BYTES} together`,
+    `${from} cannot be kept in memory: it has ${what}, and links, manifests and configs have at most ${FILE_LIMIT_BYTES} each and ${TREE_LIMIT_BYTES} together`,
     'Build the bundle again',
   );
 }

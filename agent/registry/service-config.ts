@@ -1,10 +1,20 @@
+import { digestOf, hexOf } from '../model/digest.ts';
+
 /** Where things lie inside the registry's container. */
 export const IN_CONTAINER = {
   tree: '/var/lib/registry',
   config: '/etc/registry/config.yaml',
   certificate: '/etc/registry/tls/registry.crt',
-  key: '/etc/registry/tls/registry.key',
 } as const;
+
+/**
+ * Where the key lies inside the container: nobody guesses it who does not have the key. A link on the partition that takes the place of a layer would
+ * be followed, and the registry would give the key to everybody. So the configuration, whose path is known, does not say it: REGISTRY_HTTP_TLS_KEY does.
+ * Source: distribution, docs/configuration.md, "Override specific configuration options".
+ */
+export function keyInContainer(key: string): string {
+  return `/etc/registry/tls/${hexOf(digestOf(key))}.key`;
+}
 
 export interface ConfigOptions {
   /** `host:port` to listen on; an empty host means all addresses. */
@@ -31,7 +41,7 @@ export function registryConfig({ listen, hasTls }: ConfigOptions): string {
     http: {
       addr: listen,
       secret: 'nothing is uploaded',
-      ...(hasTls && { tls: { certificate: IN_CONTAINER.certificate, key: IN_CONTAINER.key, minimumtls: 'tls1.2' } }),
+      ...(hasTls && { tls: { certificate: IN_CONTAINER.certificate, minimumtls: 'tls1.2' } }),
     },
   };
   return `${JSON.stringify(config, undefined, 2)}\n`;

@@ -2,7 +2,7 @@ import { join } from 'node:path';
 import type { Step } from '../host/steps.ts';
 import { digestOf } from '../model/digest.ts';
 import { formatAddress, listenHost } from './service-address.ts';
-import { IN_CONTAINER, registryConfig } from './service-config.ts';
+import { IN_CONTAINER, keyInContainer, registryConfig } from './service-config.ts';
 
 /** The container, and the systemd unit without its suffix. */
 export const REGISTRY_NAME = 'prestage-registry';
@@ -12,6 +12,8 @@ const DEFAULT_COMMAND: readonly string[] = ['/usr/bin/distribution', 'serve', IN
 export interface RegistryRequest {
   /** The top of the tree, the directory that holds `docker`; an absolute path. */
   readonly tree: string;
+  /** A directory that links in the tree lead into: it is seen in the container by the same path. */
+  readonly blobs?: string | undefined;
   /** The image to run, by a reference that podman finds. */
   readonly image: string;
   /** Program in the image and its arguments; DEFAULT_COMMAND where left out. */
@@ -105,7 +107,10 @@ function globalOptions({ imageStore }: RegistryRequest, { directory, hasCrun }: 
  * for no controllers; runc cannot do that.
  * Source: podman-run(1).
  */
-function runOptions({ tree, port, tls, command = DEFAULT_COMMAND }: RegistryRequest, { directory, hasCrun }: PlanFacts): readonly string[] {
+function runOptions(
+  { tree, blobs, port, tls, command = DEFAULT_COMMAND }: RegistryRequest,
+  { directory, hasCrun, key }: PlanFacts,
+): readonly string[] {
   const [program = ''] = command;
   return [
     ...['--name', REGISTRY_NAME, '--network=host', '--pull=never', '--read-only', '--user=0'],
@@ -113,11 +118,13 @@ function runOptions({ tree, port, tls, command = DEFAULT_COMMAND }: RegistryRequ
     ...['--security-opt=label=disable', '--security-opt=no-new-privileges', '--http-proxy=false', '--env=OTEL_TRACES_EXPORTER=none'],
     ...[`--cgroups=${hasCrun ? 'disabled' : 'no-conmon'}`, `--pidfile=${join(directory, FILES.pid)}`],
     ...[...readOnlyMount(tree, IN_CONTAINER.tree), ...readOnlyMount(join(directory, FILES.config), IN_CONTAINER.config)],
+    ...(blobs === undefined ? [] : readOnlyMount(blobs, blobs)),
     ...(tls === undefined
       ? []
       : [
           ...readOnlyMount(join(directory, FILES.certificate), IN_CONTAINER.certificate),
-          ...readOnlyMount(join(directory, FILES.key), IN_CONTAINER.key),
+          ...readOnlyMount(join(directory, FILES.key), keyInContainer(key)),
+          `--env=REGISTRY_HTTP_TLS_KEY=${keyInContainer(key)}`,
         ]),
     ...['--entrypoint', program],
   ];
@@ -125,9 +132,8 @@ function runOptions({ tree, port, tls, command = DEFAULT_COMMAND }: RegistryRequ
 
 /** The value is one record of CSV (RFC 4180), so that paths may have commas and colons. */
 function readOnlyMount(source: string, destination: string): readonly string[] {
-  const field = `source=${source}`;
-  return [
-    '--mount',
-    ['type=bind', /[",]/.test(field) ? `"${field.replaceAll('"', '""')}"` : field, `destination=${destination}`, 'ro'].join(','),
-  ];
+  const fields = [`source=${source}`, `destination=${destination}`].map((field) =>
+    /[",]/.test(field) ? `"${field.replaceAll('"', '""')}"` : field,
+  );
+  return ['--mount', ['type=bind', ...fields, 'ro'].join(',')];
 }

@@ -195,6 +195,7 @@ async function readTls({ tls }: RegistryRequest): Promise<{ readonly certificate
 /** Which directories these are now: a store that was exchanged stands at the same path. */
 async function identitiesOf({
   tree,
+  blobs,
   imageStore,
 }: RegistryRequest): Promise<{ readonly treeIdentity: string; readonly storeIdentity: string }> {
   const inside = join(tree, 'docker/registry/v2');
@@ -206,7 +207,8 @@ async function identitiesOf({
       'Start the run again; where it fails again, write the bundle again',
     );
   }
-  return { treeIdentity: await identityOf(tree), storeIdentity: imageStore === undefined ? '' : await identityOf(imageStore) };
+  const trees = await Promise.all([tree, ...(blobs === undefined ? [] : [blobs])].map(identityOf));
+  return { treeIdentity: trees.join(' '), storeIdentity: imageStore === undefined ? '' : await identityOf(imageStore) };
 }
 
 async function identityOf(path: string): Promise<string> {

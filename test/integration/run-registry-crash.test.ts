@@ -15,6 +15,7 @@ const unavailable = await mountNodesUnavailable();
 /** Steps that a first run passes which serves a tree of the partition, in order; those before them are the same as in every run. */
 const ON_PARTITION: readonly StepName[] = [
   'bind-data',
+  'copy-mirror',
   'load-registry-image',
   'write-registry',
   'start-registry',
@@ -30,6 +31,7 @@ const ON_DISK: readonly StepName[] = ['start-tree', 'fill-tree', 'sync-tree', 'r
 const EXCHANGED: readonly StepName[] = ['unmount-data', 'stop-registry', 'remove-registry'];
 const RELEASED_AFTER: readonly StepName[] = [
   'bind-data',
+  'copy-mirror',
   'load-registry-image',
   'write-registry',
   'start-registry',

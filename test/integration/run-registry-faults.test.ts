@@ -1,6 +1,6 @@
 import assert from 'node:assert/strict';
 import { existsSync } from 'node:fs';
-import { appendFile, cp, mkdir, readFile, rm, symlink, truncate, writeFile } from 'node:fs/promises';
+import { cp, mkdir, readFile, rm, symlink, truncate, writeFile } from 'node:fs/promises';
 import { dirname, join } from 'node:path';
 import { after, before, describe, it } from 'node:test';
 import { hexOf } from '../../agent/model/digest.ts';
@@ -167,42 +167,93 @@ describe('a registry of a node that cannot serve, or must not', () => {
     await assertPulls(node, [fixture.images.tag]);
   });
 
-  const attacks: readonly { readonly what: string; readonly message: RegExp; readonly change: (directory: string) => Promise<void> }[] = [
+  /** What the registry answers to a GET below /v2/quay.io/example/. */
+  const asked = async (path: string): Promise<string> =>
+    await node.output('curl', [
+      ...['-s', '-o', '/dev/null', '-w', '%{http_code}', '-H', 'Accept: application/vnd.oci.image.manifest.v1+json'],
+      `http://127.0.0.1:305/v2/quay.io/example/${path}`,
+    ]);
+  const leadTagElsewhere = async (directory: string): Promise<void> =>
+    await writeFile(tree(directory, tagLink('v1')), fixture.images.list.digest);
+  const addTag = async (directory: string): Promise<void> => {
+    await mkdir(dirname(tree(directory, tagLink('latest'))), { recursive: true });
+    await writeFile(tree(directory, tagLink('latest')), fixture.images.list.digest);
+  };
+  /** The manifest of one image gets the bytes of another. */
+  const exchangeManifest = async (directory: string): Promise<void> =>
+    await cp(tree(directory, treeBlobPath(fixture.images.digest.digest)), tree(directory, treeBlobPath(fixture.images.tag.digest)));
+  const servedByTag = async (): Promise<string> =>
+    (await node.output('skopeo', ['inspect', '--no-tags', '--format', '{{.Digest}}', `docker://${fixture.images.tag.reference}`])).trim();
+
+  for (const [what, change] of [
+    ['a tag leads to another image', leadTagElsewhere],
+    ['a tag was added', addTag],
+  ] as const) {
+    onNode(`serves what prestage.json lists where ${what}`, async () => {
+      const { exitCode, state, stderr } = await run(await changed(change));
+      assert.deepEqual([exitCode, state.outcome], [0, 'complete'], stderr);
+      assert.deepEqual([await servedByTag(), await asked('tool/manifests/latest')], [fixture.images.tag.digest, '404']);
+      await assertPulls(node, fixture.all);
+    });
+  }
+
+  onNode('serves what it checked when links and manifests are exchanged under it, also after it was killed', async () => {
+    const directory = await changed(async () => {});
+    assert.equal((await run(directory)).exitCode, 0);
+    for (const change of [leadTagElsewhere, addTag, exchangeManifest]) await change(directory);
+    await node.output('sh', ['-c', 'echo 3 > /proc/sys/vm/drop_caches']);
+    assert.deepEqual([await servedByTag(), await asked('tool/manifests/latest')], [fixture.images.tag.digest, '404']);
+    await assertPulls(node, fixture.all);
+
+    await node.output('sh', ['-c', 'kill -KILL "$(cat /run/prestage-agent/registry/pid)"']);
+    for (let tries = 0; tries < 100 && (await node.exec('curl', ['-s', 'http://127.0.0.1:305/v2/'])).exitCode !== 0; tries++) {
+      await node.output('sleep', ['0.1']);
+    }
+    assert.deepEqual([await servedByTag(), (await node.status()).readiness], [fixture.images.tag.digest, 'ready']);
+    await assertPulls(node, [fixture.images.tag]);
+  });
+
+  const losses: readonly { readonly what: string; readonly part: string; readonly change: (directory: string) => Promise<void> }[] = [
     {
-      what: 'a tag leads to another image',
-      message: /tags\/v1\/current\/link is not as prestage\.json has it: it must have the sha256 [0-9a-f]{64}, got [0-9a-f]{64}$/,
-      change: async (directory) => await writeFile(tree(directory, tagLink('v1')), fixture.images.list.digest),
-    },
-    {
-      what: 'a tag was added',
-      message: /tags\/latest\/current\/link is not as prestage\.json has it: prestage\.json does not list it, nor 0 more$/,
-      change: async (directory) => {
-        await mkdir(dirname(tree(directory, tagLink('latest'))), { recursive: true });
-        await writeFile(tree(directory, tagLink('latest')), fixture.images.list.digest);
-      },
-    },
-    {
-      what: 'a blob is a link to the key of the registry',
-      message: /\/data is not as prestage\.json has it: it is no plain file$/,
+      what: 'whose layer is a link to the configuration of the registry',
+      part: 'layer',
       change: async (directory) => {
         await rm(tree(directory, layerOf(fixture.images.tag)));
-        await symlink('/etc/registry/tls.key', tree(directory, layerOf(fixture.images.tag)));
+        await symlink('/etc/registry/config.yaml', tree(directory, layerOf(fixture.images.tag)));
       },
     },
+    { what: 'whose manifest has other bytes', part: 'manifest', change: exchangeManifest },
     {
-      what: 'a manifest has other bytes',
-      message: /lacks manifest sha256:[0-9a-f]{64}, or has it with other bytes$/,
-      change: async (directory) => await appendFile(tree(directory, treeBlobPath(fixture.images.tag.digest)), ' '),
+      what: 'whose manifest is gone',
+      part: 'manifest',
+      change: async (directory) => await rm(tree(directory, treeBlobPath(fixture.images.tag.digest))),
     },
   ];
-  for (const { what, message, change } of attacks) {
-    onNode(`is stopped where ${what}`, async () => {
-      const good = await run(bundle);
-      assert.equal(good.exitCode, 0, good.stderr);
-      const ended = await run(await changed(change));
-      assert.equal(ended.state.error?.code, 'ERR_BUNDLE_FILE', ended.stderr);
-      assert.match(ended.state.error?.message ?? '', message);
-      await assertNothingServed(ended);
+  for (const { what, part, change } of losses) {
+    onNode(`leaves out an image ${what}, and serves the others`, async () => {
+      const { exitCode, state, stderr } = await run(await changed(change));
+      assert.deepEqual(
+        [exitCode, state.outcome, ...state.images.map(({ reference, state: was, error }) => [reference, was, error?.code])],
+        [
+          3,
+          'partial',
+          ...fixture.all.map((image) =>
+            image === fixture.images.tag ? [image.reference, 'failed', 'ERR_BUNDLE_FILE'] : [image.reference, 'served', undefined],
+          ),
+        ],
+        stderr,
+      );
+      assert.match(
+        state.images[0]?.reason ?? '',
+        new RegExp(`/run/prestage-agent/data/registry lacks ${part} sha256:[0-9a-f]{64}, or has it with other bytes$`),
+      );
+      const layer = fixture.images.tag.instances[0]?.layers.at(-1)?.digest;
+      assert.deepEqual(await Promise.all([asked('tool/manifests/v1'), asked(`tool/manifests/${fixture.images.tag.digest}`)]), [
+        '404',
+        '404',
+      ]);
+      assert.equal(await asked(`tool/blobs/${layer}`), part === 'layer' ? '404' : '200');
+      await assertPulls(node, [fixture.images.digest, fixture.images.list]);
     });
   }
 

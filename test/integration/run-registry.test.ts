@@ -59,7 +59,7 @@ describe('a registry tree on the partition, and no network', () => {
     assert.deepEqual(state.registry, {
       address: '127.0.0.1:305',
       how: 'podman',
-      tree: '/run/prestage-agent/data/registry',
+      tree: '/run/prestage-agent/mirror',
       image: fixture.images.registry.reference,
     });
     const { readiness, reason, exitCode: statusCode } = await node.status();
@@ -78,6 +78,13 @@ describe('a registry tree on the partition, and no network', () => {
         await bytesBelow(node, '/var/lib/prestage-agent/registry-image'),
       ];
       assert.ok(all - image < 64 * 1024, `${all - image} bytes`);
+      const blobs = (await readdir(node.path('/run/prestage-agent/mirror'), { recursive: true, withFileTypes: true })).filter(
+        ({ name }) => name === 'data',
+      );
+      // What lies in memory are manifests, of images, the list and its instance: no config and no layer. The build takes one architecture.
+      const instances = fixture.all.flatMap((image) => image.instances.filter(({ architecture }) => architecture === 'amd64'));
+      const manifests = new Set([...fixture.all.map(({ digest }) => digest), ...instances.map(({ manifest }) => manifest.digest)]);
+      assert.equal(blobs.length, manifests.size);
       assert.deepEqual(await node.output('podman', ['images', '--all', '--quiet']), '');
     },
   );

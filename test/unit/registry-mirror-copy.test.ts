@@ -128,11 +128,11 @@ describe('the copy of a metadata mirror', () => {
       Array.from({ length: 33 }, (_, index) => ({ path: `docker/${index}`, sizeBytes: 16 * 1024 * 1024, sha256 })),
     ];
     const faults = await Promise.all(lists.map(async (list) => await faultOf(async () => await copy(list))));
-    const limits = 'and manifests and configs have at most 16777216 each and 536870912 together';
+    const limits = 'and links, manifests and configs have at most 16777216 each and 536870912 together';
     assert.deepEqual(faults, [
-      { code: 'ERR_BUNDLE_FILE', message: `/bundle is no metadata mirror: it has "../out" with 1 bytes, ${limits}` },
-      { code: 'ERR_BUNDLE_FILE', message: `/bundle is no metadata mirror: it has "docker/large" with 17825792 bytes, ${limits}` },
-      { code: 'ERR_BUNDLE_FILE', message: `/bundle is no metadata mirror: it has 33 files with 553648128 bytes, ${limits}` },
+      { code: 'ERR_BUNDLE_FILE', message: `/bundle cannot be kept in memory: it has "../out" with 1 bytes, ${limits}` },
+      { code: 'ERR_BUNDLE_FILE', message: `/bundle cannot be kept in memory: it has "docker/large" with 17825792 bytes, ${limits}` },
+      { code: 'ERR_BUNDLE_FILE', message: `/bundle cannot be kept in memory: it has 33 files with 553648128 bytes, ${limits}` },
     ]);
     assert.deepEqual(await readdir(work), ['bundle']);
   });

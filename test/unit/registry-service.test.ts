@@ -53,15 +53,23 @@ describe('the plan of a registry', () => {
   });
 
   it('takes certificates in, and may bind a low port, where it serves others', () => {
-    const { options, address } = planRegistry({ ...REQUEST, ...CLUSTER }, FACTS);
+    const { options, address, config } = planRegistry({ ...REQUEST, ...CLUSTER }, { ...FACTS, key: 'k' });
+    const key = '/etc/registry/tls/8254c329a92850f6d539dd376f4816ee2764517da5e0235514af433164480d7a.key';
     assert.equal(address, '192.0.2.7:443');
+    assert.ok(!config.includes('.key'), 'a configuration whose path is known says where the key is');
     assert.deepEqual(
       [
         '--cap-add=NET_BIND_SERVICE',
-        'type=bind,source=/run/prestage-agent/registry/tls.key,destination=/etc/registry/tls/registry.key,ro',
+        `type=bind,source=/run/prestage-agent/registry/tls.key,destination=${key},ro`,
+        `--env=REGISTRY_HTTP_TLS_KEY=${key}`,
       ].filter((option) => !options.includes(option)),
       [],
     );
+  });
+
+  it('sees the blobs that its tree leads to by the path that they have on the node, read-only', () => {
+    const { options } = planRegistry({ ...REQUEST, blobs: '/run/data/a,b' }, FACTS);
+    assert.ok(options.includes('type=bind,"source=/run/data/a,b","destination=/run/data/a,b",ro'), options.join('\n'));
   });
 
   it('writes paths with commas and quotes as a record of CSV', () => {
@@ -73,6 +81,7 @@ describe('the plan of a registry', () => {
     const changes: readonly (readonly [Partial<RegistryRequest>, Partial<PlanFacts>])[] = [
       [{}, {}],
       [{ tree: '/other' }, {}],
+      [{ blobs: '/blobs' }, {}],
       [{ image: 'quay.io/example/other:v1' }, {}],
       [{ command: ['/registry'] }, {}],
       [{ address: '127.0.0.2' }, {}],
