@@ -44,6 +44,8 @@ export async function mountStore(bundle: StoreBundle, location: StorageLocation,
   store.update({ payload: 'store', phase: 'opening-store' });
   if (context.isDry) return { kind: 'mounted', planned: await planMount(bundle, context) };
   context.onEvent({ kind: 'phase', text: 'opening the store image' });
+  // Before anything of this bundle is set up: a store that has to stay keeps the mirror that belongs to it.
+  await closeOther(bundle, context);
   await ensureEmptyStore(host, step);
   const sources = mirrorSources(
     bundle.images.flatMap((image) => image.names),
@@ -112,19 +114,29 @@ async function planMount(bundle: StoreBundle, context: RunContext): Promise<Plan
   return { steps: [], needs: undefined, setup };
 }
 
-async function openImage(bundle: StoreBundle, context: RunContext): Promise<OpenedStore> {
-  const { host, settings, store, step } = context;
-  const wanted = {
+function wantedStore(bundle: StoreBundle, { settings, store }: RunContext) {
+  return {
     image: bundle.store.image,
     trust: settings.trust,
     placement: store.state.source?.kind === 'disk' ? ('disk' as const) : settings.placement,
   };
+}
+
+/** Closes the store of another bundle, or one that is placed or trusted otherwise. @throws PrestageError of closeStore */
+async function closeOther(bundle: StoreBundle, context: RunContext): Promise<void> {
+  const { host, step } = context;
   const before = await readOpenStore(host);
+  if (before === undefined || isAsWanted(before, wantedStore(bundle, context))) return;
   // The registry runs from the store: it would keep it from being closed.
-  if (before !== undefined && !isAsWanted(before, wanted)) await stopRegistry(host, step);
+  await stopRegistry(host, step);
+  await closeStore(host, { step, force: false });
+}
+
+async function openImage(bundle: StoreBundle, context: RunContext): Promise<OpenedStore> {
+  const { host, step } = context;
   await using pool = createArchivePool({ size: host.cores, log: host.log });
   return await openStore(host, {
-    ...wanted,
+    ...wantedStore(bundle, context),
     bundleDirectory: bundle.directory,
     stage: context.stage,
     step,

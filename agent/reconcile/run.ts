@@ -17,6 +17,7 @@ import { deliverBundle } from './deliver-bundle.ts';
 import { keptBundle } from './disk-bundle.ts';
 import { healAfterFailure } from './heal.ts';
 import { recording } from './record.ts';
+import { serveAgain } from './serve-again.ts';
 import { startCheck } from './start-check.ts';
 import { createStateStore, DURABLE_STATE, readState } from './state-store.ts';
 
@@ -67,11 +68,13 @@ function endOf(state: RunState, isStopped: boolean): NonNullable<RunState['outco
 }
 
 /** A node that was set up with a store must have engines that work, whatever became of this run. */
-async function healAfter(failure: ErrorRecord, earlier: RunState | undefined, { host, store, step, settings }: RunContext): Promise<void> {
+async function healAfter(failure: ErrorRecord, earlier: RunState | undefined, context: RunContext): Promise<void> {
+  const { host, store, step, settings } = context;
   try {
     const ofThisBoot = earlier?.bootId === store.state.bootId ? earlier : undefined;
     const location = await locateStorage(host, wantedStorage(settings));
     store.update((await healAfterFailure(failure, { host, location, step, earlier: ofThisBoot })) ?? {});
+    await serveAgain(ofThisBoot, context);
     // A store that stays is checked, also if a step that failed has ended its check.
     addNotices({ store }, await startCheck(host, step));
   } catch (error) {

@@ -1,5 +1,6 @@
 import { cp, readFile, truncate, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
+import { digestOf, hexOf } from '../../agent/model/digest.ts';
 import { CHECK_RECORD } from '../../agent/model/places.ts';
 import { unsealRecord } from '../../agent/model/seal.ts';
 import { waitFor } from './agent.ts';
@@ -14,16 +15,21 @@ export async function makeLongBundle(bundle: string, directory: string): Promise
   await lengthenStores(directory);
 }
 
-/** Makes the store images of a bundle that lies in a directory long: what comes after a squashfs is not looked at by the kernel. */
+/**
+ * Makes the store images of a bundle that lies in a directory long: the kernel does not look at what comes after a squashfs. Their sha256 in the
+ * manifest is another one then, which nobody comes to compare. The same manifest gives the same bytes.
+ */
 export async function lengthenStores(directory: string): Promise<void> {
   const path = join(directory, 'prestage.json');
   const manifest: {
-    readonly files: readonly { readonly path: string }[];
+    readonly files: readonly { readonly path: string; readonly sha256: string }[];
     readonly payloads: readonly { readonly kind: string; readonly image?: string; readonly pieces?: unknown }[];
   } = JSON.parse(await readFile(path, 'utf8'));
   const images = manifest.payloads.flatMap(({ image }) => (image === undefined ? [] : [image]));
   for (const image of images) await truncate(join(directory, image), LONG_BYTES);
-  const files = manifest.files.map((file) => (images.includes(file.path) ? { ...file, sizeBytes: LONG_BYTES } : file));
+  const files = manifest.files.map((file) =>
+    images.includes(file.path) ? { ...file, sizeBytes: LONG_BYTES, sha256: hexOf(digestOf(file.sha256)) } : file,
+  );
   const payloads = manifest.payloads.map((payload) => ({ ...payload, pieces: undefined }));
   await writeFile(path, JSON.stringify({ ...manifest, files, payloads }));
 }

@@ -2,6 +2,7 @@ import { join } from 'node:path';
 import { makeImage } from '../disk.ts';
 import type { Scenario } from '../trial.ts';
 import { agentEnds } from './agent-ends.ts';
+import { busyCheck } from './busy-check.ts';
 import { chain } from './chain.ts';
 import { cluster } from './cluster.ts';
 import { damaged, disk, EXCHANGED_RAN, exchangeExecutable, exchangeStore, spoilArchive, spoilLayer, spoilStore } from './damage.ts';
@@ -112,6 +113,7 @@ export const SCENARIOS: readonly Scenario[] = [
     expect: { exitCode: 6, says: /store image/, agent: 'kept back', readiness: 'degraded' },
   }),
   spoiledStore('store image that goes bad on an installed node'),
+  busyCheck('check behind the boot, with runs and a release while it works'),
   discoveryFault({
     name: 'exchanged store image',
     payload: 'store',
