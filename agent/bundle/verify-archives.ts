@@ -1,8 +1,9 @@
 import { constants } from 'node:fs';
-import { type FileHandle, mkdtemp, open, readdir, rm } from 'node:fs/promises';
+import { type FileHandle, mkdtemp, open, readdir } from 'node:fs/promises';
 import { join } from 'node:path';
 import pLimit from 'p-limit';
 import { type ArchivedImage, readArchives } from '../extract/archives.ts';
+import { removeTree } from '../host/remove-tree.ts';
 import type { Bundle, BundleImage } from '../model/bundle.ts';
 import type { Digest } from '../model/digest.ts';
 import { errorRecord, PrestageError } from '../model/errors.ts';
@@ -171,7 +172,7 @@ async function readWhole(part: Part, archive: ListedArchive, context: VerifyCont
       'Write the archive again at the factory',
     );
   } finally {
-    await rm(to, { recursive: true, force: true });
+    await removeTree(to);
   }
 }
 

@@ -1,8 +1,8 @@
-import { mkdtemp, readdir, rm } from 'node:fs/promises';
-import { tmpdir } from 'node:os';
+import { readdir } from 'node:fs/promises';
 import { join } from 'node:path';
 import { createArchivePool } from '../extract/pool.ts';
 import type { Host } from '../host/host.ts';
+import { temporaryDirectory } from '../host/remove-tree.ts';
 import { BUNDLE_FILE, type Bundle, PARTIAL_FILE } from '../model/bundle.ts';
 import { PrestageError } from '../model/errors.ts';
 import { STAGES, type Stage } from '../model/stage.ts';
@@ -66,38 +66,34 @@ export interface VerifyReport {
  */
 export async function verify(host: Host, request: VerifyRequest): Promise<VerifyReport> {
   await using opened = await openPath(host, request.path, request.label);
-  const scratch = await mkdtemp(join(tmpdir(), 'prestage-verify-'));
-  try {
-    await using pool = createArchivePool({ size: request.parallel, log: host.log });
-    const total = { bytes: 0, totalBytes: 0 };
-    const context: VerifyContext = {
-      host,
-      mode: request.mode,
-      architecture: request.architecture ?? host.architecture,
-      pool,
-      parallel: request.parallel,
-      scratch,
-      signal: request.signal,
-      onRead: (bytes) => request.onProgress?.({ bytes, totalBytes: total.totalBytes }),
-    };
-    const found = await verifyFolder(opened.path, request, context, (totalBytes) => {
-      total.totalBytes = totalBytes;
-    });
-    const { checked, ...facts } = found;
-    return {
-      path: request.path,
-      source: opened.kind,
-      ...(opened.device !== undefined && { device: opened.device }),
-      mode: request.mode,
-      isSound: checked.faults.length === 0,
-      architecture: context.architecture,
-      ...facts,
-      faults: checked.faults,
-      notices: checked.notices,
-    };
-  } finally {
-    await rm(scratch, { recursive: true, force: true });
-  }
+  await using scratch = await temporaryDirectory('prestage-verify-');
+  await using pool = createArchivePool({ size: request.parallel, log: host.log });
+  const total = { bytes: 0, totalBytes: 0 };
+  const context: VerifyContext = {
+    host,
+    mode: request.mode,
+    architecture: request.architecture ?? host.architecture,
+    pool,
+    parallel: request.parallel,
+    scratch: scratch.path,
+    signal: request.signal,
+    onRead: (bytes) => request.onProgress?.({ bytes, totalBytes: total.totalBytes }),
+  };
+  const found = await verifyFolder(opened.path, request, context, (totalBytes) => {
+    total.totalBytes = totalBytes;
+  });
+  const { checked, ...facts } = found;
+  return {
+    path: request.path,
+    source: opened.kind,
+    ...(opened.device !== undefined && { device: opened.device }),
+    mode: request.mode,
+    isSound: checked.faults.length === 0,
+    architecture: context.architecture,
+    ...facts,
+    faults: checked.faults,
+    notices: checked.notices,
+  };
 }
 
 type Found = Pick<VerifyReport, 'what' | 'release' | 'bundleSha256' | 'payloads' | 'images' | 'files' | 'bytes'> & {

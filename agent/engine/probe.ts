@@ -1,8 +1,9 @@
-import { mkdir, mkdtemp, readFile, rm, writeFile } from 'node:fs/promises';
+import { mkdir, readFile, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import * as v from 'valibot';
 import { quote } from '../host/exec.ts';
 import type { Host } from '../host/host.ts';
+import { temporaryDirectory } from '../host/remove-tree.ts';
 import { messageOf } from '../model/errors.ts';
 
 /** podman answers within 0.2 s; on a node that boots, with everything cold, seconds were seen. */
@@ -24,8 +25,8 @@ export async function probeEngines(host: Host, storePath: string, { signal }: { 
   const expected = await imagesOf(storePath);
   if (typeof expected === 'string') return { accepted: false, reason: expected };
   // Not below our own directories: podman refuses a runroot of more than 50 characters.
-  const work = await mkdtemp('/run/prestage-');
-  await using _work = { [Symbol.asyncDispose]: async () => await rm(work, { recursive: true, force: true }) };
+  await using directory = await temporaryDirectory('prestage-', '/run');
+  const work = directory.path;
   const [graph, run, tmp, conf] = [join(work, 'graph'), join(work, 'run'), join(work, 'tmp'), join(work, 'storage.conf')];
   await mkdir(tmp);
   // The machine's own may list the same store, or one that is missing. A JSON string is a basic string of TOML.

@@ -1,4 +1,4 @@
-import { mkdtempSync, rmSync, writeFileSync } from 'node:fs';
+import { mkdtempSync, rmdirSync, rmSync, writeFileSync } from 'node:fs';
 import { createRequire } from 'node:module';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
@@ -137,14 +137,15 @@ function openLibrary(bytes: Uint8Array): unknown {
 
 function openLibraryBelow(parent: string, bytes: Uint8Array): unknown {
   const directory = mkdtempSync(join(parent, 'prestage-agent-addon-'));
+  const file = join(directory, 'zlib_sync.node');
   try {
-    const file = join(directory, 'zlib_sync.node');
     writeFileSync(file, bytes, { mode: 0o700, flag: 'wx' });
     const module: { exports: unknown } = { exports: {} };
     process.dlopen(module, file);
     return module.exports;
   } finally {
-    rmSync(directory, { recursive: true, force: true });
+    rmSync(file, { force: true });
+    rmdirSync(directory);
   }
 }
 

@@ -1,4 +1,5 @@
-import { readFile } from 'node:fs/promises';
+import { readFile, realpath } from 'node:fs/promises';
+import { basename, dirname, join } from 'node:path';
 
 /** One mount of this process's mount namespace. */
 export interface MountEntry {
@@ -14,6 +15,12 @@ export interface MountEntry {
 /** What is mounted, in the order of mounting. */
 export async function readMounts(): Promise<readonly MountEntry[]> {
   return parseMountInfo(await readFile('/proc/self/mountinfo', 'utf8'));
+}
+
+/** The path as the mount table has it. The last part is not asked for: the file system that is mounted there may not answer. */
+export async function canonical(path: string): Promise<string> {
+  const parent = await realpath(dirname(path)).catch(() => dirname(path));
+  return join(parent, basename(path));
 }
 
 /** Source: proc_pid_mountinfo(5): fields 1, 3 and 5, and the second one after the hyphen; blanks and backslashes are octal escapes. */

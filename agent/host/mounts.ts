@@ -2,7 +2,7 @@ import { mkdir, rmdir } from 'node:fs/promises';
 import { PrestageError } from '../model/errors.ts';
 import { quote } from './exec.ts';
 import type { Host } from './host.ts';
-import { readMounts } from './mount-table.ts';
+import { canonical, readMounts } from './mount-table.ts';
 
 /** A mounted file system. Giving it back unmounts; it never deletes anything but its own empty mount point. */
 export interface MountLease extends AsyncDisposable {
@@ -80,12 +80,13 @@ export async function unmount(host: Host, target: string): Promise<void> {
 
 /** Whether something is mounted at exactly this path. */
 async function isMountPoint(path: string): Promise<boolean> {
-  return (await mountPoints()).includes(path);
+  return (await mountPoints()).includes(await canonical(path));
 }
 
-/** Whether something is mounted at this path or below it: nothing there may be deleted. */
+/** Whether something is mounted at this path or below it, also behind a link on the way. */
 export async function holdsMounts(path: string): Promise<boolean> {
-  return (await mountPoints()).some((point) => point === path || point.startsWith(`${path}/`));
+  const real = await canonical(path);
+  return (await mountPoints()).some((point) => point === real || point.startsWith(`${real}/`));
 }
 
 async function mountPoints(): Promise<readonly string[]> {

@@ -1,10 +1,11 @@
-import { chmod, mkdir, readdir, rename, rm } from 'node:fs/promises';
+import { chmod, mkdir, readdir, rename } from 'node:fs/promises';
 import { dirname, join } from 'node:path';
 import pLimit from 'p-limit';
 import type { ArchivedImage } from '../extract/archives.ts';
 import { TREE_SCRATCH } from '../extract/fill-tree.ts';
 import type { Survey } from '../extract/survey-archive.ts';
 import type { Host } from '../host/host.ts';
+import { removeTree } from '../host/remove-tree.ts';
 import { type Digest, digestOfHex } from '../model/digest.ts';
 import { PrestageError } from '../model/errors.ts';
 import { treeBlobPath } from '../model/registry-path.ts';
@@ -100,7 +101,7 @@ async function unpack(image: ArchivedImage, survey: Survey, layers: readonly Dig
   const lacking = await lackingOf([survey.topDigest, survey.imageDigest, survey.image.config.digest, ...layers], context);
   if (lacking.length === 0) return;
   const scratch = join(to, TREE_SCRATCH, `archive-${context.images.indexOf(image)}`);
-  await rm(scratch, { recursive: true, force: true });
+  await removeTree(scratch);
   await mkdir(scratch);
   try {
     const writeBlobs = layers.filter((digest) => lacking.includes(digest));
@@ -122,7 +123,7 @@ async function unpack(image: ArchivedImage, survey: Survey, layers: readonly Dig
       { cause: error },
     );
   } finally {
-    await rm(scratch, { recursive: true, force: true });
+    await removeTree(scratch);
   }
 }
 

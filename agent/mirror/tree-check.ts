@@ -1,6 +1,7 @@
-import { lstat, rm } from 'node:fs/promises';
+import { lstat } from 'node:fs/promises';
 import { join } from 'node:path';
 import pLimit from 'p-limit';
+import { removeTrees } from '../host/remove-tree.ts';
 import { type Digest, digestOf, hexOf } from '../model/digest.ts';
 import { messageOf } from '../model/errors.ts';
 import { type ImageManifest, type IndexManifest, instanceFor, MANIFEST_LIMIT_BYTES, parseManifest } from '../model/manifest.ts';
@@ -90,11 +91,11 @@ export async function readTreeFacts(root: string, images: readonly ServedImage[]
  * whose layers are missing it would take the manifest and fail.
  */
 export async function hideImages(root: string, images: readonly ServedImage[]): Promise<void> {
-  for (const { repository, digest, tags } of images) {
+  const hidden = images.flatMap(({ repository, digest, tags }) => {
     const manifests = join(root, treeRepositoryPath(repository), '_manifests');
-    for (const tag of tags) await rm(join(manifests, 'tags', tag), { recursive: true, force: true });
-    await rm(join(manifests, 'revisions/sha256', hexOf(digest)), { recursive: true, force: true });
-  }
+    return [...tags.map((tag) => join(manifests, 'tags', tag)), join(manifests, 'revisions/sha256', hexOf(digest))];
+  });
+  await removeTrees(hidden);
 }
 
 /** An image by a name that people know it by. */

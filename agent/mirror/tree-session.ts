@@ -1,4 +1,4 @@
-import { lstat, mkdir, readdir, rm } from 'node:fs/promises';
+import { lstat, mkdir, readdir } from 'node:fs/promises';
 import { join } from 'node:path';
 import { TREE_SCRATCH } from '../extract/fill-tree.ts';
 import { removeTemporaries } from '../host/atomic.ts';
@@ -6,6 +6,7 @@ import { readBootId } from '../host/boot.ts';
 import { output } from '../host/exec.ts';
 import type { Host } from '../host/host.ts';
 import { holdsMounts } from '../host/mounts.ts';
+import { removeTree, removeTrees } from '../host/remove-tree.ts';
 import { spaceAt } from '../host/space.ts';
 import type { Step } from '../host/steps.ts';
 import { formatBytes } from '../model/bytes.ts';
@@ -50,9 +51,9 @@ export async function startTree(session: TreeSession): Promise<StartedTree> {
   await step('start-tree', async () => {
     await noteStart(to, key, bootId);
     await removeTemporaries(to);
-    await rm(join(to, TREE_SCRATCH), { recursive: true, force: true });
+    await removeTree(join(to, TREE_SCRATCH));
     await mkdir(join(to, TREE_SCRATCH), { mode: 0o700 });
-    if (state.kind === 'none' || state.key !== key) await rm(join(to, TREE_ROOT, 'repositories'), { recursive: true, force: true });
+    if (state.kind === 'none' || state.key !== key) await removeTree(join(to, TREE_ROOT, 'repositories'));
   });
   return { kind: 'fill', keeps: state.kind === 'complete' || (state.kind === 'started' && state.isKept) };
 }
@@ -66,7 +67,7 @@ export async function endTree(
   const { to, key, step } = session;
   await step('sync-tree', async () => {
     await removeOtherBlobs(to, content.blobs);
-    await rm(join(to, TREE_SCRATCH), { recursive: true, force: true });
+    await removeTree(join(to, TREE_SCRATCH));
     await output(host.exec, 'sync', ['--file-system', to]);
   });
   await step('record-tree', async () => await noteEnd(to, key, content.result));
@@ -99,9 +100,8 @@ async function blobBytes(to: string): Promise<number> {
 }
 
 async function removeOtherBlobs(to: string, wanted: ReadonlySet<Digest>): Promise<void> {
-  for (const { digest, directory } of await blobFiles(to)) {
-    if (digest === undefined || !wanted.has(digest)) await rm(directory, { recursive: true, force: true });
-  }
+  const others = (await blobFiles(to)).filter(({ digest }) => digest === undefined || !wanted.has(digest));
+  await removeTrees(others.map(({ directory }) => directory));
 }
 
 async function blobFiles(to: string): Promise<readonly { readonly digest: Digest | undefined; readonly directory: string }[]> {

@@ -4,6 +4,7 @@ import { join } from 'node:path';
 import { isToken, LOCK_FILES, TOKEN_BYTES } from '../extract/lock-token.ts';
 import { writeAtomic } from '../host/atomic.ts';
 import { type Host, hostPath } from '../host/host.ts';
+import { removeTree } from '../host/remove-tree.ts';
 import type { Step } from '../host/steps.ts';
 import { STORE_PATH } from '../model/places.ts';
 import { mountsAt } from './mounted.ts';
@@ -82,6 +83,6 @@ async function makeDirectory(path: string): Promise<void> {
 }
 
 async function putFile(path: string, content: string | Buffer): Promise<void> {
-  if (await isDirectory(path)) await rm(path, { recursive: true });
+  if (await isDirectory(path)) await removeTree(path);
   await writeAtomic(path, content);
 }

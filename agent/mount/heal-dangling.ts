@@ -1,10 +1,11 @@
-import { mkdir, rm, symlink } from 'node:fs/promises';
+import { mkdir, symlink } from 'node:fs/promises';
 import { join } from 'node:path';
 import type { StorageLocation } from '../extract/storage.ts';
 import { writeAtomic } from '../host/atomic.ts';
 import { type ExecResult, quote } from '../host/exec.ts';
 import { type Host, hostPath } from '../host/host.ts';
 import { readMounts } from '../host/mount-table.ts';
+import { removeTree } from '../host/remove-tree.ts';
 import type { Step } from '../host/steps.ts';
 import { digestOf, hexOf } from '../model/digest.ts';
 import { PrestageError } from '../model/errors.ts';
@@ -37,7 +38,7 @@ export async function healDangling(host: Host, request: HealRequest): Promise<re
   const found = await findDangling(location, stores);
   if (isNothing(found)) {
     // Of a healing that was killed when it was through with everything else.
-    await rm(hostPath(host, HEAL_PATH), { recursive: true, force: true });
+    await removeTree(hostPath(host, HEAL_PATH));
     return [];
   }
   await using podman = await preparePodman(host, request);
@@ -82,7 +83,7 @@ interface Podman extends AsyncDisposable {
  */
 async function preparePodman(host: Host, { location, stores }: HealRequest): Promise<Podman> {
   const directory = hostPath(host, HEAL_PATH);
-  await rm(directory, { recursive: true, force: true });
+  await removeTree(directory);
   const { graphroot, runroot } = location;
   const run: Podman['run'] = async (args, scaffold) => {
     const all = scaffold === undefined ? stores : [...stores, scaffold];
@@ -96,7 +97,7 @@ async function preparePodman(host: Host, { location, stores }: HealRequest): Pro
     const roots = location.isEngineDefault ? [] : ['--root', graphroot, '--runroot', runroot, '--storage-driver', 'overlay', ...options];
     return await host.exec('podman', [...roots, ...args], { env: { CONTAINERS_STORAGE_CONF: conf } });
   };
-  return { run, [Symbol.asyncDispose]: async () => await rm(directory, { recursive: true, force: true }) };
+  return { run, [Symbol.asyncDispose]: async () => await removeTree(directory) };
 }
 
 /**
@@ -181,7 +182,7 @@ async function removeLayers(
 
 /** A store with the missing layers, empty, and an image on top of each leftover layer. Source: containers/storage, layers.go, images.go. */
 async function writeScaffold(directory: string, leftovers: readonly LeftoverLayer[]): Promise<void> {
-  await rm(directory, { recursive: true, force: true });
+  await removeTree(directory);
   await mkdir(join(directory, 'overlay/l'), { recursive: true });
   const missing = [...new Set(leftovers.flatMap((layer) => layer.missing ?? []))];
   for (const id of missing) {

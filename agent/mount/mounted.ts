@@ -1,6 +1,6 @@
-import { access, constants, readFile, realpath } from 'node:fs/promises';
-import { basename, dirname, join } from 'node:path';
-import { type MountEntry, readMounts } from '../host/mount-table.ts';
+import { access, constants, readFile } from 'node:fs/promises';
+import { basename, join } from 'node:path';
+import { canonical, type MountEntry, readMounts } from '../host/mount-table.ts';
 
 /** What is mounted at exactly this path, the one that is seen last. */
 export async function mountsAt(path: string): Promise<readonly MountEntry[]> {
@@ -24,10 +24,4 @@ export async function isReadOnly(path: string): Promise<boolean> {
     () => false,
     (error: NodeJS.ErrnoException) => error.code === 'EROFS',
   );
-}
-
-/** The path as the mount table has it. The last part is not asked for: the file system that is mounted there may not answer. */
-export async function canonical(path: string): Promise<string> {
-  const parent = await realpath(dirname(path)).catch(() => dirname(path));
-  return join(parent, basename(path));
 }

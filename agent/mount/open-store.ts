@@ -5,6 +5,7 @@ import { join } from 'node:path';
 import type { ArchivePool } from '../extract/pool.ts';
 import { readBootId } from '../host/boot.ts';
 import { type Host, hostPath } from '../host/host.ts';
+import { removeTrees } from '../host/remove-tree.ts';
 import type { Step } from '../host/steps.ts';
 import { messageOf, PrestageError } from '../model/errors.ts';
 import { DISK_COPY_PATH, STORE_PATH } from '../model/places.ts';
@@ -202,7 +203,7 @@ async function removeOtherCopies(host: Host, { image, step }: OpenStoreRequest):
   if (others.length === 0) return;
   try {
     await step('remove-old-copies', async () => {
-      for (const name of others) await rm(join(directory, name), { force: true, recursive: true });
+      await removeTrees(others.map((name) => join(directory, name)));
     });
   } catch (error) {
     host.log('warning', `old store images in ${directory} stay: ${messageOf(error)}`);

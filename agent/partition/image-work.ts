@@ -1,8 +1,9 @@
-import { type FileHandle, mkdir, open, rm, stat } from 'node:fs/promises';
+import { type FileHandle, mkdir, open, stat } from 'node:fs/promises';
 import { join } from 'node:path';
 import type { SealedBundle } from '../bundle/read-bundle.ts';
 import { verifyFiles } from '../bundle/verify-files.ts';
 import type { Host } from '../host/host.ts';
+import { removeTree } from '../host/remove-tree.ts';
 import type { Step } from '../host/steps.ts';
 import { BUNDLE_FILE, type BundleFile } from '../model/bundle.ts';
 import { PrestageError } from '../model/errors.ts';
@@ -32,9 +33,9 @@ export async function makeEmpty(path: string, sizeBytes: number): Promise<void> 
 /** A private directory beside the image, gone at the end; always of the same name, so that the next one takes away what a killed one left. */
 export async function workDirectory(path: string): Promise<AsyncDisposable & { readonly path: string }> {
   const directory = workPathOf(path);
-  await rm(directory, { recursive: true, force: true });
+  await removeTree(directory);
   await mkdir(directory, { mode: 0o700 });
-  return { path: directory, [Symbol.asyncDispose]: async () => await rm(directory, { recursive: true, force: true }) };
+  return { path: directory, [Symbol.asyncDispose]: async () => await removeTree(directory) };
 }
 
 export function workPathOf(path: string): string {

@@ -2,7 +2,9 @@ import { type FileHandle, link, lstat, open, rename, rm, stat } from 'node:fs/pr
 import { basename, dirname, join, resolve } from 'node:path';
 import { readBundle, type SealedBundle } from '../bundle/read-bundle.ts';
 import { syncDirectory } from '../host/atomic.ts';
+import { checkWorkplace } from '../host/chain.ts';
 import type { Host } from '../host/host.ts';
+import { removeTree } from '../host/remove-tree.ts';
 import { spaceAt } from '../host/space.ts';
 import type { Step } from '../host/steps.ts';
 import { PrestageError } from '../model/errors.ts';
@@ -46,6 +48,7 @@ export async function makeImage(host: Host, options: ImageOptions): Promise<Imag
   const path = resolve(options.output);
   const bundle = await readBundle(options.bundle);
   const plan = planImage(bundle.bundle, options);
+  await checkWorkplace(dirname(path));
   await checkOutput(path, options.isReplacing);
   checkImageSpace(plan, await spaceAt(dirname(path)));
   if (options.isDry) return { path, plan, bundle, sizeBytes: plan.sizeBytes };
@@ -69,7 +72,7 @@ export async function makeImage(host: Host, options: ImageOptions): Promise<Imag
 async function make(host: Host, work: ImageWork): Promise<void> {
   // What a killed one has left, of whatever format.
   await rm(work.path, { force: true });
-  await rm(workPathOf(work.path), { recursive: true, force: true });
+  await removeTree(workPathOf(work.path));
   switch (work.plan.fileSystem) {
     case 'iso9660':
       return await makeIsoImage(host, work);

@@ -3,6 +3,7 @@ import { mkdir, readdir } from 'node:fs/promises';
 import { join } from 'node:path';
 import { type Host, hostPath } from '../host/host.ts';
 import { type MountLease, mountReadOnly, mountWritable, unmount } from '../host/mounts.ts';
+import { checkOwnPlaces } from '../host/own-places.ts';
 import type { Step } from '../host/steps.ts';
 
 /** Below it every process has mount points of its own, named for its id. */
@@ -10,8 +11,12 @@ const TARGETS = '/run/prestage-agent/partitions';
 
 let count = 0;
 
-/** A mount point that no other process uses. */
+/**
+ * A mount point that no other process uses.
+ * @throws PrestageError ERR_PLACE
+ */
 export async function privateTarget(host: Host): Promise<string> {
+  await checkOwnPlaces(host);
   const top = hostPath(host, TARGETS);
   await mkdir(top, { recursive: true, mode: 0o700 });
   return join(top, `${process.pid}-${count++}`);

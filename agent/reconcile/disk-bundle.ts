@@ -1,10 +1,11 @@
 import { existsSync } from 'node:fs';
-import { mkdir, rename, rm, writeFile } from 'node:fs/promises';
+import { mkdir, rename, writeFile } from 'node:fs/promises';
 import { dirname, join, relative } from 'node:path';
 import { manifestBytes, readBundle } from '../bundle/read-bundle.ts';
 import type { StoreBundle } from '../bundle/stage-bundle.ts';
 import { output } from '../host/exec.ts';
 import { type Host, hostPath } from '../host/host.ts';
+import { removeTree } from '../host/remove-tree.ts';
 import { BUNDLE_FILE } from '../model/bundle.ts';
 import { messageOf, PrestageError } from '../model/errors.ts';
 import { DISK_BUNDLE_PATH } from '../model/places.ts';
@@ -30,7 +31,7 @@ export async function keepBundle(
   checkLimits({ from: mirror.path, files: mirror.files });
   await step('keep-bundle', async () => {
     const partial = `${path}.new`;
-    await rm(partial, { recursive: true, force: true });
+    await removeTree(partial);
     await mkdir(partial, { recursive: true, mode: 0o700 });
     const files = { from: mirror.path, files: mirror.files, signal: stop };
     await copySealedFiles(join(partial, relative(directory, mirror.path)), files, noRoom);
@@ -38,7 +39,7 @@ export async function keepBundle(
       throw noRoom(join(partial, BUNDLE_FILE), cause);
     });
     await output(host.exec, 'sync', ['--file-system', partial]);
-    await rm(path, { recursive: true, force: true });
+    await removeTree(path);
     await rename(partial, path);
     await output(host.exec, 'sync', ['--file-system', dirname(path)]);
   });
@@ -67,5 +68,5 @@ export async function keptBundle(host: Host, pinnedSha256: string | undefined): 
 /** Forgets it: the store image is not on the disk any more. */
 export async function forgetBundle({ host, step }: RunContext): Promise<void> {
   const path = hostPath(host, DISK_BUNDLE_PATH);
-  if (existsSync(path)) await step('forget-bundle', async () => await rm(path, { recursive: true, force: true }));
+  if (existsSync(path)) await step('forget-bundle', async () => await removeTree(path));
 }

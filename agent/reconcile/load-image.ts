@@ -1,5 +1,4 @@
 import { join } from 'node:path';
-import { emptyDir, remove } from 'fs-extra/esm';
 import type { LayoutImage, SourceImage } from '../bundle/payload.ts';
 import type { ArchivedImage } from '../extract/archives.ts';
 import type { Loader } from '../extract/load.ts';
@@ -7,6 +6,7 @@ import { layoutBlobPath, layoutImage, linkDirLayout } from '../extract/oci-layou
 import type { ArchivePool } from '../extract/pool.ts';
 import { readImages, readLayers, type StorageLocation } from '../extract/storage.ts';
 import type { Host } from '../host/host.ts';
+import { makeEmptyDirectory, removeTree } from '../host/remove-tree.ts';
 import type { Step } from '../host/steps.ts';
 import { type Digest, digestOf, hexOf } from '../model/digest.ts';
 import { PrestageError } from '../model/errors.ts';
@@ -48,14 +48,14 @@ export async function loadImage(step: LoadStep, context: LoadContext): Promise<v
       });
     });
   } finally {
-    await context.step('remove-image-scratch', async () => await remove(directory));
+    await context.step('remove-image-scratch', async () => await removeTree(directory));
   }
   await assertPresent(step, context.location);
 }
 
 /** Lays out what skopeo is to copy, and tells which layers are there now. */
 async function prepare(step: LoadStep, source: SourceImage, directory: string, context: LoadContext): Promise<ReadonlySet<Digest>> {
-  await emptyDir(directory);
+  await makeEmptyDirectory(directory);
   if (source.kind === 'archive') return await unpack(step, source, directory, context);
   await linkDirLayout(source.layout, source.digest, directory);
   return new Set(step.image.layers.map((layer) => layer.digest));

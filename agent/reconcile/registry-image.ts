@@ -1,4 +1,4 @@
-import { mkdir, readFile, rm } from 'node:fs/promises';
+import { mkdir, readFile } from 'node:fs/promises';
 import { dirname, join } from 'node:path';
 import * as v from 'valibot';
 import { createLoader } from '../extract/load.ts';
@@ -7,7 +7,7 @@ import { readImages, type StorageLocation } from '../extract/storage.ts';
 import { writeAtomic } from '../host/atomic.ts';
 import { type Exec, output } from '../host/exec.ts';
 import { hostPath } from '../host/host.ts';
-import { holdsMounts } from '../host/mounts.ts';
+import { removeTree } from '../host/remove-tree.ts';
 import type { Digest } from '../model/digest.ts';
 import { PrestageError } from '../model/errors.ts';
 import { REGISTRY_IMAGE_PATH } from '../model/places.ts';
@@ -59,14 +59,7 @@ export async function bringRegistryImage(
 /** All of it is synced before the record says that it is there; what has no record is made anew. */
 async function load({ name, digest, tree }: WantedImage & { readonly digest: Digest }, top: string, context: RunContext): Promise<void> {
   const { host, kill } = context;
-  if (await holdsMounts(top)) {
-    throw new PrestageError(
-      'ERR_REGISTRY_IMAGE',
-      `${top} cannot be made anew: something is mounted there`,
-      `Unmount what this shows: findmnt --submounts ${top}`,
-    );
-  }
-  await rm(top, { recursive: true, force: true });
+  await removeTree(top);
   const work = join(top, 'work');
   const places = { temporary: join(work, 'tmp'), cache: join(work, 'cache'), image: join(work, 'image') };
   for (const path of [places.temporary, places.cache]) await mkdir(path, { recursive: true, mode: 0o700 });
@@ -79,7 +72,7 @@ async function load({ name, digest, tree }: WantedImage & { readonly digest: Dig
     signal: kill,
   });
   await loader.load(`dir:${places.image}`, name);
-  await rm(work, { recursive: true, force: true });
+  await removeTree(work);
   await output(host.exec, 'sync', ['--file-system', top]);
   await writeAtomic(join(top, 'image.json'), sealRecord({ version: 1, name, digest }));
   await output(host.exec, 'sync', ['--file-system', dirname(top)]);

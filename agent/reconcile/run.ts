@@ -17,6 +17,7 @@ import { deliverBundle } from './deliver-bundle.ts';
 import { keptBundle } from './disk-bundle.ts';
 import { healAfterFailure } from './heal.ts';
 import { recording } from './record.ts';
+import { checkScratch } from './scratch.ts';
 import { serveAgain } from './serve-again.ts';
 import { startCheck } from './start-check.ts';
 import { createStateStore, DURABLE_STATE, readState } from './state-store.ts';
@@ -44,6 +45,7 @@ export async function run(host: Host, options: RunOptions): Promise<RunReport> {
   const context: RunContext = { ...options, step: store.timed(step), host, store, stage: settings.stage, onEvent };
   let plan: Planned = { steps: [], needs: undefined, setup: [] };
   try {
+    await checkScratch(host, settings.scratch);
     if (!options.isDry) await step('record-start', async () => await store.commit());
     plan = await withSource(context, async (directory) => await reconcile(directory, context));
   } catch (error) {

@@ -1,8 +1,10 @@
 import type { X509Certificate } from 'node:crypto';
-import { chmod, mkdir, mkdtemp, readdir, readFile, rm, stat, writeFile } from 'node:fs/promises';
+import { chmod, mkdtemp, readdir, readFile, stat, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { writeAtomic } from '../host/atomic.ts';
+import { makeWorkplace } from '../host/chain.ts';
 import type { Host } from '../host/host.ts';
+import { removeTree } from '../host/remove-tree.ts';
 import { messageOf, PrestageError } from '../model/errors.ts';
 import { newAuthority, newKey, newServer, proveServer } from './openssl.ts';
 import { authorityFault, readCertificates, readPrivateKey, serverFault } from './pem.ts';
@@ -60,17 +62,18 @@ export async function makeCertificates(host: Pick<Host, 'exec' | 'clock'>, reque
     const notices = (await Promise.all([authority.pair, ...servers].map(closeKey))).flat();
     return { authority: authority.pair, servers, notices };
   } finally {
-    await rm(work, { recursive: true });
+    await removeTree(work);
   }
 }
 
 /** A directory of this call within that of the certificates, so that one is writable and on one file system; those of ended calls go. */
 async function workDirectory(directory: string): Promise<string> {
   try {
-    await mkdir(directory, { recursive: true });
-    for (const name of await readdir(directory)) if (name.startsWith(WORK_PREFIX)) await rm(join(directory, name), { recursive: true });
+    await makeWorkplace(directory);
+    for (const name of await readdir(directory)) if (name.startsWith(WORK_PREFIX)) await removeTree(join(directory, name));
     return await mkdtemp(join(directory, WORK_PREFIX));
   } catch (error) {
+    if (error instanceof PrestageError) throw error;
     throw new PrestageError(
       'ERR_CERTIFICATE',
       `certificates cannot be written to ${directory}: ${messageOf(error)}`,

@@ -2,7 +2,7 @@ import { createHash } from 'node:crypto';
 import { mkdir, readFile, rename, rm, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { type Host, hostPath } from '../host/host.ts';
-import { holdsMounts } from '../host/mounts.ts';
+import { removeTree } from '../host/remove-tree.ts';
 import type { Step } from '../host/steps.ts';
 import { hideImages } from '../mirror/tree-check.ts';
 import type { BundleFile } from '../model/bundle.ts';
@@ -84,14 +84,6 @@ export function noRoom(path: string, cause: unknown): PrestageError {
     'Free memory below /run, or give the node more',
     { cause },
   );
-}
-
-/** Never through a mount. */
-async function removeTree(path: string): Promise<void> {
-  if (await holdsMounts(path)) {
-    throw new PrestageError('ERR_INTERNAL', `${path} holds a mount and is to be removed`, `Unmount it: umount --recursive ${path}`);
-  }
-  await rm(path, { recursive: true, force: true });
 }
 
 function identityOf(files: readonly BundleFile[]): string {

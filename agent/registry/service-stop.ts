@@ -3,9 +3,9 @@ import { readdir, readFile, rm } from 'node:fs/promises';
 import { join } from 'node:path';
 import { quote } from '../host/exec.ts';
 import { type Host, hostPath } from '../host/host.ts';
-import { readMounts } from '../host/mount-table.ts';
-import { holdsMounts } from '../host/mounts.ts';
+import { canonical, readMounts } from '../host/mount-table.ts';
 import type { ReleaseStep } from '../host/release-step.ts';
+import { removeTree } from '../host/remove-tree.ts';
 import type { Step } from '../host/steps.ts';
 import { hasSystemd } from '../host/systemd.ts';
 import { PrestageError } from '../model/errors.ts';
@@ -95,14 +95,8 @@ async function isAtWork(storage: string): Promise<boolean> {
 /** The storage of its own is mounted upon itself by podman; nothing is ever removed through a mount. */
 async function removeDirectory(host: Host, directory: string): Promise<void> {
   await untilUnused(host, join(directory, FILES.storage));
-  const mounts = (await readMounts()).map(({ target }) => target).filter((target) => target.startsWith(`${directory}/`));
+  const real = await canonical(directory);
+  const mounts = (await readMounts()).map(({ target }) => target).filter((target) => target.startsWith(`${real}/`));
   for (const target of mounts.toReversed()) await host.exec('umount', [target]);
-  if (await holdsMounts(directory)) {
-    throw new PrestageError(
-      'ERR_REGISTRY_START',
-      `${directory} cannot be removed: something is mounted below it`,
-      `Find who holds it with: findmnt --submounts ${directory}; then run: prestage-agent release`,
-    );
-  }
-  await rm(directory, { recursive: true, force: true });
+  await removeTree(directory);
 }

@@ -4,6 +4,7 @@ import { readImageRecords, readLayerRecords, type StorageLocation } from '../ext
 import { syncDirectory, writeAtomic } from '../host/atomic.ts';
 import { quote } from '../host/exec.ts';
 import { type Host, hostPath } from '../host/host.ts';
+import { removeTree } from '../host/remove-tree.ts';
 import { type Digest, digestOf, hexOf, isDigest } from '../model/digest.ts';
 import { PrestageError } from '../model/errors.ts';
 import { STORE_PATH } from '../model/places.ts';
@@ -44,10 +45,10 @@ export async function keepImage(host: Host, location: StorageLocation, image: Ke
   await writeAtomic(conf, storageConf(location));
   const layers = join(work, 'layers');
   const temporary = `${KEPT_NAME}${image.id.slice(0, 12)}`;
-  await rm(layers, { recursive: true, force: true });
+  await removeTree(layers);
   await copy([], `${together}@${image.id}`, `dir:${layers}`);
   await copy([], `dir:${layers}`, `${alone}${temporary}`);
-  await rm(layers, { recursive: true, force: true });
+  await removeTree(layers);
   for (const name of image.names.length > 0 ? image.names : [temporary]) {
     await copy(['--preserve-digests'], `dir:${manifests.get(digestIn(name)) ?? manifests.get('') ?? ''}`, `${together}${name}`);
   }
@@ -55,7 +56,7 @@ export async function keepImage(host: Host, location: StorageLocation, image: Ke
   if (image.names.length > 0) await run('podman', [...roots, 'untag', image.id, temporary]);
   await linkLayers({ graphroot, store }, image);
   await assertKept(location, image);
-  await rm(work, { recursive: true, force: true });
+  await removeTree(work);
   await rmdir(hostPath(host, KEEP_PATH)).catch((error: NodeJS.ErrnoException) => {
     if (error.code !== 'ENOTEMPTY') throw error;
   });
@@ -84,7 +85,7 @@ async function saveManifests(work: string, image: KeptImage, graphroots: readonl
     if (from === undefined) throw notKept(image, 'its manifest is in no store');
     const files = (await readdir(from)).filter((name) => name === 'manifest' || /^(manifest-)?sha256:/.test(keyOf(name)));
     const saving = `${original}.partial`;
-    await rm(saving, { recursive: true, force: true });
+    await removeTree(saving);
     await mkdir(saving, { recursive: true });
     for (const name of files) await writeAtomic(join(saving, name), await readFile(join(from, name)));
     await rename(saving, original);
@@ -100,7 +101,7 @@ async function saveManifests(work: string, image: KeptImage, graphroots: readonl
   const layouts = new Map<string, string>();
   for (const digest of new Set([own, ...digests])) {
     const layout = join(work, hexOf(digest));
-    await rm(layout, { recursive: true, force: true });
+    await removeTree(layout);
     await mkdir(layout, { recursive: true });
     await writeAtomic(join(layout, 'version'), DIR_VERSION);
     await copyFile(join(original, digest === own ? 'manifest' : fileOf(`manifest-${digest}`)), join(layout, 'manifest.json'));

@@ -1,4 +1,4 @@
-import { readdir, rm } from 'node:fs/promises';
+import { readdir } from 'node:fs/promises';
 import { engineReleaseSteps } from '../engine/release.ts';
 import { additionalStores } from '../extract/additional-stores.ts';
 import { readLayerRecords, type StorageLocation } from '../extract/storage.ts';
@@ -6,8 +6,8 @@ import { type Host, hostPath } from '../host/host.ts';
 import { readMounts } from '../host/mount-table.ts';
 import { holdsMounts, unmount } from '../host/mounts.ts';
 import type { ReleaseStep } from '../host/release-step.ts';
+import { removeTree } from '../host/remove-tree.ts';
 import { plainStep } from '../host/steps.ts';
-import { PrestageError } from '../model/errors.ts';
 import { DISK_BUNDLE_PATH, REGISTRY_IMAGE_PATH, REGISTRY_PATH, STORE_PATH } from '../model/places.ts';
 import { type Dangling, findDangling, isNothing } from '../mount/dangling.ts';
 import { healDangling } from '../mount/heal-dangling.ts';
@@ -205,18 +205,6 @@ async function treeSteps(host: Host): Promise<readonly PlannedStep[]> {
   return places
     .filter((_, index) => there[index])
     .map(({ path, text }) => ({ name: 'remove-copies', text: `${text} ${path}`, run: async () => await removeTree(path) }));
-}
-
-/** @throws PrestageError ERR_RELEASE_STEP where something is mounted there: nothing is deleted through a mount */
-async function removeTree(path: string): Promise<void> {
-  if (await holdsMounts(path)) {
-    throw new PrestageError(
-      'ERR_RELEASE_STEP',
-      `${path} cannot be removed: something is mounted there`,
-      `Unmount what this shows: findmnt --submounts ${path}`,
-    );
-  }
-  await rm(path, { recursive: true, force: true });
 }
 
 /** What a run that was killed has left mounted. No run goes on meanwhile: the lock is held. */

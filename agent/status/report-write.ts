@@ -5,6 +5,7 @@ import { promisify } from 'node:util';
 import { gzip } from 'node:zlib';
 import { pack } from 'tar-stream';
 import { writeAtomic } from '../host/atomic.ts';
+import { checkWorkplace } from '../host/chain.ts';
 import type { Host } from '../host/host.ts';
 import { messageOf, PrestageError } from '../model/errors.ts';
 import type { Report } from './report.ts';
@@ -18,7 +19,9 @@ const TOP = 'prestage-report';
  */
 export async function writeReportDirectory(report: Report, directory: string): Promise<void> {
   await writing(directory, async () => {
+    await checkWorkplace(directory);
     await mkdir(directory, { recursive: true, mode: 0o700 });
+    await checkWorkplace(directory);
     if ((await readdir(directory)).length > 0)
       throw new PrestageError('ERR_USAGE', `${directory} is not empty`, 'Give a directory that does not exist yet, or an empty one');
     for (const { name, text } of report.files) {

@@ -77,7 +77,23 @@ static int fails(const char *about) { return number_fails(atomic_fetch_add(&coun
 /* What comes before is the start of Node itself. */
 static atomic_char is_started;
 
-static int is_below(const char *path) {
+/* Trees are removed through open directories: /proc/self/fd/7/name stands for what the kernel calls the directory, and the name. */
+static const char *named(const char *path, char *whole, size_t size) {
+  static const char fds[] = "/proc/self/fd/";
+  if (strncmp(path, fds, sizeof fds - 1) != 0) return path;
+  const char *name = strchr(path + sizeof fds - 1, '/');
+  if (name == NULL) return path;
+  char link[64];
+  snprintf(link, sizeof link, "%.*s", (int)(name - path), path);
+  ssize_t length = syscall(SYS_readlink, link, whole, size - 1);
+  if (length < 0) return path;
+  snprintf(whole + length, size - (size_t)length, "%s", name);
+  return whole;
+}
+
+static int is_below(const char *given) {
+  char whole[4096];
+  const char *path = named(given, whole, sizeof whole);
   for (const char *at = below; *at != 0;) {
     const char *end = strchrnul(at, ':');
     size_t length = (size_t)(end - at);

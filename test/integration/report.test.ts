@@ -164,7 +164,7 @@ describe('a report', () => {
   });
 
   suite.it('of somebody who is not root has what may be read, and says what may not', async () => {
-    await node.output('sh', ['-c', 'mkdir -m 777 /var/tmp/user; chmod 600 /run/prestage-agent/state.json']);
+    await node.output('sh', ['-c', 'install -d -o 1000 -g 1000 /var/tmp/user; chmod 600 /run/prestage-agent/state.json']);
     const command = [
       '--reuid=1000',
       '--regid=1000',

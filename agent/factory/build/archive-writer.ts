@@ -1,9 +1,10 @@
-import { mkdir, rm, stat } from 'node:fs/promises';
+import { mkdir, stat } from 'node:fs/promises';
 import { join } from 'node:path';
 import pLimit from 'p-limit';
 import { linkDirLayout } from '../../extract/oci-layout.ts';
 import { type Exec, output } from '../../host/exec.ts';
 import type { Host } from '../../host/host.ts';
+import { removeTree } from '../../host/remove-tree.ts';
 import { hexOf } from '../../model/digest.ts';
 import { archiveNameOf } from '../../model/reference.ts';
 import type { NamedImage } from './source-image.ts';
@@ -29,7 +30,7 @@ const COMPRESS = 'gzip -1n';
  * @throws PrestageError ERR_TOOL_FAILED, ERR_TOOL_MISSING
  */
 export async function writeArchives(host: Host, images: readonly NamedImage[], options: WriteArchivesOptions): Promise<void> {
-  await rm(options.work, { recursive: true, force: true });
+  await removeTree(options.work);
   await mkdir(options.work, { recursive: true });
   await mkdir(options.to, { recursive: true });
   const byName = new Map(images.map((image) => [archiveNameOf(image.reference), image]));
@@ -37,7 +38,7 @@ export async function writeArchives(host: Host, images: readonly NamedImage[], o
   const written = await Promise.allSettled([...byName].map(([name, image]) => limit(() => writeArchive(host, name, image, options))));
   const failed = written.find((result) => result.status === 'rejected');
   if (failed !== undefined) throw failed.reason;
-  await rm(options.work, { recursive: true });
+  await removeTree(options.work);
 }
 
 async function writeArchive(host: Host, name: string, { image }: NamedImage, options: WriteArchivesOptions): Promise<void> {
@@ -73,7 +74,7 @@ async function writeArchive(host: Host, name: string, { image }: NamedImage, opt
     { signal: options.signal },
   );
   options.signal.throwIfAborted();
-  await rm(directory, { recursive: true });
+  await removeTree(directory);
 }
 
 /** What tar says of a file whose inode has changed, and ends with 1. Source: tar(1), "RETURN VALUE". */

@@ -1,6 +1,6 @@
-import { mkdir } from 'node:fs/promises';
 import { join, resolve } from 'node:path';
 import { removeTemporaries } from '../../host/atomic.ts';
+import { makeWorkplace } from '../../host/chain.ts';
 import type { Host } from '../../host/host.ts';
 import { takeLock } from '../../host/lock.ts';
 import { PrestageError } from '../../model/errors.ts';
@@ -52,7 +52,7 @@ export async function build(host: Host, wanted: BuildOptions): Promise<BuildRepo
 /** Also takes away what a killed build was about to name. */
 async function lockBundle(bundle: string): Promise<AsyncDisposable> {
   const folder = join(bundle, BUILD_FOLDER);
-  await mkdir(folder, { recursive: true });
+  await makeWorkplace(folder);
   const lock = await takeLock({ path: join(folder, 'lock'), waitSeconds: 0, command: `build --to ${bundle}` });
   for (const directory of [bundle, folder]) await removeTemporaries(directory);
   return lock;

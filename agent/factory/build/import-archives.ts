@@ -1,8 +1,9 @@
-import { chmod, mkdir, readdir, rename, rm } from 'node:fs/promises';
+import { chmod, mkdir, readdir, rename } from 'node:fs/promises';
 import { join } from 'node:path';
 import type { ArchiveFile } from '../../extract/archives.ts';
 import { layoutBlobPath } from '../../extract/oci-layout.ts';
 import type { ArchivePool } from '../../extract/pool.ts';
+import { removeTree } from '../../host/remove-tree.ts';
 import { type Digest, digestOfHex, isDigest } from '../../model/digest.ts';
 import { PrestageError } from '../../model/errors.ts';
 import type { BuildInput, ImageSource } from './input.ts';
@@ -27,7 +28,7 @@ export interface ImportOptions {
 export async function importArchives(archives: readonly ArchiveFile[], options: ImportOptions): Promise<ReadonlyMap<string, Digest>> {
   const { pool, architecture, layout, signal } = options;
   const blobs = join(layout, 'blobs/sha256');
-  await rm(layout, { recursive: true, force: true });
+  await removeTree(layout);
   await mkdir(blobs, { recursive: true });
   const distinct = [...new Map(archives.map((archive) => [archive.path, archive])).values()];
   const surveys = await Promise.all(
@@ -58,7 +59,7 @@ async function moveBlobs(from: string, layout: string, top: Digest): Promise<voi
     await chmod(join(from, file), 0o644);
     await rename(join(from, file), layoutBlobPath(layout, digest));
   }
-  await rm(from, { recursive: true });
+  await removeTree(from);
 }
 
 /** The archives of an input, each once. */

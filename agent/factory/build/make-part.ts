@@ -1,10 +1,11 @@
-import { chmod, mkdir, rm } from 'node:fs/promises';
+import { chmod, mkdir } from 'node:fs/promises';
 import { join } from 'node:path';
 import { registryTree } from '../../extract/registry-tree.ts';
 import { writeTree } from '../../extract/tree-files.ts';
 import { output } from '../../host/exec.ts';
 import type { Host } from '../../host/host.ts';
 import { placeFile } from '../../host/place.ts';
+import { removeTree } from '../../host/remove-tree.ts';
 import type { Step, StepName } from '../../host/steps.ts';
 import { formatDuration } from '../../model/bytes.ts';
 import type { Digest } from '../../model/digest.ts';
@@ -51,7 +52,7 @@ export async function reclaimWork(host: Host, work: string): Promise<void> {
 export async function makePart(part: Part, context: MakeContext): Promise<Made> {
   const { step } = context;
   await step('remove-old-part', async () => {
-    for (const path of part.paths) await rm(join(context.bundle, path), { recursive: true, force: true });
+    for (const path of part.paths) await removeTree(join(context.bundle, path));
   });
   const to = join(context.bundle, part.paths[0] ?? '');
   switch (part.kind) {
@@ -122,12 +123,12 @@ async function makeStore(part: Part, context: MakeContext): Promise<Made> {
   const found = facts.registryImage ?? (await findRegistryImage(graphroot, part.images));
   await timed('normalise-store', 'made the same for the same images', () => normaliseStore(graphroot, { stampSeconds, undated }));
   await timed('pack-store', 'packed as squashfs', () => packSquashfs(host, { graphroot, image, stampSeconds, jobs, signal }));
-  await step('remove-store-work', async () => await rm(join(work, 'store'), { recursive: true }));
+  await step('remove-store-work', async () => await removeTree(join(work, 'store')));
   const rootHash = await timed('make-hash-tree', 'hash tree made', () => formatVerity(host, { image, hashTree, seed: part.key, signal }));
   const proof = await timed('prove-store', 'proven by podman', () =>
     proveStore(host, { image, images: part.images, architecture, work: join(work, PROOF), signal }),
   );
-  await step('remove-store-work', async () => await rm(work, { recursive: true }));
+  await step('remove-store-work', async () => await removeTree(work));
   if (proof.ranIn !== undefined) say(`${part.id}: a command ran in ${proof.ranIn}`);
   if (proof.notRun !== undefined) host.log('warning', `${part.id}: no command was run in any image: ${proof.notRun}`);
   const mirrored = part.images.filter((one) => !isOperatingSystem(one.image));

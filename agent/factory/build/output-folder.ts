@@ -1,5 +1,6 @@
-import { lstat, mkdir, readdir, rm } from 'node:fs/promises';
+import { lstat, mkdir, readdir } from 'node:fs/promises';
 import { join } from 'node:path';
+import { removeTree } from '../../host/remove-tree.ts';
 import { spaceAt } from '../../host/space.ts';
 import { BUNDLE_FILE, PARTIAL_FILE } from '../../model/bundle.ts';
 import { formatBytes } from '../../model/bytes.ts';
@@ -32,7 +33,7 @@ export async function removeStale(output: string, wanted: readonly string[]): Pr
   const candidates = [...OWNED, ...inStore.map((name) => `${STORE}/${name}`), ...(inStore.length === 0 ? [STORE] : [])];
   for (const path of candidates) {
     if (wanted.some((one) => one === path || one.startsWith(`${path}/`))) continue;
-    await rm(join(output, path), { recursive: true, force: true });
+    await removeTree(join(output, path));
   }
 }
 

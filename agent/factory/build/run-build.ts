@@ -1,11 +1,13 @@
 import { existsSync } from 'node:fs';
-import { readFile, rm, writeFile } from 'node:fs/promises';
+import { readFile, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { version } from '../../assets.ts';
 import { type ArchivePool, createArchivePool } from '../../extract/pool.ts';
+import { checkWorkplace } from '../../host/chain.ts';
 import { output } from '../../host/exec.ts';
 import type { Host } from '../../host/host.ts';
 import { holdingShared, waitForShared } from '../../host/lock.ts';
+import { removeTree } from '../../host/remove-tree.ts';
 import type { Step } from '../../host/steps.ts';
 import type { Bundle } from '../../model/bundle.ts';
 import { describeBundle } from './describe-bundle.ts';
@@ -65,6 +67,7 @@ export async function runBuild(machine: Host, job: BuildJob): Promise<BuildRepor
   const folders = foldersOf(options, input.kind);
   const writersLock = join(folders.bundle, BUILD_FOLDER, 'writers.lock');
   await waitForShared(machine.exec, writersLock, WRITERS_WAIT_SECONDS);
+  await checkWorkplace(folders.work);
   await reclaimWork(machine, folders.work);
   const host = holdingWriters(machine, writersLock);
   await using pool = createArchivePool({ size: options.jobs, log: host.log });
@@ -190,7 +193,7 @@ export async function removeBuildWork(
   kind: BuildInput['kind'],
 ): Promise<void> {
   const places = [folders.work, ...(kind === 'archives' ? [folders.layout] : [])].filter((path) => existsSync(path));
-  for (const path of places) await step('remove-build-work', async () => await rm(path, { recursive: true, force: true }));
+  for (const path of places) await step('remove-build-work', async () => await removeTree(path));
 }
 
 async function writeReadme(bundle: string, described: Omit<Bundle, 'files'>, outline: Outline): Promise<void> {

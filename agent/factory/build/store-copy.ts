@@ -1,9 +1,10 @@
-import { mkdir, rm, writeFile } from 'node:fs/promises';
+import { mkdir, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { linkDirLayout } from '../../extract/oci-layout.ts';
 import type { StorageLocation } from '../../extract/storage.ts';
 import { quote } from '../../host/exec.ts';
 import type { Host } from '../../host/host.ts';
+import { removeTree } from '../../host/remove-tree.ts';
 import { PrestageError } from '../../model/errors.ts';
 import { type CopyStep, planCopies } from './copy-plan.ts';
 import type { NamedImage } from './source-image.ts';
@@ -37,7 +38,7 @@ const ALONE = 'mkdir -p /var/lib/containers/cache && mount --bind "$0" /var/lib/
 export async function composeStore(host: Host, options: ComposeOptions): Promise<StorageLocation> {
   const { work } = options;
   const location = { graphroot: join(work, 'graph'), runroot: join(work, 'run') };
-  await rm(work, { recursive: true, force: true });
+  await removeTree(work);
   for (const name of ['cache', 'tmp', 'dir']) await mkdir(join(work, name), { recursive: true });
   await writeFile(join(work, 'storage.conf'), storageConfOf(location));
   const steps = planCopies(options.images);
@@ -95,7 +96,7 @@ async function copyImage(
         : 'Build on a machine where root can mount overlay; where it fails again, pull the image again',
     );
   }
-  await rm(directory, { recursive: true });
+  await removeTree(directory);
 }
 
 /** Runs steps, each after those that it waits for, in their order otherwise, so many at a time. The first fault ends it, after what runs. */

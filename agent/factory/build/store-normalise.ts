@@ -1,9 +1,10 @@
 import { lstatSync, lutimesSync, readdirSync, symlinkSync } from 'node:fs';
-import { mkdir, readdir, readFile, rm, utimes, writeFile } from 'node:fs/promises';
+import { mkdir, readdir, readFile, utimes, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { promisify } from 'node:util';
 import { gunzip } from 'node:zlib';
 import { LOCK_FILES, tokenOf } from '../../extract/lock-token.ts';
+import { removeTree } from '../../host/remove-tree.ts';
 import { linkNameOf, membersOf, normalImages, normalLayers } from './store-records.ts';
 
 export interface NormaliseOptions {
@@ -43,7 +44,7 @@ export async function normaliseStore(graphroot: string, options: NormaliseOption
 async function removeForeign(graphroot: string): Promise<void> {
   const kept = new Set<string>(PARTS);
   for (const name of await readdir(graphroot)) {
-    if (!kept.has(name)) await rm(join(graphroot, name), { recursive: true });
+    if (!kept.has(name)) await removeTree(join(graphroot, name));
   }
 }
 
@@ -58,7 +59,7 @@ async function renameLinks(graphroot: string, layers: readonly string[]): Promis
   const overlay = join(graphroot, 'overlay');
   const names = new Map<string, string>();
   for (const layer of layers) names.set(await readFile(join(overlay, layer, 'link'), 'utf8'), linkNameOf(layer));
-  await rm(join(overlay, 'l'), { recursive: true, force: true });
+  await removeTree(join(overlay, 'l'));
   await mkdir(join(overlay, 'l'), { mode: 0o700 });
   for (const layer of layers) {
     await writeFile(join(overlay, layer, 'link'), linkNameOf(layer));

@@ -1,10 +1,10 @@
-import { mkdir, mkdtemp, rm, writeFile } from 'node:fs/promises';
-import { tmpdir } from 'node:os';
+import { mkdir, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { inspectStorage, type StorageContents } from '../../extract/storage.ts';
 import { quote } from '../../host/exec.ts';
 import type { Host } from '../../host/host.ts';
 import { mountReadOnly, unmount } from '../../host/mounts.ts';
+import { removeTree, temporaryDirectory } from '../../host/remove-tree.ts';
 import { hexOf } from '../../model/digest.ts';
 import { PrestageError } from '../../model/errors.ts';
 import { listFaults } from '../../model/faults.ts';
@@ -62,13 +62,13 @@ export async function reclaimProof(host: Host, work: string): Promise<void> {
  */
 export async function proveStore(host: Host, options: ProofOptions): Promise<Proof> {
   const { work, image, images } = options;
-  await rm(work, { recursive: true, force: true });
+  await removeTree(work);
   await mkdir(work, { recursive: true });
   const storageConf = join(work, 'storage.conf');
   // Not below `work`: podman refuses a runroot of more than 50 characters.
   const graph = join(work, 'graph');
-  const run = await mkdtemp(join(tmpdir(), 'prestage-'));
-  await using _run = { [Symbol.asyncDispose]: async () => await rm(run, { recursive: true, force: true }) };
+  await using directory = await temporaryDirectory('prestage-');
+  const run = directory.path;
   await writeFile(storageConf, storageConfOf({ graphroot: graph, runroot: run }));
   await using store = await mountReadOnly(host, { device: image, fileSystem: 'squashfs', target: join(work, MOUNT_POINT) });
   const roots = ['--root', graph, '--runroot', run, '--tmpdir', join(work, 'tmp')];

@@ -5,6 +5,7 @@ import { unlistedFiles } from '../../bundle/verify-files.ts';
 import { removeTemporaries, syncDirectory, writeAtomic } from '../../host/atomic.ts';
 import { output } from '../../host/exec.ts';
 import type { Host } from '../../host/host.ts';
+import { removeTree } from '../../host/remove-tree.ts';
 import type { Step } from '../../host/steps.ts';
 import { BUNDLE_FILE, PARTIAL_FILE } from '../../model/bundle.ts';
 import { removeInner } from '../../partition/inner-files.ts';
@@ -34,7 +35,7 @@ export async function finish(
   const stale = await staleFiles(source, directory);
   for (const path of stale) await step('remove-stale-file', async () => await removeInner(directory, path));
   await step('place-fetched-manifest', async () => await writeAtomic(join(directory, BUNDLE_FILE), source.bytes));
-  await step('remove-fetch-work', async () => await rm(join(directory, WORK_FOLDER), { recursive: true, force: true }));
+  await step('remove-fetch-work', async () => await removeTree(join(directory, WORK_FOLDER)));
   await step('unmark-fetch', async () => await unmark(directory));
   const others = await unlistedFiles(directory, source.bundle.files);
   return { removed: stale, notices: others.map((path) => `${join(directory, path)} does not belong to the bundle`) };

@@ -1,8 +1,9 @@
 import { existsSync } from 'node:fs';
-import { type FileHandle, mkdir, open } from 'node:fs/promises';
+import { type FileHandle, open } from 'node:fs/promises';
 import { join } from 'node:path';
 import { readManifest, type SealedBundle, sealOf } from '../../bundle/read-bundle.ts';
 import { removeTemporaries, syncDirectory } from '../../host/atomic.ts';
+import { makeWorkplace } from '../../host/chain.ts';
 import { spaceAt } from '../../host/space.ts';
 import { BUNDLE_FILE, PARTIAL_FILE } from '../../model/bundle.ts';
 import { formatBytes } from '../../model/bytes.ts';
@@ -74,7 +75,7 @@ export async function isSealedBy(source: Source, directory: string): Promise<boo
 export async function markPartial(directory: string): Promise<void> {
   const path = join(directory, PARTIAL_FILE);
   try {
-    await mkdir(directory, { recursive: true });
+    await makeWorkplace(directory);
     await using file: FileHandle = await open(path, 'a');
     await file.sync();
     await syncDirectory(directory);

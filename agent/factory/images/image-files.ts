@@ -1,14 +1,13 @@
 import { createReadStream } from 'node:fs';
-import { mkdtemp, open, readdir, readFile, stat } from 'node:fs/promises';
-import { tmpdir } from 'node:os';
+import { open, readdir, readFile, stat } from 'node:fs/promises';
 import { join } from 'node:path';
 import { pipeline } from 'node:stream/promises';
 import { createGunzip, createZstdDecompress } from 'node:zlib';
-import { remove } from 'fs-extra/esm';
 import { extract } from 'tar-stream';
 import { layoutImage, readOciLayout } from '../../extract/oci-layout.ts';
 import { quote } from '../../host/exec.ts';
 import type { Host } from '../../host/host.ts';
+import { temporaryDirectory } from '../../host/remove-tree.ts';
 import { hexOf } from '../../model/digest.ts';
 import { messageOf, PrestageError } from '../../model/errors.ts';
 import { instanceFor, parseManifest } from '../../model/manifest.ts';
@@ -44,15 +43,11 @@ interface LayerPaths {
  * @throws PrestageError ERR_SOURCE
  */
 export async function readImageFiles(host: Host, request: ImageFilesRequest): Promise<readonly ImageFile[]> {
-  const temporary = await mkdtemp(join(tmpdir(), 'prestage-image-'));
-  try {
-    const layers = await layersOf(host, request, temporary);
-    const files = new Map<string, string>();
-    for (const path of layers.paths) await applyLayer(path, request.wants, files);
-    return [...files].map(([path, text]) => ({ path, text })).toSorted((a, b) => (a.path < b.path ? -1 : 1));
-  } finally {
-    await remove(temporary);
-  }
+  await using temporary = await temporaryDirectory('prestage-image-');
+  const layers = await layersOf(host, request, temporary.path);
+  const files = new Map<string, string>();
+  for (const path of layers.paths) await applyLayer(path, request.wants, files);
+  return [...files].map(([path, text]) => ({ path, text })).toSorted((a, b) => (a.path < b.path ? -1 : 1));
 }
 
 /** Files below a directory, by the same filter. */

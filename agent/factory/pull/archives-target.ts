@@ -1,7 +1,8 @@
-import { mkdtemp, rm } from 'node:fs/promises';
+import { mkdtemp } from 'node:fs/promises';
 import { join } from 'node:path';
 import type { ArchivePool } from '../../extract/pool.ts';
 import { syncDirectory, writeAtomic } from '../../host/atomic.ts';
+import { removeTree } from '../../host/remove-tree.ts';
 import type { Step } from '../../host/steps.ts';
 import type { BlobStore } from './blob-store.ts';
 import { targetError } from './blob-store.ts';
@@ -39,7 +40,7 @@ export function createArchivesTarget(options: ArchivesTargetOptions): PullTarget
       // Whatever is wrong with it: it is written again.
       const job = { path: pathOf(image), name: archiveName, architecture: architectureOf(image), writeBlobs: [], to };
       const found = await pool.unpack(job, { signal }).catch(() => undefined);
-      await rm(to, { recursive: true, force: true });
+      await removeTree(to);
       return found?.topDigest === image.top.digest && found.blobs === image.blobs.length;
     },
     extraBytes: (steps) => steps.reduce((sum, step) => sum + step.sizeBytes, 0),

@@ -1,10 +1,11 @@
-import { mkdir, mkdtemp, rm } from 'node:fs/promises';
+import { mkdir } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
-import { emptyDir } from 'fs-extra/esm';
 import { removeTemporaries } from '../../host/atomic.ts';
+import { makeWorkplace } from '../../host/chain.ts';
 import type { Host } from '../../host/host.ts';
 import { takeLock } from '../../host/lock.ts';
+import { makeEmptyDirectory, removeTree, temporaryDirectory } from '../../host/remove-tree.ts';
 import { digestOf, hexOf } from '../../model/digest.ts';
 import { targetError } from './blob-store.ts';
 import type { PullRequest } from './request.ts';
@@ -30,9 +31,9 @@ export async function makePlaces(host: Host, request: Pick<PullRequest, 'format'
   const staging = join(to, '.staging');
   const blobs = request.format === 'oci' ? join(to, 'blobs/sha256') : join(staging, 'blobs/sha256');
   if (request.isDry) {
-    const scratch = await mkdtemp(join(tmpdir(), 'prestage-pull-'));
-    const gone = async (): Promise<void> => await rm(scratch, { recursive: true, force: true });
-    return { to, blobs, scratch, forget: async () => undefined, [Symbol.asyncDispose]: gone };
+    const scratch = await temporaryDirectory('prestage-pull-');
+    const gone = async (): Promise<void> => await scratch[Symbol.asyncDispose]();
+    return { to, blobs, scratch: scratch.path, forget: async () => undefined, [Symbol.asyncDispose]: gone };
   }
   const scratch = join(staging, 'work');
   const lock = await step('start-pull', async () => await lockAndClear({ to, blobs, scratch }));
@@ -41,21 +42,24 @@ export async function makePlaces(host: Host, request: Pick<PullRequest, 'format'
     to,
     blobs,
     scratch,
-    forget: async () => await step('remove-staging', async () => await rm(staging, { recursive: true, force: true })),
+    forget: async () => await step('remove-staging', async () => await removeTree(staging)),
     [Symbol.asyncDispose]: async () => {
-      await step('end-pull', async () => await rm(scratch, { recursive: true, force: true }));
+      await step('end-pull', async () => await removeTree(scratch));
       await lock[Symbol.asyncDispose]();
     },
   };
 }
 
 async function lockAndClear({ to, blobs, scratch }: Pick<Places, 'to' | 'blobs' | 'scratch'>): Promise<AsyncDisposable> {
-  // Beside the folder's own files it would travel with them.
-  const path = join(tmpdir(), `prestage-pull-${hexOf(digestOf(to)).slice(0, 16)}.lock`);
+  // Beside the folder's own files it would travel with them. Of this user alone: everybody can take a name in the directory above.
+  const locks = join(tmpdir(), `prestage-agent-${process.geteuid?.()}`);
+  await makeWorkplace(locks);
+  const path = join(locks, `pull-${hexOf(digestOf(to)).slice(0, 16)}.lock`);
   const lock = await takeLock({ path, waitSeconds: 0, command: `pull --to ${to}` });
   try {
+    await makeWorkplace(to);
     await mkdir(blobs, { recursive: true });
-    await emptyDir(scratch);
+    await makeEmptyDirectory(scratch);
     for (const directory of [to, blobs]) await removeTemporaries(directory);
     return lock;
   } catch (cause) {
