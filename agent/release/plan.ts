@@ -8,6 +8,7 @@ import { holdsMounts, unmount } from '../host/mounts.ts';
 import type { ReleaseStep } from '../host/release-step.ts';
 import { removeTree } from '../host/remove-tree.ts';
 import { plainStep } from '../host/steps.ts';
+import type { PrestageError } from '../model/errors.ts';
 import { DISK_BUNDLE_PATH, REGISTRY_IMAGE_PATH, REGISTRY_PATH, STORE_PATH } from '../model/places.ts';
 import { type Dangling, findDangling, isNothing } from '../mount/dangling.ts';
 import { healDangling } from '../mount/heal-dangling.ts';
