@@ -60,9 +60,24 @@ describeAlone(import.meta.url, 'a store that cannot be closed', () => {
   });
 
   const OBSTACLES: readonly (readonly [string, Placement, Obstacle, RegExp])[] = [
-    ['the store is read', 'disk', reading(join(STORE_PATH, 'overlay-images/images.json')), /store does not unmount: .*target is busy/],
-    ['the partition is read', 'partition', reading(join(DATA_PATH, 'store/installed.squashfs')), /data does not unmount: .*target is busy/],
-    ['the memory is read', 'ram', reading(join(RAM_PATH, 'store.squashfs')), /ram does not unmount: .*target is busy/],
+    [
+      'the store is read',
+      'disk',
+      reading(join(STORE_PATH, 'overlay-images/images.json')),
+      /store cannot be unmounted, because something uses it: .*target is busy/,
+    ],
+    [
+      'the partition is read',
+      'partition',
+      reading(join(DATA_PATH, 'store/installed.squashfs')),
+      /data cannot be unmounted, because something uses it: .*target is busy/,
+    ],
+    [
+      'the memory is read',
+      'ram',
+      reading(join(RAM_PATH, 'store.squashfs')),
+      /ram cannot be unmounted, because something uses it: .*target is busy/,
+    ],
     ...(['disk', 'partition', 'ram'] as const).map(
       (placement) =>
         [
@@ -129,7 +144,7 @@ describeAlone(import.meta.url, 'a store that cannot be closed', () => {
     const busy = await close();
     assert.match(
       busy.message,
-      /^the store at .* \(\/dev\/mapper\/prestage-installed\) is used by containers: Device .* is still in use\.$/,
+      /^the store at .* \(\/dev\/mapper\/prestage-installed\) cannot be closed, because containers use it: Device .* is still in use\.$/,
     );
     assert.deepEqual([busy.code, await seen(node), verity.opened()], ['ERR_STORE_BUSY', before, 1]);
     verity.setClosing(true);
