@@ -121,8 +121,10 @@ test('law: text with bytes lost, doubled or exchanged is read safely or refused 
 
 test('depth and repetition cost no more than their length', () => {
   for (const text of ['['.repeat(1_000_000), '{"a":'.repeat(200_000), `{"files":[${'{},'.repeat(100_000)}{}]}`, '"'.repeat(1_000_000)]) {
-    const started = performance.now();
+    // Time of the processor, which a busy machine does not make longer.
+    const before = process.cpuUsage();
     judge(text);
-    assert.ok(performance.now() - started < 10_000, `${text.slice(0, 10)}: ${performance.now() - started} ms`);
+    const { user } = process.cpuUsage(before);
+    assert.ok(user < 10_000_000, `${text.slice(0, 10)}: ${user} us`);
   }
 });
