@@ -1,5 +1,5 @@
-import { mkdir, writeFile } from 'node:fs/promises';
-import { dirname, join } from 'node:path';
+import { join } from 'node:path';
+import { outputFile } from 'fs-extra/esm';
 import { placeFile } from '../host/place.ts';
 import type { Digest } from '../model/digest.ts';
 import { layoutBlobPath } from './oci-layout.ts';
@@ -18,7 +18,6 @@ export async function writeTree(files: readonly TreeFile[], options: { readonly 
       await placeFile(layoutBlobPath(options.layout, file.blob), path);
       continue;
     }
-    await mkdir(dirname(path), { recursive: true });
-    await writeFile(path, file.text);
+    await outputFile(path, file.text);
   }
 }

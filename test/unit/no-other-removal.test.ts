@@ -59,7 +59,7 @@ function waysIn({ text }: Source): readonly string[] {
   const copies = argumentsOf(text, /(?<![\w.-])cp(?:Sync)?\((?!1\))/g);
   const imports =
     text.match(
-      /from '(?:fs-extra|rimraf|del)[^']*'|import \* as \w+ from 'node:fs[^']*'|import \w+ from 'node:fs[^']*'|\brm(?:Sync)? as \w+/g,
+      /import (?!\{ outputFile \} from)[^;]*from 'fs-extra[^']*'|from '(?:rimraf|del)[^']*'|import \* as \w+ from 'node:fs[^']*'|import \w+ from 'node:fs[^']*'|\brm(?:Sync)? as \w+/g,
     ) ?? [];
   const programs = text.match(/(?<![\w-])rm (?:-\w*[rR]\w*|--recursive)|'rm',\s*\[?\s*'-\w*[rR]|find [^\n]*-delete/g) ?? [];
   return [...removals, ...directories, ...copies, ...imports, ...programs];
