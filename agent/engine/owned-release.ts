@@ -1,5 +1,6 @@
 import { lstat, readdir, rm, rmdir } from 'node:fs/promises';
 import { basename, dirname, join } from 'node:path';
+import { isDeepStrictEqual } from 'node:util';
 import { syncDirectory } from '../host/atomic.ts';
 import { output } from '../host/exec.ts';
 import { type Host, hostPath } from '../host/host.ts';
@@ -7,7 +8,7 @@ import type { ReleaseStep } from '../host/release-step.ts';
 import { PrestageError } from '../model/errors.ts';
 import { BACKUP_PATH, SETUP_RECORD, STORAGE_CONF } from '../model/places.ts';
 import { isOriginal } from './owned-files.ts';
-import { type Backup, backupFile, EMPTY_SETUP, readBackup, readBackups, readSetup } from './owned-record.ts';
+import { type Backup, backupFile, EMPTY_SETUP, readBackup, readBackups, readSetup, type Setup, writeSetup } from './owned-record.ts';
 import { type FoundFile, isLeft, isMarked, readSystemFile, relabel, writeSystemFile } from './system-file.ts';
 
 /**
@@ -26,22 +27,28 @@ export interface SystemFileStep extends ReleaseStep {
 const FOLDERS = ['/etc/crio/crio.conf.d', '/etc/containers/registries.conf.d', '/etc/profile.d', '/run/systemd/system'];
 const OWN_NAME = /^50-prestage[.-]/;
 
+/** Which files are meant, by their path on the node. */
+export type Takes = (path: string) => boolean;
+
 /**
  * What there is to undo of the system's files, in order. An edited file that has the bytes that the agent wrote gets back its old bytes, mode,
  * owner and time; one that somebody changed since keeps the change. Right also where a run was killed halfway, and where the record is lost.
+ * @param takes some files alone; then the record goes on without them
  */
-export async function systemFileReleaseSteps(host: Host, takeOut: TakeOut = {}): Promise<readonly SystemFileStep[]> {
+export async function systemFileReleaseSteps(host: Host, takeOut: TakeOut = {}, takes?: Takes): Promise<readonly SystemFileStep[]> {
   const setup = (await readSetup(host)) ?? EMPTY_SETUP;
+  const isMeant: Takes = takes ?? (() => true);
   // What was written first is needed by what came after.
-  const added = [...new Set([...setup.added, ...(await markedFiles(host))])].toReversed();
-  const edited = [...new Set([...setup.edited, ...(await readBackups(host)).map(({ path }) => path)])].toSorted();
-  const directories = directoriesToTry(setup.directories, added);
+  const added = [...new Set([...setup.added, ...(await markedFiles(host))])].filter(isMeant).toReversed();
+  const edited = [...new Set([...setup.edited, ...(await readBackups(host)).map(({ path }) => path)])].filter(isMeant).toSorted();
+  const hasMeant = (directory: string): boolean => added.some((path) => path.startsWith(`${directory}/`));
+  const directories = directoriesToTry(takes === undefined ? setup.directories : setup.directories.filter(hasMeant), added);
   return [
     ...(await Promise.all(added.map(async (path) => await addedSteps(host, path)))).flat(),
     ...(await Promise.all(edited.map(async (path) => await editedSteps(host, path, takeOut[path])))).flat(),
     ...(await Promise.all([...added, ...edited].map(async (path) => await leftoverSteps(host, path)))).flat(),
     ...(await Promise.all(directories.map(async (path) => await directorySteps(host, path)))).flat(),
-    ...(await recordSteps(host)),
+    ...(takes === undefined ? await recordSteps(host) : forgettingSteps(host, setup, takes)),
   ];
 }
 
@@ -158,6 +165,19 @@ async function directorySteps(host: Host, path: string): Promise<readonly System
   return [
     { name: 'remove-system-file', text: `remove the directory ${path} if it is empty`, run: async () => await removeEmpty(directory) },
   ];
+}
+
+/** The record says what is there: `status` compares the files with it. */
+function forgettingSteps(host: Host, setup: Setup, takes: Takes): readonly SystemFileStep[] {
+  const stays = (path: string): boolean => !takes(path);
+  const left: Setup = {
+    ...setup,
+    added: setup.added.filter(stays),
+    edited: setup.edited.filter(stays),
+    written: setup.written.filter(({ path }) => stays(path)),
+  };
+  if (isDeepStrictEqual(left, setup)) return [];
+  return [{ name: 'record-setup', text: 'forget files of the system that are gone', run: async () => await writeSetup(host, left) }];
 }
 
 async function recordSteps(host: Host): Promise<readonly SystemFileStep[]> {

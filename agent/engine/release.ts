@@ -5,31 +5,34 @@ import type { ReleaseStep } from '../host/release-step.ts';
 import { hasSystemd } from '../host/systemd.ts';
 import { PrestageError } from '../model/errors.ts';
 import { STORAGE_CONF, STORE_PATH } from '../model/places.ts';
+import { DROP_IN_PATH, isOfIgnition } from '../registry/registries-drop-in.ts';
 import { withoutRewrite } from '../registry/registries-marks.ts';
-import { reloadCrio } from '../registry/registries-reload.ts';
-import { REGISTRIES_CONF } from '../registry/registries-view.ts';
+import { CRIO_TOLD, reloadCrio } from '../registry/registries-reload.ts';
+import { REGISTRIES_CONF, REGISTRIES_DIRECTORY } from '../registry/registries-view.ts';
 import { crioPid } from './crio-process.ts';
 import { ETC_STORAGE_CONF, storageConfInForce } from './engine-facts.ts';
-import { type SystemFileStep, systemFileReleaseSteps } from './owned-release.ts';
+import { type SystemFileStep, systemFileReleaseSteps, type Takes } from './owned-release.ts';
 import { RELOAD_LIMIT_MS, RELOADED, UNIT_FOLDER } from './set-up.ts';
 import { removeStore } from './storage-conf.ts';
-import { LEFT_MARK, writeSystemFile } from './system-file.ts';
+import { LEFT_MARK, readSystemFile, writeSystemFile } from './system-file.ts';
 
 /**
  * What there is to undo of all that the agent changed in the system's files, whoever asked for it, and the engines told of it: systemd is reloaded
  * once the drop-ins of units are gone, a running CRI-O reads its registries again. The storage.conf that units and shells were pointed to stays
  * until the next boot, without the store.
  */
-export async function engineReleaseSteps(host: Host): Promise<readonly ReleaseStep[]> {
-  const found = await systemFileReleaseSteps(host, { [ETC_STORAGE_CONF]: takeStoreOut, [REGISTRIES_CONF]: withoutRewrite });
+export async function engineReleaseSteps(host: Host, part?: EnginePart): Promise<readonly ReleaseStep[]> {
+  const found = await fileSteps(host, part === undefined ? undefined : await filesOf(host, part));
   const steps = found.filter((step) => !isRemovalOfStorageConf(step));
+  const isMarked = part !== 'store' && (await isThere(hostPath(host, CRIO_TOLD)));
+  if (part === 'mirrors') return [...steps, ...crioSteps(host, steps, isMarked)];
   const lastUnit = steps.findLastIndex(({ path }) => path?.startsWith(UNIT_FOLDER));
   return [
     ...steps.slice(0, lastUnit + 1),
     ...(await reloadSteps(host, lastUnit >= 0)),
     ...steps.slice(lastUnit + 1),
     ...(found.some(isRemovalOfStorageConf) ? [leavingStep(host)] : []),
-    ...crioSteps(host, steps),
+    ...crioSteps(host, steps, isMarked),
   ];
 }
 
@@ -54,6 +57,30 @@ function leavingStep(host: Host): SystemFileStep {
   };
 }
 
+/** What there is to undo of mirrors but for some files, which stay; engines are not told of it. @param keep paths on the node */
+export async function staleMirrorSteps(host: Host, keep: readonly string[]): Promise<readonly ReleaseStep[]> {
+  const takes = await filesOf(host, 'mirrors');
+  return await fileSteps(host, (path) => takes(path) && !keep.includes(path));
+}
+
+async function fileSteps(host: Host, takes: Takes | undefined): Promise<readonly SystemFileStep[]> {
+  return await systemFileReleaseSteps(host, { [ETC_STORAGE_CONF]: takeStoreOut, [REGISTRIES_CONF]: withoutRewrite }, takes);
+}
+
+/** The files that lead engines to the registry of this node, or those that lead them to the store. */
+export type EnginePart = 'mirrors' | 'store';
+
+/** A drop-in that an ignition brought leads to other nodes, whatever becomes of the registry of this one. */
+async function filesOf(host: Host, part: EnginePart): Promise<Takes> {
+  const isRendered = isOfIgnition((await readSystemFile(host, DROP_IN_PATH).catch(() => undefined))?.content.toString('utf8') ?? '');
+  const isOfMirrors: Takes = (path) =>
+    path === REGISTRIES_CONF || path.startsWith(CERTIFICATES) || path.startsWith(`${REGISTRIES_DIRECTORY}/`);
+  return (path) => (part === 'mirrors' ? isOfMirrors(path) && !(isRendered && path === DROP_IN_PATH) : !isOfMirrors(path));
+}
+
+/** Source: containers-certs.d(5). */
+const CERTIFICATES = '/etc/containers/certs.d/';
+
 /** Nothing is taken out of a file that is not understood any more. */
 function takeStoreOut(text: string): string | undefined {
   try {
@@ -76,13 +103,19 @@ async function reloadSteps(host: Host, hasUnits: boolean): Promise<readonly Rele
   return [{ name: 'reload-systemd', text: hasSystemd(host) ? 'reload systemd' : 'forget that systemd was reloaded', run }];
 }
 
-function crioSteps(host: Host, steps: readonly SystemFileStep[]): readonly ReleaseStep[] {
+/** @param isMarked CRI-O was told of files in this boot; those may have been removed since by what was killed before CRI-O was told that */
+function crioSteps(host: Host, steps: readonly SystemFileStep[], isMarked: boolean): readonly ReleaseStep[] {
   const paths = steps.flatMap(({ path }) => (path === undefined ? [] : [path]));
-  if (!paths.some((path) => path.startsWith('/etc/')) || crioPid(host) === undefined) return [];
+  const isRunning = crioPid(host) !== undefined;
+  if (!isMarked && !(isRunning && paths.some((path) => path.startsWith('/etc/')))) return [];
   const isStoreInUse = paths.some((path) => path.startsWith('/etc/crio/') || path === ETC_STORAGE_CONF);
-  const run = async (): Promise<void> => void (await reloadCrio(host));
+  const run = async (): Promise<void> => {
+    if (isRunning) await reloadCrio(host);
+    if (isMarked) await rm(hostPath(host, CRIO_TOLD), { force: true });
+  };
   const until = isStoreInUse ? '; it looks into the additional store until it is restarted' : '';
-  return [{ name: 'reload-crio', text: `let CRI-O read its configuration again (SIGHUP)${until}`, run }];
+  const text = isRunning ? `let CRI-O read its configuration again (SIGHUP)${until}` : 'forget what CRI-O was told';
+  return [{ name: 'reload-crio', text, run }];
 }
 
 async function isThere(path: string): Promise<boolean> {

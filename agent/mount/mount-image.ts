@@ -1,5 +1,5 @@
 import { existsSync } from 'node:fs';
-import { quote } from '../host/exec.ts';
+import { type ExecResult, quote } from '../host/exec.ts';
 import { type Host, hostPath } from '../host/host.ts';
 import { PrestageError } from '../model/errors.ts';
 import { STORE_PATH } from '../model/places.ts';
@@ -19,10 +19,15 @@ export interface ImageSource {
  * @throws PrestageError ERR_STORE_MOUNT
  */
 export async function mountImage(host: Host, { source, isFile }: ImageSource): Promise<void> {
+  const mounted = await mountSquashfs(host, { source, isFile });
+  if (mounted.exitCode !== 0) throw doesNotMount(source, quote(mounted.stderr));
+}
+
+/** The same, with what mount(8) says instead of an error. */
+export async function mountSquashfs(host: Host, { source, isFile }: ImageSource): Promise<ExecResult> {
   const target = hostPath(host, STORE_PATH);
   const hasSelinux = existsSync(hostPath(host, SELINUX));
-  const mounted = await host.exec('mount', squashfsMountArgs({ source, isFile, target, hasSelinux }));
-  if (mounted.exitCode !== 0) throw doesNotMount(source, quote(mounted.stderr));
+  return await host.exec('mount', squashfsMountArgs({ source, isFile, target, hasSelinux }));
 }
 
 /**
@@ -36,7 +41,7 @@ export async function openVerity(host: Host, opening: VerityOpening): Promise<st
   return verityDevice(opening.stage);
 }
 
-function doesNotMount(source: string, reason: string): PrestageError {
+export function doesNotMount(source: string, reason: string): PrestageError {
   return new PrestageError(
     'ERR_STORE_MOUNT',
     `the store image ${source} does not mount: ${reason}`,

@@ -12,9 +12,10 @@ import { DISK_COPY_PATH, STORE_PATH } from '../model/places.ts';
 import type { Stage } from '../model/stage.ts';
 import { closeStore } from './close-store.ts';
 import { ensureEmptyStore } from './empty-store.ts';
-import { mountImage, openVerity } from './mount-image.ts';
+import { openVerity } from './mount-image.ts';
+import { mountPlaced } from './mount-placed.ts';
 import { diskCopyOf, type PlacedImage, placeImage } from './place-image.ts';
-import { choosePlacement, type Placement, type PlacementChoice } from './placement.ts';
+import { type ChosenPlacement, choosePlacements, type Placement, type PlacementChoice } from './placement.ts';
 import type { StoreImage } from './store-image.ts';
 import { readOpenStore, type StoreRecord, type Verified, writeStoreRecord } from './store-record.ts';
 import { type ChosenTrust, chooseTrust, type Trust, type TrustChoice, type TrustFacts, verityFacts } from './trust.ts';
@@ -24,6 +25,8 @@ export interface OpenStoreRequest {
   /** The opened bundle, read-only. Not touched where a copy on the disk is there already. */
   readonly bundleDirectory: string;
   readonly stage: Stage;
+  /** The bundle lies on a medium that nothing is installed to. */
+  readonly isMedium?: boolean;
   readonly trust: TrustChoice;
   readonly placement: PlacementChoice;
   readonly step: Step;
@@ -33,6 +36,8 @@ export interface OpenStoreRequest {
   /** Hashes where nothing is copied. */
   readonly pool: ArchivePool;
 }
+
+const NO_ROOM: ReadonlySet<string> = new Set(['ERR_SPACE_MEMORY', 'ERR_SPACE_STORE']);
 
 export interface OpenedStore {
   readonly trust: Trust;
@@ -48,13 +53,15 @@ export interface OpenedStore {
   readonly wasOpen: boolean;
   /** The partition has to stay for as long as the store is open. */
   readonly servesFromPartition: boolean;
+  /** What a person should know of how it was opened. */
+  readonly notices: readonly string[];
 }
 
 /**
  * Mounts a store image at STORE_PATH. One that is open already stays where it has the same sha256 and is placed and trusted as asked for;
  * another one is closed first. After any error but ERR_STORE_BUSY a valid empty store stands there, and nothing of ours stays mounted;
  * ERR_STORE_BUSY leaves the store of before.
- * @throws PrestageError ERR_TRUST, ERR_STORE_DIGEST, ERR_STORE_MOUNT, ERR_STORE_BUSY, ERR_BUNDLE_FILE, ERR_SPACE_MEMORY, ERR_SPACE_STORE;
+ * @throws PrestageError ERR_TRUST, ERR_STORE_DIGEST, ERR_STORE_MOUNT, ERR_STORE_UNSUPPORTED, ERR_STORE_BUSY, ERR_BUNDLE_FILE, ERR_SPACE_MEMORY, ERR_SPACE_STORE;
  * the signal's reason
  */
 export async function openStore(host: Host, request: OpenStoreRequest): Promise<OpenedStore> {
@@ -62,15 +69,15 @@ export async function openStore(host: Host, request: OpenStoreRequest): Promise<
   const before = await readOpenStore(host);
   if (before !== undefined && isAsWanted(before, request)) {
     // The run that opened it may have been killed before this.
-    await removeOtherCopies(host, request);
-    return opened(host, before, true);
+    await removeOtherCopies(host, request, before.placement);
+    return opened(host, before, { wasOpen: true, notices: [] });
   }
   await closeBefore(host, step);
   await ensureEmptyStore(host, step);
   try {
-    const record = await openClosed(host, request);
-    await removeOtherCopies(host, request);
-    return opened(host, record, false);
+    const { record, notices } = await openFirst(host, request);
+    await removeOtherCopies(host, request, record.placement);
+    return opened(host, record, { wasOpen: false, notices });
   } catch (error) {
     await closeAfter(host, request, error);
     throw error;
@@ -95,10 +102,31 @@ export function isAsWanted(
   return record.sha256 === image.sha256 && isTrusted && (placement === 'auto' || placement === record.placement);
 }
 
+/** Opens it at the first of its placements that has room for it. */
+async function openFirst(
+  host: Host,
+  request: OpenStoreRequest,
+): Promise<{ readonly record: StoreRecord; readonly notices: readonly string[] }> {
+  const { stage, step, isMedium = false } = request;
+  const notices: string[] = [];
+  const [first, ...others] = choosePlacements(request.placement, { stage, isMedium });
+  let placement = first;
+  for (const next of others) {
+    try {
+      return { record: await openClosed(host, request, placement), notices };
+    } catch (error) {
+      if (!(error instanceof PrestageError) || !NO_ROOM.has(error.code)) throw error;
+      notices.push(`the store image lies on the ${next.kind}, and not in ${placement.kind}: ${error.message}`);
+      await closeStore(host, { step, force: true });
+    }
+    placement = next;
+  }
+  return { record: await openClosed(host, request, placement), notices };
+}
+
 /** Opens where nothing is open. What it leaves at an error is for the caller to close. */
-async function openClosed(host: Host, request: OpenStoreRequest): Promise<StoreRecord> {
+async function openClosed(host: Host, request: OpenStoreRequest, placement: ChosenPlacement): Promise<StoreRecord> {
   const { image, step, stage } = request;
-  const placement = choosePlacement(request.placement, { stage });
   const facts = await trustFacts(host, image, placement.kind);
   const wanted = chooseTrust(request.trust, facts);
   host.log('info', `store image: placement ${placement.kind}, ${placement.reason}; trust ${wanted.kind}, ${wanted.reason}`);
@@ -125,18 +153,9 @@ async function openClosed(host: Host, request: OpenStoreRequest): Promise<StoreR
     ...(trust.kind === 'verity' && placed.hashTree !== undefined && { verity: { hashTree: placed.hashTree, rootHash: image.rootHash } }),
   };
   await step('record-store', async () => await writeStoreRecord(host, record));
-  await step('mount-store', async () => await mountPlaced(host, record, source));
+  const onProgress = request.onProgress ?? ignore;
+  await step('mount-store', async () => await mountPlaced(host, { record, placed, source, request: { ...request, onProgress } }));
   return record;
-}
-
-/** A copy that does not mount is not kept: the next run copies again. */
-async function mountPlaced(host: Host, { image, trust, placement }: StoreRecord, source: string): Promise<void> {
-  try {
-    await mountImage(host, { source, isFile: trust !== 'verity' });
-  } catch (error) {
-    if (placement === 'disk') await rm(image, { force: true });
-    throw error;
-  }
 }
 
 async function trustFacts(host: Host, image: StoreImage, placement: Placement): Promise<TrustFacts> {
@@ -181,10 +200,15 @@ function verifiedBy(trust: Trust, { isHashed }: PlacedImage): Verified {
   return isHashed ? 'before-mount' : 'pending';
 }
 
-function opened(host: Host, record: StoreRecord, wasOpen: boolean): OpenedStore {
+function opened(
+  host: Host,
+  record: StoreRecord,
+  { wasOpen, notices }: { readonly wasOpen: boolean; readonly notices: readonly string[] },
+): OpenedStore {
   const { trust, trustReason, placement, image, sha256, verified } = record;
   const path = hostPath(host, STORE_PATH);
-  return { trust, trustReason, placement, path, image, sha256, verified, wasOpen, servesFromPartition: placement === 'partition' };
+  const servesFromPartition = placement === 'partition';
+  return { trust, trustReason, placement, path, image, sha256, verified, wasOpen, servesFromPartition, notices };
 }
 
 /** Nobody can use yet what is closed here, so nothing is lost by force. */
@@ -196,10 +220,11 @@ async function closeAfter(host: Host, { step }: OpenStoreRequest, error: unknown
   }
 }
 
-/** Copies of other images on the disk. One that a container still uses loses its name only. A copy that cannot be removed costs room, and no store. */
-async function removeOtherCopies(host: Host, { image, step }: OpenStoreRequest): Promise<void> {
+/** Copies on the disk that are not what is open. One that a container still uses loses its name only. A copy that cannot be removed costs room, and no store. */
+async function removeOtherCopies(host: Host, { image, step }: OpenStoreRequest, placement: Placement): Promise<void> {
   const directory = hostPath(host, DISK_COPY_PATH);
-  const others = (await readdir(directory).catch(() => [])).filter((name) => !name.startsWith(image.sha256));
+  const isOpen = (name: string): boolean => placement === 'disk' && name.startsWith(image.sha256);
+  const others = (await readdir(directory).catch(() => [])).filter((name) => !isOpen(name));
   if (others.length === 0) return;
   try {
     await step('remove-old-copies', async () => {

@@ -141,8 +141,15 @@ async function copyFault(request: PlaceRequest, path: string): Promise<string | 
   }
 }
 
-/** Hashes the file that has the bytes of an image: by its pieces where they are known, in all threads. */
-async function hashImage({ pool, signal, onProgress }: PlaceRequest, image: StoreImage, from: string): Promise<void> {
+/**
+ * Hashes the file that has the bytes of an image: by its pieces if they are known, in all threads.
+ * @throws PrestageError ERR_STORE_DIGEST, ERR_BUNDLE_FILE; the signal's reason
+ */
+export async function hashImage(
+  { pool, signal, onProgress }: Pick<PlaceRequest, 'pool' | 'signal' | 'onProgress'>,
+  image: StoreImage,
+  from: string,
+): Promise<void> {
   const { pieces } = image;
   if (pieces === undefined) checkDigest(image, (await pool.hash({ path: from }, { signal, onProgress })).sha256);
   else await passPieces({ image, pieces, from, pool, signal, onProgress });

@@ -15,12 +15,24 @@ export interface ChosenPlacement {
   readonly reason: string;
 }
 
-/** Decides where the image lies. Pure. In discovery the disk of the partition has to be free for the installation. */
-export function choosePlacement(wanted: PlacementChoice, { stage }: { readonly stage: Stage }): ChosenPlacement {
-  if (wanted !== 'auto') return { kind: wanted, reason: 'it was asked for' };
-  return stage === 'discovery'
-    ? { kind: 'ram', reason: 'the disk of the partition must be free for the installation' }
-    : { kind: 'partition', reason: 'the partition stays, and nothing has to be copied' };
+export interface PlacementFacts {
+  readonly stage: Stage;
+  /** The bundle lies on a medium that nothing is installed to, such as virtual media. */
+  readonly isMedium: boolean;
+}
+
+/**
+ * Where the image may lie, best first: the next one is for the case that there is no room. In discovery the disk of the partition has to be free for
+ * the installation, and the root disk is memory itself. Pure.
+ */
+export function choosePlacements(
+  wanted: PlacementChoice,
+  { stage, isMedium }: PlacementFacts,
+): readonly [ChosenPlacement, ...ChosenPlacement[]] {
+  if (wanted !== 'auto') return [{ kind: wanted, reason: 'it was asked for' }];
+  if (stage === 'installed') return [{ kind: 'partition', reason: 'the partition stays, and nothing has to be copied' }];
+  const onMedium = { kind: 'partition', reason: 'nothing is installed to the medium that the bundle lies on' } as const;
+  return [{ kind: 'ram', reason: 'the disk of the partition must be free for the installation' }, ...(isMedium ? [onMedium] : [])];
 }
 
 /** Memory that other programs keep beside the copy, and what the tmpfs needs for itself. */

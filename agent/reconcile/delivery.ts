@@ -16,8 +16,19 @@ export interface DeliveryFacts extends Pick<StageBundle, 'stage' | 'extractable'
   readonly hasStore: boolean;
   /** What a registry can serve as it lies in the bundle. */
   readonly served: 'registry' | 'oc-mirror' | undefined;
-  /** Why the engines of this node do not take a store; undefined where they do, or where that is not known yet. */
+  /** Why the store image cannot be used on this node; undefined if it can, or if that is not known yet. */
   readonly refusal: string | undefined;
+}
+
+/** What a registry can serve as it lies in a bundle; undefined if there is nothing. */
+export function servedKind({ registry, ocMirror }: Pick<StageBundle, 'registry' | 'ocMirror'>): DeliveryFacts['served'] {
+  if (registry !== undefined) return 'registry';
+  return ocMirror !== undefined ? 'oc-mirror' : undefined;
+}
+
+/** Whether a bundle can be delivered without its store image. */
+export function hasOtherDelivery(bundle: Pick<StageBundle, 'registry' | 'ocMirror' | 'extractable'>): boolean {
+  return servedKind(bundle) !== undefined || bundle.extractable !== undefined;
 }
 
 /**
@@ -31,7 +42,7 @@ export function chooseDelivery(facts: DeliveryFacts): ChosenDelivery {
 function bestDelivery({ stage, extractable, hasStore, served, refusal }: DeliveryFacts): ChosenDelivery {
   if (hasStore && refusal === undefined)
     return { kind: 'mount', extracts: false, reason: 'the bundle has a store image for the stage: nothing has to be unpacked' };
-  const instead = refusal === undefined ? '' : `the engines do not take the store image (${refusal}); `;
+  const instead = refusal === undefined ? '' : `${refusal}; `;
   if (extractable === undefined) {
     if (served === undefined) throw nothingToDeliver(instead);
     return { kind: 'registry', extracts: false, reason: `${instead}what the bundle holds can only be served` };

@@ -9,6 +9,7 @@ import { readOpenStore, type StoreRecord } from '../mount/store-record.ts';
 import { stopRegistry } from '../registry/service.ts';
 import { assessStore, probeStore } from '../release/assess-store.ts';
 import { healNode } from '../release/heal.ts';
+import { removeMirrors } from './mirrors.ts';
 
 export interface HealContext {
   readonly host: Host;
@@ -81,6 +82,9 @@ async function stillOpen(open: StoreRecord, path: string, earlier: RunState | un
 
 /** Makes engines work without the store, and says what was done. @throws PrestageError of healNode */
 export async function heal(error: ErrorRecord, { host, location, step }: HealContext): Promise<readonly string[]> {
-  const stopMirror = async (): Promise<void> => await stopRegistry(host, step);
+  const stopMirror = async (): Promise<void> => {
+    await removeMirrors({ host, step });
+    await stopRegistry(host, step);
+  };
   return ['an empty store stands in its place', ...(await healNode(host, { location, error, step, stopMirror }))];
 }

@@ -9,7 +9,7 @@ import { hostPath } from '../host/host.ts';
 import type { BundleImage } from '../model/bundle.ts';
 import { formatBytes } from '../model/bytes.ts';
 import { errorRecord, PrestageError } from '../model/errors.ts';
-import { MIRROR_PATH, STORE_PATH } from '../model/places.ts';
+import { MIRROR_PATH, REGISTRY_IMAGE_PATH, REGISTRY_PATH, STORE_PATH } from '../model/places.ts';
 import type { ImageState } from '../model/run-state.ts';
 import { dropDamagedCopy, hashStore, recordIntact } from '../mount/check-store.ts';
 import { findCheckTarget } from '../mount/check-target.ts';
@@ -17,17 +17,21 @@ import { closeStore } from '../mount/close-store.ts';
 import { ensureEmptyStore } from '../mount/empty-store.ts';
 import { healDangling } from '../mount/heal-dangling.ts';
 import { isAsWanted, type OpenedStore, openStore } from '../mount/open-store.ts';
-import { choosePlacement } from '../mount/placement.ts';
+import { choosePlacements } from '../mount/placement.ts';
 import { digestFault } from '../mount/store-image.ts';
 import { readOpenStore } from '../mount/store-record.ts';
 import { chooseTrust, verityFacts } from '../mount/trust.ts';
-import { copyMirror, hideFromMirror } from '../registry/mirror-copy.ts';
+import { copyMirror, hideFromMirror, removeMirrorCopy } from '../registry/mirror-copy.ts';
+import type { MirrorRequest } from '../registry/registries-drop-in.ts';
 import { mirrorSources } from '../registry/registries-sources.ts';
 import { stopRegistry } from '../registry/service.ts';
 import { addNotices, type Planned, type RunContext } from './context.ts';
 import { forgetBundle, keepBundle } from './disk-bundle.ts';
+import { leaveTrees } from './leave.ts';
+import { planMirrors, removeMirrors } from './mirrors.ts';
 import { isPresent } from './plan.ts';
-import { registryAddress, serveTree } from './serve.ts';
+import { registryAddress } from './registry-address.ts';
+import { serveTree } from './serve.ts';
 import { startCheck } from './start-check.ts';
 import { setStoreMirrors } from './store-mirrors.ts';
 
@@ -36,7 +40,7 @@ export type MountResult = { readonly kind: 'mounted'; readonly planned: Planned 
 
 /**
  * Mounts the store image of the stage, has the engines see it, and serves its metadata, so that images are there and can be pulled though
- * nothing was unpacked. What needs not wait for the store image is done while it is opened.
+ * nothing was unpacked. What needs not wait for the store image is done while it is opened; engines are led to the registry when it answers.
  * @throws PrestageError ERR_STORE_*, ERR_TRUST, ERR_SPACE_*, ERR_BUNDLE_FILE, ERR_SYSTEM_FILE
  */
 export async function mountStore(bundle: StoreBundle, location: StorageLocation, context: RunContext): Promise<MountResult> {
@@ -44,34 +48,31 @@ export async function mountStore(bundle: StoreBundle, location: StorageLocation,
   store.update({ payload: 'store', phase: 'opening-store' });
   if (context.isDry) return { kind: 'mounted', planned: await planMount(bundle, context) };
   context.onEvent({ kind: 'phase', text: 'opening the store image' });
+  const image = settings.registryImage ?? bundle.store.registryImage;
+  const sources = image === undefined ? undefined : sourcesOf(bundle, context);
   // Before anything of this bundle is set up: a store that has to stay keeps the mirror that belongs to it.
   await closeOther(bundle, context);
   await ensureEmptyStore(host, step);
-  const sources = mirrorSources(
-    bundle.images.flatMap((image) => image.names),
-    [registryAddress(context)],
-  );
-  const [opened] = await allOrFirstFault([
+  const [opened, mirrors] = await allOrFirstFault([
     openImage(bundle, context),
-    copyMirror(host, { from: bundle.store.mirror.path, files: bundle.store.mirror.files, step, signal: context.stop }),
-    // One after the other: both keep the record of what was changed.
-    setUpEngines(host, { stage, step })
-      .then(({ notices }) => addNotices(context, notices))
-      .then(async () => await setStoreMirrors(sources, context)),
+    sources === undefined ? undefined : planMirrors(sources, context),
+    image === undefined
+      ? undefined
+      : copyMirror(host, { from: bundle.store.mirror.path, files: bundle.store.mirror.files, step, signal: context.stop }),
+    setUpEngines(host, { stage, step }).then(({ notices }) => addNotices(context, notices)),
   ]);
+  addNotices(context, opened.notices);
   addNotices(context, await unseenExchange(host, opened));
   const images = await imagesOf(bundle.images, opened);
   const lacking = images.filter(({ state }) => state === 'failed');
   if (lacking.length > 0) {
     if (opened.verified === 'pending') await assertIntact(opened, 'lacks images', context);
-    await hideFromMirror(host, lacking);
+    if (image !== undefined) await hideFromMirror(host, lacking);
   }
-  const image = settings.registryImage ?? bundle.store.registryImage;
-  const refusal = image === undefined ? await probed(opened, context) : await served(image, opened, context);
-  if (refusal !== undefined) {
-    await closeStore(host, { step, force: false });
-    return { kind: 'refused', reason: refusal };
-  }
+  const serving = image === undefined ? await probed(opened, context) : await served(image, opened, context);
+  if (serving.kind === 'refused') return serving;
+  if (serving.kind === 'served' && mirrors !== undefined) await setStoreMirrors(mirrors, context);
+  else await leaveMirror(context);
   store.update({
     store: {
       path: opened.path,
@@ -92,14 +93,29 @@ export async function mountStore(bundle: StoreBundle, location: StorageLocation,
   store.update({ images: [...images] });
   context.onEvent({ kind: 'planned', images: images.length, alreadyDone: images.length, toLoad: 0, bytes: 0 });
   await (opened.placement === 'disk' ? keepBundle(bundle, context) : forgetBundle(context));
+  await leaveTrees([REGISTRY_PATH, REGISTRY_IMAGE_PATH], context);
   addNotices(context, await startCheck(host, step));
   return { kind: 'mounted', planned: { steps: [], needs: undefined, setup: [] } };
+}
+
+function sourcesOf(bundle: StoreBundle, context: RunContext): MirrorRequest['sources'] {
+  return mirrorSources(
+    bundle.images.flatMap((image) => image.names),
+    [registryAddress(context)],
+  );
+}
+
+/** Without a registry that answers, neither mirrors nor what it would serve. */
+async function leaveMirror(context: RunContext): Promise<void> {
+  await removeMirrors(context);
+  await stopRegistry(context.host, context.step);
+  await removeMirrorCopy(context.host, context.step);
 }
 
 /** What a run would do, in lines. */
 async function planMount(bundle: StoreBundle, context: RunContext): Promise<Planned> {
   const { host, settings, stage } = context;
-  const placement = choosePlacement(settings.placement, { stage });
+  const [placement] = choosePlacements(settings.placement, { stage, isMedium: isOnMedium(context) });
   const facts = { ...(await verityFacts(host)), hasHashTree: true, isCopiedNow: placement.kind !== 'partition' };
   const trust = chooseTrust(settings.trust, facts);
   const { image, registryImage } = bundle.store;
@@ -114,9 +130,16 @@ async function planMount(bundle: StoreBundle, context: RunContext): Promise<Plan
   return { steps: [], needs: undefined, setup };
 }
 
-function wantedStore(bundle: StoreBundle, { settings, store }: RunContext) {
+/** Nothing is installed to a medium that cannot be written. */
+function isOnMedium({ store }: RunContext): boolean {
+  return store.state.source?.fileSystem === 'iso9660';
+}
+
+function wantedStore(bundle: StoreBundle, context: RunContext) {
+  const { settings, store } = context;
   return {
     image: bundle.store.image,
+    isMedium: isOnMedium(context),
     trust: settings.trust,
     placement: store.state.source?.kind === 'disk' ? ('disk' as const) : settings.placement,
   };
@@ -150,38 +173,42 @@ async function openImage(bundle: StoreBundle, context: RunContext): Promise<Open
  * @param fault why it is looked at; it continues the path of the image
  * @throws PrestageError ERR_STORE_DIGEST, with the store closed
  */
-async function assertIntact({ image }: OpenedStore, fault: string, { host, step, stop }: RunContext): Promise<void> {
+async function assertIntact({ image }: OpenedStore, fault: string, context: RunContext): Promise<void> {
+  const { host, step, stop } = context;
   const target = await findCheckTarget(host);
   if (target === undefined) return;
   const found = await hashStore(host, target, stop);
   if (found.kind === 'intact') return await recordIntact(host, target, step);
   await dropDamagedCopy(target, step);
+  await removeMirrors(context);
   await stopRegistry(host, step);
   await closeStore(host, { step, force: true });
   throw digestFault(image, `${fault}, and it ${found.fault}`);
 }
 
-/** Why the engines do not take the store; undefined where they do. */
-async function probed(opened: OpenedStore, { host, stop }: RunContext): Promise<string | undefined> {
+type Served = { readonly kind: 'served' | 'not-served' } | Extract<MountResult, { kind: 'refused' }>;
+
+/** Asks the engines whether they take the store. */
+async function probed(opened: OpenedStore, { host, stop }: RunContext): Promise<Served> {
   const { accepted, reason } = await probeEngines(host, opened.path, { signal: stop });
-  return accepted ? undefined : reason;
+  return accepted ? { kind: 'not-served' } : { kind: 'refused', reason };
 }
 
 /**
- * The registry is started from an image in the store, so it is a probe, too: the engines are asked only where it does not start.
+ * The registry is started from an image in the store, so it is a probe, too: the engines are asked only if it does not start.
  * @throws PrestageError of assertIntact
  */
-async function served(image: string, opened: OpenedStore, context: RunContext): Promise<string | undefined> {
+async function served(image: string, opened: OpenedStore, context: RunContext): Promise<Served> {
   try {
     await serveTree({ tree: hostPath(context.host, MIRROR_PATH), image, imageStore: opened.path }, context);
-    return undefined;
+    return { kind: 'served' };
   } catch (error) {
-    const refusal = await probed(opened, context);
-    if (refusal !== undefined) return refusal;
+    const answer = await probed(opened, context);
+    if (answer.kind === 'refused') return answer;
     // A block that dm-verity refuses ends the program that needs it, and no check goes on behind the boot.
     if (opened.verified === 'kernel') await assertIntact(opened, 'has a registry that does not start', context);
     context.store.update({ error: errorRecord(error) });
-    return undefined;
+    return answer;
   }
 }
 
@@ -201,7 +228,7 @@ async function imagesOf(images: readonly BundleImage[], opened: OpenedStore): Pr
 }
 
 /** Waits for all, also where one fails: nothing goes on behind the back of what undoes it. */
-async function allOrFirstFault<const T extends readonly Promise<unknown>[]>(work: T): Promise<{ -readonly [K in keyof T]: Awaited<T[K]> }> {
+async function allOrFirstFault<const T extends readonly unknown[]>(work: T): Promise<{ -readonly [K in keyof T]: Awaited<T[K]> }> {
   await Promise.allSettled(work);
   return await Promise.all(work);
 }

@@ -13,9 +13,9 @@ import { PrestageError } from '../model/errors.ts';
 import { REGISTRY_IMAGE_PATH } from '../model/places.ts';
 import { treeBlobPath } from '../model/registry-path.ts';
 import { sealRecord, unsealRecord } from '../model/seal.ts';
-import { stopRegistry } from '../registry/service.ts';
 import type { RunContext } from './context.ts';
 import { WRITERS_LOCK } from './deliver.ts';
+import { endRegistry } from './mirrors.ts';
 import type { Serving } from './serve.ts';
 
 /** Where the image of a registry is to come from. */
@@ -51,7 +51,7 @@ export async function bringRegistryImage(
   const record = v.safeParse(recordSchema, unsealRecord(await readFile(join(top, 'image.json'), 'utf8').catch(() => '')));
   if (record.success && record.output.name === name && record.output.digest === digest) return serving;
   // It would run on from what is removed now.
-  await stopRegistry(host, step);
+  await endRegistry(context);
   await step('load-registry-image', async () => await load({ name, digest, tree }, top, context));
   return serving;
 }

@@ -16,6 +16,7 @@ import { clearAfterKilledRun } from './deliver.ts';
 import { deliverBundle } from './deliver-bundle.ts';
 import { keptBundle } from './disk-bundle.ts';
 import { healAfterFailure } from './heal.ts';
+import { removeDeadMirrors } from './mirrors.ts';
 import { recording } from './record.ts';
 import { checkScratch } from './scratch.ts';
 import { serveAgain } from './serve-again.ts';
@@ -69,21 +70,27 @@ function endOf(state: RunState, isStopped: boolean): NonNullable<RunState['outco
   return isStopped && (outcome !== 'complete' || state.error !== undefined) ? 'interrupted' : outcome;
 }
 
-/** A node that was set up with a store must have engines that work, whatever became of this run. */
+/** A node that was set up by an earlier run must have engines that work, whatever became of this one. */
 async function healAfter(failure: ErrorRecord, earlier: RunState | undefined, context: RunContext): Promise<void> {
   const { host, store, step, settings } = context;
-  try {
+  const attempt = async (act: () => Promise<void>): Promise<void> => {
+    try {
+      await act();
+    } catch (error) {
+      const [first, fault] = [store.state.error ?? failure, errorRecord(error)];
+      host.log('error', fault.message);
+      store.update({ error: { ...first, message: `${first.message}; then: ${fault.message}`, remedy: fault.remedy } });
+    }
+  };
+  await attempt(async () => {
     const ofThisBoot = earlier?.bootId === store.state.bootId ? earlier : undefined;
     const location = await locateStorage(host, wantedStorage(settings));
     store.update((await healAfterFailure(failure, { host, location, step, earlier: ofThisBoot })) ?? {});
     await serveAgain(ofThisBoot, context);
     // A store that stays is checked, also if a step that failed has ended its check.
     addNotices({ store }, await startCheck(host, step));
-  } catch (error) {
-    const fault = errorRecord(error);
-    host.log('error', fault.message);
-    store.update({ error: { ...failure, message: `${failure.message}; then: ${fault.message}`, remedy: fault.remedy } });
-  }
+  });
+  await attempt(async () => await removeDeadMirrors({ host, step }));
 }
 
 function wantedStorage({ graphroot, runroot }: RunOptions['settings']): Partial<StorageLocation> {

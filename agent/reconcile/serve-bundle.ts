@@ -6,13 +6,17 @@ import { REGISTRY_PATH } from '../model/places.ts';
 import { formatReference, parseReference } from '../model/reference.ts';
 import type { ImageState } from '../model/run-state.ts';
 import { unbindData } from '../mount/bind-data.ts';
+import { removeMirrorCopy } from '../registry/mirror-copy.ts';
 import { stopRegistry } from '../registry/service.ts';
 import { readRegistryRecord } from '../registry/service-record.ts';
 import type { Planned, RunContext } from './context.ts';
 import type { ChosenDelivery } from './delivery.ts';
 import { extractPayload } from './extract.ts';
+import { leaveTrees } from './leave.ts';
+import { planMirrors, removeMirrors, setMirrors } from './mirrors.ts';
+import { registryAddress } from './registry-address.ts';
 import { bringRegistryImage } from './registry-image.ts';
-import { registryAddress, serveTree, setMirrors } from './serve.ts';
+import { serveTree } from './serve.ts';
 import { type ServedTree, treeOf } from './served-tree.ts';
 
 /**
@@ -62,7 +66,7 @@ async function serve(bundle: StageBundle, location: StorageLocation, context: Ru
     await stopServing(context);
     throw error;
   });
-  await setMirrors(tree.sources, context);
+  await leaveOtherTree(tree, context);
   const reason = `by the registry at ${registryAddress(context)}`;
   return tree.images.map((image) => (image.state === 'pending' ? { ...image, state: 'served', reason } : image));
 }
@@ -75,14 +79,27 @@ async function startServing(bundle: StageBundle, location: StorageLocation, cont
   if (wanted === undefined) throw noRegistryImage(tree.path);
   const reference = parseReference(wanted);
   const image = { name: formatReference(reference), digest: tree.find(reference), tree: tree.path };
+  const mirrors = await planMirrors(tree.sources, context);
   await serveTree({ tree: tree.path, blobs: tree.blobs, ...(await bringRegistryImage(image, location, context)) }, context);
+  await setMirrors(mirrors, context);
   return tree;
 }
 
+/** What an earlier run has served, or made to be served, and this one does not serve. */
+async function leaveOtherTree({ path }: ServedTree, context: RunContext): Promise<void> {
+  const { host, step } = context;
+  if (path !== hostPath(host, REGISTRY_PATH)) return await leaveTrees([REGISTRY_PATH], context);
+  await unbindData(host, step);
+  await removeMirrorCopy(host, step);
+}
+
 /** What cannot be served any more, or not rightly, is not served at all, and the partition is free. A run that is asked to end says nothing about it. */
-async function stopServing({ host, step, stop }: RunContext): Promise<void> {
+async function stopServing(context: RunContext): Promise<void> {
+  const { host, step, stop, store } = context;
   if (stop.aborted && (await readRegistryRecord(host)) !== undefined) return;
+  store.update({ registry: undefined });
   try {
+    await removeMirrors(context);
     await stopRegistry(host, step);
     await unbindData(host, step);
   } catch (error) {

@@ -25,7 +25,7 @@ import type { MirrorRequest } from '../registry/registries-drop-in.ts';
 import { mirrorSources } from '../registry/registries-sources.ts';
 import { copyTree } from '../registry/tree-copy.ts';
 import { addNotices, type RunContext } from './context.ts';
-import { registryAddress } from './serve.ts';
+import { registryAddress } from './registry-address.ts';
 
 /** A registry tree on this node, and what it is to answer for. */
 export interface ServedTree {

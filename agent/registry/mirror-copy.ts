@@ -1,4 +1,5 @@
 import { createHash } from 'node:crypto';
+import { existsSync } from 'node:fs';
 import { mkdir, readFile, rename, rm, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { type Host, hostPath } from '../host/host.ts';
@@ -74,6 +75,12 @@ export async function hideFromMirror(
     ),
   );
   await hideImages(mirror, hidden);
+}
+
+/** Gives back the memory of the copy. */
+export async function removeMirrorCopy(host: Host, step: Step): Promise<void> {
+  const path = hostPath(host, MIRROR_PATH);
+  if (existsSync(path)) await step('remove-mirror', async () => await removeTree(path));
 }
 
 /** The fault when memory is short for a copy. */

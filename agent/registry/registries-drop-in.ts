@@ -8,6 +8,18 @@ export type { MirrorDialect, MirrorRequest } from './registries-plan.ts';
 /** The file of ours among the drop-ins of registries.conf, on the node. */
 export const DROP_IN_PATH = `${REGISTRIES_DIRECTORY}/${DROP_IN_NAME}`;
 
+const RENDERED =
+  '# Rendered by: prestage-agent ignition clients. Where the node has no prestage-agent, remove this file and certs.d/*/prestage-ca.crt by hand.';
+
+/** The drop-in as an ignition brings it, which leads to other nodes. Pure. */
+export function ofIgnition(dropIn: string): string {
+  return dropIn.replace('\n', `\n${RENDERED}\n`);
+}
+
+export function isOfIgnition(dropIn: string): boolean {
+  return dropIn.split('\n', 2)[1] === RENDERED;
+}
+
 /**
  * Renders the drop-in that puts our mirrors in front of the sources, in the format of containers-registries.conf.d(5). Mirrors that are
  * configured already stay behind ours in their order, the source comes last, and whatever else was decided over an image goes on.

@@ -4,6 +4,8 @@ import { output } from '../host/exec.ts';
 import { type Host, hostPath } from '../host/host.ts';
 
 const UNIT = 'crio.service';
+/** Says of which files CRI-O was told in this boot: a run may be killed between the two. */
+export const CRIO_TOLD = '/run/prestage-agent/crio-told';
 
 /**
  * Makes a running CRI-O read registries.conf and its drop-ins again, by SIGHUP; nothing is restarted. Source: crio(8), "Reload"; systemctl(1), show.

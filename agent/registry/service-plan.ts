@@ -30,6 +30,8 @@ export interface RegistryRequest {
   readonly imageStore?: string;
   /** The storage.conf for podman, where it is not the usual one. */
   readonly storageConf?: string;
+  /** Called before a registry of ours that was started in this boot is stopped to make room for this one. */
+  readonly onReplace?: () => Promise<void>;
   readonly step: Step;
   readonly signal: AbortSignal;
 }

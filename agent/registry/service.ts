@@ -59,6 +59,7 @@ export async function startRegistry(host: Host, request: RegistryRequest): Promi
   const earlier = await readRegistryRecord(host);
   if (earlier?.identity === plan.identity && (await registryHealth(host, plan.address)).healthy) return done(earlier.how, true);
   request.signal.throwIfAborted();
+  if (earlier !== undefined) await request.onReplace?.();
   await stopRegistry(host, request.step);
   await untilFree(host, request, plan.address);
   const record: RegistryRecord = {

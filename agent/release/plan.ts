@@ -108,7 +108,7 @@ export async function planRelease(host: Host, request: ReleaseRequest, looks: Re
       needs: ['pods', 'registry', 'keep', 'dangling', 'store', 'engines'],
       isChain: true,
     },
-    { name: 'trees', steps: await treeSteps(host), needs: ['pods', 'registry', 'keep', 'store'], isChain: false },
+    { name: 'trees', steps: await treeReleaseSteps(host), needs: ['pods', 'registry', 'keep', 'store'], isChain: false },
     { name: 'partition', steps: await partitionSteps(host), needs: ['pods', 'store'], isChain: false },
   ];
   return {
@@ -194,16 +194,20 @@ async function runningLayers(): Promise<(layer: string) => boolean> {
   return (layer) => mounted.some((target) => target.endsWith(`/overlay/${layer}/merged`));
 }
 
-/** Trees and copies of our own. */
-async function treeSteps(host: Host): Promise<readonly PlannedStep[]> {
+/**
+ * Trees and copies of our own that there are. Only looks.
+ * @param takes some of these alone: REGISTRY_PATH, REGISTRY_IMAGE_PATH, DISK_BUNDLE_PATH, KEEP_PATH
+ */
+export async function treeReleaseSteps(host: Host, takes?: readonly string[]): Promise<readonly ReleaseStep[]> {
   const places = [
-    { path: hostPath(host, REGISTRY_PATH), text: 'remove the files of the registry' },
-    { path: hostPath(host, REGISTRY_IMAGE_PATH), text: 'remove the image of the registry' },
-    { path: hostPath(host, DISK_BUNDLE_PATH), text: 'remove what was kept of the bundle,' },
-    { path: hostPath(host, KEEP_PATH), text: 'remove what copies of images have left' },
+    { place: REGISTRY_PATH, text: 'remove the files of the registry' },
+    { place: REGISTRY_IMAGE_PATH, text: 'remove the image of the registry' },
+    { place: DISK_BUNDLE_PATH, text: 'remove what was kept of the bundle,' },
+    { place: KEEP_PATH, text: 'remove what copies of images have left' },
   ];
-  const there = await Promise.all(places.map(async ({ path }) => (await readdir(path).catch(() => undefined)) !== undefined));
-  return places
+  const meant = places.flatMap(({ place, text }) => (takes?.includes(place) === false ? [] : [{ path: hostPath(host, place), text }]));
+  const there = await Promise.all(meant.map(async ({ path }) => (await readdir(path).catch(() => undefined)) !== undefined));
+  return meant
     .filter((_, index) => there[index])
     .map(({ path, text }) => ({ name: 'remove-copies', text: `${text} ${path}`, run: async () => await removeTree(path) }));
 }

@@ -4,7 +4,7 @@ import { PrestageError } from '../model/errors.ts';
 import { listFaults, quoteInput } from '../model/faults.ts';
 import type { Stage } from '../model/stage.ts';
 import { pemOf } from '../registry/pem.ts';
-import { DROP_IN_PATH, renderDropIn } from '../registry/registries-drop-in.ts';
+import { DROP_IN_PATH, ofIgnition, renderDropIn } from '../registry/registries-drop-in.ts';
 import { parseRegistries } from '../registry/registries-file.ts';
 import { mirrorSources } from '../registry/registries-sources.ts';
 import { emptyView, mergeRegistries, type RegistriesView } from '../registry/registries-view.ts';
@@ -34,8 +34,6 @@ export interface ClusterClients {
 const CERTS_DIRECTORY = '/etc/containers/certs.d';
 /** Not `ca.crt`, which somebody else may have put there: by this name a later rendering finds its own. */
 const CA_NAME = 'prestage-ca.crt';
-const WITHOUT_AGENT =
-  '# Rendered by: prestage-agent ignition clients. Where the node has no prestage-agent, remove this file and certs.d/*/prestage-ca.crt by hand.';
 
 /**
  * What a node gets that pulls from others: mirror entries and the CA, nothing that runs.
@@ -53,9 +51,8 @@ export async function readClusterClients(
   const view = await viewOf(request.registries);
   const sources = mirrorSources(names, mirrors);
   const { text, notices } = renderDropIn(view, { sources, insecure: false, block: false }, 'per-mirror');
-  const dropIn = text.replace('\n', `\n${WITHOUT_AGENT}\n`);
   const files = [
-    ownFile(DROP_IN_PATH, dropIn),
+    ownFile(DROP_IN_PATH, ofIgnition(text)),
     ...mirrors.map((mirror) => ownFile(`${CERTS_DIRECTORY}/${mirror}/${CA_NAME}`, pemOf(authorities))),
   ];
   return {

@@ -99,7 +99,7 @@ describe('a run with a store image', () => {
   });
 
   suite.onNode('refuses verity where the kernel does not have it, and engines work all the same', async (node) => {
-    const { exitCode, state } = await node.run(args('installed', '--trust', 'verity'));
+    const { exitCode, state } = await node.run(args('installed', '--trust', 'verity', '--delivery', 'mount'));
     assert.notEqual(exitCode, 0);
     assert.match(`${state.error?.code}`, /^ERR_(?:TRUST|STORE_)/);
     assert.deepEqual(await node.ourMounts(), []);

@@ -12,16 +12,16 @@ const FACTS: DeliveryFacts = {
   refusal: undefined,
 };
 
-test('auto mounts a store image, unless the engines refuse it', () => {
+test('auto mounts a store image, unless it cannot be used', () => {
   assert.deepEqual(chooseDelivery({ ...FACTS, hasStore: true, extractable: 'oci', served: 'registry' }), {
     kind: 'mount',
     extracts: false,
     reason: 'the bundle has a store image for the stage: nothing has to be unpacked',
   });
-  assert.deepEqual(chooseDelivery({ ...FACTS, hasStore: true, extractable: 'oci', refusal: 'podman images ended with 125' }), {
+  assert.deepEqual(chooseDelivery({ ...FACTS, hasStore: true, extractable: 'oci', refusal: 'the store image x does not mount: no' }), {
     kind: 'extract',
     extracts: true,
-    reason: 'the engines do not take the store image (podman images ended with 125); a payload of oci goes into containers-storage',
+    reason: 'the store image x does not mount: no; a payload of oci goes into containers-storage',
   });
 });
 
@@ -46,10 +46,10 @@ test('auto serves what can be nothing but served, and refuses what it cannot del
     reason: 'what the bundle holds can only be served',
   });
   assert.deepEqual(
-    thrownBy(() => chooseDelivery({ ...FACTS, hasStore: true, refusal: 'too old' })),
+    thrownBy(() => chooseDelivery({ ...FACTS, hasStore: true, refusal: 'the engines of this node do not take the store image: too old' })),
     {
       code: 'ERR_PAYLOAD_MISSING',
-      message: 'the engines do not take the store image (too old); the bundle holds nothing else for the stage',
+      message: 'the engines of this node do not take the store image: too old; the bundle holds nothing else for the stage',
       remedy: 'Build the bundle with --payload store, oci or archives',
     },
   );

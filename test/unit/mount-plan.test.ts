@@ -6,7 +6,8 @@ import { test } from 'node:test';
 import fc from 'fast-check';
 import { linuxHost } from '../../agent/host/linux.ts';
 import { bindMountArgs, squashfsMountArgs, tmpfsMountArgs, verityCloseArgs, verityOpenArgs } from '../../agent/mount/mount-argv.ts';
-import { checkRoom, choosePlacement, PLACEMENT_CHOICES } from '../../agent/mount/placement.ts';
+import { mountRefusal } from '../../agent/mount/mount-refusal.ts';
+import { checkRoom, choosePlacements, PLACEMENT_CHOICES } from '../../agent/mount/placement.ts';
 import { chooseTrust, TRUST_CHOICES, type TrustFacts, verityFacts } from '../../agent/mount/trust.ts';
 import { codeOf, thrownBy } from '../support/thrown.ts';
 
@@ -73,17 +74,33 @@ test('dm-verity takes the device-mapper of the kernel and veritysetup', async ()
   }
 });
 
-test('auto places the image in memory in discovery and leaves it on the partition afterwards', () => {
-  assert.deepEqual(choosePlacement('auto', { stage: 'discovery' }), {
-    kind: 'ram',
-    reason: 'the disk of the partition must be free for the installation',
-  });
-  assert.deepEqual(choosePlacement('auto', { stage: 'installed' }), {
-    kind: 'partition',
-    reason: 'the partition stays, and nothing has to be copied',
-  });
+test('auto places the image in memory in discovery, or on a medium that nothing is installed to, and leaves it on the partition afterwards', () => {
+  const inMemory = { kind: 'ram', reason: 'the disk of the partition must be free for the installation' };
+  assert.deepEqual(choosePlacements('auto', { stage: 'discovery', isMedium: false }), [inMemory]);
+  assert.deepEqual(choosePlacements('auto', { stage: 'discovery', isMedium: true }), [
+    inMemory,
+    { kind: 'partition', reason: 'nothing is installed to the medium that the bundle lies on' },
+  ]);
+  for (const isMedium of [true, false])
+    assert.deepEqual(choosePlacements('auto', { stage: 'installed', isMedium }), [
+      { kind: 'partition', reason: 'the partition stays, and nothing has to be copied' },
+    ]);
   for (const wanted of PLACEMENT_CHOICES.filter((choice) => choice !== 'auto'))
-    assert.deepEqual(choosePlacement(wanted, { stage: 'discovery' }), { kind: wanted, reason: 'it was asked for' });
+    assert.deepEqual(choosePlacements(wanted, { stage: 'discovery', isMedium: true }), [{ kind: wanted, reason: 'it was asked for' }]);
+});
+
+test('a refusal of mount tells of the kernel, of the kernel or the image, or of neither', () => {
+  const rows = [
+    ["mount: /s: unknown filesystem type 'squashfs'.", 'kernel'],
+    ['mount: /s: mount system call failed: No such device.', 'kernel'],
+    ['mount: /s: fsconfig() failed: squashfs: Filesystem uses "zstd" compression. This is not supported.', 'kernel'],
+    ['mount: /s: wrong fs type, bad option, bad superblock on /dev/loop2, missing codepage or helper program, or other error.', 'either'],
+    ['mount: /s: mount system call failed: Invalid argument.', 'either'],
+    ["mount: /s: can't read superblock on /dev/dm-0.", 'other'],
+    ['mount: /s: failed to setup loop device for /i: No such device.', 'other'],
+    ['mount: /s: permission denied.', 'other'],
+  ] as const;
+  for (const [stderr, expected] of rows) assert.equal(mountRefusal(stderr), expected, stderr);
 });
 
 test('a copy in memory leaves 64 MiB to the others, and one on the disk must fit', () => {

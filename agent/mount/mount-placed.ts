@@ -1,0 +1,46 @@
+import { rm } from 'node:fs/promises';
+import type { ExecResult } from '../host/exec.ts';
+import { quote } from '../host/exec.ts';
+import type { Host } from '../host/host.ts';
+import { PrestageError } from '../model/errors.ts';
+import { doesNotMount, mountSquashfs } from './mount-image.ts';
+import { mountRefusal, squashfsKind } from './mount-refusal.ts';
+import { hashImage, type PlacedImage, type PlaceRequest } from './place-image.ts';
+import type { StoreRecord } from './store-record.ts';
+
+export interface PlacedMount {
+  readonly record: StoreRecord;
+  readonly placed: PlacedImage;
+  /** The file, or the device on top of it. */
+  readonly source: string;
+  readonly request: Pick<PlaceRequest, 'image' | 'pool' | 'signal' | 'onProgress'>;
+}
+
+/**
+ * Mounts a store image that is in its place. A copy that does not mount is not kept.
+ * @throws PrestageError ERR_STORE_MOUNT, ERR_STORE_UNSUPPORTED if the image is intact and the kernel cannot mount it, ERR_STORE_DIGEST if it is
+ * not intact
+ */
+export async function mountPlaced(host: Host, mount: PlacedMount): Promise<void> {
+  const { record, source } = mount;
+  const mounted = await mountSquashfs(host, { source, isFile: record.trust !== 'verity' });
+  if (mounted.exitCode === 0) return;
+  const fault = await mountFault(mount, mounted).catch((error: unknown) => error);
+  if (record.placement === 'disk') await rm(record.image, { force: true });
+  throw fault;
+}
+
+/** The same errno tells of a damaged image and of a kernel that lacks something: the bytes decide. */
+async function mountFault({ record, placed, source, request }: PlacedMount, { stderr }: ExecResult): Promise<PrestageError> {
+  const refusal = mountRefusal(stderr);
+  if (refusal === 'other') return doesNotMount(source, quote(stderr));
+  const isChecked = placed.isHashed || record.trust === 'verity';
+  if (refusal === 'either' && !isChecked) await hashImage(request, { ...request.image, path: placed.path }, placed.path);
+  const kind = await squashfsKind(placed.path);
+  if (kind === undefined) return doesNotMount(source, `it is not a squashfs: ${quote(stderr)}`);
+  return new PrestageError(
+    'ERR_STORE_UNSUPPORTED',
+    `the kernel of this node cannot mount the store image ${placed.path}, ${kind}, whose bytes are as the bundle says: ${quote(stderr)}`,
+    'Build the bundle with an oci or archives payload, too, and leave delivery at auto; dmesg may say what the kernel lacks',
+  );
+}
