@@ -10,7 +10,7 @@ import { editData, makeImage } from './disk.ts';
 import { writeMirrorFolder } from './mirror-folder.ts';
 
 /** How a payload comes to the partition: sealed in a bundle, or as the folder of the earlier tools or of oc-mirror. */
-export type PayloadKind = 'oci' | 'archives' | 'store' | 'registry' | 'oci,registry' | 'folder' | 'oc-mirror';
+export type PayloadKind = 'oci' | 'archives' | 'store' | 'registry' | 'oci,registry' | 'store,oci' | 'folder' | 'oc-mirror';
 
 /** What the factory made once, for many disks. */
 export interface Bundle {

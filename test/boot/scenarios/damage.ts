@@ -43,6 +43,11 @@ export async function spoilStore(top: string): Promise<void> {
   await flipByte(join(top, STORE));
 }
 
+/** Changes the first byte of the store image, by which the kernel knows a squashfs. */
+export async function spoilSuperblock(top: string): Promise<void> {
+  await flipByte(join(top, STORE), 0);
+}
+
 /** Changes one byte of the store image of the installed stage; done twice, it is whole again. */
 export async function spoilInstalledStore(top: string): Promise<void> {
   await flipByte(join(top, 'store/installed.squashfs'));

@@ -5,7 +5,17 @@ import { agentEnds } from './agent-ends.ts';
 import { busyCheck } from './busy-check.ts';
 import { chain } from './chain.ts';
 import { cluster } from './cluster.ts';
-import { damaged, disk, EXCHANGED_RAN, exchangeExecutable, exchangeStore, spoilArchive, spoilLayer, spoilStore } from './damage.ts';
+import {
+  damaged,
+  disk,
+  EXCHANGED_RAN,
+  exchangeExecutable,
+  exchangeStore,
+  spoilArchive,
+  spoilLayer,
+  spoilStore,
+  spoilSuperblock,
+} from './damage.ts';
 import { discoveryFault } from './discovery-fault.ts';
 import { spoiledStore } from './spoiled-store.ts';
 
@@ -111,6 +121,21 @@ export const SCENARIOS: readonly Scenario[] = [
     settings: { placement: 'partition', trust: 'hash' },
     disks: async (trial, bundle) => [await damaged(trial, bundle, spoilStore)],
     expect: { exitCode: 6, says: /store image/, agent: 'kept back', readiness: 'degraded' },
+  }),
+  discoveryFault({
+    name: 'corrupt store image, and oci beside it',
+    payload: 'store,oci',
+    policy: 'closed',
+    disks: async (trial, bundle) => [await damaged(trial, bundle, spoilStore)],
+    expect: { exitCode: 0, says: /store image .*the images are delivered by extract/, agent: 'ran', readiness: 'ready' },
+  }),
+  discoveryFault({
+    name: 'store image that does not mount, and oci beside it',
+    payload: 'store,oci',
+    policy: 'closed',
+    settings: { placement: 'partition', trust: 'background' },
+    disks: async (trial, bundle) => [await damaged(trial, bundle, spoilSuperblock)],
+    expect: { exitCode: 0, says: /store image .*the images are delivered by extract/, agent: 'ran', readiness: 'ready' },
   }),
   spoiledStore('store image that goes bad on an installed node'),
   busyCheck('check behind the boot, with runs and a release while it works'),
