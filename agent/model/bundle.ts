@@ -1,5 +1,5 @@
 import * as v from 'valibot';
-import { type Digest, isDigest } from './digest.ts';
+import { type Digest, hexOf, isDigest } from './digest.ts';
 import { PrestageError } from './errors.ts';
 import { listFaults, schemaFaults } from './faults.ts';
 import { STAGES, type Stage } from './stage.ts';
@@ -21,6 +21,14 @@ const sha256 = v.pipe(v.string(), v.regex(SHA256, 'is not 64 lower-case hex digi
 const bytes = v.pipe(v.number(), v.safeInteger(), v.minValue(0));
 const path = v.pipe(v.string(), v.check(isInnerPath, 'is not a relative path inside the bundle'));
 
+/** A signature of an image. Its files lie in the folder `signatures` of the bundle, named by their digests. */
+const signatureSchema = v.variant('kind', [
+  /** `manifest` lies under the tag `sha256-HEX.sig` beside the image; its layers are the signatures. */
+  v.object({ kind: v.literal('sigstore'), subject: digest, manifest: digest }),
+  /** `file` is an OpenPGP message, as a lookaside has it. */
+  v.object({ kind: v.literal('gpg'), subject: digest, file: digest }),
+]);
+
 /** An image of a stage. */
 const imageSchema = v.object({
   /** As the list has it. */
@@ -29,6 +37,10 @@ const imageSchema = v.object({
   names: v.pipe(v.array(v.pipe(v.string(), v.nonEmpty())), v.minLength(1)),
   /** Of the manifest, or of the manifest list. */
   manifestDigest: digest,
+  /** Of the manifest for the bundle's architecture, if `manifestDigest` is that of a list. */
+  instanceDigest: v.exactOptional(digest),
+  /** Of the manifest and, for a list, of the instances that are kept, in the order in which engines read them. */
+  signatures: v.exactOptional(v.array(signatureSchema)),
   /** Sum of its distinct layers for the bundle's architecture, as they lie in the payload. */
   compressedBytes: bytes,
   /** The same, unpacked. */
@@ -99,6 +111,7 @@ const bundleSchema = v.object({
 
 export type Bundle = v.InferOutput<typeof bundleSchema>;
 export type BundleImage = v.InferOutput<typeof imageSchema>;
+export type BundleSignature = v.InferOutput<typeof signatureSchema>;
 export type BundlePayload = v.InferOutput<typeof payloadSchema>;
 export type StorePieces = Readonly<v.InferOutput<typeof pieces>>;
 export type BundleFile = Bundle['files'][number];
@@ -161,9 +174,26 @@ function inconsistencies(bundle: Bundle): readonly string[] {
   return [
     ...(unsorted < 0 ? [] : [`files.${unsorted}.path: "${paths[unsorted]}" comes twice or out of order`]),
     ...missing.map((wanted) => `payloads: "${wanted}" is not among the files`),
+    ...signatureFaults(bundle),
     ...bundle.payloads.flatMap((payload) => (payload.kind === 'store' ? pieceFaults(payload, bundle.files) : [])),
     ...sealed.map((file) => `files: "${file}" cannot list itself`),
   ];
+}
+
+/** Folder of a bundle that has the files of signatures. */
+const SIGNATURES_FOLDER = 'signatures';
+
+/** Where a file of a signature lies in a bundle, by its digest: a manifest, a payload, an empty config, or an OpenPGP message. */
+export function signaturePath(of: Digest): string {
+  return `${SIGNATURES_FOLDER}/sha256/${hexOf(of)}`;
+}
+
+/** Signatures whose files the bundle does not have under their digests. */
+function signatureFaults({ stages, files }: Bundle): readonly string[] {
+  const images = STAGES.flatMap((stage) => stages[stage]?.images ?? []);
+  const named = new Set(images.flatMap(({ signatures = [] }) => signatures.map((one) => (one.kind === 'gpg' ? one.file : one.manifest))));
+  const sealed = new Set(files.flatMap((file) => (file.path === `${SIGNATURES_FOLDER}/sha256/${file.sha256}` ? [file.sha256] : [])));
+  return [...named].filter((one) => !sealed.has(hexOf(one))).map((one) => `stages: the signature ${one} is not among the files`);
 }
 
 /** Pieces that are not exactly the image. */

@@ -5,13 +5,16 @@ import { Ajv } from 'ajv';
 import fc from 'fast-check';
 import {
   type Bundle,
+  type BundleFile,
   bundleImages,
   formatBundle,
   isInnerPath,
   LEAST_PIECE_BYTES,
   parseBundle,
   type StorePieces,
+  signaturePath,
 } from '../../agent/model/bundle.ts';
+import { hexOf } from '../../agent/model/digest.ts';
 import { errorRecord } from '../../agent/model/errors.ts';
 import { digests, references, textOfReference } from '../support/arbitraries.ts';
 import { thrownBy } from '../support/thrown.ts';
@@ -21,8 +24,28 @@ const validate = new Ajv({ allErrors: true, strictSchema: true }).compile(schema
 
 const sha256 = digests.map((digest) => digest.slice('sha256:'.length));
 const bytes = fc.maxSafeNat();
+/** Of one file alone, so that every bundle can have it. */
+const SIGNATURE = `sha256:${'5'.repeat(64)}` as const;
+const signatures = fc.array(
+  fc
+    .record({ kind: fc.constantFrom('sigstore', 'gpg'), subject: digests })
+    .map(({ kind, subject }) =>
+      kind === 'gpg' ? { kind: 'gpg' as const, subject, file: SIGNATURE } : { kind: 'sigstore' as const, subject, manifest: SIGNATURE },
+    ),
+  { maxLength: 3 },
+);
 const image = fc
-  .record({ reference: references.map(textOfReference), manifestDigest: digests, compressedBytes: bytes, unpackedBytes: bytes })
+  .record(
+    {
+      reference: references.map(textOfReference),
+      manifestDigest: digests,
+      instanceDigest: digests,
+      signatures,
+      compressedBytes: bytes,
+      unpackedBytes: bytes,
+    },
+    { requiredKeys: ['reference', 'manifestDigest', 'compressedBytes', 'unpackedBytes'], noNullPrototype: true },
+  )
   .map((one) => ({ ...one, names: [one.reference] }));
 const stage = fc.record({ images: fc.array(image, { maxLength: 3 }) }, { noNullPrototype: true });
 const plainKinds = fc.uniqueArray(fc.constantFrom('archives', 'oci', 'registry'), { maxLength: 3 });
@@ -66,9 +89,13 @@ const bundles: fc.Arbitrary<Bundle> = fc
       createdBy: { name: 'prestage-agent', version: '0.1.0' },
       ...rest,
       payloads,
-      files: paths.toSorted().map((path) => ({ path, sizeBytes, sha256: hash })),
+      files: [...paths, signaturePath(SIGNATURE)].toSorted().map((path) => fileOf(path, sizeBytes, hash)),
     };
   });
+
+function fileOf(path: string, sizeBytes: number, hash: string): BundleFile {
+  return { path, sizeBytes, sha256: path === signaturePath(SIGNATURE) ? hexOf(SIGNATURE) : hash };
+}
 
 /** About so many pieces of an image. */
 function piecesOf(imageBytes: number, count: number, sha256: string): StorePieces {
@@ -214,4 +241,41 @@ test('the images of a stage that a bundle lacks are refused with the stages that
     [refusal({ discovery: { images: [] } }), refusal({})],
     ['B has no stage "installed", it has: discovery', 'B has no stage "installed", it has: none'],
   );
+});
+
+test('a signature whose file the bundle lacks, or has under another digest, is a fault', () => {
+  const digest = `sha256:${'7'.repeat(64)}` as const;
+  const bundle: Bundle = {
+    apiVersion: 'prestage-agent/v1',
+    kind: 'Bundle',
+    release: '',
+    architecture: 'amd64',
+    createdAt: '2024-05-06T07:08:09Z',
+    createdBy: { name: 'prestage-agent', version: '0.1.0' },
+    stages: {
+      installed: {
+        images: [
+          {
+            reference: 'quay.io/a/b:1',
+            names: ['quay.io/a/b:1'],
+            manifestDigest: digest,
+            signatures: [{ kind: 'sigstore', subject: digest, manifest: digest }],
+            compressedBytes: 1,
+            unpackedBytes: 1,
+          },
+        ],
+      },
+    },
+    payloads: [],
+    files: [{ path: signaturePath(digest), sizeBytes: 1, sha256: '7'.repeat(64) }],
+  };
+  assert.deepEqual(parseBundle(formatBundle(bundle), 'prestage.json'), bundle);
+  for (const files of [[], [{ path: signaturePath(digest), sizeBytes: 1, sha256: '8'.repeat(64) }]]) {
+    const error = thrownBy(() => parseBundle(formatBundle({ ...bundle, files }), 'prestage.json'));
+    assert.deepEqual(error, {
+      code: 'ERR_BUNDLE',
+      message: `stages: the signature ${digest} is not among the files`,
+      remedy: 'Build the bundle again at the factory, or write it to the partition again',
+    });
+  }
 });

@@ -1,0 +1,84 @@
+import { readFile } from 'node:fs/promises';
+import { join } from 'node:path';
+import { type BundleImage, signaturePath } from '../model/bundle.ts';
+import { type Digest, digestOf } from '../model/digest.ts';
+import { messageOf, PrestageError } from '../model/errors.ts';
+import { type Attachment, PAYLOAD_LIMIT_BYTES, parseAttachment } from './attachment.ts';
+import type { HeldSignature } from './judge.ts';
+
+/** The signatures of one manifest of an image, with their bytes. */
+export interface ImageSignatures {
+  /** The manifest that is signed. */
+  readonly subject: Digest;
+  readonly held: readonly HeldSignature[];
+  /** What lies beside the image in a registry: undefined if the image has GPG signatures alone. */
+  readonly attachment: { readonly digest: Digest; readonly manifest: Attachment; readonly blobs: ReadonlyMap<Digest, Buffer> } | undefined;
+}
+
+/**
+ * Reads the signatures of an image out of a bundle. Every file is held against its digest.
+ * @param bundle directory of the bundle
+ * @throws PrestageError ERR_BUNDLE_FILE, ERR_SIGNATURE
+ */
+export async function readSignatures(
+  bundle: string,
+  image: Pick<BundleImage, 'reference' | 'signatures'>,
+): Promise<readonly ImageSignatures[]> {
+  const named = image.signatures ?? [];
+  const subjects = [...new Set(named.map(({ subject }) => subject))];
+  return await Promise.all(
+    subjects.map(async (subject) => {
+      const own = named.filter((one) => one.subject === subject);
+      const gpg = await Promise.all(
+        own.flatMap((one) => (one.kind === 'gpg' ? [one.file] : [])).map(async (file) => await readHeld(bundle, file)),
+      );
+      const manifest = own.find((one) => one.kind === 'sigstore')?.manifest;
+      const attachment = manifest === undefined ? undefined : await readAttachment(bundle, manifest, image.reference);
+      return {
+        subject,
+        attachment,
+        held: [
+          ...(attachment === undefined ? [] : heldOf(attachment.manifest, attachment.blobs)),
+          ...gpg.map((message): HeldSignature => ({ kind: 'gpg', message })),
+        ],
+      };
+    }),
+  );
+}
+
+/** The signatures of an attachment as they are checked. Pure. */
+export function heldOf(manifest: Attachment, blobs: ReadonlyMap<Digest, Buffer>): readonly HeldSignature[] {
+  return manifest.signatures.flatMap(({ digest, signature }): readonly HeldSignature[] => {
+    const payload = blobs.get(digest);
+    return payload === undefined ? [] : [{ kind: 'sigstore', payload, signature }];
+  });
+}
+
+async function readAttachment(bundle: string, digest: Digest, reference: string): Promise<NonNullable<ImageSignatures['attachment']>> {
+  const bytes = await readHeld(bundle, digest);
+  const manifest = parseAttachment(bytes.toString('utf8'), reference);
+  const wanted = [...new Set([manifest.config.digest, ...manifest.signatures.map((one) => one.digest)])];
+  const blobs = await Promise.all(wanted.map(async (blob) => [blob, await readHeld(bundle, blob)] as const));
+  return { digest, manifest, blobs: new Map([[digest, bytes], ...blobs]) };
+}
+
+async function readHeld(bundle: string, digest: Digest): Promise<Buffer> {
+  const path = join(bundle, signaturePath(digest));
+  const bytes = await readFile(path).catch((cause: unknown) => {
+    throw damaged(path, messageOf(cause), cause);
+  });
+  if (bytes.length > PAYLOAD_LIMIT_BYTES) throw damaged(path, `it has ${bytes.length} bytes, more than ${PAYLOAD_LIMIT_BYTES}`);
+  if (digestOf(bytes) !== digest) throw damaged(path, `its bytes have the digest ${digestOf(bytes)}`);
+  return bytes;
+}
+
+function damaged(path: string, what: string, cause?: unknown): PrestageError {
+  return new PrestageError(
+    'ERR_BUNDLE_FILE',
+    `${path} is not the signature that the bundle names: ${what}`,
+    'Write the bundle again at the factory',
+    {
+      cause,
+    },
+  );
+}

@@ -1,0 +1,61 @@
+import { generateKeyPairSync, type KeyObject, sign } from 'node:crypto';
+import { type Digest, digestOf } from '../../agent/model/digest.ts';
+import { SIGNATURE_ANNOTATION, SIGSTORE_PAYLOAD_TYPE } from '../../agent/signatures/attachment.ts';
+
+/** A key that signs as cosign does. */
+export interface SigningKey {
+  /** The public half, PEM, as a policy has it. */
+  readonly publicPem: Buffer;
+  readonly privateKey: KeyObject;
+}
+
+/** Makes a key. Red Hat's is RSA, cosign's own are of the curve P-256. */
+export function makeSigningKey(kind: 'rsa' | 'ec' | 'ed25519' = 'ec'): SigningKey {
+  const pair =
+    kind === 'rsa'
+      ? generateKeyPairSync('rsa', { modulusLength: 2048 })
+      : kind === 'ec'
+        ? generateKeyPairSync('ec', { namedCurve: 'P-256' })
+        : generateKeyPairSync('ed25519');
+  return { publicPem: Buffer.from(pair.publicKey.export({ type: 'spki', format: 'pem' })), privateKey: pair.privateKey };
+}
+
+/** What a signature by cosign signs. Source: cosign, specs/SIGNATURE_SPEC.md. */
+export function payloadOf(digest: Digest, reference: string): Buffer {
+  const critical = {
+    identity: { 'docker-reference': reference },
+    image: { 'docker-manifest-digest': digest },
+    type: 'cosign container image signature',
+  };
+  return Buffer.from(JSON.stringify({ critical, optional: null }));
+}
+
+/** A signature in base64, as the attachment has it. */
+export function signatureOf(payload: Buffer, { privateKey }: SigningKey): string {
+  return sign(privateKey.asymmetricKeyType === 'ed25519' ? undefined : 'sha256', payload, privateKey).toString('base64');
+}
+
+/** The manifest of an attachment with these signatures, and all its blobs. */
+export function attachmentOf(signatures: readonly { readonly payload: Buffer; readonly signature: string }[]): {
+  readonly digest: Digest;
+  readonly manifest: Buffer;
+  readonly blobs: ReadonlyMap<Digest, Buffer>;
+} {
+  const config = Buffer.from('{}');
+  const manifest = Buffer.from(
+    JSON.stringify({
+      schemaVersion: 2,
+      mediaType: 'application/vnd.oci.image.manifest.v1+json',
+      config: { mediaType: 'application/vnd.oci.image.config.v1+json', digest: digestOf(config), size: config.length },
+      layers: signatures.map(({ payload, signature }) => ({
+        mediaType: SIGSTORE_PAYLOAD_TYPE,
+        digest: digestOf(payload),
+        size: payload.length,
+        annotations: { [SIGNATURE_ANNOTATION]: signature },
+      })),
+    }),
+  );
+  const digest = digestOf(manifest);
+  const blobs = [config, manifest, ...signatures.map(({ payload }) => payload)].map((bytes) => [digestOf(bytes), bytes] as const);
+  return { digest, manifest, blobs: new Map(blobs) };
+}
