@@ -1,0 +1,173 @@
+import assert from 'node:assert/strict';
+import { mkdir, mkdtemp, rm, writeFile } from 'node:fs/promises';
+import { tmpdir } from 'node:os';
+import { dirname, join } from 'node:path';
+import { describe, it, test } from 'node:test';
+import { linuxHost } from '../../agent/host/linux.ts';
+import { signaturePath } from '../../agent/model/bundle.ts';
+import { type Digest, digestOf } from '../../agent/model/digest.ts';
+import { errorRecord } from '../../agent/model/errors.ts';
+import { readSignatures } from '../../agent/signatures/bundle-signatures.ts';
+import { readNodePolicies } from '../../agent/signatures/node-policy.ts';
+import { parsePolicy } from '../../agent/signatures/policy.ts';
+import { mergeRegistriesD, signatureSourceOf } from '../../agent/signatures/registries-d.ts';
+import { unshownRepositories } from '../../agent/signatures/unshown.ts';
+import { attachmentOf, makeSigningKey, payloadOf, signatureOf } from '../support/signing.ts';
+import { thrownBy } from '../support/thrown.ts';
+
+const DIGEST: Digest = `sha256:${'a'.repeat(64)}`;
+const HEX = 'a'.repeat(64);
+
+describe('the files of registries.d', () => {
+  const merge = (...texts: readonly string[]): ReturnType<typeof mergeRegistriesD> =>
+    mergeRegistriesD(texts.map((text, index) => ({ file: `/etc/containers/registries.d/${index}.yaml`, text })));
+
+  it('are merged, and the most precise scope alone decides', () => {
+    const merged = merge(
+      'default-docker:\n  lookaside: https://all.example\n',
+      'docker:\n  quay.io/a:\n    use-sigstore-attachments: true\n  quay.io/a/b:\n    sigstore: https://old.example\n  127.0.0.1:855:\n    use-sigstore-attachments: true\n',
+      '',
+    );
+    assert.deepEqual(signatureSourceOf(merged, `quay.io/c@sha256:${HEX}`), {
+      lookaside: 'https://all.example',
+      usesAttachments: false,
+      file: '/etc/containers/registries.d/0.yaml',
+    });
+    assert.equal(signatureSourceOf(merged, 'quay.io/a/c:1').usesAttachments, true);
+    assert.equal(signatureSourceOf(merged, 'quay.io/a/c:1').lookaside, undefined);
+    assert.equal(signatureSourceOf(merged, 'quay.io/a/b:1').lookaside, 'https://old.example');
+    assert.equal(signatureSourceOf(merged, 'quay.io/a/b:1').usesAttachments, false);
+    assert.equal(signatureSourceOf(merged, '127.0.0.1:855/quay.io/a/b:1').usesAttachments, true);
+    assert.deepEqual(signatureSourceOf(merge(), 'quay.io/a:1'), { lookaside: undefined, usesAttachments: false });
+  });
+
+  it('are refused with every key that two of them have, and with what cannot be read', () => {
+    const scope = 'docker:\n  quay.io/a:\n    use-sigstore-attachments: true\n';
+    const standard = 'default-docker: {}\n';
+    assert.deepEqual(
+      thrownBy(() => merge(scope + standard, scope + standard, 'docker: [\n', 'docker: 7\n')),
+      {
+        code: 'ERR_REGISTRIES_D',
+        message: [
+          'the files of registries.d cannot be used: 4 faults',
+          '/etc/containers/registries.d/0.yaml and /etc/containers/registries.d/1.yaml both have default-docker',
+          '/etc/containers/registries.d/0.yaml and /etc/containers/registries.d/1.yaml both have the key "quay.io/a"',
+          '/etc/containers/registries.d/2.yaml: Flow sequence in block collection must be sufficiently indented and end with a ] at line 2, column 1:',
+          '/etc/containers/registries.d/3.yaml: docker: Invalid type: Expected Object but received 7',
+        ].join('\n'),
+        remedy: 'Correct the files: until then every pull on this machine fails, see containers-registries.d(5)',
+      },
+    );
+  });
+});
+
+describe('below a directory of its own', () => {
+  const inside = async (files: Readonly<Record<string, string | Buffer>>, act: (root: string) => Promise<void>): Promise<void> => {
+    const root = await mkdtemp(join(tmpdir(), 'prestage-signatures-'));
+    try {
+      for (const [path, content] of Object.entries(files)) {
+        await mkdir(dirname(join(root, path)), { recursive: true });
+        await writeFile(join(root, path), content);
+      }
+      await act(root);
+    } finally {
+      await rm(root, { recursive: true, force: true });
+    }
+  };
+
+  it('the policies of all engines of a node are read, and a faulty one is told', async () => {
+    const accept = '{"default":[{"type":"insecureAcceptAnything"}]}';
+    const files = { 'etc/containers/policy.json': accept, 'etc/crio/policies/team.json': '{', 'etc/crio/policies/note.txt': 'x' };
+    await inside(files, async (root) => {
+      const { policies, faults } = await readNodePolicies(linuxHost({ root, log: () => undefined, env: {} }));
+      assert.deepEqual(
+        policies.map(({ file }) => file),
+        ['/etc/containers/policy.json'],
+      );
+      assert.deepEqual(
+        faults.map(({ code, message }) => [code, message]),
+        [['ERR_POLICY_FILE', '/etc/crio/policies/team.json: document: is not JSON']],
+      );
+    });
+    await inside({}, async (root) => {
+      assert.deepEqual(await readNodePolicies(linuxHost({ root, log: () => undefined, env: {} })), { policies: [], faults: [] });
+    });
+  });
+
+  it('the signatures of an image are read out of its bundle, and each file is held against its digest', async () => {
+    const key = makeSigningKey();
+    const payload = payloadOf(DIGEST, 'quay.io/a/b:1');
+    const signature = signatureOf(payload, key);
+    const made = attachmentOf([{ payload, signature }]);
+    const gpg = Buffer.from('an OpenPGP message');
+    const image = {
+      reference: 'quay.io/a/b:1',
+      signatures: [
+        { kind: 'sigstore' as const, subject: DIGEST, manifest: made.digest },
+        { kind: 'gpg' as const, subject: DIGEST, file: digestOf(gpg) },
+      ],
+    };
+    const files = Object.fromEntries(
+      [...made.blobs, [digestOf(gpg), gpg] as const].map(([digest, bytes]) => [signaturePath(digest), bytes]),
+    );
+    await inside(files, async (root) => {
+      const [read] = await readSignatures(root, image);
+      assert.equal(read?.subject, DIGEST);
+      assert.equal(read?.attachment?.digest, made.digest);
+      assert.deepEqual(read?.held, [
+        { kind: 'sigstore', payload, signature },
+        { kind: 'gpg', message: gpg },
+      ]);
+      assert.deepEqual(await readSignatures(root, { reference: 'quay.io/a/c:1' }), []);
+      await writeFile(join(root, signaturePath(digestOf(gpg))), 'other bytes');
+      const error = await readSignatures(root, image).then(() => assert.fail(), errorRecord);
+      assert.equal(error.code, 'ERR_BUNDLE_FILE');
+      assert.match(error.message, new RegExp(`its bytes have the digest ${digestOf('other bytes')}$`));
+      await rm(join(root, signaturePath(made.digest)));
+      assert.equal((await readSignatures(root, image).then(() => assert.fail(), errorRecord)).code, 'ERR_BUNDLE_FILE');
+    });
+  });
+});
+
+test('a repository is named whose policy demands what the mirror cannot show, once, with its first image', async () => {
+  const key = makeSigningKey();
+  const policyOf = (file: string, docker: object): { file: string; text: string } => ({
+    file,
+    text: JSON.stringify({ default: [{ type: 'reject' }], transports: { docker } }),
+  });
+  const demand = [{ type: 'sigstoreSigned', keyData: key.publicPem.toString('base64') }];
+  const main = policyOf('/etc/containers/policy.json', { 'quay.io/a': demand, '': [{ type: 'insecureAcceptAnything' }] });
+  const space = policyOf('/etc/crio/policies/team.json', { 'quay.io/c': demand, 'quay.io/a': [{ type: 'reject' }] });
+  const payload = payloadOf(DIGEST, 'quay.io/a/signed:1');
+  const held = [{ kind: 'sigstore' as const, payload, signature: signatureOf(payload, key) }];
+  const image = (name: string, signatures: typeof held | [] = []) => ({ names: [name], digest: DIGEST, signatures });
+  const found = await unshownRepositories(
+    [main, space].map(({ file, text }) => parsePolicy(text, file)),
+    [
+      image('quay.io/c/x:1'),
+      image('quay.io/a/signed:1', held),
+      image('quay.io/a/plain:1'),
+      image('quay.io/a/plain:2', held),
+      image('quay.io/b/free:1'),
+    ],
+    { readKey: async () => Buffer.alloc(0), openGpg: async () => '' },
+  );
+  assert.deepEqual(found, [
+    {
+      repository: 'quay.io/a/plain',
+      file: '/etc/containers/policy.json',
+      scope: 'quay.io/a',
+      image: 'quay.io/a/plain:1',
+      reason: 'the policy demands a sigstore signature, and the image has none',
+      refused: 2,
+    },
+    {
+      repository: 'quay.io/c/x',
+      file: '/etc/crio/policies/team.json',
+      scope: 'quay.io/c',
+      image: 'quay.io/c/x:1',
+      reason: 'the policy demands a sigstore signature, and the image has none',
+      refused: 1,
+    },
+  ]);
+});
