@@ -76,7 +76,7 @@ describe('the images of a discovery stage, loaded once', () => {
     const calls = await sandbox.log();
     assert.equal(calls.length, set.discovery.length + 1);
     for (const call of calls)
-      assert.match(call, /^--tmpdir \S+ copy --quiet --preserve-digests dir:\S+ containers-storage:\[overlay@\S+\]\S+$/);
+      assert.match(call, /^--insecure-policy --tmpdir \S+ copy --quiet --preserve-digests dir:\S+ containers-storage:\[overlay@\S+\]\S+$/);
   });
 
   it('come back alone where one of them was removed', async () => {
@@ -139,4 +139,14 @@ describe('the images of a discovery stage, loaded once', () => {
     assert.deepEqual((await recordedDigests(other.graphroot)).size, set.discovery.length + 1);
     assert.equal(await readFile(join(sandbox.graphroot, 'overlay-images/images.json'), 'utf8'), records);
   });
+});
+
+it('images are loaded on a machine whose policy rejects every image, as each was held against its digest', async () => {
+  await using sandbox = await makeSandbox();
+  const set = await smallImageSet();
+  const home = join(sandbox.work, 'home');
+  await mkdir(join(home, '.config/containers'), { recursive: true });
+  await writeFile(join(home, '.config/containers/policy.json'), '{"default":[{"type":"reject"}]}');
+  const { exitCode, state } = await sandbox.run(['--bundle', set.archives], { HOME: home });
+  assert.deepEqual([exitCode, statesOf(state)], [0, set.discovery.map(({ reference }) => [reference, 'loaded'])]);
 });
