@@ -1,7 +1,7 @@
 import { readdir } from 'node:fs/promises';
 import { join } from 'node:path';
 import { readArchives } from '../extract/archives.ts';
-import { readOciLayout } from '../extract/oci-layout.ts';
+import { imageEntries, readOciLayout } from '../extract/oci-layout.ts';
 import { findOcMirror } from '../mirror/archive-sets.ts';
 import {
   BUNDLE_FILE,
@@ -213,7 +213,7 @@ function unlisted(image: BundleImage, refused: Payload['refused']): Payload['ref
 
 /** An OCI layout without a bundle around it, as `pull` leaves it: all its images, whatever the stage. */
 async function layoutFolder(directory: string): Promise<Payload> {
-  const entries = await readOciLayout(directory);
+  const entries = imageEntries(await readOciLayout(directory));
   const images = entries.map(
     ({ reference, digest }): LayoutImage => ({
       kind: 'layout',

@@ -3,7 +3,7 @@ import { text } from 'node:stream/consumers';
 import * as v from 'valibot';
 import { pull } from '../factory/pull/pull.ts';
 import type { PulledImage, PullReport } from '../factory/pull/report.ts';
-import { PULL_FORMATS } from '../factory/pull/request.ts';
+import { PULL_FORMATS, SIGNATURE_CHOICES } from '../factory/pull/request.ts';
 import { formatBytes, formatDuration } from '../model/bytes.ts';
 import { exitCodeOf, exitCodes, PrestageError } from '../model/errors.ts';
 import type { ListText } from '../model/image-list.ts';
@@ -23,6 +23,10 @@ export const pullCommand: CommandSpec = {
     { usage: '--to <dir>', help: 'folder to pull into' },
     { usage: '--format <format>', help: `${PULL_FORMATS.join(' or ')} (default: oci)` },
     { usage: '--stage <stage>', help: 'archives only: name the list file for this stage (default: keep its name)' },
+    {
+      usage: '--signatures <choice>',
+      help: 'auto: bring the signatures that are there; require: fail an image without one; none (default: auto; archives: none)',
+    },
     { usage: '--parallel <n>', help: 'images at a time, 1 to 16 (default: 4)' },
     { usage: '--retries <n>', help: 'attempts after the first where the network or the registry failed, 0 to 20 (default: 5)' },
     { usage: '--stall-timeout <seconds>', help: 'end an attempt that brings nothing for so long, 5 to 3600 (default: 120)' },
@@ -55,6 +59,7 @@ const optionsSchema = v.pipe(
     list: v.array(v.string(), 'is needed'),
     to: v.pipe(v.string('is needed'), v.nonEmpty('is empty')),
     format: v.optional(v.picklist(PULL_FORMATS, `is not ${PULL_FORMATS.join(' or ')}`), 'oci'),
+    signatures: v.exactOptional(v.picklist(SIGNATURE_CHOICES, `is not ${SIGNATURE_CHOICES.join(', ')}`)),
     stage: v.exactOptional(v.picklist(STAGES, `is not ${STAGES.join(' or ')}`)),
     // 24 images from a registry on loopback: see test/bench/pull.ts; over a network more connections hide its latency.
     parallel: v.optional(whole(1, 16), '4'),
@@ -68,6 +73,10 @@ const optionsSchema = v.pipe(
     dryRun: v.optional(v.boolean(), false),
   }),
   v.check(({ ca, certDir }) => ca === undefined || certDir === undefined, '--ca and --cert-dir exclude each other'),
+  v.check(
+    ({ signatures, format }) => format === 'oci' || signatures === undefined || signatures === 'none',
+    '--signatures goes with --format oci: archives have no place for them',
+  ),
   v.check(({ stage, format }) => stage === undefined || format === 'archives', '--stage goes with --format archives'),
 );
 
@@ -82,6 +91,7 @@ async function actPull(terminal: Terminal, given: Readonly<Record<string, unknow
     to: options.to,
     format: options.format,
     ...(stage && { stage }),
+    signatures: options.signatures ?? (options.format === 'oci' ? 'auto' : 'none'),
     source: {
       ...(authfile && { authFile: authfile }),
       ...(ca && { caFile: ca }),
@@ -140,7 +150,19 @@ function pullText(report: PullReport, durationMs: number): string {
   return [
     `${outcome}: ${counts.join(', ')} in ${formatDuration(durationMs)}; ${formatBytes(fetchBytes)} were missing, ${formatBytes(keptBytes)} were there`,
     ...images.flatMap(faultLines),
+    ...signatureLines(images),
   ].join('\n');
+}
+
+/** What nodes of today's releases refuse later is told here, where it can be mended. */
+function signatureLines(images: readonly PulledImage[]): readonly string[] {
+  const lacking = images.filter(({ lacksSignature }) => lacksSignature);
+  const [first] = lacking;
+  if (first === undefined) return [];
+  return [
+    `warning: ${lacking.length} of ${images.length} images have no signature, and OpenShift 4.21 and later demand one; first: ${first.reference}`,
+    '  next: Pull them from a source that has their signatures; nodes go to the source registry for them',
+  ];
 }
 
 function planLine(image: PulledImage): string {

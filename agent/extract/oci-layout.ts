@@ -13,6 +13,7 @@ import {
   parseManifest,
 } from '../model/manifest.ts';
 import { OCI_INDEX_FILE, OCI_INDEX_LIMIT_BYTES, OCI_MARKER_FILE, type OciEntry, parseOciIndex } from '../model/oci-layout.ts';
+import { signedByTag } from '../signatures/attachment.ts';
 
 /** The image of a layout for one architecture. */
 export interface LayoutImage {
@@ -49,6 +50,19 @@ export async function readOciLayout(directory: string): Promise<readonly OciEntr
   }
   const index = join(directory, OCI_INDEX_FILE);
   return parseOciIndex((await readPlain(index, OCI_INDEX_LIMIT_BYTES)).toString('utf8'), index);
+}
+
+/**
+ * The entries of a layout that are images: signatures belong to the image whose digest their tag names, and are not images of their own.
+ * Pure.
+ */
+export function imageEntries(entries: readonly OciEntry[]): readonly OciEntry[] {
+  return entries.filter(({ reference }) => signedByTag(tagOf(reference)) === undefined);
+}
+
+/** The tag of a name in a layout, which can be the tag alone. */
+function tagOf(name: string): string {
+  return name.slice(Math.max(name.lastIndexOf('/'), name.lastIndexOf(':')) + 1);
 }
 
 /**

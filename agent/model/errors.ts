@@ -160,6 +160,7 @@ export const errorTable = {
   ERR_PULL_NETWORK: { exit: 'failed', summary: 'The connection to a registry fails or brings nothing' },
   ERR_PULL_TLS: { exit: 'failed', summary: 'The certificate of a registry is not trusted' },
   ERR_PULL_DIGEST: { exit: 'failed', summary: 'A registry gives bytes of another digest or size' },
+  ERR_PULL_UNSIGNED: { exit: 'failed', summary: 'A registry has no signature of an image, and one was demanded' },
   ERR_PULL_POLICY: { exit: 'failed', summary: 'The policy of this machine does not allow an image' },
   ERR_PULL: { exit: 'failed', summary: 'An image cannot be pulled, for another reason' },
   ERR_PULL_WRITE: { exit: 'failed', summary: 'The folder to pull into cannot be written' },

@@ -36,6 +36,7 @@ export async function tryPull(
     lists: [{ text: references.map((reference) => `${reference}\n`).join(''), where: options.path ?? '/l/ocp-images.txt' }],
     to,
     format: 'oci',
+    signatures: 'none',
     source: { tlsVerify: false },
     parallel: 2,
     retries: 3,

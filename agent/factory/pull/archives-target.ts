@@ -44,6 +44,7 @@ export function createArchivesTarget(options: ArchivesTargetOptions): PullTarget
       return found?.topDigest === image.top.digest && found.blobs === image.blobs.length;
     },
     extraBytes: (steps) => steps.reduce((sum, step) => sum + step.sizeBytes, 0),
+    attachmentOf: () => undefined,
     deliver: async (image) => {
       const path = pathOf(image);
       const write = async (): Promise<void> => await writeArchive({ image, path, scratch, store, signal });

@@ -1,11 +1,15 @@
 import pLimit from 'p-limit';
 import type { Host } from '../../host/host.ts';
+import type { Digest } from '../../model/digest.ts';
 import { type ErrorRecord, errorRecord, errorTable, PrestageError } from '../../model/errors.ts';
+import type { AttachmentFinder } from './attachments.ts';
 import { isTransient } from './failures.ts';
 import { type PullStep, startOrder } from './plan.ts';
 import type { OnPullEvent, PullResult } from './progress.ts';
 import type { Receiver } from './receiver.ts';
+import type { ResolvedImage } from './resolve.ts';
 import { withRetries } from './retry.ts';
+import { isUnsigned } from './signed.ts';
 import type { PullSource } from './source.ts';
 import type { PullTarget } from './target.ts';
 import { isWhole, transferImage } from './transfer.ts';
@@ -14,6 +18,10 @@ export interface ExecuteContext {
   readonly host: Host;
   readonly source: PullSource;
   readonly target: PullTarget;
+  /** Undefined if signatures are not asked for. */
+  readonly attachments: AttachmentFinder | undefined;
+  /** An image without a signature fails. */
+  readonly requiresSignatures: boolean;
   readonly receiver: Receiver;
   readonly parallel: number;
   readonly retries: number;
@@ -27,6 +35,8 @@ export interface ExecuteContext {
 export interface StepResult {
   readonly step: PullStep;
   readonly result: PullResult;
+  /** Manifests of the image that have signatures; undefined if none were asked for. */
+  readonly signed?: readonly Digest[];
   readonly error?: ErrorRecord;
 }
 
@@ -45,8 +55,12 @@ export async function executePull(steps: readonly PullStep[], context: ExecuteCo
     try {
       const wasWhole = isWhole(step.image, context.target.store);
       await withRetries(retryOptions(step, context, stop), async () => await transfer(step, context, stop));
-      await context.target.deliver(step.image);
-      return finished(context, { step, result: wasWhole && step.kind === 'keep' ? 'kept' : 'pulled' });
+      const attachments = await withRetries(retryOptions(step, context, stop), async () => (await context.attachments?.find(step.image)) ?? []);
+      const signed = attachments.flatMap(({ subject, signatures }) => (signatures > 0 ? [subject] : []));
+      if (context.requiresSignatures) requireSignatures(step.image, signed);
+      await context.target.deliver(step.image, attachments);
+      const result = wasWhole && step.kind === 'keep' ? 'kept' : 'pulled';
+      return finished(context, { step, result, ...(context.attachments && { signed }) });
     } catch (thrown) {
       if (stop.aborted) return finished(context, { step, result: 'skipped', error: errorRecord(reasonOf(context.stop, broken.signal)) });
       if (thrown instanceof PrestageError && isOfTarget(thrown)) broken.abort(thrown);
@@ -54,6 +68,17 @@ export async function executePull(steps: readonly PullStep[], context: ExecuteCo
     }
   };
   return await Promise.all(startOrder(steps).map((step) => limit(perform, step)));
+}
+
+/** Engines verify the image of their platform, not the list that names it. */
+function requireSignatures({ listed, manifests }: ResolvedImage, signed: readonly Digest[]): void {
+  const lacking = manifests.filter(isUnsigned(signed)).map(({ digest }) => digest);
+  if (lacking.length === 0) return;
+  throw new PrestageError(
+    'ERR_PULL_UNSIGNED',
+    `${listed.text}: the registry has no signature of ${lacking.join(', ')}`,
+    'Pull from a source that has the signatures, or give --signatures auto',
+  );
 }
 
 async function transfer(step: PullStep, context: ExecuteContext, stop: AbortSignal): Promise<void> {

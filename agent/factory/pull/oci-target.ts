@@ -7,6 +7,8 @@ import { formatOciIndex, OCI_INDEX_FILE, OCI_MARKER, OCI_MARKER_FILE, type OciEn
 import { type BlobStore, targetError } from './blob-store.ts';
 import type { PullTarget } from './target.ts';
 
+const OCI_MANIFEST_TYPE = 'application/vnd.oci.image.manifest.v1+json';
+
 export interface OciTargetOptions {
   readonly directory: string;
   readonly store: BlobStore;
@@ -24,6 +26,7 @@ export async function openOciTarget({ directory, store, references, step }: OciT
   const path = join(directory, OCI_INDEX_FILE);
   const earlier = await readIndex(path);
   const pulled = new Map<string, OciEntry>();
+  const signatures = new Map<string, OciEntry>();
   let written = Promise.resolve();
   let isQueued = false;
   const writeIndex = async (): Promise<void> => {
@@ -31,16 +34,19 @@ export async function openOciTarget({ directory, store, references, step }: OciT
     await step('write-index', async () => {
       await store.sync();
       await writeAtomic(join(directory, OCI_MARKER_FILE), OCI_MARKER);
-      await writeAtomic(path, formatOciIndex(mergeEntries(earlier, references, pulled)));
+      await writeAtomic(path, formatOciIndex(withSignatures(mergeEntries(earlier, references, pulled), signatures)));
     });
   };
   return {
     store,
     isDelivered: async () => false,
     extraBytes: () => 0,
-    deliver: async ({ reference, top, mediaType, manifests }) => {
+    attachmentOf: (reference) => earlier.find((entry) => entry.reference === reference)?.digest,
+    deliver: async ({ reference, top, mediaType, manifests }, attachments) => {
       for (const { digest, bytes } of manifests) await store.writeSmall(digest, bytes);
       pulled.set(reference, { reference, digest: top.digest, sizeBytes: top.bytes.length, mediaType });
+      for (const one of attachments)
+        signatures.set(one.reference, { reference: one.reference, digest: one.digest, sizeBytes: one.sizeBytes, mediaType: OCI_MANIFEST_TYPE });
       // One write at a time, and one for all images that are done until it starts.
       if (!isQueued) {
         isQueued = true;
@@ -67,6 +73,12 @@ export function mergeEntries(
   const before = new Map(earlier.map((entry) => [entry.reference, entry]));
   const mine = references.map((reference) => pulled.get(reference) ?? before.get(reference));
   return [...earlier.filter(({ reference }) => !own.has(reference)), ...mine.filter((entry) => entry !== undefined)];
+}
+
+/** Signatures stand behind the images, under names that say of which manifest they are. Pure. */
+function withSignatures(entries: readonly OciEntry[], signatures: ReadonlyMap<string, OciEntry>): readonly OciEntry[] {
+  const others = entries.filter(({ reference }) => !signatures.has(reference));
+  return [...others, ...[...signatures.values()].toSorted((a, b) => (a.reference < b.reference ? -1 : 1))];
 }
 
 async function readIndex(path: string): Promise<readonly OciEntry[]> {

@@ -8,6 +8,7 @@ import { formatBytes } from '../../model/bytes.ts';
 import { PrestageError } from '../../model/errors.ts';
 import { formatReference } from '../../model/reference.ts';
 import { createArchivesTarget } from './archives-target.ts';
+import { createAttachmentFinder } from './attachments.ts';
 import { createBlobStore } from './blob-store.ts';
 import { executePull, type StepResult } from './execute.ts';
 import { type WantedImages, wantedImages } from './lists.ts';
@@ -109,7 +110,12 @@ async function execute(
   }: { readonly host: Host; readonly request: PullRequest; readonly places: Places; readonly target: PullTarget },
   plan: PullPlan,
 ): Promise<readonly StepResult[]> {
-  const { source, parallel, retries, stallMs, stop, onEvent } = request;
+  const { source, signatures, parallel, retries, stallMs, stop, onEvent } = request;
   await using receiver = await startReceiver(target.store, places.scratch);
-  return await executePull(plan.steps, { host, source, target, receiver, parallel, retries, stallMs, stop, onEvent });
+  const { exec } = host;
+  const finding = { exec, source, scratch: places.scratch, store: target.store, signal: stop, known: target.attachmentOf };
+  const attachments = signatures === 'none' ? undefined : createAttachmentFinder(finding);
+  const requiresSignatures = signatures === 'require';
+  const shared = { host, source, target, receiver, attachments, requiresSignatures };
+  return await executePull(plan.steps, { ...shared, parallel, retries, stallMs, stop, onEvent });
 }

@@ -1,9 +1,12 @@
+import type { Digest } from '../../model/digest.ts';
 import { type ErrorRecord, errorRecord, type PrestageError } from '../../model/errors.ts';
 import type { ListedImage } from '../../model/image-list.ts';
+import { isCoveredByOpenshift } from '../../signatures/openshift.ts';
 import type { StepResult } from './execute.ts';
 import type { PullPlan, PullStep } from './plan.ts';
 import type { PullResult } from './progress.ts';
 import type { ResolvedImage } from './resolve.ts';
+import { isUnsigned } from './signed.ts';
 import type { Resolution } from './resolve-all.ts';
 
 export interface PulledImage {
@@ -18,6 +21,10 @@ export interface PulledImage {
   readonly sizeBytes?: number;
   /** Those of them that are fetched for it, each blob for one image. */
   readonly fetchBytes?: number;
+  /** Its manifests that have signatures; undefined if none were asked for. */
+  readonly signed?: readonly Digest[];
+  /** A release of OpenShift demands a signature of it, and the registry has none. */
+  readonly lacksSignature?: true;
 }
 
 export interface PullReport {
@@ -49,7 +56,7 @@ export function planReport(facts: PullFacts, lacking: PrestageError | undefined)
 
 /** What a pull says at its end. Pure. */
 export function pullReport(facts: PullFacts, results: readonly StepResult[], isStopped: boolean): PullReport {
-  const states = results.map(({ step, result, error }) => [step.image.listed.text, { state: result, ...(error && { error }) }] as const);
+  const states = results.map((one) => [one.step.image.listed.text, stateOf(one)] as const);
   const images = imagesOf(facts, new Map(states), 'skipped');
   const isThere = ({ state }: PulledImage): boolean => state === 'pulled' || state === 'kept';
   const isComplete = images.every(isThere);
@@ -57,9 +64,15 @@ export function pullReport(facts: PullFacts, results: readonly StepResult[], isS
   return { outcome, images, ...figures(facts) };
 }
 
+function stateOf({ step, result, error, signed }: StepResult): Pick<PulledImage, 'state' | 'error' | 'signed' | 'lacksSignature'> {
+  const { reference, manifests } = step.image;
+  const lacks = signed !== undefined && isCoveredByOpenshift(reference) && manifests.some(isUnsigned(signed));
+  return { state: result, ...(error && { error }), ...(signed && { signed }), ...(lacks && { lacksSignature: true as const }) };
+}
+
 function imagesOf(
   { listed, resolution, plan, delivered }: PullFacts,
-  states: ReadonlyMap<string, Pick<PulledImage, 'state' | 'error'>>,
+  states: ReadonlyMap<string, Pick<PulledImage, 'state' | 'error' | 'signed' | 'lacksSignature'>>,
   otherwise: PulledImage['state'],
 ): readonly PulledImage[] {
   const steps = new Map<string, PullStep>(plan.steps.map((step) => [step.image.listed.text, step]));

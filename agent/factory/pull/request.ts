@@ -8,6 +8,10 @@ import type { PullSource } from './source.ts';
 export const PULL_FORMATS = ['oci', 'archives'] as const;
 export type PullFormat = (typeof PULL_FORMATS)[number];
 
+/** What becomes of signatures: those that are there are taken; an image without one fails; they are not asked for. */
+export const SIGNATURE_CHOICES = ['auto', 'require', 'none'] as const;
+export type SignatureChoice = (typeof SIGNATURE_CHOICES)[number];
+
 export interface PullRequest {
   /** The lists to pull, read as if they were one. */
   readonly lists: readonly ListText[];
@@ -17,6 +21,8 @@ export interface PullRequest {
   /** Whose list the written one is, where the format has lists: it gives the list its name. The names stay where left out. */
   readonly stage?: Stage;
   readonly source: PullSource;
+  /** An OCI image layout has a place for them; archives have none. */
+  readonly signatures: SignatureChoice;
   /** Images at a time. */
   readonly parallel: number;
   /** Attempts after the first. */

@@ -1,4 +1,6 @@
+import type { Digest } from '../../model/digest.ts';
 import type { BlobStore } from './blob-store.ts';
+import type { PulledAttachment } from './attachments.ts';
 import type { PullStep } from './plan.ts';
 import type { ResolvedImage } from './resolve.ts';
 
@@ -10,8 +12,10 @@ export interface PullTarget {
   isDelivered(image: ResolvedImage): Promise<boolean>;
   /** Bytes that the steps write besides the blobs that are fetched. */
   extraBytes(steps: readonly PullStep[]): number;
-  /** Brings an image, whose blobs are all in the store, into its final form. */
-  deliver(image: ResolvedImage): Promise<void>;
+  /** The signatures that lie in the folder under a name; undefined if it has none, or has no place for any. */
+  attachmentOf(reference: string): Digest | undefined;
+  /** Brings an image, whose blobs and signatures are all in the store, into its final form. */
+  deliver(image: ResolvedImage, attachments: readonly PulledAttachment[]): Promise<void>;
   /** Ends the work, when all images have been tried. */
   finish(): Promise<void>;
 }

@@ -21,8 +21,8 @@ export interface TransferContext {
 }
 
 /**
- * Fetches what is missing of an image, by the digest that it was resolved to. Signatures are not copied: neither form has a place for them,
- * and the policy of this machine has checked them on the way.
+ * Fetches what is missing of an image, by the digest that it was resolved to. Its signatures are fetched by
+ * attachments.ts: they lie under tags of their own.
  * @throws PrestageError ERR_PULL_*, ERR_SPACE_PULL
  */
 export async function transferImage(image: ResolvedImage, context: TransferContext): Promise<void> {

@@ -1,0 +1,127 @@
+import { randomBytes } from 'node:crypto';
+import { readFile } from 'node:fs/promises';
+import { join } from 'node:path';
+import pLimit from 'p-limit';
+import type { Exec } from '../../host/exec.ts';
+import { type Digest, digestOf, hexOf } from '../../model/digest.ts';
+import { PrestageError } from '../../model/errors.ts';
+import { nameOf, type Reference } from '../../model/reference.ts';
+import { PAYLOAD_LIMIT_BYTES, parseAttachment, signatureTag } from '../../signatures/attachment.ts';
+import type { BlobStore } from './blob-store.ts';
+import { pullFailure } from './failures.ts';
+import type { ResolvedImage } from './resolve.ts';
+import { copyFlags, type PullSource, sourceEnv } from './source.ts';
+
+/** The signatures of one manifest, as the registry has them beside the image; their blobs are in the store. */
+export interface PulledAttachment {
+  /** In full, with the tag that names the manifest: its name in an OCI image layout. */
+  readonly reference: string;
+  /** The manifest that is signed. */
+  readonly subject: Digest;
+  /** Of the attachment's own manifest, with its size in bytes. */
+  readonly digest: Digest;
+  readonly sizeBytes: number;
+  readonly signatures: number;
+}
+
+export interface AttachmentContext {
+  readonly exec: Exec;
+  readonly source: PullSource;
+  /** Directory for files on their way; the caller empties it. */
+  readonly scratch: string;
+  readonly store: BlobStore;
+  readonly signal: AbortSignal;
+  /** The attachment that an earlier pull has brought under a name. */
+  readonly known: (reference: string) => Digest | undefined;
+}
+
+/** Looks for the signatures of images, each manifest of each repository once. */
+export interface AttachmentFinder {
+  /**
+   * Brings the signatures of all manifests of an image into the store.
+   * @throws PrestageError ERR_PULL_*, ERR_SIGNATURE: whatever is neither there nor absent
+   */
+  find(image: ResolvedImage): Promise<readonly PulledAttachment[]>;
+}
+
+/** One look-up is two requests and some KB. More at a time than images, because they wait for the network. */
+const PARALLEL_LOOKUPS = 8;
+const LOOKUP_LIMIT_MS = 120_000;
+/** What a registry says of a tag that it does not have; a login that is missing, a limit or a fault is none of these. */
+const ABSENT = /manifest unknown|name unknown|repository name not known|status ?(?:code)?(?: from registry)?:? 404/i;
+
+export function createAttachmentFinder(context: AttachmentContext): AttachmentFinder {
+  const limit = pLimit(PARALLEL_LOOKUPS);
+  const asked = new Map<string, Promise<PulledAttachment | undefined>>();
+  const look = async (repository: Reference, subject: Digest): Promise<PulledAttachment | undefined> => {
+    const reference = `${nameOf(repository)}:${signatureTag(subject)}`;
+    const found = asked.get(reference) ?? limit(async () => await attachmentOf(reference, subject, context));
+    asked.set(reference, found);
+    try {
+      return await found;
+    } catch (error) {
+      // The next try asks again.
+      asked.delete(reference);
+      throw error;
+    }
+  };
+  return {
+    find: async ({ listed, manifests }) => {
+      const all = await Promise.all(manifests.map(async ({ digest }) => await look(listed.reference, digest)));
+      return all.filter((one) => one !== undefined);
+    },
+  };
+}
+
+async function attachmentOf(reference: string, subject: Digest, context: AttachmentContext): Promise<PulledAttachment | undefined> {
+  return (await knownAttachment(reference, subject, context)) ?? (await fetchAttachment(reference, subject, context));
+}
+
+/** What an earlier pull has brought, if all its bytes are still there. */
+async function knownAttachment(reference: string, subject: Digest, { store, known }: AttachmentContext): Promise<PulledAttachment | undefined> {
+  const digest = known(reference);
+  const bytes = digest && (await store.readSmall(digest));
+  if (digest === undefined || bytes === undefined) return undefined;
+  const { config, signatures } = parseAttachment(bytes.toString('utf8'), reference);
+  const blobs = await Promise.all([config, ...signatures].map(async (blob) => await store.readSmall(blob.digest)));
+  if (blobs.includes(undefined)) return undefined;
+  return { reference, subject, digest, sizeBytes: bytes.length, signatures: signatures.length };
+}
+
+/**
+ * One skopeo a look-up, into `dir:`, since the manifest and its blobs are small. The policy of this machine does not count for the
+ * signatures themselves: they are what it goes by.
+ */
+async function fetchAttachment(reference: string, subject: Digest, context: AttachmentContext): Promise<PulledAttachment | undefined> {
+  const { exec, source, scratch, store, signal } = context;
+  const to = join(scratch, `signatures-${randomBytes(8).toString('hex')}`);
+  const flags = ['--quiet', '--preserve-digests', '--remove-signatures', ...copyFlags(source)];
+  const result = await exec('skopeo', ['--insecure-policy', 'copy', ...flags, `docker://${reference}`, `dir:${to}`], {
+    signal,
+    env: sourceEnv(source),
+    timeoutMs: LOOKUP_LIMIT_MS,
+  });
+  if (result.exitCode !== 0) {
+    const failure = pullFailure(reference, result);
+    if (failure.code === 'ERR_PULL_MISSING' && ABSENT.test(result.stderr)) return undefined;
+    throw failure;
+  }
+  const manifest = await readFile(join(to, 'manifest.json'));
+  const { config, signatures } = parseAttachment(manifest.toString('utf8'), reference);
+  for (const { digest } of [config, ...signatures]) {
+    const bytes = await readFile(join(to, hexOf(digest)));
+    if (bytes.length > PAYLOAD_LIMIT_BYTES || digestOf(bytes) !== digest) throw otherBytes(reference, digest);
+    await store.writeSmall(digest, bytes);
+  }
+  const digest = digestOf(manifest);
+  await store.writeSmall(digest, manifest);
+  return { reference, subject, digest, sizeBytes: manifest.length, signatures: signatures.length };
+}
+
+function otherBytes(reference: string, digest: Digest): PrestageError {
+  return new PrestageError(
+    'ERR_PULL_DIGEST',
+    `${reference}: the registry gave other bytes for ${digest}`,
+    'Find out what stands between here and the registry, a proxy for instance; then pull again',
+  );
+}
