@@ -4,7 +4,7 @@ import { join } from 'node:path';
 import { pipeline } from 'node:stream/promises';
 import { createGunzip, createZstdDecompress } from 'node:zlib';
 import { extract } from 'tar-stream';
-import { layoutImage, readOciLayout } from '../../extract/oci-layout.ts';
+import { imageEntries, layoutImage, readOciLayout } from '../../extract/oci-layout.ts';
 import { quote } from '../../host/exec.ts';
 import type { Host } from '../../host/host.ts';
 import { temporaryDirectory } from '../../host/remove-tree.ts';
@@ -104,7 +104,7 @@ async function ociLayers(spec: string, host: Host): Promise<LayerPaths> {
   const colon = spec.indexOf(':');
   const directory = isWhole || colon < 0 ? spec : spec.slice(0, colon);
   const name = isWhole || colon < 0 ? undefined : spec.slice(colon + 1);
-  const entries = await readOciLayout(directory);
+  const entries = imageEntries(await readOciLayout(directory));
   const found = entries.filter((entry) => name === undefined || entry.reference === name);
   const [entry] = found;
   if (entry === undefined || found.length > 1) {

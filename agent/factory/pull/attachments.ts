@@ -78,7 +78,11 @@ async function attachmentOf(reference: string, subject: Digest, context: Attachm
 }
 
 /** What an earlier pull has brought, if all its bytes are still there. */
-async function knownAttachment(reference: string, subject: Digest, { store, known }: AttachmentContext): Promise<PulledAttachment | undefined> {
+async function knownAttachment(
+  reference: string,
+  subject: Digest,
+  { store, known }: AttachmentContext,
+): Promise<PulledAttachment | undefined> {
   const digest = known(reference);
   const bytes = digest && (await store.readSmall(digest));
   if (digest === undefined || bytes === undefined) return undefined;

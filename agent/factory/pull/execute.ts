@@ -55,7 +55,10 @@ export async function executePull(steps: readonly PullStep[], context: ExecuteCo
     try {
       const wasWhole = isWhole(step.image, context.target.store);
       await withRetries(retryOptions(step, context, stop), async () => await transfer(step, context, stop));
-      const attachments = await withRetries(retryOptions(step, context, stop), async () => (await context.attachments?.find(step.image)) ?? []);
+      const attachments = await withRetries(
+        retryOptions(step, context, stop),
+        async () => (await context.attachments?.find(step.image)) ?? [],
+      );
       const signed = attachments.flatMap(({ subject, signatures }) => (signatures > 0 ? [subject] : []));
       if (context.requiresSignatures) requireSignatures(step.image, signed);
       await context.target.deliver(step.image, attachments);

@@ -46,7 +46,12 @@ export async function openOciTarget({ directory, store, references, step }: OciT
       for (const { digest, bytes } of manifests) await store.writeSmall(digest, bytes);
       pulled.set(reference, { reference, digest: top.digest, sizeBytes: top.bytes.length, mediaType });
       for (const one of attachments)
-        signatures.set(one.reference, { reference: one.reference, digest: one.digest, sizeBytes: one.sizeBytes, mediaType: OCI_MANIFEST_TYPE });
+        signatures.set(one.reference, {
+          reference: one.reference,
+          digest: one.digest,
+          sizeBytes: one.sizeBytes,
+          mediaType: OCI_MANIFEST_TYPE,
+        });
       // One write at a time, and one for all images that are done until it starts.
       if (!isQueued) {
         isQueued = true;

@@ -6,8 +6,8 @@ import type { StepResult } from './execute.ts';
 import type { PullPlan, PullStep } from './plan.ts';
 import type { PullResult } from './progress.ts';
 import type { ResolvedImage } from './resolve.ts';
-import { isUnsigned } from './signed.ts';
 import type { Resolution } from './resolve-all.ts';
+import { isUnsigned } from './signed.ts';
 
 export interface PulledImage {
   /** As the list has it. */

@@ -1,6 +1,6 @@
 import type { Digest } from '../../model/digest.ts';
-import type { BlobStore } from './blob-store.ts';
 import type { PulledAttachment } from './attachments.ts';
+import type { BlobStore } from './blob-store.ts';
 import type { PullStep } from './plan.ts';
 import type { ResolvedImage } from './resolve.ts';
 
