@@ -1,6 +1,8 @@
 import { generateKeyPairSync, type KeyObject, sign } from 'node:crypto';
 import { type Digest, digestOf } from '../../agent/model/digest.ts';
-import { SIGNATURE_ANNOTATION, SIGSTORE_PAYLOAD_TYPE } from '../../agent/signatures/attachment.ts';
+import { SIGNATURE_ANNOTATION, SIGSTORE_PAYLOAD_TYPE, signatureTag } from '../../agent/signatures/attachment.ts';
+import { writeBlob } from './image-layer.ts';
+import type { MadeImage } from './images.ts';
 
 /** A key that signs as cosign does. */
 export interface SigningKey {
@@ -58,4 +60,39 @@ export function attachmentOf(signatures: readonly { readonly payload: Buffer; re
   const digest = digestOf(manifest);
   const blobs = [config, manifest, ...signatures.map(({ payload }) => payload)].map((bytes) => [digestOf(bytes), bytes] as const);
   return { digest, manifest, blobs: new Map(blobs) };
+}
+
+/**
+ * Signs the instances of an image as cosign does, and stores what lies beside it in a registry.
+ * @param reference the name that is signed
+ * @returns an image for each attachment, by its own tag
+ */
+export async function attachSignatures(
+  store: string,
+  image: MadeImage,
+  { key, reference }: { readonly key: SigningKey; readonly reference: string },
+): Promise<readonly MadeImage[]> {
+  return await Promise.all(
+    image.instances.map(async ({ architecture, manifest: { digest: subject } }): Promise<MadeImage> => {
+      const payload = payloadOf(subject, reference);
+      const { digest, blobs } = attachmentOf([{ payload, signature: signatureOf(payload, key) }]);
+      const made = await Promise.all(
+        [...blobs].map(async ([name, bytes]) => [name, await writeBlob(store, bytes.toString('utf8'))] as const),
+      );
+      const manifest = { digest, sizeBytes: blobs.get(digest)?.length ?? 0 };
+      const layers = made
+        .filter(([name]) => name !== digest)
+        .map(([, blob]) => ({ ...blob, diffId: blob.digest, unpackedBytes: blob.sizeBytes, compression: 'gzip' as const }));
+      const [config = manifest] = layers;
+      const repository = image.reference.replace(/(?::[^/]*)?(?:@.*)?$/, '');
+      return {
+        reference: `${repository}:${signatureTag(subject)}`,
+        digest,
+        kind: 'image',
+        format: 'oci',
+        manifest,
+        instances: [{ architecture, manifest, config, layers }],
+      };
+    }),
+  );
 }

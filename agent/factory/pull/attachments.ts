@@ -67,8 +67,11 @@ export function createAttachmentFinder(context: AttachmentContext): AttachmentFi
   };
   return {
     find: async ({ listed, manifests }) => {
-      const all = await Promise.all(manifests.map(async ({ digest }) => await look(listed.reference, digest)));
-      return all.filter((one) => one !== undefined);
+      const all = await Promise.allSettled(manifests.map(async ({ digest }) => await look(listed.reference, digest)));
+      // All have ended by now: what one that fails left at work would still write.
+      const failed = all.find(({ status }) => status === 'rejected');
+      if (failed?.status === 'rejected') throw failed.reason;
+      return all.flatMap((one) => (one.status === 'fulfilled' && one.value !== undefined ? [one.value] : []));
     },
   };
 }
