@@ -27,6 +27,10 @@ export const buildCommand: CommandSpec = {
       usage: '--registry-image <reference>',
       help: 'image of --from that serves the mirror (default: the listed one that carries distribution)',
     },
+    {
+      usage: '--signatures <choice>',
+      help: 'auto: warn of signatures that the release demands and that are not there; require: fail (default: auto)',
+    },
     { usage: '--work <dir>', help: 'where a store is unpacked on the way (default: in the bundle)' },
     { usage: '--jobs <n>', help: 'copies and threads at a time, 1 to 64 (default: the cores)' },
     dryRunFlag,
@@ -62,6 +66,7 @@ const schema = v.object({
   architecture: v.exactOptional(v.pipe(v.string(), v.regex(/^[a-z0-9]+$/, 'is not a GOARCH name, such as amd64'))),
   agent: v.optional(v.array(path), []),
   registryImage: v.exactOptional(path),
+  signatures: v.optional(v.picklist(['auto', 'require'], 'is not auto or require'), 'auto'),
   work: v.exactOptional(path),
   jobs: v.exactOptional(jobs),
   dryRun: v.optional(v.boolean(), false),
@@ -84,7 +89,7 @@ async function actBuild(terminal: Terminal, options: Readonly<Record<string, unk
     throw new PrestageError('ERR_USAGE', `nothing can be built: ${faults.join('; ')}`, 'Look at: prestage-agent build --help');
   }
   const host = hostFor(terminal, {});
-  const { listDiscovery, listInstalled, payload, agent, dryRun, ...rest } = parsed.output;
+  const { listDiscovery, listInstalled, payload, agent, dryRun, signatures, ...rest } = parsed.output;
   const report = await build(host, {
     ...rest,
     lists: {
@@ -92,6 +97,7 @@ async function actBuild(terminal: Terminal, options: Readonly<Record<string, unk
       ...(listInstalled !== undefined && { installed: listInstalled }),
     },
     payloads: payload,
+    requiresSignatures: signatures === 'require',
     agents: agent,
     architecture: rest.architecture ?? host.architecture,
     jobs: rest.jobs ?? availableParallelism(),

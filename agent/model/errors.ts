@@ -178,6 +178,7 @@ export const errorTable = {
   ERR_BUILD_IMAGE: { exit: 'payload', summary: 'A listed image is not in the folder to build from' },
   ERR_BUILD_OUTPUT: { exit: 'usage', summary: 'The folder to build into holds something that is no bundle' },
   ERR_BUILD_AGENT: { exit: 'usage', summary: 'A file is not an executable of the agent for Linux' },
+  ERR_BUILD_UNSIGNED: { exit: 'payload', summary: 'A release demands signatures that the folder to build from does not have' },
   ERR_BUILD_STORE: { exit: 'failed', summary: 'A store image cannot be composed' },
   ERR_BUILD_PROOF: { exit: 'failed', summary: 'A store image does not show what was put into it' },
   ERR_SPACE_BUILD: { exit: 'space', summary: 'There is not enough free space to build a bundle' },

@@ -39,7 +39,7 @@ function unmirrored({ images }: Part): readonly string[] {
 
 function payloadOf({ kind, stage, paths }: Part, made: RecordedPart | undefined, without: readonly string[]): readonly BundlePayload[] {
   const [first = '', hashTree = '', mirror = ''] = paths;
-  if (kind === 'agent') return [];
+  if (kind === 'agent' || kind === 'signatures') return [];
   const registryImage = made?.registryImage === undefined ? {} : { registryImage: made.registryImage };
   if (kind === 'registry') return [{ kind, path: first, ...registryImage }];
   if (kind !== 'store') return [{ kind, path: first }];

@@ -5,13 +5,15 @@ import { readReference } from '../../model/reference.ts';
 import type { NamedImage } from './source-image.ts';
 
 /** The image as a bundle's manifest lists it. Pure. */
-export function bundleImage({ reference, names, image }: NamedImage, unpackedBytes: ReadonlyMap<Digest, number>): BundleImage {
+export function bundleImage({ reference, names, image, signatures }: NamedImage, unpackedBytes: ReadonlyMap<Digest, number>): BundleImage {
   const layers = [...new Map(image.layers.map((layer) => [layer.digest, layer])).values()];
   const sum = (sizeOf: (layer: Descriptor) => number): number => layers.reduce((total, layer) => total + sizeOf(layer), 0);
   return {
     reference,
     names: [...names],
     manifestDigest: image.top.digest,
+    ...(image.manifest !== image.top.digest && { instanceDigest: image.manifest }),
+    ...(signatures && { signatures: signatures.map(({ subject, manifest }) => ({ kind: 'sigstore' as const, subject, manifest })) }),
     compressedBytes: sum((layer) => layer.sizeBytes),
     unpackedBytes: sum((layer) => unpackedBytes.get(layer.digest) ?? 0),
   };

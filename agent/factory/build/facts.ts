@@ -9,6 +9,7 @@ import type { BuildInput, ImageSource, InputImage } from './input.ts';
 import { type AgentFile, type BuildFacts, keyOf, type PayloadKind } from './plan.ts';
 import type { BuildRecord } from './record.ts';
 import { layersOf, type NamedImage, readSourceImage } from './source-image.ts';
+import { readSourceSignatures } from './source-signatures.ts';
 import { estimateUnpacked } from './unpacked-sizes.ts';
 
 export interface FactOptions {
@@ -49,6 +50,7 @@ export async function outlineOf(input: BuildInput, options: FactOptions): Promis
     options.sourceDateEpoch ?? null,
     input.stages.map(({ stage, images }) => [stage, images.map(describe)]),
     input.registryImage === undefined ? null : describe(input.registryImage),
+    input.signatureKey,
     [...listFiles].map(([name, { sha256 }]) => [name, sha256]),
     agents,
   );
@@ -83,7 +85,9 @@ export async function gatherFacts(
     checkListed(listed.text, listed.reference.digest, digest);
     const image = read.get(digest) ?? limit(() => readSourceImage(options.layout, digest, options.architecture));
     read.set(digest, image);
-    return { reference: listed.text, names, image: await image };
+    const found = { names, image: await image };
+    const signatures = await limit(() => readSourceSignatures(options.layout, found, input.findSignatures));
+    return { reference: listed.text, ...found, ...(signatures.length > 0 && { signatures }) };
   };
   const stages: BuildFacts['stages'][number][] = [];
   for (const { stage, images } of input.stages) stages.push({ stage, images: await Promise.all(images.map(named)) });

@@ -11,6 +11,7 @@ import { OCI_MARKER_FILE, type OciEntry } from '../../model/oci-layout.ts';
 import { formatReference, readReference } from '../../model/reference.ts';
 import { STAGES, type Stage } from '../../model/stage.ts';
 import { pickStageLists, stageListNames } from '../../model/stage-lists.ts';
+import { type FindSignatures, signatureFinder, signatureKeyOf } from './source-signatures.ts';
 
 /** A listed image and where its bytes are. */
 export interface InputImage {
@@ -36,6 +37,10 @@ export interface BuildInput {
   /** Files that go with archives: lists of the stages, and mapping.txt where there is one. Absolute paths by the name in the bundle. */
   readonly listFiles: ReadonlyMap<string, string>;
   readonly notices: readonly string[];
+  /** Where the layout has signatures; none in archives. */
+  readonly findSignatures: FindSignatures;
+  /** Names what it has: an image can be signed later, and its own digest stays. */
+  readonly signatureKey: string;
 }
 
 /** Paths of image lists, by stage; where none is given, the lists that lie in the folder count. */
@@ -71,7 +76,8 @@ export async function readInput(directory: string, { lists, registryImage }: Inp
   if (listPaths.length === 0) {
     throw unusable(`${directory} holds no image list (${STAGES.flatMap(stageListNames).join(', ')}), and none is given`);
   }
-  const find = kind === 'oci' ? layoutFinder(await readOciLayout(directory)) : archiveFinder(directory);
+  const entries = kind === 'oci' ? await readOciLayout(directory) : [];
+  const find = kind === 'oci' ? layoutFinder(entries) : archiveFinder(directory);
   const notices = [...mapping.notices];
   const faults: string[] = [];
   const stages: BuildInput['stages'][number][] = [];
@@ -109,6 +115,8 @@ export async function readInput(directory: string, { lists, registryImage }: Inp
     ...(extra[0] && { registryImage: extra[0] }),
     listFiles: new Map([...listFiles, ...(files.includes('mapping.txt') ? [['mapping.txt', mappingFile] as const] : [])]),
     notices,
+    findSignatures: signatureFinder(entries),
+    signatureKey: signatureKeyOf(entries),
   };
 }
 

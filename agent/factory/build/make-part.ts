@@ -1,7 +1,7 @@
 import { chmod, mkdir } from 'node:fs/promises';
 import { join } from 'node:path';
 import { registryTree } from '../../extract/registry-tree.ts';
-import { writeTree } from '../../extract/tree-files.ts';
+import { type TreeFile, writeTree } from '../../extract/tree-files.ts';
 import { output } from '../../host/exec.ts';
 import type { Host } from '../../host/host.ts';
 import { placeFile } from '../../host/place.ts';
@@ -16,7 +16,8 @@ import { ociTree } from './oci-tree.ts';
 import type { BuildFolders } from './options.ts';
 import { type BuildFacts, type Part, storePartId } from './plan.ts';
 import { findRegistryImage, findRegistryInLayout } from './registry-image.ts';
-import { isOperatingSystem } from './source-image.ts';
+import { isOperatingSystem, type NamedImage } from './source-image.ts';
+import { signatureBlobs, signatureTreeImages } from './source-signatures.ts';
 import { composeStore } from './store-copy.ts';
 import { normaliseStore } from './store-normalise.ts';
 import { formatVerity, packSquashfs } from './store-pack.ts';
@@ -60,8 +61,11 @@ export async function makePart(part: Part, context: MakeContext): Promise<Made> 
       await step('write-tree', async () => await writeTree(ociTree(part.images), { layout: context.layout, to }));
       return {};
     case 'registry':
-      await step('write-tree', async () => await writeTree(registryTree(part.images, 'all'), { layout: context.layout, to }));
+      await step('write-tree', async () => await writeTree(servedTree(part.images, 'all'), { layout: context.layout, to }));
       return await namedRegistry(part, context);
+    case 'signatures':
+      await step('write-tree', async () => await writeTree(signatureFiles(part.images), { layout: context.layout, to }));
+      return {};
     case 'archives':
       await step('place-archives', async () => await makeArchives(part, to, context));
       return {};
@@ -71,6 +75,16 @@ export async function makePart(part: Part, context: MakeContext): Promise<Made> 
     case 'store':
       return await makeStore(part, context);
   }
+}
+
+/** Where signatures lie in a bundle, by their digests. */
+function signatureFiles(images: readonly NamedImage[]): readonly TreeFile[] {
+  return signatureBlobs(images).map((digest) => ({ path: `sha256/${hexOf(digest)}`, blob: digest }));
+}
+
+/** Images with their signatures, which are whole in every tree. */
+function servedTree(images: readonly NamedImage[], content: 'all' | 'metadata'): readonly TreeFile[] {
+  return [...registryTree(images, content), ...registryTree(signatureTreeImages(images), 'all')];
 }
 
 /** A tree is served by an image in it; a store beside it, where there is one, has found it by looking at files. */
@@ -132,7 +146,7 @@ async function makeStore(part: Part, context: MakeContext): Promise<Made> {
   if (proof.ranIn !== undefined) say(`${part.id}: a command ran in ${proof.ranIn}`);
   if (proof.notRun !== undefined) host.log('warning', `${part.id}: no command was run in any image: ${proof.notRun}`);
   const mirrored = part.images.filter((one) => !isOperatingSystem(one.image));
-  await step('write-tree', async () => await writeTree(registryTree(mirrored, 'metadata'), { layout: context.layout, to: mirror }));
+  await step('write-tree', async () => await writeTree(servedTree(mirrored, 'metadata'), { layout: context.layout, to: mirror }));
   if (found === undefined) {
     host.log('warning', `${part.id}: no image carries a registry, so the mirror needs one of the node; give one with --registry-image`);
   }

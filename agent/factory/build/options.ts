@@ -17,6 +17,8 @@ export interface BuildOptions {
   readonly agents: readonly string[];
   /** Reference of the image that is to serve the registry on the node. */
   readonly registryImage?: string;
+  /** The bundle is not built if a release in it demands signatures that are not there; else that is a warning. */
+  readonly requiresSignatures: boolean;
   /** Directory for what is unpacked on the way; in the bundle's own folder where left out. */
   readonly work?: string;
   /** SOURCE_DATE_EPOCH, in seconds since 1970. */

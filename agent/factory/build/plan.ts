@@ -2,6 +2,7 @@ import type { ArchiveFile } from '../../extract/archives.ts';
 import { type Digest, digestOf } from '../../model/digest.ts';
 import type { Stage } from '../../model/stage.ts';
 import { layersOf, type NamedImage } from './source-image.ts';
+import { signatureBlobs } from './source-signatures.ts';
 
 /** Forms that a bundle can hold its images in. */
 export const PAYLOAD_KINDS = ['store', 'oci', 'archives', 'registry'] as const;
@@ -41,7 +42,7 @@ export interface BuildFacts {
 export interface Part {
   /** Unique in the bundle, and its name in the record. */
   readonly id: string;
-  readonly kind: PayloadKind | 'agent';
+  readonly kind: PayloadKind | 'agent' | 'signatures';
   readonly stage?: Stage;
   /** What it is made of, as a hash. */
   readonly key: string;
@@ -58,6 +59,8 @@ export interface Part {
 const RECIPE = 2;
 /** A store image is about as large as its compressed layers; zstd is a little better than gzip, link files and manifests are small. */
 const SQUASHFS_RATIO = 1;
+/** A file of a signature takes one block. */
+const SIGNATURE_BYTES = 4096;
 /** Every file of an unpacked layer takes whole blocks. */
 const BLOCKS_RATIO = 1.25;
 
@@ -98,7 +101,26 @@ export function planBuild(facts: BuildFacts): readonly Part[] {
       workBytes: 0,
     }),
   );
-  return [...parts, ...agents];
+  return [...parts, ...signaturesPart(withRegistry(all, facts)), ...agents];
+}
+
+/** The signatures of all images, whatever form the images have. */
+function signaturesPart(images: readonly NamedImage[]): readonly Part[] {
+  const signed = images.filter(({ signatures = [] }) => signatures.length > 0);
+  const blobs = signatureBlobs(signed);
+  if (blobs.length === 0) return [];
+  const outputBytes = blobs.length * SIGNATURE_BYTES;
+  return [
+    {
+      id: 'signatures',
+      kind: 'signatures',
+      key: keyOf('signatures', blobs),
+      paths: ['signatures'],
+      images: signed,
+      outputBytes,
+      workBytes: 0,
+    },
+  ];
 }
 
 /** Name of the part that is the store of a stage. */
@@ -143,7 +165,12 @@ function distinct(images: readonly NamedImage[]): readonly NamedImage[] {
 }
 
 function describe(images: readonly NamedImage[]): unknown {
-  return images.map(({ names, image }) => [names, image.top.digest, image.manifest]);
+  return images.map(({ names, image, signatures }) => [
+    names,
+    image.top.digest,
+    image.manifest,
+    ...(signatures === undefined ? [] : [signatures]),
+  ]);
 }
 
 /** A hash of what decides a part. */

@@ -10,6 +10,7 @@ import { holdingShared, waitForShared } from '../../host/lock.ts';
 import { removeTree } from '../../host/remove-tree.ts';
 import type { Step } from '../../host/steps.ts';
 import type { Bundle } from '../../model/bundle.ts';
+import { unsignedError, unsignedImages } from './demanded-signatures.ts';
 import { describeBundle } from './describe-bundle.ts';
 import { gatherFacts, knownSizes, type Outline, stateOf } from './facts.ts';
 import { archiveBytes, archivesOf, digestFinder, importArchives } from './import-archives.ts';
@@ -82,6 +83,7 @@ export async function runBuild(machine: Host, job: BuildJob): Promise<BuildRepor
     record: journal.record,
     canLink,
   });
+  checkSignatures(host, facts, options);
   const parts = planBuild(facts);
   const decided = await decide(folders.bundle, parts, journal.record);
   const missing = parts.filter((_, index) => decided[index]?.state === 'make');
@@ -92,6 +94,15 @@ export async function runBuild(machine: Host, job: BuildJob): Promise<BuildRepor
   for (const part of missing) await makeAndRecord(part, facts, context);
   const manifest = await sealBundle(parts, facts, context);
   return { outcome: 'built', bundle: folders.bundle, parts: decided, manifestSha256: manifest.sha256 };
+}
+
+/** @throws PrestageError ERR_BUILD_UNSIGNED */
+function checkSignatures(host: Host, { stages }: BuildFacts, { requiresSignatures }: BuildOptions): void {
+  const unsigned = unsignedImages(stages.flatMap(({ images }) => images));
+  if (unsigned === undefined) return;
+  const error = unsignedError(unsigned);
+  if (requiresSignatures) throw error;
+  host.log('warning', `${error.message}; such a node pulls them from the source registry. ${error.remedy}`);
 }
 
 /** Programs hold a lock as long as they live, also where this process is killed before them: the next build waits for it. */

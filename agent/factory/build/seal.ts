@@ -9,7 +9,7 @@ import { PrestageError } from '../../model/errors.ts';
 import type { RecordedFile } from './record.ts';
 
 /** A blob's path in an OCI image layout or in a registry's tree: its digits are the sha256 that it must have. */
-const BLOB = /(?:^|\/)blobs\/sha256\/(?:[0-9a-f]{2}\/)?([0-9a-f]{64})(?:\/data)?$/;
+const BLOB = /(?:^|\/)(?:blobs|signatures)\/sha256\/(?:[0-9a-f]{2}\/)?([0-9a-f]{64})(?:\/data)?$/;
 
 export interface HashOptions {
   readonly pool: ArchivePool;

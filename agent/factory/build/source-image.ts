@@ -4,6 +4,7 @@ import { layoutBlobPath, layoutImage } from '../../extract/oci-layout.ts';
 import { type Digest, digestOf, isDigest } from '../../model/digest.ts';
 import { PrestageError } from '../../model/errors.ts';
 import type { Descriptor } from '../../model/manifest.ts';
+import type { SourceSignature } from './source-signatures.ts';
 
 /** One image of an OCI image layout, for one architecture, as far as its manifests and its config tell. It is plain data and survives JSON. */
 export interface SourceImage {
@@ -27,6 +28,8 @@ export interface NamedImage {
   readonly reference: string;
   readonly names: readonly string[];
   readonly image: SourceImage;
+  /** Of its manifests; left out if the layout has none. */
+  readonly signatures?: readonly SourceSignature[];
 }
 
 /** containers/image reads no config that is larger (internal/iolimits, MaxConfigBodySize). */

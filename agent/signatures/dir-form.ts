@@ -1,0 +1,45 @@
+import { writeFile } from 'node:fs/promises';
+import { join } from 'node:path';
+import { type Digest, hexOf } from '../model/digest.ts';
+import { type Attachment, SIGSTORE_PAYLOAD_TYPE } from './attachment.ts';
+
+/** The signatures of one manifest as containers-storage and `dir:` hold them. */
+export interface SubjectSignatures {
+  /** The manifest that is signed. */
+  readonly subject: Digest;
+  /** In the order in which engines read them: the bytes of a signature file each. */
+  readonly files: readonly Buffer[];
+}
+
+/** What a file begins with that holds a sigstore signature; one without it is an OpenPGP message. */
+const SIGSTORE_MARK = '\0sigstore-json\n';
+
+/**
+ * The signatures of an attachment, a file each, as `dir:` and a lookaside have them. Pure.
+ * Source: containers/image, internal/signature/signature.go and sigstore.go.
+ */
+export function attachmentFiles(manifest: Attachment, blobs: ReadonlyMap<Digest, Buffer>): readonly Buffer[] {
+  return manifest.signatures.flatMap(({ digest, annotations }) => {
+    const payload = blobs.get(digest);
+    if (payload === undefined) return [];
+    const text = JSON.stringify({ mimeType: SIGSTORE_PAYLOAD_TYPE, payload: payload.toString('base64'), annotations: sorted(annotations) });
+    return [Buffer.from(`${SIGSTORE_MARK}${text}`)];
+  });
+}
+
+/**
+ * Puts signatures beside an image in `dir:` layout, so that a copy takes them along.
+ * Source: containers/image, directory/directory_transport.go, signaturePath.
+ * @param top the manifest that `manifest.json` is
+ */
+export async function writeDirSignatures(directory: string, top: Digest, signatures: readonly SubjectSignatures[]): Promise<void> {
+  for (const { subject, files } of signatures) {
+    const prefix = subject === top ? '' : `${hexOf(subject)}.`;
+    for (const [index, bytes] of files.entries()) await writeFile(join(directory, `${prefix}signature-${index + 1}`), bytes);
+  }
+}
+
+/** The same annotations give the same bytes. */
+function sorted(annotations: Readonly<Record<string, string>>): Readonly<Record<string, string>> {
+  return Object.fromEntries(Object.entries(annotations).toSorted(([a], [b]) => (a < b ? -1 : 1)));
+}
