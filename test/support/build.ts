@@ -44,6 +44,7 @@ export async function runBuild(options: Pick<BuildOptions, 'from' | 'to'> & Part
     agents: [],
     jobs: 2,
     isDry: false,
+    requiresSignatures: false,
     step: plainStep,
     signal: new AbortController().signal,
     say: (text) => messages.push(text),

@@ -1,0 +1,163 @@
+import assert from 'node:assert/strict';
+import { existsSync } from 'node:fs';
+import { mkdir, mkdtemp, readFile, rm, writeFile } from 'node:fs/promises';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import { after, before, describe, it } from 'node:test';
+import { imageEntries, readOciLayout } from '../../agent/extract/oci-layout.ts';
+import { execOnLinux, output } from '../../agent/host/exec.ts';
+import { BUNDLE_FILE, type Bundle, parseBundle, signaturePath } from '../../agent/model/bundle.ts';
+import { errorRecord } from '../../agent/model/errors.ts';
+import { parseReference } from '../../agent/model/reference.ts';
+import { registryRepository, treeBlobPath, treeRepositoryPath } from '../../agent/model/registry-path.ts';
+import { signatureTag } from '../../agent/signatures/attachment.ts';
+import { readSignatures } from '../../agent/signatures/bundle-signatures.ts';
+import { judge } from '../../agent/signatures/judge.ts';
+import { hashesBelow, listOf, runBuild, storesUnavailable } from '../support/build.ts';
+import { runnableRoot } from '../support/image-files.ts';
+import { makeLayer } from '../support/image-layer.ts';
+import { type MadeImage, makeImage, makeIndex, writeOciLayout } from '../support/images.ts';
+import { attachSignatures, makeSigningKey } from '../support/signing.ts';
+
+const unavailable = storesUnavailable();
+const RELEASE = 'quay.io/openshift-release-dev/ocp-release';
+
+describe('a bundle of signed images', { skip: unavailable ?? false }, () => {
+  let work: string;
+  let pulled: string;
+  let built: string;
+  let bundle: Bundle;
+  let list: MadeImage;
+  let plain: MadeImage;
+  let attachments: readonly MadeImage[];
+  const key = makeSigningKey('rsa');
+
+  before(async () => {
+    work = await mkdtemp(join(tmpdir(), 'build-signatures-'));
+    const base = await makeLayer(work, await runnableRoot(['sh']));
+    const instance = async (architecture: string): Promise<MadeImage> =>
+      await makeImage(work, { name: RELEASE, format: 'oci', layers: [base], architecture });
+    list = await makeIndex(work, {
+      name: RELEASE,
+      tag: '4.22.1-x86_64',
+      format: 'oci',
+      instances: [await instance('amd64'), await instance('arm64')],
+    });
+    plain = await makeImage(work, { name: 'quay.io/example/tool', tag: 'v1', format: 'oci', layers: [base] });
+    attachments = await attachSignatures(work, list, { key, reference: `${RELEASE}:4.22.1-x86_64` });
+    pulled = await layoutOf('pulled', [list, plain, ...attachments]);
+    built = join(work, 'built');
+    await runBuild({ from: pulled, to: built, payloads: ['store', 'oci', 'registry'] });
+    bundle = parseBundle(await readFile(join(built, BUNDLE_FILE), 'utf8'), built);
+  });
+  after(async () => await rm(work, { recursive: true, force: true }));
+
+  const layoutOf = async (name: string, images: readonly MadeImage[]): Promise<string> => {
+    const directory = join(work, name);
+    await mkdir(directory);
+    await writeOciLayout(work, images, directory);
+    await writeFile(join(directory, 'ocp-images.txt'), listOf([list, plain]));
+    return directory;
+  };
+  const amd64 = () => list.instances.find(({ architecture }) => architecture === 'amd64')?.manifest.digest ?? list.digest;
+  const attachment = (): MadeImage => attachments.find(({ reference }) => reference.endsWith(signatureTag(amd64()))) ?? list;
+
+  it('names the signatures of the instance that is kept, and no image for them', () => {
+    const images = bundle.stages.installed?.images ?? [];
+    assert.deepEqual(
+      images.map(({ reference, instanceDigest, signatures }) => ({ reference, instanceDigest, signatures })),
+      [
+        {
+          reference: `${RELEASE}:4.22.1-x86_64`,
+          instanceDigest: amd64(),
+          signatures: [{ kind: 'sigstore', subject: amd64(), manifest: attachment().digest }],
+        },
+        { reference: 'quay.io/example/tool:v1', instanceDigest: undefined, signatures: undefined },
+      ],
+    );
+    const own = attachment();
+    const blobs = [own.digest, ...own.instances.flatMap(({ layers }) => layers.map(({ digest }) => digest))];
+    assert.deepEqual(
+      bundle.files.filter(({ path }) => path.startsWith('signatures/')).map(({ path }) => path),
+      blobs.map(signaturePath).toSorted(),
+    );
+  });
+
+  it('gives signatures that a policy with the key accepts', async () => {
+    const [image] = bundle.stages.installed?.images ?? [];
+    assert.ok(image);
+    const [found] = await readSignatures(built, image);
+    const requirement = {
+      kind: 'signed' as const,
+      by: 'sigstore' as const,
+      keys: [{ data: key.publicPem }],
+      identity: { kind: 'matchRepoDigestOrExact' as const },
+    };
+    const entry = { file: 'policy.json', scope: RELEASE, requirements: [requirement] };
+    const tools = { readKey: async () => Buffer.alloc(0), openGpg: async () => '' };
+    const judged = { fullName: image.reference, digest: amd64(), signatures: found?.held ?? [] };
+    assert.deepEqual(await judge(entry, judged, tools), { accepted: true });
+  });
+
+  it('has them in the layout, in the registry tree and in the metadata mirror under the tag of what is signed', async () => {
+    const entries = await readOciLayout(join(built, 'oci'));
+    assert.deepEqual(
+      entries.filter((entry) => !imageEntries(entries).includes(entry)).map(({ reference, digest }) => [reference, digest]),
+      [[`${RELEASE}:${signatureTag(amd64())}`, attachment().digest]],
+    );
+    const repository = treeRepositoryPath(registryRepository(parseReference(RELEASE)));
+    for (const tree of ['registry', 'store/installed.mirror']) {
+      const link = await readFile(join(built, tree, repository, `_manifests/tags/${signatureTag(amd64())}/current/link`), 'utf8');
+      assert.equal(link, attachment().digest);
+      for (const { layers } of attachment().instances)
+        for (const { digest } of layers) assert.ok(existsSync(join(built, tree, treeBlobPath(digest))), `${tree} ${digest}`);
+    }
+  });
+
+  it('keeps them with the image in the store, and has the same bytes when it is built again', async () => {
+    const mounted = join(work, 'mounted');
+    await mkdir(mounted);
+    await output(execOnLinux, 'mount', ['-o', 'loop,ro', join(built, 'store/installed.squashfs'), mounted]);
+    try {
+      const records: readonly { names?: readonly string[]; metadata?: string }[] = JSON.parse(
+        await readFile(join(mounted, 'overlay-images/images.json'), 'utf8'),
+      );
+      const signed = records.filter(({ metadata }) => /-sizes":(?:\{"[^"]+":)?\[\d/.test(metadata ?? ''));
+      assert.deepEqual(
+        signed.flatMap(({ names }) => names ?? []),
+        [`${RELEASE}:4.22.1-x86_64`],
+      );
+    } finally {
+      await output(execOnLinux, 'umount', [mounted]);
+    }
+    const again = join(work, 'again');
+    await runBuild({ from: pulled, to: again, payloads: ['store', 'oci', 'registry'], sourceDateEpoch: 1_700_000_000 });
+    const twice = join(work, 'twice');
+    await runBuild({ from: pulled, to: twice, payloads: ['store', 'oci', 'registry'], sourceDateEpoch: 1_700_000_000 });
+    assert.deepEqual(await hashesBelow(again), await hashesBelow(twice));
+  });
+
+  it('warns without a signature that the release demands, fails if it is required, and takes it when it is there', async () => {
+    const message = `clusters of OpenShift 4.22.1 demand a signature of 1 images that have none in the folder to build from; first: ${RELEASE}:4.22.1-x86_64`;
+    const from = await layoutOf('unsigned', [list, plain]);
+    const warned = await runBuild({ from, to: join(work, 'warned') });
+    assert.ok(
+      warned.messages.some((line) => line.startsWith(`warning: ${message}`)),
+      warned.messages.join('\n'),
+    );
+    const failed = await runBuild({ from, to: join(work, 'failed'), requiresSignatures: true }).then(() => assert.fail(), errorRecord);
+    assert.deepEqual(failed, {
+      code: 'ERR_BUILD_UNSIGNED',
+      message,
+      remedy: 'Pull again from a source that has the signatures: prestage-agent pull --signatures require',
+    });
+    const signed = await runBuild({ from: pulled, to: join(work, 'signed'), requiresSignatures: true });
+    assert.deepEqual(
+      signed.messages.filter((line) => line.startsWith('warning') && line.includes('signature')),
+      [],
+    );
+    const later = await layoutOf('later', [list, plain, ...attachments]);
+    const grown = await runBuild({ from: later, to: join(work, 'warned') });
+    assert.equal(grown.report.outcome, 'built');
+  });
+});
