@@ -6,6 +6,7 @@ import { type Digest, digestOf, hexOf } from '../model/digest.ts';
 import { messageOf } from '../model/errors.ts';
 import { type ImageManifest, type IndexManifest, instanceFor, MANIFEST_LIMIT_BYTES, parseManifest } from '../model/manifest.ts';
 import { treeBlobPath, treeRepositoryPath } from '../model/registry-path.ts';
+import { signatureTag } from '../signatures/attachment.ts';
 import { readPlainFile } from './plain-file.ts';
 import type { ServedImage } from './tree-images.ts';
 
@@ -88,12 +89,12 @@ export async function readTreeFacts(root: string, images: readonly ServedImage[]
 
 /**
  * Takes images out of a tree: the registry then says that it has no such manifest, and an engine asks the next mirror or the source. Of one
- * whose layers are missing it would take the manifest and fail.
+ * whose layers are missing it would take the manifest and fail. Its signatures go with it.
  */
 export async function hideImages(root: string, images: readonly ServedImage[]): Promise<void> {
   const hidden = images.flatMap(({ repository, digest, tags }) => {
     const manifests = join(root, treeRepositoryPath(repository), '_manifests');
-    return [...tags.map((tag) => join(manifests, 'tags', tag)), join(manifests, 'revisions/sha256', hexOf(digest))];
+    return [...[...tags, signatureTag(digest)].map((tag) => join(manifests, 'tags', tag)), join(manifests, 'revisions/sha256', hexOf(digest))];
   });
   await removeTrees(hidden);
 }

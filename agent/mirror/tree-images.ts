@@ -4,6 +4,7 @@ import { join } from 'node:path';
 import { readText } from '../extract/archives.ts';
 import { type Digest, digestOfHex, isDigest } from '../model/digest.ts';
 import { TREE_ROOT, treeRepositoryPath } from '../model/registry-path.ts';
+import { signedByTag } from '../signatures/attachment.ts';
 import { LINK_LIMIT_BYTES } from './mirror-member.ts';
 
 /** A manifest that a registry serves from a repository. */
@@ -50,7 +51,12 @@ async function servedBy(root: string, repository: string): Promise<readonly Serv
     const digest = await readLink(join(manifests, 'tags', tag, 'current/link'));
     if (digest !== undefined) tags.set(digest, [...(tags.get(digest) ?? []), tag]);
   }
-  return digests.map((digest) => ({ repository, digest, tags: tags.get(digest) ?? [] }));
+  // Signatures lie under tags of their own beside what they sign, and are not images.
+  const isSignature = (digest: Digest): boolean => {
+    const own = tags.get(digest) ?? [];
+    return own.length > 0 && own.every((tag) => signedByTag(tag) !== undefined);
+  };
+  return digests.filter((digest) => !isSignature(digest)).map((digest) => ({ repository, digest, tags: tags.get(digest) ?? [] }));
 }
 
 async function readLink(path: string): Promise<Digest | undefined> {

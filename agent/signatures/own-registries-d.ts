@@ -1,0 +1,73 @@
+import { readdir, readFile } from 'node:fs/promises';
+import { type Host, hostPath } from '../host/host.ts';
+import { type ErrorRecord, errorRecord, PrestageError } from '../model/errors.ts';
+import { mergeRegistriesD, type RegistriesD } from './registries-d.ts';
+
+/** Files in here say where the signatures of images are, in no order. Source: containers-registries.d(5). */
+export const REGISTRIES_D_DIRECTORY = '/etc/containers/registries.d';
+/** The one that is ours. */
+export const REGISTRIES_D_PATH = `${REGISTRIES_D_DIRECTORY}/50-prestage.yaml`;
+
+/** What engines know of the places of signatures without the agent. */
+export type ForeignRegistriesD = { readonly merged: RegistriesD } | { readonly fault: ErrorRecord };
+
+/** Reads all files but ours. */
+export async function readRegistriesD(host: Host): Promise<ForeignRegistriesD> {
+  const directory = hostPath(host, REGISTRIES_D_DIRECTORY);
+  const names = await readdir(directory).catch((error: NodeJS.ErrnoException) => {
+    if (error.code === 'ENOENT' || error.code === 'ENOTDIR') return [];
+    throw error;
+  });
+  const paths = names
+    .filter((name) => name.endsWith('.yaml'))
+    .toSorted()
+    .map((name) => `${REGISTRIES_D_DIRECTORY}/${name}`)
+    .filter((path) => path !== REGISTRIES_D_PATH);
+  try {
+    const files = await Promise.all(paths.map(async (file) => ({ file, text: await readFile(hostPath(host, file), 'utf8') })));
+    return { merged: mergeRegistriesD(files) };
+  } catch (error) {
+    if (!(error instanceof PrestageError)) throw error;
+    return { fault: errorRecord(error) };
+  }
+}
+
+/** What the file of ours has to say, or why there cannot be one. */
+export type OwnRegistriesD =
+  | { readonly kind: 'write'; readonly content: string }
+  /** Another file has the key, and says the same. */
+  | { readonly kind: 'there'; readonly file: string }
+  | { readonly kind: 'refused'; readonly reason: string };
+
+/**
+ * The file that has engines look for signatures beside the images that our registries serve: one key for each, and no other. Two files with one key
+ * make every pull fail, so a key that another file has stays with that file. Pure.
+ * @param addresses `host:port` of our registries
+ * @param mark the first line of every file that is the agent's
+ */
+export function planRegistriesD(addresses: readonly string[], foreign: ForeignRegistriesD, mark: string): OwnRegistriesD {
+  if ('fault' in foreign) return { kind: 'refused', reason: foreign.fault.message };
+  const taken = addresses.flatMap((address) => {
+    const found = foreign.merged.scopes.get(address);
+    return found === undefined ? [] : [{ address, ...found }];
+  });
+  const [first] = taken;
+  if (first === undefined) return { kind: 'write', content: renderRegistriesD(addresses, mark) };
+  const other = taken.find(({ usesAttachments }) => !usesAttachments);
+  if (other !== undefined)
+    return { kind: 'refused', reason: `${other.file} has the key "${other.address}" without use-sigstore-attachments` };
+  if (taken.length === addresses.length) return { kind: 'there', file: first.file };
+  return {
+    kind: 'write',
+    content: renderRegistriesD(
+      addresses.filter((address) => !taken.some((one) => one.address === address)),
+      mark,
+    ),
+  };
+}
+
+/** Pure: the same addresses give the same bytes. */
+export function renderRegistriesD(addresses: readonly string[], mark: string): string {
+  const entries = addresses.map((address) => `  ${JSON.stringify(address)}:\n    use-sigstore-attachments: true\n`);
+  return `${mark}\n# Signatures lie beside the images that the registries of prestage-agent serve.\ndocker:\n${entries.join('')}`;
+}
