@@ -8,11 +8,13 @@ import { PrestageError } from '../model/errors.ts';
 import { STAGES, type Stage } from '../model/stage.ts';
 import { stageListNames } from '../model/stage-lists.ts';
 import { openPath } from '../partition/open-path.ts';
+import type { Policy } from '../signatures/policy.ts';
 import { partialBundle, readManifest, type SealedBundle } from './read-bundle.ts';
 import { surveyFolder, verifyArchives } from './verify-archives.ts';
 import { type Checked, faultOf, joinChecked, NOTHING_WRONG, type VerifyContext } from './verify-context.ts';
 import type { BundleFault, VerifyMode } from './verify-files.ts';
 import { hashLayout, layoutBytes, verifyLayout } from './verify-layout.ts';
+import { judgeTools, type PolicyReport, verifyPolicy } from './verify-policy.ts';
 import { sealedBytes, verifySealed } from './verify-sealed.ts';
 
 export interface VerifyRequest {
@@ -27,6 +29,8 @@ export interface VerifyRequest {
   readonly architecture?: string | undefined;
   /** The only hash that prestage.json may have. */
   readonly bundleSha256?: string | undefined;
+  /** Says which images of the bundle a node with this policy would refuse. */
+  readonly policy?: Policy | undefined;
   readonly signal: AbortSignal;
   readonly onProgress?: (progress: VerifyProgress) => void;
 }
@@ -57,6 +61,8 @@ export interface VerifyReport {
   readonly bytes: number;
   readonly faults: readonly BundleFault[];
   readonly notices: readonly string[];
+  /** Only if a policy was given. */
+  readonly policy?: PolicyReport;
 }
 
 /**
@@ -96,7 +102,7 @@ export async function verify(host: Host, request: VerifyRequest): Promise<Verify
   };
 }
 
-type Found = Pick<VerifyReport, 'what' | 'release' | 'bundleSha256' | 'payloads' | 'images' | 'files' | 'bytes'> & {
+type Found = Pick<VerifyReport, 'policy' | 'what' | 'release' | 'bundleSha256' | 'payloads' | 'images' | 'files' | 'bytes'> & {
   readonly checked: Checked;
   readonly architecture?: string;
 };
@@ -110,6 +116,7 @@ async function verifyFolder(
   const names = await readdir(directory);
   if (names.includes(BUNDLE_FILE) || names.includes(PARTIAL_FILE))
     return await verifyBundle(directory, names, { request, context, onTotal });
+  if (request.policy !== undefined) throw noBundle(directory);
   const unpinned = pinFaults(undefined, directory, request.bundleSha256);
   if (names.includes('oci-layout')) {
     const part = { directory, path: '' };
@@ -169,8 +176,11 @@ async function verifyBundle(
   const bytes = sealedBytes(bundle);
   onTotal(bytes);
   const checked = await verifySealed(sealed, { ...context, architecture: bundle.architecture });
+  const { policy } = request;
+  const judged = policy && (await verifyPolicy(directory, { bundle, policy }, judgeTools(context.host, context.scratch)));
   return {
     what: 'bundle',
+    ...(judged && { policy: judged }),
     release: bundle.release,
     architecture: bundle.architecture,
     bundleSha256: sha256,
@@ -184,6 +194,14 @@ async function verifyBundle(
       joinChecked([half, pinFaults(sha256, directory, request.bundleSha256), architectureFaults(bundle, directory, request), checked]),
     ),
   };
+}
+
+function noBundle(directory: string): PrestageError {
+  return new PrestageError(
+    'ERR_USAGE',
+    `${directory} has no ${BUNDLE_FILE}, so that it does not say which images a node pulls`,
+    'Build a bundle of it, and give that with --policy or --openshift',
+  );
 }
 
 function pinFaults(sha256: string | undefined, directory: string, pinned: string | undefined): Checked {

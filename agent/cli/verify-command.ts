@@ -1,7 +1,10 @@
+import { readFile } from 'node:fs/promises';
 import * as v from 'valibot';
 import { type VerifyProgress, type VerifyReport, verify } from '../bundle/verify.ts';
 import { formatBytes, formatDuration, formatRate } from '../model/bytes.ts';
 import { exitCodes, PrestageError } from '../model/errors.ts';
+import { acceptingPolicy, openshiftPolicy } from '../signatures/openshift.ts';
+import { type Policy, parsePolicy } from '../signatures/policy.ts';
 import type { CommandSpec } from './command-spec.ts';
 import { hostFor, type Terminal } from './context.ts';
 import { stopSignal } from './interrupt.ts';
@@ -27,12 +30,15 @@ export const verifyCommand: CommandSpec = {
       usage: '--architecture <name>',
       help: 'amd64, arm64…: that of the nodes (default: that of the bundle, or of this machine for folders without prestage.json)',
     },
+    { usage: '--policy <file>', help: 'a policy.json: say which images a node with it refuses, and why' },
+    { usage: '--openshift <version>', help: 'the same with the policy that clusters of this release start with' },
   ],
   forms: OUTPUT_FORMS,
   examples: [
     'prestage-agent verify /mnt/data',
     'prestage-agent verify /dev/nvme0n1 --quick',
     'prestage-agent verify disk.img --output json',
+    'prestage-agent verify bundle --quick --openshift 4.22',
   ],
   act: actVerify,
 };
@@ -45,6 +51,8 @@ const optionsSchema = v.object({
   label: v.optional(v.pipe(v.string(), v.nonEmpty('is empty')), 'data'),
   parallel: v.exactOptional(v.pipe(v.string(), v.regex(/^\d{1,3}$/, 'is not a whole number'), v.toNumber(), v.minValue(1), v.maxValue(64))),
   architecture: v.exactOptional(v.pipe(v.string(), v.regex(/^[a-z0-9]{1,16}$/, 'is no GOARCH name'))),
+  policy: v.exactOptional(v.pipe(v.string(), v.nonEmpty('is empty'))),
+  openshift: v.exactOptional(v.pipe(v.string(), v.regex(/^\d+\.\d+/, 'is not a release, such as 4.22.1'))),
 });
 
 async function actVerify(terminal: Terminal, options: Readonly<Record<string, unknown>>, args: readonly string[]): Promise<Answer> {
@@ -56,6 +64,7 @@ async function actVerify(terminal: Terminal, options: Readonly<Record<string, un
   const { path, full, quick, bundleSha256, label, parallel, architecture } = parsed.output;
   if (full && quick) throw new PrestageError('ERR_USAGE', '--quick and --full exclude each other', 'Give one of the two');
   const host = hostFor(terminal, {});
+  const policy = await wantedPolicy(parsed.output);
   const startMs = host.clock.monotonicMs();
   let progress: VerifyProgress = { bytes: 0, totalBytes: 0 };
   const describe = (): string => {
@@ -70,6 +79,7 @@ async function actVerify(terminal: Terminal, options: Readonly<Record<string, un
     parallel: parallel ?? host.cores,
     architecture,
     bundleSha256,
+    policy,
     signal: stopSignal(terminal, 'Give the command again'),
     onProgress: (next) => {
       progress = next;
@@ -79,8 +89,47 @@ async function actVerify(terminal: Terminal, options: Readonly<Record<string, un
   return {
     data: { apiVersion: 'prestage-agent/v1', kind: 'VerifyReport', ...report, durationMs },
     text: verifyText(report, durationMs, painter(terminal)),
-    exitCode: report.isSound ? 0 : exitCodes.payload,
+    exitCode: !report.isSound ? exitCodes.payload : (report.policy?.refused.length ?? 0) > 0 ? exitCodes.unsigned : 0,
   };
+}
+
+/** @throws PrestageError ERR_USAGE, ERR_POLICY_FILE */
+async function wantedPolicy({ policy, openshift }: v.InferOutput<typeof optionsSchema>): Promise<Policy | undefined> {
+  if (policy !== undefined && openshift !== undefined)
+    throw new PrestageError('ERR_USAGE', '--policy and --openshift exclude each other', 'Give one of the two');
+  if (openshift !== undefined) return openshiftPolicy(openshift) ?? acceptingPolicy(`the policy of OpenShift ${openshift}`);
+  if (policy === undefined) return undefined;
+  const content = await readFile(policy, 'utf8').catch((cause: NodeJS.ErrnoException) => {
+    throw new PrestageError(
+      'ERR_POLICY_FILE',
+      `${policy} cannot be read: ${cause.code ?? cause.message}`,
+      'Give the path of a policy.json',
+      { cause },
+    );
+  });
+  return parsePolicy(content, policy);
+}
+
+/** Names that a refusal is shown for; `--output json` has them all. */
+const SHOWN_REFUSALS = 20;
+
+/** What a policy makes of the images, one line for each name that is refused. Pure. */
+function policyLines({ policy }: VerifyReport, paint: Paint): readonly string[] {
+  if (policy === undefined) return [];
+  const { accepted, refused } = policy;
+  const shown = refused.slice(0, SHOWN_REFUSALS);
+  const width = Math.max(0, ...shown.map(({ stage }) => stage.length));
+  return [
+    `policy:   ${policy.policy}: ${accepted} of ${accepted + refused.length} names are accepted`,
+    ...shown.flatMap(({ stage, name, scope, reason }) => [
+      `  ${paint('bad', stage.padEnd(width))} ${name}`,
+      `      ${scope || 'all registries'}: ${reason}`,
+    ]),
+    ...(refused.length > shown.length ? [`  … and ${refused.length - shown.length} more: --output json has them all`] : []),
+    ...(refused.length > 0
+      ? ['      next: Pull with the signatures from a source that has them: prestage-agent pull --signatures require']
+      : []),
+  ];
 }
 
 const KINDS: Readonly<Record<VerifyReport['what'], string>> = {
@@ -108,6 +157,7 @@ function verifyText(report: VerifyReport, durationMs: number, paint: Paint): str
     `what:     ${what.join(', ')}`,
     `content:  ${report.files} files, ${formatBytes(report.bytes)}${images.length === 0 ? '' : `; images: ${images.join(', ')}`}`,
     ...(report.bundleSha256 === undefined ? [] : [`manifest: sha256 ${report.bundleSha256}`]),
+    ...policyLines(report, paint),
     ...report.notices.map((notice) => `notice:   ${notice}`),
     ...faults.flatMap((fault) => [
       `  ${paint('bad', fault.path)}: ${fault.message.replaceAll('\n', '\n      ')}`,

@@ -18,6 +18,8 @@ export const exitCodes = {
   interrupted: 11,
   /** Only of `status`: no fault was found, and not everything could be looked at. */
   unknown: 12,
+  /** A policy refuses images for want of their signatures. */
+  unsigned: 13,
 } as const;
 
 /** Added to the exit code of a run that failed under the policy `open`: the units count these as success, so that the boot goes on. */

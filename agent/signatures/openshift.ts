@@ -58,6 +58,11 @@ export function openshiftPolicy(release: string): Policy | undefined {
   };
 }
 
+/** A policy that takes every image, as that of clusters before 4.21. */
+export function acceptingPolicy(file: string): Policy {
+  return { file, default: [{ kind: 'accept' }], scopes: new Map() };
+}
+
 /** Whether some release of OpenShift demands signatures of the images of a repository. */
 export function isCoveredByOpenshift(fullName: string): boolean {
   const repository = repositoryOf(fullName);

@@ -4,8 +4,10 @@ import { mkdir, mkdtemp, readFile, rm, writeFile } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { after, before, describe, it } from 'node:test';
+import { verify } from '../../agent/bundle/verify.ts';
 import { imageEntries, readOciLayout } from '../../agent/extract/oci-layout.ts';
 import { execOnLinux, output } from '../../agent/host/exec.ts';
+import { linuxHost } from '../../agent/host/linux.ts';
 import { BUNDLE_FILE, type Bundle, parseBundle, signaturePath } from '../../agent/model/bundle.ts';
 import { errorRecord } from '../../agent/model/errors.ts';
 import { parseReference } from '../../agent/model/reference.ts';
@@ -13,6 +15,8 @@ import { registryRepository, treeBlobPath, treeRepositoryPath } from '../../agen
 import { signatureTag } from '../../agent/signatures/attachment.ts';
 import { readSignatures } from '../../agent/signatures/bundle-signatures.ts';
 import { judge } from '../../agent/signatures/judge.ts';
+import { openshiftPolicy } from '../../agent/signatures/openshift.ts';
+import { type Policy, parsePolicy } from '../../agent/signatures/policy.ts';
 import { hashesBelow, listOf, runBuild, storesUnavailable } from '../support/build.ts';
 import { runnableRoot } from '../support/image-files.ts';
 import { makeLayer } from '../support/image-layer.ts';
@@ -97,6 +101,41 @@ describe('a bundle of signed images', { skip: unavailable ?? false }, () => {
     const tools = { readKey: async () => Buffer.alloc(0), openGpg: async () => '' };
     const judged = { fullName: image.reference, digest: amd64(), signatures: found?.held ?? [] };
     assert.deepEqual(await judge(entry, judged, tools), { accepted: true });
+  });
+
+  it('is verified against a policy: which names a node takes, and why it refuses the others', async () => {
+    const host = linuxHost({ root: '/', env: {}, log: () => undefined });
+    const verified = async (policy: Policy) =>
+      (await verify(host, { path: built, mode: 'quick', label: 'data', parallel: 1, policy, signal: new AbortController().signal })).policy;
+    const demanding = (pem: Buffer): Policy =>
+      parsePolicy(
+        JSON.stringify({
+          default: [{ type: 'insecureAcceptAnything' }],
+          transports: { docker: { [RELEASE]: [{ type: 'sigstoreSigned', keyData: pem.toString('base64') }] } },
+        }),
+        'policy.json',
+      );
+    assert.deepEqual(await verified(demanding(key.publicPem)), { policy: 'policy.json', accepted: 2, refused: [] });
+    const refused = (reason: string) => [{ stage: 'installed', name: `${RELEASE}:4.22.1-x86_64`, scope: RELEASE, reason }];
+    assert.deepEqual(await verified(demanding(makeSigningKey().publicPem)), {
+      policy: 'policy.json',
+      accepted: 1,
+      refused: refused('the signature is of another key'),
+    });
+    const openshift = openshiftPolicy('4.22.1');
+    assert.ok(openshift);
+    assert.deepEqual(await verified(openshift), {
+      policy: 'the policy of OpenShift 4.22.1',
+      accepted: 1,
+      refused: refused('the signature is of another key'),
+    });
+    const spoilt = join(built, signaturePath(attachment().digest));
+    const whole = await readFile(spoilt);
+    await writeFile(spoilt, 'other bytes');
+    const found = await verified(demanding(key.publicPem));
+    await writeFile(spoilt, whole);
+    assert.equal(found?.refused.length, 1);
+    assert.match(found?.refused[0]?.reason ?? '', /is not the signature that the bundle names: its bytes have the digest /);
   });
 
   it('has them in the layout, in the registry tree and in the metadata mirror under the tag of what is signed', async () => {

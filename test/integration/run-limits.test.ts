@@ -95,7 +95,8 @@ describe('a run on a machine that is short of something', () => {
     assert.deepEqual([exitCode, await readdir(scratch)], [0, []]);
     for (const call of await sandbox.log()) {
       assert.ok(
-        call.startsWith(`--insecure-policy --tmpdir ${scratch}/prestage-agent-scratch/tmp copy `) && call.includes(` dir:${scratch}/prestage-agent-scratch/`),
+        call.startsWith(`--insecure-policy --tmpdir ${scratch}/prestage-agent-scratch/tmp copy `) &&
+          call.includes(` dir:${scratch}/prestage-agent-scratch/`),
         call,
       );
     }
