@@ -1,6 +1,7 @@
 import type { ArchivedImage } from '../extract/archives.ts';
 import type { Digest } from '../model/digest.ts';
 import type { ErrorRecord } from '../model/errors.ts';
+import type { SignedImage } from '../signatures/bundle-signatures.ts';
 
 /** One image that lies in an OCI image layout. */
 export interface LayoutImage {
@@ -17,8 +18,15 @@ export interface LayoutImage {
   readonly growth: number | undefined;
 }
 
+/** The signatures of an image that its bundle has, apart from the image itself. */
+export interface SourceSignatures {
+  /** Directory of the bundle. */
+  readonly bundle: string;
+  readonly image: SignedImage;
+}
+
 /** An image as it lies on the partition. */
-export type SourceImage = ArchivedImage | LayoutImage;
+export type SourceImage = (ArchivedImage | LayoutImage) & { readonly signed?: SourceSignatures };
 
 /** The images of one stage in one form. */
 export interface Payload {

@@ -15,7 +15,7 @@ import {
 import { errorRecord, PrestageError } from '../model/errors.ts';
 import { formatReference, parseReference } from '../model/reference.ts';
 import type { Stage } from '../model/stage.ts';
-import type { LayoutImage, Payload } from './payload.ts';
+import type { LayoutImage, Payload, SourceImage } from './payload.ts';
 import { partialBundle, readBundle, type SealedBundle } from './read-bundle.ts';
 import type { RegistrySource, StageBundle, StoreSource } from './stage-bundle.ts';
 
@@ -153,7 +153,12 @@ async function sealedPayload(bundle: Bundle, directory: string, stage: Stage): P
   const listed = images.map((image) => image.reference);
   const common = { kind: payload.kind, isSealed: true, listed };
   if (payload.kind === 'oci') {
-    return { ...common, images: images.map((image) => layoutImage(image, join(directory, payload.path))), refused: [], notices: [] };
+    return {
+      ...common,
+      images: images.map((image) => ({ ...layoutImage(image, join(directory, payload.path)), ...signedOf(image, directory) })),
+      refused: [],
+      notices: [],
+    };
   }
   const archives = await readArchives(join(directory, payload.path), stage);
   const byReference = new Map(archives.images.map((image) => [image.reference, image]));
@@ -161,7 +166,7 @@ async function sealedPayload(bundle: Bundle, directory: string, stage: Stage): P
     const archived = byReference.get(image.reference);
     return archived === undefined
       ? unlisted(image, archives.refused)
-      : { ...archived, names: fullNames(image), digest: image.manifestDigest, growth: growthOf(image) };
+      : { ...archived, names: fullNames(image), digest: image.manifestDigest, growth: growthOf(image), ...signedOf(image, directory) };
   });
   return {
     ...common,
@@ -169,6 +174,10 @@ async function sealedPayload(bundle: Bundle, directory: string, stage: Stage): P
     refused: found.filter((one) => 'error' in one),
     notices: archives.notices,
   };
+}
+
+function signedOf(image: BundleImage, bundle: string): Pick<SourceImage, 'signed'> {
+  return image.signatures === undefined ? {} : { signed: { bundle, image } };
 }
 
 /** A payload that containers-storage can be filled from, fastest first. */

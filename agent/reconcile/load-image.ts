@@ -1,5 +1,6 @@
+import { readFile } from 'node:fs/promises';
 import { join } from 'node:path';
-import type { LayoutImage, SourceImage } from '../bundle/payload.ts';
+import type { LayoutImage, SourceImage, SourceSignatures } from '../bundle/payload.ts';
 import type { ArchivedImage } from '../extract/archives.ts';
 import type { Loader } from '../extract/load.ts';
 import { layoutBlobPath, layoutImage, linkDirLayout } from '../extract/oci-layout.ts';
@@ -10,6 +11,8 @@ import { makeEmptyDirectory, removeTree } from '../host/remove-tree.ts';
 import type { Step } from '../host/steps.ts';
 import { type Digest, digestOf, hexOf } from '../model/digest.ts';
 import { PrestageError } from '../model/errors.ts';
+import { writeDirSignatures } from '../signatures/dir-form.ts';
+import { storedSignatures } from '../signatures/stored.ts';
 import { isPresent, type LoadStep } from './plan.ts';
 import type { OnRunEvent } from './progress.ts';
 
@@ -56,9 +59,26 @@ export async function loadImage(step: LoadStep, context: LoadContext): Promise<v
 /** Lays out what skopeo is to copy, and tells which layers are there now. */
 async function prepare(step: LoadStep, source: SourceImage, directory: string, context: LoadContext): Promise<ReadonlySet<Digest>> {
   await makeEmptyDirectory(directory);
+  const written = await layOut(step, source, directory, context);
+  if (source.signed !== undefined) await addSignatures(source.signed, directory, context);
+  return written;
+}
+
+async function layOut(step: LoadStep, source: SourceImage, directory: string, context: LoadContext): Promise<ReadonlySet<Digest>> {
   if (source.kind === 'archive') return await unpack(step, source, directory, context);
   await linkDirLayout(source.layout, source.digest, directory);
   return new Set(step.image.layers.map((layer) => layer.digest));
+}
+
+/** A signature that is damaged costs the signature, and not the image: whoever demands one refuses the image then. */
+async function addSignatures({ bundle, image }: SourceSignatures, directory: string, { host }: LoadContext): Promise<void> {
+  try {
+    const top = digestOf(await readFile(join(directory, 'manifest.json')));
+    await writeDirSignatures(directory, top, await storedSignatures(bundle, image));
+  } catch (error) {
+    if (!(error instanceof PrestageError)) throw error;
+    host.log('warning', `${image.reference} is loaded without its signatures: ${error.message}`);
+  }
 }
 
 /** A layer that was to come with another image is missing after all: that one has failed. */

@@ -6,6 +6,9 @@ import { messageOf, PrestageError } from '../model/errors.ts';
 import { type Attachment, PAYLOAD_LIMIT_BYTES, parseAttachment } from './attachment.ts';
 import type { HeldSignature } from './judge.ts';
 
+/** What a bundle says of the signatures of an image. */
+export type SignedImage = Pick<BundleImage, 'reference' | 'signatures'>;
+
 /** The signatures of one manifest of an image, with their bytes. */
 export interface ImageSignatures {
   /** The manifest that is signed. */
@@ -20,10 +23,7 @@ export interface ImageSignatures {
  * @param bundle directory of the bundle
  * @throws PrestageError ERR_BUNDLE_FILE, ERR_SIGNATURE
  */
-export async function readSignatures(
-  bundle: string,
-  image: Pick<BundleImage, 'reference' | 'signatures'>,
-): Promise<readonly ImageSignatures[]> {
+export async function readSignatures(bundle: string, image: SignedImage): Promise<readonly ImageSignatures[]> {
   const named = image.signatures ?? [];
   const subjects = [...new Set(named.map(({ subject }) => subject))];
   return await Promise.all(

@@ -17,6 +17,7 @@ import { readSignatures } from '../../agent/signatures/bundle-signatures.ts';
 import { judge } from '../../agent/signatures/judge.ts';
 import { openshiftPolicy } from '../../agent/signatures/openshift.ts';
 import { type Policy, parsePolicy } from '../../agent/signatures/policy.ts';
+import { makeSandbox } from '../support/agent.ts';
 import { hashesBelow, listOf, runBuild, storesUnavailable } from '../support/build.ts';
 import { runnableRoot } from '../support/image-files.ts';
 import { makeLayer } from '../support/image-layer.ts';
@@ -25,6 +26,13 @@ import { attachSignatures, makeSigningKey } from '../support/signing.ts';
 
 const unavailable = storesUnavailable();
 const RELEASE = 'quay.io/openshift-release-dev/ocp-release';
+
+/** What containers-storage records of an image with signatures: how long they are. Source: containers/image, storage/storage_dest.go. */
+const SIGNED = /-sizes":(?:\{"[^"]+":)?\[\d/;
+
+function recordsOf(text: string): readonly { names?: readonly string[]; metadata?: string }[] {
+  return JSON.parse(text);
+}
 
 describe('a bundle of signed images', { skip: unavailable ?? false }, () => {
   let work: string;
@@ -158,10 +166,8 @@ describe('a bundle of signed images', { skip: unavailable ?? false }, () => {
     await mkdir(mounted);
     await output(execOnLinux, 'mount', ['-o', 'loop,ro', join(built, 'store/installed.squashfs'), mounted]);
     try {
-      const records: readonly { names?: readonly string[]; metadata?: string }[] = JSON.parse(
-        await readFile(join(mounted, 'overlay-images/images.json'), 'utf8'),
-      );
-      const signed = records.filter(({ metadata }) => /-sizes":(?:\{"[^"]+":)?\[\d/.test(metadata ?? ''));
+      const records = recordsOf(await readFile(join(mounted, 'overlay-images/images.json'), 'utf8'));
+      const signed = records.filter(({ metadata }) => SIGNED.test(metadata ?? ''));
       assert.deepEqual(
         signed.flatMap(({ names }) => names ?? []),
         [`${RELEASE}:4.22.1-x86_64`],
@@ -174,6 +180,28 @@ describe('a bundle of signed images', { skip: unavailable ?? false }, () => {
     const twice = join(work, 'twice');
     await runBuild({ from: pulled, to: twice, payloads: ['store', 'oci', 'registry'], sourceDateEpoch: 1_700_000_000 });
     assert.deepEqual(await hashesBelow(again), await hashesBelow(twice));
+  });
+
+  it('brings them into the storage of a node with the image, and loads an image whose signature is damaged without it', async () => {
+    const signedNames = async (graphroot: string) =>
+      recordsOf(await readFile(join(graphroot, 'overlay-images/images.json'), 'utf8'))
+        .filter(({ metadata }) => SIGNED.test(metadata ?? ''))
+        .flatMap(({ names }) => names ?? []);
+    const loaded = async () => {
+      await using sandbox = await makeSandbox();
+      const args = ['run', '--stage', 'installed', '--bundle', built, '--delivery', 'extract', '--output', 'json'];
+      const { exitCode, stderr } = await sandbox.agent(args);
+      assert.equal(exitCode, 0, stderr);
+      return { names: await signedNames(sandbox.graphroot), stderr };
+    };
+    assert.deepEqual((await loaded()).names, [`${RELEASE}:4.22.1-x86_64`]);
+    const spoilt = join(built, signaturePath(attachment().digest));
+    const whole = await readFile(spoilt);
+    await writeFile(spoilt, 'other bytes');
+    const without = await loaded();
+    await writeFile(spoilt, whole);
+    assert.deepEqual(without.names, []);
+    assert.match(without.stderr, /is loaded without its signatures: .* its bytes have the digest /);
   });
 
   it('warns without a signature that the release demands, fails if it is required, and takes it when it is there', async () => {
