@@ -138,6 +138,7 @@ export const errorTable = {
   ERR_STORE_UNSUPPORTED: { exit: 'tool', summary: 'The kernel of the node cannot mount a store image that is intact' },
   ERR_STORE_BUSY: { exit: 'failed', summary: 'An open store cannot be closed, because something uses it' },
   ERR_REGISTRIES: { exit: 'failed', summary: 'The configuration of registries cannot be read, or not be rewritten' },
+  ERR_MIRROR_UNSIGNED: { exit: 'unsigned', summary: 'A policy demands signatures that the mirror of a node cannot show' },
   ERR_POLICY_FILE: { exit: 'failed', summary: 'The signature policy of a machine cannot be read' },
   ERR_REGISTRIES_D: { exit: 'failed', summary: 'The files that say where signatures are found cannot be used' },
   ERR_SIGNATURE: { exit: 'payload', summary: 'A signature of an image cannot be read' },

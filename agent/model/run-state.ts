@@ -86,6 +86,8 @@ const stateSchema = v.object({
   ),
   /** The registry that answers for the images of the bundle. */
   registry: v.optional(v.object({ address: v.string(), how: v.string(), tree: v.string(), image: v.string() })),
+  /** Why mirrors of ours were kept back from some repositories, or from all: engines would refuse what they show. */
+  withheld: v.optional(errorSchema),
   /** When `release` took back what this run had set up. */
   releasedAt: v.optional(v.string()),
   /** What was done so that engines work without what the bundle could not give; there only after healing. */

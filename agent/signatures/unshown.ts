@@ -38,7 +38,7 @@ export async function unshownRepositories(
   const found = new Map<string, UnshownRepository>();
   for (const { names, digest, signatures } of images) {
     for (const fullName of names) {
-      for (const entry of policies.map((policy) => policyEntryOf(policy, fullName)).filter(demandsSignature)) {
+      for (const entry of demandingEntries(policies, fullName)) {
         const verdict = await judge(entry, { fullName, digest, signatures }, tools);
         if (verdict.accepted) continue;
         const repository = nameOf(parseReference(fullName));
@@ -52,7 +52,16 @@ export async function unshownRepositories(
   return [...found.values()].toSorted((a, b) => (a.repository < b.repository ? -1 : 1));
 }
 
-function demandsSignature({ requirements }: PolicyEntry): boolean {
+/** Whether a policy demands a signature of an image. What rejects it does not. */
+export function demandsSignature(policies: readonly Policy[], fullName: string): boolean {
+  return demandingEntries(policies, fullName).length > 0;
+}
+
+function demandingEntries(policies: readonly Policy[], fullName: string): readonly PolicyEntry[] {
+  return policies.map((policy) => policyEntryOf(policy, fullName)).filter(isDemanding);
+}
+
+function isDemanding({ requirements }: PolicyEntry): boolean {
   const isRejected = requirements.some(({ kind }) => kind === 'reject');
   return !isRejected && requirements.some(({ kind }) => kind === 'signed' || kind === 'unknown');
 }

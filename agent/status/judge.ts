@@ -59,6 +59,10 @@ export function judgeRun({ state, images, unseen, facts }: Judged): Verdict {
     const reason = [first, ...more].map((fault) => fault.reason).join('; ');
     return { readiness: 'degraded', reason, nextStep: first.nextStep, exitCode: exitCodes.partial };
   }
+  if (state.withheld !== undefined) {
+    const { message, remedy, code } = state.withheld;
+    return { readiness: 'degraded', reason: message, nextStep: remedy, exitCode: exitCodeOf(code) };
+  }
   if (unseen.length > 0) return unknown(unseen);
   return { readiness: 'ready', reason: readyReason(images), nextStep: 'Nothing to do', exitCode: 0 };
 }
