@@ -9,6 +9,7 @@ import { DROP_IN_PATH, isOfIgnition } from '../registry/registries-drop-in.ts';
 import { withoutRewrite } from '../registry/registries-marks.ts';
 import { CRIO_TOLD, reloadCrio } from '../registry/registries-reload.ts';
 import { REGISTRIES_CONF, REGISTRIES_DIRECTORY } from '../registry/registries-view.ts';
+import { REGISTRIES_D_PATH } from '../signatures/own-registries-d.ts';
 import { crioPid } from './crio-process.ts';
 import { ETC_STORAGE_CONF, storageConfInForce } from './engine-facts.ts';
 import { type SystemFileStep, systemFileReleaseSteps, type Takes } from './owned-release.ts';
@@ -74,7 +75,7 @@ export type EnginePart = 'mirrors' | 'store';
 async function filesOf(host: Host, part: EnginePart): Promise<Takes> {
   const isRendered = isOfIgnition((await readSystemFile(host, DROP_IN_PATH).catch(() => undefined))?.content.toString('utf8') ?? '');
   const isOfMirrors: Takes = (path) =>
-    path === REGISTRIES_CONF || path.startsWith(CERTIFICATES) || path.startsWith(`${REGISTRIES_DIRECTORY}/`);
+    path === REGISTRIES_CONF || path.startsWith(CERTIFICATES) || path.startsWith(`${REGISTRIES_DIRECTORY}/`) || path === REGISTRIES_D_PATH;
   return (path) => (part === 'mirrors' ? isOfMirrors(path) && !(isRendered && path === DROP_IN_PATH) : !isOfMirrors(path));
 }
 

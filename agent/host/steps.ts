@@ -44,6 +44,7 @@ export const changingSteps = {
     'fill-tree',
     'sync-tree',
     'record-tree',
+    'add-signatures',
     'load-registry-image',
     'write-registry',
     'start-registry',

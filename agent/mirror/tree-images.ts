@@ -29,6 +29,15 @@ export async function treeImages(root: string): Promise<readonly ServedImage[]> 
   return served.flat();
 }
 
+/** Whether a tree has signatures beside its images. */
+export async function holdsSignatures(root: string): Promise<boolean> {
+  for (const repository of await repositoriesBelow(join(root, TREE_ROOT, 'repositories'), '')) {
+    const tags = await directoriesIn(join(root, treeRepositoryPath(repository), '_manifests/tags'));
+    if (tags.some((tag) => signedByTag(tag) !== undefined)) return true;
+  }
+  return false;
+}
+
 async function repositoriesBelow(directory: string, name: string): Promise<readonly string[]> {
   const entries = (await directoriesIn(join(directory, name))).toSorted();
   const own = name !== '' && entries.includes('_manifests') ? [name] : [];

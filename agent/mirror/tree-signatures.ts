@@ -19,6 +19,8 @@ export interface AnsweredImage {
   readonly names: readonly string[];
   /** Of the manifest or list. */
   readonly digest: Digest;
+  /** Where the tree has it, if not where its names say. */
+  readonly repository?: string;
 }
 
 /** Images that are looked at at one time. */
@@ -33,10 +35,10 @@ const PARALLEL = 16;
 export async function shownImages(root: string, images: readonly AnsweredImage[], architecture: string): Promise<readonly ShownImage[]> {
   const limit = pLimit(PARALLEL);
   return await Promise.all(
-    images.map(({ names, digest: top }) =>
+    images.map(({ names, digest: top, repository: own }) =>
       limit(async (): Promise<ShownImage> => {
         const digest = await verifiedDigest(root, top, architecture);
-        const repositories = [...new Set(names.map((name) => registryRepository(parseReference(name))))];
+        const repositories = own === undefined ? [...new Set(names.map((name) => registryRepository(parseReference(name))))] : [own];
         const held = await Promise.all(repositories.map(async (repository) => await signaturesIn(root, repository, digest)));
         // What one of its repositories lacks, the mirror does not show under all its names.
         const [fewest = []] = held.toSorted((a, b) => a.length - b.length);

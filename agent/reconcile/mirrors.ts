@@ -7,6 +7,7 @@ import { OWNED_MARK } from '../engine/system-file.ts';
 import { writeAtomic } from '../host/atomic.ts';
 import { hostPath } from '../host/host.ts';
 import { digestOf } from '../model/digest.ts';
+import type { ErrorRecord } from '../model/errors.ts';
 import { mirrorDialect } from '../registry/registries-dialect.ts';
 import { DROP_IN_PATH, type MirrorRequest, renderDropIn } from '../registry/registries-drop-in.ts';
 import { CRIO_TOLD, reloadCrio } from '../registry/registries-reload.ts';
@@ -16,19 +17,35 @@ import { registryHealth, stopRegistry } from '../registry/service.ts';
 import { readRegistryRecord } from '../registry/service-record.ts';
 import { addNotices, type RunContext } from './context.ts';
 import { registryAddress } from './registry-address.ts';
+import { signaturePlaces } from './signature-places.ts';
+import { type Answering, withholdMirrors } from './withhold.ts';
 
 /** Mirrors as files of the system, which say nothing to anybody until they are written. */
 export interface PlannedMirrors {
   readonly files: readonly SystemFile[];
   readonly notices: readonly string[];
+  /** Why some sources get no mirror, or all. */
+  readonly withheld?: ErrorRecord | undefined;
 }
 
 /**
- * The files that put the registry of this node in front of sources, in registries.conf or beside it. Changes nothing.
+ * The files that put the registry of this node in front of sources, in registries.conf or beside it; of sources whose images engines would then
+ * refuse, none. Changes nothing.
  * @throws PrestageError ERR_REGISTRIES
  */
-export async function planMirrors(sources: MirrorRequest['sources'], { host, settings }: RunContext): Promise<PlannedMirrors> {
-  const [view, dialect] = await Promise.all([readRegistries(host), mirrorDialect(host)]);
+export async function planMirrors(
+  wanted: MirrorRequest['sources'],
+  answering: Answering,
+  { host, settings }: RunContext,
+): Promise<PlannedMirrors> {
+  const [view, dialect, places] = await Promise.all([
+    readRegistries(host),
+    mirrorDialect(host),
+    signaturePlaces(host, answering, registryAddress({ settings })),
+  ]);
+  const looksForSignatures = places.looksForSignatures;
+  const { sources, withheld } = await withholdMirrors(wanted, answering, { host, looksForSignatures });
+  if (sources.length === 0) return { files: [], notices: places.notices, withheld };
   const request: MirrorRequest = { sources, insecure: settings.serve === 'node', block: settings.blockSource };
   const { text, notices } = settings.rewrite
     ? rewriteRegistries(await readFile(hostPath(host, REGISTRIES_CONF), 'utf8').catch(() => ''), view, { request, dialect })
@@ -37,16 +54,21 @@ export async function planMirrors(sources: MirrorRequest['sources'], { host, set
     ? { path: REGISTRIES_CONF, content: text, how: 'edit' }
     : { path: DROP_IN_PATH, content: text, how: 'add' };
   const authority = await ownAuthority({ host, settings });
-  return { files: [conf, ...authority.files], notices: [...notices, ...authority.notices] };
+  return { files: [conf, ...places.files, ...authority.files], notices: [...notices, ...places.notices, ...authority.notices], withheld };
 }
 
 /**
  * Tells the engines of a registry that answers, and has a running CRI-O read it again.
  * @throws PrestageError ERR_SYSTEM_FILE
  */
-export async function setMirrors({ files, notices }: PlannedMirrors, context: RunContext): Promise<void> {
-  const { host, step } = context;
+export async function setMirrors({ files, notices, withheld }: PlannedMirrors, context: RunContext): Promise<void> {
+  const { host, step, store } = context;
   addNotices(context, notices);
+  if (withheld !== undefined) {
+    host.log('warning', withheld.message);
+    store.update({ withheld });
+  }
+  if (files.length === 0) return await removeMirrors(context);
   const changed = await putSystemFiles(host, files, step);
   // Of a run that wrote them in another form, or for another address.
   const stale = await staleMirrorSteps(

@@ -28,7 +28,7 @@ import { stopRegistry } from '../registry/service.ts';
 import { addNotices, type Planned, type RunContext } from './context.ts';
 import { forgetBundle, keepBundle } from './disk-bundle.ts';
 import { leaveTrees } from './leave.ts';
-import { planMirrors, removeMirrors } from './mirrors.ts';
+import { type PlannedMirrors, planMirrors, removeMirrors } from './mirrors.ts';
 import { isPresent } from './plan.ts';
 import { registryAddress } from './registry-address.ts';
 import { serveTree } from './serve.ts';
@@ -55,10 +55,7 @@ export async function mountStore(bundle: StoreBundle, location: StorageLocation,
   await ensureEmptyStore(host, step);
   const [opened, mirrors] = await allOrFirstFault([
     openImage(bundle, context),
-    sources === undefined ? undefined : planMirrors(sources, context),
-    image === undefined
-      ? undefined
-      : copyMirror(host, { from: bundle.store.mirror.path, files: bundle.store.mirror.files, step, signal: context.stop }),
+    sources === undefined ? undefined : copyAndPlan(bundle, sources, context),
     setUpEngines(host, { stage, step }).then(({ notices }) => addNotices(context, notices)),
   ]);
   addNotices(context, opened.notices);
@@ -96,6 +93,19 @@ export async function mountStore(bundle: StoreBundle, location: StorageLocation,
   await leaveTrees([REGISTRY_PATH, REGISTRY_IMAGE_PATH], context);
   addNotices(context, await startCheck(host, step));
   return { kind: 'mounted', planned: { steps: [], needs: undefined, setup: [] } };
+}
+
+/** What the mirror shows of signatures decides which sources get it. */
+async function copyAndPlan(bundle: StoreBundle, sources: MirrorRequest['sources'], context: RunContext): Promise<PlannedMirrors> {
+  const { host, step, stop } = context;
+  await copyMirror(host, { from: bundle.store.mirror.path, files: bundle.store.mirror.files, step, signal: stop });
+  const images = bundle.images.map(({ names, manifestDigest }) => ({ names, digest: manifestDigest }));
+  const answering = { tree: hostPath(host, MIRROR_PATH), images, hasSignatures: bundle.images.some(hasSignatures) };
+  return await planMirrors(sources, answering, context);
+}
+
+function hasSignatures({ signatures = [] }: BundleImage): boolean {
+  return signatures.length > 0;
 }
 
 function sourcesOf(bundle: StoreBundle, context: RunContext): MirrorRequest['sources'] {

@@ -79,7 +79,8 @@ async function startServing(bundle: StageBundle, location: StorageLocation, cont
   if (wanted === undefined) throw noRegistryImage(tree.path);
   const reference = parseReference(wanted);
   const image = { name: formatReference(reference), digest: tree.find(reference), tree: tree.path };
-  const mirrors = await planMirrors(tree.sources, context);
+  const answering = { tree: tree.path, images: tree.answers, hasSignatures: tree.hasSignatures };
+  const mirrors = await planMirrors(tree.sources, answering, context);
   await serveTree({ tree: tree.path, blobs: tree.blobs, ...(await bringRegistryImage(image, location, context)) }, context);
   await setMirrors(mirrors, context);
   return tree;

@@ -4,6 +4,7 @@ import type { RegistrySource, StageBundle } from '../bundle/stage-bundle.ts';
 import { readText } from '../extract/archives.ts';
 import { createArchivePool } from '../extract/pool.ts';
 import { hostPath } from '../host/host.ts';
+import { addSignatures } from '../mirror/add-signatures.ts';
 import type { OcMirrorFolder } from '../mirror/archive-sets.ts';
 import { archivesTree } from '../mirror/archives-tree.ts';
 import { layoutTree } from '../mirror/layout-tree.ts';
@@ -12,7 +13,8 @@ import type { MadeTree, TreeRequest } from '../mirror/node-tree.ts';
 import { unpackOcMirror } from '../mirror/oc-mirror.ts';
 import { type MirroredImage, mirroredImages, mirrorLocations, mirrorSources as ocMirrorSources } from '../mirror/oc-mirror-images.ts';
 import { type MissingBlob, missingBlobs, readTreeFacts } from '../mirror/tree-check.ts';
-import { type ServedImage, treeImages } from '../mirror/tree-images.ts';
+import { holdsSignatures, type ServedImage, treeImages } from '../mirror/tree-images.ts';
+import type { AnsweredImage } from '../mirror/tree-signatures.ts';
 import type { Digest } from '../model/digest.ts';
 import { type ErrorRecord, errorRecord, messageOf, PrestageError } from '../model/errors.ts';
 import { REGISTRY_PATH } from '../model/places.ts';
@@ -37,6 +39,10 @@ export interface ServedTree {
   readonly sources: MirrorRequest['sources'];
   /** `pending` are those that will be served. */
   readonly images: readonly ImageState[];
+  /** The images that it answers for, by what engines ask. */
+  readonly answers: readonly AnsweredImage[];
+  /** Whether signatures lie beside its images. */
+  readonly hasSignatures: boolean;
   /** The image that is to serve it, where something says which. */
   readonly registryImage: string | undefined;
   /** What the tree has by a full reference. */
@@ -84,6 +90,8 @@ async function treeInBundle(bundle: StageBundle, registry: RegistrySource, conte
     images: judged.map(({ image: { reference, names, manifestDigest }, missing }) =>
       missing.length === 0 ? pending(reference, names, [manifestDigest]) : unserved(reference, errorRecord(damaged(from, missing))),
     ),
+    answers: whole.map(({ names, manifestDigest }) => ({ names, digest: manifestDigest })),
+    hasSignatures: whole.some(({ signatures = [] }) => signatures.length > 0),
     registryImage: registry.registryImage,
     find: finder(inTree, registryRepository),
   };
@@ -130,6 +138,10 @@ async function treeOfMirror({ sets, resources }: OcMirrorFolder, context: RunCon
       ),
       ...[...Map.groupBy(made.missing, (part) => part.image)].map(([image, parts]) => unserved(image, lacks(image, parts))),
     ],
+    answers: images.flatMap(({ sources, tags, digest, repository }) =>
+      sources.map((source) => ({ names: [`${source}@${digest}`, ...tags.map((tag) => `${source}:${tag}`)], digest, repository })),
+    ),
+    hasSignatures: await holdsSignatures(path),
     registryImage: releaseRegistry(images),
     find: finder(
       images.flatMap((image) => image.sources.map((repository) => ({ ...image, repository }))),
@@ -182,6 +194,7 @@ async function treeOfPayload(bundle: StageBundle, context: RunContext): Promise<
   const refused = [...payload.refused, ...made.refused];
   const names = new Set(refused.map(({ reference }) => reference));
   const images = payload.images.filter(({ reference }) => !names.has(reference));
+  const hasSignatures = await addSignatures(host, { to: path, images, step });
   return {
     path,
     payload: payload.kind,
@@ -190,6 +203,8 @@ async function treeOfPayload(bundle: StageBundle, context: RunContext): Promise<
       ...images.map(({ reference, names: all, digest }) => pending(reference, all, digest === undefined ? [] : [digest])),
       ...refused.map(({ reference, error }) => unserved(reference, error)),
     ],
+    answers: images.flatMap(({ names: all, digest }) => (digest === undefined ? [] : [{ names: all, digest }])),
+    hasSignatures,
     registryImage: bundle.store?.registryImage,
     find: finder(await treeImages(path), registryRepository),
   };

@@ -14,6 +14,8 @@ export interface Answering {
   /** The directory that holds `docker`. */
   readonly tree: string;
   readonly images: readonly AnsweredImage[];
+  /** Whether the tree has signatures at all. */
+  readonly hasSignatures: boolean;
 }
 
 /** The sources that get a mirror, and why others get none. */
