@@ -49,7 +49,7 @@ function editedFault(path: string, text: string | undefined): FileFault['fault']
 }
 
 function aboutOf(path: string): FileFault['about'] {
-  return path === REGISTRIES_CONF || /^\/etc\/containers\/(?:registries\.conf|certs)\.d\//.test(path) ? 'mirrors' : 'store';
+  return path === REGISTRIES_CONF || /^\/etc\/containers\/(?:registries\.conf|registries|certs)\.d\//.test(path) ? 'mirrors' : 'store';
 }
 
 function namesStore(text: string): boolean {

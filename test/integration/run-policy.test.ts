@@ -1,0 +1,138 @@
+import assert from 'node:assert/strict';
+import { mkdir, readFile, writeFile } from 'node:fs/promises';
+import { dirname, join } from 'node:path';
+import { after, before, describe, it } from 'node:test';
+import { OWNED_MARK } from '../../agent/engine/system-file.ts';
+import type { PayloadKind } from '../../agent/factory/build/plan.ts';
+import { listOf, runBuild } from '../support/build.ts';
+import { writeOciLayout } from '../support/images.ts';
+import {
+  type DataDisk,
+  type MountFixture,
+  type MountNode,
+  makeDataDisk,
+  makeMountFixture,
+  mountNodesUnavailable,
+  openMountNode,
+} from '../support/mount-node.ts';
+import { attachSignatures, makeSigningKey, type SigningKey } from '../support/signing.ts';
+
+const unavailable = await mountNodesUnavailable();
+const TOOL = 'quay.io/example/tool';
+const COMPONENT = 'quay.io/example/component';
+const DROP_IN = '/etc/containers/registries.conf.d/50-prestage.conf';
+const PLACES = '/etc/containers/registries.d/50-prestage.yaml';
+
+describe('a node whose policy demands signatures', { skip: unavailable ?? false }, () => {
+  let fixture: MountFixture;
+  let signed: DataDisk;
+  let plain: DataDisk;
+  const key = makeSigningKey('rsa');
+
+  before(async () => {
+    fixture = await makeMountFixture(['oci']);
+    const { tag, list } = fixture.images;
+    const attachments = [
+      ...(await attachSignatures(fixture.blobs, tag, { key, reference: tag.reference })),
+      ...(await attachSignatures(fixture.blobs, list, { key, reference: `${TOOL}:signed` })),
+    ];
+    const bundleOf = async (name: string, withSignatures: boolean): Promise<DataDisk> => {
+      const pulled = join(fixture.work, `${name}-pulled`);
+      await mkdir(pulled);
+      await writeOciLayout(fixture.blobs, withSignatures ? [...fixture.all, ...attachments] : fixture.all, pulled);
+      await writeFile(join(pulled, 'ocp-images.txt'), listOf(fixture.all));
+      const bundle = join(fixture.work, name);
+      const payloads: readonly PayloadKind[] = ['store', 'registry', 'oci'];
+      await runBuild({ from: pulled, to: bundle, payloads });
+      return await makeDataDisk({ work: fixture.work, bundle });
+    };
+    signed = await bundleOf('signed', true);
+    plain = await bundleOf('plain', false);
+  });
+  after(async () => {
+    await signed?.[Symbol.asyncDispose]();
+    await plain?.[Symbol.asyncDispose]();
+    await fixture?.[Symbol.asyncDispose]();
+  });
+
+  const policyOf = ({ publicPem }: SigningKey): string =>
+    JSON.stringify({
+      default: [{ type: 'insecureAcceptAnything' }],
+      transports: { docker: { [TOOL]: [{ type: 'sigstoreSigned', keyData: publicPem.toString('base64') }] } },
+    });
+  const put = async (node: MountNode, path: string, content: string): Promise<void> => {
+    await mkdir(dirname(node.path(path)), { recursive: true });
+    await writeFile(node.path(path), content);
+  };
+  const textAt = async (node: MountNode, path: string): Promise<string> => await readFile(node.path(path), 'utf8').catch(() => '');
+  /** The repositories that get a mirror of ours. */
+  const mirrored = async (node: MountNode): Promise<readonly string[]> =>
+    [...(await textAt(node, DROP_IN)).matchAll(/^prefix = "(.*)"$/gm)].map(([, prefix = '']) => prefix);
+
+  for (const delivery of ['mount', 'registry'] as const) {
+    const args = (data: DataDisk): readonly string[] => ['--stage', 'installed', '--delivery', delivery, '--label', data.label];
+
+    it(`gets no mirror by ${delivery} of what the bundle has no signatures of, and status says so`, async () => {
+      await using node = await openMountNode(fixture);
+      await put(node, '/etc/containers/policy.json', policyOf(key));
+      const { exitCode, state, stderr } = await node.run([...args(plain), '--block-source', 'yes']);
+      assert.deepEqual([exitCode, state.outcome, state.error], [0, 'complete', undefined], stderr);
+      assert.equal((await mirrored(node)).includes(TOOL), false);
+      assert.equal((await mirrored(node)).includes(COMPONENT), true);
+      assert.equal(state.withheld?.code, 'ERR_MIRROR_UNSIGNED');
+      assert.match(
+        state.withheld?.message ?? '',
+        /^engines would refuse images of 1 repository from our mirror, .*: quay\.io\/example\/tool \(\/etc\/containers\/policy\.json, "quay\.io\/example\/tool": .*: the policy demands a sigstore signature, and the image has none\)$/,
+      );
+      const status = await node.status();
+      assert.deepEqual([status.readiness, status.exitCode, status.reason], ['degraded', 13, state.withheld?.message]);
+      assert.equal(await textAt(node, PLACES), '');
+    });
+
+    it(`gets every mirror by ${delivery} when the bundle has them, and engines are led to them until release`, async () => {
+      await using node = await openMountNode(fixture);
+      await put(node, '/etc/containers/policy.json', policyOf(key));
+      const { exitCode, state, stderr } = await node.run(args(signed));
+      assert.deepEqual([exitCode, state.outcome, state.withheld], [0, 'complete', undefined], stderr);
+      assert.equal((await mirrored(node)).includes(TOOL), true);
+      assert.equal(
+        await textAt(node, PLACES),
+        `${OWNED_MARK}\n# Signatures lie beside the images that the registries of prestage-agent serve.\ndocker:\n  "127.0.0.1:305":\n    use-sigstore-attachments: true\n`,
+      );
+      assert.equal((await node.status()).readiness, 'ready');
+      const again = await node.run(args(signed));
+      assert.deepEqual([again.exitCode, again.state.withheld], [0, undefined], again.stderr);
+      await node.output(fixture.executable, ['release', '--yes']);
+      assert.equal(await textAt(node, PLACES), '');
+    });
+
+    it(`gets no mirror by ${delivery} if the signatures are of another key, or another file keeps engines from them`, async () => {
+      await using node = await openMountNode(fixture);
+      await put(node, '/etc/containers/policy.json', policyOf(makeSigningKey()));
+      const { state } = await node.run(args(signed));
+      assert.match(state.withheld?.message ?? '', /the signature is of another key\)$/);
+      assert.equal((await mirrored(node)).includes(TOOL), false);
+      await put(node, '/etc/containers/policy.json', policyOf(key));
+      await put(node, '/etc/containers/registries.d/10-other.yaml', 'docker:\n  "127.0.0.1:305":\n    lookaside: https://other.example\n');
+      const beside = await node.run(args(signed));
+      assert.equal(beside.state.withheld?.code, 'ERR_MIRROR_UNSIGNED');
+      assert.ok(
+        beside.state.notices.includes(
+          `engines do not look for signatures at the registry of this node, as ${PLACES} cannot be added: /etc/containers/registries.d/10-other.yaml has the key "127.0.0.1:305" without use-sigstore-attachments`,
+        ),
+        beside.state.notices.join('\n'),
+      );
+      assert.equal(await textAt(node, PLACES), '');
+    });
+  }
+
+  it('boots without mirrors if the policy cannot be read, and says which file', async () => {
+    await using node = await openMountNode(fixture);
+    await put(node, '/etc/crio/policies/team.json', '{');
+    const { exitCode, state, stderr } = await node.run(['--stage', 'installed', '--delivery', 'registry', '--label', signed.label]);
+    assert.deepEqual([exitCode, state.outcome, state.withheld?.code], [0, 'complete', 'ERR_POLICY_FILE'], stderr);
+    assert.match(state.withheld?.message ?? '', /^\/etc\/crio\/policies\/team\.json: document: is not JSON; /);
+    assert.deepEqual(await mirrored(node), []);
+    assert.equal((await node.status()).readiness, 'degraded');
+  });
+});
