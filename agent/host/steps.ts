@@ -44,7 +44,6 @@ export const changingSteps = {
     'fill-tree',
     'sync-tree',
     'record-tree',
-    'add-signatures',
     'load-registry-image',
     'write-registry',
     'start-registry',

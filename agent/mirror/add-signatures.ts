@@ -40,7 +40,7 @@ export async function addSignatures(
   const missing: typeof files = [];
   for (const file of files) if (!(await isWritten(file))) missing.push(file);
   if (missing.length === 0) return true;
-  await step('add-signatures', async () => {
+  await step('fill-tree', async () => {
     for (const { path, content } of missing) {
       await mkdir(dirname(path), { recursive: true });
       await writeFile(path, content ?? '');

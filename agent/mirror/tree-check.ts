@@ -94,7 +94,10 @@ export async function readTreeFacts(root: string, images: readonly ServedImage[]
 export async function hideImages(root: string, images: readonly ServedImage[]): Promise<void> {
   const hidden = images.flatMap(({ repository, digest, tags }) => {
     const manifests = join(root, treeRepositoryPath(repository), '_manifests');
-    return [...[...tags, signatureTag(digest)].map((tag) => join(manifests, 'tags', tag)), join(manifests, 'revisions/sha256', hexOf(digest))];
+    return [
+      ...[...tags, signatureTag(digest)].map((tag) => join(manifests, 'tags', tag)),
+      join(manifests, 'revisions/sha256', hexOf(digest)),
+    ];
   });
   await removeTrees(hidden);
 }

@@ -111,7 +111,6 @@ const bundleSchema = v.object({
 
 export type Bundle = v.InferOutput<typeof bundleSchema>;
 export type BundleImage = v.InferOutput<typeof imageSchema>;
-export type BundleSignature = v.InferOutput<typeof signatureSchema>;
 export type BundlePayload = v.InferOutput<typeof payloadSchema>;
 export type StorePieces = Readonly<v.InferOutput<typeof pieces>>;
 export type BundleFile = Bundle['files'][number];

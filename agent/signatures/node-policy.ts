@@ -4,7 +4,7 @@ import { type ErrorRecord, errorRecord, PrestageError } from '../model/errors.ts
 import { type Policy, parsePolicy } from './policy.ts';
 
 /** The policy of every engine. */
-export const POLICY_FILE = '/etc/containers/policy.json';
+const POLICY_FILE = '/etc/containers/policy.json';
 /** If it exists, podman and skopeo read it for root instead. */
 const PERSONAL_POLICY = '/root/.config/containers/policy.json';
 /** CRI-O reads NAMESPACE.json for the images of a namespace, and the policy of all for those without. Source: crio.conf(5), signature_policy_dir. */

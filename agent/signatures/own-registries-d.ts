@@ -4,7 +4,7 @@ import { type ErrorRecord, errorRecord, PrestageError } from '../model/errors.ts
 import { mergeRegistriesD, type RegistriesD } from './registries-d.ts';
 
 /** Files in here say where the signatures of images are, in no order. Source: containers-registries.d(5). */
-export const REGISTRIES_D_DIRECTORY = '/etc/containers/registries.d';
+const REGISTRIES_D_DIRECTORY = '/etc/containers/registries.d';
 /** The one that is ours. */
 export const REGISTRIES_D_PATH = `${REGISTRIES_D_DIRECTORY}/50-prestage.yaml`;
 
@@ -67,7 +67,7 @@ export function planRegistriesD(addresses: readonly string[], foreign: ForeignRe
 }
 
 /** Pure: the same addresses give the same bytes. */
-export function renderRegistriesD(addresses: readonly string[], mark: string): string {
+function renderRegistriesD(addresses: readonly string[], mark: string): string {
   const entries = addresses.map((address) => `  ${JSON.stringify(address)}:\n    use-sigstore-attachments: true\n`);
   return `${mark}\n# Signatures lie beside the images that the registries of prestage-agent serve.\ndocker:\n${entries.join('')}`;
 }

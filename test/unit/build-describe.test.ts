@@ -21,6 +21,27 @@ test('an image is described by its distinct layers', () => {
   });
 });
 
+test('an image of a list is described with the instance that is kept and with its signatures', () => {
+  const { top, ...image } = imageOf('one', []);
+  const list = { ...top, digest: digestFor('list') };
+  const signature = { subject: image.manifest, manifest: digestFor('attachment'), sizeBytes: 1, config: digestFor('c'), payloads: [] };
+  assert.deepEqual(
+    bundleImage(
+      { reference: 'quay.io/e/one:1', names: ['quay.io/e/one:1'], image: { ...image, top: list }, signatures: [signature] },
+      new Map(),
+    ),
+    {
+      reference: 'quay.io/e/one:1',
+      names: ['quay.io/e/one:1'],
+      manifestDigest: digestFor('list'),
+      instanceDigest: digestFor('manifest one'),
+      signatures: [{ kind: 'sigstore', subject: digestFor('manifest one'), manifest: digestFor('attachment') }],
+      compressedBytes: 0,
+      unpackedBytes: 0,
+    },
+  );
+});
+
 test('layers whose unpacked size nobody has counted count for nothing', () => {
   const image = imageOf('one', ['base']);
   assert.equal(bundleImage({ reference: 'quay.io/e/one:1', names: [], image }, new Map()).unpackedBytes, 0);

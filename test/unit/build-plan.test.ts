@@ -127,3 +127,24 @@ test('an image that serves the registry is in every store and in the tree, liste
     ],
   );
 });
+
+test('signatures are a part of their own, and decide the payloads that carry them', () => {
+  const signature = {
+    subject: tool.image.manifest,
+    manifest: digestFor('attachment'),
+    sizeBytes: 300,
+    config: digestFor('attachment config'),
+    payloads: [digestFor('payload')],
+  };
+  const signed = { ...facts, stages: [{ stage: 'installed' as const, images: [release, { ...tool, signatures: [signature] }] }] };
+  const parts = planBuild(signed);
+  assert.deepEqual(
+    parts
+      .filter(({ kind }) => kind === 'signatures')
+      .map(({ id, paths, images, outputBytes }) => [id, paths, images.map((one) => one.reference), outputBytes]),
+    [['signatures', ['signatures'], ['quay.io/e/tool:1'], 3 * 4096]],
+  );
+  const keyOf = (images: BuildFacts['stages'][number]['images']): string | undefined =>
+    planBuild({ ...facts, stages: [{ stage: 'installed', images }] }).find(({ kind }) => kind === 'oci')?.key;
+  assert.notEqual(keyOf([{ ...tool, signatures: [signature] }]), keyOf([tool]));
+});

@@ -134,9 +134,7 @@ test('an unknown placeholder of a template is refused', () => {
 });
 
 test('the units tolerate exactly the exit codes that a run with the policy open ends in', () => {
-  const tolerated = Object.values(exitCodes).flatMap((code) =>
-    code >= exitCodes.partial && code !== exitCodes.unknown ? [code + 64] : [],
-  );
+  const tolerated = Object.values(exitCodes).flatMap((code) => (code >= exitCodes.partial && code < exitCodes.unknown ? [code + 64] : []));
   const line = `SuccessExitStatus=${tolerated.join(' ')}`;
   assert.deepEqual(
     STAGES.map((stage) =>

@@ -326,6 +326,15 @@ test('images that are served count as long as the registry answers', () => {
   ]);
 });
 
+test('a node is degraded that pulls from the sources what a policy refuses from its mirror', () => {
+  const withheld = { code: 'ERR_MIRROR_UNSIGNED', message: 'engines would refuse quay.io/a', remedy: 'Pull with signatures' } as const;
+  const { status } = assessRun(facts({ state: run({ outcome: 'complete', withheld }) }));
+  assert.deepEqual(
+    [status.readiness, status.reason, status.nextStep, status.exitCode, status.lastError],
+    ['degraded', 'engines would refuse quay.io/a', 'Pull with signatures', 13, withheld],
+  );
+});
+
 test('a node whose images are there and whose registry does not answer is degraded', () => {
   const { status } = assessRun(facts({ state: run({ registry: REGISTRY }), registries: [answers(false)] }));
   assert.deepEqual(
