@@ -62,7 +62,9 @@ const identitySchema = v.pipe(
         return { kind: identity.type, name: identity.dockerRepository };
       case 'remapIdentity':
         return { kind: identity.type, prefix: identity.prefix, signedPrefix: identity.signedPrefix };
-      default:
+      case 'matchExact':
+      case 'matchRepoDigestOrExact':
+      case 'matchRepository':
         return { kind: identity.type };
     }
   }),

@@ -5,6 +5,7 @@ import { output } from '../../host/exec.ts';
 import type { Host } from '../../host/host.ts';
 import { spaceAt } from '../../host/space.ts';
 import { formatBytes } from '../../model/bytes.ts';
+import type { Digest } from '../../model/digest.ts';
 import { PrestageError } from '../../model/errors.ts';
 import { formatReference } from '../../model/reference.ts';
 import { createArchivesTarget } from './archives-target.ts';
@@ -113,7 +114,8 @@ async function execute(
   const { source, signatures, parallel, retries, stallMs, stop, onEvent } = request;
   await using receiver = await startReceiver(target.store, places.scratch);
   const { exec } = host;
-  const finding = { exec, source, scratch: places.scratch, store: target.store, signal: stop, known: target.attachmentOf };
+  const known = (reference: string): Digest | undefined => target.attachmentOf(reference);
+  const finding = { exec, source, scratch: places.scratch, store: target.store, signal: stop, known };
   const attachments = signatures === 'none' ? undefined : createAttachmentFinder(finding);
   const requiresSignatures = signatures === 'require';
   const shared = { host, source, target, receiver, attachments, requiresSignatures };
