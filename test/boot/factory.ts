@@ -54,7 +54,8 @@ export async function openFactory(work: string, executable: string): Promise<Fac
   const agentSha256 = hexOf(digestOf(await readFile(executable)));
   const make = async (payload: PayloadKind): Promise<Bundle> => {
     const set = await smallImageSet();
-    const directory = join(work, `bundle-${payload}`);
+    // containers-storage takes a comma in the name of a directory for the end of it.
+    const directory = join(work, `bundle-${payload.replaceAll(',', '-')}`);
     if (payload === 'folder') return { directory: await makeFolder(directory, set, executable), sha256: undefined, agentSha256, set };
     source ??= makeSource(join(work, 'blobs'), set);
     if (payload === 'oc-mirror') {
