@@ -75,11 +75,13 @@ describe('prestage-agent build', () => {
     );
     for (const [stage, images] of [['discovery', set.discovery] as const, ['installed', set.installed] as const]) {
       const expected = images.map((image) => {
-        const layers = image.instances.find((one) => one.architecture === 'amd64')?.layers ?? [];
+        const own = image.instances.find((one) => one.architecture === 'amd64');
+        const layers = own?.layers ?? [];
         return {
           reference: image.reference,
           names: [image.reference, ...(image === set.images.zstd ? [`${image.reference.split('@')[0]}:${MAPPED_TAG}`] : [])],
           manifestDigest: image.digest,
+          ...(image.kind === 'index' && { instanceDigest: own?.manifest.digest }),
           compressedBytes: layers.reduce((sum, layer) => sum + layer.sizeBytes, 0),
           unpackedBytes: layers.reduce((sum, layer) => sum + layer.unpackedBytes, 0),
         };
