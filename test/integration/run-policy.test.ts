@@ -1,4 +1,5 @@
 import assert from 'node:assert/strict';
+import { existsSync } from 'node:fs';
 import { mkdir, readFile, writeFile } from 'node:fs/promises';
 import { dirname, join } from 'node:path';
 import { after, before, describe, it } from 'node:test';
@@ -15,6 +16,7 @@ import {
   mountNodesUnavailable,
   openMountNode,
 } from '../support/mount-node.ts';
+import { nodeUsr } from '../support/podman-service.ts';
 import { attachSignatures, makeSigningKey, type SigningKey } from '../support/signing.ts';
 
 const unavailable = await mountNodesUnavailable();
@@ -65,6 +67,12 @@ describe('a node whose policy demands signatures', { skip: unavailable ?? false 
     await writeFile(node.path(path), content);
   };
   const textAt = async (node: MountNode, path: string): Promise<string> => await readFile(node.path(path), 'utf8').catch(() => '');
+  /** As a unit of the node does, which is told of the store where there is one. */
+  const pull = async (node: MountNode, name: string) => {
+    const conf = '/run/prestage-agent/storage.conf';
+    const env = existsSync(node.path(conf)) ? { CONTAINERS_STORAGE_CONF: conf } : {};
+    return await node.exec('podman', ['pull', name], { env });
+  };
   /** The repositories that get a mirror of ours. */
   const mirrored = async (node: MountNode): Promise<readonly string[]> =>
     [...(await textAt(node, DROP_IN)).matchAll(/^prefix = "(.*)"$/gm)].map(([, prefix = '']) => prefix);
@@ -104,6 +112,23 @@ describe('a node whose policy demands signatures', { skip: unavailable ?? false 
       assert.deepEqual([again.exitCode, again.state.withheld], [0, undefined], again.stderr);
       await node.output(fixture.executable, ['release', '--yes']);
       assert.equal(await textAt(node, PLACES), '');
+    });
+
+    it(`has podman of today pull offline by ${delivery} under that policy, by tag and by the digest of a list`, async () => {
+      await using node = await openMountNode(fixture, { usr: await nodeUsr() });
+      await put(node, '/etc/containers/policy.json', policyOf(key));
+      const { exitCode, state, stderr } = await node.run(args(signed));
+      assert.deepEqual([exitCode, state.outcome, state.withheld], [0, 'complete', undefined], stderr);
+      const { tag, list } = fixture.images;
+      for (const name of [tag.reference, `${TOOL}@${list.digest}`]) {
+        const pulled = await pull(node, name);
+        assert.equal(pulled.exitCode, 0, pulled.stderr);
+      }
+      // The policy does decide: under another key the same pull is refused.
+      await put(node, '/etc/containers/policy.json', policyOf(makeSigningKey()));
+      const refused = await pull(node, tag.reference);
+      assert.notEqual(refused.exitCode, 0);
+      assert.match(refused.stderr, /rejected|signature/i);
     });
 
     it(`gets no mirror by ${delivery} if the signatures are of another key, or another file keeps engines from them`, async () => {
