@@ -125,7 +125,7 @@ function loadAddon(addon: ZlibAddon): InflateConstructor {
  */
 function openLibrary(bytes: Uint8Array): unknown {
   const faults: string[] = [];
-  for (const parent of ['/run', tmpdir(), '/dev/shm']) {
+  for (const parent of ['/run', tmpdir()]) {
     try {
       return openLibraryBelow(parent, bytes);
     } catch (error) {
