@@ -78,6 +78,7 @@ describeAlone(import.meta.url, 'a store image', () => {
       verified: 'pending',
       wasOpen: false,
       servesFromPartition: true,
+      notices: [],
     });
     assert.deepEqual([await node.listed(), await node.mounts()], [2, [DATA_PATH, STORE_PATH]]);
     await assert.rejects(writeFile(join(node.path(DATA_PATH), 'x'), ''), { code: 'EROFS' });
@@ -243,7 +244,7 @@ describeAlone(import.meta.url, 'a store image', () => {
     for (const placement of ['ram', 'disk', 'partition'] as const) {
       const error = errorRecord(await node.open(bundle, { placement }).catch((thrown: unknown) => thrown));
       assert.equal(error.code, 'ERR_STORE_MOUNT', error.message);
-      assert.match(error.message, /the store image .* does not mount: mount: .*wrong fs type/);
+      assert.match(error.message, /the store image .* does not mount: it is not a squashfs: mount: .*wrong fs type/);
       assert.deepEqual([await node.listed(), await node.mounts(), await namesIn(node.path(DISK_COPY_PATH))], [0, [], []]);
     }
   });
