@@ -212,7 +212,7 @@ describe('partition create', async () => {
         '--mount',
         'sh',
         '-c',
-        `mount ${disk.partition} /mnt && touch ${bench.work}/hidden && sleep 6`,
+        `mount ${disk.partition} /mnt && touch ${bench.work}/hidden && sleep 15`,
       ]);
       while ((await readFile(join(bench.work, 'hidden'), 'utf8').catch(() => undefined)) === undefined)
         await new Promise((done) => setTimeout(done, 50));
