@@ -1,5 +1,6 @@
 import { readdir, readFile } from 'node:fs/promises';
 import { type Host, hostPath } from '../host/host.ts';
+import { ifMissing } from '../host/if-missing.ts';
 import { errorRecord, PrestageError } from '../model/errors.ts';
 import { parseRegistries, type RegistriesFile, type RegistryEntry } from './registries-file.ts';
 import { withoutRewrite } from './registries-marks.ts';
@@ -77,18 +78,11 @@ function parseAll(texts: readonly { readonly file: string; readonly text: string
 }
 
 async function dropInNames(host: Host): Promise<readonly string[]> {
-  const entries = await readdir(hostPath(host, REGISTRIES_DIRECTORY), { withFileTypes: true }).catch(missing(() => []));
+  const entries = await readdir(hostPath(host, REGISTRIES_DIRECTORY), { withFileTypes: true }).catch(ifMissing(() => []));
   const names = entries.filter((entry) => !entry.isDirectory() && entry.name.endsWith('.conf')).map((entry) => entry.name);
   return names.filter((name) => name !== DROP_IN_NAME).toSorted();
 }
 
 async function readText(host: Host, path: string): Promise<string | undefined> {
-  return await readFile(hostPath(host, path), 'utf8').catch(missing(() => undefined));
-}
-
-function missing<T>(instead: () => T): (error: NodeJS.ErrnoException) => T {
-  return (error) => {
-    if (error.code === 'ENOENT' || error.code === 'ENOTDIR') return instead();
-    throw error;
-  };
+  return await readFile(hostPath(host, path), 'utf8').catch(ifMissing(() => undefined));
 }

@@ -1,5 +1,6 @@
 import { readdir, readFile } from 'node:fs/promises';
 import { type Host, hostPath } from '../host/host.ts';
+import { ifMissing } from '../host/if-missing.ts';
 import { type ErrorRecord, errorRecord, PrestageError } from '../model/errors.ts';
 import { type Policy, parsePolicy } from './policy.ts';
 
@@ -19,7 +20,7 @@ export interface NodePolicies {
 
 /** Reads all policies that an engine of the node can go by. Files that are missing say nothing. */
 export async function readNodePolicies(host: Host): Promise<NodePolicies> {
-  const names = await readdir(hostPath(host, NAMESPACE_POLICIES)).catch(missing(() => []));
+  const names = await readdir(hostPath(host, NAMESPACE_POLICIES)).catch(ifMissing(() => []));
   const own = names.filter((name) => name.endsWith('.json')).toSorted();
   const files = [POLICY_FILE, PERSONAL_POLICY, ...own.map((name) => `${NAMESPACE_POLICIES}/${name}`)];
   const read = await Promise.all(files.map(async (file) => await readPolicy(host, file)));
@@ -31,18 +32,11 @@ export async function readNodePolicies(host: Host): Promise<NodePolicies> {
 
 async function readPolicy(host: Host, file: string): Promise<Policy | ErrorRecord | undefined> {
   try {
-    const text = await readFile(hostPath(host, file), 'utf8').catch(missing(() => undefined));
+    const text = await readFile(hostPath(host, file), 'utf8').catch(ifMissing(() => undefined));
     return text === undefined ? undefined : parsePolicy(text, file);
   } catch (error) {
     if (error instanceof PrestageError) return errorRecord(error);
     const { message } = errorRecord(error);
     return { code: 'ERR_POLICY_FILE', message: `${file} cannot be read: ${message}`, remedy: 'Give it again with sudo' };
   }
-}
-
-function missing<T>(instead: () => T): (error: NodeJS.ErrnoException) => T {
-  return (error) => {
-    if (error.code === 'ENOENT' || error.code === 'ENOTDIR') return instead();
-    throw error;
-  };
 }

@@ -1,5 +1,6 @@
 import { readdir, readFile } from 'node:fs/promises';
 import { type Host, hostPath } from '../host/host.ts';
+import { ifMissing } from '../host/if-missing.ts';
 import { type ErrorRecord, errorRecord, PrestageError } from '../model/errors.ts';
 import { mergeRegistriesD, type RegistriesD } from './registries-d.ts';
 
@@ -14,10 +15,7 @@ export type ForeignRegistriesD = { readonly merged: RegistriesD } | { readonly f
 /** Reads all files but ours. */
 export async function readRegistriesD(host: Host): Promise<ForeignRegistriesD> {
   const directory = hostPath(host, REGISTRIES_D_DIRECTORY);
-  const names = await readdir(directory).catch((error: NodeJS.ErrnoException) => {
-    if (error.code === 'ENOENT' || error.code === 'ENOTDIR') return [];
-    throw error;
-  });
+  const names = await readdir(directory).catch(ifMissing(() => []));
   const paths = names
     .filter((name) => name.endsWith('.yaml'))
     .toSorted()
