@@ -44,7 +44,7 @@ export async function bringRegistryImage(
   const { host, step } = context;
   if (digest === undefined) {
     if ((await readImages(location)).some((stored) => stored.names.includes(name))) return { image: name };
-    throw notThere(name, tree);
+    throw notThere(name);
   }
   const top = hostPath(host, REGISTRY_IMAGE_PATH);
   const serving = { image: name, imageStore: join(top, 'store') };
@@ -88,10 +88,10 @@ function alone(exec: Exec, cache: string): Exec {
     await exec('unshare', ['--mount', '--propagation', 'private', 'sh', '-c', script, cache, file, ...args], options);
 }
 
-function notThere(image: string, tree: string): PrestageError {
+function notThere(image: string): PrestageError {
   return new PrestageError(
     'ERR_REGISTRY_IMAGE',
-    `the registry is to run ${image}, which is neither in ${tree} nor in the storage of this node`,
+    `the registry is to run ${image}, which is neither in the bundle nor in the storage of this node`,
     'Put that image into the bundle, or set registry-image to one that is there',
   );
 }

@@ -1,6 +1,7 @@
-import { readdir, readFile } from 'node:fs/promises';
+import { readdir } from 'node:fs/promises';
 import { type Host, hostPath } from '../host/host.ts';
 import { ifMissing } from '../host/if-missing.ts';
+import { readConfiguration } from '../host/read-configuration.ts';
 import { errorRecord, PrestageError } from '../model/errors.ts';
 import { parseRegistries, type RegistriesFile, type RegistryEntry } from './registries-file.ts';
 import { withoutRewrite } from './registries-marks.ts';
@@ -28,17 +29,17 @@ export const emptyView: RegistriesView = { entries: [], globals: {} };
 
 /**
  * Reads registries.conf and its drop-ins, without what the agent itself put there. Files that are missing say nothing.
- * @throws PrestageError ERR_REGISTRIES with the faults of all files
+ * @throws PrestageError ERR_REGISTRIES with the faults of all files, ERR_SYSTEM_FILE for what is no plain file
  */
 export async function readRegistries(host: Host): Promise<RegistriesView> {
-  const [view, personal] = await Promise.all([readPublicRegistries(host), readText(host, PERSONAL_CONF)]);
+  const [view, personal] = await Promise.all([readPublicRegistries(host), readConfiguration(host, PERSONAL_CONF)]);
   return personal === undefined ? view : { ...view, shadowedBy: PERSONAL_CONF };
 }
 
 /** As readRegistries, but for what lies in root's home, where other users may not look. */
 export async function readPublicRegistries(host: Host): Promise<RegistriesView> {
-  const [names, main] = await Promise.all([dropInNames(host), readText(host, REGISTRIES_CONF)]);
-  const dropIns = await Promise.all(names.map((name) => readText(host, `${REGISTRIES_DIRECTORY}/${name}`)));
+  const [names, main] = await Promise.all([dropInNames(host), readConfiguration(host, REGISTRIES_CONF)]);
+  const dropIns = await Promise.all(names.map((name) => readConfiguration(host, `${REGISTRIES_DIRECTORY}/${name}`)));
   const texts = [
     { file: REGISTRIES_CONF, text: main === undefined ? undefined : withoutRewrite(main) },
     ...names.map((name, index) => ({ file: `${REGISTRIES_DIRECTORY}/${name}`, text: dropIns[index] })),
@@ -81,8 +82,4 @@ async function dropInNames(host: Host): Promise<readonly string[]> {
   const entries = await readdir(hostPath(host, REGISTRIES_DIRECTORY), { withFileTypes: true }).catch(ifMissing(() => []));
   const names = entries.filter((entry) => !entry.isDirectory() && entry.name.endsWith('.conf')).map((entry) => entry.name);
   return names.filter((name) => name !== DROP_IN_NAME).toSorted();
-}
-
-async function readText(host: Host, path: string): Promise<string | undefined> {
-  return await readFile(hostPath(host, path), 'utf8').catch(ifMissing(() => undefined));
 }

@@ -1,6 +1,7 @@
-import { readdir, readFile } from 'node:fs/promises';
+import { readdir } from 'node:fs/promises';
 import { type Host, hostPath } from '../host/host.ts';
 import { ifMissing } from '../host/if-missing.ts';
+import { readConfiguration } from '../host/read-configuration.ts';
 import { type ErrorRecord, errorRecord, PrestageError } from '../model/errors.ts';
 import { type Policy, parsePolicy } from './policy.ts';
 
@@ -32,7 +33,7 @@ export async function readNodePolicies(host: Host): Promise<NodePolicies> {
 
 async function readPolicy(host: Host, file: string): Promise<Policy | ErrorRecord | undefined> {
   try {
-    const text = await readFile(hostPath(host, file), 'utf8').catch(ifMissing(() => undefined));
+    const text = await readConfiguration(host, file);
     return text === undefined ? undefined : parsePolicy(text, file);
   } catch (error) {
     if (error instanceof PrestageError) return errorRecord(error);

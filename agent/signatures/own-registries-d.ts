@@ -1,6 +1,7 @@
-import { readdir, readFile } from 'node:fs/promises';
+import { readdir } from 'node:fs/promises';
 import { type Host, hostPath } from '../host/host.ts';
 import { ifMissing } from '../host/if-missing.ts';
+import { readConfiguration } from '../host/read-configuration.ts';
 import { type ErrorRecord, errorRecord, PrestageError } from '../model/errors.ts';
 import { mergeRegistriesD, type RegistriesD } from './registries-d.ts';
 
@@ -22,7 +23,7 @@ export async function readRegistriesD(host: Host): Promise<ForeignRegistriesD> {
     .map((name) => `${REGISTRIES_D_DIRECTORY}/${name}`)
     .filter((path) => path !== REGISTRIES_D_PATH);
   try {
-    const files = await Promise.all(paths.map(async (file) => ({ file, text: await readFile(hostPath(host, file), 'utf8') })));
+    const files = await Promise.all(paths.map(async (file) => ({ file, text: (await readConfiguration(host, file)) ?? '' })));
     return { merged: mergeRegistriesD(files) };
   } catch (error) {
     if (!(error instanceof PrestageError)) throw error;

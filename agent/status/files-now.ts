@@ -1,9 +1,9 @@
-import { readFile } from 'node:fs/promises';
 import { ETC_STORAGE_CONF } from '../engine/engine-facts.ts';
 import { readSetup, type WrittenFile } from '../engine/owned-record.ts';
 import { listedStores } from '../engine/storage-conf.ts';
 import { isMarked } from '../engine/system-file.ts';
-import { type Host, hostPath } from '../host/host.ts';
+import type { Host } from '../host/host.ts';
+import { readConfiguration } from '../host/read-configuration.ts';
 import { digestOf } from '../model/digest.ts';
 import { PrestageError } from '../model/errors.ts';
 import { STORAGE_CONF, STORE_PATH } from '../model/places.ts';
@@ -25,11 +25,13 @@ const EDITED: Readonly<Record<string, (text: string) => boolean>> = {
 export async function changedFiles(host: Host): Promise<readonly FileFault[]> {
   const setup = await readSetup(host);
   if (setup === undefined) return [];
-  const isTold = namesStore((await textOf(host, ETC_STORAGE_CONF)) ?? '');
+  const isTold = namesStore((await readConfiguration(host, ETC_STORAGE_CONF)) ?? '');
   const counts = (path: string): boolean => (path === STORAGE_CONF ? !isTold : !path.startsWith('/run/'));
   const digests = new Map(setup.written.map(({ path, digest }) => [path, digest]));
-  const added = setup.added.filter(counts).map(async (path) => faultOf(path, addedFault(await textOf(host, path), digests.get(path))));
-  const edited = setup.edited.map(async (path) => faultOf(path, editedFault(path, await textOf(host, path))));
+  const added = setup.added
+    .filter(counts)
+    .map(async (path) => faultOf(path, addedFault(await readConfiguration(host, path), digests.get(path))));
+  const edited = setup.edited.map(async (path) => faultOf(path, editedFault(path, await readConfiguration(host, path))));
   return (await Promise.all([...added, ...edited])).flat();
 }
 
@@ -60,11 +62,4 @@ function namesStore(text: string): boolean {
     if (error instanceof PrestageError) return false;
     throw error;
   }
-}
-
-async function textOf(host: Host, path: string): Promise<string | undefined> {
-  return await readFile(hostPath(host, path), 'utf8').catch((error: NodeJS.ErrnoException) => {
-    if (error.code === 'ENOENT' || error.code === 'ENOTDIR') return undefined;
-    throw error;
-  });
 }

@@ -1,6 +1,8 @@
-import { readdir, readFile } from 'node:fs/promises';
+import { readdir } from 'node:fs/promises';
 import { join } from 'node:path';
 import { type Host, hostPath } from '../host/host.ts';
+import { ifMissing } from '../host/if-missing.ts';
+import { readConfiguration } from '../host/read-configuration.ts';
 import { REGISTRY_RUN } from '../model/places.ts';
 import type { RunState } from '../model/run-state.ts';
 import { DROP_IN_PATH } from '../registry/registries-drop-in.ts';
@@ -51,10 +53,7 @@ function mirrorsOf(entries: readonly RegistryEntry[]): readonly string[] {
 }
 
 async function entriesOf(host: Host, path: string): Promise<readonly RegistryEntry[]> {
-  const text = await readFile(hostPath(host, path), 'utf8').catch((error: NodeJS.ErrnoException) => {
-    if (error.code === 'ENOENT' || error.code === 'ENOTDIR') return undefined;
-    throw error;
-  });
+  const text = await readConfiguration(host, path);
   return text === undefined ? [] : parseRegistries(text, path).entries;
 }
 
@@ -84,11 +83,8 @@ async function ask(host: Host, address: string, { isOwn }: { readonly isOwn: boo
 
 /** All CAs that are installed for an address; empty if none is: then the CAs of this machine count. Source: containers-certs.d(5). */
 async function authorityFor(host: Host, address: string): Promise<string> {
-  const directory = hostPath(host, `/etc/containers/certs.d/${address}`);
-  const names = await readdir(directory).catch((error: NodeJS.ErrnoException) => {
-    if (error.code === 'ENOENT' || error.code === 'ENOTDIR') return [];
-    throw error;
-  });
-  const texts = names.filter((name) => name.endsWith('.crt')).map(async (name) => await readFile(join(directory, name), 'utf8'));
+  const directory = `/etc/containers/certs.d/${address}`;
+  const names = await readdir(hostPath(host, directory)).catch(ifMissing(() => []));
+  const texts = names.filter((name) => name.endsWith('.crt')).map(async (name) => await readConfiguration(host, join(directory, name)));
   return (await Promise.all(texts)).join('\n');
 }

@@ -246,7 +246,7 @@ describe('the exit code and answer of the command', () => {
           to: '',
           format: 'oci',
           outcome: 'complete',
-          images: [{ reference: good(), state: 'pulled', digest: agent.digest, sizeBytes: bytes, fetchBytes: bytes }],
+          images: [{ reference: good(), state: 'pulled', digest: agent.digest, sizeBytes: bytes, fetchBytes: bytes, signed: [] }],
           fetchBytes: bytes,
           keptBytes: 0,
         },

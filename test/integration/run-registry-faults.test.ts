@@ -61,7 +61,7 @@ describe('a registry of a node that cannot serve, or must not', () => {
       what: 'runs from an image that is nowhere',
       flags: ['--registry-image', 'quay.io/example/none:v1'],
       code: 'ERR_REGISTRY_IMAGE',
-      message: /^the registry is to run quay\.io\/example\/none:v1, which is neither in .*\/registry nor in the storage of this node$/,
+      message: /^the registry is to run quay\.io\/example\/none:v1, which is neither in the bundle nor in the storage of this node$/,
     },
     {
       what: 'runs from an image without the program',
@@ -265,6 +265,8 @@ describe('a registry of a node that cannot serve, or must not', () => {
       await writeFile(tree(top, layer), bytes);
     });
     assert.equal((await run(directory)).exitCode, 0);
+    // Layers that podman has already are not pulled.
+    await node.podman('rmi', '--all', '--force');
     const pulled = await node.podman('pull', fixture.images.digest.reference);
     assert.deepEqual([pulled.exitCode, existsSync(node.path('/run/prestage-agent/registry'))], [125, true]);
     assert.match(pulled.stderr, /Digest did not match|gzip: invalid|flate: corrupt/);

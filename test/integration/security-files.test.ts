@@ -15,7 +15,7 @@ const TLS = '/etc/prestage-agent/tls';
 /** What a run may leave on a node outside the storage of engines: each path with its kind (find(1), %y) and mode. The first that fits counts. */
 const ALLOWED: readonly (readonly [path: RegExp, kindAndMode: string])[] = [
   [/^\/run\/prestage-agent$/, 'd 755'],
-  [/^\/run\/prestage-agent\/(lock|lock\.holder|writers\.lock|state\.json|store\.json|storage\.conf|crio-told)$/, 'f 644'],
+  [/^\/run\/prestage-agent\/((check\.)?lock(\.holder)?|writers\.lock|state\.json|store\.json|storage\.conf|crio-told)$/, 'f 644'],
   [/^\/run\/prestage-agent\/(ram|data|partition)$/, 'd 700'],
   [/^\/run\/prestage-agent\/ram\/store\.(squashfs|verity)$/, 'f 644'],
   // The registry's own storage, its log and its key are for root alone, whatever podman does below.
@@ -26,7 +26,7 @@ const ALLOWED: readonly (readonly [path: RegExp, kindAndMode: string])[] = [
   [/^\/var\/lib\/prestage-agent\/(state|surveys|setup)\.json$/, 'f 644'],
   [/^\/var\/lib\/prestage-agent\/backup$/, 'd 755'],
   [/^\/var\/lib\/prestage-agent\/backup\/[0-9a-f]{64}\.json$/, 'f 600'],
-  [/^\/var\/lib\/prestage-agent\/(images|bundle|bundle\/store|registry-image)$/, 'd 700'],
+  [/^\/var\/lib\/prestage-agent\/(images|bundle|registry-image)$/, 'd 700'],
   [/^\/var\/lib\/prestage-agent\/images\/[0-9a-f]{64}\.(squashfs|verity)$/, 'f 644'],
   [/^\/etc\/containers\/storage\.conf$/, 'f 644'],
   [/^\/etc\/containers\/registries\.conf$/, 'f 640'],
@@ -38,6 +38,8 @@ const ALLOWED: readonly (readonly [path: RegExp, kindAndMode: string])[] = [
 ];
 /** Content that everybody may read, of the same modes throughout. */
 const TREES = /^\/(run\/prestage-agent\/mirror|var\/lib\/prestage-agent\/(store|registry|bundle\/[^/]+))(\/|$)/;
+/** In a tree, configs and layers that stay on the partition. */
+const LINKS = /^\/run\/prestage-agent\/mirror\/docker\/registry\/v2\/blobs\/sha256\/[0-9a-f]{2}\/[0-9a-f]{64}$/;
 /** Engines make these with modes of their own: in directories of root, or not for the agent. */
 const OF_ENGINES =
   /^\/run\/prestage-agent\/registry\/(storage|run|tmp|pid|registry\.log)(\/|$)|^\/var\/lib\/prestage-agent\/registry-image\/|^\/etc\/cni(\/|$)/;
@@ -55,6 +57,12 @@ const runs: Readonly<Record<string, { readonly args: readonly string[]; readonly
     tls: true,
   },
 };
+
+function modeInTree(path: string, kindAndMode: string): string | undefined {
+  if (!TREES.test(path)) return undefined;
+  if (kindAndMode.startsWith('l') && LINKS.test(path)) return 'l 777';
+  return kindAndMode.startsWith('d') ? 'd 755' : 'f 644';
+}
 
 describe('what a run leaves on a node', () => {
   let fixture: RegistryFixture;
@@ -125,8 +133,7 @@ describe('what a run leaves on a node', () => {
         const wrong = left.filter(([name, kindAndMode, owner]) => {
           // The check behind the boot goes on: what it is writing has the mode of what it will be.
           const path = name.replace(/\/\.([^/]+)\.[0-9a-f]{12}\.tmp$/, '/$1');
-          const inTree = TREES.test(path) ? (kindAndMode.startsWith('d') ? 'd 755' : 'f 644') : undefined;
-          const wanted = ALLOWED.find(([place]) => place.test(path))?.[1] ?? inTree;
+          const wanted = ALLOWED.find(([place]) => place.test(path))?.[1] ?? modeInTree(path, kindAndMode);
           return kindAndMode !== wanted || owner !== '0:0';
         });
         assert.deepEqual(wrong, []);

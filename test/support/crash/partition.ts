@@ -1,7 +1,8 @@
-import { chmod, mkdtemp, readdir, rm, truncate, writeFile } from 'node:fs/promises';
+import { chmod, chown, mkdtemp, readdir, rm, truncate, writeFile } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { disksUnavailable, makeDisk, type TestDisk } from '../disk.ts';
+import { NOBODY } from '../foreign-registry.ts';
 import { sealFiles } from '../prestage.ts';
 import { type NodeSandbox, sandboxUnavailable } from '../sandbox.ts';
 import { mountsBelow, openNodePlace } from './node-place.ts';
@@ -149,7 +150,7 @@ interface Imaging {
 }
 
 /** Nobody: makes a disk without root, so with ext4. */
-const WITHOUT_ROOT = ['setpriv', '--reuid=65534', '--regid=65534', '--clear-groups'];
+const WITHOUT_ROOT = ['setpriv', `--reuid=${NOBODY}`, `--regid=${NOBODY}`, '--clear-groups'];
 
 function imaging({ format, steps }: Imaging): CrashScenario {
   return {
@@ -161,7 +162,7 @@ function imaging({ format, steps }: Imaging): CrashScenario {
         const { bundle } = await twoBundles(work);
         return async () => {
           const out = await mkdtemp(join(work, 'out-'));
-          await chmod(out, 0o777);
+          if (format === 'ext4') await chown(out, NOBODY, NOBODY);
           const image = join(out, 'data.img');
           return await openNodePlace(async (node) => ({
             args: ['partition', 'image', image, '--bundle', bundle, '--replace', '--format', format === 'iso' ? 'iso' : 'disk'],

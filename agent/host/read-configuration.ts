@@ -1,0 +1,30 @@
+import { constants } from 'node:fs';
+import { type FileHandle, open } from 'node:fs/promises';
+import { PrestageError } from '../model/errors.ts';
+import { type Host, hostPath } from './host.ts';
+import { ifMissing } from './if-missing.ts';
+
+/** No engine is given more: all the mirrors of a large cluster take less than 1 MiB. */
+const CONFIGURATION_LIMIT_BYTES = 16 * 1024 * 1024;
+
+/**
+ * The text of a file by which engines are configured, by its path on the node; undefined if it is missing. Links are followed, as engines do. A
+ * pipe or a device is not read: it would be waited for without end.
+ * @throws PrestageError ERR_SYSTEM_FILE for what is no plain file, or is larger than 16 MiB
+ * @throws NodeJS.ErrnoException for a file that may not be read
+ */
+export async function readConfiguration(host: Host, path: string): Promise<string | undefined> {
+  const opened = await open(hostPath(host, path), constants.O_RDONLY | constants.O_NONBLOCK).catch(ifMissing(() => undefined));
+  if (opened === undefined) return undefined;
+  await using file: FileHandle = opened;
+  const found = await file.stat();
+  if (!found.isFile()) throw refused(`${path} is not a plain file`);
+  if (found.size > CONFIGURATION_LIMIT_BYTES) {
+    throw refused(`${path} has ${found.size} bytes, more than ${CONFIGURATION_LIMIT_BYTES}`);
+  }
+  return await file.readFile('utf8');
+}
+
+function refused(message: string): PrestageError {
+  return new PrestageError('ERR_SYSTEM_FILE', message, 'Engines read it, too: put a plain file there, or remove it');
+}
