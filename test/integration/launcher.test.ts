@@ -11,6 +11,9 @@ import { execOnLinux, output } from '../../agent/host/exec.ts';
 import { exitCodes } from '../../agent/model/errors.ts';
 import { TOP } from '../support/cache.ts';
 import { disksUnavailable, fillDisk, makeDisk, mountPointsOf, type TestDisk } from '../support/disk.ts';
+import { inOwnMounts } from '../support/own-mounts.ts';
+
+inOwnMounts(import.meta.url);
 
 const LAUNCHER = join(TOP, 'agent/units/prestage-launcher.sh');
 /** Exit code 3 stands for what the agent itself ends in; the launcher must hand it on. */
@@ -167,9 +170,14 @@ withDisks('a partition that comes up late is waited for', async () => {
   await using lateDisk = await makeDisk({ directory: scratch, label: `${label}-early` });
   await fillDisk(lateDisk, scratch, (mountPoint) => writeFile(join(mountPoint, 'prestage-agent'), AGENT));
   const node = await makeNode({ AGENT_SHA256: sha256(AGENT), LABEL: late, WAIT: 60 });
-  const running = launch(node, OPEN);
-  await sleep(300);
+  const said = join(node.root, 'said');
+  const running = execOnLinux('bash', ['-c', 'exec bash "$@" 2> >(tee "$0" >&2)', said, LAUNCHER, ...OPEN], {
+    env: { PRESTAGE_ROOT: node.root },
+  });
+  while (!(await readFile(said, 'utf8').catch(() => '')).includes('waiting')) await sleep(10);
   await output(execOnLinux, 'sgdisk', ['-c', `5:${late}`, lateDisk.device]);
+  // A kernel that does not read GPT by itself has forgotten the partition, unless somebody had it open.
+  await execOnLinux('partx', ['-a', lateDisk.device]);
   assert.deepEqual(await running, {
     stdout: `agent of the partition: ${OPEN.join(' ')}`,
     stderr: `prestage-launcher: waiting for ${late}`,

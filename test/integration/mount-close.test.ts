@@ -2,7 +2,7 @@ import assert from 'node:assert/strict';
 import { mkdtemp, open, rm } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
-import { after, before, it } from 'node:test';
+import { after, before, describe, it } from 'node:test';
 import { type Exec, execOnLinux, output } from '../../agent/host/exec.ts';
 import { plainStep } from '../../agent/host/steps.ts';
 import { errorRecord } from '../../agent/model/errors.ts';
@@ -11,9 +11,11 @@ import { closeStore } from '../../agent/mount/close-store.ts';
 import type { Placement } from '../../agent/mount/placement.ts';
 import { readOpenStore } from '../../agent/mount/store-record.ts';
 import { storesUnavailable } from '../support/build.ts';
-import { describeAlone } from '../support/own-mounts.ts';
+import { inOwnMounts } from '../support/own-mounts.ts';
 import { makeStoreBundle, makeStoreRoot, type StoreBundle, type StoreRoot } from '../support/store-bundle.ts';
 import { verityStandIn } from '../support/verity-stand-in.ts';
+
+inOwnMounts(import.meta.url);
 
 const unavailable = storesUnavailable();
 const PLACES = { partition: DATA_PATH, ram: RAM_PATH } as const;
@@ -35,7 +37,7 @@ function mountedOver(file: string): Obstacle {
   };
 }
 
-describeAlone(import.meta.url, 'a store that cannot be closed', () => {
+describe('a store that cannot be closed', () => {
   let work: string;
   let first: StoreBundle;
   let second: StoreBundle;

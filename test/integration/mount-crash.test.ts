@@ -2,7 +2,7 @@ import assert from 'node:assert/strict';
 import { mkdtemp, rm } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
-import { after, before, it } from 'node:test';
+import { after, before, describe, it } from 'node:test';
 import { execOnLinux } from '../../agent/host/exec.ts';
 import type { StepName } from '../../agent/host/steps.ts';
 import { DATA_PATH, DISK_COPY_PATH, RAM_PATH, STORE_PATH } from '../../agent/model/places.ts';
@@ -12,8 +12,10 @@ import { storeReleaseSteps } from '../../agent/mount/store-release.ts';
 import { storesUnavailable } from '../support/build.ts';
 import { sidesOf } from '../support/crash/sides.ts';
 import type { CrashRequest } from '../support/open-store.ts';
-import { describeAlone } from '../support/own-mounts.ts';
+import { inOwnMounts } from '../support/own-mounts.ts';
 import { makeStoreBundle, makeStoreRoot, namesIn, type StoreBundle, type StoreRoot } from '../support/store-bundle.ts';
+
+inOwnMounts(import.meta.url);
 
 const unavailable = storesUnavailable();
 const PROGRAM = join(import.meta.dirname, '../support/open-store.ts');
@@ -35,7 +37,7 @@ const MOUNTS: Readonly<Record<Placement, readonly string[]>> = {
 };
 const PLACEMENTS = ['partition', 'ram', 'disk'] as const;
 
-describeAlone(import.meta.url, 'an agent that is killed', () => {
+describe('an agent that is killed', () => {
   let work: string;
   let bundle: StoreBundle;
   before(async () => {

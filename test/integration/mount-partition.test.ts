@@ -3,17 +3,19 @@ import { constants } from 'node:fs';
 import { mkdtemp, open, readdir, rm } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { basename, join } from 'node:path';
-import { after, before, it } from 'node:test';
+import { after, before, describe, it } from 'node:test';
 import { mountReadOnly } from '../../agent/host/mounts.ts';
 import { plainStep } from '../../agent/host/steps.ts';
 import { closeStore } from '../../agent/mount/close-store.ts';
 import { PARTITION_TARGET } from '../../agent/partition/open.ts';
 import { storesUnavailable } from '../support/build.ts';
 import { copyToDisk, disksUnavailable, makeDisk, mountPointsOf, type TestDisk } from '../support/disk.ts';
-import { describeAlone } from '../support/own-mounts.ts';
+import { inOwnMounts } from '../support/own-mounts.ts';
 import { loopsBelow, makeStoreBundle, makeStoreRoot, type StoreBundle, type StoreRoot, storeImageOf } from '../support/store-bundle.ts';
 
-describeAlone(import.meta.url, 'the partition of a store image', () => {
+inOwnMounts(import.meta.url);
+
+describe('the partition of a store image', () => {
   let work: string;
   let disk: TestDisk | undefined;
   let unavailable: string | undefined;

@@ -4,7 +4,7 @@ import { truncateSync } from 'node:fs';
 import { appendFile, mkdir, mkdtemp, readdir, readFile, rm, stat, truncate, writeFile } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
-import { after, before, it } from 'node:test';
+import { after, before, describe, it } from 'node:test';
 import { setTimeout as sleep } from 'node:timers/promises';
 import fc from 'fast-check';
 import { type ArchivePool, createArchivePool } from '../../agent/extract/pool.ts';
@@ -14,9 +14,11 @@ import { errorRecord } from '../../agent/model/errors.ts';
 import { copyImage } from '../../agent/mount/copy-image.ts';
 import { passPieces } from '../../agent/mount/pieces.ts';
 import type { StoreImage } from '../../agent/mount/store-image.ts';
-import { describeAlone } from '../support/own-mounts.ts';
+import { inOwnMounts } from '../support/own-mounts.ts';
 import { piecesOf } from '../support/pieces.ts';
 import { flipByte } from '../support/store-bundle.ts';
+
+inOwnMounts(import.meta.url);
 
 const KIB = 1024;
 const SIZE_BYTES = 3 * KIB * KIB + 17;
@@ -24,7 +26,7 @@ const PIECE_BYTES = 256 * KIB;
 const PIECES = 13;
 const REMEDY = 'Write the bundle to the partition again; prestage-agent verify --full shows what else is damaged';
 
-describeAlone(import.meta.url, 'a store image whose pieces are known', () => {
+describe('a store image whose pieces are known', () => {
   let work: string;
   let pool: ArchivePool;
   before(async () => {

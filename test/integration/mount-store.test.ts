@@ -3,7 +3,7 @@ import { existsSync } from 'node:fs';
 import { appendFile, cp, mkdir, mkdtemp, open, readdir, readFile, rename, rm, truncate, writeFile } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
-import { after, before, it } from 'node:test';
+import { after, before, describe, it } from 'node:test';
 import { execOnLinux, output } from '../../agent/host/exec.ts';
 import { plainStep } from '../../agent/host/steps.ts';
 import type { StorePieces } from '../../agent/model/bundle.ts';
@@ -19,7 +19,7 @@ import { readOpenStore } from '../../agent/mount/store-record.ts';
 import { storeReleaseSteps } from '../../agent/mount/store-release.ts';
 import { mountPointsBelow } from '../support/agent.ts';
 import { hashesBelow, storesUnavailable } from '../support/build.ts';
-import { describeAlone } from '../support/own-mounts.ts';
+import { inOwnMounts } from '../support/own-mounts.ts';
 import { piecesOf } from '../support/pieces.ts';
 import {
   copyStoreBundle,
@@ -36,11 +36,13 @@ import {
   treeStamp,
 } from '../support/store-bundle.ts';
 
+inOwnMounts(import.meta.url);
+
 const unavailable = storesUnavailable();
 const signal = new AbortController().signal;
 const force = true;
 
-describeAlone(import.meta.url, 'a store image', () => {
+describe('a store image', () => {
   let work: string;
   let first: StoreBundle;
   let second: StoreBundle;

@@ -5,7 +5,10 @@ import { join } from 'node:path';
 import { after, before, describe, it, type TestContext } from 'node:test';
 import { execOnLinux, output } from '../../agent/host/exec.ts';
 import { disksUnavailable, fillDisk, makeDisk } from '../support/disk.ts';
+import { inOwnMounts } from '../support/own-mounts.ts';
 import { type FactoryBench, loopsOfFile, makeFactoryBench, onTerminal, sealFiles } from '../support/prestage.ts';
+
+inOwnMounts(import.meta.url);
 
 const MIB = 1024 * 1024;
 

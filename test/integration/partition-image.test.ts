@@ -9,7 +9,10 @@ import { plainStep } from '../../agent/host/steps.ts';
 import { BUNDLE_FILE } from '../../agent/model/bundle.ts';
 import { openPartition } from '../../agent/partition/open.ts';
 import { disksUnavailable } from '../support/disk.ts';
+import { inOwnMounts } from '../support/own-mounts.ts';
 import { type FactoryBench, loopsOfFile, makeFactoryBench, sealFiles } from '../support/prestage.ts';
+
+inOwnMounts(import.meta.url);
 
 const MIB = 1024 * 1024;
 const LABEL = `image-${process.pid}`;

@@ -7,7 +7,10 @@ import { after, before, beforeEach, describe, it } from 'node:test';
 import { execOnLinux, output } from '../../agent/host/exec.ts';
 import { BUNDLE_FILE, PARTIAL_FILE } from '../../agent/model/bundle.ts';
 import { disksUnavailable, fillDisk, makeDisk, mountPointsOf, type TestDisk } from '../support/disk.ts';
+import { inOwnMounts } from '../support/own-mounts.ts';
 import { type FactoryBench, makeFactoryBench, onTerminal, sealFiles } from '../support/prestage.ts';
+
+inOwnMounts(import.meta.url);
 
 const LABEL = `write-${process.pid}`;
 const MIB = 1024 * 1024;

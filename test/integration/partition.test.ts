@@ -8,7 +8,10 @@ import { execOnLinux, output } from '../../agent/host/exec.ts';
 import { makeSandbox, mountPointsBelow, type Sandbox, statesOf, waitFor } from '../support/agent.ts';
 import { copyToDisk, type DiskSpec, makeDisk, mountPointsOf, type TestDisk } from '../support/disk.ts';
 import { assertLoaded, assertNothingLeft } from '../support/loaded.ts';
+import { inOwnMounts } from '../support/own-mounts.ts';
 import { makeTinyBundle, type TinyBundle } from '../support/tiny-bundle.ts';
+
+inOwnMounts(import.meta.url);
 
 const LABEL = `partition-${process.pid}`;
 const SLOW = 'echo "$*" >>"$LOG"; sleep 2; exec "$REAL" "$@"';

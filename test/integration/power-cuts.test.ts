@@ -1,11 +1,13 @@
 import assert from 'node:assert/strict';
-import { it } from 'node:test';
+import { describe, it } from 'node:test';
 
 import { factoryPowerScenarios } from '../power/factory-scenarios.ts';
 import { nodePowerScenarios } from '../power/node-scenarios.ts';
 import { type Moment, momentsOf, runUndisturbed, seeded, tryCut } from '../power/trial.ts';
 import { disksUnavailable } from '../support/disk.ts';
-import { describeAlone } from '../support/own-mounts.ts';
+import { inOwnMounts } from '../support/own-mounts.ts';
+
+inOwnMounts(import.meta.url);
 
 const unavailable = await disksUnavailable();
 
@@ -25,7 +27,7 @@ const MOMENTS: Readonly<Record<string, readonly Moment[]>> = {
   ],
 };
 
-describeAlone(import.meta.url, 'a power cut', () => {
+describe('a power cut', () => {
   for (const scenario of [...nodePowerScenarios, ...factoryPowerScenarios]) {
     const moments = MOMENTS[scenario.name] ?? [];
     if (moments.length === 0) continue;

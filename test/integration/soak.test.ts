@@ -1,16 +1,18 @@
 import assert from 'node:assert/strict';
-import { after, before, it } from 'node:test';
+import { after, before, describe, it } from 'node:test';
 import { seeded } from '../power/trial.ts';
 import { growthOf, soakBoots } from '../soak/boots.ts';
 import type { Footprint } from '../soak/footprint.ts';
 import { deliveries, makeSoakNode, type SoakNode } from '../soak/node.ts';
 import { wipeAgainAndAgain } from '../soak/wipes.ts';
 import { mountNodesUnavailable } from '../support/mount-node.ts';
-import { describeAlone } from '../support/own-mounts.ts';
+import { inOwnMounts } from '../support/own-mounts.ts';
+
+inOwnMounts(import.meta.url, { ownPids: true });
 
 const unavailable = await mountNodesUnavailable();
 
-describeAlone(import.meta.url, 'a node that is booted again and again', () => {
+describe('a node that is booted again and again', () => {
   let soak: SoakNode;
   before(async () => {
     if (unavailable === undefined) soak = await makeSoakNode();

@@ -13,6 +13,7 @@ export type FileSystem = (typeof FILE_SYSTEMS)[number];
  */
 export const CUTS = ['all', 'log'] as const;
 export type Cut = (typeof CUTS)[number];
+const SHUTDOWN: Readonly<Record<Cut, string>> = { all: 'shutdown', log: 'shutdown -f' };
 
 /** A file system on a loop device whose power can be cut. The lease unmounts it and removes its file. */
 export interface CutDisk extends AsyncDisposable {
@@ -31,7 +32,7 @@ const TRIES = 100;
 const PAUSE_MS = 100;
 const SIZE_BYTES = 1024 ** 3;
 
-/** Makes a disk in a directory of its own. It must run in a mount namespace of its own: see describeAlone. */
+/** Makes a disk in a directory of its own. It must run in a mount namespace of its own: see inOwnMounts. */
 export async function makeCutDisk(fileSystem: FileSystem): Promise<CutDisk> {
   const work = await mkdtemp(join(tmpdir(), 'cut-'));
   const [image, directory] = [join(work, 'disk.img'), join(work, 'disk')];
@@ -57,9 +58,18 @@ export async function makeCutDisk(fileSystem: FileSystem): Promise<CutDisk> {
 }
 
 /** Cuts the power of whatever is mounted at a directory. */
-export async function cutPower(directory: string, what: Cut, inside: readonly string[] = []): Promise<void> {
-  const argv = [...inside, 'xfs_io', '-x', '-c', what === 'log' ? 'shutdown -f' : 'shutdown', directory];
-  await output(execOnLinux, 'env', argv);
+async function cutPower(directory: string, what: Cut): Promise<void> {
+  await output(execOnLinux, 'xfs_io', ['-x', '-c', SHUTDOWN[what], directory]);
+}
+
+/**
+ * Cuts the power of a device at a place where it was seen mounted, unless it has been unmounted since: what lies below a mount point is the file
+ * system of this machine.
+ */
+export async function cutPowerOf(device: string, directory: string, what: Cut): Promise<void> {
+  const script =
+    'command exec 9<"$1" || exit 0; [ "$(stat -L -c %Hd:%Ld /proc/self/fd/9)" = "$(stat -L -c %Hr:%Lr "$2")" ] || exit 0; exec xfs_io -x -c "$3" /proc/self/fd/9';
+  await output(execOnLinux, 'sh', ['-c', script, 'sh', directory, device, SHUTDOWN[what]]);
 }
 
 /** With what engines that were killed have left mounted below: a boot finds no mounts. */

@@ -17,7 +17,7 @@ import { type MadeImage, makeIndex, writeOciLayout } from '../support/images.ts'
 import { sealFiles } from '../support/prestage.ts';
 import { startRegistry } from '../support/registry.ts';
 import { makeTinyBundle, tinyImage } from '../support/tiny-bundle.ts';
-import { type Cut, cutPower, type FileSystem, makeCutDisk } from './cut-disk.ts';
+import { type Cut, cutPowerOf, type FileSystem, makeCutDisk } from './cut-disk.ts';
 import type { PoweredPlace, PowerScenario, StartedCommand } from './trial.ts';
 
 const MIB = 1024 * 1024;
@@ -230,7 +230,7 @@ async function openPartition(fileSystem: FileSystem, { work, older, newer }: Wri
     },
     sync: async () => void (await output(execOnLinux, 'sync', [])),
     cut: async (what: Cut) => {
-      for (const point of await mountPointsBelow(root)) await cutPower(point, what);
+      for (const point of await mountPointsBelow(root)) await cutPowerOf(disk.partition, point, what);
     },
     reboot: off,
     claimsDone,

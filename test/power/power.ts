@@ -1,6 +1,6 @@
 import { parseArgs } from 'node:util';
 import { keepFigures } from '../support/figures.ts';
-import { inOwnMounts } from './alone.ts';
+import { inOwnMounts } from '../support/own-mounts.ts';
 import { type CutFigures, cutAll, reportOf } from './cut-all.ts';
 import { factoryPowerScenarios } from './factory-scenarios.ts';
 import { nodePowerScenarios, releasePowerScenario } from './node-scenarios.ts';

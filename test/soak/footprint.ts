@@ -21,7 +21,7 @@ export interface Footprint {
   readonly loops: number;
   readonly mounts: number;
   readonly namespaces: number;
-  /** That have the agent, its bundle or its disk in their argv. */
+  /** That have the agent, its bundle or its disk in their argv; counted in a PID namespace of its own. */
   readonly processes: number;
 }
 

@@ -1,8 +1,8 @@
 import { parseArgs } from 'node:util';
 import { messageOf } from '../../agent/model/errors.ts';
-import { inOwnMounts } from '../power/alone.ts';
 import { seeded } from '../power/trial.ts';
 import { type Figures, keepFigures } from '../support/figures.ts';
+import { inOwnMounts } from '../support/own-mounts.ts';
 import { growthOf, soakBoots } from './boots.ts';
 import { deliveries, makeSoakNode } from './node.ts';
 import { wipeAgainAndAgain } from './wipes.ts';
@@ -10,7 +10,7 @@ import { wipeAgainAndAgain } from './wipes.ts';
 /**
  * Boots a node again and again: `npm run test:soak -- [--boots 100] [--wipes 20] [--seed N] [--json]`. The figures are kept for the boot report; with --json they go to standard output.
  */
-inOwnMounts(import.meta.url);
+inOwnMounts(import.meta.url, { ownPids: true });
 
 const { values } = parseArgs({
   options: {

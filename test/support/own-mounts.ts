@@ -1,27 +1,23 @@
-import assert from 'node:assert/strict';
-import { describe, it } from 'node:test';
+import { spawnSync } from 'node:child_process';
 import { fileURLToPath } from 'node:url';
-import { execOnLinux } from '../../agent/host/exec.ts';
 
 const MARK = 'PRESTAGE_TEST_OWN_MOUNTS';
-const LIMIT_MS = 600_000;
+const LIMIT_MS = 900_000;
+/** Only what a file starts counts there as running, and ends with it. */
+const OWN_PIDS = ['--pid', '--fork', '--kill-child', '--mount-proc'];
 
 /**
- * A suite that runs in a mount namespace of its own, its file being started again there. Other tests start namespaces at any time, each with a
- * copy of all that is mounted, which keeps file systems and loop devices in use. Without root it runs where it is.
- * @param url `import.meta.url` of the file, which holds nothing else
+ * Starts a test file or a program again in a mount namespace of its own, once, and ends with it; given as the first statement. Others start
+ * namespaces at any time, each with a copy of all that is mounted, which keeps file systems and loop devices in use. What a test file reports goes
+ * on to its runner. Without root it runs where it is.
+ * @param url `import.meta.url` of the file
+ * @param options.ownPids in a PID namespace, too
  */
-export function describeAlone(url: string, name: string, define: () => void): void {
-  if (process.env[MARK] === '1' || process.getuid?.() !== 0) {
-    describe(name, define);
-    return;
-  }
-  it(`${name} (in a mount namespace of its own)`, async () => {
-    const ran = await execOnLinux('unshare', ['--mount', 'env', '-u', 'NODE_TEST_CONTEXT', process.execPath, fileURLToPath(url)], {
-      env: { [MARK]: '1' },
-      timeoutMs: LIMIT_MS,
-    });
-    assert.equal(ran.exitCode, 0, `${ran.stdout}\n${ran.stderr}`);
-    assert.match(ran.stdout, /^# skipped 0$|^ℹ skipped 0$/m, ran.stdout);
-  });
+export function inOwnMounts(url: string, { ownPids = false }: { readonly ownPids?: boolean } = {}): void {
+  if (process.env[MARK] === '1' || process.getuid?.() !== 0) return;
+  const own = process.argv[1] === fileURLToPath(url) ? process.argv.slice(2) : [];
+  const args = ['--mount', ...(ownPids ? OWN_PIDS : []), process.execPath, ...process.execArgv, fileURLToPath(url), ...own];
+  const { status, error } = spawnSync('unshare', args, { stdio: 'inherit', env: { ...process.env, [MARK]: '1' }, timeout: LIMIT_MS });
+  if (error !== undefined) throw error;
+  process.exit(status ?? 1);
 }
