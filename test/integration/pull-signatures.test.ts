@@ -1,9 +1,10 @@
 import assert from 'node:assert/strict';
-import { mkdtemp, rm } from 'node:fs/promises';
+import { lstat, mkdtemp, readFile, rename, rm, symlink, writeFile } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { after, before, describe, it } from 'node:test';
 import { imageEntries, readOciLayout } from '../../agent/extract/oci-layout.ts';
+import { ABSENT_FILE } from '../../agent/factory/pull/absent-record.ts';
 import { signatureTag } from '../../agent/signatures/attachment.ts';
 import { type Fault, type FaultProxy, startFaultProxy } from '../support/fault-proxy.ts';
 import { type ImageSet, smallImageSet } from '../support/image-set.ts';
@@ -96,6 +97,59 @@ describe('a pull with signatures', () => {
     const tag = signatureTag(set.images.release.digest);
     const asked = proxy.requests.slice(before).filter((line) => line.startsWith('GET') && line.endsWith(tag));
     assert.equal(asked.length, 1, asked.join('\n'));
+  });
+
+  const lookups = (from: number): readonly string[] => proxy.requests.slice(from).filter((line) => SIGNATURE_LOOKUP.test(line));
+
+  it('asks for nothing twice: what is absent is remembered, until signatures are required', async () => {
+    const to = await newFolder();
+    proxy.set([]);
+    await tryPull(to, [plain], { signatures: 'auto' });
+    const again = proxy.requests.length;
+    const { report } = await tryPull(to, [plain], { signatures: 'auto' });
+    assert.deepEqual([report.outcome, report.images[0]?.signed], ['complete', []]);
+    assert.deepEqual(lookups(again), []);
+    const required = proxy.requests.length;
+    await tryPull(to, [plain], { signatures: 'require' });
+    assert.deepEqual(
+      lookups(required).map((line) => line.split('/').at(-1)),
+      [signatureTag(set.images.release.digest)],
+    );
+  });
+
+  for (const [what, spoil] of [
+    ['is not JSON', async (path: string) => await writeFile(path, '{')],
+    ['is of another form', async (path: string) => await writeFile(path, '{"absent":[1]}')],
+    [
+      'is a link',
+      async (path: string) => {
+        await rename(path, `${path}.kept`);
+        await symlink(`${path}.kept`, path);
+      },
+    ],
+  ] as const)
+    it(`asks again if the record of what is absent ${what}, and writes it anew`, async () => {
+      const to = await newFolder();
+      const path = join(to, ABSENT_FILE);
+      proxy.set([]);
+      await tryPull(to, [plain], { signatures: 'auto' });
+      const record = await readFile(path, 'utf8');
+      await spoil(path);
+      const before = proxy.requests.length;
+      await tryPull(to, [plain], { signatures: 'auto' });
+      assert.equal(lookups(before).length, 1);
+      assert.ok((await lstat(path)).isFile());
+      assert.equal(await readFile(path, 'utf8'), record);
+    });
+
+  it('remembers nothing of a look-up that failed', async () => {
+    const to = await newFolder();
+    proxy.set([{ on: SIGNATURE_LOOKUP, fault: { kind: 'status', status: 403 } }]);
+    await tryPull(to, [plain], { signatures: 'auto' });
+    proxy.set([]);
+    const before = proxy.requests.length;
+    const { report } = await tryPull(to, [plain], { signatures: 'auto' });
+    assert.deepEqual([report.outcome, lookups(before).length], ['complete', 1]);
   });
 
   it('asks for none if none are wanted', async () => {

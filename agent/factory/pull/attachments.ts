@@ -7,6 +7,7 @@ import { type Digest, digestOf, hexOf } from '../../model/digest.ts';
 import { PrestageError } from '../../model/errors.ts';
 import { nameOf, type Reference } from '../../model/reference.ts';
 import { PAYLOAD_LIMIT_BYTES, parseAttachment, signatureTag } from '../../signatures/attachment.ts';
+import type { AbsentRecord } from './absent-record.ts';
 import type { BlobStore } from './blob-store.ts';
 import { pullFailure } from './failures.ts';
 import type { ResolvedImage } from './resolve.ts';
@@ -33,6 +34,9 @@ export interface AttachmentContext {
   readonly signal: AbortSignal;
   /** The attachment that an earlier pull has brought under a name. */
   readonly known: (reference: string) => Digest | undefined;
+  readonly absent: AbsentRecord;
+  /** What was absent at an earlier pull is asked for again. */
+  readonly asksAgain: boolean;
 }
 
 /** Looks for the signatures of images, each manifest of each repository once. */
@@ -77,7 +81,13 @@ export function createAttachmentFinder(context: AttachmentContext): AttachmentFi
 }
 
 async function attachmentOf(reference: string, subject: Digest, context: AttachmentContext): Promise<PulledAttachment | undefined> {
-  return (await knownAttachment(reference, subject, context)) ?? (await fetchAttachment(reference, subject, context));
+  const known = await knownAttachment(reference, subject, context);
+  if (known !== undefined) return known;
+  const { absent, asksAgain } = context;
+  if (!asksAgain && absent.has(reference)) return undefined;
+  const found = await fetchAttachment(reference, subject, context);
+  absent.set(reference, found === undefined);
+  return found;
 }
 
 /** What an earlier pull has brought, if all its bytes are still there. */

@@ -4,6 +4,7 @@ import { writeAtomic } from '../../host/atomic.ts';
 import type { Step } from '../../host/steps.ts';
 import { PrestageError } from '../../model/errors.ts';
 import { formatOciIndex, OCI_INDEX_FILE, OCI_MARKER, OCI_MARKER_FILE, type OciEntry, parseOciIndex } from '../../model/oci-layout.ts';
+import type { AbsentRecord } from './absent-record.ts';
 import { type BlobStore, targetError } from './blob-store.ts';
 import type { PullTarget } from './target.ts';
 
@@ -12,6 +13,8 @@ const OCI_MANIFEST_TYPE = 'application/vnd.oci.image.manifest.v1+json';
 export interface OciTargetOptions {
   readonly directory: string;
   readonly store: BlobStore;
+  /** Is written with the index. */
+  readonly absent: AbsentRecord;
   /** In full, in the order of the list. */
   readonly references: readonly string[];
   readonly step: Step;
@@ -22,7 +25,7 @@ export interface OciTargetOptions {
  * killed leaves a layout that holds what it names.
  * @throws PrestageError ERR_LAYOUT where the folder holds an index that cannot be read
  */
-export async function openOciTarget({ directory, store, references, step }: OciTargetOptions): Promise<PullTarget> {
+export async function openOciTarget({ directory, store, absent, references, step }: OciTargetOptions): Promise<PullTarget> {
   const path = join(directory, OCI_INDEX_FILE);
   const earlier = await readIndex(path);
   const pulled = new Map<string, OciEntry>();
@@ -35,6 +38,7 @@ export async function openOciTarget({ directory, store, references, step }: OciT
       await store.sync();
       await writeAtomic(join(directory, OCI_MARKER_FILE), OCI_MARKER);
       await writeAtomic(path, formatOciIndex(withSignatures(mergeEntries(earlier, references, pulled), signatures)));
+      await absent.save();
     });
   };
   return {

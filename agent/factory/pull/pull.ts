@@ -8,6 +8,7 @@ import { formatBytes } from '../../model/bytes.ts';
 import type { Digest } from '../../model/digest.ts';
 import { PrestageError } from '../../model/errors.ts';
 import { formatReference } from '../../model/reference.ts';
+import { type AbsentRecord, openAbsentRecord } from './absent-record.ts';
 import { createArchivesTarget } from './archives-target.ts';
 import { createAttachmentFinder } from './attachments.ts';
 import { createBlobStore } from './blob-store.ts';
@@ -39,7 +40,8 @@ export async function pull(host: Host, asked: PullRequest): Promise<PullReport> 
   await using places = await makePlaces(host, asked, resolve(asked.to));
   const request = { ...asked, source: await withCaDirectory(asked.source, places.scratch) };
   await using pool = createArchivePool({ size: Math.max(1, host.cores), log: host.log });
-  const target = await openTarget({ request, wanted, places, pool });
+  const absent = await openAbsentRecord(places.to);
+  const target = await openTarget({ request, wanted, places, pool, absent });
   request.onEvent({ kind: 'phase', text: `asking registries for ${wanted.images.length} images` });
   const resolution = await resolveAll(wanted.images, { host, request, scratch: places.scratch, store: target.store });
   request.onEvent({ kind: 'phase', text: 'checking what is there' });
@@ -51,7 +53,7 @@ export async function pull(host: Host, asked: PullRequest): Promise<PullReport> 
   if (request.isDry) return planReport(facts, lacking);
   if (lacking !== undefined) throw lacking;
   request.onEvent({ kind: 'planned', images: plan.steps.length, fetchBytes: plan.fetchBytes, keptBytes: plan.keptBytes });
-  const report = pullReport(facts, await execute({ host, request, places, target }, plan), request.stop.aborted);
+  const report = pullReport(facts, await execute({ host, request, places, target, absent }, plan), request.stop.aborted);
   if (report.outcome !== 'interrupted') await target.finish();
   // Archives that failed are written from the blobs that have come.
   if (request.format === 'oci' || report.outcome === 'complete') await places.forget();
@@ -63,9 +65,10 @@ interface Setting {
   readonly wanted: WantedImages;
   readonly places: Places;
   readonly pool: ArchivePool;
+  readonly absent: AbsentRecord;
 }
 
-async function openTarget({ request, wanted, places, pool }: Setting): Promise<PullTarget> {
+async function openTarget({ request, wanted, places, pool, absent }: Setting): Promise<PullTarget> {
   const { to, blobs, scratch } = places;
   const hash = async (path: string) => `sha256:${(await pool.hash({ path }, { signal: request.stop })).sha256}` as const;
   const { step } = request;
@@ -73,7 +76,7 @@ async function openTarget({ request, wanted, places, pool }: Setting): Promise<P
   if (request.format === 'archives')
     return createArchivesTarget({ directory: to, scratch, store, pool, lists: wanted.lists, step, signal: request.stop });
   const references = wanted.images.map(({ reference }) => formatReference(reference));
-  return await openOciTarget({ directory: to, store, references, step });
+  return await openOciTarget({ directory: to, store, absent, references, step });
 }
 
 async function deliveredOf(images: readonly ResolvedImage[], target: PullTarget): Promise<readonly ResolvedImage[]> {
@@ -102,22 +105,28 @@ async function spaceFault(to: string, plan: PullPlan, target: PullTarget): Promi
   );
 }
 
-async function execute(
-  {
-    host,
-    request,
-    places,
-    target,
-  }: { readonly host: Host; readonly request: PullRequest; readonly places: Places; readonly target: PullTarget },
-  plan: PullPlan,
-): Promise<readonly StepResult[]> {
+interface Execution extends Pick<Setting, 'request' | 'places' | 'absent'> {
+  readonly host: Host;
+  readonly target: PullTarget;
+}
+
+async function execute({ host, request, places, target, absent }: Execution, plan: PullPlan): Promise<readonly StepResult[]> {
   const { source, signatures, parallel, retries, stallMs, stop, onEvent } = request;
   await using receiver = await startReceiver(target.store, places.scratch);
   const { exec } = host;
-  const known = (reference: string): Digest | undefined => target.attachmentOf(reference);
-  const finding = { exec, source, scratch: places.scratch, store: target.store, signal: stop, known };
-  const attachments = signatures === 'none' ? undefined : createAttachmentFinder(finding);
   const requiresSignatures = signatures === 'require';
+  const known = (reference: string): Digest | undefined => target.attachmentOf(reference);
+  const finding = {
+    exec,
+    source,
+    scratch: places.scratch,
+    store: target.store,
+    signal: stop,
+    known,
+    absent,
+    asksAgain: requiresSignatures,
+  };
+  const attachments = signatures === 'none' ? undefined : createAttachmentFinder(finding);
   const shared = { host, source, target, receiver, attachments, requiresSignatures };
   return await executePull(plan.steps, { ...shared, parallel, retries, stallMs, stop, onEvent });
 }
