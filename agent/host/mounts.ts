@@ -1,8 +1,9 @@
-import { mkdir, rmdir } from 'node:fs/promises';
+import { rmdir } from 'node:fs/promises';
 import { PrestageError } from '../model/errors.ts';
 import { quote } from './exec.ts';
 import type { Host } from './host.ts';
 import { canonical, readMounts } from './mount-table.ts';
+import { makePrivateDirectory } from './private-directory.ts';
 
 /** A mounted file system. Giving it back unmounts; it never deletes anything but its own empty mount point. */
 export interface MountLease extends AsyncDisposable {
@@ -30,7 +31,7 @@ const JOURNALLED = new Set(['xfs', 'ext4']);
  */
 export async function mountReadOnly(host: Host, request: MountRequest): Promise<MountLease> {
   const { fileSystem, target } = request;
-  await mkdir(target, { recursive: true, mode: 0o700 });
+  await makePrivateDirectory(target);
   const mounted = await mount(host, request, `ro,nosuid,nodev,noexec${JOURNALLED.has(fileSystem) ? ',norecovery' : ''}`);
   if (mounted.exitCode !== 0) throw await notMounted(request, mounted.stderr);
   return { path: target, [Symbol.asyncDispose]: async () => await unmount(host, target) };
@@ -42,7 +43,7 @@ export async function mountReadOnly(host: Host, request: MountRequest): Promise<
  */
 export async function mountWritable(host: Host, request: MountRequest): Promise<MountLease> {
   const { target } = request;
-  await mkdir(target, { recursive: true, mode: 0o700 });
+  await makePrivateDirectory(target);
   const result = await mount(host, request, 'rw,nosuid,nodev,noexec');
   if (result.exitCode !== 0) throw await notMounted(request, result.stderr);
   return { path: target, [Symbol.asyncDispose]: async () => await unmount(host, target) };

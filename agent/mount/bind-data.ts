@@ -1,6 +1,7 @@
-import { mkdir, stat } from 'node:fs/promises';
+import { stat } from 'node:fs/promises';
 import { quote } from '../host/exec.ts';
 import { type Host, hostPath } from '../host/host.ts';
+import { makePrivateDirectory } from '../host/private-directory.ts';
 import type { Step } from '../host/steps.ts';
 import { PrestageError } from '../model/errors.ts';
 import { DATA_PATH } from '../model/places.ts';
@@ -21,7 +22,7 @@ export async function bindData(host: Host, bundleDirectory: string, step: Step):
     await step('unmount-data', async () => await unmountAll(host, path, { isForced: false }));
   }
   await step('bind-data', async () => {
-    await mkdir(path, { recursive: true, mode: 0o700 });
+    await makePrivateDirectory(path);
     const bound = await host.exec('mount', bindMountArgs(bundleDirectory, path));
     if (bound.exitCode !== 0 || !(await isReadOnly(path))) {
       throw new PrestageError(

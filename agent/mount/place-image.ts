@@ -1,8 +1,9 @@
-import { mkdir, rm, stat } from 'node:fs/promises';
+import { rm, stat } from 'node:fs/promises';
 import { join } from 'node:path';
 import type { ArchivePool } from '../extract/pool.ts';
 import { quote } from '../host/exec.ts';
 import { type Host, hostPath } from '../host/host.ts';
+import { makePrivateDirectory } from '../host/private-directory.ts';
 import { availableMemoryBytes, spaceAt } from '../host/space.ts';
 import type { Step } from '../host/steps.ts';
 import { messageOf, PrestageError } from '../model/errors.ts';
@@ -73,7 +74,7 @@ async function placeInMemory(host: Host, request: PlaceRequest): Promise<PlacedI
   checkRoom('ram', { neededBytes, availableMemoryBytes: await availableMemoryBytes(), freeDiskBytes: 0 });
   const directory = hostPath(host, RAM_PATH);
   await step('mount-ram', async () => {
-    await mkdir(directory, { recursive: true, mode: 0o700 });
+    await makePrivateDirectory(directory);
     const mounted = await host.exec('mount', tmpfsMountArgs(neededBytes, directory));
     if (mounted.exitCode !== 0) {
       throw new PrestageError(
@@ -103,7 +104,7 @@ async function placeOnDisk(host: Host, request: PlaceRequest): Promise<PlacedIma
   const directory = hostPath(host, DISK_COPY_PATH);
   await step('copy-store', async () => {
     await rm(path, { force: true });
-    await mkdir(directory, { recursive: true, mode: 0o700 });
+    await makePrivateDirectory(directory);
     const { freeBytes } = await spaceAt(directory);
     checkRoom('disk', { neededBytes: bytesOf(request), availableMemoryBytes: 0, freeDiskBytes: freeBytes });
     await copyBoth(request, path, tree);

@@ -1,9 +1,10 @@
 import { existsSync } from 'node:fs';
-import { mkdir, readdir } from 'node:fs/promises';
+import { readdir } from 'node:fs/promises';
 import { join } from 'node:path';
 import { type Host, hostPath } from '../host/host.ts';
 import { type MountLease, mountReadOnly, mountWritable, unmount } from '../host/mounts.ts';
 import { checkOwnPlaces } from '../host/own-places.ts';
+import { makePrivateDirectory } from '../host/private-directory.ts';
 import type { Step } from '../host/steps.ts';
 
 /** Below it every process has mount points of its own, named for its id. */
@@ -18,7 +19,7 @@ let count = 0;
 export async function privateTarget(host: Host): Promise<string> {
   await checkOwnPlaces(host);
   const top = hostPath(host, TARGETS);
-  await mkdir(top, { recursive: true, mode: 0o700 });
+  await makePrivateDirectory(top);
   return join(top, `${process.pid}-${count++}`);
 }
 

@@ -1,10 +1,11 @@
 import { existsSync } from 'node:fs';
-import { mkdir, rename, writeFile } from 'node:fs/promises';
+import { rename, writeFile } from 'node:fs/promises';
 import { dirname, join, relative } from 'node:path';
 import { manifestBytes, readBundle } from '../bundle/read-bundle.ts';
 import type { StoreBundle } from '../bundle/stage-bundle.ts';
 import { output } from '../host/exec.ts';
 import { type Host, hostPath } from '../host/host.ts';
+import { makePrivateDirectory } from '../host/private-directory.ts';
 import { removeTree } from '../host/remove-tree.ts';
 import { BUNDLE_FILE } from '../model/bundle.ts';
 import { messageOf, PrestageError } from '../model/errors.ts';
@@ -32,7 +33,7 @@ export async function keepBundle(
   await step('keep-bundle', async () => {
     const partial = `${path}.new`;
     await removeTree(partial);
-    await mkdir(partial, { recursive: true, mode: 0o700 });
+    await makePrivateDirectory(partial);
     const files = { from: mirror.path, files: mirror.files, signal: stop };
     await copySealedFiles(join(partial, relative(directory, mirror.path)), files, noRoom);
     await writeFile(join(partial, BUNDLE_FILE), await manifestBytes(directory, sealedSha256)).catch((cause: unknown) => {

@@ -1,9 +1,10 @@
-import { lstat, mkdir } from 'node:fs/promises';
+import { lstat } from 'node:fs/promises';
 import { join } from 'node:path';
 import { walkChain } from '../host/chain.ts';
 import { type Host, hostPath } from '../host/host.ts';
 import { canonical, readMounts } from '../host/mount-table.ts';
 import { holdsMounts } from '../host/mounts.ts';
+import { makePrivateDirectory } from '../host/private-directory.ts';
 import { makeEmptyDirectory, removeTree } from '../host/remove-tree.ts';
 import { spaceAt } from '../host/space.ts';
 import { PrestageError } from '../model/errors.ts';
@@ -68,7 +69,7 @@ export async function reclaimScratch(host: Host, wanted: string | undefined): Pr
  * @throws PrestageError ERR_SPACE_SCRATCH where something else stands in its place
  */
 export async function makeScratch(path: string): Promise<{ readonly path: string; readonly temporary: string }> {
-  await mkdir(path, { recursive: true, mode: 0o700 });
+  await makePrivateDirectory(path);
   const found = await lstat(path);
   if (!found.isDirectory() || found.uid !== process.getuid?.()) {
     throw new PrestageError(

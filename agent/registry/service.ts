@@ -1,11 +1,12 @@
 import { once } from 'node:events';
 import { existsSync } from 'node:fs';
-import { lstat, mkdir, readdir, readFile, rm } from 'node:fs/promises';
+import { lstat, readdir, readFile, rm } from 'node:fs/promises';
 import { createServer } from 'node:net';
 import { join } from 'node:path';
 import { writeAtomic } from '../host/atomic.ts';
 import { processStartTicks } from '../host/boot.ts';
 import { type Host, hostPath } from '../host/host.ts';
+import { makePrivateDirectory } from '../host/private-directory.ts';
 import { hasSystemd } from '../host/systemd.ts';
 import { messageOf, PrestageError } from '../model/errors.ts';
 import { REGISTRY_RUN } from '../model/places.ts';
@@ -169,7 +170,7 @@ async function writeFiles(
   directory: string,
   files: { readonly plan: RegistryPlan; readonly record: RegistryRecord; readonly certificate: string; readonly key: string },
 ): Promise<void> {
-  await mkdir(directory, { recursive: true, mode: 0o700 });
+  await makePrivateDirectory(directory);
   for (const stale of [FILES.pid, FILES.log]) await rm(join(directory, stale), { force: true });
   await writeAtomic(join(directory, FILES.config), files.plan.config);
   if (files.record.hasTls) {

@@ -115,6 +115,14 @@ describe('what a run leaves on a node', () => {
       );
   }
 
+  it('can be looked at by every user, also if the first command was verify', async (t) => {
+    if (unavailable !== undefined) return t.skip(unavailable);
+    await using node = await openMountNode(fixture);
+    const { exitCode, stdout } = await node.exec(fixture.executable, ['verify', disk.partition, '--quick']);
+    assert.equal(exitCode, 0, stdout);
+    assert.equal(await node.output('stat', ['-c', '%a', '/run/prestage-agent']), '755');
+  });
+
   for (const umask of ['0000', '0077']) {
     for (const [what, { args, tls: hasTls = false }] of Object.entries(runs)) {
       it(`is as the table says, with a umask of ${umask}: ${what}`, async (t) => {

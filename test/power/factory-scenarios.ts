@@ -11,6 +11,7 @@ import { BUNDLE_FILE, PARTIAL_FILE } from '../../agent/model/bundle.ts';
 import { mountPointsBelow } from '../support/agent.ts';
 import { hashesBelow, listOf } from '../support/build.ts';
 import { TOP } from '../support/cache.ts';
+import { COMPILE_CACHE } from '../support/compile-cache.ts';
 import { makeDisk } from '../support/disk.ts';
 import { makeLayer } from '../support/image-layer.ts';
 import { type MadeImage, makeIndex, writeOciLayout } from '../support/images.ts';
@@ -29,7 +30,7 @@ interface FactoryCommand extends StartedCommand {
 
 function startAgent(args: readonly string[], root: string): FactoryCommand {
   const child = spawn(process.execPath, [join(TOP, 'agent/main.ts'), ...args], {
-    env: { ...process.env, PRESTAGE_ROOT: root },
+    env: { ...process.env, ...COMPILE_CACHE, PRESTAGE_ROOT: root },
     stdio: ['ignore', 'pipe', 'pipe'],
     detached: true,
   });
@@ -98,7 +99,9 @@ async function openFolder(fileSystem: FileSystem, command: FolderCommand): Promi
 
 /** `verify` reads every byte. */
 async function assertVerified(path: string, ...more: readonly string[]): Promise<void> {
-  const { exitCode, stdout, stderr } = await execOnLinux(process.execPath, [join(TOP, 'agent/main.ts'), 'verify', path, ...more]);
+  const { exitCode, stdout, stderr } = await execOnLinux(process.execPath, [join(TOP, 'agent/main.ts'), 'verify', path, ...more], {
+    env: COMPILE_CACHE,
+  });
   assert.equal(exitCode, 0, stdout + stderr);
 }
 

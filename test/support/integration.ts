@@ -14,12 +14,13 @@ if (rooms.length === 0 || unknown.length > 0) {
   process.exitCode = 2;
 } else {
   const chosen = files.filter((file) => rooms.some((room) => isIn(file, room)));
-  spawn(process.execPath, ['--test', '--test-reporter=spec', '--test-concurrency=2', ...chosen], { stdio: 'inherit' }).once(
-    'exit',
-    (exitCode) => {
-      process.exitCode = exitCode ?? 1;
-    },
-  );
+  spawn(
+    process.execPath,
+    ['--import', './test/support/compile-cache.ts', '--test', '--test-reporter=spec', '--test-concurrency=2', ...chosen],
+    { stdio: 'inherit' },
+  ).once('exit', (exitCode) => {
+    process.exitCode = exitCode ?? 1;
+  });
 }
 
 function isIn(file: string, room: string): boolean {

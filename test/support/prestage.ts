@@ -6,6 +6,7 @@ import { execa } from 'execa';
 import { execOnLinux, output, shellExitCode } from '../../agent/host/exec.ts';
 import { type AgentResult, mountPointsBelow } from './agent.ts';
 import { TOP } from './cache.ts';
+import { COMPILE_CACHE } from './compile-cache.ts';
 import { type HandSealed, seal } from './sealed-bundle.ts';
 
 /** The program from its sources, with a directory that stands for `/` and one for what the test needs. */
@@ -30,7 +31,7 @@ export async function makeFactoryBench(): Promise<FactoryBench> {
   await mkdir(root);
   await mkdir(bin);
   const command = [process.execPath, join(TOP, 'agent/main.ts')] as const;
-  const env = { PATH: `${bin}:${process.env.PATH ?? ''}`, PRESTAGE_ROOT: root };
+  const env = { PATH: `${bin}:${process.env.PATH ?? ''}`, PRESTAGE_ROOT: root, ...COMPILE_CACHE };
   const reboot = async (): Promise<void> => {
     for (const point of (await mountPointsBelow(work)).toReversed()) await output(execOnLinux, 'umount', [point]);
   };
