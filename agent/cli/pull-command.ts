@@ -1,6 +1,7 @@
 import { readFile } from 'node:fs/promises';
 import { text } from 'node:stream/consumers';
 import * as v from 'valibot';
+import { isLookaside } from '../factory/pull/lookaside-finder.ts';
 import { pull } from '../factory/pull/pull.ts';
 import type { PulledImage, PullReport } from '../factory/pull/report.ts';
 import { PULL_FORMATS, SIGNATURE_CHOICES } from '../factory/pull/request.ts';
@@ -27,6 +28,7 @@ export const pullCommand: CommandSpec = {
       usage: '--signatures <choice>',
       help: 'auto: bring the signatures that are there; require: fail an image without one; none (default: auto; archives: none)',
     },
+    { usage: '--lookaside <url>', help: 'where GPG signatures are, https:// or file:// (default: by registries.d of this machine)' },
     { usage: '--parallel <n>', help: 'images at a time, 1 to 16 (default: 4)' },
     { usage: '--retries <n>', help: 'attempts after the first where the network or the registry failed, 0 to 20 (default: 5)' },
     { usage: '--stall-timeout <seconds>', help: 'end an attempt that brings nothing for so long, 5 to 3600 (default: 120)' },
@@ -60,6 +62,7 @@ const optionsSchema = v.pipe(
     to: v.pipe(v.string('is needed'), v.nonEmpty('is empty')),
     format: v.optional(v.picklist(PULL_FORMATS, `is not ${PULL_FORMATS.join(' or ')}`), 'oci'),
     signatures: v.exactOptional(v.picklist(SIGNATURE_CHOICES, `is not ${SIGNATURE_CHOICES.join(', ')}`)),
+    lookaside: v.exactOptional(v.pipe(v.string(), v.check(isLookaside, 'is not an address that begins with https://, http:// or file://'))),
     stage: v.exactOptional(v.picklist(STAGES, `is not ${STAGES.join(' or ')}`)),
     // 24 images from a registry on loopback: see test/bench/pull.ts; over a network more connections hide its latency.
     parallel: v.optional(whole(1, 16), '4'),
@@ -77,6 +80,10 @@ const optionsSchema = v.pipe(
     ({ signatures, format }) => format === 'oci' || signatures === undefined || signatures === 'none',
     '--signatures goes with --format oci: archives have no place for them',
   ),
+  v.check(
+    ({ lookaside, signatures, format }) => lookaside === undefined || (format === 'oci' && signatures !== 'none'),
+    '--lookaside goes with --format oci and signatures',
+  ),
   v.check(({ stage, format }) => stage === undefined || format === 'archives', '--stage goes with --format archives'),
 );
 
@@ -92,6 +99,7 @@ async function actPull(terminal: Terminal, given: Readonly<Record<string, unknow
     format: options.format,
     ...(stage && { stage }),
     signatures: options.signatures ?? (options.format === 'oci' ? 'auto' : 'none'),
+    ...(options.lookaside && { lookaside: options.lookaside }),
     source: {
       ...(authfile && { authFile: authfile }),
       ...(ca && { caFile: ca }),

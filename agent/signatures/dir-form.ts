@@ -12,7 +12,7 @@ export interface SubjectSignatures {
 }
 
 /** What a file begins with that holds a sigstore signature; one without it is an OpenPGP message. */
-const SIGSTORE_MARK = '\0sigstore-json\n';
+export const SIGSTORE_MARK = '\0sigstore-json\n';
 
 /**
  * The signatures of an attachment, a file each, as `dir:` and a lookaside have them. Pure.

@@ -1,4 +1,6 @@
+import { existsSync } from 'node:fs';
 import { readdir } from 'node:fs/promises';
+import { join } from 'node:path';
 import { type Host, hostPath } from '../host/host.ts';
 import { ifMissing } from '../host/if-missing.ts';
 import { readConfiguration } from '../host/read-configuration.ts';
@@ -15,20 +17,33 @@ export type ForeignRegistriesD = { readonly merged: RegistriesD } | { readonly f
 
 /** Reads all files but ours. */
 export async function readRegistriesD(host: Host): Promise<ForeignRegistriesD> {
-  const directory = hostPath(host, REGISTRIES_D_DIRECTORY);
-  const names = await readdir(directory).catch(ifMissing(() => []));
-  const paths = names
-    .filter((name) => name.endsWith('.yaml'))
-    .toSorted()
-    .map((name) => `${REGISTRIES_D_DIRECTORY}/${name}`)
-    .filter((path) => path !== REGISTRIES_D_PATH);
   try {
-    const files = await Promise.all(paths.map(async (file) => ({ file, text: (await readConfiguration(host, file)) ?? '' })));
-    return { merged: mergeRegistriesD(files) };
+    return { merged: await readDirectory(host, REGISTRIES_D_DIRECTORY) };
   } catch (error) {
     if (!(error instanceof PrestageError)) throw error;
     return { fault: errorRecord(error) };
   }
+}
+
+/**
+ * What the engines of this user know of the places of signatures: a directory of the user takes the place of the one of the machine.
+ * Source: containers-registries.d(5).
+ * @throws PrestageError ERR_REGISTRIES_D, ERR_SYSTEM_FILE
+ */
+export async function readUserRegistriesD(host: Host): Promise<RegistriesD> {
+  const { HOME: home = '' } = host.env;
+  const own = join(home, '.config/containers/registries.d');
+  return await readDirectory(host, home !== '' && existsSync(hostPath(host, own)) ? own : REGISTRIES_D_DIRECTORY);
+}
+
+async function readDirectory(host: Host, directory: string): Promise<RegistriesD> {
+  const names = await readdir(hostPath(host, directory)).catch(ifMissing(() => []));
+  const paths = names
+    .filter((name) => name.endsWith('.yaml'))
+    .toSorted()
+    .map((name) => `${directory}/${name}`)
+    .filter((path) => path !== REGISTRIES_D_PATH);
+  return mergeRegistriesD(await Promise.all(paths.map(async (file) => ({ file, text: (await readConfiguration(host, file)) ?? '' }))));
 }
 
 /** What the file of ours has to say, or why there cannot be one. */

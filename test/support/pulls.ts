@@ -27,11 +27,14 @@ const fastClock: Clock = { ...systemClock, sleep: async (ms, signal) => await sy
 export async function tryPull(
   to: string,
   references: readonly string[],
-  options: Partial<PullRequest> & { readonly path?: string } = {},
+  options: Partial<PullRequest> & { readonly path?: string; readonly env?: Readonly<Record<string, string>> } = {},
 ): Promise<TriedPull> {
   const events: PullEvent[] = [];
   const log: string[] = [];
-  const host = { ...linuxHost({ root: '/', env: {}, log: (severity, text) => log.push(`${severity}: ${text}`) }), clock: fastClock };
+  const host = {
+    ...linuxHost({ root: '/', env: options.env ?? {}, log: (severity, text) => log.push(`${severity}: ${text}`) }),
+    clock: fastClock,
+  };
   const report = await pull(host, {
     lists: [{ text: references.map((reference) => `${reference}\n`).join(''), where: options.path ?? '/l/ocp-images.txt' }],
     to,

@@ -24,10 +24,19 @@ test('an image is described by its distinct layers', () => {
 test('an image of a list is described with the instance that is kept and with its signatures', () => {
   const { top, ...image } = imageOf('one', []);
   const list = { ...top, digest: digestFor('list') };
-  const signature = { subject: image.manifest, manifest: digestFor('attachment'), sizeBytes: 1, config: digestFor('c'), payloads: [] };
+  const subject = image.manifest;
+  const signature = {
+    kind: 'sigstore' as const,
+    subject,
+    manifest: digestFor('attachment'),
+    sizeBytes: 1,
+    config: digestFor('c'),
+    payloads: [],
+  };
+  const gpg = { kind: 'gpg' as const, subject, files: [digestFor('first'), digestFor('second')] };
   assert.deepEqual(
     bundleImage(
-      { reference: 'quay.io/e/one:1', names: ['quay.io/e/one:1'], image: { ...image, top: list }, signatures: [signature] },
+      { reference: 'quay.io/e/one:1', names: ['quay.io/e/one:1'], image: { ...image, top: list }, signatures: [signature, gpg] },
       new Map(),
     ),
     {
@@ -35,7 +44,11 @@ test('an image of a list is described with the instance that is kept and with it
       names: ['quay.io/e/one:1'],
       manifestDigest: digestFor('list'),
       instanceDigest: digestFor('manifest one'),
-      signatures: [{ kind: 'sigstore', subject: digestFor('manifest one'), manifest: digestFor('attachment') }],
+      signatures: [
+        { kind: 'sigstore', subject, manifest: digestFor('attachment') },
+        { kind: 'gpg', subject, file: digestFor('first') },
+        { kind: 'gpg', subject, file: digestFor('second') },
+      ],
       compressedBytes: 0,
       unpackedBytes: 0,
     },

@@ -130,6 +130,7 @@ test('an image that serves the registry is in every store and in the tree, liste
 
 test('signatures are a part of their own, and decide the payloads that carry them', () => {
   const signature = {
+    kind: 'sigstore' as const,
     subject: tool.image.manifest,
     manifest: digestFor('attachment'),
     sizeBytes: 300,

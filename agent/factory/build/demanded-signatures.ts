@@ -3,6 +3,7 @@ import { openshiftPolicy } from '../../signatures/openshift.ts';
 import { policyEntryOf } from '../../signatures/policy.ts';
 import { releaseOf } from './describe-images.ts';
 import type { NamedImage } from './source-image.ts';
+import { sigstoreOf } from './source-signatures.ts';
 
 /** Images without a signature that clusters of their release demand. */
 export interface UnsignedImages {
@@ -22,7 +23,7 @@ export function unsignedImages(images: readonly NamedImage[]): UnsignedImages | 
   if (policy === undefined) return undefined;
   const lacking = images.filter(({ names, image, signatures = [] }) => {
     const isDemanded = names.some((name) => policyEntryOf(policy, name).requirements.some(({ kind }) => kind === 'signed'));
-    return isDemanded && !signatures.some(({ subject }) => subject === image.manifest);
+    return isDemanded && !sigstoreOf(signatures).some(({ subject }) => subject === image.manifest);
   });
   const references = [...new Set(lacking.map(({ reference }) => reference))];
   return references.length === 0 ? undefined : { release, references };

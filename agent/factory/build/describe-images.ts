@@ -3,6 +3,7 @@ import type { Digest } from '../../model/digest.ts';
 import type { Descriptor } from '../../model/manifest.ts';
 import { readReference } from '../../model/reference.ts';
 import type { NamedImage } from './source-image.ts';
+import type { SourceSignature } from './source-signatures.ts';
 
 /** The image as a bundle's manifest lists it. Pure. */
 export function bundleImage({ reference, names, image, signatures }: NamedImage, unpackedBytes: ReadonlyMap<Digest, number>): BundleImage {
@@ -13,10 +14,16 @@ export function bundleImage({ reference, names, image, signatures }: NamedImage,
     names: [...names],
     manifestDigest: image.top.digest,
     ...(image.manifest !== image.top.digest && { instanceDigest: image.manifest }),
-    ...(signatures && { signatures: signatures.map(({ subject, manifest }) => ({ kind: 'sigstore' as const, subject, manifest })) }),
+    ...(signatures && { signatures: signatures.flatMap(bundleSignatures) }),
     compressedBytes: sum((layer) => layer.sizeBytes),
     unpackedBytes: sum((layer) => unpackedBytes.get(layer.digest) ?? 0),
   };
+}
+
+function bundleSignatures(signature: SourceSignature): NonNullable<BundleImage['signatures']> {
+  const { subject } = signature;
+  if (signature.kind === 'sigstore') return [{ kind: 'sigstore', subject, manifest: signature.manifest }];
+  return signature.files.map((file) => ({ kind: 'gpg' as const, subject, file }));
 }
 
 /** Label of a release image; every other image of a release has none of that name. Source: openshift/oc, pkg/cli/admin/release/new.go. */

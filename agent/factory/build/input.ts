@@ -11,6 +11,7 @@ import { OCI_MARKER_FILE, type OciEntry } from '../../model/oci-layout.ts';
 import { formatReference, readReference } from '../../model/reference.ts';
 import { STAGES, type Stage } from '../../model/stage.ts';
 import { pickStageLists, stageListNames } from '../../model/stage-lists.ts';
+import { readLookasideRecord } from '../pull/lookaside-record.ts';
 import { type FindSignatures, signatureFinder, signatureKeyOf } from './source-signatures.ts';
 
 /** A listed image and where its bytes are. */
@@ -58,7 +59,7 @@ const LIST_NAMES: Readonly<Record<Stage, string>> = { discovery: 'ai-images.txt'
 /**
  * Reads the lists and finds the image of each line. Nothing is unpacked.
  * @param directory absolute path of an OCI image layout, or of a folder of archives
- * @throws PrestageError ERR_BUILD_INPUT, ERR_BUILD_IMAGE with every image that is missing, ERR_LIST, ERR_MAPPING, ERR_LAYOUT
+ * @throws PrestageError ERR_BUILD_INPUT, ERR_BUILD_IMAGE with every image that is missing, ERR_LIST, ERR_MAPPING, ERR_LAYOUT, ERR_SIGNATURE
  */
 export async function readInput(directory: string, { lists, registryImage }: InputOptions): Promise<BuildInput> {
   const files = await readdir(directory).catch((error: NodeJS.ErrnoException) => {
@@ -77,6 +78,7 @@ export async function readInput(directory: string, { lists, registryImage }: Inp
     throw unusable(`${directory} holds no image list (${STAGES.flatMap(stageListNames).join(', ')}), and none is given`);
   }
   const entries = kind === 'oci' ? await readOciLayout(directory) : [];
+  const lookaside = kind === 'oci' ? await readLookasideRecord(directory) : [];
   const find = kind === 'oci' ? layoutFinder(entries) : archiveFinder(directory);
   const notices = [...mapping.notices];
   const faults: string[] = [];
@@ -115,8 +117,8 @@ export async function readInput(directory: string, { lists, registryImage }: Inp
     ...(extra[0] && { registryImage: extra[0] }),
     listFiles: new Map([...listFiles, ...(files.includes('mapping.txt') ? [['mapping.txt', mappingFile] as const] : [])]),
     notices,
-    findSignatures: signatureFinder(entries),
-    signatureKey: signatureKeyOf(entries),
+    findSignatures: signatureFinder(entries, lookaside),
+    signatureKey: signatureKeyOf(entries, lookaside),
   };
 }
 

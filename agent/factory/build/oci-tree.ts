@@ -2,7 +2,7 @@ import type { TreeFile } from '../../extract/tree-files.ts';
 import { hexOf } from '../../model/digest.ts';
 import { formatOciIndex, OCI_INDEX_FILE, OCI_MARKER, OCI_MARKER_FILE, type OciEntry } from '../../model/oci-layout.ts';
 import { blobsOf, type NamedImage } from './source-image.ts';
-import { signatureBlobs, signatureTreeImages } from './source-signatures.ts';
+import { signatureBlobs, signatureTreeImages, sigstoreOf } from './source-signatures.ts';
 
 const ATTACHMENT_TYPE = 'application/vnd.oci.image.manifest.v1+json';
 
@@ -29,7 +29,7 @@ export function ociTree(images: readonly NamedImage[]): readonly TreeFile[] {
 
 /** Signatures stand in the index by the tags that they have in a registry. */
 function attachedEntries(image: NamedImage): readonly OciEntry[] {
-  const sizes = new Map((image.signatures ?? []).map(({ manifest, sizeBytes }) => [manifest, sizeBytes]));
+  const sizes = new Map(sigstoreOf(image.signatures ?? []).map(({ manifest, sizeBytes }) => [manifest, sizeBytes]));
   return signatureTreeImages([image]).flatMap(({ names, image: { manifest } }) =>
     names.map((reference) => ({ reference, digest: manifest, sizeBytes: sizes.get(manifest) ?? 0, mediaType: ATTACHMENT_TYPE })),
   );

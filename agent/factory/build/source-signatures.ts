@@ -7,10 +7,14 @@ import type { OciEntry } from '../../model/oci-layout.ts';
 import { nameOf, parseReference, readReference } from '../../model/reference.ts';
 import { type Attachment, parseAttachment, signatureTag, signedByTag } from '../../signatures/attachment.ts';
 import { attachmentFiles, type SubjectSignatures } from '../../signatures/dir-form.ts';
+import type { LookasideEntry } from '../../signatures/lookaside.ts';
 import type { NamedImage } from './source-image.ts';
 
-/** The sigstore signatures of one manifest of an image, as the layout has them. It is plain data and survives JSON. */
-export interface SourceSignature {
+/** The signatures of one manifest of an image, as the layout has them. It is plain data and survives JSON. */
+export type SourceSignature = SigstoreSignature | GpgSignature;
+
+export interface SigstoreSignature {
+  readonly kind: 'sigstore';
   /** The manifest that is signed. */
   readonly subject: Digest;
   /** Of the attachment's own manifest. */
@@ -20,11 +24,25 @@ export interface SourceSignature {
   readonly payloads: readonly Digest[];
 }
 
-/** The attachments of a layout by the manifest that they sign; of several, that of the repository first. */
-export type FindSignatures = (repositories: readonly string[], subject: Digest) => OciEntry | undefined;
+export interface GpgSignature {
+  readonly kind: 'gpg';
+  /** The manifest that is signed. */
+  readonly subject: Digest;
+  /** OpenPGP messages, blobs of the layout, in the order in which engines read them. */
+  readonly files: readonly Digest[];
+}
+
+/** What a layout has of signatures of a manifest. */
+export interface FoundSignatures {
+  readonly attachment: OciEntry | undefined;
+  readonly lookaside: LookasideEntry | undefined;
+}
+
+/** The signatures of a layout by the manifest that they sign; of several, those of the repository first. */
+export type FindSignatures = (repositories: readonly string[], subject: Digest) => FoundSignatures;
 
 /** Pure. */
-export function signatureFinder(entries: readonly OciEntry[]): FindSignatures {
+export function signatureFinder(entries: readonly OciEntry[], lookaside: readonly LookasideEntry[]): FindSignatures {
   const found = new Map<Digest, { readonly repository: string; readonly entry: OciEntry }[]>();
   for (const entry of entries) {
     const reference = readReference(entry.reference);
@@ -33,19 +51,23 @@ export function signatureFinder(entries: readonly OciEntry[]): FindSignatures {
     found.set(subject, [...(found.get(subject) ?? []), { repository: nameOf(reference), entry }]);
   }
   return (repositories, subject) => {
-    const candidates = found.get(subject) ?? [];
-    return (candidates.find(({ repository }) => repositories.includes(repository)) ?? candidates[0])?.entry;
+    const nearest = <T extends { readonly repository: string }>(candidates: readonly T[]): T | undefined =>
+      candidates.find(({ repository }) => repositories.includes(repository)) ?? candidates[0];
+    return {
+      attachment: nearest(found.get(subject) ?? [])?.entry,
+      lookaside: nearest(lookaside.filter((one) => one.subject === subject)),
+    };
   };
 }
 
 /** What names the signatures of a layout. Pure. */
-export function signatureKeyOf(entries: readonly OciEntry[]): string {
+export function signatureKeyOf(entries: readonly OciEntry[], lookaside: readonly LookasideEntry[]): string {
   const signatures = entries.filter(({ reference }) => signedByTag(reference.slice(reference.lastIndexOf(':') + 1)) !== undefined);
-  return digestOf(JSON.stringify(signatures.map(({ reference, digest }) => [reference, digest])));
+  return digestOf(JSON.stringify([signatures.map(({ reference, digest }) => [reference, digest]), lookaside]));
 }
 
 /**
- * Reads the attachments of an image: of the manifest that its names lead to, and of the instance for the bundle's architecture.
+ * Reads the signatures of an image: of the manifest that its names lead to, and of the instance for the bundle's architecture.
  * @throws PrestageError ERR_LAYOUT_BLOB, ERR_SIGNATURE
  */
 export async function readSourceSignatures(
@@ -55,32 +77,42 @@ export async function readSourceSignatures(
 ): Promise<readonly SourceSignature[]> {
   const repositories = repositoriesOf(names);
   const subjects = [...new Set([image.top.digest, image.manifest])];
-  const found = subjects.flatMap((subject) => {
-    const entry = find(repositories, subject);
-    return entry === undefined ? [] : [{ subject, entry }];
-  });
-  return await Promise.all(
-    found.map(async ({ subject, entry }): Promise<SourceSignature> => {
-      const bytes = await readBlob(layout, entry.digest);
-      const { config, signatures } = parseAttachment(bytes.toString('utf8'), entry.reference);
-      const payloads = [...new Set(signatures.map(({ digest }) => digest))];
-      return { subject, manifest: entry.digest, sizeBytes: bytes.length, config: config.digest, payloads };
+  const all = await Promise.all(
+    subjects.map(async (subject): Promise<readonly SourceSignature[]> => {
+      const { attachment, lookaside } = find(repositories, subject);
+      return [
+        ...(attachment === undefined ? [] : [await readSigstore(layout, subject, attachment)]),
+        ...(lookaside === undefined ? [] : [{ kind: 'gpg' as const, subject, files: lookaside.files }]),
+      ];
     }),
   );
+  return all.flat();
+}
+
+async function readSigstore(layout: string, subject: Digest, { digest: manifest, reference }: OciEntry): Promise<SigstoreSignature> {
+  const bytes = await readBlob(layout, manifest);
+  const { config, signatures } = parseAttachment(bytes.toString('utf8'), reference);
+  const payloads = [...new Set(signatures.map(({ digest }) => digest))];
+  return { kind: 'sigstore', subject, manifest, sizeBytes: bytes.length, config: config.digest, payloads };
+}
+
+/** Pure. */
+export function sigstoreOf(signatures: readonly SourceSignature[]): readonly SigstoreSignature[] {
+  return signatures.filter((one) => one.kind === 'sigstore');
 }
 
 /** All blobs of signatures, each once. Pure. */
 export function signatureBlobs(images: readonly NamedImage[]): readonly Digest[] {
   const all = images.flatMap(({ signatures = [] }) =>
-    signatures.flatMap(({ manifest, config, payloads }) => [manifest, config, ...payloads]),
+    signatures.flatMap((one) => (one.kind === 'gpg' ? one.files : [one.manifest, one.config, ...one.payloads])),
   );
   return [...new Set(all)].toSorted();
 }
 
-/** Signatures as a registry serves them: under the tag that names what is signed, in every repository of the image. Pure. */
+/** Sigstore signatures as a registry serves them: under the tag that names what is signed, in every repository of the image. Pure. */
 export function signatureTreeImages(images: readonly NamedImage[]): readonly NamedTreeImage[] {
   return images.flatMap(({ names, signatures = [] }) =>
-    signatures.map(
+    sigstoreOf(signatures).map(
       ({ subject, manifest, config, payloads }): NamedTreeImage => ({
         names: repositoriesOf(names).map((repository) => `${repository}:${signatureTag(subject)}`),
         image: { top: { digest: manifest }, manifest, config, layers: payloads.map((digest) => ({ digest })) },
@@ -91,13 +123,20 @@ export function signatureTreeImages(images: readonly NamedImage[]): readonly Nam
 
 /** The signatures of an image as a store keeps them. @throws PrestageError ERR_LAYOUT_BLOB, ERR_SIGNATURE */
 export async function storedSignatures(layout: string, { reference, signatures = [] }: NamedImage): Promise<readonly SubjectSignatures[]> {
+  const subjects = [...Map.groupBy(signatures, ({ subject }) => subject)];
   return await Promise.all(
-    signatures.map(async ({ subject, manifest, payloads }): Promise<SubjectSignatures> => {
-      const attachment: Attachment = parseAttachment((await readBlob(layout, manifest)).toString('utf8'), reference);
-      const blobs = await Promise.all(payloads.map(async (digest) => [digest, await readBlob(layout, digest)] as const));
-      return { subject, files: attachmentFiles(attachment, new Map(blobs)) };
+    subjects.map(async ([subject, own]): Promise<SubjectSignatures> => {
+      const files = await Promise.all(own.map(async (one) => await storedFiles(layout, reference, one)));
+      return { subject, files: files.flat() };
     }),
   );
+}
+
+async function storedFiles(layout: string, reference: string, signature: SourceSignature): Promise<readonly Buffer[]> {
+  if (signature.kind === 'gpg') return await Promise.all(signature.files.map(async (file) => await readBlob(layout, file)));
+  const attachment: Attachment = parseAttachment((await readBlob(layout, signature.manifest)).toString('utf8'), reference);
+  const blobs = await Promise.all(signature.payloads.map(async (digest) => [digest, await readBlob(layout, digest)] as const));
+  return attachmentFiles(attachment, new Map(blobs));
 }
 
 function repositoriesOf(names: readonly string[]): readonly string[] {

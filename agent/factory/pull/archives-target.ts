@@ -45,6 +45,7 @@ export function createArchivesTarget(options: ArchivesTargetOptions): PullTarget
     },
     extraBytes: (steps) => steps.reduce((sum, step) => sum + step.sizeBytes, 0),
     attachmentOf: () => undefined,
+    lookasideOf: () => undefined,
     deliver: async (image) => {
       const path = pathOf(image);
       const write = async (): Promise<void> => await writeArchive({ image, path, scratch, store, signal });

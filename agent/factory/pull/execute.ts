@@ -4,6 +4,7 @@ import type { Digest } from '../../model/digest.ts';
 import { type ErrorRecord, errorRecord, errorTable, PrestageError } from '../../model/errors.ts';
 import type { AttachmentFinder } from './attachments.ts';
 import { isTransient } from './failures.ts';
+import type { LookasideFinder } from './lookaside-finder.ts';
 import { type PullStep, startOrder } from './plan.ts';
 import type { OnPullEvent, PullResult } from './progress.ts';
 import type { Receiver } from './receiver.ts';
@@ -20,6 +21,7 @@ export interface ExecuteContext {
   readonly target: PullTarget;
   /** Undefined if signatures are not asked for. */
   readonly attachments: AttachmentFinder | undefined;
+  readonly lookaside: LookasideFinder | undefined;
   /** An image without a signature fails. */
   readonly requiresSignatures: boolean;
   readonly receiver: Receiver;
@@ -35,8 +37,10 @@ export interface ExecuteContext {
 export interface StepResult {
   readonly step: PullStep;
   readonly result: PullResult;
-  /** Manifests of the image that have signatures; undefined if none were asked for. */
+  /** Manifests of the image that have sigstore signatures; undefined if none were asked for. */
   readonly signed?: readonly Digest[];
+  /** Manifests of the image that have GPG signatures; undefined if none has. */
+  readonly gpgSigned?: readonly Digest[];
   readonly error?: ErrorRecord;
 }
 
@@ -55,15 +59,16 @@ export async function executePull(steps: readonly PullStep[], context: ExecuteCo
     try {
       const wasWhole = isWhole(step.image, context.target.store);
       await withRetries(retryOptions(step, context, stop), async () => await transfer(step, context, stop));
-      const attachments = await withRetries(
-        retryOptions(step, context, stop),
-        async () => (await context.attachments?.find(step.image)) ?? [],
-      );
+      const find = async <T>(finder: { find(image: ResolvedImage): Promise<readonly T[]> } | undefined): Promise<readonly T[]> =>
+        await withRetries(retryOptions(step, context, stop), async () => (await finder?.find(step.image)) ?? []);
+      const attachments = await find(context.attachments);
+      const lookaside = await find(context.lookaside);
       const signed = attachments.flatMap(({ subject, signatures }) => (signatures > 0 ? [subject] : []));
-      if (context.requiresSignatures) requireSignatures(step.image, signed);
-      await context.target.deliver(step.image, attachments);
+      const gpgSigned = lookaside.map(({ subject }) => subject);
+      if (context.requiresSignatures) requireSignatures(step.image, [...signed, ...gpgSigned]);
+      await context.target.deliver(step.image, { attachments, lookaside });
       const result = wasWhole && step.kind === 'keep' ? 'kept' : 'pulled';
-      return finished(context, { step, result, ...(context.attachments && { signed }) });
+      return finished(context, { step, result, ...(context.attachments && { signed }), ...(gpgSigned.length > 0 && { gpgSigned }) });
     } catch (thrown) {
       if (stop.aborted) return finished(context, { step, result: 'skipped', error: errorRecord(reasonOf(context.stop, broken.signal)) });
       if (thrown instanceof PrestageError && isOfTarget(thrown)) broken.abort(thrown);

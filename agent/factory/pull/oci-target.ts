@@ -2,10 +2,13 @@ import { readFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { writeAtomic } from '../../host/atomic.ts';
 import type { Step } from '../../host/steps.ts';
+import type { Digest } from '../../model/digest.ts';
 import { PrestageError } from '../../model/errors.ts';
 import { formatOciIndex, OCI_INDEX_FILE, OCI_MARKER, OCI_MARKER_FILE, type OciEntry, parseOciIndex } from '../../model/oci-layout.ts';
+import { formatLookasideRecord, LOOKASIDE_FILE } from '../../signatures/lookaside.ts';
 import type { AbsentRecord } from './absent-record.ts';
 import { type BlobStore, targetError } from './blob-store.ts';
+import { readLookasideRecord } from './lookaside-record.ts';
 import type { PullTarget } from './target.ts';
 
 const OCI_MANIFEST_TYPE = 'application/vnd.oci.image.manifest.v1+json';
@@ -23,11 +26,12 @@ export interface OciTargetOptions {
 /**
  * One OCI image layout. An image is in its index only when all that it needs is in its blobs, after every image anew, so that a pull that is
  * killed leaves a layout that holds what it names.
- * @throws PrestageError ERR_LAYOUT where the folder holds an index that cannot be read
+ * @throws PrestageError ERR_LAYOUT where the folder holds an index that cannot be read; ERR_SIGNATURE for a record of signatures like that
  */
 export async function openOciTarget({ directory, store, absent, references, step }: OciTargetOptions): Promise<PullTarget> {
   const path = join(directory, OCI_INDEX_FILE);
   const earlier = await readIndex(path);
+  const lookaside = new Map((await readLookasideRecord(directory)).map((entry) => [lookasideKey(entry.repository, entry.subject), entry]));
   const pulled = new Map<string, OciEntry>();
   const signatures = new Map<string, OciEntry>();
   let written = Promise.resolve();
@@ -37,6 +41,7 @@ export async function openOciTarget({ directory, store, absent, references, step
     await step('write-index', async () => {
       await store.sync();
       await writeAtomic(join(directory, OCI_MARKER_FILE), OCI_MARKER);
+      if (lookaside.size > 0) await writeAtomic(join(directory, LOOKASIDE_FILE), formatLookasideRecord([...lookaside.values()]));
       await writeAtomic(path, formatOciIndex(withSignatures(mergeEntries(earlier, references, pulled), signatures)));
       await absent.save();
     });
@@ -46,7 +51,8 @@ export async function openOciTarget({ directory, store, absent, references, step
     isDelivered: async () => false,
     extraBytes: () => 0,
     attachmentOf: (reference) => earlier.find((entry) => entry.reference === reference)?.digest,
-    deliver: async ({ reference, top, mediaType, manifests }, attachments) => {
+    lookasideOf: (repository, subject) => lookaside.get(lookasideKey(repository, subject)),
+    deliver: async ({ reference, top, mediaType, manifests }, { attachments, lookaside: found }) => {
       for (const { digest, bytes } of manifests) await store.writeSmall(digest, bytes);
       pulled.set(reference, { reference, digest: top.digest, sizeBytes: top.bytes.length, mediaType });
       for (const one of attachments)
@@ -56,6 +62,7 @@ export async function openOciTarget({ directory, store, absent, references, step
           sizeBytes: one.sizeBytes,
           mediaType: OCI_MANIFEST_TYPE,
         });
+      for (const entry of found) lookaside.set(lookasideKey(entry.repository, entry.subject), entry);
       // One write at a time, and one for all images that are done until it starts.
       if (!isQueued) {
         isQueued = true;
@@ -67,6 +74,10 @@ export async function openOciTarget({ directory, store, absent, references, step
     },
     finish: async () => await written,
   };
+}
+
+function lookasideKey(repository: string, subject: Digest): string {
+  return `${repository}@${subject}`;
 }
 
 /**

@@ -8,12 +8,15 @@ import { formatBytes } from '../../model/bytes.ts';
 import type { Digest } from '../../model/digest.ts';
 import { PrestageError } from '../../model/errors.ts';
 import { formatReference } from '../../model/reference.ts';
+import { readUserRegistriesD } from '../../signatures/own-registries-d.ts';
 import { type AbsentRecord, openAbsentRecord } from './absent-record.ts';
 import { createArchivesTarget } from './archives-target.ts';
-import { createAttachmentFinder } from './attachments.ts';
+import { type AttachmentContext, createAttachmentFinder } from './attachments.ts';
 import { createBlobStore } from './blob-store.ts';
 import { executePull, type StepResult } from './execute.ts';
 import { type WantedImages, wantedImages } from './lists.ts';
+import { createLookasideFinder, type LookasideFinder } from './lookaside-finder.ts';
+import { type LookasideServer, openLookasideServer } from './lookaside-server.ts';
 import { openOciTarget } from './oci-target.ts';
 import { makePlaces, type Places } from './places.ts';
 import { type PullPlan, planPull } from './plan.ts';
@@ -127,6 +130,19 @@ async function execute({ host, request, places, target, absent }: Execution, pla
     asksAgain: requiresSignatures,
   };
   const attachments = signatures === 'none' ? undefined : createAttachmentFinder(finding);
-  const shared = { host, source, target, receiver, attachments, requiresSignatures };
+  using server = await openLookasideServer(host, source);
+  const lookaside = signatures === 'none' ? undefined : await lookasideFinder(server, finding, { host, request, target });
+  const shared = { host, source, target, receiver, attachments, lookaside, requiresSignatures };
   return await executePull(plan.steps, { ...shared, parallel, retries, stallMs, stop, onEvent });
+}
+
+async function lookasideFinder(
+  server: LookasideServer,
+  { store, signal, absent, asksAgain }: AttachmentContext,
+  { host, request, target }: Pick<Execution, 'host' | 'request' | 'target'>,
+): Promise<LookasideFinder> {
+  const { lookaside } = request;
+  const registriesD = await readUserRegistriesD(host);
+  const known = target.lookasideOf.bind(target);
+  return createLookasideFinder({ server, lookaside, registriesD, store, signal, known, absent, asksAgain });
 }

@@ -21,8 +21,10 @@ export interface PulledImage {
   readonly sizeBytes?: number;
   /** Those of them that are fetched for it, each blob for one image. */
   readonly fetchBytes?: number;
-  /** Its manifests that have signatures; undefined if none were asked for. */
+  /** Its manifests that have sigstore signatures; undefined if none were asked for. */
   readonly signed?: readonly Digest[];
+  /** Its manifests that have GPG signatures; undefined if none has. */
+  readonly gpgSigned?: readonly Digest[];
   /** A release of OpenShift demands a signature of it, and the registry has none. */
   readonly lacksSignature?: true;
 }
@@ -64,15 +66,23 @@ export function pullReport(facts: PullFacts, results: readonly StepResult[], isS
   return { outcome, images, ...figures(facts) };
 }
 
-function stateOf({ step, result, error, signed }: StepResult): Pick<PulledImage, 'state' | 'error' | 'signed' | 'lacksSignature'> {
+type ImageOutcome = Pick<PulledImage, 'state' | 'error' | 'signed' | 'gpgSigned' | 'lacksSignature'>;
+
+function stateOf({ step, result, error, signed, gpgSigned }: StepResult): ImageOutcome {
   const { reference, manifests } = step.image;
   const lacks = signed !== undefined && isCoveredByOpenshift(reference) && manifests.some(isUnsigned(signed));
-  return { state: result, ...(error && { error }), ...(signed && { signed }), ...(lacks && { lacksSignature: true as const }) };
+  return {
+    state: result,
+    ...(error && { error }),
+    ...(signed && { signed }),
+    ...(gpgSigned && { gpgSigned }),
+    ...(lacks && { lacksSignature: true as const }),
+  };
 }
 
 function imagesOf(
   { listed, resolution, plan, delivered }: PullFacts,
-  states: ReadonlyMap<string, Pick<PulledImage, 'state' | 'error' | 'signed' | 'lacksSignature'>>,
+  states: ReadonlyMap<string, ImageOutcome>,
   otherwise: PulledImage['state'],
 ): readonly PulledImage[] {
   const steps = new Map<string, PullStep>(plan.steps.map((step) => [step.image.listed.text, step]));

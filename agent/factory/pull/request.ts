@@ -23,6 +23,8 @@ export interface PullRequest {
   readonly source: PullSource;
   /** An OCI image layout has a place for them; archives have none. */
   readonly signatures: SignatureChoice;
+  /** Base address of GPG signatures; that of registries.d where left out. */
+  readonly lookaside?: string;
   /** Images at a time. */
   readonly parallel: number;
   /** Attempts after the first. */

@@ -1,8 +1,15 @@
 import type { Digest } from '../../model/digest.ts';
+import type { LookasideEntry } from '../../signatures/lookaside.ts';
 import type { PulledAttachment } from './attachments.ts';
 import type { BlobStore } from './blob-store.ts';
 import type { PullStep } from './plan.ts';
 import type { ResolvedImage } from './resolve.ts';
+
+/** What was found of the signatures of an image. */
+export interface PulledSignatures {
+  readonly attachments: readonly PulledAttachment[];
+  readonly lookaside: readonly LookasideEntry[];
+}
 
 /** A folder that images are pulled into, in one form. */
 export interface PullTarget {
@@ -14,8 +21,10 @@ export interface PullTarget {
   extraBytes(steps: readonly PullStep[]): number;
   /** The signatures that lie in the folder under a name; undefined if it has none, or has no place for any. */
   attachmentOf(reference: string): Digest | undefined;
+  /** The GPG signatures that the folder has of a manifest in a repository. */
+  lookasideOf(repository: string, subject: Digest): LookasideEntry | undefined;
   /** Brings an image, whose blobs and signatures are all in the store, into its final form. */
-  deliver(image: ResolvedImage, attachments: readonly PulledAttachment[]): Promise<void>;
+  deliver(image: ResolvedImage, signatures: PulledSignatures): Promise<void>;
   /** Ends the work, when all images have been tried. */
   finish(): Promise<void>;
 }

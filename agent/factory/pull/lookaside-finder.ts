@@ -1,0 +1,131 @@
+import pLimit from 'p-limit';
+import { type Digest, digestOf } from '../../model/digest.ts';
+import { PrestageError } from '../../model/errors.ts';
+import { nameOf, type Reference } from '../../model/reference.ts';
+import { SIGNATURES_LIMIT } from '../../signatures/attachment.ts';
+import { SIGSTORE_MARK } from '../../signatures/dir-form.ts';
+import { type LookasideEntry, lookasidePath } from '../../signatures/lookaside.ts';
+import { type RegistriesD, signatureSourceOf } from '../../signatures/registries-d.ts';
+import type { AbsentRecord } from './absent-record.ts';
+import type { BlobStore } from './blob-store.ts';
+import type { LookasideServer } from './lookaside-server.ts';
+import type { ResolvedImage } from './resolve.ts';
+
+export interface LookasideContext {
+  readonly server: LookasideServer;
+  /** The base for all images; that of registries.d where left out. */
+  readonly lookaside: string | undefined;
+  readonly registriesD: RegistriesD;
+  readonly store: BlobStore;
+  readonly signal: AbortSignal;
+  /** What an earlier pull has brought of a manifest in a repository. */
+  readonly known: (repository: string, subject: Digest) => LookasideEntry | undefined;
+  readonly absent: AbsentRecord;
+  /** What was absent at an earlier pull is asked for again. */
+  readonly asksAgain: boolean;
+}
+
+/** Looks for GPG signatures, each manifest of each repository once. */
+export interface LookasideFinder {
+  /**
+   * Brings the GPG signatures of all manifests of an image into the store.
+   * @throws PrestageError ERR_PULL_*, ERR_FETCH_*, ERR_SIGNATURE, ERR_REGISTRIES_D: whatever is neither there nor absent
+   */
+  find(image: ResolvedImage): Promise<readonly LookasideEntry[]>;
+}
+
+/** One look-up is two requests of some KB; as many at a time as for signatures in registries. */
+const PARALLEL_LOOKUPS = 8;
+
+export function createLookasideFinder(context: LookasideContext): LookasideFinder {
+  const limit = pLimit(PARALLEL_LOOKUPS);
+  const asked = new Map<string, Promise<LookasideEntry | undefined>>();
+  const look = async (repository: Reference, subject: Digest): Promise<LookasideEntry | undefined> => {
+    const base = baseOf(repository, context);
+    if (base === undefined) return undefined;
+    const key = `${nameOf(repository)}@${subject}`;
+    const found = asked.get(key) ?? limit(async () => await entryOf({ base, repository, subject }, context));
+    asked.set(key, found);
+    try {
+      return await found;
+    } catch (error) {
+      // The next try asks again.
+      asked.delete(key);
+      throw error;
+    }
+  };
+  return {
+    find: async ({ listed, manifests }) => {
+      const all = await Promise.allSettled(manifests.map(async ({ digest }) => await look(listed.reference, digest)));
+      // All have ended by now: what one that fails left at work would still write.
+      const failed = all.find(({ status }) => status === 'rejected');
+      if (failed?.status === 'rejected') throw failed.reason;
+      return all.flatMap((one) => (one.status === 'fulfilled' && one.value !== undefined ? [one.value] : []));
+    },
+  };
+}
+
+/** Whether engines could read signatures below an address. Source: containers/image, docker/docker_image_src.go, getOneSignature. */
+export function isLookaside(base: string): boolean {
+  const url = URL.parse(base);
+  if (url === null) return false;
+  return url.protocol === 'file:' ? url.host === '' : /^https?:$/.test(url.protocol);
+}
+
+function baseOf(repository: Reference, { lookaside, registriesD }: LookasideContext): string | undefined {
+  const base = lookaside ?? signatureSourceOf(registriesD, nameOf(repository)).lookaside;
+  if (base === undefined) return undefined;
+  if (isLookaside(base)) return base.replace(/\/+$/, '');
+  throw new PrestageError(
+    'ERR_REGISTRIES_D',
+    `the lookaside of ${nameOf(repository)}, "${base}", is not an address that begins with https://, http:// or file://`,
+    'Correct the file of registries.d, or give --lookaside',
+  );
+}
+
+interface Sought {
+  readonly base: string;
+  readonly repository: Reference;
+  readonly subject: Digest;
+}
+
+async function entryOf({ base, repository, subject }: Sought, context: LookasideContext): Promise<LookasideEntry | undefined> {
+  const { absent, asksAgain, known, store } = context;
+  const name = nameOf(repository);
+  const earlier = known(name, subject);
+  const blobs = await Promise.all((earlier?.files ?? []).map(async (file) => await store.readSmall(file)));
+  if (earlier !== undefined && !blobs.includes(undefined)) return earlier;
+  const urlOf = (number: number): URL => new URL(`${base}/${lookasidePath(repository.repository, subject, number)}`);
+  const first = urlOf(1).href;
+  if (!asksAgain && absent.has(first)) return undefined;
+  const files = await messagesAt(urlOf, `${name}@${subject}`, context);
+  absent.set(first, files.length === 0);
+  return files.length === 0 ? undefined : { repository: name, subject, files };
+}
+
+/** Engines count from 1 until a file is absent. */
+async function messagesAt(
+  urlOf: (number: number) => URL,
+  image: string,
+  { server, store, signal }: LookasideContext,
+): Promise<readonly Digest[]> {
+  const files: Digest[] = [];
+  for (let number = 1; ; number++) {
+    const bytes = await server.get(urlOf(number), signal);
+    if (bytes === undefined) return files;
+    if (number > SIGNATURES_LIMIT) throw tooMany(image);
+    // A lookaside can have sigstore signatures as well; those come from the registry, as attachments.
+    if (bytes.subarray(0, SIGSTORE_MARK.length).equals(Buffer.from(SIGSTORE_MARK))) continue;
+    const digest = digestOf(bytes);
+    await store.writeSmall(digest, bytes);
+    files.push(digest);
+  }
+}
+
+function tooMany(image: string): PrestageError {
+  return new PrestageError(
+    'ERR_SIGNATURE',
+    `the lookaside has more than ${SIGNATURES_LIMIT} signatures of ${image}`,
+    'Look at what the lookaside has there, or give another --lookaside',
+  );
+}

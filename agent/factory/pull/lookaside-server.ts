@@ -1,0 +1,99 @@
+import { readdir, readFile, stat } from 'node:fs/promises';
+import { join } from 'node:path';
+import { fileURLToPath } from 'node:url';
+import type { Host } from '../../host/host.ts';
+import { ifMissing } from '../../host/if-missing.ts';
+import { type ErrorCode, messageOf, PrestageError } from '../../model/errors.ts';
+import { PAYLOAD_LIMIT_BYTES } from '../../signatures/attachment.ts';
+import { createHttpClient, type HttpAnswer, type HttpClient, shown, Transient } from '../fetch/http.ts';
+import type { PullSource } from './source.ts';
+
+/** Gives the files of lookasides. Disposing of it closes its connections. */
+export interface LookasideServer extends Disposable {
+  /**
+   * The bytes of a file, or undefined if it is absent: a 404, or no such file. Nothing else counts as absent.
+   * @throws PrestageError ERR_PULL_*, ERR_SIGNATURE for one above 4 MiB, ERR_FETCH_*; the signal's reason
+   */
+  get(url: URL, signal: AbortSignal): Promise<Buffer | undefined>;
+}
+
+const STATUS_CODES: ReadonlyMap<number, ErrorCode> = new Map([
+  [401, 'ERR_PULL_LOGIN'],
+  [403, 'ERR_PULL_DENIED'],
+  [429, 'ERR_PULL_LIMIT'],
+]);
+const AGAIN = 'Pull again later; or give another --lookaside';
+
+/** @param source certificates and proxy are those of the registries, as with engines */
+export async function openLookasideServer({ env }: Pick<Host, 'env'>, source: PullSource): Promise<LookasideServer> {
+  const { proxy } = source;
+  const client = createHttpClient({
+    headers: {},
+    origin: '',
+    ca: await authorities(source),
+    env: proxy === undefined ? env : { ...env, HTTPS_PROXY: proxy, HTTP_PROXY: proxy, https_proxy: proxy, http_proxy: proxy },
+    userAgent: 'prestage-agent',
+  });
+  return {
+    get: async (url, signal) => (url.protocol === 'file:' ? await fromFile(url) : await fromWeb(url, client, signal)),
+    [Symbol.dispose]: () => client[Symbol.dispose](),
+  };
+}
+
+async function authorities({ certDir }: PullSource): Promise<string | undefined> {
+  if (certDir === undefined) return undefined;
+  const names = (await readdir(certDir).catch(ifMissing((): string[] => []))).filter((name) => name.endsWith('.crt'));
+  const texts = await Promise.all(names.toSorted().map(async (name) => await readFile(join(certDir, name), 'utf8')));
+  return texts.length === 0 ? undefined : texts.join('\n');
+}
+
+async function fromFile(url: URL): Promise<Buffer | undefined> {
+  const path = fileURLToPath(url);
+  const unreadable = (cause: unknown): PrestageError =>
+    new PrestageError('ERR_SIGNATURE', `${path} cannot be read: ${messageOf(cause)}`, 'Correct the folder of the lookaside', { cause });
+  try {
+    const found = await stat(path).catch(ifMissing(() => undefined));
+    if (found === undefined) return undefined;
+    if (!found.isFile()) throw new Error('it is not a plain file');
+    if (found.size > PAYLOAD_LIMIT_BYTES) throw tooLarge(path);
+    return await readFile(path);
+  } catch (error) {
+    throw error instanceof PrestageError ? error : unreadable(error);
+  }
+}
+
+async function fromWeb(url: URL, client: HttpClient, signal: AbortSignal): Promise<Buffer | undefined> {
+  try {
+    const answer = await client.ask(url, { method: 'GET', signal });
+    if (answer.status === 200) return await bodyOf(answer);
+    answer.drop();
+    if (answer.status === 404) return undefined;
+    const code = STATUS_CODES.get(answer.status) ?? (answer.status >= 500 ? 'ERR_PULL_SERVER' : 'ERR_PULL');
+    throw new PrestageError(code, `${shown(url)} is answered with the status ${answer.status}`, AGAIN);
+  } catch (error) {
+    if (!(error instanceof Transient)) throw error;
+    throw new PrestageError('ERR_PULL_NETWORK', error.error.message, AGAIN, { cause: error });
+  }
+}
+
+async function bodyOf(answer: HttpAnswer): Promise<Buffer> {
+  const pieces: Buffer[] = [];
+  let sizeBytes = 0;
+  for await (const piece of answer.body()) {
+    sizeBytes += piece.length;
+    if (sizeBytes > PAYLOAD_LIMIT_BYTES) {
+      answer.drop();
+      throw tooLarge(shown(answer.url));
+    }
+    pieces.push(piece);
+  }
+  return Buffer.concat(pieces);
+}
+
+function tooLarge(where: string): PrestageError {
+  return new PrestageError(
+    'ERR_SIGNATURE',
+    `the signature ${where} has more than ${PAYLOAD_LIMIT_BYTES} bytes, and engines read no larger one`,
+    'Look at what the lookaside has there; sign the image again, or give another --lookaside',
+  );
+}

@@ -1,0 +1,67 @@
+import * as v from 'valibot';
+import { type Digest, hexOf, isDigest } from '../model/digest.ts';
+import { PrestageError } from '../model/errors.ts';
+import { listFaults, schemaFaults } from '../model/faults.ts';
+import { SIGNATURES_LIMIT } from './attachment.ts';
+
+/** The GPG signatures of one manifest, which lie apart from the registry, below an address that registries.d names. */
+export interface LookasideEntry {
+  /** Of the image, with its registry. */
+  readonly repository: string;
+  /** The manifest that is signed. */
+  readonly subject: Digest;
+  /** OpenPGP messages, by the digests of their bytes, in the order in which engines read them. */
+  readonly files: readonly Digest[];
+}
+
+/** Lies in an OCI image layout that was pulled, which has no other place for such signatures; the messages are blobs of the layout. */
+export const LOOKASIDE_FILE = 'lookaside-signatures.json';
+/** An entry has some 250 characters: room for 60 000 of them. */
+export const LOOKASIDE_LIMIT_BYTES = 16 * 1024 * 1024;
+
+const digest = v.custom<Digest>((value) => typeof value === 'string' && isDigest(value), 'is not a sha256 digest');
+const recordSchema = v.object({
+  signatures: v.array(
+    v.object({
+      repository: v.pipe(v.string(), v.nonEmpty('is empty')),
+      subject: digest,
+      files: v.pipe(
+        v.array(digest),
+        v.minLength(1, 'names no signature'),
+        v.maxLength(SIGNATURES_LIMIT, `names more than ${SIGNATURES_LIMIT} signatures`),
+      ),
+    }),
+  ),
+});
+
+/**
+ * Where a signature lies below the base of a lookaside. Pure. Source: containers/image, docs/signature-protocols.md.
+ * @param path of the repository, without its registry
+ * @param number counts from 1
+ */
+export function lookasidePath(path: string, subject: Digest, number: number): string {
+  return `${path}@sha256=${hexOf(subject)}/signature-${number}`;
+}
+
+/** @throws PrestageError ERR_SIGNATURE with every fault */
+export function parseLookasideRecord(text: string, where: string): readonly LookasideEntry[] {
+  const parsed = v.safeParse(v.pipe(v.string(), v.parseJson(undefined, 'is not JSON'), recordSchema), text);
+  if (parsed.success) return parsed.output.signatures;
+  throw new PrestageError(
+    'ERR_SIGNATURE',
+    listFaults(
+      `${where} cannot be read`,
+      schemaFaults(parsed.issues).map((fault) => `${where} cannot be read: ${fault}`),
+    ),
+    `Remove ${where}, then pull again: what is whole is kept`,
+  );
+}
+
+/** The same entries give the same bytes, in whatever order they come. Pure. */
+export function formatLookasideRecord(entries: readonly LookasideEntry[]): string {
+  const keyOf = ({ repository, subject }: LookasideEntry): string => `${repository}@${subject}`;
+  const signatures = entries
+    .map(({ repository, subject, files }) => ({ repository, subject, files }))
+    .toSorted((a, b) => (keyOf(a) < keyOf(b) ? -1 : 1));
+  return `${JSON.stringify({ signatures }, undefined, 1)}\n`;
+}
