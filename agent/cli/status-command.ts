@@ -1,11 +1,14 @@
 import { setTimeout as sleep } from 'node:timers/promises';
 import { own } from '../host/text-stream.ts';
 import { formatBytes, formatDuration } from '../model/bytes.ts';
+import { PrestageError } from '../model/errors.ts';
 import { type ImageState, isUsable } from '../model/run-state.ts';
 import type { StatusReport } from '../status/assess.ts';
 import { collectStatus } from '../status/collect.ts';
+import { collectImageStatus } from '../status/image-look.ts';
 import type { CommandSpec } from './command-spec.ts';
 import { hostFor, type SettingFlags, type Terminal } from './context.ts';
+import { imageText } from './image-text.ts';
 import { type Answer, OUTPUT_FORMS, type OutputForm, type Paint, painter, render, type Style } from './output.ts';
 import { settingFlags, settingsOf } from './setting-flags.ts';
 
@@ -15,11 +18,21 @@ const WATCH_PERIOD_MS = 1000;
 export const statusCommand: CommandSpec = {
   name: 'status',
   description: 'Show how the last run ended or how far it is, image by image, with reasons and what to do next. Reads only.',
-  flags: [...settingFlags(['root']), { usage: '--watch', help: 'show it again every second until the run has ended' }],
+  flags: [
+    ...settingFlags(['root']),
+    { usage: '--watch', help: 'show it again every second until the run has ended' },
+    { usage: '--image <reference>', help: 'say instead whether podman and CRI-O take this image here, from where, and by which policy' },
+  ],
   forms: OUTPUT_FORMS,
-  examples: ['prestage-agent status', 'prestage-agent status --watch', 'prestage-agent status --output json'],
+  examples: [
+    'prestage-agent status',
+    'prestage-agent status --watch',
+    'prestage-agent status --output json',
+    'prestage-agent status --image quay.io/openshift-release-dev/ocp-release:4.22.3-x86_64',
+  ],
   act: async (terminal, options) => {
     const output = OUTPUT_FORMS.find((form) => form === options.output) ?? 'text';
+    if (typeof options.image === 'string') return await actImage(terminal, options.image, options);
     return await actStatus(terminal, { ...settingsOf(options), watch: options.watch === true, output });
   },
 };
@@ -37,6 +50,12 @@ async function actStatus(
     terminal.out.write(render(answer, flags.output));
     await sleep(WATCH_PERIOD_MS, undefined, { signal: terminal.stop }).catch(() => undefined);
   }
+}
+
+async function actImage(terminal: Terminal, reference: string, options: Readonly<Record<string, unknown>>): Promise<Answer> {
+  if (options.watch === true) throw new PrestageError('ERR_USAGE', '--image and --watch exclude each other', 'Give one of the two');
+  const report = await collectImageStatus(hostFor(terminal, settingsOf(options)), reference);
+  return { data: report, text: imageText(report, painter(terminal)), exitCode: report.image.exitCode };
 }
 
 const STYLE_OF: Readonly<Record<StatusReport['status']['readiness'], Style>> = {

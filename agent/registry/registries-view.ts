@@ -38,10 +38,34 @@ export async function readRegistries(host: Host): Promise<RegistriesView> {
 
 /** As readRegistries, but for what lies in root's home, where other users may not look. */
 export async function readPublicRegistries(host: Host): Promise<RegistriesView> {
-  const [names, main] = await Promise.all([dropInNames(host), readConfiguration(host, REGISTRIES_CONF)]);
+  return await readBelowEtc(host, { isOurs: (name) => name === DROP_IN_NAME, shown: withoutRewrite });
+}
+
+/**
+ * As engines read it now, with what the agent itself put there.
+ * @throws as readRegistries
+ */
+export async function readRegistriesInForce(host: Host): Promise<RegistriesView> {
+  const [view, personal] = await Promise.all([
+    readBelowEtc(host, { isOurs: () => false, shown: (text) => text }),
+    readConfiguration(host, PERSONAL_CONF),
+  ]);
+  return personal === undefined ? view : { ...view, shadowedBy: PERSONAL_CONF };
+}
+
+interface ReadOptions {
+  /** Drop-ins that are passed over. */
+  readonly isOurs: (name: string) => boolean;
+  /** What counts of the text of registries.conf. */
+  readonly shown: (text: string) => string;
+}
+
+async function readBelowEtc(host: Host, { isOurs, shown }: ReadOptions): Promise<RegistriesView> {
+  const [all, main] = await Promise.all([dropInNames(host), readConfiguration(host, REGISTRIES_CONF)]);
+  const names = all.filter((name) => !isOurs(name));
   const dropIns = await Promise.all(names.map((name) => readConfiguration(host, `${REGISTRIES_DIRECTORY}/${name}`)));
   const texts = [
-    { file: REGISTRIES_CONF, text: main === undefined ? undefined : withoutRewrite(main) },
+    { file: REGISTRIES_CONF, text: main === undefined ? undefined : shown(main) },
     ...names.map((name, index) => ({ file: `${REGISTRIES_DIRECTORY}/${name}`, text: dropIns[index] })),
   ];
   return mergeRegistries(parseAll(texts.flatMap(({ file, text }) => (text === undefined ? [] : [{ file, text }]))));
@@ -81,5 +105,5 @@ function parseAll(texts: readonly { readonly file: string; readonly text: string
 async function dropInNames(host: Host): Promise<readonly string[]> {
   const entries = await readdir(hostPath(host, REGISTRIES_DIRECTORY), { withFileTypes: true }).catch(ifMissing(() => []));
   const names = entries.filter((entry) => !entry.isDirectory() && entry.name.endsWith('.conf')).map((entry) => entry.name);
-  return names.filter((name) => name !== DROP_IN_NAME).toSorted();
+  return names.toSorted();
 }

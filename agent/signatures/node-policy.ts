@@ -6,9 +6,9 @@ import { type ErrorRecord, errorRecord, PrestageError } from '../model/errors.ts
 import { type Policy, parsePolicy } from './policy.ts';
 
 /** The policy of every engine. */
-const POLICY_FILE = '/etc/containers/policy.json';
+export const POLICY_FILE = '/etc/containers/policy.json';
 /** If it exists, podman and skopeo read it for root instead. */
-const PERSONAL_POLICY = '/root/.config/containers/policy.json';
+export const PERSONAL_POLICY = '/root/.config/containers/policy.json';
 /** CRI-O reads NAMESPACE.json for the images of a namespace, and the policy of all for those without. Source: crio.conf(5), signature_policy_dir. */
 const NAMESPACE_POLICIES = '/etc/crio/policies';
 
@@ -21,14 +21,21 @@ export interface NodePolicies {
 
 /** Reads all policies that an engine of the node can go by. Files that are missing say nothing. */
 export async function readNodePolicies(host: Host): Promise<NodePolicies> {
-  const names = await readdir(hostPath(host, NAMESPACE_POLICIES)).catch(ifMissing(() => []));
-  const own = names.filter((name) => name.endsWith('.json')).toSorted();
-  const files = [POLICY_FILE, PERSONAL_POLICY, ...own.map((name) => `${NAMESPACE_POLICIES}/${name}`)];
+  const files = [POLICY_FILE, PERSONAL_POLICY, ...(await namespacePolicies(host)).map(({ file }) => file)];
   const read = await Promise.all(files.map(async (file) => await readPolicy(host, file)));
   return {
     policies: read.flatMap((one) => (one !== undefined && 'scopes' in one ? [one] : [])),
     faults: read.flatMap((one) => (one !== undefined && 'code' in one ? [one] : [])),
   };
+}
+
+/** The policies that CRI-O has for single namespaces, sorted. */
+export async function namespacePolicies(host: Host): Promise<readonly { readonly namespace: string; readonly file: string }[]> {
+  const names = await readdir(hostPath(host, NAMESPACE_POLICIES)).catch(ifMissing(() => []));
+  return names
+    .filter((name) => name.endsWith('.json'))
+    .toSorted()
+    .map((name) => ({ namespace: name.slice(0, -'.json'.length), file: `${NAMESPACE_POLICIES}/${name}` }));
 }
 
 async function readPolicy(host: Host, file: string): Promise<Policy | ErrorRecord | undefined> {

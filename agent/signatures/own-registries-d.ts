@@ -1,5 +1,5 @@
 import { existsSync } from 'node:fs';
-import { readdir } from 'node:fs/promises';
+import { readdir, stat } from 'node:fs/promises';
 import { join } from 'node:path';
 import { type Host, hostPath } from '../host/host.ts';
 import { ifMissing } from '../host/if-missing.ts';
@@ -9,6 +9,8 @@ import { mergeRegistriesD, type RegistriesD } from './registries-d.ts';
 
 /** Files in here say where the signatures of images are, in no order. Source: containers-registries.d(5). */
 const REGISTRIES_D_DIRECTORY = '/etc/containers/registries.d';
+/** If it exists, podman and skopeo read it for root instead. */
+const PERSONAL_DIRECTORY = '/root/.config/containers/registries.d';
 /** The one that is ours. */
 export const REGISTRIES_D_PATH = `${REGISTRIES_D_DIRECTORY}/50-prestage.yaml`;
 
@@ -18,11 +20,21 @@ export type ForeignRegistriesD = { readonly merged: RegistriesD } | { readonly f
 /** Reads all files but ours. */
 export async function readRegistriesD(host: Host): Promise<ForeignRegistriesD> {
   try {
-    return { merged: await readDirectory(host, REGISTRIES_D_DIRECTORY) };
+    return { merged: await readDirectory(host, REGISTRIES_D_DIRECTORY, (path) => path !== REGISTRIES_D_PATH) };
   } catch (error) {
     if (!(error instanceof PrestageError)) throw error;
     return { fault: errorRecord(error) };
   }
+}
+
+/**
+ * As the engines of root read it now, with ours.
+ * @throws PrestageError ERR_REGISTRIES_D, ERR_SYSTEM_FILE
+ * @throws NodeJS.ErrnoException for a file that may not be read
+ */
+export async function readRegistriesDInForce(host: Host): Promise<RegistriesD> {
+  const found = await stat(hostPath(host, PERSONAL_DIRECTORY)).catch(ifMissing(() => undefined));
+  return await readDirectory(host, found === undefined ? REGISTRIES_D_DIRECTORY : PERSONAL_DIRECTORY);
 }
 
 /**
@@ -33,16 +45,17 @@ export async function readRegistriesD(host: Host): Promise<ForeignRegistriesD> {
 export async function readUserRegistriesD(host: Host): Promise<RegistriesD> {
   const { HOME: home = '' } = host.env;
   const own = join(home, '.config/containers/registries.d');
-  return await readDirectory(host, home !== '' && existsSync(hostPath(host, own)) ? own : REGISTRIES_D_DIRECTORY);
+  const directory = home !== '' && existsSync(hostPath(host, own)) ? own : REGISTRIES_D_DIRECTORY;
+  return await readDirectory(host, directory, (path) => path !== REGISTRIES_D_PATH);
 }
 
-async function readDirectory(host: Host, directory: string): Promise<RegistriesD> {
+async function readDirectory(host: Host, directory: string, isRead: (path: string) => boolean = () => true): Promise<RegistriesD> {
   const names = await readdir(hostPath(host, directory)).catch(ifMissing(() => []));
   const paths = names
     .filter((name) => name.endsWith('.yaml'))
     .toSorted()
     .map((name) => `${directory}/${name}`)
-    .filter((path) => path !== REGISTRIES_D_PATH);
+    .filter(isRead);
   return mergeRegistriesD(await Promise.all(paths.map(async (file) => ({ file, text: (await readConfiguration(host, file)) ?? '' }))));
 }
 

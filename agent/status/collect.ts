@@ -13,7 +13,7 @@ import type { StatusFacts, StoreNow } from './facts.ts';
 import { changedFiles } from './files-now.ts';
 import { type Look, look, seen, type Unseen } from './look.ts';
 import { registriesNow } from './registries-now.ts';
-import { storeNow } from './store-now.ts';
+import { isDead, storeNow } from './store-now.ts';
 
 /**
  * Looks at the last run, and at all that it relies on as it is now. Reads only: works while a run goes on, after it, and after a crash. What this
@@ -92,10 +92,6 @@ async function viewStorage(host: Host, state: RunState, store: Look<StoreNow>): 
     const beside = await Promise.all(stores.map(async (graphroot) => await readImages({ graphroot, runroot: graphroot })));
     return { ...contents, images: [...contents.images, ...beside.flat()] };
   });
-}
-
-function isDead(store: Look<StoreNow>): boolean {
-  return store.kind === 'seen' && store.value.probe.kind === 'seen' && store.value.probe.value.kind === 'unreadable';
 }
 
 /** Of a store that cannot be read it is not known what stands on it. */

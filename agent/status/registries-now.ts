@@ -5,6 +5,7 @@ import { ifMissing } from '../host/if-missing.ts';
 import { readConfiguration } from '../host/read-configuration.ts';
 import { REGISTRY_RUN } from '../model/places.ts';
 import type { RunState } from '../model/run-state.ts';
+import type { RegistryTarget } from '../registry/ask-registry.ts';
 import { DROP_IN_PATH } from '../registry/registries-drop-in.ts';
 import { parseRegistries, type RegistryEntry } from '../registry/registries-file.ts';
 import { REGISTRIES_CONF, readPublicRegistries } from '../registry/registries-view.ts';
@@ -23,11 +24,17 @@ export async function registriesNow(host: Host, state: RunState): Promise<Pick<S
   const mirrors = await look(async () => await ourMirrors(host));
   const own = state.registry?.address;
   const addresses = new Set([...(own === undefined ? [] : [own]), ...(mirrors.kind === 'seen' ? mirrors.value : [])]);
-  const asked = [...addresses].map(async (address) => {
-    const answer = await look(async () => (address === own ? await askOwn(host, address) : await ask(host, address, { isOwn: false })));
-    return { address, answer: answer.kind === 'seen' ? withoutUnseen(answer.value) : answer };
-  });
+  const asked = [...addresses].map(async (address) => ({ address, answer: await ownRegistryHealth(host, address, own) }));
   return { mirrors, registries: await Promise.all(asked) };
+}
+
+/**
+ * Whether a registry answers that our mirrors name.
+ * @param own `host:port` of the one that the run of this node started
+ */
+export async function ownRegistryHealth(host: Host, address: string, own: string | undefined): Promise<Look<Health>> {
+  const answer = await look(async () => (address === own ? await askOwn(host, address) : await ask(host, address, { isOwn: false })));
+  return answer.kind === 'seen' ? withoutUnseen(answer.value) : answer;
 }
 
 /** An answer by nobody knows whom is not an answer that was seen. */
@@ -37,7 +44,7 @@ function withoutUnseen(health: Health): Look<Health> {
 }
 
 /** `host:port` of the mirrors that stand in our drop-in, or in our lines of registries.conf, and that nobody else names. */
-async function ourMirrors(host: Host): Promise<readonly string[]> {
+export async function ourMirrors(host: Host): Promise<readonly string[]> {
   const [dropIn, main, others] = await Promise.all([
     entriesOf(host, DROP_IN_PATH),
     entriesOf(host, REGISTRIES_CONF),
@@ -73,12 +80,20 @@ async function askOwn(host: Host, address: string): Promise<Health> {
  * this node must be our registry.
  */
 async function ask(host: Host, address: string, { isOwn }: { readonly isOwn: boolean }): Promise<Health> {
+  const target = await targetOf(host, address);
+  const answer = await probeRegistry(target);
+  const isHere = isOwn || isLoopback(target.host);
+  return isHere && answer.healthy
+    ? provenHealth(answer, await whoListens(host, { address: probeHost(target.host), port: target.port }))
+    : answer;
+}
+
+/** How an engine reaches a registry by `host:port`. */
+export async function targetOf(host: Host, address: string): Promise<RegistryTarget> {
   const [, name = address, digits] = /^\[?(.+?)\]?(?::(\d+))?$/.exec(address) ?? [];
   const port = Number(digits ?? (isLoopback(name) ? 80 : 443));
   const target = { host: name, port, timeoutMs: PROBE_LIMIT_MS };
-  const answer = await probeRegistry(isLoopback(name) ? target : { ...target, authority: await authorityFor(host, address) });
-  const isHere = isOwn || isLoopback(name);
-  return isHere && answer.healthy ? provenHealth(answer, await whoListens(host, { address: probeHost(name), port })) : answer;
+  return isLoopback(name) ? target : { ...target, authority: await authorityFor(host, address) };
 }
 
 /** All CAs that are installed for an address; empty if none is: then the CAs of this machine count. Source: containers-certs.d(5). */

@@ -18,6 +18,11 @@ export async function storeNow(host: Host): Promise<Look<StoreNow>> {
   });
 }
 
+/** A store that cannot be read is not read again: its disk may never answer. */
+export function isDead(store: Look<StoreNow>): boolean {
+  return store.kind === 'seen' && store.value.probe.kind === 'seen' && store.value.probe.value.kind === 'unreadable';
+}
+
 /** @throws NodeJS.ErrnoException where a file may be there that this user cannot read */
 export async function assertReadable(path: string): Promise<void> {
   await access(path, constants.R_OK).catch((error: NodeJS.ErrnoException) => {

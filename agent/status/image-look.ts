@@ -1,0 +1,115 @@
+import { additionalStores } from '../extract/additional-stores.ts';
+import { locateStorage } from '../extract/location.ts';
+import { inspectStorage, readImages } from '../extract/storage.ts';
+import { readBootId } from '../host/boot.ts';
+import type { Host } from '../host/host.ts';
+import { PrestageError } from '../model/errors.ts';
+import { formatReference, nameOf, type Reference, readReference } from '../model/reference.ts';
+import { readLastState } from '../reconcile/state-store.ts';
+import { readRegistriesInForce } from '../registry/registries-view.ts';
+import { repositoryOf } from '../signatures/policy.ts';
+import { answerImage, type ImageReport } from './image-answer.ts';
+import type { PlaceAnswer, PlaceFacts } from './image-facts.ts';
+import { type PullPlace, pulledReference, pullPlaces } from './image-places.ts';
+import { judgePolicies } from './image-policies.ts';
+import { askForImage, type ShownByRegistry, splitPlace } from './image-shown.ts';
+import { type Look, look, type Unseen } from './look.ts';
+import { ourMirrors, ownRegistryHealth, targetOf } from './registries-now.ts';
+import { isDead, storeNow } from './store-now.ts';
+
+/**
+ * Says what the engines of this node would do with an image: from where a pull takes it, by which policy and with which signature, or why not.
+ * Reads only. Of registries those alone are asked that serve this node by a mirror of ours: others may want a login, or a network.
+ * @throws PrestageError ERR_USAGE if the text is not a reference
+ */
+export async function collectImageStatus(host: Host, text: string): Promise<ImageReport> {
+  const parsed = readReference(text);
+  if (typeof parsed === 'string') {
+    throw new PrestageError('ERR_USAGE', parsed, 'Write it as registry/repository:tag or registry/repository@sha256:<64 hex digits>');
+  }
+  const reference = pulledReference(parsed);
+  const fullName = formatReference(reference);
+  const [asked, stored] = await Promise.all([
+    look(async () => await askPlaces(host, reference)),
+    look(async () => await isStored(host, reference)),
+  ]);
+  const places: Look<readonly PlaceFacts[]> = asked.kind === 'seen' ? { kind: 'seen', value: asked.value.places } : asked;
+  const policies = await judgePolicies(host, fullName, asked.kind === 'seen' ? asked.value.shown : asked);
+  return answerImage({ fullName, places, policies, stored });
+}
+
+interface Asked {
+  readonly places: readonly PlaceFacts[];
+  readonly shown: ShownByRegistry | Unseen;
+}
+
+/** Engines take the first place that has the manifest, so that nobody is asked after it; nor after one of which it is not known. */
+async function askPlaces(host: Host, reference: Reference): Promise<Asked> {
+  const view = await readRegistriesInForce(host);
+  if (view.shadowedBy !== undefined) throw shadowed(view.shadowedBy);
+  const bootId = await readBootId();
+  const found = await readLastState(host, bootId);
+  const state = found === 'damaged' ? undefined : found;
+  // Below the root lies the disk of another machine: the registries of this one are not its.
+  const isElsewhere = host.root !== '/' && (state?.bootId !== bootId || (state.root ?? '/') !== host.root);
+  const ours = { addresses: isElsewhere ? [] : await ourMirrors(host), own: state?.registry?.address };
+  const places: PlaceFacts[] = [];
+  for (const place of pullPlaces(view.entries, reference)) {
+    const { answer, shown } = await askPlace(host, place, ours);
+    places.push({ name: place.name, kind: place.kind, answer });
+    if (answer.kind === 'unseen') return { places, shown: answer };
+    if (shown !== undefined) return { places, shown };
+  }
+  return { places, shown: { kind: 'unseen', reason: 'no place has the image', remedy: 'Give the node a source that has it' } };
+}
+
+async function askPlace(
+  host: Host,
+  { name, blockedBy }: PullPlace,
+  ours: { readonly addresses: readonly string[]; readonly own: string | undefined },
+): Promise<{ readonly answer: PlaceAnswer; readonly shown?: ShownByRegistry }> {
+  if (blockedBy !== undefined) return { answer: { kind: 'not', reason: `it is blocked by ${blockedBy}` } };
+  const { address } = splitPlace(name);
+  if (!ours.addresses.includes(address)) return { answer: foreign(name) };
+  const health = await ownRegistryHealth(host, address, ours.own);
+  if (health.kind === 'unseen') return { answer: { ...health, reason: `${name}: ${health.reason}` } };
+  if (!health.value.healthy) return { answer: { kind: 'not', reason: `its registry does not answer: ${health.value.reason}` } };
+  const shown = await look(async () => await askForImage(host, await targetOf(host, address), name));
+  if (shown.kind === 'unseen') return { answer: shown };
+  if (shown.value === undefined) return { answer: { kind: 'not', reason: 'it does not have it' } };
+  return { answer: { kind: 'has', digest: shown.value.digest }, shown: shown.value };
+}
+
+function foreign(name: string): Unseen {
+  return {
+    kind: 'unseen',
+    reason: `${name} is asked, which is no registry that serves this node for us and was not looked at`,
+    remedy: 'Pull the image to see: podman pull',
+  };
+}
+
+function shadowed(file: string): PrestageError {
+  return new PrestageError(
+    'ERR_REGISTRIES',
+    `podman reads ${file} for root and nothing in /etc/containers, and where it would pull from was not looked at`,
+    'Move it away, and ask again',
+  );
+}
+
+async function isStored(host: Host, reference: Reference): Promise<boolean> {
+  const stores = isDead(await storeNow(host)) ? [] : await additionalStores(host);
+  const [{ images }, ...beside] = await Promise.all([
+    inspectStorage(await locateStorage(host, {}), stores),
+    ...stores.map(async (graphroot) => ({ images: await readImages({ graphroot, runroot: graphroot }) })),
+  ]);
+  const fullName = formatReference(reference);
+  const { digest } = reference;
+  return [images, ...beside.map((one) => one.images)]
+    .flat()
+    .some(
+      ({ names, digests, damage }) =>
+        damage.length === 0 &&
+        (names.includes(fullName) ||
+          (digest !== undefined && digests.includes(digest) && names.some((name) => repositoryOf(name) === nameOf(reference)))),
+    );
+}

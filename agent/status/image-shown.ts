@@ -1,0 +1,126 @@
+import { join } from 'node:path';
+import { type Host, hostPath } from '../host/host.ts';
+import { readPlainFile } from '../mirror/plain-file.ts';
+import type { Digest } from '../model/digest.ts';
+import { PrestageError } from '../model/errors.ts';
+import { instanceFor, MANIFEST_LIMIT_BYTES, parseManifest } from '../model/manifest.ts';
+import { askRegistry, type RegistryTarget } from '../registry/ask-registry.ts';
+import { PAYLOAD_LIMIT_BYTES, parseAttachment, SIGNATURES_LIMIT, signatureTag } from '../signatures/attachment.ts';
+import { heldOf } from '../signatures/bundle-signatures.ts';
+import type { HeldSignature } from '../signatures/judge.ts';
+import { readRegistriesDInForce } from '../signatures/own-registries-d.ts';
+import { type SignatureSource, signatureSourceOf } from '../signatures/registries-d.ts';
+import { look, type Unseen } from './look.ts';
+
+/** An image as a registry shows it to an engine of this machine. */
+export interface ShownByRegistry {
+  /** Of the manifest or list that the name leads to. */
+  readonly digest: Digest;
+  /** Of the manifest that a policy is held against: of a list, the instance. */
+  readonly verified: Digest;
+  readonly signatures: ShownSignatures;
+}
+
+/** The signatures that engines find, by kind: they look for them at different places. */
+export interface ShownSignatures {
+  readonly sigstore: FoundSignatures;
+  readonly gpg: FoundSignatures;
+}
+
+export type FoundSignatures =
+  | { readonly kind: 'found'; readonly held: readonly HeldSignature[] }
+  /** Engines fail here, whatever the policy says of the signatures. */
+  | { readonly kind: 'fault'; readonly reason: string; readonly remedy: string }
+  | Unseen;
+
+/** Where engines look for GPG signatures if no file names a place. Source: containers/image, docker/registries_d.go. */
+const DEFAULT_LOOKASIDE = 'file:///var/lib/containers/sigstore';
+
+/**
+ * Asks a registry for an image and its signatures, as an engine does.
+ * @param place the image by the name that it has there: `host:port/repository@sha256:…`
+ * @returns undefined if the registry does not have it
+ * @throws PrestageError ERR_REGISTRY_START, ERR_LAYOUT
+ */
+export async function askForImage(host: Host, target: RegistryTarget, place: string): Promise<ShownByRegistry | undefined> {
+  const { repository, name } = splitPlace(place);
+  const top = await askRegistry(target, { repository, name, kind: 'manifests', limitBytes: MANIFEST_LIMIT_BYTES });
+  if (top === undefined) return undefined;
+  const manifest = parseManifest(top.bytes, place);
+  const verified = manifest.kind === 'image' ? top.digest : instanceFor(manifest, host.architecture)?.digest;
+  if (verified === undefined) return undefined;
+  return { digest: top.digest, verified, signatures: await findSignatures(host, target, { place, repository, verified }) };
+}
+
+interface Subject {
+  readonly place: string;
+  readonly repository: string;
+  readonly verified: Digest;
+}
+
+async function findSignatures(host: Host, target: RegistryTarget, subject: Subject): Promise<ShownSignatures> {
+  const places = await look(async () => await readRegistriesDInForce(host));
+  if (places.kind === 'unseen') return { sigstore: places, gpg: places };
+  const source = signatureSourceOf(places.value, subject.place);
+  return { sigstore: await attachedSignatures(target, subject, source), gpg: await lookasideSignatures(host, subject, source) };
+}
+
+async function attachedSignatures(
+  target: RegistryTarget,
+  { repository, verified, place }: Subject,
+  { usesAttachments }: SignatureSource,
+): Promise<FoundSignatures> {
+  if (!usesAttachments) return { kind: 'found', held: [] };
+  try {
+    const name = signatureTag(verified);
+    const manifest = await askRegistry(target, { repository, name, kind: 'manifests', limitBytes: MANIFEST_LIMIT_BYTES });
+    if (manifest === undefined) return { kind: 'found', held: [] };
+    const attachment = parseAttachment(manifest.bytes.toString('utf8'), place);
+    const blobs = new Map<Digest, Buffer>();
+    for (const { digest } of attachment.signatures) {
+      const blob = await askRegistry(target, { repository, name: digest, kind: 'blobs', limitBytes: PAYLOAD_LIMIT_BYTES });
+      if (blob === undefined) return missingPayload(digest);
+      blobs.set(digest, blob.bytes);
+    }
+    return { kind: 'found', held: heldOf(attachment, blobs) };
+  } catch (error) {
+    if (!(error instanceof PrestageError)) throw error;
+    return { kind: 'fault', reason: error.message, remedy: error.remedy };
+  }
+}
+
+function missingPayload(digest: Digest): FoundSignatures {
+  return {
+    kind: 'fault',
+    reason: `the registry does not have the payload ${digest} of a signature`,
+    remedy: 'Write the bundle again at the factory',
+  };
+}
+
+/** Engines read `signature-1` and so on until one is missing. Source: containers/image, docker/docker_image_src.go, getSignaturesFromLookaside. */
+async function lookasideSignatures(
+  host: Host,
+  { repository, verified }: Subject,
+  { lookaside }: SignatureSource,
+): Promise<FoundSignatures> {
+  const base = lookaside ?? DEFAULT_LOOKASIDE;
+  if (!base.startsWith('file:///')) {
+    return { kind: 'unseen', reason: `the GPG signatures at ${base} were not looked at`, remedy: 'Pull the image to see: podman pull' };
+  }
+  const directory = hostPath(host, `${base.slice('file://'.length)}/${repository}@${verified.replace(':', '=')}`);
+  const held: HeldSignature[] = [];
+  for (let n = 1; n <= SIGNATURES_LIMIT; n++) {
+    const message = await readPlainFile(join(directory, `signature-${n}`), PAYLOAD_LIMIT_BYTES);
+    if (message === undefined) break;
+    held.push({ kind: 'gpg', message });
+  }
+  return { kind: 'found', held };
+}
+
+/** Host, repository, and tag or digest of a full name. */
+export function splitPlace(place: string): { readonly address: string; readonly repository: string; readonly name: string } {
+  const slash = place.indexOf('/');
+  const path = place.slice(slash + 1);
+  const at = path.includes('@') ? path.indexOf('@') : path.lastIndexOf(':');
+  return { address: place.slice(0, slash), repository: path.slice(0, at), name: path.slice(at + 1) };
+}
