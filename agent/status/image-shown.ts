@@ -8,6 +8,7 @@ import { askRegistry, type RegistryTarget } from '../registry/ask-registry.ts';
 import { PAYLOAD_LIMIT_BYTES, parseAttachment, SIGNATURES_LIMIT, signatureTag } from '../signatures/attachment.ts';
 import { heldOf } from '../signatures/bundle-signatures.ts';
 import type { HeldSignature } from '../signatures/judge.ts';
+import { lookasidePath } from '../signatures/lookaside.ts';
 import { readRegistriesDInForce } from '../signatures/own-registries-d.ts';
 import { type SignatureSource, signatureSourceOf } from '../signatures/registries-d.ts';
 import { look, type Unseen } from './look.ts';
@@ -107,10 +108,10 @@ async function lookasideSignatures(
   if (!base.startsWith('file:///')) {
     return { kind: 'unseen', reason: `the GPG signatures at ${base} were not looked at`, remedy: 'Pull the image to see: podman pull' };
   }
-  const directory = hostPath(host, `${base.slice('file://'.length)}/${repository}@${verified.replace(':', '=')}`);
   const held: HeldSignature[] = [];
   for (let n = 1; n <= SIGNATURES_LIMIT; n++) {
-    const message = await readPlainFile(join(directory, `signature-${n}`), PAYLOAD_LIMIT_BYTES);
+    const path = join(base.slice('file://'.length), lookasidePath(repository, verified, n));
+    const message = await readPlainFile(hostPath(host, path), PAYLOAD_LIMIT_BYTES);
     if (message === undefined) break;
     held.push({ kind: 'gpg', message });
   }
