@@ -28,7 +28,7 @@ import { stopRegistry } from '../registry/service.ts';
 import { addNotices, type Planned, type RunContext } from './context.ts';
 import { forgetBundle, keepBundle } from './disk-bundle.ts';
 import { leaveTrees } from './leave.ts';
-import { type PlannedMirrors, planMirrors, removeMirrors } from './mirrors.ts';
+import { endRegistry, type PlannedMirrors, planMirrors, removeMirrors } from './mirrors.ts';
 import { isPresent } from './plan.ts';
 import { registryAddress } from './registry-address.ts';
 import { serveTree } from './serve.ts';
@@ -161,7 +161,7 @@ async function closeOther(bundle: StoreBundle, context: RunContext): Promise<voi
   const before = await readOpenStore(host);
   if (before === undefined || isAsWanted(before, wantedStore(bundle, context))) return;
   // The registry runs from the store: it would keep it from being closed.
-  await stopRegistry(host, step);
+  await endRegistry(context);
   await closeStore(host, { step, force: false });
 }
 

@@ -22,7 +22,7 @@ import { judgePods, podFacts, podSteps } from './pods.ts';
 import { storeUsers } from './store-users.ts';
 
 /** What a release undoes, in the order in which it does. */
-export type GroupName = 'pods' | 'registry' | 'keep' | 'dangling' | 'store' | 'engines' | 'copies' | 'trees' | 'partition';
+export type GroupName = 'pods' | 'mirrors' | 'registry' | 'keep' | 'dangling' | 'store' | 'engines' | 'copies' | 'trees' | 'partition';
 
 export interface PlannedStep extends ReleaseStep {
   /** Asked right before it runs: why the thing has to stay for now; undefined where it can go. */
@@ -49,7 +49,8 @@ export interface ReleasePlan {
 /** Looks of the capabilities: what each has to undo. */
 export interface ReleaseLooks {
   readonly registry: (host: Host) => Promise<readonly ReleaseStep[]>;
-  readonly engines: (host: Host) => Promise<readonly ReleaseStep[]>;
+  /** `mirrors`: only what leads to the registry of this node */
+  readonly engines: (host: Host, part?: 'mirrors') => Promise<readonly ReleaseStep[]>;
   /** `force`: what running containers still hold is taken out of sight, and goes with its last user */
   readonly store: (host: Host, options: { readonly force: boolean }) => Promise<readonly ReleaseStep[]>;
 }
@@ -75,8 +76,9 @@ export interface ReleaseRequest {
 export async function planRelease(host: Host, request: ReleaseRequest, looks: ReleaseLooks = nodeLooks): Promise<ReleasePlan> {
   const inUse = (await findImagesToKeep(host, request.location)).filter(({ containers }) => containers.join() !== REGISTRY_NAME);
   const kept = request.keepImages ? inUse : [];
-  const [registry, engines, store, users] = await Promise.all([
+  const [registry, mirrors, engines, store, users] = await Promise.all([
     looks.registry(host),
+    looks.engines(host, 'mirrors'),
     looks.engines(host),
     // Also where images were copied by a release that was killed: what runs from them holds the store until it is started again.
     looks.store(host, { force: request.keepImages }),
@@ -89,7 +91,9 @@ export async function planRelease(host: Host, request: ReleaseRequest, looks: Re
   const verdict = judgePods(pods);
   const groups: readonly ReleaseGroup[] = [
     { name: 'pods', steps: verdict.kind === 'end' ? podSteps(host, pods.pods) : [], needs: [], isChain: true },
-    { name: 'registry', steps: registry, needs: ['pods'], isChain: false },
+    // If a later step fails, the mirrors would lead nowhere without the registry, for good if the sources are blocked.
+    { name: 'mirrors', steps: mirrors, needs: ['pods'], isChain: false },
+    { name: 'registry', steps: registry, needs: ['pods', 'mirrors'], isChain: false },
     { name: 'keep', steps: kept.map((image) => keepingStep(host, request.location, image)), needs: ['pods'], isChain: false },
     { name: 'dangling', steps: await danglingSteps(host, request, dangling), needs: ['pods', 'registry', 'keep'], isChain: false },
     // Engines can be told of a store that is closed, as the empty one stands in its place; of one that has to stay open they must be told.
@@ -99,7 +103,7 @@ export async function planRelease(host: Host, request: ReleaseRequest, looks: Re
       needs: ['pods', 'registry', 'keep', 'dangling'],
       isChain: true,
     },
-    { name: 'engines', steps: engines, needs: ['pods', 'keep', 'store'], isChain: false },
+    { name: 'engines', steps: without(engines, mirrors), needs: ['pods', 'keep', 'store'], isChain: false },
     {
       name: 'copies',
       steps: store
@@ -146,6 +150,14 @@ function guarded(host: Host, step: ReleaseStep): PlannedStep {
 
 async function storesAfter(host: Host): Promise<readonly string[]> {
   return (await additionalStores(host)).filter((path) => path !== hostPath(host, STORE_PATH));
+}
+
+/** Steps that other steps do not do already. CRI-O reads its configuration again only if there is news for it. Pure. */
+function without(steps: readonly ReleaseStep[], others: readonly ReleaseStep[]): readonly ReleaseStep[] {
+  const done = new Set(others.map(({ text }) => text));
+  const rest = steps.filter(({ name, text }) => name !== 'reload-crio' && !done.has(text));
+  const reloads = steps.filter(({ name }) => name === 'reload-crio' && (rest.length > 0 || others.length === 0));
+  return [...rest, ...reloads];
 }
 
 /** What will dangle when the store is closed. */

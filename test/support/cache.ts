@@ -25,7 +25,7 @@ export interface CacheKey {
 export async function cached(key: CacheKey, make: (directory: string) => Promise<void>): Promise<string> {
   const directory = join(CACHE, `${key.name}-${await hashOf(key)}`);
   if (existsSync(directory)) return directory;
-  await removeStale(key.name);
+  await removeStale(key.name, directory);
   const temporary = join(CACHE, `.${key.name}-${process.pid}-${randomBytes(4).toString('hex')}`);
   await mkdir(temporary, { recursive: true });
   try {
@@ -46,8 +46,9 @@ async function hashOf(key: CacheKey): Promise<string> {
   return hash.digest('hex').slice(0, 16);
 }
 
-async function removeStale(name: string): Promise<void> {
+/** @param current may have been made by another process in this moment */
+async function removeStale(name: string, current: string): Promise<void> {
   const entries = await readdir(CACHE).catch(() => []);
   const stale = entries.filter((entry) => entry.startsWith(`${name}-`) && /^[0-9a-f]{16}$/.test(entry.slice(name.length + 1)));
-  for (const entry of stale) await rm(join(CACHE, entry), { recursive: true, force: true });
+  for (const entry of stale) if (join(CACHE, entry) !== current) await rm(join(CACHE, entry), { recursive: true, force: true });
 }

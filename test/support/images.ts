@@ -1,4 +1,5 @@
-import { copyFile, link, mkdir, writeFile } from 'node:fs/promises';
+import { constants } from 'node:fs';
+import { copyFile, mkdir, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { type Digest, hexOf } from '../../agent/model/digest.ts';
 import { blobPath, type MadeBlob, type MadeLayer, writeBlob } from './image-layer.ts';
@@ -175,7 +176,7 @@ function referenceOf(spec: { readonly name: string; readonly tag?: string }, dig
   return spec.tag === undefined ? `${spec.name}@${digest}` : `${spec.name}:${spec.tag}`;
 }
 
-/** A hard link where the file system allows it: the layers are big. */
+/** Never a hard link: what one test changes in its folder would change in those of all others, and their builds would take it for news. */
 async function place(from: string, to: string): Promise<void> {
-  await link(from, to).catch(() => copyFile(from, to));
+  await copyFile(from, to, constants.COPYFILE_FICLONE);
 }

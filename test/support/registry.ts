@@ -1,6 +1,7 @@
 import { type ChildProcess, spawn } from 'node:child_process';
 import { once } from 'node:events';
-import { link, mkdir, mkdtemp, readFile, rm, writeFile } from 'node:fs/promises';
+import { constants } from 'node:fs';
+import { copyFile, mkdir, mkdtemp, rm, writeFile } from 'node:fs/promises';
 import { request as requestPlain } from 'node:http';
 import { request as requestTls } from 'node:https';
 import { createServer } from 'node:net';
@@ -156,11 +157,7 @@ async function addImages(
 async function placeBlob(store: string, root: string, digest: Digest): Promise<void> {
   const to = blobFile(root, digest);
   await mkdir(dirname(to), { recursive: true });
-  const from = blobPath(store, digest);
-  await link(from, to).catch(async (error: NodeJS.ErrnoException) => {
-    if (error.code === 'EEXIST') return;
-    await writeFile(to, await readFile(from));
-  });
+  await copyFile(blobPath(store, digest), to, constants.COPYFILE_FICLONE);
 }
 
 async function writeLink(directory: string, digest: Digest): Promise<void> {
