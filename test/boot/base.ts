@@ -4,6 +4,7 @@ import { parse as parseYaml } from 'yaml';
 import type { IgnitionSpec } from '../../agent/units/config.ts';
 import { encodeDataUrl } from '../../agent/units/data-url.ts';
 import { fieldFile } from '../support/ignition.ts';
+import type { ClusterPolicy } from './policies.ts';
 
 /** What somebody else's ignition brings to a node, before ours is merged into it. */
 export interface BaseOptions {
@@ -23,6 +24,8 @@ export interface InstalledBase extends BaseOptions {
   readonly kubeletImages: readonly string[];
   /** `always` is the text of the Machine Config Operator, which asks a registry even for what is there; `missing` pulls only what is not. */
   readonly pull: 'always' | 'missing';
+  /** What the cluster demands of images; nothing if left out. */
+  readonly policy?: ClusterPolicy;
   /** What the network gives the node a while after it has started; it has none where left out. IPv4. */
   readonly address?: string;
 }
@@ -70,7 +73,7 @@ export async function installedBase(options: InstalledBase): Promise<string> {
     plain('/var/lib/kubelet/config.json', '{"auths":{}}\n'),
     plain('/etc/kubelet-images', options.kubeletImages.map((image) => `${image}\n`).join('')),
     plain('/etc/ignition-machine-config-encapsulated.json', '{}\n'),
-    ...operatorFiles(),
+    ...operatorFiles(options.policy),
     ...common(options),
   ];
   return config(options.spec, files, [...(await Promise.all(units)), { name: PULL_UNIT, text: await pullUnit(options) }]);
@@ -90,15 +93,17 @@ export function hasOperatorTexts(): boolean {
   return fieldFile(`mco/${PULL_UNIT}.yaml`) !== undefined;
 }
 
+const POLICY_FILE = '/etc/containers/policy.json';
+
 /** Files that the Machine Config Operator owns: any change of them would mark the node degraded. */
 export const OPERATOR_FILES = [
   '/etc/containers/storage.conf',
   '/etc/containers/registries.conf',
-  '/etc/containers/policy.json',
+  POLICY_FILE,
   '/etc/crio/crio.conf.d/00-default',
 ];
 
-function operatorFiles(): readonly File[] {
+function operatorFiles(policy: ClusterPolicy | undefined): readonly File[] {
   const sources = ['container-storage', 'container-registries', 'policy', 'crio'];
   const standIns = [
     '[storage]\ndriver = "overlay"\nrunroot = "/run/containers/storage"\ngraphroot = "/var/lib/containers/storage"\n[storage.options]\nadditionalimagestores = [\n]\n',
@@ -106,10 +111,14 @@ function operatorFiles(): readonly File[] {
     '{"default": [{"type": "insecureAcceptAnything"}]}\n',
     '[crio]\ninternal_wipe = true\n',
   ];
-  return OPERATOR_FILES.map((path, index) => {
+  const files = OPERATOR_FILES.map((path, index) => {
+    if (policy !== undefined && path === POLICY_FILE) return plain(path, policy.policy);
     const theirs = fieldFile(`mco/${sources[index]}.yaml`);
     return plain(path, theirs === undefined ? (standIns[index] ?? '') : String(parseYaml(theirs).contents.inline));
   });
+  return policy?.signatures === undefined
+    ? files
+    : [...files, plain('/etc/containers/registries.d/sigstore-registries.yaml', policy.signatures)];
 }
 
 function common({ settings }: BaseOptions): readonly File[] {

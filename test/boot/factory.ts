@@ -6,6 +6,7 @@ import type { Stage } from '../../agent/model/stage.ts';
 import { type ImageSet, smallImageSet } from '../support/image-set.ts';
 import { type MadeImage, writeOciLayout } from '../support/images.ts';
 import { makeRegistryImage } from '../support/registry-image.ts';
+import { attachSignatures, makeSigningKey, type SigningKey } from '../support/signing.ts';
 import { editData, makeImage } from './disk.ts';
 import { writeMirrorFolder } from './mirror-folder.ts';
 
@@ -25,6 +26,9 @@ export interface Bundle {
 export interface Factory {
   readonly executable: string;
   bundle(payload: PayloadKind): Promise<Bundle>;
+  /** One whose images have signatures beside them, of the key below. */
+  signedBundle(payload: PayloadKind): Promise<Bundle>;
+  readonly signingKey: SigningKey;
   /** A new disk image with a data partition that holds a bundle. @param name of the image file below `directory` */
   disk(directory: string, name: string, bundle: Bundle): Promise<string>;
   /** Any other command, which must succeed; what it prints. */
@@ -47,15 +51,16 @@ const LIMIT_MS = 180_000;
 
 /** A factory that works by the built executable alone. */
 export async function openFactory(work: string, executable: string): Promise<Factory> {
-  const made = new Map<PayloadKind, Promise<Bundle>>();
+  const made = new Map<string, Promise<Bundle>>();
+  const signingKey = makeSigningKey('rsa');
   const agent = async (...args: readonly string[]): Promise<string> => (await execa(executable, args, { timeout: LIMIT_MS })).stdout;
   let source: Promise<Source> | undefined;
-  let layout: Promise<string> | undefined;
+  const layouts = new Map<string, Promise<string>>();
   const agentSha256 = hexOf(digestOf(await readFile(executable)));
-  const make = async (payload: PayloadKind): Promise<Bundle> => {
+  const make = async (payload: PayloadKind, kind: 'pulled' | 'signed'): Promise<Bundle> => {
     const set = await smallImageSet();
     // containers-storage takes a comma in the name of a directory for the end of it.
-    const directory = join(work, `bundle-${payload.replaceAll(',', '-')}`);
+    const directory = join(work, `bundle-${kind}-${payload.replaceAll(',', '-')}`);
     if (payload === 'folder') return { directory: await makeFolder(directory, set, executable), sha256: undefined, agentSha256, set };
     source ??= makeSource(join(work, 'blobs'), set);
     if (payload === 'oc-mirror') {
@@ -63,18 +68,23 @@ export async function openFactory(work: string, executable: string): Promise<Fac
       await copyFile(executable, join(directory, 'prestage-agent'));
       return { directory, sha256: undefined, agentSha256, set };
     }
-    layout ??= source.then(async (all) => await makeLayout(join(work, 'pulled'), all));
+    const layout =
+      layouts.get(kind) ?? source.then(async (all) => await makeLayout(join(work, kind), all, kind === 'signed' ? signingKey : undefined));
+    layouts.set(kind, layout);
     await agent('build', '--from', await layout, '--to', directory, '--payload', payload, '--agent', executable);
     return { directory, sha256: hexOf(digestOf(await readFile(join(directory, 'prestage.json')))), agentSha256, set };
+  };
+  const once = (payload: PayloadKind, kind: 'pulled' | 'signed'): Promise<Bundle> => {
+    const known = made.get(`${kind} ${payload}`) ?? make(payload, kind);
+    made.set(`${kind} ${payload}`, known);
+    return known;
   };
   return {
     executable,
     agent,
-    bundle: (payload) => {
-      const known = made.get(payload) ?? make(payload);
-      made.set(payload, known);
-      return known;
-    },
+    bundle: (payload) => once(payload, 'pulled'),
+    signedBundle: (payload) => once(payload, 'signed'),
+    signingKey,
     disk: async (directory, name, bundle) => {
       const image = await makeImage(join(directory, name), DISK_MIB);
       const agreed = ['--yes', '--expect-serial', image];
@@ -107,14 +117,23 @@ async function makeSource(store: string, set: ImageSet): Promise<Source> {
   return { store, set, registry: await makeRegistryImage(store) };
 }
 
-/** All of it as `pull` would leave it; the registry is in the lists of both stages. */
-async function makeLayout(directory: string, { store, set, registry }: Source): Promise<string> {
+/** All of it as `pull` would leave it, with signatures if there is a key; the registry is in the lists of both stages. */
+async function makeLayout(directory: string, { store, set, registry }: Source, key: SigningKey | undefined): Promise<string> {
   await mkdir(directory);
-  await writeOciLayout(store, [...set.all, registry], directory);
+  await writeOciLayout(store, [...set.all, registry, ...(key === undefined ? [] : await signaturesOf(store, set, key))], directory);
   const list = (images: readonly MadeImage[]): string => [...images, registry].map(({ reference }) => `${reference}\n`).join('');
   await writeFile(join(directory, 'ai-images.txt'), list(set.discovery));
   await writeFile(join(directory, 'ocp-images.txt'), list(set.installed));
   return directory;
+}
+
+/** Signed as Red Hat does: each image of a list, by the very tag or by any tag of the repository. */
+async function signaturesOf(store: string, set: ImageSet, key: SigningKey): Promise<readonly MadeImage[]> {
+  const signed = set.all.map(async (image) => {
+    const [repository = '', digest] = image.reference.split('@');
+    return await attachSignatures(store, image, { key, reference: digest === undefined ? repository : `${repository}:signed` });
+  });
+  return (await Promise.all(signed)).flat();
 }
 
 /** What the prototype and the factory-precaching tool write, with the executable beside it. */

@@ -13,6 +13,7 @@ import { messagesOf, unitTimes } from '../journal.ts';
 import type { Machine } from '../machine.ts';
 import { diskRoot, type MachineRoot } from '../machine-root.ts';
 import { type MemoryWatch, watchMemory } from '../memory.ts';
+import { allowedRegistries, releasePolicy } from '../policies.ts';
 import { DISCOVERY_UNITS, INSTALLED_UNITS, readTimeline } from '../timeline.ts';
 import { type BootRecord, type Scenario, type Trial, withMachine } from '../trial.ts';
 import { outOfOrder, statusOf, unitFacts } from '../unit.ts';
@@ -31,6 +32,8 @@ export interface ChainOptions {
   /** Whether a registry on the node answers for the images, so that `podman pull` succeeds for what is there already. */
   readonly mirrors: boolean;
   readonly policy?: 'open' | 'closed';
+  /** What the cluster demands of images: signatures, which the bundle has, or registries that it allows. */
+  readonly demands?: 'signatures' | 'allowed registries';
   readonly discoverySpec?: IgnitionSpec;
   readonly installedSpec?: IgnitionSpec;
   /** How the installed machine ends, boot by boot after the first one: 3 clean stops where left out. */
@@ -50,7 +53,8 @@ export function chain(options: ChainOptions): Scenario {
   return {
     name: options.name,
     run: async (trial) => {
-      const bundle = await trial.factory.bundle(options.payload);
+      const { factory } = trial;
+      const bundle = await (options.demands === 'signatures' ? factory.signedBundle(options.payload) : factory.bundle(options.payload));
       const data = await trial.factory.disk(trial.work, 'data.img', bundle);
       const images = options.hasDiskOfItsOwn ? [await makeImage(join(trial.work, 'system.img'), DISK_MIB), data] : [data];
       for (const live of [discover, liveInstalled]) {
@@ -102,12 +106,15 @@ async function discover(trial: Trial, options: ChainOptions, { bundle, system, d
 /** The config that the installer puts on the disk: what an installed node has, with our override merged in. */
 export async function hostIgnition(
   trial: Pick<Trial, 'factory' | 'work' | 'notes'>,
-  options: Pick<ChainOptions, 'installed' | 'installedSpec' | 'mirrors' | 'policy'>,
+  options: Pick<ChainOptions, 'installed' | 'installedSpec' | 'mirrors' | 'policy' | 'demands'>,
   bundle: Bundle,
 ): Promise<string> {
   const base = await nodeBase(bundle, {
     ...(options.installedSpec !== undefined && { spec: options.installedSpec }),
     settings: options.installed ?? {},
+    ...(options.demands !== undefined && {
+      policy: options.demands === 'signatures' ? releasePolicy(trial.factory.signingKey) : allowedRegistries,
+    }),
     pull: options.mirrors ? 'always' : 'missing',
   });
   if (!hasOperatorTexts()) trial.notes.push('the texts of the Machine Config Operator are not beside the checkout: stand-ins were used');
