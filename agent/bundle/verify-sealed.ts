@@ -88,6 +88,7 @@ async function verifyPayload({ directory, payload, bundle, broken }: PayloadWork
     case 'store':
       return joinChecked([
         { faults: misplacedBlobs(bundle.files, payload.mirror), notices: [] },
+        ...(payload.osTree === undefined ? [] : [{ faults: misplacedBlobs(bundle.files, payload.osTree), notices: [] }]),
         await verifyStore({ directory, payload, images: bundle.stages[payload.stage]?.images ?? [], broken }, context),
       ]);
   }

@@ -22,18 +22,34 @@ interface StoreWork {
 }
 
 /**
- * Checks a store image: its metadata mirror; in mode full also the dm-verity hash tree against the image, and, as root, that the storage in
+ * Checks a store image: its metadata mirror and the tree of operating systems; in mode full also the dm-verity hash tree against the image, and, as root, that the storage in
  * it answers to every name of every image. The bytes of its files are compared elsewhere.
  */
 export async function verifyStore({ directory, payload, images, broken }: StoreWork, context: VerifyContext): Promise<Checked> {
   const mirrored = images.filter(({ reference }) => payload.unmirrored?.includes(reference) !== true);
-  const mirror = await verifyRegistry({ directory, path: payload.mirror }, mirrored, 'metadata', context);
+  const mirror = joinChecked([
+    await verifyRegistry({ directory, path: payload.mirror }, mirrored, 'metadata', context),
+    await verifyOsTree(directory, payload, images, context),
+  ]);
   if (context.mode === 'quick') return mirror;
   const verity = await verifyHashTree(directory, payload, context);
+  const stored = images.filter(({ reference }) => payload.unstored?.includes(reference) !== true);
   // The kernel's squashfs reader gets no image that is known to be damaged.
   const isDamaged = verity.faults.length > 0 || (await broken).has(payload.image);
-  const contents = isDamaged ? NOTHING_WRONG : await verifyContents(directory, payload, images, context);
+  const contents = isDamaged ? NOTHING_WRONG : await verifyContents(directory, payload, stored, context);
   return joinChecked([mirror, verity, contents]);
+}
+
+/** Operating systems lie in a tree of their own, whole. */
+async function verifyOsTree(
+  directory: string,
+  { osTree, unmirrored = [] }: StorePayload,
+  images: readonly BundleImage[],
+  context: VerifyContext,
+): Promise<Checked> {
+  if (osTree === undefined) return NOTHING_WRONG;
+  const served = images.filter(({ reference }) => unmirrored.includes(reference));
+  return await verifyRegistry({ directory, path: osTree }, served, 'all', context);
 }
 
 /** Source: veritysetup(8), verify. */

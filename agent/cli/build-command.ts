@@ -2,6 +2,7 @@ import { availableParallelism } from 'node:os';
 import * as v from 'valibot';
 import { build } from '../factory/build/build.ts';
 import type { BuildReport } from '../factory/build/options.ts';
+import { OS_IMAGE_CHOICES, type OsImageChoice, type OsImagePlan } from '../factory/build/os-images.ts';
 import { PAYLOAD_KINDS } from '../factory/build/plan.ts';
 import { formatBytes } from '../model/bytes.ts';
 import { PrestageError } from '../model/errors.ts';
@@ -30,6 +31,10 @@ export const buildCommand: CommandSpec = {
     {
       usage: '--signatures <choice>',
       help: 'auto: warn of signatures that the release demands and that are not there; require: fail (default: auto)',
+    },
+    {
+      usage: '--os-image <choice>',
+      help: `operating systems in a store payload: ${OS_IMAGE_CHOICES.join(', ')} (default: by the release)`,
     },
     { usage: '--work <dir>', help: 'where a store is unpacked on the way (default: in the bundle)' },
     { usage: '--jobs <n>', help: 'copies and threads at a time, 1 to 64 (default: the cores)' },
@@ -67,6 +72,7 @@ const schema = v.object({
   agent: v.optional(v.array(path), []),
   registryImage: v.exactOptional(path),
   signatures: v.optional(v.picklist(['auto', 'require'], 'is not auto or require'), 'auto'),
+  osImage: v.exactOptional(v.picklist(OS_IMAGE_CHOICES, `is not of ${OS_IMAGE_CHOICES.join(', ')}`)),
   work: v.exactOptional(path),
   jobs: v.exactOptional(jobs),
   dryRun: v.optional(v.boolean(), false),
@@ -89,7 +95,7 @@ async function actBuild(terminal: Terminal, options: Readonly<Record<string, unk
     throw new PrestageError('ERR_USAGE', `nothing can be built: ${faults.join('; ')}`, 'Look at: prestage-agent build --help');
   }
   const host = hostFor(terminal, {});
-  const { listDiscovery, listInstalled, payload, agent, dryRun, signatures, ...rest } = parsed.output;
+  const { listDiscovery, listInstalled, payload, agent, dryRun, signatures, osImage, ...rest } = parsed.output;
   const report = await build(host, {
     ...rest,
     lists: {
@@ -97,6 +103,7 @@ async function actBuild(terminal: Terminal, options: Readonly<Record<string, unk
       ...(listInstalled !== undefined && { installed: listInstalled }),
     },
     payloads: payload,
+    ...(osImage !== undefined && { osImages: osImage }),
     requiresSignatures: signatures === 'require',
     agents: agent,
     architecture: rest.architecture ?? host.architecture,
@@ -117,14 +124,26 @@ function flagOf(path: string): string {
 
 /** What a build did or would do, for people. Pure. */
 export function buildText(report: BuildReport): string {
-  const { outcome, bundle, parts, manifestSha256 } = report;
+  const { outcome, bundle, parts, osImages, manifestSha256 } = report;
   const lines = parts.map(({ id, state, outputBytes, workBytes }) => {
     const work = workBytes === 0 ? '' : `, ${formatBytes(workBytes)} for the work`;
     return state === 'keep' ? `keep    ${id}` : `make    ${id} (about ${formatBytes(outputBytes)} more${work})`;
   });
-  if (outcome === 'planned') return [...lines, 'nothing was written'].join('\n');
+  const systems = osImages === undefined ? [] : [systemsText(osImages)];
+  if (outcome === 'planned') return [...lines, ...systems, 'nothing was written'].join('\n');
   const pin = manifestSha256 === undefined ? [] : [`sha256 of prestage.json, for ignition: ${manifestSha256}`];
   if (outcome === 'unchanged') return [`unchanged: ${bundle} is what would be built`, ...pin].join('\n');
   const made = parts.filter(({ state }) => state === 'make').map(({ id }) => id);
-  return [`built: ${bundle} (made ${made.join(', ') || 'only the manifest'})`, ...pin].join('\n');
+  return [`built: ${bundle} (made ${made.join(', ') || 'only the manifest'})`, ...systems, ...pin].join('\n');
+}
+
+const SYSTEMS_TEXT: Readonly<Record<OsImageChoice, string>> = {
+  serve: 'served whole beside the store',
+  store: 'in the store only',
+  both: 'served whole and in the store',
+  omit: 'left out of the bundle',
+};
+
+function systemsText({ choice, reason, references, layerBytes }: OsImagePlan): string {
+  return `operating system: ${SYSTEMS_TEXT[choice]}, ${formatBytes(layerBytes)} of layers (${reason}): ${references.join(', ')}`;
 }

@@ -77,8 +77,12 @@ const payloadSchema = v.variant('kind', [
     pieces: v.exactOptional(pieces),
     verity,
     mirror: path,
-    /** References of images that the mirror does not answer for: operating systems, whose layers nobody takes from a store. */
+    /** References of images that the mirror does not answer for: operating systems, whose layers are read past the store. */
     unmirrored: v.exactOptional(v.array(v.string())),
+    /** A registry tree with these images whole, for nodes to serve beside the mirror. */
+    osTree: v.exactOptional(path),
+    /** References of those that are not in the store. */
+    unstored: v.exactOptional(v.array(v.string())),
     registryImage: v.exactOptional(v.string()),
   }),
   /** A registry tree of distribution with all blobs and, where there is one, the image in it that can serve it. */
@@ -203,7 +207,8 @@ function pieceFaults({ image, pieces: of }: Extract<BundlePayload, { kind: 'stor
 }
 
 function pathsOf(payload: BundlePayload): readonly string[] {
-  return payload.kind === 'store' ? [payload.image, payload.verity.hashTree, payload.mirror] : [payload.path];
+  if (payload.kind !== 'store') return [payload.path];
+  return [payload.image, payload.verity.hashTree, payload.mirror, ...(payload.osTree === undefined ? [] : [payload.osTree])];
 }
 
 function unreadable(where: string, faults: readonly string[]): PrestageError {

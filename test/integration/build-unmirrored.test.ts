@@ -4,6 +4,9 @@ import { mkdir, mkdtemp, readFile, rm, writeFile } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { test } from 'node:test';
+import { verify } from '../../agent/bundle/verify.ts';
+import type { OsImageChoice } from '../../agent/factory/build/os-images.ts';
+import { linuxHost } from '../../agent/host/linux.ts';
 import { BUNDLE_FILE, parseBundle } from '../../agent/model/bundle.ts';
 import { type Digest, digestOf, hexOf } from '../../agent/model/digest.ts';
 import { treeBlobPath } from '../../agent/model/registry-path.ts';
@@ -14,7 +17,7 @@ import { makeImage, writeOciLayout } from '../support/images.ts';
 
 const unavailable = storesUnavailable();
 
-test('the metadata mirror does not answer for an operating system, whose layers nobody takes from a store', async (t) => {
+test('the metadata mirror does not answer for an operating system: it lies beside it whole, in the store, both, or is left out', async (t) => {
   if (unavailable !== undefined) return t.skip(unavailable);
   const work = await mkdtemp(join(tmpdir(), 'unmirrored-'));
   t.after(async () => await rm(work, { recursive: true, force: true }));
@@ -26,13 +29,59 @@ test('the metadata mirror does not answer for an operating system, whose layers 
   await writeOciLayout(work, [tool, system], pulled);
   await writeFile(join(pulled, 'ocp-images.txt'), listOf([tool, system]));
   const labelled = await label(pulled, system.digest, { 'ostree.bootable': 'true' });
-  const built = join(work, 'built');
-  await runBuild({ from: pulled, to: built, payloads: ['store'] });
-  const [payload] = parseBundle(await readFile(join(built, BUNDLE_FILE), 'utf8'), built).payloads;
-  assert.ok(payload?.kind === 'store');
-  assert.deepEqual(payload.unmirrored, ['quay.io/example/system:v1']);
-  const inMirror = (digest: Digest): boolean => existsSync(join(built, payload.mirror, treeBlobPath(digest)));
-  assert.deepEqual([inMirror(tool.digest), inMirror(labelled)], [true, false]);
+  const reference = 'quay.io/example/system:v1';
+  const buildWith = async (osImages?: OsImageChoice) => {
+    const built = join(work, `built-${osImages ?? 'default'}`);
+    const { report } = await runBuild({ from: pulled, to: built, payloads: ['store', 'oci'], ...(osImages && { osImages }) });
+    const bundle = parseBundle(await readFile(join(built, BUNDLE_FILE), 'utf8'), built);
+    const [payload] = bundle.payloads;
+    assert.ok(payload?.kind === 'store');
+    const has = (path: string | undefined, digest: Digest): boolean =>
+      path !== undefined && existsSync(join(built, path, treeBlobPath(digest)));
+    const inMirror = [tool.digest, labelled, base.digest].map((digest) => has(payload.mirror, digest));
+    const inTree = [tool.digest, labelled, base.digest].map((digest) => has(payload.osTree, digest));
+    const listed = bundle.stages.installed?.images.map((image) => image.reference);
+    const { faults } = await verify(linuxHost({ root: '/', env: {}, log: () => undefined }), {
+      path: built,
+      mode: 'full',
+      label: 'data',
+      parallel: 2,
+      signal: new AbortController().signal,
+    });
+    assert.deepEqual(faults, []);
+    return { payload, inMirror, inTree, listed, report };
+  };
+  const byDefault = await buildWith();
+  assert.deepEqual(
+    [byDefault.payload.unmirrored, byDefault.payload.unstored, byDefault.payload.osTree],
+    [[reference], [reference], 'store/installed.os'],
+  );
+  assert.deepEqual(
+    [byDefault.inMirror, byDefault.inTree],
+    [
+      [true, false, false],
+      [false, true, true],
+    ],
+  );
+  assert.deepEqual(byDefault.report.osImages, {
+    choice: 'serve',
+    reason: 'the release is not known',
+    references: [reference],
+    layerBytes: base.sizeBytes,
+  });
+  const stored = await buildWith('store');
+  assert.deepEqual([stored.payload.unmirrored, stored.payload.unstored, stored.payload.osTree], [[reference], undefined, undefined]);
+  assert.deepEqual(
+    [stored.inMirror, stored.inTree],
+    [
+      [true, false, false],
+      [false, false, false],
+    ],
+  );
+  const both = await buildWith('both');
+  assert.deepEqual([both.payload.unmirrored, both.payload.unstored, both.payload.osTree], [[reference], undefined, 'store/installed.os']);
+  const omitted = await buildWith('omit');
+  assert.deepEqual([omitted.listed, omitted.payload.unmirrored], [[tool.reference], undefined]);
 });
 
 /** Gives the image of a layout labels, and so another digest. */

@@ -21,7 +21,22 @@ async function run(args: readonly string[], env: Readonly<Record<string, string>
 }
 
 test('a command line that cannot be built from is refused with every fault, before anything is looked at', async () => {
-  const line = ['build', '--to', '', '--payload', 'oci,tar', '--jobs', '0', '--architecture', 'x86-64', '--agent', 'a', ''];
+  const line = [
+    'build',
+    '--to',
+    '',
+    '--payload',
+    'oci,tar',
+    '--jobs',
+    '0',
+    '--os-image',
+    'keep',
+    '--architecture',
+    'x86-64',
+    '--agent',
+    'a',
+    '',
+  ];
   assert.deepEqual(await run(line, { SOURCE_DATE_EPOCH: 'yesterday' }), {
     exitCode: 2,
     out: '',
@@ -31,6 +46,7 @@ test('a command line that cannot be built from is refused with every fault, befo
       '--payload is not of store, oci, archives, registry',
       '--architecture is not a GOARCH name, such as amd64',
       '--agent is empty',
+      '--os-image is not of serve, store, both, omit',
       '--jobs is not a number from 1 to 64',
       'SOURCE_DATE_EPOCH is not a number of seconds',
     ].join('; ')}\n  ERR_USAGE; next: Look at: prestage-agent build --help\n`,
@@ -82,5 +98,10 @@ test('a report says what was made, what would be made, or that nothing had to be
   assert.equal(
     buildText({ outcome: 'unchanged', bundle: '/b', parts, manifestSha256: 'abc' }),
     `unchanged: /b is what would be built\n${pin}`,
+  );
+  const osImages = { choice: 'serve', reason: 'asked for', references: ['quay.io/e/os:1', 'quay.io/e/ext:1'], layerBytes: 1024 } as const;
+  assert.equal(
+    buildText({ outcome: 'planned', bundle: '/b', parts: [], osImages }),
+    'operating system: served whole beside the store, 1.0 KiB of layers (asked for): quay.io/e/os:1, quay.io/e/ext:1\nnothing was written',
   );
 });

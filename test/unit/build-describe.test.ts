@@ -2,6 +2,7 @@ import assert from 'node:assert/strict';
 import { test } from 'node:test';
 import { describeBundle } from '../../agent/factory/build/describe-bundle.ts';
 import { bundleImage, releaseOf, stampOf } from '../../agent/factory/build/describe-images.ts';
+import { planOsImages } from '../../agent/factory/build/os-images.ts';
 import { planBuild } from '../../agent/factory/build/plan.ts';
 import { siteReadme } from '../../agent/factory/build/site-readme.ts';
 import { digestFor, imageOf, layerFor, named } from '../support/source-images.ts';
@@ -95,6 +96,7 @@ test('a bundle is described with its stages and payloads, and its README says th
     stampSeconds: 0,
     unpackedBytes: new Map(),
     canLink: true,
+    osImages: planOsImages([], undefined),
   } as const;
   const parts = planBuild(facts);
   const pieces = { sizeBytes: 16, sha256: ['d'.repeat(64), 'e'.repeat(64)] };
@@ -150,7 +152,11 @@ test('a bundle is described with its stages and payloads, and its README says th
     ['oci', 'archives', 'registry'],
   );
   const system = named('quay.io/e/system:1', ['base'], { labels: { 'containers.bootc': '1' } });
-  const withSystem = { ...facts, stages: [{ stage: 'installed', images: [release, system] }] } as const;
+  const withSystem = {
+    ...facts,
+    stages: [{ stage: 'installed', images: [release, system] }],
+    osImages: planOsImages([release, system], 'store'),
+  } as const;
   const store = { key: '', files: [packed], rootHash: 'c'.repeat(64) };
   const options = { parts: planBuild(withSystem), made: { 'store-installed': store }, unpackedBytes: new Map(), createdAt: new Date(0) };
   const [first] = describeBundle(withSystem, { ...options, createdBy: bundle.createdBy }).payloads;

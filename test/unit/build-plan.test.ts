@@ -1,5 +1,6 @@
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
+import { planOsImages } from '../../agent/factory/build/os-images.ts';
 import { type BuildFacts, needsOf, planBuild } from '../../agent/factory/build/plan.ts';
 import { digestFor, named } from '../support/source-images.ts';
 
@@ -17,6 +18,7 @@ const facts: BuildFacts = {
   stampSeconds: 1_700_000_000,
   unpackedBytes: new Map([...release.image.layers, ...tool.image.layers].map((layer) => [layer.digest, 100])),
   canLink: true,
+  osImages: planOsImages([], undefined),
 };
 
 /** Parts whose key differs between two plans. */

@@ -1,9 +1,9 @@
 import { BUNDLE_VERSION, type Bundle, type BundlePayload } from '../../model/bundle.ts';
 import type { Digest } from '../../model/digest.ts';
 import { bundleImage, releaseOf } from './describe-images.ts';
+import { isOperatingSystem } from './os-images.ts';
 import type { BuildFacts, Part } from './plan.ts';
 import type { RecordedPart } from './record.ts';
-import { isOperatingSystem } from './source-image.ts';
 
 export interface DescribeOptions {
   readonly parts: readonly Part[];
@@ -28,16 +28,23 @@ export function describeBundle(facts: BuildFacts, options: DescribeOptions): Omi
     createdAt: options.createdAt.toISOString().replace(/\.\d{3}Z$/, 'Z'),
     createdBy: options.createdBy,
     stages: Object.fromEntries(stages),
-    payloads: options.parts.flatMap((part) => payloadOf(part, options.made[part.id], unmirrored(part))),
+    payloads: options.parts.flatMap((part) => payloadOf(part, options.made[part.id])),
   };
 }
 
-/** References of images that the metadata mirror does not answer for. */
-function unmirrored({ images }: Part): readonly string[] {
-  return images.filter((one) => isOperatingSystem(one.image)).map((one) => one.reference);
+/** What a store's payload says of operating systems, which the metadata mirror does not answer for. */
+function systemsOf({ images, served = [], paths: [, , , osTree] }: Part) {
+  const stored = images.filter(isOperatingSystem).map(({ reference }) => reference);
+  const unstored = served.flatMap(({ reference }) => (stored.includes(reference) ? [] : [reference]));
+  return {
+    ...(stored.length + unstored.length > 0 && { unmirrored: [...stored, ...unstored] }),
+    ...(osTree !== undefined && { osTree }),
+    ...(unstored.length > 0 && { unstored }),
+  };
 }
 
-function payloadOf({ kind, stage, paths }: Part, made: RecordedPart | undefined, without: readonly string[]): readonly BundlePayload[] {
+function payloadOf(part: Part, made: RecordedPart | undefined): readonly BundlePayload[] {
+  const { kind, stage, paths } = part;
   const [first = '', hashTree = '', mirror = ''] = paths;
   if (kind === 'agent' || kind === 'signatures') return [];
   const registryImage = made?.registryImage === undefined ? {} : { registryImage: made.registryImage };
@@ -47,5 +54,5 @@ function payloadOf({ kind, stage, paths }: Part, made: RecordedPart | undefined,
   const pieces = made.files.find((file) => file.path === first)?.pieces;
   const image = { image: first, ...(pieces !== undefined && { pieces }) };
   const store = { ...image, verity: { hashTree, rootHash: made.rootHash }, mirror, ...registryImage };
-  return [{ kind, stage, ...store, ...(without.length > 0 && { unmirrored: [...without] }) }];
+  return [{ kind, stage, ...store, ...systemsOf(part) }];
 }

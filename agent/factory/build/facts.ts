@@ -6,6 +6,7 @@ import { PrestageError } from '../../model/errors.ts';
 import { findAgents } from './agents.ts';
 import { stampOf } from './describe-images.ts';
 import type { BuildInput, ImageSource, InputImage } from './input.ts';
+import { isOperatingSystem, type OsImageChoice, planOsImages } from './os-images.ts';
 import { type AgentFile, type BuildFacts, keyOf, type PayloadKind } from './plan.ts';
 import type { BuildRecord } from './record.ts';
 import { layersOf, type NamedImage, readSourceImage } from './source-image.ts';
@@ -16,6 +17,8 @@ export interface FactOptions {
   readonly architecture: string;
   readonly payloads: readonly PayloadKind[];
   readonly agents: readonly string[];
+  /** What becomes of operating systems; by the release where left out. */
+  readonly osImages?: OsImageChoice;
   /** SOURCE_DATE_EPOCH, in seconds since 1970. */
   readonly sourceDateEpoch?: number;
 }
@@ -48,6 +51,7 @@ export async function outlineOf(input: BuildInput, options: FactOptions): Promis
     options.architecture,
     options.payloads,
     options.sourceDateEpoch ?? null,
+    options.osImages ?? null,
     input.stages.map(({ stage, images }) => [stage, images.map(describe)]),
     input.registryImage === undefined ? null : describe(input.registryImage),
     input.signatureKey,
@@ -89,8 +93,14 @@ export async function gatherFacts(
     const signatures = await limit(() => readSourceSignatures(options.layout, found, input.findSignatures));
     return { reference: listed.text, ...found, ...(signatures.length > 0 && { signatures }) };
   };
-  const stages: BuildFacts['stages'][number][] = [];
-  for (const { stage, images } of input.stages) stages.push({ stage, images: await Promise.all(images.map(named)) });
+  const listed: BuildFacts['stages'][number][] = [];
+  for (const { stage, images } of input.stages) listed.push({ stage, images: await Promise.all(images.map(named)) });
+  const osImages = planOsImages(
+    listed.flatMap((one) => one.images),
+    options.osImages,
+  );
+  const isKept = (image: NamedImage): boolean => osImages.choice !== 'omit' || !isOperatingSystem(image);
+  const stages = listed.map(({ stage, images }) => ({ stage, images: images.filter(isKept) }));
   const registryImage = input.registryImage === undefined ? undefined : await named(input.registryImage);
   const all = [...stages.flatMap((one) => one.images), ...(registryImage === undefined ? [] : [registryImage])];
   const known = knownSizes(options.record);
@@ -99,8 +109,9 @@ export async function gatherFacts(
       limit(async () => [layer.digest, known.get(layer.digest) ?? (await estimateUnpacked(options.layout, layer))] as const),
     ),
   );
+  const kept = new Set(stages.flatMap(({ images }) => images.map(({ reference }) => reference)));
   const archives = input.stages.flatMap(({ images }) =>
-    images.flatMap(({ source }) => (source.kind === 'archive' ? [source.archive] : [])),
+    images.flatMap(({ listed: { text }, source }) => (source.kind === 'archive' && kept.has(text) ? [source.archive] : [])),
   );
   return {
     architecture: options.architecture,
@@ -112,6 +123,7 @@ export async function gatherFacts(
     agents: outline.agents,
     stampSeconds: stampOf(all, options.sourceDateEpoch),
     unpackedBytes: new Map(estimates),
+    osImages,
     canLink: options.canLink,
   };
 }

@@ -14,9 +14,10 @@ import { STAGES } from '../../model/stage.ts';
 import { writeArchives } from './archive-writer.ts';
 import { ociTree } from './oci-tree.ts';
 import type { BuildFolders } from './options.ts';
+import { isOperatingSystem } from './os-images.ts';
 import { type BuildFacts, type Part, storePartId } from './plan.ts';
 import { findRegistryImage, findRegistryInLayout } from './registry-image.ts';
-import { isOperatingSystem, type NamedImage } from './source-image.ts';
+import type { NamedImage } from './source-image.ts';
 import { signatureBlobs, signatureTreeImages } from './source-signatures.ts';
 import { composeStore } from './store-copy.ts';
 import { normaliseStore } from './store-normalise.ts';
@@ -118,7 +119,7 @@ async function makeAgent(to: string, context: MakeContext): Promise<void> {
 async function makeStore(part: Part, context: MakeContext): Promise<Made> {
   const { host, facts, jobs, step, signal, say } = context;
   const work = join(context.work, part.id);
-  const [image = '', hashTree = '', mirror = ''] = part.paths.map((path) => join(context.bundle, path));
+  const [image = '', hashTree = '', mirror = '', osTree] = part.paths.map((path) => join(context.bundle, path));
   await mkdir(join(image, '..'), { recursive: true });
   const timed = async <T>(name: StepName, what: string, act: () => Promise<T>): Promise<T> => {
     const startMs = host.clock.monotonicMs();
@@ -145,8 +146,11 @@ async function makeStore(part: Part, context: MakeContext): Promise<Made> {
   await step('remove-store-work', async () => await removeTree(work));
   if (proof.ranIn !== undefined) say(`${part.id}: a command ran in ${proof.ranIn}`);
   if (proof.notRun !== undefined) host.log('warning', `${part.id}: no command was run in any image: ${proof.notRun}`);
-  const mirrored = part.images.filter((one) => !isOperatingSystem(one.image));
+  const mirrored = part.images.filter((one) => !isOperatingSystem(one));
   await step('write-tree', async () => await writeTree(servedTree(mirrored, 'metadata'), { layout: context.layout, to: mirror }));
+  if (osTree !== undefined) {
+    await step('write-tree', async () => await writeTree(servedTree(part.served ?? [], 'all'), { layout: context.layout, to: osTree }));
+  }
   if (found === undefined) {
     host.log('warning', `${part.id}: no image carries a registry, so the mirror needs one of the node; give one with --registry-image`);
   }

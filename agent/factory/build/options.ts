@@ -1,6 +1,7 @@
 import { join, resolve } from 'node:path';
 import type { Step } from '../../host/steps.ts';
 import type { BuildInput, ListFiles } from './input.ts';
+import type { OsImageChoice, OsImagePlan } from './os-images.ts';
 import type { PayloadKind } from './plan.ts';
 import { BUILD_FOLDER } from './record.ts';
 
@@ -19,6 +20,8 @@ export interface BuildOptions {
   readonly registryImage?: string;
   /** The bundle is not built if a release in it demands signatures that are not there; else that is a warning. */
   readonly requiresSignatures: boolean;
+  /** What becomes of operating systems; by the release where left out. */
+  readonly osImages?: OsImageChoice;
   /** Directory for what is unpacked on the way; in the bundle's own folder where left out. */
   readonly work?: string;
   /** SOURCE_DATE_EPOCH, in seconds since 1970. */
@@ -43,6 +46,8 @@ export interface BuildReport {
     readonly outputBytes: number;
     readonly workBytes: number;
   }[];
+  /** Left out where no image is an operating system, or nothing was read. */
+  readonly osImages?: OsImagePlan;
   /** sha256 of `prestage.json`, which ignition pins; left out where nothing is sealed. */
   readonly manifestSha256?: string;
 }

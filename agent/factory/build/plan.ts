@@ -1,6 +1,7 @@
 import type { ArchiveFile } from '../../extract/archives.ts';
 import { type Digest, digestOf } from '../../model/digest.ts';
 import type { Stage } from '../../model/stage.ts';
+import { isOperatingSystem, type OsImagePlan } from './os-images.ts';
 import { layersOf, type NamedImage } from './source-image.ts';
 import { signatureBlobs } from './source-signatures.ts';
 
@@ -34,6 +35,8 @@ export interface BuildFacts {
   readonly stampSeconds: number;
   /** Unpacked sizes of layers, about. */
   readonly unpackedBytes: ReadonlyMap<Digest, number>;
+  /** What becomes of operating systems; those that are left out are in no stage. */
+  readonly osImages: OsImagePlan;
   /** Whether files of the input can be placed in the bundle without a copy. */
   readonly canLink: boolean;
 }
@@ -49,6 +52,8 @@ export interface Part {
   /** What it owns in the bundle: files and folders. */
   readonly paths: readonly string[];
   readonly images: readonly NamedImage[];
+  /** Of a store: operating systems that lie beside it whole, to be served. */
+  readonly served?: readonly NamedImage[];
   /** What it takes in the bundle, about, where nothing is there yet. */
   readonly outputBytes: number;
   /** What it takes besides while it is made, about. */
@@ -56,7 +61,7 @@ export interface Part {
 }
 
 /** Changes whenever the same facts make other bytes than before. */
-const RECIPE = 2;
+const RECIPE = 3;
 /** A store image is about as large as its compressed layers; zstd is a little better than gzip, link files and manifests are small. */
 const SQUASHFS_RATIO = 1;
 /** A file of a signature takes one block. */
@@ -129,19 +134,28 @@ export function storePartId(stage: Stage): string {
 }
 
 function storePart(stage: Stage, listed: readonly NamedImage[], facts: BuildFacts): Part {
-  const { registryImage, stampSeconds, architecture } = facts;
-  const images = withRegistry(listed, facts);
+  const { registryImage, stampSeconds, architecture, canLink } = facts;
+  const { choice } = facts.osImages;
+  // Nothing pivots while a node is discovered, and what is served from a partition would keep it from being installed to.
+  const isServed = (image: NamedImage): boolean => stage === 'installed' && choice !== 'store' && isOperatingSystem(image);
+  const served = listed.filter(isServed);
+  const images = withRegistry(choice === 'serve' ? listed.filter((image) => !isServed(image)) : listed, facts);
   const layers = layersOf(images);
-  const key = keyOf('store', stage, describe(images), stampSeconds, architecture, registryImage?.names[0] ?? '');
+  const servedBytes = sum(layersOf(served).map((layer) => layer.sizeBytes));
+  const key = keyOf('store', stage, describe(images), describe(served), stampSeconds, architecture, registryImage?.names[0] ?? '');
   const unpacked = sum(layers.map((layer) => facts.unpackedBytes.get(layer.digest) ?? layer.sizeBytes));
   return {
     id: storePartId(stage),
     kind: 'store',
     stage,
     key,
-    paths: [`store/${stage}.squashfs`, `store/${stage}.verity`, `store/${stage}.mirror`],
+    paths: [
+      ...[`store/${stage}.squashfs`, `store/${stage}.verity`, `store/${stage}.mirror`],
+      ...(served.length > 0 ? [`store/${stage}.os`] : []),
+    ],
     images,
-    outputBytes: Math.ceil(sum(layers.map((layer) => layer.sizeBytes)) * SQUASHFS_RATIO),
+    ...(served.length > 0 && { served }),
+    outputBytes: Math.ceil(sum(layers.map((layer) => layer.sizeBytes)) * SQUASHFS_RATIO) + (canLink ? 0 : servedBytes),
     workBytes: Math.ceil(unpacked * BLOCKS_RATIO),
   };
 }

@@ -93,7 +93,12 @@ export async function runBuild(machine: Host, job: BuildJob): Promise<BuildRepor
   await journal.commit({ parts: Object.fromEntries(Object.entries(journal.record.parts).filter(([id]) => kept.includes(id))) });
   for (const part of missing) await makeAndRecord(part, facts, context);
   const manifest = await sealBundle(parts, facts, context);
-  return { outcome: 'built', bundle: folders.bundle, parts: decided, manifestSha256: manifest.sha256 };
+  return { outcome: 'built', bundle: folders.bundle, parts: decided, ...osImagesOf(facts), manifestSha256: manifest.sha256 };
+}
+
+/** What a report says of operating systems. */
+export function osImagesOf({ osImages }: BuildFacts): Pick<BuildReport, 'osImages'> {
+  return osImages.references.length === 0 ? {} : { osImages };
 }
 
 /** @throws PrestageError ERR_BUILD_UNSIGNED */

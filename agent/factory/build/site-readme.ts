@@ -51,6 +51,6 @@ function payloadText(payload: BundlePayload): string {
     case 'registry':
       return `${payload.path}/  all images as the storage of a registry`;
     case 'store':
-      return `${payload.image}  all images of the stage ${payload.stage}, unpacked, to be mounted; with ${payload.verity.hashTree} and ${payload.mirror}/`;
+      return `${payload.image}  all images of the stage ${payload.stage}, unpacked, to be mounted; with ${payload.verity.hashTree} and ${payload.mirror}/${payload.osTree === undefined ? '' : `; ${payload.osTree}/ serves the operating system`}`;
   }
 }

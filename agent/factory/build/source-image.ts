@@ -51,14 +51,6 @@ export function blobsOf(image: SourceImage): readonly Digest[] {
   return [...new Set([image.top.digest, image.manifest, image.config, ...image.layers.map((layer) => layer.digest)])];
 }
 
-/**
- * Whether an image is an operating system that rpm-ostree or bootc takes layer by layer from a registry, past every store: a mirror that answers
- * for it and has no layers would end an update that the source could serve. Sources: labels of rpm-ostree's container export and of bootc.
- */
-export function isOperatingSystem({ labels }: Pick<SourceImage, 'labels'>): boolean {
-  return ['ostree.bootable', 'ostree.commit', 'containers.bootc'].some((label) => labels[label] !== undefined);
-}
-
 /** The distinct layers of images, in the order in which they come. */
 export function layersOf(images: readonly NamedImage[]): readonly Descriptor[] {
   const all = images.flatMap(({ image }) => image.layers);

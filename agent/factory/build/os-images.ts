@@ -1,0 +1,63 @@
+import { releaseOf } from './describe-images.ts';
+import { layersOf, type NamedImage, type SourceImage } from './source-image.ts';
+
+/** What a bundle does with operating systems: they are served whole, kept in the store, both, or left out of the bundle. */
+export const OS_IMAGE_CHOICES = ['serve', 'store', 'both', 'omit'] as const;
+export type OsImageChoice = (typeof OS_IMAGE_CHOICES)[number];
+
+/** What becomes of the operating systems in a build. */
+export interface OsImagePlan {
+  readonly choice: OsImageChoice;
+  readonly reason: string;
+  readonly references: readonly string[];
+  /** Their distinct layers as they lie in registries, in bytes. */
+  readonly layerBytes: number;
+}
+
+/** Labels of operating systems: rpm-ostree's export to containers, and bootc. */
+const SYSTEM_LABELS = ['ostree.bootable', 'ostree.commit', 'containers.bootc'];
+/** Label of the packages beside one. Source: openshift/machine-config-operator, pkg/osimagestream. */
+const EXTENSIONS_LABEL = 'io.openshift.os.extensions';
+/** A component of a release as a tag names it, with what some tools put around it: `4.15.8-x86_64-rhel-coreos-extensions`. */
+const COMPONENT = /(?:^|-)(?:rhel|stream|fedora)-coreos(?:-\d+)?(?:-extensions)?(?:-(?:x86_64|aarch64|s390x|ppc64le))?$/;
+/** From this release on the operating system is taken from the store if podman lists it there. */
+const FIRST_FROM_STORE = 5;
+
+/**
+ * Whether an image is an operating system, or the packages beside one: the pivot of a node reads them with a program that knows neither the
+ * store image nor the file that tells engines of it, so a mirror that answers for them must have their layers. Pure.
+ */
+export function isOperatingSystem({
+  names,
+  image,
+}: {
+  readonly names: readonly string[];
+  readonly image: Pick<SourceImage, 'labels'>;
+}): boolean {
+  const { labels } = image;
+  const isLabelled = SYSTEM_LABELS.some((label) => labels[label] !== undefined) || labels[EXTENSIONS_LABEL] === 'true';
+  return isLabelled || names.some((name) => COMPONENT.test(/:([^/:@]+)(?:@|$)/.exec(name)?.[1] ?? ''));
+}
+
+/**
+ * Decides what is done with the operating systems among images. If nothing is asked for, the release decides: up to 4.22 a node reads its own
+ * through a registry; from 5.0 on it takes what podman lists in its store, without a way back, and reads the rest through a registry. Pure.
+ * Source: openshift/machine-config-operator, pkg/daemon.
+ */
+export function planOsImages(images: readonly NamedImage[], wanted: OsImageChoice | undefined): OsImagePlan {
+  const systems = images.filter(isOperatingSystem);
+  return {
+    ...chosen(releaseOf(images), wanted),
+    references: [...new Set(systems.map(({ reference }) => reference))],
+    layerBytes: layersOf(systems).reduce((total, layer) => total + layer.sizeBytes, 0),
+  };
+}
+
+function chosen(release: string, wanted: OsImageChoice | undefined): Pick<OsImagePlan, 'choice' | 'reason'> {
+  if (wanted !== undefined) return { choice: wanted, reason: 'asked for' };
+  const major = /^(\d+)\./.exec(release)?.[1];
+  if (major === undefined) return { choice: 'serve', reason: 'the release is not known' };
+  if (Number(major) >= FIRST_FROM_STORE)
+    return { choice: 'both', reason: `a node of ${release} takes it from its store if it is there, else from a registry` };
+  return { choice: 'serve', reason: `a node of ${release} reads it from a registry` };
+}
