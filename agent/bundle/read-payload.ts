@@ -111,6 +111,9 @@ function storeSource(bundle: Bundle, directory: string, stage: Stage): StoreSour
       rootHash: payload.verity.rootHash,
     },
     mirror: { path: join(directory, payload.mirror), files: filesBelow(bundle, payload.mirror) },
+    unmirrored: payload.unmirrored ?? [],
+    osTree: payload.osTree === undefined ? undefined : { path: join(directory, payload.osTree), files: filesBelow(bundle, payload.osTree) },
+    unstored: payload.unstored ?? [],
     registryImage: payload.registryImage === undefined ? undefined : fullName(payload.registryImage),
   };
 }

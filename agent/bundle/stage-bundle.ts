@@ -45,6 +45,12 @@ export interface StoreSource {
   };
   /** Registry tree of manifests and configs; its files have paths below it. */
   readonly mirror: { readonly path: string; readonly files: readonly BundleFile[] };
+  /** References of the operating systems, which the mirror does not answer for. */
+  readonly unmirrored: readonly string[];
+  /** Registry tree with them, whole; undefined if they are not to be served. */
+  readonly osTree: { readonly path: string; readonly files: readonly BundleFile[] } | undefined;
+  /** References of those that are not in the store image. */
+  readonly unstored: readonly string[];
   /** Image in the store that carries distribution. */
   readonly registryImage: string | undefined;
 }

@@ -91,6 +91,7 @@ function runLines({ status }: StatusReport): readonly string[] {
     ...(run.delivery === undefined ? [] : [`delivery:  ${run.delivery.kind} (${run.delivery.reason})`]),
     ...(run.store === undefined ? [] : storeLines(run.store)),
     ...(run.registry === undefined ? [] : [`registry:  ${run.registry.address} (${run.registry.how}), serves ${run.registry.tree}`]),
+    ...(run.osImage === undefined ? [] : [`system:    ${[run.osImage.state, run.osImage.reason, ...run.osImage.references].join(', ')}`]),
     ...(run.storage === undefined
       ? []
       : [`storage:   ${run.storage.graphroot}${status.storageChecked ? '' : ' (shown as the run left it)'}`]),

@@ -86,6 +86,15 @@ const stateSchema = v.object({
   ),
   /** The registry that answers for the images of the bundle. */
   registry: v.optional(v.object({ address: v.string(), how: v.string(), tree: v.string(), image: v.string() })),
+  /** What became of the operating systems of the bundle; there only if a store image is mounted on an installed node. */
+  osImage: v.optional(
+    v.object({
+      references: v.array(v.string()),
+      /** Served whole; in the store only; already booted; not to be had; or the bundle has none. */
+      state: v.picklist(['served', 'stored', 'booted', 'failed', 'absent']),
+      reason: v.string(),
+    }),
+  ),
   /** Why mirrors of ours were kept back from some repositories, or from all: engines would refuse what they show. */
   withheld: v.optional(errorSchema),
   /** When `release` took back what this run had set up. */

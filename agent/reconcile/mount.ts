@@ -34,6 +34,7 @@ import { registryAddress } from './registry-address.ts';
 import { serveTree } from './serve.ts';
 import { startCheck } from './start-check.ts';
 import { setStoreMirrors } from './store-mirrors.ts';
+import { bindSystems, isAnswered, planSystems, type Systems, systemsState, unbindSystems, unstoredState } from './systems.ts';
 
 /** What came of a store image: it is mounted, or the engines of this node do not take it. */
 export type MountResult = { readonly kind: 'mounted'; readonly planned: Planned } | { readonly kind: 'refused'; readonly reason: string };
@@ -50,27 +51,35 @@ export async function mountStore(bundle: StoreBundle, location: StorageLocation,
   context.onEvent({ kind: 'phase', text: 'opening the store image' });
   const image = settings.registryImage ?? bundle.store.registryImage;
   const sources = image === undefined ? undefined : sourcesOf(bundle, context);
+  const systems = await planSystems(bundle, wantedStore(bundle, context).placement, context);
   // Before anything of this bundle is set up: a store that has to stay keeps the mirror that belongs to it.
   await closeOther(bundle, context);
   await ensureEmptyStore(host, step);
   const [opened, mirrors] = await allOrFirstFault([
     openImage(bundle, context),
-    sources === undefined ? undefined : copyAndPlan(bundle, sources, context),
+    sources === undefined ? undefined : copyAndPlan(bundle, { sources, systems }, context),
     setUpEngines(host, { stage, step }).then(({ notices }) => addNotices(context, notices)),
   ]);
   addNotices(context, opened.notices);
   addNotices(context, await unseenExchange(host, opened));
-  const images = await imagesOf(bundle.images, opened);
-  const lacking = images.filter(({ state }) => state === 'failed');
+  const isStored = ({ reference }: BundleImage): boolean => !bundle.store.unstored.includes(reference);
+  const stored = await imagesOf(bundle.images.filter(isStored), opened);
+  const lacking = stored.filter(({ state }) => state === 'failed');
   if (lacking.length > 0) {
     if (opened.verified === 'pending') await assertIntact(opened, 'lacks images', context);
     if (image !== undefined) await hideFromMirror(host, lacking);
   }
-  const serving = image === undefined ? await probed(opened, context) : await served(image, opened, context);
+  const isOnDisk = opened.placement === 'disk';
+  if (isOnDisk) await keepBundle(bundle, context);
+  const blobs = image === undefined ? undefined : await bindSystems(systems, { directory: bundle.directory, isOnDisk }, context);
+  const serving = image === undefined ? await probed(opened, context) : await served({ image, blobs }, opened, context);
   if (serving.kind === 'refused') return serving;
-  if (serving.kind === 'served' && mirrors !== undefined) await setStoreMirrors(mirrors, context);
+  const isServing = serving.kind === 'served' && mirrors !== undefined;
+  if (isServing) await setStoreMirrors(mirrors, context);
   else await leaveMirror(context);
+  if (blobs === undefined || !isServing) await unbindSystems(opened.placement, context);
   store.update({
+    osImage: systemsState(systems, isServing, context),
     store: {
       path: opened.path,
       image: opened.image,
@@ -87,20 +96,28 @@ export async function mountStore(bundle: StoreBundle, location: StorageLocation,
     context,
     removed.map((what) => `removed ${what}: no store has what it stood on`),
   );
-  store.update({ images: [...images] });
+  const states = new Map(stored.map((one) => [one.reference, one]));
+  const images = bundle.images.flatMap((one) => states.get(one.reference) ?? unstoredState(systems, one, isServing, context));
+  store.update({ images });
   context.onEvent({ kind: 'planned', images: images.length, alreadyDone: images.length, toLoad: 0, bytes: 0 });
-  await (opened.placement === 'disk' ? keepBundle(bundle, context) : forgetBundle(context));
+  if (!isOnDisk) await forgetBundle(context);
   await leaveTrees([REGISTRY_PATH, REGISTRY_IMAGE_PATH], context);
   addNotices(context, await startCheck(host, step));
   return { kind: 'mounted', planned: { steps: [], needs: undefined, setup: [] } };
 }
 
 /** What the mirror shows of signatures decides which sources get it. */
-async function copyAndPlan(bundle: StoreBundle, sources: MirrorRequest['sources'], context: RunContext): Promise<PlannedMirrors> {
+async function copyAndPlan(
+  bundle: StoreBundle,
+  { sources, systems }: { readonly sources: MirrorRequest['sources']; readonly systems: Systems },
+  context: RunContext,
+): Promise<PlannedMirrors> {
   const { host, step, stop } = context;
-  await copyMirror(host, { from: bundle.store.mirror.path, files: bundle.store.mirror.files, step, signal: stop });
-  const images = bundle.images.map(({ names, manifestDigest }) => ({ names, digest: manifestDigest }));
-  const answering = { tree: hostPath(host, MIRROR_PATH), images, hasSignatures: bundle.images.some(hasSignatures) };
+  const { path: from, files } = bundle.store.mirror;
+  await copyMirror(host, { from, files, systems: systems.tree, step, signal: stop });
+  const answered = bundle.images.filter(isAnswered(systems));
+  const images = answered.map(({ names, manifestDigest }) => ({ names, digest: manifestDigest }));
+  const answering = { tree: hostPath(host, MIRROR_PATH), images, hasSignatures: answered.some(hasSignatures) };
   return await planMirrors(sources, answering, context);
 }
 
@@ -208,9 +225,13 @@ async function probed(opened: OpenedStore, { host, stop }: RunContext): Promise<
  * The registry is started from an image in the store, so it is a probe, too: the engines are asked only if it does not start.
  * @throws PrestageError of assertIntact
  */
-async function served(image: string, opened: OpenedStore, context: RunContext): Promise<Served> {
+async function served(
+  { image, blobs }: { readonly image: string; readonly blobs: string | undefined },
+  opened: OpenedStore,
+  context: RunContext,
+): Promise<Served> {
   try {
-    await serveTree({ tree: hostPath(context.host, MIRROR_PATH), image, imageStore: opened.path }, context);
+    await serveTree({ tree: hostPath(context.host, MIRROR_PATH), blobs, image, imageStore: opened.path }, context);
     return { kind: 'served' };
   } catch (error) {
     const answer = await probed(opened, context);

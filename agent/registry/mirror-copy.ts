@@ -8,14 +8,21 @@ import type { Step } from '../host/steps.ts';
 import { hideImages } from '../mirror/tree-check.ts';
 import type { BundleFile } from '../model/bundle.ts';
 import type { Digest } from '../model/digest.ts';
-import { messageOf, PrestageError } from '../model/errors.ts';
 import { MIRROR_PATH } from '../model/places.ts';
 import { parseReference } from '../model/reference.ts';
 import { registryRepository } from '../model/registry-path.ts';
+import { linkData, noRoom } from './link-data.ts';
+import { type OsTree, splitOsTree } from './os-tree.ts';
 import { checkLimits, copySealedFiles, type SealedFiles } from './sealed-files.ts';
 
 export interface MirrorCopy extends SealedFiles {
   readonly step: Step;
+}
+
+/** Operating systems that are served with a mirror. */
+interface BesideMirror {
+  /** `data`: the top of its tree as the registry sees it, where the layers are read. */
+  readonly systems?: (OsTree & { readonly data: string }) | undefined;
 }
 
 /** Lies in a whole copy: the digest of what was copied. */
@@ -23,13 +30,23 @@ const MARKER = 'copied-from';
 
 /**
  * Copies a metadata mirror into memory and checks every file on the way, so that the registry answers with what prestage.json seals and needs no
- * partition. Nothing is synced: it does not outlive the boot. A whole copy of the same files stays as it is.
+ * partition. Of operating systems that are served with it the layers stay where they lie: links lead to them. Nothing is synced: it does not
+ * outlive the boot. A whole copy of the same files stays as it is.
  * @throws PrestageError ERR_BUNDLE_FILE, ERR_SPACE_MEMORY
  */
-export async function copyMirror(host: Host, request: MirrorCopy): Promise<void> {
-  checkLimits(request);
-  await placeCopy(host, { identity: identityOf(request.files), step: request.step }, async (to) => {
+export async function copyMirror(host: Host, { systems, ...request }: MirrorCopy & BesideMirror): Promise<void> {
+  const { files, signal, step } = request;
+  const own = new Set(files.map(({ path }) => path));
+  const { small, large } = splitOsTree((systems?.files ?? []).filter(({ path }) => !own.has(path)));
+  checkLimits({ from: request.from, files: [...files, ...small] });
+  const identity = identityOf(files, systems === undefined ? [] : [systems.data, ...systems.files]);
+  await placeCopy(host, { identity, step }, async (to) => {
     await copySealedFiles(to, request, noRoom);
+    if (systems !== undefined) {
+      await copySealedFiles(to, { from: systems.path, files: small, signal }, noRoom);
+      const paths = large.map(({ path }) => path);
+      await linkData(to, systems.data, paths);
+    }
     return true;
   });
 }
@@ -83,18 +100,8 @@ export async function removeMirrorCopy(host: Host, step: Step): Promise<void> {
   if (existsSync(path)) await step('remove-mirror', async () => await removeTree(path));
 }
 
-/** The fault when memory is short for a copy. */
-export function noRoom(path: string, cause: unknown): PrestageError {
-  return new PrestageError(
-    'ERR_SPACE_MEMORY',
-    `the links and manifests of the registry cannot be copied into memory, ${path}: ${messageOf(cause)}`,
-    'Free memory below /run, or give the node more',
-    { cause },
-  );
-}
-
-function identityOf(files: readonly BundleFile[]): string {
-  return sha256Of(JSON.stringify(files.map(({ path, sizeBytes, sha256 }) => [path, sizeBytes, sha256])));
+function identityOf(files: readonly BundleFile[], beside: readonly unknown[]): string {
+  return sha256Of(JSON.stringify([...files.map(({ path, sizeBytes, sha256 }) => [path, sizeBytes, sha256]), ...beside]));
 }
 
 function sha256Of(bytes: Uint8Array | string): string {

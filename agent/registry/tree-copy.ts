@@ -1,12 +1,11 @@
 import { createHash } from 'node:crypto';
-import { lstat, mkdir, symlink } from 'node:fs/promises';
-import { dirname, join } from 'node:path';
-import pLimit from 'p-limit';
+import { join } from 'node:path';
 import { type Host, hostPath } from '../host/host.ts';
 import type { BundleFile } from '../model/bundle.ts';
 import { MIRROR_PATH } from '../model/places.ts';
 import { TREE_ROOT } from '../model/registry-path.ts';
-import { type MirrorCopy, noRoom, placeCopy } from './mirror-copy.ts';
+import { linkData, noRoom, plainFiles } from './link-data.ts';
+import { type MirrorCopy, placeCopy } from './mirror-copy.ts';
 import { checkLimits, copySealedFiles } from './sealed-files.ts';
 
 /** A registry tree of which all that decides lies in memory. */
@@ -16,9 +15,6 @@ export interface CopiedTree {
   /** The directory on the partition that configs and layers are read from: links of the tree lead into it, by this very path. */
   readonly blobs: string;
 }
-
-/** Files that are looked at at a time. */
-const PARALLEL = 64;
 
 /**
  * Copies into memory what decides what a registry tree serves: the links, which say what a tag means and what a repository gives out, and the
@@ -58,35 +54,4 @@ function splitTree(files: readonly BundleFile[]): { readonly deciding: readonly 
     deciding: files.filter(isDeciding),
     data: files.filter((file) => !isDeciding(file) && hexOfData(file.path) !== undefined).map(({ path }) => path),
   };
-}
-
-/** Those of the paths that are plain files: a registry would follow a link, to whatever its container can read. */
-async function plainFiles(from: string, paths: readonly string[]): Promise<readonly string[]> {
-  const limit = pLimit(PARALLEL);
-  const isPlain = async (path: string): Promise<boolean> => (await lstat(join(from, path)).catch(() => undefined))?.isFile() === true;
-  const found = await Promise.all(paths.map((path) => limit(async () => ((await isPlain(path)) ? [path] : []))));
-  return found.flat();
-}
-
-/** Links the directory of each blob, so that what goes from the partition goes from the tree. */
-async function linkData(to: string, from: string, paths: readonly string[]): Promise<void> {
-  const limit = pLimit(PARALLEL);
-  const folders = new Set(paths.map((path) => dirname(dirname(join(to, path)))));
-  for (const folder of folders) await placed(folder, async () => void (await mkdir(folder, { recursive: true, mode: 0o755 })));
-  await Promise.all(
-    paths.map((path) =>
-      limit(async () => {
-        const link = dirname(join(to, path));
-        await placed(link, async () => await symlink(dirname(join(from, path)), link));
-      }),
-    ),
-  );
-}
-
-async function placed(path: string, place: () => Promise<void>): Promise<void> {
-  try {
-    await place();
-  } catch (cause) {
-    throw noRoom(path, cause);
-  }
 }

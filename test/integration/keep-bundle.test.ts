@@ -33,7 +33,7 @@ describe('what the root disk keeps of a bundle whose partition is hostile', () =
     const mirror = { path: join(directory, MIRROR), files };
     const host = linuxHost({ root: join(work, 'node'), env: {}, log: () => {} });
     await keepBundle(
-      { directory, sealedSha256: sha256Of(MANIFEST), store: { mirror } },
+      { directory, sealedSha256: sha256Of(MANIFEST), store: { mirror, osTree: undefined } },
       { host, step: plainStep, stop: new AbortController().signal },
     );
   };
