@@ -2,6 +2,7 @@ import { join, relative } from 'node:path';
 import type { StoreBundle } from '../bundle/stage-bundle.ts';
 import { hostPath } from '../host/host.ts';
 import type { BundleImage } from '../model/bundle.ts';
+import type { Digest } from '../model/digest.ts';
 import { type ErrorRecord, errorRecord, PrestageError } from '../model/errors.ts';
 import { DATA_PATH, DISK_BUNDLE_PATH } from '../model/places.ts';
 import { TREE_ROOT } from '../model/registry-path.ts';
@@ -30,9 +31,14 @@ export interface Systems {
  * their layers stay on the partition, which is free then. Nothing pivots in discovery, whose disk must be free.
  */
 export async function planSystems(
-  { directory, images, store }: StoreBundle,
+  {
+    directory,
+    images,
+    store,
+  }: Pick<StoreBundle, 'directory' | 'images'> & { readonly store: Pick<StoreBundle['store'], 'unmirrored' | 'osTree'> },
   placement: PlacementChoice,
   { host, stage }: Pick<RunContext, 'host' | 'stage'>,
+  kernelArguments?: string,
 ): Promise<Systems> {
   const found = images.filter(({ reference }) => store.unmirrored.includes(reference));
   const not = (state: NonNullable<Systems['because']>['state'], reason: string, error?: ErrorRecord): Systems => ({
@@ -42,17 +48,15 @@ export async function planSystems(
   if (found.length === 0) return not('absent', 'the bundle has none');
   const { osTree } = store;
   if (osTree === undefined || stage === 'discovery') return not('stored', 'pulls of it go to the source');
-  if (placement === 'ram' && (await runsOneOf(found, host))) return not('booted', 'the node runs it, and the partition is free');
+  if (placement === 'ram' && runsOneOf(found, await bootedImage(host, kernelArguments)))
+    return not('booted', 'the node runs it, and the partition is free');
   const fault = await osTreeFault(osTree);
   if (fault !== undefined) return not('failed', fault.message, errorRecord(fault));
   return { images: found, tree: { ...osTree, data: join(hostPath(host, DATA_PATH), relative(directory, osTree.path)) } };
 }
 
-async function runsOneOf(images: readonly BundleImage[], host: RunContext['host']): Promise<boolean> {
-  const booted = await bootedImage(host);
-  return images.some(
-    ({ manifestDigest, instanceDigest }) => booted === manifestDigest || (booted !== undefined && booted === instanceDigest),
-  );
+function runsOneOf(images: readonly BundleImage[], booted: Digest | undefined): boolean {
+  return booted !== undefined && images.some(({ manifestDigest, instanceDigest }) => [manifestDigest, instanceDigest].includes(booted));
 }
 
 /** Whether the registry of the store answers for an image. */

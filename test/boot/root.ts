@@ -9,6 +9,8 @@ const PACKAGES = [
   ...['systemd', 'systemd-sysv', 'dbus', 'util-linux', 'mount', 'iproute2', 'procps', 'jq', 'curl', 'ca-certificates'],
   ...['podman', 'skopeo', 'crun', 'netavark', 'aardvark-dns', 'iptables', 'nftables', 'passt'],
   ...['xfsprogs', 'e2fsprogs', 'gdisk', 'ignition', 'cryptsetup-bin'],
+  // For what drives the proxy of skopeo in place of rpm-ostree.
+  'python3',
 ];
 
 /** What a node has in place of the distribution's own: all that is started is named by Ignition's presets, as on RHCOS. */

@@ -1,13 +1,17 @@
 import assert from 'node:assert/strict';
-import { createHash } from 'node:crypto';
-import { mkdir, mkdtemp, readdir, readFile, rename, rm, symlink, truncate, writeFile } from 'node:fs/promises';
+import { createHash, randomBytes } from 'node:crypto';
+import { mkdir, mkdtemp, readdir, readFile, rename, rm, stat, symlink, truncate, writeFile } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { dirname, join } from 'node:path';
 import { afterEach, beforeEach, describe, it } from 'node:test';
 import { linuxHost } from '../../agent/host/linux.ts';
 import { plainStep } from '../../agent/host/steps.ts';
+import { BUNDLE_VERSION, formatBundle } from '../../agent/model/bundle.ts';
+import { digestOf, hexOf } from '../../agent/model/digest.ts';
 import { errorRecord } from '../../agent/model/errors.ts';
+import { treeBlobPath } from '../../agent/model/registry-path.ts';
 import { keepBundle } from '../../agent/reconcile/disk-bundle.ts';
+import type { OsTree } from '../../agent/registry/os-tree.ts';
 
 const MIRROR = 'store/installed.mirror';
 const LISTED = { 'docker/one': 'manifest', 'docker/a/two': 'config' };
@@ -28,12 +32,12 @@ describe('what the root disk keeps of a bundle whose partition is hostile', () =
   });
   afterEach(async () => await rm(work, { recursive: true, force: true }));
 
-  const keep = async (): Promise<void> => {
+  const keep = async (osTree?: OsTree, manifest = MANIFEST): Promise<void> => {
     const files = Object.entries(LISTED).map(([path, text]) => ({ path, sizeBytes: text.length, sha256: sha256Of(text) }));
     const mirror = { path: join(directory, MIRROR), files };
     const host = linuxHost({ root: join(work, 'node'), env: {}, log: () => {} });
     await keepBundle(
-      { directory, sealedSha256: sha256Of(MANIFEST), store: { mirror, osTree: undefined } },
+      { directory, sealedSha256: sha256Of(manifest), store: { mirror, osTree } },
       { host, step: plainStep, stop: new AbortController().signal },
     );
   };
@@ -72,6 +76,52 @@ describe('what the root disk keeps of a bundle whose partition is hostile', () =
     await writeFile(join(directory, 'store/other'), 'other');
     await keep();
     assert.deepEqual(await kept(), whole);
+  });
+
+  it('has the operating systems, layers too, and gets them if an earlier agent has left them out', async () => {
+    const layer = randomBytes(5 * 2 ** 20);
+    const inTree = treeBlobPath(digestOf(layer));
+    const path = join(directory, 'store/installed.os');
+    const files = [
+      { path: inTree, sizeBytes: layer.length, sha256: hexOf(digestOf(layer)) },
+      { path: 'docker/link', sizeBytes: 4, sha256: sha256Of('link') },
+    ];
+    await mkdir(dirname(join(path, inTree)), { recursive: true });
+    await writeFile(join(path, inTree), layer);
+    await writeFile(join(path, 'docker/link'), 'link');
+    const manifest = formatBundle({
+      apiVersion: BUNDLE_VERSION,
+      kind: 'Bundle',
+      release: '',
+      architecture: 'amd64',
+      createdAt: '2024-01-01T00:00:00Z',
+      createdBy: { name: 'prestage-agent', version: '1' },
+      stages: {},
+      payloads: [],
+      files: [],
+    });
+    await writeFile(join(directory, 'prestage.json'), manifest);
+    await keep(undefined, manifest);
+    await keep({ path, files }, manifest);
+    const copy = join(work, 'node/var/lib/prestage-agent/bundle/store/installed.os');
+    assert.deepEqual((await readdir(copy)).toSorted(), ['docker']);
+    assert.ok((await readFile(join(copy, inTree))).equals(layer));
+    assert.equal(await readFile(join(copy, 'docker/link'), 'utf8'), 'link');
+    // What is there whole is not copied again.
+    const before = await stat(join(copy, inTree));
+    await keep({ path, files }, manifest);
+    assert.equal((await stat(join(copy, inTree))).ino, before.ino);
+    await rm(join(work, 'node'), { recursive: true });
+    layer[0] = (layer[0] ?? 0) ^ 1;
+    await writeFile(join(path, inTree), layer);
+    const { code, message } = await keep({ path, files }, manifest).then(() => assert.fail('it was kept'), errorRecord);
+    assert.equal(code, 'ERR_BUNDLE_FILE');
+    assert.match(message.replaceAll(work, ''), /^\/partition\/store\/installed\.os\/.*\/data .*sha256/);
+    await truncate(join(path, inTree), 100);
+    await assert.rejects(keep({ path, files }, manifest), {
+      code: 'ERR_BUNDLE_FILE',
+      message: /is not the layer of an operating system that prestage\.json lists, 5242880 bytes: it has 100 bytes$/,
+    });
   });
 
   it('is nothing when a listed file has other bytes', async () => {

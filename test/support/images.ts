@@ -8,6 +8,7 @@ import { blobPath, type MadeBlob, type MadeLayer, writeBlob } from './image-laye
 export type Format = 'oci' | 'docker';
 
 export interface ImageSpec {
+  readonly labels?: Readonly<Record<string, string>>;
   /** Registry and repository. */
   readonly name: string;
   /** Where left out, the image is referred to by its digest, as release components are. */
@@ -77,7 +78,11 @@ export async function makeImage(store: string, spec: ImageSpec): Promise<MadeIma
       architecture,
       os: 'linux',
       created: CREATED,
-      config: { Env: ['PATH=/usr/bin:/bin'], Cmd: spec.command ?? ['/bin/sh'], Labels: { 'org.opencontainers.image.title': spec.name } },
+      config: {
+        Env: ['PATH=/usr/bin:/bin'],
+        Cmd: spec.command ?? ['/bin/sh'],
+        Labels: { 'org.opencontainers.image.title': spec.name, ...spec.labels },
+      },
       rootfs: { type: 'layers', diff_ids: spec.layers.map((layer) => layer.diffId) },
       history: spec.layers.map(() => ({ created: CREATED, created_by: 'made for tests' })),
     }),

@@ -1,6 +1,7 @@
 import assert from 'node:assert/strict';
 import { createHash } from 'node:crypto';
-import { mkdir, mkdtemp, readdir, readFile, rm, stat, symlink, writeFile } from 'node:fs/promises';
+import { existsSync } from 'node:fs';
+import { mkdir, mkdtemp, readdir, readFile, readlink, rm, stat, symlink, writeFile } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { dirname, join } from 'node:path';
 import { afterEach, beforeEach, describe, it } from 'node:test';
@@ -57,6 +58,35 @@ describe('the copy of a metadata mirror', () => {
     assert.deepEqual(tree, Object.fromEntries(expected));
     assert.match(marker ?? '', /^[0-9a-f]{64}$/);
     assert.deepEqual(await readdir(dirname(mirror)), ['mirror']);
+  });
+
+  it('has what is small of the operating systems beside it, and links to their layers', async () => {
+    const path = join(work, 'os');
+    const large = 'l'.repeat(4 * 1024 * 1024 + 1);
+    const small = 's'.repeat(4 * 1024 * 1024);
+    const listed = [large, small].map((text) => {
+      const hex = hexOf(digestOf(text));
+      return { path: `${V2}/blobs/sha256/${hex.slice(0, 2)}/${hex}/data`, sizeBytes: text.length, sha256: hex };
+    });
+    for (const [index, text] of [large, small].entries()) {
+      await mkdir(dirname(join(path, listed[index]?.path ?? '')), { recursive: true });
+      await writeFile(join(path, listed[index]?.path ?? ''), text);
+    }
+    // What both have comes from the mirror.
+    const [shared] = files;
+    assert.ok(shared !== undefined);
+    const systems = { path, files: [...listed, { ...shared, sha256: 'a'.repeat(64) }], data: join(work, 'bound') };
+    const { signal } = new AbortController();
+    const host = linuxHost({ root: work, env: {}, log: () => {} });
+    await copyMirror(host, { from, files, systems, step: plainStep, signal });
+    assert.equal((await readFile(join(mirror, listed[1]?.path ?? ''))).length, small.length);
+    assert.equal(await readFile(join(mirror, shared.path), 'utf8'), await readFile(join(from, shared.path), 'utf8'));
+    assert.equal(await readlink(dirname(join(mirror, listed[0]?.path ?? ''))), dirname(join(work, 'bound', listed[0]?.path ?? '')));
+    const before = await stat(mirror);
+    await copyMirror(host, { from, files, systems, step: plainStep, signal });
+    assert.equal((await stat(mirror)).ino, before.ino);
+    await copyMirror(host, { from, files, step: plainStep, signal });
+    assert.equal(existsSync(join(mirror, listed[1]?.path ?? '')), false);
   });
 
   it('does not read links: what they say follows from their hash', async () => {
