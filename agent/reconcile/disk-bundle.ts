@@ -1,5 +1,5 @@
 import { existsSync } from 'node:fs';
-import { rename, writeFile } from 'node:fs/promises';
+import { mkdir, rename, writeFile } from 'node:fs/promises';
 import { dirname, join, relative } from 'node:path';
 import { manifestBytes, readBundle } from '../bundle/read-bundle.ts';
 import type { StoreBundle } from '../bundle/stage-bundle.ts';
@@ -23,8 +23,8 @@ type KeptParts = Pick<StoreBundle, 'directory' | 'sealedSha256'> & { readonly st
 
 /**
  * Keeps on the disk what a store image that was copied there needs besides: the bundle's manifest, the metadata mirror and the operating systems
- * that are served with it, of which only what the manifest lists, in the size and with the hash that it lists. So the partition may go away. What is kept is checked each time it is used, as on
- * the partition.
+ * that are served with it, of which only what the manifest lists, in the size and with the hash that it lists. So the partition may go away. What
+ * is kept is checked each time it is used, as on the partition.
  * @throws PrestageError ERR_BUNDLE_FILE, ERR_BUNDLE_PIN, ERR_SPACE_STORE
  */
 export async function keepBundle(

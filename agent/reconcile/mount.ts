@@ -70,7 +70,8 @@ export async function mountStore(bundle: StoreBundle, location: StorageLocation,
     if (image !== undefined) await hideFromMirror(host, lacking);
   }
   const isOnDisk = opened.placement === 'disk';
-  if (isOnDisk) await keepBundle(bundle, context);
+  // Systems that are not whole are left out of what is kept, as of what is served.
+  if (isOnDisk) await keepBundle({ ...bundle, store: { ...bundle.store, osTree: systems.tree } }, context);
   const blobs = image === undefined ? undefined : await bindSystems(systems, { directory: bundle.directory, isOnDisk }, context);
   const serving = image === undefined ? await probed(opened, context) : await served({ image, blobs }, opened, context);
   if (serving.kind === 'refused') return serving;
