@@ -6,9 +6,10 @@ import { PrestageError } from '../model/errors.ts';
 import { instanceFor, MANIFEST_LIMIT_BYTES, parseManifest } from '../model/manifest.ts';
 import { parseReference } from '../model/reference.ts';
 import { registryRepository, treeBlobPath, treeRepositoryPath } from '../model/registry-path.ts';
-import { PAYLOAD_LIMIT_BYTES, parseAttachment, signatureTag } from '../signatures/attachment.ts';
+import { PAYLOAD_LIMIT_BYTES, parseAttachment, SIGNATURES_LIMIT, signatureTag } from '../signatures/attachment.ts';
 import { heldOf } from '../signatures/bundle-signatures.ts';
 import type { HeldSignature } from '../signatures/judge.ts';
+import { lookasidePath } from '../signatures/lookaside.ts';
 import type { ShownImage } from '../signatures/unshown.ts';
 import { LINK_LIMIT_BYTES } from './mirror-member.ts';
 import { readPlainFile } from './plain-file.ts';
@@ -23,23 +24,34 @@ export interface AnsweredImage {
   readonly repository?: string;
 }
 
+/** Where engines find what is shown. */
+export interface ShownPlaces {
+  /** The directory that holds `docker/`. */
+  readonly root: string;
+  /** The directory of the lookaside; undefined if there is none, or engines do not look there. */
+  readonly lookaside: string | undefined;
+}
+
 /** Images that are looked at at one time. */
 const PARALLEL = 16;
 
 /**
  * What a registry that serves a tree shows an engine of its images: the manifest that the engine verifies, and the signatures beside it. Every
  * byte is held against its digest; what cannot be read counts as absent, because the registry does not serve it either.
- * @param root the directory that holds `docker/`
  * @param architecture GOARCH name: which image of a list is meant
  */
-export async function shownImages(root: string, images: readonly AnsweredImage[], architecture: string): Promise<readonly ShownImage[]> {
+export async function shownImages(
+  { root, lookaside }: ShownPlaces,
+  images: readonly AnsweredImage[],
+  architecture: string,
+): Promise<readonly ShownImage[]> {
   const limit = pLimit(PARALLEL);
   return await Promise.all(
     images.map(({ names, digest: top, repository: own }) =>
       limit(async (): Promise<ShownImage> => {
         const digest = await verifiedDigest(root, top, architecture);
         const repositories = own === undefined ? [...new Set(names.map((name) => registryRepository(parseReference(name))))] : [own];
-        const held = await Promise.all(repositories.map(async (repository) => await signaturesIn(root, repository, digest)));
+        const held = await Promise.all(repositories.map(async (repository) => await heldIn({ root, lookaside }, repository, digest)));
         // What one of its repositories lacks, the mirror does not show under all its names.
         const [fewest = []] = held.toSorted((a, b) => a.length - b.length);
         return { names, digest, signatures: fewest };
@@ -61,6 +73,11 @@ async function verifiedDigest(root: string, top: Digest, architecture: string): 
   }
 }
 
+async function heldIn({ root, lookaside }: ShownPlaces, repository: string, subject: Digest): Promise<readonly HeldSignature[]> {
+  const messages = lookaside === undefined ? [] : await messagesIn(lookaside, repository, subject);
+  return [...(await signaturesIn(root, repository, subject)), ...messages];
+}
+
 async function signaturesIn(root: string, repository: string, subject: Digest): Promise<readonly HeldSignature[]> {
   const link = join(root, treeRepositoryPath(repository), '_manifests/tags', signatureTag(subject), 'current/link');
   const digest = await readText(link, LINK_LIMIT_BYTES).then(
@@ -79,6 +96,18 @@ async function signaturesIn(root: string, repository: string, subject: Digest): 
     if (error instanceof PrestageError) return [];
     throw error;
   }
+}
+
+/** Engines count from 1 until one is absent. */
+async function messagesIn(lookaside: string, repository: string, subject: Digest): Promise<readonly HeldSignature[]> {
+  const held: HeldSignature[] = [];
+  while (held.length < SIGNATURES_LIMIT) {
+    const path = join(lookaside, lookasidePath(repository, subject, held.length + 1));
+    const message = await readPlainFile(path, PAYLOAD_LIMIT_BYTES);
+    if (message === undefined) break;
+    held.push({ kind: 'gpg', message });
+  }
+  return held;
 }
 
 async function readBlob(root: string, digest: Digest, limitBytes: number): Promise<Buffer | undefined> {

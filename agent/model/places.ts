@@ -17,6 +17,8 @@ export const DISK_COPY_PATH = '/var/lib/prestage-agent/images';
 export const DISK_BUNDLE_PATH = '/var/lib/prestage-agent/bundle';
 /** Registry tree of manifests and configs, copied into memory and checked. */
 export const MIRROR_PATH = '/run/prestage-agent/mirror';
+/** GPG signatures in memory, as engines look for those of images that the registry of this node serves. */
+export const LOOKASIDE_PATH = '/run/prestage-agent/lookaside';
 /** Registry tree that was made on the node out of archives. */
 export const REGISTRY_PATH = '/var/lib/prestage-agent/registry';
 /** A storage of its own for the image that the registry runs from where no store image has it. */

@@ -2,11 +2,11 @@ import { existsSync } from 'node:fs';
 import { type Host, hostPath } from '../host/host.ts';
 import type { ReleaseStep } from '../host/release-step.ts';
 import { removeTree } from '../host/remove-tree.ts';
-import { DISK_COPY_PATH, MIRROR_PATH, STORE_PATH } from '../model/places.ts';
+import { DISK_COPY_PATH, LOOKASIDE_PATH, MIRROR_PATH, STORE_PATH } from '../model/places.ts';
 import { type CloseForce, closingSteps } from './close-store.ts';
 
 /**
- * What there is to undo of an opened store, in order: mounts, devices and the record; then copies, the metadata mirror and the empty store.
+ * What there is to undo of an opened store, in order: mounts, devices and the record; then copies, the metadata mirror, signatures and the empty store.
  * Only looks. The engines must know nothing of STORE_PATH any more when the last step runs.
  */
 export async function storeReleaseSteps(host: Host, { force }: CloseForce = { force: false }): Promise<readonly ReleaseStep[]> {
@@ -14,6 +14,7 @@ export async function storeReleaseSteps(host: Host, { force }: CloseForce = { fo
     ...(await closingSteps(host, { force })),
     ...removing(host, { name: 'remove-store-copies', absolute: DISK_COPY_PATH, what: 'store images on the disk' }),
     ...removing(host, { name: 'remove-mirror', absolute: MIRROR_PATH, what: 'metadata mirror' }),
+    ...removing(host, { name: 'remove-mirror', absolute: LOOKASIDE_PATH, what: 'copied signatures' }),
     ...removing(host, { name: 'remove-empty-store', absolute: STORE_PATH, what: 'empty store' }),
   ];
 }

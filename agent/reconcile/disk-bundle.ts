@@ -16,19 +16,24 @@ import { messageOf, PrestageError } from '../model/errors.ts';
 import { DISK_BUNDLE_PATH } from '../model/places.ts';
 import { type OsTree, osTreeFault, splitOsTree } from '../registry/os-tree.ts';
 import { checkLimits, copySealedFiles } from '../registry/sealed-files.ts';
+import type { SignedImage } from '../signatures/bundle-signatures.ts';
 import type { RunContext } from './context.ts';
+import { keepSignatures } from './keep-signatures.ts';
 
 /** Of a bundle with a store, what is kept. */
-type KeptParts = Pick<StoreBundle, 'directory' | 'sealedSha256'> & { readonly store: Pick<StoreBundle['store'], 'mirror' | 'osTree'> };
+type KeptParts = Pick<StoreBundle, 'directory' | 'sealedSha256'> & {
+  readonly images: readonly SignedImage[];
+  readonly store: Pick<StoreBundle['store'], 'mirror' | 'osTree'>;
+};
 
 /**
- * Keeps on the disk what a store image that was copied there needs besides: the bundle's manifest, the metadata mirror and the operating systems
- * that are served with it, of which only what the manifest lists, in the size and with the hash that it lists. So the partition may go away. What
+ * Keeps on the disk what a store image that was copied there needs besides: the bundle's manifest, its GPG signatures, the metadata mirror and the
+ * operating systems that are served with it, of which only what the manifest lists, in the size and with the hash that it lists. So the partition may go away. What
  * is kept is checked each time it is used, as on the partition.
  * @throws PrestageError ERR_BUNDLE_FILE, ERR_BUNDLE_PIN, ERR_SPACE_STORE
  */
 export async function keepBundle(
-  { directory, sealedSha256, store }: KeptParts,
+  { directory, sealedSha256, images, store }: KeptParts,
   { host, step, stop }: Pick<RunContext, 'host' | 'step' | 'stop'>,
 ): Promise<void> {
   const path = hostPath(host, DISK_BUNDLE_PATH);
@@ -47,6 +52,7 @@ export async function keepBundle(
     const files = { from: mirror.path, files: mirror.files, signal: stop };
     await copySealedFiles(join(partial, relative(directory, mirror.path)), files, noRoom);
     if (osTree !== undefined) await keepOsTree(join(partial, relative(directory, osTree.path)), osTree, { host, stop });
+    await keepSignatures({ from: directory, to: partial, noRoom }, images);
     await writeFile(join(partial, BUNDLE_FILE), await manifestBytes(directory, sealedSha256)).catch((cause: unknown) => {
       throw noRoom(join(partial, BUNDLE_FILE), cause);
     });

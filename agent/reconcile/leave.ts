@@ -11,6 +11,7 @@ import { unbindData } from '../mount/bind-data.ts';
 import { healDangling } from '../mount/heal-dangling.ts';
 import { mountsAt } from '../mount/mounted.ts';
 import { storeReleaseSteps } from '../mount/store-release.ts';
+import { removeLookaside } from '../registry/lookaside-copy.ts';
 import { removeMirrorCopy } from '../registry/mirror-copy.ts';
 import { stopRegistry } from '../registry/service.ts';
 import { REGISTRY_NAME } from '../registry/service-plan.ts';
@@ -44,6 +45,7 @@ export async function leaveAll(request: LeaveRequest, context: RunContext): Prom
   await stopRegistry(host, step);
   if ((await leaveStore(request, context)) === 'gone') await unbindData(host, step);
   await removeMirrorCopy(host, step);
+  await removeLookaside(host, step);
   await leaveTrees([REGISTRY_PATH, REGISTRY_IMAGE_PATH], context);
 }
 

@@ -43,8 +43,7 @@ export async function planMirrors(
     mirrorDialect(host),
     signaturePlaces(host, answering, registryAddress({ settings })),
   ]);
-  const looksForSignatures = places.looksForSignatures;
-  const { sources, withheld } = await withholdMirrors(wanted, answering, { host, looksForSignatures });
+  const { sources, withheld } = await withholdMirrors(wanted, answering, { host, looks: places });
   if (sources.length === 0) return { files: [], notices: places.notices, withheld };
   const request: MirrorRequest = { sources, insecure: settings.serve === 'node', block: settings.blockSource };
   const { text, notices } = settings.rewrite

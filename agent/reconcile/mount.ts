@@ -21,6 +21,7 @@ import { choosePlacements } from '../mount/placement.ts';
 import { digestFault } from '../mount/store-image.ts';
 import { readOpenStore } from '../mount/store-record.ts';
 import { chooseTrust, verityFacts } from '../mount/trust.ts';
+import { copyLookaside, removeLookaside } from '../registry/lookaside-copy.ts';
 import { copyMirror, hideFromMirror, removeMirrorCopy } from '../registry/mirror-copy.ts';
 import type { MirrorRequest } from '../registry/registries-drop-in.ts';
 import { mirrorSources } from '../registry/registries-sources.ts';
@@ -118,12 +119,14 @@ async function copyAndPlan(
   await copyMirror(host, { from, files, systems: systems.tree, step, signal: stop });
   const answered = bundle.images.filter(isAnswered(systems));
   const images = answered.map(({ names, manifestDigest }) => ({ names, digest: manifestDigest }));
-  const answering = { tree: hostPath(host, MIRROR_PATH), images, hasSignatures: answered.some(hasSignatures) };
+  const signed = answered.map((image) => ({ names: image.names, signed: { bundle: bundle.directory, image } }));
+  const hasLookaside = await copyLookaside(host, signed, step);
+  const answering = { tree: hostPath(host, MIRROR_PATH), images, hasSignatures: answered.some(hasSignatures), hasLookaside };
   return await planMirrors(sources, answering, context);
 }
 
 function hasSignatures({ signatures = [] }: BundleImage): boolean {
-  return signatures.length > 0;
+  return signatures.some(({ kind }) => kind === 'sigstore');
 }
 
 function sourcesOf(bundle: StoreBundle, context: RunContext): MirrorRequest['sources'] {
@@ -138,6 +141,7 @@ async function leaveMirror(context: RunContext): Promise<void> {
   await removeMirrors(context);
   await stopRegistry(context.host, context.step);
   await removeMirrorCopy(context.host, context.step);
+  await removeLookaside(context.host, context.step);
 }
 
 /** What a run would do, in lines. */

@@ -6,6 +6,7 @@ import { REGISTRY_PATH } from '../model/places.ts';
 import { formatReference, parseReference } from '../model/reference.ts';
 import type { ImageState } from '../model/run-state.ts';
 import { unbindData } from '../mount/bind-data.ts';
+import { copyLookaside } from '../registry/lookaside-copy.ts';
 import { removeMirrorCopy } from '../registry/mirror-copy.ts';
 import { stopRegistry } from '../registry/service.ts';
 import { readRegistryRecord } from '../registry/service-record.ts';
@@ -79,7 +80,8 @@ async function startServing(bundle: StageBundle, location: StorageLocation, cont
   if (wanted === undefined) throw noRegistryImage(tree.path);
   const reference = parseReference(wanted);
   const image = { name: formatReference(reference), digest: tree.find(reference), tree: tree.path };
-  const answering = { tree: tree.path, images: tree.answers, hasSignatures: tree.hasSignatures };
+  const hasLookaside = await copyLookaside(context.host, tree.signed, context.step);
+  const answering = { tree: tree.path, images: tree.answers, hasSignatures: tree.hasSignatures, hasLookaside };
   const mirrors = await planMirrors(tree.sources, answering, context);
   await serveTree({ tree: tree.path, blobs: tree.blobs, ...(await bringRegistryImage(image, location, context)) }, context);
   await setMirrors(mirrors, context);

@@ -22,6 +22,7 @@ import { nameOf, type Reference } from '../model/reference.ts';
 import { registryRepository, treeBlobPath } from '../model/registry-path.ts';
 import type { ImageState } from '../model/run-state.ts';
 import { bindData } from '../mount/bind-data.ts';
+import type { SignedSource } from '../registry/lookaside-copy.ts';
 import { hideFromMirror } from '../registry/mirror-copy.ts';
 import type { MirrorRequest } from '../registry/registries-drop-in.ts';
 import { mirrorSources } from '../registry/registries-sources.ts';
@@ -43,6 +44,8 @@ export interface ServedTree {
   readonly answers: readonly AnsweredImage[];
   /** Whether signatures lie beside its images. */
   readonly hasSignatures: boolean;
+  /** The images whose bundle names signatures of them. */
+  readonly signed: readonly SignedSource[];
   /** The image that is to serve it, where something says which. */
   readonly registryImage: string | undefined;
   /** What the tree has by a full reference. */
@@ -91,7 +94,8 @@ async function treeInBundle(bundle: StageBundle, registry: RegistrySource, conte
       missing.length === 0 ? pending(reference, names, [manifestDigest]) : unserved(reference, errorRecord(damaged(from, missing))),
     ),
     answers: whole.map(({ names, manifestDigest }) => ({ names, digest: manifestDigest })),
-    hasSignatures: whole.some(({ signatures = [] }) => signatures.length > 0),
+    hasSignatures: whole.some(({ signatures = [] }) => signatures.some(({ kind }) => kind === 'sigstore')),
+    signed: whole.map((image) => ({ names: image.names, signed: { bundle: bundle.directory, image } })),
     registryImage: registry.registryImage,
     find: finder(inTree, registryRepository),
   };
@@ -142,6 +146,7 @@ async function treeOfMirror({ sets, resources }: OcMirrorFolder, context: RunCon
       sources.map((source) => ({ names: [`${source}@${digest}`, ...tags.map((tag) => `${source}:${tag}`)], digest, repository })),
     ),
     hasSignatures: await holdsSignatures(path),
+    signed: [],
     registryImage: releaseRegistry(images),
     find: finder(
       images.flatMap((image) => image.sources.map((repository) => ({ ...image, repository }))),
@@ -205,6 +210,7 @@ async function treeOfPayload(bundle: StageBundle, context: RunContext): Promise<
     ],
     answers: images.flatMap(({ names: all, digest }) => (digest === undefined ? [] : [{ names: all, digest }])),
     hasSignatures,
+    signed: images.flatMap(({ names: all, signed }) => (signed === undefined ? [] : [{ names: all, signed }])),
     registryImage: bundle.store?.registryImage,
     find: finder(await treeImages(path), registryRepository),
   };

@@ -2,20 +2,20 @@ import { readFile } from 'node:fs/promises';
 import { hostPath } from '../host/host.ts';
 import { type AnsweredImage, shownImages } from '../mirror/tree-signatures.ts';
 import { type ErrorRecord, errorRecord, PrestageError } from '../model/errors.ts';
+import { LOOKASIDE_PATH } from '../model/places.ts';
 import type { MirrorRequest } from '../registry/registries-drop-in.ts';
 import { openSigned } from '../signatures/gpg.ts';
 import type { JudgeTools } from '../signatures/judge.ts';
 import { readNodePolicies } from '../signatures/node-policy.ts';
 import { demandsSignature, type ShownImage, type UnshownRepository, unshownRepositories } from '../signatures/unshown.ts';
 import type { RunContext } from './context.ts';
+import type { OwnSignatures, SignaturePlaces } from './signature-places.ts';
 
 /** A tree that is about to be served, and what it is to answer for. */
-export interface Answering {
+export interface Answering extends OwnSignatures {
   /** The directory that holds `docker`. */
   readonly tree: string;
   readonly images: readonly AnsweredImage[];
-  /** Whether the tree has signatures at all. */
-  readonly hasSignatures: boolean;
 }
 
 /** The sources that get a mirror, and why others get none. */
@@ -33,20 +33,21 @@ const NAMED = 3;
  * Takes sources out whose policy demands signatures that our mirror cannot show. Engines take the first mirror that has a manifest, and where
  * they then refuse the image they ask nobody else: such a mirror would keep a node from images that it can pull, for good.
  * If a policy cannot be read, no mirror is certain to be right.
- * @param looksForSignatures whether engines look for signatures beside what our registry serves
+ * @param looks where engines look for signatures of what our registry serves
  */
 export async function withholdMirrors(
   sources: MirrorRequest['sources'],
   { tree, images }: Answering,
-  { host, looksForSignatures }: Pick<RunContext, 'host'> & { readonly looksForSignatures: boolean },
+  { host, looks }: Pick<RunContext, 'host'> & { readonly looks: Pick<SignaturePlaces, 'looksForSignatures' | 'looksInLookaside'> },
 ): Promise<WithheldMirrors> {
   const { policies, faults } = await readNodePolicies(host);
   const [fault] = faults;
   if (fault !== undefined) return { sources: [], withheld: unreadable(fault) };
   const demanding = images.filter(({ names }) => names.some((name) => demandsSignature(policies, name)));
   if (demanding.length === 0) return { sources, withheld: undefined };
-  const shown = await shownImages(tree, demanding, host.architecture);
-  const seen = looksForSignatures ? shown : shown.map((image): ShownImage => ({ ...image, signatures: [] }));
+  const lookaside = looks.looksInLookaside ? hostPath(host, LOOKASIDE_PATH) : undefined;
+  const shown = await shownImages({ root: tree, lookaside }, demanding, host.architecture);
+  const seen = looks.looksForSignatures ? shown : shown.map((image): ShownImage => ({ ...image, signatures: [] }));
   const tools: JudgeTools = {
     // A key that is not there accepts nothing, as with the engines.
     readKey: async (path) => await readFile(hostPath(host, path)).catch(() => Buffer.alloc(0)),

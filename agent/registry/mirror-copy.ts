@@ -52,15 +52,15 @@ export async function copyMirror(host: Host, { systems, ...request }: MirrorCopy
 }
 
 /**
- * Puts a tree for the registry at MIRROR_PATH, in one rename; nothing to do if a whole one of the same identity is there.
+ * Puts a tree at a place in memory, MIRROR_PATH if none is named, in one rename; nothing to do if a whole one of the same identity is there.
  * @param fill puts files into a new directory, and says whether they are all
  */
 export async function placeCopy(
   host: Host,
-  { identity, step }: { readonly identity: string; readonly step: Step },
+  { identity, step, at = MIRROR_PATH }: { readonly identity: string; readonly step: Step; readonly at?: string },
   fill: (directory: string) => Promise<boolean>,
 ): Promise<void> {
-  const to = hostPath(host, MIRROR_PATH);
+  const to = hostPath(host, at);
   if ((await readFile(join(to, MARKER), 'utf8').catch(() => '')) === identity) return;
   await step('copy-mirror', async () => {
     const partial = `${to}.new`;

@@ -1,8 +1,8 @@
-import { readFile } from 'node:fs/promises';
 import { join } from 'node:path';
+import { readPlainFile } from '../mirror/plain-file.ts';
 import { type BundleImage, signaturePath } from '../model/bundle.ts';
 import { type Digest, digestOf } from '../model/digest.ts';
-import { messageOf, PrestageError } from '../model/errors.ts';
+import { PrestageError } from '../model/errors.ts';
 import { type Attachment, PAYLOAD_LIMIT_BYTES, parseAttachment } from './attachment.ts';
 import type { HeldSignature } from './judge.ts';
 
@@ -30,7 +30,7 @@ export async function readSignatures(bundle: string, image: SignedImage): Promis
     subjects.map(async (subject) => {
       const own = named.filter((one) => one.subject === subject);
       const gpg = await Promise.all(
-        own.flatMap((one) => (one.kind === 'gpg' ? [one.file] : [])).map(async (file) => await readHeld(bundle, file)),
+        own.flatMap((one) => (one.kind === 'gpg' ? [one.file] : [])).map(async (file) => await readSignatureFile(bundle, file)),
       );
       const manifest = own.find((one) => one.kind === 'sigstore')?.manifest;
       const attachment = manifest === undefined ? undefined : await readAttachment(bundle, manifest, image.reference);
@@ -55,30 +55,29 @@ export function heldOf(manifest: Attachment, blobs: ReadonlyMap<Digest, Buffer>)
 }
 
 async function readAttachment(bundle: string, digest: Digest, reference: string): Promise<NonNullable<ImageSignatures['attachment']>> {
-  const bytes = await readHeld(bundle, digest);
+  const bytes = await readSignatureFile(bundle, digest);
   const manifest = parseAttachment(bytes.toString('utf8'), reference);
   const wanted = [...new Set([manifest.config.digest, ...manifest.signatures.map((one) => one.digest)])];
-  const blobs = await Promise.all(wanted.map(async (blob) => [blob, await readHeld(bundle, blob)] as const));
+  const blobs = await Promise.all(wanted.map(async (blob) => [blob, await readSignatureFile(bundle, blob)] as const));
   return { digest, manifest, blobs: new Map([[digest, bytes], ...blobs]) };
 }
 
-async function readHeld(bundle: string, digest: Digest): Promise<Buffer> {
+/**
+ * The bytes of a file of a signature, held against its digest. No link is followed.
+ * @throws PrestageError ERR_BUNDLE_FILE
+ */
+export async function readSignatureFile(bundle: string, digest: Digest): Promise<Buffer> {
   const path = join(bundle, signaturePath(digest));
-  const bytes = await readFile(path).catch((cause: unknown) => {
-    throw damaged(path, messageOf(cause), cause);
-  });
-  if (bytes.length > PAYLOAD_LIMIT_BYTES) throw damaged(path, `it has ${bytes.length} bytes, more than ${PAYLOAD_LIMIT_BYTES}`);
+  const bytes = await readPlainFile(path, PAYLOAD_LIMIT_BYTES);
+  if (bytes === undefined) throw damaged(path, `it is missing, or is not a plain file of at most ${PAYLOAD_LIMIT_BYTES} bytes`);
   if (digestOf(bytes) !== digest) throw damaged(path, `its bytes have the digest ${digestOf(bytes)}`);
   return bytes;
 }
 
-function damaged(path: string, what: string, cause?: unknown): PrestageError {
+function damaged(path: string, what: string): PrestageError {
   return new PrestageError(
     'ERR_BUNDLE_FILE',
     `${path} is not the signature that the bundle names: ${what}`,
     'Write the bundle again at the factory',
-    {
-      cause,
-    },
   );
 }

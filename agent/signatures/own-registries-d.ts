@@ -62,39 +62,50 @@ async function readDirectory(host: Host, directory: string, isRead: (path: strin
 /** What the file of ours has to say, or why there cannot be one. */
 export type OwnRegistriesD =
   | { readonly kind: 'write'; readonly content: string }
-  /** Another file has the key, and says the same. */
-  | { readonly kind: 'there'; readonly file: string }
+  /** Another file has the key, and leads to the signatures beside the images; to the lookaside as well, or not. */
+  | { readonly kind: 'there'; readonly file: string; readonly hasLookaside: boolean }
   | { readonly kind: 'refused'; readonly reason: string };
 
+/** What the file of ours is for. */
+export interface OwnPlaces {
+  /** `host:port` of our registries. */
+  readonly addresses: readonly string[];
+  /** Base address of the GPG signatures of what they serve; undefined if there are none. */
+  readonly lookaside: string | undefined;
+}
+
 /**
- * The file that has engines look for signatures beside the images that our registries serve: one key for each, and no other. Two files with one key
+ * The file that has engines look for signatures beside the images that our registries serve, and in our lookaside: one key for each, and no other. Two files with one key
  * make every pull fail, so a key that another file has stays with that file. Pure.
- * @param addresses `host:port` of our registries
  * @param mark the first line of every file that is the agent's
  */
-export function planRegistriesD(addresses: readonly string[], foreign: ForeignRegistriesD, mark: string): OwnRegistriesD {
+export function planRegistriesD(places: OwnPlaces, foreign: ForeignRegistriesD, mark: string): OwnRegistriesD {
+  const { addresses, lookaside } = places;
   if ('fault' in foreign) return { kind: 'refused', reason: foreign.fault.message };
   const taken = addresses.flatMap((address) => {
     const found = foreign.merged.scopes.get(address);
     return found === undefined ? [] : [{ address, ...found }];
   });
   const [first] = taken;
-  if (first === undefined) return { kind: 'write', content: renderRegistriesD(addresses, mark) };
+  if (first === undefined) return { kind: 'write', content: renderRegistriesD(places, mark) };
   const other = taken.find(({ usesAttachments }) => !usesAttachments);
   if (other !== undefined)
     return { kind: 'refused', reason: `${other.file} has the key "${other.address}" without use-sigstore-attachments` };
-  if (taken.length === addresses.length) return { kind: 'there', file: first.file };
+  if (taken.length === addresses.length) {
+    return { kind: 'there', file: first.file, hasLookaside: taken.every((one) => one.lookaside === lookaside) };
+  }
   return {
     kind: 'write',
     content: renderRegistriesD(
-      addresses.filter((address) => !taken.some((one) => one.address === address)),
+      { addresses: addresses.filter((address) => !taken.some((one) => one.address === address)), lookaside },
       mark,
     ),
   };
 }
 
-/** Pure: the same addresses give the same bytes. */
-function renderRegistriesD(addresses: readonly string[], mark: string): string {
-  const entries = addresses.map((address) => `  ${JSON.stringify(address)}:\n    use-sigstore-attachments: true\n`);
+/** Pure: the same places give the same bytes. */
+function renderRegistriesD({ addresses, lookaside }: OwnPlaces, mark: string): string {
+  const beside = lookaside === undefined ? '' : `    lookaside: ${JSON.stringify(lookaside)}\n`;
+  const entries = addresses.map((address) => `  ${JSON.stringify(address)}:\n    use-sigstore-attachments: true\n${beside}`);
   return `${mark}\n# Signatures lie beside the images that the registries of prestage-agent serve.\ndocker:\n${entries.join('')}`;
 }

@@ -6,7 +6,7 @@ import { dirname, join } from 'node:path';
 import { afterEach, beforeEach, describe, it } from 'node:test';
 import { linuxHost } from '../../agent/host/linux.ts';
 import { plainStep } from '../../agent/host/steps.ts';
-import { BUNDLE_VERSION, formatBundle } from '../../agent/model/bundle.ts';
+import { BUNDLE_VERSION, formatBundle, signaturePath } from '../../agent/model/bundle.ts';
 import { digestOf, hexOf } from '../../agent/model/digest.ts';
 import { errorRecord } from '../../agent/model/errors.ts';
 import { treeBlobPath } from '../../agent/model/registry-path.ts';
@@ -16,6 +16,13 @@ import type { OsTree } from '../../agent/registry/os-tree.ts';
 const MIRROR = 'store/installed.mirror';
 const LISTED = { 'docker/one': 'manifest', 'docker/a/two': 'config' };
 const MANIFEST = '{ "of": "the bundle" }\n';
+const SIGNATURE = 'an OpenPGP message';
+const IMAGES = [
+  {
+    reference: 'quay.io/a/b:1',
+    signatures: [SIGNATURE, 'another'].map((text) => ({ kind: 'gpg' as const, subject: digestOf('image'), file: digestOf(text) })),
+  },
+];
 const sha256Of = (text: string): string => createHash('sha256').update(text).digest('hex');
 
 describe('what the root disk keeps of a bundle whose partition is hostile', () => {
@@ -29,6 +36,9 @@ describe('what the root disk keeps of a bundle whose partition is hostile', () =
       await writeFile(join(directory, MIRROR, path), text);
     }
     await writeFile(join(directory, 'prestage.json'), MANIFEST);
+    await mkdir(join(directory, 'signatures/sha256'), { recursive: true });
+    await writeFile(join(directory, signaturePath(digestOf(SIGNATURE))), SIGNATURE);
+    await symlink('/etc/hostname', join(directory, signaturePath(digestOf('another'))));
   });
   afterEach(async () => await rm(work, { recursive: true, force: true }));
 
@@ -37,7 +47,7 @@ describe('what the root disk keeps of a bundle whose partition is hostile', () =
     const mirror = { path: join(directory, MIRROR), files };
     const host = linuxHost({ root: join(work, 'node'), env: {}, log: () => {} });
     await keepBundle(
-      { directory, sealedSha256: sha256Of(manifest), store: { mirror, osTree } },
+      { directory, sealedSha256: sha256Of(manifest), images: IMAGES, store: { mirror, osTree } },
       { host, step: plainStep, stop: new AbortController().signal },
     );
   };
@@ -52,6 +62,7 @@ describe('what the root disk keeps of a bundle whose partition is hostile', () =
   const whole = Object.fromEntries([
     ...Object.entries(LISTED).map(([path, text]) => [`${MIRROR}/${path}`, text]),
     ['prestage.json', MANIFEST],
+    [signaturePath(digestOf(SIGNATURE)), SIGNATURE],
   ]);
   const refusal = async () => {
     const { code, message } = errorRecord(
@@ -63,7 +74,7 @@ describe('what the root disk keeps of a bundle whose partition is hostile', () =
     return [code, message.replaceAll(work, '')];
   };
 
-  it('is the manifest and the files of the mirror that the manifest lists', async () => {
+  it('is the manifest, whole GPG signatures and the files of the mirror that the manifest lists', async () => {
     await keep();
     assert.deepEqual(await kept(), whole);
   });

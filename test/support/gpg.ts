@@ -2,8 +2,8 @@ import { mkdir, mkdtemp, readFile, rm, writeFile } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { dirname, join } from 'node:path';
 import { execOnLinux, output } from '../../agent/host/exec.ts';
-import type { Digest } from '../../agent/model/digest.ts';
-import { lookasidePath } from '../../agent/signatures/lookaside.ts';
+import { type Digest, digestOf, hexOf } from '../../agent/model/digest.ts';
+import { formatLookasideRecord, LOOKASIDE_FILE, type LookasideEntry, lookasidePath } from '../../agent/signatures/lookaside.ts';
 
 /** A key that signs images as Red Hat does for its registries, by gpg itself. The lease ends its agent. */
 export interface GpgKey extends AsyncDisposable {
@@ -48,4 +48,19 @@ export async function putInLookaside(
   const file = join(lookaside, lookasidePath(path, subject, number));
   await mkdir(dirname(file), { recursive: true });
   await writeFile(file, message);
+}
+
+/** Puts signatures into an OCI image layout as a pull does. */
+export async function addGpgSignatures(
+  layout: string,
+  signed: readonly (Pick<LookasideEntry, 'repository' | 'subject'> & { readonly messages: readonly Buffer[] })[],
+): Promise<void> {
+  for (const bytes of signed.flatMap(({ messages }) => messages))
+    await writeFile(join(layout, 'blobs/sha256', hexOf(digestOf(bytes))), bytes);
+  const entries = signed.map(({ repository, subject, messages }) => ({
+    repository,
+    subject,
+    files: messages.map((bytes) => digestOf(bytes)),
+  }));
+  await writeFile(join(layout, LOOKASIDE_FILE), formatLookasideRecord(entries));
 }

@@ -1,5 +1,5 @@
 import assert from 'node:assert/strict';
-import { mkdir, mkdtemp, rm, writeFile } from 'node:fs/promises';
+import { mkdir, mkdtemp, rm, symlink, writeFile } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { dirname, join } from 'node:path';
 import { describe, it, test } from 'node:test';
@@ -9,6 +9,7 @@ import { type Digest, digestOf } from '../../agent/model/digest.ts';
 import { errorRecord } from '../../agent/model/errors.ts';
 import { readSignatures } from '../../agent/signatures/bundle-signatures.ts';
 import { readNodePolicies } from '../../agent/signatures/node-policy.ts';
+import { planRegistriesD } from '../../agent/signatures/own-registries-d.ts';
 import { parsePolicy } from '../../agent/signatures/policy.ts';
 import { mergeRegistriesD, signatureSourceOf } from '../../agent/signatures/registries-d.ts';
 import { unshownRepositories } from '../../agent/signatures/unshown.ts';
@@ -59,6 +60,37 @@ describe('the files of registries.d', () => {
       },
     );
   });
+});
+
+test('the file of ours has a key for each registry that no other file has, with our lookaside if there is one', () => {
+  const lookaside = 'file:///run/prestage-agent/lookaside';
+  const addresses = ['127.0.0.1:305', '192.0.2.1:8443'];
+  const [one = '', two = ''] = addresses;
+  const foreign = (text: string) => ({ merged: mergeRegistriesD([{ file: '/other.yaml', text }]) });
+  const key = (address: string, ...lines: readonly string[]): string => `  "${address}":\n${lines.map((line) => `    ${line}\n`).join('')}`;
+  const attachments = 'use-sigstore-attachments: true';
+  const head = '# mark\n# Signatures lie beside the images that the registries of prestage-agent serve.\ndocker:\n';
+  const planned = (text: string, own: string | undefined) => planRegistriesD({ addresses, lookaside: own }, foreign(text), '# mark');
+  const beside = `lookaside: "${lookaside}"`;
+  assert.deepEqual(planned('', undefined), {
+    kind: 'write',
+    content: head + key(one, attachments) + key(two, attachments),
+  });
+  assert.deepEqual(planned('', lookaside), {
+    kind: 'write',
+    content: head + key(one, attachments, beside) + key(two, attachments, beside),
+  });
+  const taken = (...lines: readonly string[]): string => `docker:\n${key(one, ...lines)}`;
+  assert.deepEqual(planned(taken(attachments, beside), lookaside), { kind: 'write', content: head + key(two, attachments, beside) });
+  assert.deepEqual(planned(taken(beside), lookaside), {
+    kind: 'refused',
+    reason: `/other.yaml has the key "${one}" without use-sigstore-attachments`,
+  });
+  const both = (...lines: readonly string[]): string => taken(...lines) + key(two, ...lines);
+  assert.deepEqual(planned(both(attachments, beside), lookaside), { kind: 'there', file: '/other.yaml', hasLookaside: true });
+  assert.deepEqual(planned(both(attachments), lookaside), { kind: 'there', file: '/other.yaml', hasLookaside: false });
+  const fault = { code: 'ERR_REGISTRIES_D' as const, message: 'two files have one key', remedy: 'Correct them' };
+  assert.deepEqual(planRegistriesD({ addresses, lookaside }, { fault }, '# mark'), { kind: 'refused', reason: fault.message });
 });
 
 describe('below a directory of its own', () => {
@@ -123,6 +155,10 @@ describe('below a directory of its own', () => {
       const error = await readSignatures(root, image).then(() => assert.fail(), errorRecord);
       assert.equal(error.code, 'ERR_BUNDLE_FILE');
       assert.match(error.message, new RegExp(`its bytes have the digest ${digestOf('other bytes')}$`));
+      await rm(join(root, signaturePath(digestOf(gpg))));
+      await symlink('/dev/zero', join(root, signaturePath(digestOf(gpg))));
+      const linked = await readSignatures(root, image).then(() => assert.fail(), errorRecord);
+      assert.match(linked.message, /names: it is missing, or is not a plain file of at most 4194304 bytes$/);
       await rm(join(root, signaturePath(made.digest)));
       assert.equal((await readSignatures(root, image).then(() => assert.fail(), errorRecord)).code, 'ERR_BUNDLE_FILE');
     });
