@@ -26,6 +26,8 @@ export interface InstalledBase extends BaseOptions {
   readonly pull: 'always' | 'missing';
   /** What the cluster demands of images; nothing if left out. */
   readonly policy?: ClusterPolicy;
+  /** The operating system that the pivot reads as rpm-ostree does; it reads none where left out. */
+  readonly osImage?: string;
   /** What the network gives the node a while after it has started; it has none where left out. IPv4. */
   readonly address?: string;
 }
@@ -41,6 +43,8 @@ interface Unit {
   readonly text: string;
 }
 
+/** Stands for rpm-ostree. */
+const IMAGE_PROXY = '/etc/image-proxy.py';
 const PULL_UNIT = 'machine-config-daemon-pull.service';
 /** Stands in the text of the Machine Config Operator for the image that it pulls. */
 const PULL_IMAGE = '{{ .Images.machineConfigOperator }}';
@@ -55,7 +59,13 @@ export async function discoveryBase(options: DiscoveryBase): Promise<string> {
 
 /** An ignition shaped as that of an installed node: the units of the Machine Config Operator between CRI-O's wipe and the kubelet. */
 export async function installedBase(options: InstalledBase): Promise<string> {
-  const fill = { '@MCO_IMAGE@': options.mcoImage, '@NODEIP_IMAGE@': options.nodeIpImage, '@ADDRESS@': options.address ?? '' };
+  const { osImage } = options;
+  const fill = {
+    '@MCO_IMAGE@': options.mcoImage,
+    '@NODEIP_IMAGE@': options.nodeIpImage,
+    '@ADDRESS@': options.address ?? '',
+    '@READ_SYSTEM@': osImage === undefined ? '' : `ExecStart=/usr/bin/python3 ${IMAGE_PROXY} ${osImage}\n`,
+  };
   const names = ['crio-wipe.service', 'crio.service', 'kubelet-dependencies.target', 'kubelet.service', 'nodeip-configuration.service'];
   const network = options.address === undefined ? [] : ['NetworkManager-wait-online.service'];
   const units = [...names, ...network, 'machine-config-daemon-firstboot.service'].map(async (name) => ({
@@ -73,6 +83,7 @@ export async function installedBase(options: InstalledBase): Promise<string> {
     plain('/var/lib/kubelet/config.json', '{"auths":{}}\n'),
     plain('/etc/kubelet-images', options.kubeletImages.map((image) => `${image}\n`).join('')),
     plain('/etc/ignition-machine-config-encapsulated.json', '{}\n'),
+    ...(osImage === undefined ? [] : [plain(IMAGE_PROXY, await readFile(join(import.meta.dirname, '../support/image-proxy.py'), 'utf8'))]),
     ...operatorFiles(options.policy),
     ...common(options),
   ];

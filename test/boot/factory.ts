@@ -1,17 +1,28 @@
+import { randomBytes } from 'node:crypto';
 import { copyFile, mkdir, readFile, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { execa } from 'execa';
 import { digestOf, hexOf } from '../../agent/model/digest.ts';
 import type { Stage } from '../../agent/model/stage.ts';
+import { makeLayer } from '../support/image-layer.ts';
 import { type ImageSet, smallImageSet } from '../support/image-set.ts';
-import { type MadeImage, writeOciLayout } from '../support/images.ts';
+import { type MadeImage, makeImage as makeContainerImage, writeOciLayout } from '../support/images.ts';
 import { makeRegistryImage } from '../support/registry-image.ts';
 import { attachSignatures, makeSigningKey, type SigningKey } from '../support/signing.ts';
 import { editData, makeImage } from './disk.ts';
 import { writeMirrorFolder } from './mirror-folder.ts';
 
-/** How a payload comes to the partition: sealed in a bundle, or as the folder of the earlier tools or of oc-mirror. */
-export type PayloadKind = 'oci' | 'archives' | 'store' | 'registry' | 'oci,registry' | 'store,oci' | 'folder' | 'oc-mirror';
+/** How a payload comes to the partition: sealed in a bundle, also with an operating system, or as the folder of the earlier tools or of oc-mirror. */
+export type PayloadKind =
+  | 'oci'
+  | 'archives'
+  | 'store'
+  | 'registry'
+  | 'oci,registry'
+  | 'store,oci'
+  | 'folder'
+  | 'oc-mirror'
+  | 'store,system';
 
 /** What the factory made once, for many disks. */
 export interface Bundle {
@@ -20,6 +31,8 @@ export interface Bundle {
   readonly sha256: string | undefined;
   readonly agentSha256: string;
   readonly set: ImageSet;
+  /** Reference of an operating system in it. */
+  readonly system?: string;
 }
 
 /** The factory with its tools, and what it has made so far. */
@@ -57,6 +70,9 @@ export async function openFactory(work: string, executable: string): Promise<Fac
   let source: Promise<Source> | undefined;
   const layouts = new Map<string, Promise<string>>();
   const agentSha256 = hexOf(digestOf(await readFile(executable)));
+  const sealed = async (directory: string, set: ImageSet): Promise<Bundle> => {
+    return { directory, sha256: hexOf(digestOf(await readFile(join(directory, 'prestage.json')))), agentSha256, set };
+  };
   const make = async (payload: PayloadKind, kind: 'pulled' | 'signed'): Promise<Bundle> => {
     const set = await smallImageSet();
     // containers-storage takes a comma in the name of a directory for the end of it.
@@ -68,11 +84,20 @@ export async function openFactory(work: string, executable: string): Promise<Fac
       await copyFile(executable, join(directory, 'prestage-agent'));
       return { directory, sha256: undefined, agentSha256, set };
     }
+    if (payload === 'store,system') {
+      const { layout: pulled, system } = await makeSystemLayout(
+        join(work, `${kind}-system`),
+        await source,
+        kind === 'signed' ? signingKey : undefined,
+      );
+      await agent('build', '--from', pulled, '--to', directory, '--payload', 'store', '--agent', executable);
+      return { ...(await sealed(directory, set)), system };
+    }
     const layout =
       layouts.get(kind) ?? source.then(async (all) => await makeLayout(join(work, kind), all, kind === 'signed' ? signingKey : undefined));
     layouts.set(kind, layout);
     await agent('build', '--from', await layout, '--to', directory, '--payload', payload, '--agent', executable);
-    return { directory, sha256: hexOf(digestOf(await readFile(join(directory, 'prestage.json')))), agentSha256, set };
+    return await sealed(directory, set);
   };
   const once = (payload: PayloadKind, kind: 'pulled' | 'signed'): Promise<Bundle> => {
     const known = made.get(`${kind} ${payload}`) ?? make(payload, kind);
@@ -134,6 +159,28 @@ async function signaturesOf(store: string, set: ImageSet, key: SigningKey): Prom
     return await attachSignatures(store, image, { key, reference: digest === undefined ? repository : `${repository}:signed` });
   });
   return (await Promise.all(signed)).flat();
+}
+
+/** The same with an operating system, of which one layer is larger than what a node keeps of it in memory. */
+async function makeSystemLayout(
+  directory: string,
+  source: Source,
+  key: SigningKey | undefined,
+): Promise<{ readonly layout: string; readonly system: string }> {
+  const large = { kind: 'file', path: 'large', content: randomBytes(4 * 1024 * 1024).toString('hex') } as const;
+  const layers = [await makeLayer(source.store, [large])];
+  const system = await makeContainerImage(source.store, {
+    name: 'quay.io/openshift-release-dev/ocp-v4.0-art-dev',
+    format: 'oci',
+    layers,
+    labels: { 'containers.bootc': '1' },
+  });
+  const { set } = source;
+  const all = [...set.all, system];
+  return {
+    layout: await makeLayout(directory, { ...source, set: { ...set, all, installed: [...set.installed, system] } }, key),
+    system: system.reference,
+  };
 }
 
 /** What the prototype and the factory-precaching tool write, with the executable beside it. */

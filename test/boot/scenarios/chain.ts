@@ -111,6 +111,7 @@ export async function hostIgnition(
 ): Promise<string> {
   const base = await nodeBase(bundle, {
     ...(options.installedSpec !== undefined && { spec: options.installedSpec }),
+    ...(bundle.system !== undefined && { osImage: bundle.system }),
     settings: options.installed ?? {},
     ...(options.demands !== undefined && {
       policy: options.demands === 'signatures' ? releasePolicy(trial.factory.signingKey) : allowedRegistries,

@@ -42,6 +42,13 @@ export const SCENARIOS: readonly Scenario[] = [
     hasDiskOfItsOwn: true,
     stops: ['power-cut', 'clean', 'power-cut', 'clean'],
   }),
+  chain({
+    ...mount('ram', 'partition'),
+    name: 'mount, operating system read at the pivot under the policy of OpenShift 4.22',
+    payload: 'store,system',
+    demands: 'signatures',
+    stops: ['clean', 'clean'],
+  }),
   chain({ ...registry('extract'), name: 'extract, then registry', payload: 'oci,registry' }),
   chain({ ...registry('registry'), name: 'registry on a disk of its own', payload: 'registry', hasDiskOfItsOwn: true }),
   chain({ ...mount('ram', 'partition'), name: 'mount under the policy of OpenShift 4.22', demands: 'signatures', stops: ['clean'] }),
