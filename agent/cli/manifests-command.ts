@@ -1,10 +1,12 @@
 import * as v from 'valibot';
 import { stringify } from 'yaml';
 import { readBundle } from '../bundle/read-bundle.ts';
-import { MANIFEST_FORMS, type ManifestForm, ROLES, renderManifests } from '../engine/manifests.ts';
+import { MANIFEST_FORMS, type Manifest, type ManifestForm, ROLES, renderManifests } from '../engine/manifests.ts';
+import { type ConfigMap, renderReleaseConfigMaps } from '../engine/release-configmaps.ts';
 import { type Bundle, bundleImages, hasStoreImage } from '../model/bundle.ts';
 import { PrestageError } from '../model/errors.ts';
 import { STORE_PATH } from '../model/places.ts';
+import { readSignatureFile } from '../signatures/bundle-signatures.ts';
 import type { CommandSpec } from './command-spec.ts';
 import { hostFor, type Terminal } from './context.ts';
 import type { Answer } from './output.ts';
@@ -13,11 +15,11 @@ import type { Answer } from './output.ts';
 export const manifestsCommand: CommandSpec = {
   name: 'manifests',
   description:
-    'Print manifests that make the nodes of a new cluster know the additional image store, or keep its images from being removed.',
+    'Print manifests that make the nodes of a new cluster know the additional image store, keep its images from being removed, or have a cluster believe the releases in a bundle.',
   flags: [
     {
       usage: '--as <form>',
-      help: `${MANIFEST_FORMS.join(', ')}, or all; the first two are alternatives (default: machineconfig, and pinned-images for a bundle with a store image)`,
+      help: `${MANIFEST_FORMS.join(', ')}, signatures, or all; the first two are alternatives (default: machineconfig, and pinned-images for a bundle with a store image)`,
     },
     { usage: '--role <role>', help: `machine config pool: ${ROLES.join(' or ')} (default: master)` },
     { usage: '--bundle <dir>', help: 'a bundle, whose images of the stage installed are pinned' },
@@ -28,12 +30,13 @@ export const manifestsCommand: CommandSpec = {
     'prestage-agent manifests --bundle ./bundle > openshift/99-prestage-store.yaml',
     'prestage-agent manifests --as containerruntimeconfig --role worker',
     'prestage-agent manifests --as pinned-images --bundle ./bundle',
+    'prestage-agent manifests --as signatures --bundle ./bundle | oc apply -f -',
   ],
   act: actManifests,
 };
 
 const schema = v.object({
-  as: v.exactOptional(v.picklist([...MANIFEST_FORMS, 'all'])),
+  as: v.exactOptional(v.picklist([...MANIFEST_FORMS, 'signatures', 'all'])),
   role: v.exactOptional(v.picklist(ROLES), 'master'),
   bundle: v.exactOptional(v.string()),
   store: v.exactOptional(v.string()),
@@ -50,15 +53,46 @@ async function actManifests(terminal: Terminal, options: Readonly<Record<string,
     throw new PrestageError('ERR_USAGE', 'nothing says which images are to be pinned', 'Give the bundle: --bundle DIR');
   }
   const host = hostFor(terminal, {});
+  if (as === 'signatures') return answerOf(await signatureManifests(directory));
   const bundle = directory === undefined ? undefined : (await readBundle(directory)).bundle;
   const forms = formsOf(as, bundle);
   const pinned = bundle === undefined || !forms.includes('pinned-images') ? [] : installedNames(bundle, directory ?? '');
   const { manifests, notices } = renderManifests({ forms, role, pinned, ...(store !== undefined && { store }) });
   const unpinned = directory === undefined ? [UNPINNED] : [];
   for (const notice of [...unpinned, ...notices]) host.log('notice', notice);
+  const signed = as === 'all' && bundle !== undefined ? await releaseConfigMaps(bundle, directory ?? '') : [];
+  return answerOf([...manifests, ...signed]);
+}
+
+function answerOf(manifests: readonly (Manifest | ConfigMap)[]): Answer {
   // A folded data URL would still be the same text, but nobody could find it again.
   const text = manifests.map((manifest) => stringify(manifest, { lineWidth: 0 })).join('---\n');
   return { data: { apiVersion: 'v1', kind: 'List', items: manifests }, text, exitCode: 0 };
+}
+
+/** @throws PrestageError ERR_USAGE, ERR_PAYLOAD_MISSING, ERR_BUNDLE*, ERR_SIGNATURE */
+async function signatureManifests(directory: string | undefined): Promise<readonly ConfigMap[]> {
+  if (directory === undefined) {
+    throw new PrestageError('ERR_USAGE', 'nothing says which releases are meant', 'Give the bundle: --bundle DIR');
+  }
+  const manifests = await releaseConfigMaps((await readBundle(directory)).bundle, directory);
+  if (manifests.length > 0) return manifests;
+  throw new PrestageError(
+    'ERR_PAYLOAD_MISSING',
+    `${directory} has no signatures of releases`,
+    'Pull with --release-signatures, and build the bundle again',
+  );
+}
+
+async function releaseConfigMaps({ releaseSignatures = [] }: Bundle, directory: string): Promise<readonly ConfigMap[]> {
+  return renderReleaseConfigMaps(
+    await Promise.all(
+      releaseSignatures.map(async ({ release, files }) => ({
+        release,
+        messages: await Promise.all(files.map(async (file) => await readSignatureFile(directory, file))),
+      })),
+    ),
+  );
 }
 
 const UNPINNED =

@@ -29,6 +29,10 @@ export const pullCommand: CommandSpec = {
       help: 'auto: bring the signatures that are there; require: fail an image without one; none (default: auto; archives: none)',
     },
     { usage: '--lookaside <url>', help: 'where GPG signatures are, https:// or file:// (default: by registries.d of this machine)' },
+    {
+      usage: '--release-signatures <url|dir>',
+      help: 'bring the signatures of releases as well, which a cluster wants before an upgrade; a store of files sha256=HEX/signature-N',
+    },
     { usage: '--parallel <n>', help: 'images at a time, 1 to 16 (default: 4)' },
     { usage: '--retries <n>', help: 'attempts after the first where the network or the registry failed, 0 to 20 (default: 5)' },
     { usage: '--stall-timeout <seconds>', help: 'end an attempt that brings nothing for so long, 5 to 3600 (default: 120)' },
@@ -62,6 +66,7 @@ const optionsSchema = v.pipe(
     to: v.pipe(v.string('is needed'), v.nonEmpty('is empty')),
     format: v.optional(v.picklist(PULL_FORMATS, `is not ${PULL_FORMATS.join(' or ')}`), 'oci'),
     signatures: v.exactOptional(v.picklist(SIGNATURE_CHOICES, `is not ${SIGNATURE_CHOICES.join(', ')}`)),
+    releaseSignatures: v.exactOptional(v.pipe(v.string(), v.nonEmpty('is empty'))),
     lookaside: v.exactOptional(v.pipe(v.string(), v.check(isLookaside, 'is not an address that begins with https://, http:// or file://'))),
     stage: v.exactOptional(v.picklist(STAGES, `is not ${STAGES.join(' or ')}`)),
     // 24 images from a registry on loopback: see test/bench/pull.ts; over a network more connections hide its latency.
@@ -84,6 +89,10 @@ const optionsSchema = v.pipe(
     ({ lookaside, signatures, format }) => lookaside === undefined || (format === 'oci' && signatures !== 'none'),
     '--lookaside goes with --format oci and signatures',
   ),
+  v.check(
+    ({ releaseSignatures, format }) => releaseSignatures === undefined || format === 'oci',
+    '--release-signatures goes with --format oci',
+  ),
   v.check(({ stage, format }) => stage === undefined || format === 'archives', '--stage goes with --format archives'),
 );
 
@@ -100,6 +109,7 @@ async function actPull(terminal: Terminal, given: Readonly<Record<string, unknow
     ...(stage && { stage }),
     signatures: options.signatures ?? (options.format === 'oci' ? 'auto' : 'none'),
     ...(options.lookaside && { lookaside: options.lookaside }),
+    ...(options.releaseSignatures && { releaseSignatures: options.releaseSignatures }),
     source: {
       ...(authfile && { authFile: authfile }),
       ...(ca && { caFile: ca }),

@@ -29,6 +29,9 @@ const signatureSchema = v.variant('kind', [
   v.object({ kind: v.literal('gpg'), subject: digest, file: digest }),
 ]);
 
+/** The signatures of a release, which the cluster-version operator checks before an upgrade; `files` are OpenPGP messages. */
+const releaseSignatureSchema = v.object({ release: digest, files: v.pipe(v.array(digest), v.minLength(1, 'names no signature')) });
+
 /** An image of a stage. */
 const imageSchema = v.object({
   /** As the list has it. */
@@ -109,12 +112,15 @@ const bundleSchema = v.object({
     }),
   ),
   payloads: v.array(payloadSchema),
+  /** Of releases in the bundle; left out if there are none. */
+  releaseSignatures: v.exactOptional(v.array(releaseSignatureSchema)),
   /** Every file of the bundle but this one, sorted by path. */
   files: v.array(v.object({ path, sizeBytes: bytes, sha256 })),
 });
 
 export type Bundle = v.InferOutput<typeof bundleSchema>;
 export type BundleImage = v.InferOutput<typeof imageSchema>;
+export type ReleaseSignature = v.InferOutput<typeof releaseSignatureSchema>;
 export type BundlePayload = v.InferOutput<typeof payloadSchema>;
 export type StorePieces = Readonly<v.InferOutput<typeof pieces>>;
 export type BundleFile = Bundle['files'][number];
@@ -192,11 +198,16 @@ export function signaturePath(of: Digest): string {
 }
 
 /** Signatures whose files the bundle does not have under their digests. */
-function signatureFaults({ stages, files }: Bundle): readonly string[] {
+function signatureFaults({ stages, files, releaseSignatures = [] }: Bundle): readonly string[] {
   const images = STAGES.flatMap((stage) => stages[stage]?.images ?? []);
   const named = new Set(images.flatMap(({ signatures = [] }) => signatures.map((one) => (one.kind === 'gpg' ? one.file : one.manifest))));
   const sealed = new Set(files.flatMap((file) => (file.path === `${SIGNATURES_FOLDER}/sha256/${file.sha256}` ? [file.sha256] : [])));
-  return [...named].filter((one) => !sealed.has(hexOf(one))).map((one) => `stages: the signature ${one} is not among the files`);
+  const ofReleases = new Set(releaseSignatures.flatMap((one) => one.files));
+  const isMissing = (one: Digest): boolean => !sealed.has(hexOf(one));
+  return [
+    ...[...named].filter(isMissing).map((one) => `stages: the signature ${one} is not among the files`),
+    ...[...ofReleases].filter(isMissing).map((one) => `releaseSignatures: the signature ${one} is not among the files`),
+  ];
 }
 
 /** Pieces that are not exactly the image. */

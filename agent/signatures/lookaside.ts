@@ -16,6 +16,8 @@ export interface LookasideEntry {
 
 /** Lies in an OCI image layout that was pulled, which has no other place for such signatures; the messages are blobs of the layout. */
 export const LOOKASIDE_FILE = 'lookaside-signatures.json';
+/** The same for the signatures of releases, which the cluster-version operator checks; they are in no relation to a repository. */
+export const RELEASE_SIGNATURES_FILE = 'release-signatures.json';
 /** An entry has some 250 characters: room for 60 000 of them. */
 export const LOOKASIDE_LIMIT_BYTES = 16 * 1024 * 1024;
 

@@ -95,6 +95,7 @@ test('a bundle is described with its stages and payloads, and its README says th
     agents: [{ from: '/a', path: 'prestage-agent', sizeBytes: 1, modifiedMs: 1 }],
     stampSeconds: 0,
     unpackedBytes: new Map(),
+    releaseSignatures: [],
     canLink: true,
     osImages: planOsImages([], undefined),
   } as const;

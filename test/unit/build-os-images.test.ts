@@ -71,6 +71,7 @@ test('what is served lies whole beside the store of the installed stage, and pre
       agents: [],
       stampSeconds: 0,
       unpackedBytes: new Map(),
+      releaseSignatures: [],
       canLink,
       osImages: planOsImages(images, choice),
     }) as const;

@@ -17,6 +17,7 @@ const facts: BuildFacts = {
   agents: [{ from: '/dist/agent', path: 'prestage-agent', sizeBytes: 1000, modifiedMs: 1 }],
   stampSeconds: 1_700_000_000,
   unpackedBytes: new Map([...release.image.layers, ...tool.image.layers].map((layer) => [layer.digest, 100])),
+  releaseSignatures: [],
   canLink: true,
   osImages: planOsImages([], undefined),
 };

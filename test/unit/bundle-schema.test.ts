@@ -47,6 +47,10 @@ const image = fc
     { requiredKeys: ['reference', 'manifestDigest', 'compressedBytes', 'unpackedBytes'], noNullPrototype: true },
   )
   .map((one) => ({ ...one, names: [one.reference] }));
+const releaseSignatures = fc.array(
+  digests.map((release) => ({ release, files: [SIGNATURE] })),
+  { maxLength: 2 },
+);
 const stage = fc.record({ images: fc.array(image, { maxLength: 3 }) }, { noNullPrototype: true });
 const plainKinds = fc.uniqueArray(fc.constantFrom('archives', 'oci', 'registry'), { maxLength: 3 });
 const stores = fc.uniqueArray(fc.constantFrom('discovery', 'installed'), { maxLength: 2 });
@@ -59,12 +63,13 @@ const bundles: fc.Arbitrary<Bundle> = fc
     stages: fc.record({ discovery: stage, installed: stage }, { requiredKeys: [], noNullPrototype: true }),
     kinds: plainKinds,
     stores,
+    releaseSignatures: fc.option(releaseSignatures, { nil: undefined }),
     registryImage: fc.option(references.map(textOfReference), { nil: undefined }),
     sha256,
     sizeBytes: bytes,
     pieces: fc.nat({ max: 3 }),
   })
-  .map(({ pieces, kinds, stores: ofStages, registryImage, sha256: hash, sizeBytes, ...rest }): Bundle => {
+  .map(({ pieces, kinds, stores: ofStages, registryImage, releaseSignatures: ofReleases, sha256: hash, sizeBytes, ...rest }): Bundle => {
     const payloads: Bundle['payloads'] = [
       ...kinds.map((kind) =>
         kind === 'registry' && registryImage !== undefined ? { kind, path: kind, registryImage } : { kind, path: kind },
@@ -89,6 +94,7 @@ const bundles: fc.Arbitrary<Bundle> = fc
       createdBy: { name: 'prestage-agent', version: '0.1.0' },
       ...rest,
       payloads,
+      ...(ofReleases !== undefined && { releaseSignatures: ofReleases }),
       files: [...paths, signaturePath(SIGNATURE)].toSorted().map((path) => fileOf(path, sizeBytes, hash)),
     };
   });
@@ -277,5 +283,12 @@ test('a signature whose file the bundle lacks, or has under another digest, is a
       message: `stages: the signature ${digest} is not among the files`,
       remedy: 'Build the bundle again at the factory, or write it to the partition again',
     });
+    const ofRelease = thrownBy(() =>
+      parseBundle(
+        formatBundle({ ...bundle, stages: {}, releaseSignatures: [{ release: digest, files: [digest] }], files }),
+        'prestage.json',
+      ),
+    );
+    assert.equal(ofRelease.message, `releaseSignatures: the signature ${digest} is not among the files`);
   }
 });

@@ -29,6 +29,7 @@ export function describeBundle(facts: BuildFacts, options: DescribeOptions): Omi
     createdBy: options.createdBy,
     stages: Object.fromEntries(stages),
     payloads: options.parts.flatMap((part) => payloadOf(part, options.made[part.id])),
+    ...(facts.releaseSignatures.length > 0 && { releaseSignatures: [...facts.releaseSignatures] }),
   };
 }
 

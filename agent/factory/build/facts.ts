@@ -1,6 +1,7 @@
 import { createHash } from 'node:crypto';
 import { readFile } from 'node:fs/promises';
 import pLimit from 'p-limit';
+import type { ReleaseSignature } from '../../model/bundle.ts';
 import { type Digest, isDigest } from '../../model/digest.ts';
 import { PrestageError } from '../../model/errors.ts';
 import { findAgents } from './agents.ts';
@@ -121,11 +122,18 @@ export async function gatherFacts(
     ...(input.kind === 'archives' && { archives: [...new Map(archives.map((archive) => [archive.path, archive])).values()] }),
     listFiles: outline.listFiles,
     agents: outline.agents,
+    releaseSignatures: releasesAmong(input.releaseSignatures, all),
     stampSeconds: stampOf(all, options.sourceDateEpoch),
     unpackedBytes: new Map(estimates),
     osImages,
     canLink: options.canLink,
   };
+}
+
+/** A cluster believes a release by the digest that it is told: that of the list, or of the image of its architecture. */
+function releasesAmong(signed: readonly ReleaseSignature[], images: readonly NamedImage[]): readonly ReleaseSignature[] {
+  const digests = new Set(images.flatMap(({ image }) => [image.top.digest, image.manifest]));
+  return signed.filter(({ release }) => digests.has(release));
 }
 
 /** Unpacked sizes that earlier builds have counted. */

@@ -2,6 +2,7 @@ import { lstat, readdir, readFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { type ArchiveFile, namesOf } from '../../extract/archives.ts';
 import { readOciLayout } from '../../extract/oci-layout.ts';
+import type { ReleaseSignature } from '../../model/bundle.ts';
 import type { Digest } from '../../model/digest.ts';
 import { PrestageError } from '../../model/errors.ts';
 import { listFaults } from '../../model/faults.ts';
@@ -11,6 +12,7 @@ import { OCI_MARKER_FILE, type OciEntry } from '../../model/oci-layout.ts';
 import { formatReference, readReference } from '../../model/reference.ts';
 import { STAGES, type Stage } from '../../model/stage.ts';
 import { pickStageLists, stageListNames } from '../../model/stage-lists.ts';
+import { RELEASE_SIGNATURES_FILE } from '../../signatures/lookaside.ts';
 import { readLookasideRecord } from '../pull/lookaside-record.ts';
 import { type FindSignatures, signatureFinder, signatureKeyOf } from './source-signatures.ts';
 
@@ -42,6 +44,8 @@ export interface BuildInput {
   readonly findSignatures: FindSignatures;
   /** Names what it has: an image can be signed later, and its own digest stays. */
   readonly signatureKey: string;
+  /** Of whatever releases the layout has; none in archives. */
+  readonly releaseSignatures: readonly ReleaseSignature[];
 }
 
 /** Paths of image lists, by stage; where none is given, the lists that lie in the folder count. */
@@ -78,6 +82,7 @@ export async function readInput(directory: string, { lists, registryImage }: Inp
     throw unusable(`${directory} holds no image list (${STAGES.flatMap(stageListNames).join(', ')}), and none is given`);
   }
   const entries = kind === 'oci' ? await readOciLayout(directory) : [];
+  const releases = kind === 'oci' ? await readLookasideRecord(directory, RELEASE_SIGNATURES_FILE) : [];
   const lookaside = kind === 'oci' ? await readLookasideRecord(directory) : [];
   const find = kind === 'oci' ? layoutFinder(entries) : archiveFinder(directory);
   const notices = [...mapping.notices];
@@ -118,7 +123,8 @@ export async function readInput(directory: string, { lists, registryImage }: Inp
     listFiles: new Map([...listFiles, ...(files.includes('mapping.txt') ? [['mapping.txt', mappingFile] as const] : [])]),
     notices,
     findSignatures: signatureFinder(entries, lookaside),
-    signatureKey: signatureKeyOf(entries, lookaside),
+    signatureKey: signatureKeyOf(entries, [...lookaside, ...releases]),
+    releaseSignatures: releases.map(({ subject, files: messages }) => ({ release: subject, files: [...messages] })),
   };
 }
 

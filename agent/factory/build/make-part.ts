@@ -65,7 +65,7 @@ export async function makePart(part: Part, context: MakeContext): Promise<Made> 
       await step('write-tree', async () => await writeTree(servedTree(part.images, 'all'), { layout: context.layout, to }));
       return await namedRegistry(part, context);
     case 'signatures':
-      await step('write-tree', async () => await writeTree(signatureFiles(part.images), { layout: context.layout, to }));
+      await step('write-tree', async () => await writeTree(signatureFiles(part), { layout: context.layout, to }));
       return {};
     case 'archives':
       await step('place-archives', async () => await makeArchives(part, to, context));
@@ -79,8 +79,8 @@ export async function makePart(part: Part, context: MakeContext): Promise<Made> 
 }
 
 /** Where signatures lie in a bundle, by their digests. */
-function signatureFiles(images: readonly NamedImage[]): readonly TreeFile[] {
-  return signatureBlobs(images).map((digest) => ({ path: `sha256/${hexOf(digest)}`, blob: digest }));
+function signatureFiles({ images, blobs = [] }: Part): readonly TreeFile[] {
+  return [...new Set([...signatureBlobs(images), ...blobs])].map((digest) => ({ path: `sha256/${hexOf(digest)}`, blob: digest }));
 }
 
 /** Images with their signatures, which are whole in every tree. */

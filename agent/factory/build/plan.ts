@@ -1,4 +1,5 @@
 import type { ArchiveFile } from '../../extract/archives.ts';
+import type { ReleaseSignature } from '../../model/bundle.ts';
 import { type Digest, digestOf } from '../../model/digest.ts';
 import type { Stage } from '../../model/stage.ts';
 import { isOperatingSystem, type OsImagePlan } from './os-images.ts';
@@ -31,6 +32,8 @@ export interface BuildFacts {
   /** Paths of list files by their name in the bundle, with their content. */
   readonly listFiles: ReadonlyMap<string, { readonly from: string; readonly sha256: string }>;
   readonly agents: readonly AgentFile[];
+  /** Of releases that are listed. */
+  readonly releaseSignatures: readonly ReleaseSignature[];
   /** Seconds since 1970 for what a store dates by the clock. */
   readonly stampSeconds: number;
   /** Unpacked sizes of layers, about. */
@@ -54,6 +57,8 @@ export interface Part {
   readonly images: readonly NamedImage[];
   /** Of a store: operating systems that lie beside it whole, to be served. */
   readonly served?: readonly NamedImage[];
+  /** Blobs of the layout that it has besides; only of signatures. */
+  readonly blobs?: readonly Digest[];
   /** What it takes in the bundle, about, where nothing is there yet. */
   readonly outputBytes: number;
   /** What it takes besides while it is made, about. */
@@ -106,13 +111,14 @@ export function planBuild(facts: BuildFacts): readonly Part[] {
       workBytes: 0,
     }),
   );
-  return [...parts, ...signaturesPart(withRegistry(all, facts)), ...agents];
+  return [...parts, ...signaturesPart(withRegistry(all, facts), facts.releaseSignatures), ...agents];
 }
 
-/** The signatures of all images, whatever form the images have. */
-function signaturesPart(images: readonly NamedImage[]): readonly Part[] {
+/** The signatures of all images, whatever form the images have, and of releases. */
+function signaturesPart(images: readonly NamedImage[], releases: readonly ReleaseSignature[]): readonly Part[] {
   const signed = images.filter(({ signatures = [] }) => signatures.length > 0);
-  const blobs = signatureBlobs(signed);
+  const ofReleases = releases.flatMap(({ files }) => files);
+  const blobs = [...new Set([...signatureBlobs(signed), ...ofReleases])];
   if (blobs.length === 0) return [];
   const outputBytes = blobs.length * SIGNATURE_BYTES;
   return [
@@ -122,6 +128,7 @@ function signaturesPart(images: readonly NamedImage[]): readonly Part[] {
       key: keyOf('signatures', blobs),
       paths: ['signatures'],
       images: signed,
+      ...(ofReleases.length > 0 && { blobs: ofReleases }),
       outputBytes,
       workBytes: 0,
     },

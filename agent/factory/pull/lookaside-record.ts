@@ -7,10 +7,11 @@ import { LOOKASIDE_FILE, LOOKASIDE_LIMIT_BYTES, type LookasideEntry, parseLookas
 
 /**
  * The GPG signatures that a pull has brought into an OCI image layout; none if it has no record of any.
+ * @param file that of images, or RELEASE_SIGNATURES_FILE
  * @throws PrestageError ERR_SIGNATURE for a record that is not a plain file, is larger than 16 MiB, or cannot be read
  */
-export async function readLookasideRecord(layout: string): Promise<readonly LookasideEntry[]> {
-  const path = join(layout, LOOKASIDE_FILE);
+export async function readLookasideRecord(layout: string, file = LOOKASIDE_FILE): Promise<readonly LookasideEntry[]> {
+  const path = join(layout, file);
   const bytes = await readPlainFile(path, LOOKASIDE_LIMIT_BYTES);
   if (bytes !== undefined) return parseLookasideRecord(bytes.toString('utf8'), path);
   if ((await lstat(path).catch(ifMissing(() => undefined))) === undefined) return [];

@@ -21,6 +21,7 @@ import { openOciTarget } from './oci-target.ts';
 import { makePlaces, type Places } from './places.ts';
 import { type PullPlan, planPull } from './plan.ts';
 import { startReceiver } from './receiver.ts';
+import { pullReleaseSignatures } from './release-signatures.ts';
 import { type PullReport, planReport, pullReport } from './report.ts';
 import type { PullRequest } from './request.ts';
 import type { ResolvedImage } from './resolve.ts';
@@ -56,8 +57,10 @@ export async function pull(host: Host, asked: PullRequest): Promise<PullReport> 
   if (request.isDry) return planReport(facts, lacking);
   if (lacking !== undefined) throw lacking;
   request.onEvent({ kind: 'planned', images: plan.steps.length, fetchBytes: plan.fetchBytes, keptBytes: plan.keptBytes });
-  const report = pullReport(facts, await execute({ host, request, places, target, absent }, plan), request.stop.aborted);
+  const results = await execute({ host, request, places, target, absent }, plan);
+  const report = pullReport(facts, results, request.stop.aborted);
   if (report.outcome !== 'interrupted') await target.finish();
+  if (report.outcome === 'complete') await releaseSignatures(resolution.resolved, { host, request, places, target });
   // Archives that failed are written from the blobs that have come.
   if (request.format === 'oci' || report.outcome === 'complete') await places.forget();
   return report;
@@ -134,6 +137,17 @@ async function execute({ host, request, places, target, absent }: Execution, pla
   const lookaside = signatures === 'none' ? undefined : await lookasideFinder(server, finding, { host, request, target });
   const shared = { host, source, target, receiver, attachments, lookaside, requiresSignatures };
   return await executePull(plan.steps, { ...shared, parallel, retries, stallMs, stop, onEvent });
+}
+
+async function releaseSignatures(
+  images: readonly ResolvedImage[],
+  { host, request, places, target }: Pick<Execution, 'host' | 'request' | 'places' | 'target'>,
+): Promise<void> {
+  const { releaseSignatures: from, source, retries, step, stop, onEvent } = request;
+  if (from === undefined) return;
+  onEvent({ kind: 'phase', text: 'asking for the signatures of releases' });
+  using server = await openLookasideServer(host, source);
+  await pullReleaseSignatures(images, { host, from, to: places.to, server, store: target.store, retries, step, signal: stop });
 }
 
 async function lookasideFinder(

@@ -25,6 +25,8 @@ export interface PullRequest {
   readonly signatures: SignatureChoice;
   /** Base address of GPG signatures; that of registries.d where left out. */
   readonly lookaside?: string;
+  /** Address or folder of a store of release signatures; none are brought where left out. */
+  readonly releaseSignatures?: string;
   /** Images at a time. */
   readonly parallel: number;
   /** Attempts after the first. */

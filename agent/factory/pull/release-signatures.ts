@@ -1,0 +1,143 @@
+import { stat } from 'node:fs/promises';
+import { join, resolve } from 'node:path';
+import { pathToFileURL } from 'node:url';
+import * as v from 'valibot';
+import { writeAtomic } from '../../host/atomic.ts';
+import type { Host } from '../../host/host.ts';
+import { ifMissing } from '../../host/if-missing.ts';
+import type { Step } from '../../host/steps.ts';
+import { type Digest, digestOf, hexOf } from '../../model/digest.ts';
+import { PrestageError } from '../../model/errors.ts';
+import { nameOf } from '../../model/reference.ts';
+import { SIGNATURES_LIMIT } from '../../signatures/attachment.ts';
+import { formatLookasideRecord, type LookasideEntry, RELEASE_SIGNATURES_FILE } from '../../signatures/lookaside.ts';
+import { type BlobStore, targetError } from './blob-store.ts';
+import { readLookasideRecord } from './lookaside-record.ts';
+import type { LookasideServer } from './lookaside-server.ts';
+import type { ResolvedImage } from './resolve.ts';
+import { withRetries } from './retry.ts';
+
+export interface ReleaseSignatureContext {
+  readonly host: Host;
+  /** Address or folder of a store of release signatures. */
+  readonly from: string;
+  /** The OCI image layout. */
+  readonly to: string;
+  readonly server: LookasideServer;
+  readonly store: BlobStore;
+  /** Attempts after the first. */
+  readonly retries: number;
+  readonly step: Step;
+  readonly signal: AbortSignal;
+}
+
+/** Where release images lie at Red Hat, and in copies of the same name. */
+const RELEASE_REPOSITORY = /(?:^|\/)ocp-release(?:-nightly)?$/;
+/** Label of a release image; no other image of a release has it. Source: openshift/oc, pkg/cli/admin/release/new.go. */
+const RELEASE_LABEL = 'io.openshift.release';
+const configSchema = v.object({ config: v.object({ Labels: v.object({ [RELEASE_LABEL]: v.pipe(v.string(), v.nonEmpty()) }) }) });
+
+/**
+ * Brings the signatures by which a cluster believes a release that it is to be upgraded to. They are not those of the images: the cluster-version
+ * operator checks them, not an engine. What an earlier pull has brought is not asked for again.
+ * Source: openshift/library-go, pkg/verify/store/sigstore.
+ * @param images of which all blobs are in the store; those that are no release are passed over
+ * @throws PrestageError ERR_USAGE, ERR_PULL_*, ERR_FETCH_*, ERR_SIGNATURE: whatever is neither there nor absent
+ */
+export async function pullReleaseSignatures(images: readonly ResolvedImage[], context: ReleaseSignatureContext): Promise<void> {
+  const { host, to, store, step } = context;
+  const base = await baseOf(context.from);
+  const earlier = await readLookasideRecord(to, RELEASE_SIGNATURES_FILE);
+  const entries = new Map(earlier.map((entry) => [entry.subject, entry]));
+  let releases = 0;
+  for (const image of images) {
+    if (!(await isRelease(image, store))) continue;
+    releases++;
+    const repository = nameOf(image.listed.reference);
+    const found: LookasideEntry[] = [];
+    for (const { digest: subject } of image.manifests) {
+      const files = (await keptFiles(entries.get(subject), store)) ?? (await filesAt(base, subject, context));
+      if (files.length > 0) found.push({ repository, subject, files });
+    }
+    if (found.length === 0) host.log('warning', `${context.from} has no signature of the release ${image.reference}`);
+    for (const entry of found) entries.set(entry.subject, entry);
+  }
+  if (releases === 0) host.log('warning', 'no image of the lists is that of a release, so that no release signatures were asked for');
+  if (entries.size === 0) return;
+  await step('write-index', async () => {
+    await store.sync();
+    await writeAtomic(join(to, RELEASE_SIGNATURES_FILE), formatLookasideRecord([...entries.values()]));
+  }).catch((error: unknown) => {
+    throw targetError(error);
+  });
+}
+
+/** The store as an address without a slash at its end. */
+async function baseOf(from: string): Promise<string> {
+  const { protocol } = URL.parse(from) ?? {};
+  if (protocol === 'https:' || protocol === 'http:') return from.replace(/\/+$/, '');
+  const found = await stat(from).catch(ifMissing(() => undefined));
+  if (found?.isDirectory()) return pathToFileURL(resolve(from)).href;
+  throw new PrestageError(
+    'ERR_USAGE',
+    `--release-signatures ${from} is neither a folder nor an address`,
+    'Give a folder, or an address that begins with https:// or http://',
+  );
+}
+
+async function isRelease({ listed, manifests }: ResolvedImage, store: BlobStore): Promise<boolean> {
+  if (RELEASE_REPOSITORY.test(listed.reference.repository)) return true;
+  for (const { manifest } of manifests) {
+    if (manifest.kind !== 'image') continue;
+    const config = await store.readSmall(manifest.config.digest);
+    if (config !== undefined && v.is(v.pipe(v.string(), v.parseJson(), configSchema), config.toString('utf8'))) return true;
+  }
+  return false;
+}
+
+async function keptFiles(entry: LookasideEntry | undefined, store: BlobStore): Promise<readonly Digest[] | undefined> {
+  const blobs = await Promise.all((entry?.files ?? []).map(async (file) => await store.readSmall(file)));
+  return entry === undefined || blobs.includes(undefined) ? undefined : entry.files;
+}
+
+/** Counted from 1 until a file is absent. */
+async function filesAt(
+  base: string,
+  subject: Digest,
+  { server, store, signal, retries, host }: ReleaseSignatureContext,
+): Promise<readonly Digest[]> {
+  const files: Digest[] = [];
+  for (let number = 1; ; number++) {
+    const url = new URL(`${base}/sha256=${hexOf(subject)}/signature-${number}`);
+    const bytes = await withRetries(
+      {
+        clock: host.clock,
+        retries,
+        signal,
+        isRetryable: (error) => error instanceof PrestageError && error.code.startsWith('ERR_PULL'),
+        onRetry: (error, pauseMs) => host.log('notice', `${url.href}: ${String(error)}; again in ${pauseMs / 1000} s`),
+      },
+      async () => await server.get(url, signal),
+    ).catch((error: unknown) => {
+      throw ofThisOption(error);
+    });
+    if (bytes === undefined) return files;
+    if (number > SIGNATURES_LIMIT) {
+      throw new PrestageError(
+        'ERR_SIGNATURE',
+        `${base} has more than ${SIGNATURES_LIMIT} signatures of the release ${subject}`,
+        'Give another --release-signatures',
+      );
+    }
+    const digest = digestOf(bytes);
+    await store.writeSmall(digest, bytes);
+    files.push(digest);
+  }
+}
+
+function ofThisOption(error: unknown): unknown {
+  if (!(error instanceof PrestageError)) return error;
+  return new PrestageError(error.code, error.message, 'Pull again later: what has come is kept; or give another --release-signatures', {
+    cause: error,
+  });
+}
