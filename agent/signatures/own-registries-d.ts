@@ -8,7 +8,7 @@ import { type ErrorRecord, errorRecord, PrestageError } from '../model/errors.ts
 import { mergeRegistriesD, type RegistriesD } from './registries-d.ts';
 
 /** Files in here say where the signatures of images are, in no order. Source: containers-registries.d(5). */
-const REGISTRIES_D_DIRECTORY = '/etc/containers/registries.d';
+export const REGISTRIES_D_DIRECTORY = '/etc/containers/registries.d';
 /** If it exists, podman and skopeo read it for root instead. */
 const PERSONAL_DIRECTORY = '/root/.config/containers/registries.d';
 /** The one that is ours. */
@@ -16,6 +16,16 @@ export const REGISTRIES_D_PATH = `${REGISTRIES_D_DIRECTORY}/50-prestage.yaml`;
 
 /** What engines know of the places of signatures without the agent. */
 export type ForeignRegistriesD = { readonly merged: RegistriesD } | { readonly fault: ErrorRecord };
+
+/** What files of others say together, or why they cannot be used. */
+export function foreignRegistriesD(files: readonly { readonly file: string; readonly text: string }[]): ForeignRegistriesD {
+  try {
+    return { merged: mergeRegistriesD(files) };
+  } catch (error) {
+    if (!(error instanceof PrestageError)) throw error;
+    return { fault: errorRecord(error) };
+  }
+}
 
 /** Reads all files but ours. */
 export async function readRegistriesD(host: Host): Promise<ForeignRegistriesD> {

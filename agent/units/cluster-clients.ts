@@ -9,6 +9,7 @@ import { parseRegistries } from '../registry/registries-file.ts';
 import { mirrorSources } from '../registry/registries-sources.ts';
 import { emptyView, mergeRegistries, type RegistriesView } from '../registry/registries-view.ts';
 import { readServerEndpoint } from '../registry/server-address.ts';
+import { clientRegistriesD } from './client-registries-d.ts';
 import { endWarnings, readAuthorities } from './cluster-server.ts';
 import type { IgnitionConfig, IgnitionSpec } from './config.ts';
 import { ownFile, readNamedFile } from './own-file.ts';
@@ -36,16 +37,20 @@ const CERTS_DIRECTORY = '/etc/containers/certs.d';
 const CA_NAME = 'prestage-ca.crt';
 
 /**
- * What a node gets that pulls from others: mirror entries and the CA, nothing that runs.
+ * What a node gets that pulls from others: mirror entries, where signatures are and the CA, nothing that runs.
+ * @param context.existing the override that this is merged into, if there is one
  * @throws PrestageError ERR_USAGE for mirrors and files that cannot be used, ERR_CERTIFICATE, ERR_BUNDLE…, ERR_PAYLOAD_MISSING, ERR_REGISTRIES
  */
 export async function readClusterClients(
   request: ClientsRequest,
-  context: { readonly stage: Stage; readonly spec: IgnitionSpec; readonly now: Date },
+  context: { readonly stage: Stage; readonly spec: IgnitionSpec; readonly now: Date; readonly existing: IgnitionConfig | undefined },
 ): Promise<ClusterClients> {
   const mirrors = readMirrors(request.mirrors);
   const { bundle } = await readBundle(request.bundle);
-  const names = bundleImages(bundle, context.stage, request.bundle).flatMap((image) => image.names);
+  const images = bundleImages(bundle, context.stage, request.bundle);
+  const names = images.flatMap((image) => image.names);
+  const isSigned = images.some(({ signatures = [] }) => signatures.some(({ kind }) => kind === 'sigstore'));
+  const places = isSigned ? clientRegistriesD(mirrors, context.existing) : { files: [], warnings: [] };
   const caText = await readNamedFile({ path: request.ca, flag: '--ca', what: 'the CA', kind: 'certificate' });
   const authorities = readAuthorities(caText, request.ca, context.now);
   const view = await viewOf(request.registries);
@@ -53,11 +58,12 @@ export async function readClusterClients(
   const { text, notices } = renderDropIn(view, { sources, insecure: false, block: false }, 'per-mirror');
   const files = [
     ownFile(DROP_IN_PATH, ofIgnition(text)),
+    ...places.files,
     ...mirrors.map((mirror) => ownFile(`${CERTS_DIRECTORY}/${mirror}/${CA_NAME}`, pemOf(authorities))),
   ];
   return {
     config: { ignition: { version: context.spec }, storage: { files } },
-    warnings: [...(mirrors.length === 1 ? [SINGLE] : []), ...endWarnings(authorities, context.now), ...notices],
+    warnings: [...(mirrors.length === 1 ? [SINGLE] : []), ...endWarnings(authorities, context.now), ...notices, ...places.warnings],
   };
 }
 

@@ -63,7 +63,7 @@ export async function runIgnition(options: IgnitionOptions, host: Pick<Host, 'lo
   const ours: OurOverride =
     options.clients === undefined
       ? await renderStage(options, spec, now)
-      : { ...(await readClusterClients(options.clients, { stage, spec, now })), label: undefined };
+      : { ...(await readClusterClients(options.clients, { stage, spec, now, existing: existing?.config })), label: undefined };
   for (const notice of ours.notices ?? []) host.log('notice', notice);
   const { config, removed } = existing === undefined ? { config: ours.config, removed: [] } : mergeConfig(existing.config, ours.config);
   refuseErrors(validateConfig(config), 'the rendered override');

@@ -24,7 +24,7 @@ const FOREIGN: Readonly<Record<string, string>> = {
 };
 
 const OUR_NAMES =
-  /^(?:\/usr\/local\/bin\/prestage-[^/]+|\/etc\/prestage-agent(?:\/.+)?|prestage-agent[^/]*|\/etc\/containers\/registries\.conf\.d\/50-prestage\.conf|\/etc\/containers\/certs\.d\/[^/]+\/prestage-[^/]+)$/;
+  /^(?:\/usr\/local\/bin\/prestage-[^/]+|\/etc\/prestage-agent(?:\/.+)?|prestage-agent[^/]*|\/etc\/containers\/registries\.conf\.d\/50-prestage\.conf|\/etc\/containers\/registries\.d\/50-prestage\.yaml|\/etc\/containers\/certs\.d\/[^/]+\/prestage-[^/]+)$/;
 /** Lies among our files, but its author is whoever writes the override. */
 const AUTHORS_SETTINGS = '/etc/prestage-agent/config.yaml';
 

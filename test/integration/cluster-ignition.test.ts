@@ -1,10 +1,13 @@
 import assert from 'node:assert/strict';
 import { readdirSync, readFileSync, statSync } from 'node:fs';
-import { mkdtemp, rm } from 'node:fs/promises';
+import { mkdir, mkdtemp, rm, writeFile } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { after, before, test } from 'node:test';
+import { parse } from 'yaml';
 import { execOnLinux, output } from '../../agent/host/exec.ts';
+import { BUNDLE_FILE, type Bundle, formatBundle, signaturePath } from '../../agent/model/bundle.ts';
+import { digestOf, hexOf } from '../../agent/model/digest.ts';
 import { makeCertificates } from '../../agent/registry/certificates.ts';
 import { type IgnitionOptions, runIgnition } from '../../agent/units/ignition.ts';
 import { ignitedRoot } from '../support/ignited.ts';
@@ -65,4 +68,30 @@ test('the real Ignition puts mirrors and CA on a node that pulls from others, an
       '/etc/containers/registries.conf.d/50-prestage.conf': '644',
     });
   }
+});
+
+test('the real Ignition puts the places of signatures on a node that pulls signed images from others', async () => {
+  const digest = digestOf('signature');
+  const image = { reference: 'quay.io/a/b:1', names: ['quay.io/a/b:1'], manifestDigest: digest, compressedBytes: 1, unpackedBytes: 1 };
+  const bundle: Bundle = {
+    apiVersion: 'prestage-agent/v1',
+    kind: 'Bundle',
+    release: '4.22.0',
+    architecture: 'amd64',
+    createdAt: '2026-01-01T00:00:00Z',
+    createdBy: { name: 'test', version: '0' },
+    stages: { installed: { images: [{ ...image, signatures: [{ kind: 'sigstore', subject: digest, manifest: digest }] }] } },
+    payloads: [],
+    files: [{ path: signaturePath(digest), sizeBytes: 1, sha256: hexOf(digest) }],
+  };
+  const signed = join(scratch, 'signed');
+  await mkdir(signed);
+  await writeFile(join(signed, BUNDLE_FILE), formatBundle(bundle));
+  const mirrors = ['192.0.2.10:305', 'node1.example.com:305'];
+  const root = await rootOf({ clients: { mirrors, ca: join(tls, 'ca.crt'), bundle: signed } });
+  const file = '/etc/containers/registries.d/50-prestage.yaml';
+  assert.equal(filesBelow(root)[file], '644');
+  assert.deepEqual(parse(readFileSync(join(root, file), 'utf8')), {
+    docker: Object.fromEntries(mirrors.map((mirror) => [mirror, { 'use-sigstore-attachments': true }])),
+  });
 });

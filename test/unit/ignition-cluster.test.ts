@@ -6,8 +6,8 @@ import { join } from 'node:path';
 import { after, before, test } from 'node:test';
 import { ignitionOptions } from '../../agent/cli/ignition-options.ts';
 import type { Host } from '../../agent/host/host.ts';
-import { BUNDLE_FILE, formatBundle } from '../../agent/model/bundle.ts';
-import { digestOf } from '../../agent/model/digest.ts';
+import { BUNDLE_FILE, formatBundle, signaturePath } from '../../agent/model/bundle.ts';
+import { digestOf, hexOf } from '../../agent/model/digest.ts';
 import { type ErrorRecord, errorRecord } from '../../agent/model/errors.ts';
 import type { Stage } from '../../agent/model/stage.ts';
 import { type IgnitionConfig, parseConfig } from '../../agent/units/config.ts';
@@ -44,11 +44,13 @@ before(async () => {
 after(() => rm(scratch, { recursive: true, force: true }));
 
 /** The manifest of a bundle with images of these names, which is all that is read of it here. */
-async function writeBundle(directory: string, stage: Stage, names: readonly string[]): Promise<void> {
+async function writeBundle(directory: string, stage: Stage, names: readonly string[], isSigned = false): Promise<void> {
+  const signature = digestOf('signature');
   const images = names.map((name) => ({
     reference: name,
     names: [name],
     manifestDigest: digestOf(name),
+    ...(isSigned && { signatures: [{ kind: 'sigstore' as const, subject: digestOf(name), manifest: signature }] }),
     compressedBytes: 1,
     unpackedBytes: 1,
   }));
@@ -57,7 +59,13 @@ async function writeBundle(directory: string, stage: Stage, names: readonly stri
   const origin = { createdAt: '2026-01-01T00:00:00Z', createdBy: { name: 'test', version: '0' } };
   await writeFile(
     join(directory, BUNDLE_FILE),
-    formatBundle({ ...facts, ...origin, stages: { [stage]: { images } }, payloads: [], files: [] }),
+    formatBundle({
+      ...facts,
+      ...origin,
+      stages: { [stage]: { images } },
+      payloads: [],
+      files: isSigned ? [{ path: signaturePath(signature), sizeBytes: 1, sha256: hexOf(signature) }] : [],
+    }),
   );
 }
 
@@ -227,6 +235,62 @@ test('nodes that pull from others get the mirrors in their order and the CA for 
   );
   assertGolden('ignition/clients.50-prestage.conf', files[0]?.[2] ?? '');
   assert.deepEqual([config.ignition.version, warnings], ['3.2.0', []]);
+});
+
+test('nodes that pull signed images look for signatures at each mirror, but for keys that the override has in another file', async () => {
+  const signed = join(scratch, 'signed');
+  await writeBundle(signed, 'installed', [`${RELEASE}:4.22.0-x86_64`], true);
+  const place = '/etc/containers/registries.d/50-prestage.yaml';
+  const other = '/etc/containers/registries.d/10-other.yaml';
+  const options = { stage: 'installed', clients: { mirrors: MIRRORS, ca: join(tls, 'ca.crt'), bundle: signed } } as const;
+  const keys = `  "192.0.2.10:305":
+    use-sigstore-attachments: true
+  "node1.example.com:5000":
+    use-sigstore-attachments: true
+`;
+  const ofOurs = (outcome: IgnitionOutcome): string | undefined =>
+    filesOf(parseConfig(outcome.text, 'rendered')).find(([path]) => path === place)?.[2];
+  const plain = await render(options);
+  assert.equal(
+    ofOurs(plain),
+    `# Written by prestage-agent; removed by: prestage-agent release
+# Rendered by: prestage-agent ignition clients. Where the node has no prestage-agent, remove this file and certs.d/*/prestage-ca.crt by hand.
+# Signatures lie beside the images that the registries of prestage-agent serve.
+docker:
+${keys}`,
+  );
+  const mergeOf = async (contents: object | undefined): Promise<IgnitionOutcome> => {
+    const merge = join(scratch, 'with-registries-d.ign');
+    const files = [
+      { path: other, ...(contents && { contents }) },
+      { path: '/etc/containers/registries.d/README', contents: {} },
+    ];
+    await writeFile(merge, JSON.stringify({ ignition: { version: '3.2.0' }, storage: { files } }));
+    return await render({ ...options, merge });
+  };
+  const inline = (yaml: string): object => ({ source: `data:,${encodeURIComponent(yaml)}` });
+  const [first = '', second = ''] = keys.split(/(?= {2}"node1)/);
+
+  const one = await mergeOf(inline(`docker:\n${first}`));
+  assert.deepEqual([ofOurs(one)?.endsWith(`docker:\n${second}`), one.warnings], [true, []]);
+  const both = await mergeOf(inline(`docker:\n${keys}`));
+  assert.deepEqual([ofOurs(both), both.warnings], [undefined, []]);
+  const refusing = `nodes do not look for signatures at these mirrors, as ${place} cannot be added: `;
+  const against = await mergeOf(inline('docker:\n  192.0.2.10:305:\n    lookaside: https://a.example\n'));
+  assert.deepEqual(
+    [ofOurs(against), against.warnings],
+    [undefined, [`${refusing}${other} has the key "192.0.2.10:305" without use-sigstore-attachments`]],
+  );
+  const broken = await mergeOf(inline('docker: 7\n'));
+  assert.deepEqual([ofOurs(broken), broken.warnings.length], [undefined, 1]);
+  assert.match(broken.warnings[0] ?? '', /registries\.d\/10-other\.yaml: docker: /);
+  assert.equal(ofOurs(await mergeOf(undefined)), ofOurs(plain));
+  assert.equal(ofOurs(await mergeOf({})), ofOurs(plain));
+  const unseen = `${other} of the override could not be looked at: if it has the key of a mirror, nodes with it pull nothing`;
+  for (const contents of [{ source: 'https://a.example/10-other.yaml' }, { ...inline('docker: {}'), compression: 'gzip' }]) {
+    const { warnings } = await mergeOf(contents);
+    assert.ok(warnings.includes(unseen), warnings.join('\n'));
+  }
 });
 
 test('one mirror alone comes with a warning, for it is a single point', async () => {
