@@ -3,6 +3,7 @@ import { mkdir, mkdtemp, rm, symlink, writeFile } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { dirname, join } from 'node:path';
 import { describe, it, test } from 'node:test';
+import { imageEntries } from '../../agent/extract/oci-layout.ts';
 import { linuxHost } from '../../agent/host/linux.ts';
 import { signaturePath } from '../../agent/model/bundle.ts';
 import { type Digest, digestOf } from '../../agent/model/digest.ts';
@@ -163,6 +164,17 @@ describe('below a directory of its own', () => {
       assert.equal((await readSignatures(root, image).then(() => assert.fail(), errorRecord)).code, 'ERR_BUNDLE_FILE');
     });
   });
+});
+
+test('a tag that only looks like that of a signature is one of an image, and one key twice in a file of registries.d is a fault', () => {
+  const entryOf = (tag: string) => ({ reference: `quay.io/a/b:${tag}`, digest: DIGEST, sizeBytes: 1, mediaType: '' });
+  const [image, shorter, signature] = [`sha256-${HEX}`, `sha256-${HEX.slice(1)}.sig`, `sha256-${HEX}.sig`].map(entryOf);
+  assert.ok(image && shorter && signature);
+  assert.deepEqual(imageEntries([image, shorter, signature]), [image, shorter]);
+  const twice = 'docker:\n  quay.io/a: {}\n  quay.io/a:\n    use-sigstore-attachments: true\n';
+  const error = thrownBy(() => mergeRegistriesD([{ file: '/r.yaml', text: twice }]));
+  assert.equal(error.code, 'ERR_REGISTRIES_D');
+  assert.match(error.message, /\/r\.yaml: Map keys must be unique/);
 });
 
 test('a repository is named whose policy demands what the mirror cannot show, once, with its first image', async () => {
