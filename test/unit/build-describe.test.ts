@@ -147,6 +147,12 @@ test('a bundle is described with its stages and payloads, and its README says th
       { kind: 'registry', path: 'registry', registryImage: 'quay.io/e/registry:2' },
     ],
   });
+  const releaseSignatures = [{ release: digestFor('release'), files: [digestFor('message')] }];
+  const ofRelease = describeBundle(
+    { ...facts, releaseSignatures },
+    { parts: [], made: {}, unpackedBytes: new Map(), createdAt: new Date(0), createdBy: bundle.createdBy },
+  );
+  assert.deepEqual(ofRelease.releaseSignatures, releaseSignatures);
   const unmade = describeBundle(facts, { parts, made: {}, unpackedBytes: new Map(), createdAt: new Date(0), createdBy: bundle.createdBy });
   assert.deepEqual(
     unmade.payloads.map((payload) => payload.kind),

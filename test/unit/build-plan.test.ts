@@ -152,3 +152,10 @@ test('signatures are a part of their own, and decide the payloads that carry the
     planBuild({ ...facts, stages: [{ stage: 'installed', images }] }).find(({ kind }) => kind === 'oci')?.key;
   assert.notEqual(keyOf([{ ...tool, signatures: [signature] }]), keyOf([tool]));
 });
+
+test('signatures of releases are a part of their own, also where no image has any', () => {
+  const message = digestFor('message');
+  const parts = planBuild({ ...facts, releaseSignatures: [{ release: digestFor('release'), files: [message] }] });
+  const signatures = parts.find(({ kind }) => kind === 'signatures');
+  assert.deepEqual([signatures?.images, signatures?.blobs, signatures?.outputBytes], [[], [message], 4096]);
+});

@@ -65,39 +65,60 @@ const bundles: fc.Arbitrary<Bundle> = fc
     stores,
     releaseSignatures: fc.option(releaseSignatures, { nil: undefined }),
     registryImage: fc.option(references.map(textOfReference), { nil: undefined }),
+    hasOsTree: fc.boolean(),
     sha256,
     sizeBytes: bytes,
     pieces: fc.nat({ max: 3 }),
   })
-  .map(({ pieces, kinds, stores: ofStages, registryImage, releaseSignatures: ofReleases, sha256: hash, sizeBytes, ...rest }): Bundle => {
-    const payloads: Bundle['payloads'] = [
-      ...kinds.map((kind) =>
-        kind === 'registry' && registryImage !== undefined ? { kind, path: kind, registryImage } : { kind, path: kind },
-      ),
-      ...ofStages.map((one) => ({
-        kind: 'store' as const,
-        stage: one,
-        image: `store/${one}.squashfs`,
-        ...(pieces > 0 && { pieces: piecesOf(sizeBytes, pieces, hash) }),
-        verity: { hashTree: `store/${one}.verity`, rootHash: hash },
-        mirror: `store/${one}.mirror`,
-        ...(registryImage !== undefined && { registryImage }),
-      })),
-    ];
-    const paths = payloads.flatMap((one) =>
-      one.kind === 'store' ? [one.image, one.verity.hashTree, `${one.mirror}/docker/registry/v2/blobs`] : [`${one.path}/file`],
-    );
-    return {
-      apiVersion: 'prestage-agent/v1',
-      kind: 'Bundle',
-      createdAt: '2024-05-06T07:08:09Z',
-      createdBy: { name: 'prestage-agent', version: '0.1.0' },
-      ...rest,
-      payloads,
-      ...(ofReleases !== undefined && { releaseSignatures: ofReleases }),
-      files: [...paths, signaturePath(SIGNATURE)].toSorted().map((path) => fileOf(path, sizeBytes, hash)),
-    };
-  });
+  .map(
+    ({
+      pieces,
+      kinds,
+      stores: ofStages,
+      registryImage,
+      hasOsTree,
+      releaseSignatures: ofReleases,
+      sha256: hash,
+      sizeBytes,
+      ...rest
+    }): Bundle => {
+      const payloads: Bundle['payloads'] = [
+        ...kinds.map((kind) =>
+          kind === 'registry' && registryImage !== undefined ? { kind, path: kind, registryImage } : { kind, path: kind },
+        ),
+        ...ofStages.map((one) => ({
+          kind: 'store' as const,
+          stage: one,
+          image: `store/${one}.squashfs`,
+          ...(pieces > 0 && { pieces: piecesOf(sizeBytes, pieces, hash) }),
+          verity: { hashTree: `store/${one}.verity`, rootHash: hash },
+          mirror: `store/${one}.mirror`,
+          ...(hasOsTree && { osTree: `store/${one}.os`, unstored: [] }),
+          ...(registryImage !== undefined && { registryImage }),
+        })),
+      ];
+      const paths = payloads.flatMap((one) =>
+        one.kind === 'store'
+          ? [
+              one.image,
+              one.verity.hashTree,
+              `${one.mirror}/docker/registry/v2/blobs`,
+              ...(one.osTree === undefined ? [] : [`${one.osTree}/docker`]),
+            ]
+          : [`${one.path}/file`],
+      );
+      return {
+        apiVersion: 'prestage-agent/v1',
+        kind: 'Bundle',
+        createdAt: '2024-05-06T07:08:09Z',
+        createdBy: { name: 'prestage-agent', version: '0.1.0' },
+        ...rest,
+        payloads,
+        ...(ofReleases !== undefined && { releaseSignatures: ofReleases }),
+        files: [...paths, signaturePath(SIGNATURE)].toSorted().map((path) => fileOf(path, sizeBytes, hash)),
+      };
+    },
+  );
 
 function fileOf(path: string, sizeBytes: number, hash: string): BundleFile {
   return { path, sizeBytes, sha256: path === signaturePath(SIGNATURE) ? hexOf(SIGNATURE) : hash };
