@@ -1,4 +1,5 @@
 import * as v from 'valibot';
+import { parseDocument } from 'yaml';
 import { PrestageError } from '../model/errors.ts';
 import { listFaults, schemaFaults } from '../model/faults.ts';
 
@@ -97,7 +98,8 @@ const requirementSchema = v.pipe(
   }),
 );
 const requirements = v.pipe(v.array(requirementSchema), v.minLength(1, 'has no requirement'));
-const policySchema = v.object({
+/** Engines refuse other keys, and a key that is there twice. */
+const policySchema = v.strictObject({
   default: requirements,
   transports: v.optional(v.record(v.string(), v.record(v.string(), v.unknown())), {}),
 });
@@ -110,6 +112,8 @@ const policySchema = v.object({
 export function parsePolicy(content: string, file: string): Policy {
   const parsed = v.safeParse(v.pipe(v.string(), v.parseJson(undefined, 'is not JSON'), policySchema), content);
   if (!parsed.success) throw unreadable(file, schemaFaults(parsed.issues));
+  const repeated = repeatedKeys(content);
+  if (repeated.length > 0) throw unreadable(file, repeated);
   const scopes = v.safeParse(v.record(v.string(), requirements), parsed.output.transports.docker ?? {});
   if (!scopes.success)
     throw unreadable(
@@ -117,6 +121,13 @@ export function parsePolicy(content: string, file: string): Policy {
       schemaFaults(scopes.issues).map((fault) => `transports.docker.${fault}`),
     );
   return { file, default: parsed.output.default, scopes: new Map(Object.entries(scopes.output)) };
+}
+
+/** JSON.parse takes the last of several values. JSON is YAML, whose keys are unique. Source: YAML 1.2, section 1.3. */
+function repeatedKeys(content: string): readonly string[] {
+  const { errors } = parseDocument(content, { uniqueKeys: true, prettyErrors: true });
+  const repeated = errors.filter(({ code }) => code === 'DUPLICATE_KEY');
+  return repeated.map(({ linePos }) => `line ${linePos?.[0].line}: a key is there a second time`);
 }
 
 /**
