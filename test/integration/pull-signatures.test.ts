@@ -180,6 +180,8 @@ describe('a pull with signatures', () => {
   });
 
   const passing: readonly (readonly [string, Fault, string])[] = [
+    ['401', { kind: 'status', status: 401 }, 'ERR_PULL_LOGIN'],
+    ['403', { kind: 'status', status: 403 }, 'ERR_PULL_DENIED'],
     ['503', { kind: 'status', status: 503 }, 'ERR_PULL_SERVER'],
     ['a reset', { kind: 'reset' }, 'ERR_PULL_NETWORK'],
   ];

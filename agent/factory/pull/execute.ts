@@ -59,10 +59,9 @@ export async function executePull(steps: readonly PullStep[], context: ExecuteCo
     try {
       const wasWhole = isWhole(step.image, context.target.store);
       await withRetries(retryOptions(step, context, stop), async () => await transfer(step, context, stop));
-      const find = async <T>(finder: { find(image: ResolvedImage): Promise<readonly T[]> } | undefined): Promise<readonly T[]> =>
-        await withRetries(retryOptions(step, context, stop), async () => (await finder?.find(step.image)) ?? []);
-      const attachments = await find(context.attachments);
-      const lookaside = await find(context.lookaside);
+      const beside = { ...retryOptions(step, context, stop), isRetryable: isPassingBesideImage };
+      const attachments = await withRetries(beside, async () => (await context.attachments?.find(step.image)) ?? []);
+      const lookaside = await withRetries(retryOptions(step, context, stop), async () => (await context.lookaside?.find(step.image)) ?? []);
       const signed = attachments.flatMap(({ subject, signatures }) => (signatures > 0 ? [subject] : []));
       const gpgSigned = lookaside.map(({ subject }) => subject);
       if (context.requiresSignatures) requireSignatures(step.image, [...signed, ...gpgSigned]);
@@ -76,6 +75,11 @@ export async function executePull(steps: readonly PullStep[], context: ExecuteCo
     }
   };
   return await Promise.all(startOrder(steps).map((step) => limit(perform, step)));
+}
+
+/** The registry has just given the image itself to the same login: if it refuses the signature, it can think better of that. */
+function isPassingBesideImage(error: unknown): boolean {
+  return isTransient(error) || (error instanceof PrestageError && ['ERR_PULL_LOGIN', 'ERR_PULL_DENIED'].includes(error.code));
 }
 
 /** Engines verify the image of their platform, not the list that names it. */
