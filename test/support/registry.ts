@@ -19,6 +19,8 @@ export interface RegistryOptions {
   readonly tls?: boolean;
   /** Ask for the user and password of `authFile`. */
   readonly password?: boolean;
+  /** Whether clients can push; they cannot if left out. */
+  readonly isWritable?: boolean;
   /** Where its files lie; on the file system of the blobs they cost no space. The temporary directory where left out. */
   readonly near?: string;
 }
@@ -120,7 +122,7 @@ function configOf(work: string, host: string, options: RegistryOptions): unknown
   return {
     version: 0.1,
     log: { level: 'info' },
-    storage: { filesystem: { rootdirectory: join(work, 'root') }, maintenance: { readonly: { enabled: true } } },
+    storage: { filesystem: { rootdirectory: join(work, 'root') }, maintenance: { readonly: { enabled: options.isWritable !== true } } },
     http: {
       addr: host,
       secret: 'for tests',
