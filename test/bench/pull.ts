@@ -23,11 +23,19 @@ export async function benchPull(set: BenchSet): Promise<PartFindings> {
     await writeFile(list, references.map((reference) => `${reference}\n`).join(''));
     const [archives, layout] = [join(work, 'archives'), join(work, 'layout')];
     const prototype = await measured([join(import.meta.dirname, 'prototype-pull.sh'), list, archives], work);
-    const agent = await measured([EXECUTABLE, 'pull', '--list', list, '--to', layout, '--no-tls-verify'], work);
+    const pulling = (to: string, signatures: string): readonly string[] => [
+      ...[EXECUTABLE, 'pull', '--list', list, '--to', to, '--no-tls-verify'],
+      ...['--signatures', signatures],
+    ];
+    const unsigned = await measured(pulling(join(work, 'unsigned'), 'none'), work);
+    const agent = await measured(pulling(layout, 'auto'), work);
+    const again = await measured(pulling(layout, 'auto'), work);
     return {
       rows: [
         ['prototype, pull', prototype],
+        ['agent, pull without signatures', unsigned],
         ['agent, pull', agent],
+        ['agent, pull again', again],
       ],
       bars: [
         {
@@ -35,6 +43,13 @@ export async function benchPull(set: BenchSet): Promise<PartFindings> {
           got: prototype.wallSeconds / agent.wallSeconds,
           wanted: 2,
           kind: 'least',
+          unit: 'times',
+        },
+        {
+          what: 'look-ups of signatures, of a pull',
+          got: Math.max(0, 1 - unsigned.wallSeconds / agent.wallSeconds),
+          wanted: 0.2,
+          kind: 'most',
           unit: 'times',
         },
         {
