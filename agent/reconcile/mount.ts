@@ -23,7 +23,7 @@ import { stopRegistry } from '../registry/service.ts';
 import { addNotices, type Planned, type RunContext } from './context.ts';
 import { forgetBundle, keepBundle } from './disk-bundle.ts';
 import { leaveTrees } from './leave.ts';
-import { endRegistry, type PlannedMirrors, planMirrors, removeMirrors } from './mirrors.ts';
+import { type PlannedMirrors, planMirrors, removeMirrors } from './mirrors.ts';
 import { assertIntact, imagesOf, probed, served } from './opened-store.ts';
 import { registryAddress } from './registry-address.ts';
 import { startCheck } from './start-check.ts';
@@ -175,8 +175,8 @@ async function closeOther(bundle: StoreBundle, context: RunContext): Promise<voi
   const { host, step } = context;
   const before = await readOpenStore(host);
   if (before === undefined || isAsWanted(before, wantedStore(bundle, context))) return;
-  // The registry runs from the store: it would keep it from being closed.
-  await endRegistry(context);
+  // The registry runs from the store: it would keep it from being closed. Mirrors stay: if the store has to stay, the registry is started again.
+  await stopRegistry(host, step);
   await closeStore(host, { step, force: false });
 }
 
