@@ -8,7 +8,13 @@ const QUOTE_LIMIT = 160;
 
 /** What a schema found wrong with a document, each with its place (`files.3.path`). */
 export function schemaFaults(issues: readonly v.BaseIssue<unknown>[]): readonly string[] {
-  return issues.map((issue) => `${v.getDotPath(issue) ?? 'document'}: ${issue.message}`);
+  return issues.map((issue) => `${v.getDotPath(issue) ?? 'document'}: ${inWords(issue)}`);
+}
+
+/** valibot's own words for a key that an object lacks, or should not have, are those of a programmer. */
+function inWords({ message, expected }: v.BaseIssue<unknown>): string {
+  if (!message.startsWith('Invalid key: ')) return message;
+  return expected === 'never' ? 'is not known' : 'is missing';
 }
 
 /** An input in double quotes for a message: control characters escaped as in JSON, cut after 160 characters. */

@@ -68,8 +68,8 @@ describe('the index of an OCI image layout', () => {
       'L/index.json: manifests.0.digest: is not sha256: and 64 lower-case hex digits',
       'L/index.json: manifests.0.size: Invalid value: Expected >=0 but received -1',
       `L/index.json: manifests.0.annotations.${NAME}: is not the name of an image`,
-      'L/index.json: manifests.1.mediaType: Invalid key: Expected "mediaType" but received undefined',
-      'L/index.json: manifests.1.size: Invalid key: Expected "size" but received undefined',
+      'L/index.json: manifests.1.mediaType: is missing',
+      'L/index.json: manifests.1.size: is missing',
     ]);
   });
 
