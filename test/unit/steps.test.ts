@@ -4,7 +4,7 @@ import { join } from 'node:path';
 import { test } from 'node:test';
 import { changingSteps, crashingStep, plainStep, toldStep } from '../../agent/host/steps.ts';
 import { crashScenarios } from '../support/crash/all.ts';
-import { pointsOf, stepsTold } from '../support/crash/points.ts';
+import { inLane, pointsOf, stepsTold } from '../support/crash/points.ts';
 
 const TOP = join(import.meta.dirname, '../..');
 const names: readonly string[] = Object.values(changingSteps).flat();
@@ -85,4 +85,12 @@ test('points are before and after the first time, or on one side of it, and afte
     pointsOf(['load-image', 'record-end'], passed, () => ['before', 'after']),
     ['before:load-image:1', 'after:load-image:1', 'after:load-image:2', 'before:record-end:1', 'after:record-end:1'],
   );
+});
+
+test('every second point is taken where not all are asked for, and never none', () => {
+  const points = ['before:a:1', 'after:b:1', 'before:c:1'];
+  assert.deepEqual(inLane(points, 'even', false), ['before:a:1', 'before:c:1']);
+  assert.deepEqual(inLane(points, 'odd', false), ['after:b:1']);
+  assert.deepEqual(inLane(['before:a:1'], 'odd', false), ['before:a:1']);
+  assert.deepEqual(inLane(points, 'odd', true), points);
 });

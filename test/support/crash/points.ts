@@ -67,6 +67,12 @@ export function pointsOf(steps: readonly StepName[], passed: readonly string[], 
   });
 }
 
+/** All points, or every second one, always the same, where not all are asked for: a kill takes 5 to 15 s. Pure. */
+export function inLane(points: readonly string[], name: string, hasAll = HAS_ALL): readonly string[] {
+  const some = points.filter((_point, index) => index % 2 === name.length % 2);
+  return hasAll || some.length === 0 ? points : some;
+}
+
 /** The end that an undisturbed command comes to, the steps that it passes, and how long it takes. */
 export async function undisturbed(
   { exitCodes = [0] }: CrashScenario,
@@ -107,18 +113,18 @@ export function isKilled({ exitCode }: CommandEnd): boolean {
   return exitCode === 128 + 9;
 }
 
-/** Kills the command before or after each step of the scenario, or on both sides, and gives it again. */
+/** Kills the command before or after steps of the scenario, or on both sides of each, and gives it again. */
 export function testCrashes(scenario: CrashScenario): void {
   const figures = figuresOf(scenario.name);
   after(async () => await keepCrashFigures(figures));
-  test(`${scenario.name}, killed at each step, comes to the same end when it is given again`, async (t) => {
+  test(`${scenario.name}, killed at its steps, comes to the same end when it is given again`, async (t) => {
     const reason = await scenario.unavailable?.();
     if (reason !== undefined) return t.skip(reason);
     await using prepared = await scenario.prepare();
     const { end, passed } = await undisturbed(scenario, prepared);
     const missed = scenario.steps.filter((name) => !passed.includes(name));
     assert.deepEqual(missed, [], `passed were only: ${passed.join(' ')}`);
-    for (const point of pointsOf(scenario.steps, passed)) {
+    for (const point of inLane(pointsOf(scenario.steps, passed), scenario.name)) {
       await t.test(point.replaceAll(':', ' '), async () => {
         await using place = await prepared.open();
         const crash = await place.run({ PRESTAGE_CRASH_AT: point });
