@@ -15,7 +15,7 @@ const TLS = '/etc/prestage-agent/tls';
 /** What a run may leave on a node outside the storage of engines: each path with its kind (find(1), %y) and mode. The first that fits counts. */
 const ALLOWED: readonly (readonly [path: RegExp, kindAndMode: string])[] = [
   [/^\/run\/prestage-agent$/, 'd 755'],
-  [/^\/run\/prestage-agent\/((check\.)?lock(\.holder)?|writers\.lock|state\.json|store\.json|storage\.conf|crio-told)$/, 'f 644'],
+  [/^\/run\/prestage-agent\/((check\.)?lock(\.holder)?|writers\.lock|(check|state|store)\.json|storage\.conf|crio-told)$/, 'f 644'],
   [/^\/run\/prestage-agent\/(ram|data|partition)$/, 'd 700'],
   [/^\/run\/prestage-agent\/ram\/store\.(squashfs|verity)$/, 'f 644'],
   // The registry's own storage, its log and its key are for root alone, whatever podman does below.
