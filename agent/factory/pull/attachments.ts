@@ -1,7 +1,6 @@
 import { randomBytes } from 'node:crypto';
 import { readFile } from 'node:fs/promises';
 import { join } from 'node:path';
-import pLimit from 'p-limit';
 import type { Exec } from '../../host/exec.ts';
 import { type Digest, digestOf, hexOf } from '../../model/digest.ts';
 import { PrestageError } from '../../model/errors.ts';
@@ -10,7 +9,7 @@ import { PAYLOAD_LIMIT_BYTES, parseAttachment, signatureTag } from '../../signat
 import type { AbsentRecord } from './absent-record.ts';
 import type { BlobStore } from './blob-store.ts';
 import { pullFailure } from './failures.ts';
-import type { ResolvedImage } from './resolve.ts';
+import { createFinder, type Finder } from './finder.ts';
 import { copyFlags, type PullSource, sourceEnv } from './source.ts';
 
 /** The signatures of one manifest, as the registry has them beside the image; their blobs are in the store. */
@@ -39,45 +38,19 @@ export interface AttachmentContext {
   readonly asksAgain: boolean;
 }
 
-/** Looks for the signatures of images, each manifest of each repository once. */
-export interface AttachmentFinder {
-  /**
-   * Brings the signatures of all manifests of an image into the store.
-   * @throws PrestageError ERR_PULL_*, ERR_SIGNATURE: whatever is neither there nor absent
-   */
-  find(image: ResolvedImage): Promise<readonly PulledAttachment[]>;
-}
+/** Brings the signatures of all manifests of an image into the store. It throws ERR_PULL_* or ERR_SIGNATURE for whatever is neither there nor absent. */
+export type AttachmentFinder = Finder<PulledAttachment>;
 
-/** One look-up is two requests and some KB. More at a time than images, because they wait for the network. */
-const PARALLEL_LOOKUPS = 8;
 const LOOKUP_LIMIT_MS = 120_000;
 /** What a registry says of a tag that it does not have; a login that is missing, a limit or a fault is none of these. */
 const ABSENT = /manifest unknown|name unknown|repository name not known|status ?(?:code)?(?: from registry)?:? 404/i;
 
 export function createAttachmentFinder(context: AttachmentContext): AttachmentFinder {
-  const limit = pLimit(PARALLEL_LOOKUPS);
-  const asked = new Map<string, Promise<PulledAttachment | undefined>>();
-  const look = async (repository: Reference, subject: Digest): Promise<PulledAttachment | undefined> => {
-    const reference = `${nameOf(repository)}:${signatureTag(subject)}`;
-    const found = asked.get(reference) ?? limit(async () => await attachmentOf(reference, subject, context));
-    asked.set(reference, found);
-    try {
-      return await found;
-    } catch (error) {
-      // The next try asks again.
-      asked.delete(reference);
-      throw error;
-    }
-  };
-  return {
-    find: async ({ listed, manifests }) => {
-      const all = await Promise.allSettled(manifests.map(async ({ digest }) => await look(listed.reference, digest)));
-      // All have ended by now: what one that fails left at work would still write.
-      const failed = all.find(({ status }) => status === 'rejected');
-      if (failed?.status === 'rejected') throw failed.reason;
-      return all.flatMap((one) => (one.status === 'fulfilled' && one.value !== undefined ? [one.value] : []));
-    },
-  };
+  const referenceOf = (repository: Reference, subject: Digest): string => `${nameOf(repository)}:${signatureTag(subject)}`;
+  return createFinder({
+    keyOf: referenceOf,
+    lookUp: async (repository, subject) => await attachmentOf(referenceOf(repository, subject), subject, context),
+  });
 }
 
 async function attachmentOf(reference: string, subject: Digest, context: AttachmentContext): Promise<PulledAttachment | undefined> {

@@ -1,4 +1,3 @@
-import pLimit from 'p-limit';
 import { type Digest, digestOf } from '../../model/digest.ts';
 import { PrestageError } from '../../model/errors.ts';
 import { nameOf, type Reference } from '../../model/reference.ts';
@@ -8,8 +7,8 @@ import { type LookasideEntry, lookasidePath } from '../../signatures/lookaside.t
 import { type RegistriesD, signatureSourceOf } from '../../signatures/registries-d.ts';
 import type { AbsentRecord } from './absent-record.ts';
 import type { BlobStore } from './blob-store.ts';
+import { createFinder, type Finder } from './finder.ts';
 import type { LookasideServer } from './lookaside-server.ts';
-import type { ResolvedImage } from './resolve.ts';
 
 export interface LookasideContext {
   readonly server: LookasideServer;
@@ -25,44 +24,20 @@ export interface LookasideContext {
   readonly asksAgain: boolean;
 }
 
-/** Looks for GPG signatures, each manifest of each repository once. */
-export interface LookasideFinder {
-  /**
-   * Brings the GPG signatures of all manifests of an image into the store.
-   * @throws PrestageError ERR_PULL_*, ERR_FETCH_*, ERR_SIGNATURE, ERR_REGISTRIES_D: whatever is neither there nor absent
-   */
-  find(image: ResolvedImage): Promise<readonly LookasideEntry[]>;
-}
-
-/** One look-up is two requests of some KB; as many at a time as for signatures in registries. */
-const PARALLEL_LOOKUPS = 8;
+/**
+ * Brings the GPG signatures of all manifests of an image into the store. It throws ERR_PULL_*, ERR_FETCH_*, ERR_SIGNATURE or ERR_REGISTRIES_D for
+ * whatever is neither there nor absent.
+ */
+export type LookasideFinder = Finder<LookasideEntry>;
 
 export function createLookasideFinder(context: LookasideContext): LookasideFinder {
-  const limit = pLimit(PARALLEL_LOOKUPS);
-  const asked = new Map<string, Promise<LookasideEntry | undefined>>();
-  const look = async (repository: Reference, subject: Digest): Promise<LookasideEntry | undefined> => {
-    const base = baseOf(repository, context);
-    if (base === undefined) return undefined;
-    const key = `${nameOf(repository)}@${subject}`;
-    const found = asked.get(key) ?? limit(async () => await entryOf({ base, repository, subject }, context));
-    asked.set(key, found);
-    try {
-      return await found;
-    } catch (error) {
-      // The next try asks again.
-      asked.delete(key);
-      throw error;
-    }
-  };
-  return {
-    find: async ({ listed, manifests }) => {
-      const all = await Promise.allSettled(manifests.map(async ({ digest }) => await look(listed.reference, digest)));
-      // All have ended by now: what one that fails left at work would still write.
-      const failed = all.find(({ status }) => status === 'rejected');
-      if (failed?.status === 'rejected') throw failed.reason;
-      return all.flatMap((one) => (one.status === 'fulfilled' && one.value !== undefined ? [one.value] : []));
+  return createFinder({
+    keyOf: (repository, subject) => `${nameOf(repository)}@${subject}`,
+    lookUp: async (repository, subject) => {
+      const base = baseOf(repository, context);
+      return base === undefined ? undefined : await entryOf({ base, repository, subject }, context);
     },
-  };
+  });
 }
 
 /** Whether engines could read signatures below an address. Source: containers/image, docker/docker_image_src.go, getOneSignature. */
