@@ -98,8 +98,8 @@ async function signaturesIn(root: string, repository: string, subject: Digest): 
   }
 }
 
-/** Engines count from 1 until one is absent. */
-async function messagesIn(lookaside: string, repository: string, subject: Digest): Promise<readonly HeldSignature[]> {
+/** The GPG signatures in a directory. Engines count from 1 until one is absent. Source: containers/image, docker/docker_image_src.go, getSignaturesFromLookaside. */
+export async function messagesIn(lookaside: string, repository: string, subject: Digest): Promise<readonly HeldSignature[]> {
   const held: HeldSignature[] = [];
   while (held.length < SIGNATURES_LIMIT) {
     const path = join(lookaside, lookasidePath(repository, subject, held.length + 1));

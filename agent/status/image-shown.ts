@@ -1,14 +1,12 @@
-import { join } from 'node:path';
 import { type Host, hostPath } from '../host/host.ts';
-import { readPlainFile } from '../mirror/plain-file.ts';
+import { messagesIn } from '../mirror/tree-signatures.ts';
 import type { Digest } from '../model/digest.ts';
 import { PrestageError } from '../model/errors.ts';
 import { instanceFor, MANIFEST_LIMIT_BYTES, parseManifest } from '../model/manifest.ts';
 import { askRegistry, type RegistryTarget } from '../registry/ask-registry.ts';
-import { PAYLOAD_LIMIT_BYTES, parseAttachment, SIGNATURES_LIMIT, signatureTag } from '../signatures/attachment.ts';
+import { PAYLOAD_LIMIT_BYTES, parseAttachment, signatureTag } from '../signatures/attachment.ts';
 import { heldOf } from '../signatures/bundle-signatures.ts';
 import type { HeldSignature } from '../signatures/judge.ts';
-import { lookasidePath } from '../signatures/lookaside.ts';
 import { readRegistriesDInForce } from '../signatures/own-registries-d.ts';
 import { type SignatureSource, signatureSourceOf } from '../signatures/registries-d.ts';
 import { look, type Unseen } from './look.ts';
@@ -98,7 +96,6 @@ function missingPayload(digest: Digest): FoundSignatures {
   };
 }
 
-/** Engines read `signature-1` and so on until one is missing. Source: containers/image, docker/docker_image_src.go, getSignaturesFromLookaside. */
 async function lookasideSignatures(
   host: Host,
   { repository, verified }: Subject,
@@ -108,14 +105,8 @@ async function lookasideSignatures(
   if (!base.startsWith('file:///')) {
     return { kind: 'unseen', reason: `the GPG signatures at ${base} were not looked at`, remedy: 'Pull the image to see: podman pull' };
   }
-  const held: HeldSignature[] = [];
-  for (let n = 1; n <= SIGNATURES_LIMIT; n++) {
-    const path = join(base.slice('file://'.length), lookasidePath(repository, verified, n));
-    const message = await readPlainFile(hostPath(host, path), PAYLOAD_LIMIT_BYTES);
-    if (message === undefined) break;
-    held.push({ kind: 'gpg', message });
-  }
-  return { kind: 'found', held };
+  const directory = hostPath(host, base.slice('file://'.length));
+  return { kind: 'found', held: await messagesIn(directory, repository, verified) };
 }
 
 /** Host, repository, and tag or digest of a full name. */
