@@ -101,7 +101,7 @@ describe('the data partition', () => {
     try {
       const result = await started.ended;
       assert.equal(result.exitCode, 0, result.stderr);
-      assert.match(result.stderr, new RegExp(`^waiting for a partition with the label "${label}" \\(0 of at most 60 s\\)$`, 'm'));
+      assert.match(result.stderr, new RegExp(`^waiting for a partition with the label "${label}" \\([0-9]+ of at most 60 s\\)$`, 'm'));
       await assertLoaded(sandbox, bundle.images);
     } finally {
       await execOnLinux('partx', ['-d', device]);
