@@ -10,7 +10,7 @@ import type { Placement } from '../../agent/mount/placement.ts';
 import { readOpenStore } from '../../agent/mount/store-record.ts';
 import { storeReleaseSteps } from '../../agent/mount/store-release.ts';
 import { storesUnavailable } from '../support/build.ts';
-import { sidesOf } from '../support/crash/sides.ts';
+import { inLane, sidesOf } from '../support/crash/sides.ts';
 import type { CrashRequest } from '../support/open-store.ts';
 import { inOwnMounts } from '../support/own-mounts.ts';
 import { makeStoreBundle, makeStoreRoot, namesIn, type StoreBundle, type StoreRoot } from '../support/store-bundle.ts';
@@ -35,6 +35,7 @@ const MOUNTS: Readonly<Record<Placement, readonly string[]>> = {
   ram: [RAM_PATH, STORE_PATH],
   disk: [STORE_PATH],
 };
+const pointsOf = (steps: readonly StepName[]): readonly string[] => steps.flatMap((name) => sidesOf(name).map((side) => `${side}:${name}`));
 const PLACEMENTS = ['partition', 'ram', 'disk'] as const;
 
 describe('an agent that is killed', () => {
@@ -62,7 +63,7 @@ describe('an agent that is killed', () => {
   };
 
   for (const placement of PLACEMENTS) {
-    for (const point of OPENING[placement].flatMap((name) => sidesOf(name).map((side) => `${side}:${name}`))) {
+    for (const point of inLane(pointsOf(OPENING[placement]), 2, placement)) {
       onNode(`${point.replace(':', ' ')} (${placement}) leaves what the next one opens`, async (node) => {
         await killed(node, 'open', placement, point);
         const isRecorded = (await readOpenStore(node.host)) !== undefined;
@@ -87,7 +88,7 @@ describe('an agent that is killed', () => {
           );
         });
     }
-    for (const point of CLOSING[placement].flatMap((name) => sidesOf(name).map((side) => `${side}:${name}`))) {
+    for (const point of inLane(pointsOf(CLOSING[placement]), 2, placement)) {
       onNode(`${point.replace(':', ' ')} (${placement}) leaves what can be closed and opened again`, async (node) => {
         await node.open(bundle, { placement });
         await killed(node, 'close', placement, point);

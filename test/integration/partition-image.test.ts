@@ -83,7 +83,7 @@ describe('partition image', async () => {
   };
   /** Without root, in a directory of that user. */
   const asNobody = async (...args: readonly string[]) => {
-    const result = await execa(bench.command[0], [bench.command[1], 'partition', 'image', ...args, '--bundle', bundle, '--label', LABEL], {
+    const result = await execa(bench.command[0], ['partition', 'image', ...args, '--bundle', bundle, '--label', LABEL], {
       reject: false,
       uid: NOBODY,
       gid: NOBODY,
@@ -144,11 +144,10 @@ describe('partition image', async () => {
     const sums = [];
     for (const name of ['one.iso', 'two.iso']) {
       const path = join(bench.work, name);
-      const { exitCode, stderr } = await execa(
-        bench.command[0],
-        [bench.command[1], 'partition', 'image', path, '--bundle', bundle, '--format', 'iso'],
-        { reject: false, env: { ...bench.env, SOURCE_DATE_EPOCH: '1700000000' } },
-      );
+      const { exitCode, stderr } = await execa(bench.command[0], ['partition', 'image', path, '--bundle', bundle, '--format', 'iso'], {
+        reject: false,
+        env: { ...bench.env, SOURCE_DATE_EPOCH: '1700000000' },
+      });
       assert.equal(exitCode, 0, stderr);
       sums.push((await output(execOnLinux, 'sha256sum', [path])).split(' ')[0]);
     }

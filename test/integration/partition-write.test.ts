@@ -271,7 +271,7 @@ describe('partition write', async () => {
   });
 
   withDisks('comes to an end at SIGTERM, with the partition released', async () => {
-    const child = spawn(bench.command[0], [bench.command[1], 'partition', 'write', newer, disk.device, '--label', LABEL], {
+    const child = spawn(bench.command[0], ['partition', 'write', newer, disk.device, '--label', LABEL], {
       env: { ...process.env, ...bench.env },
       stdio: ['ignore', 'ignore', 'pipe'],
     });
@@ -321,7 +321,7 @@ describe('partition write', async () => {
   withDisks(
     'killed while it copies, it leaves a partial bundle; the next write takes the half-written file away and unmounts what was left',
     async () => {
-      const child = spawn(bench.command[0], [bench.command[1], 'partition', 'write', newer, disk.device, '--label', LABEL], {
+      const child = spawn(bench.command[0], ['partition', 'write', newer, disk.device, '--label', LABEL], {
         env: { ...process.env, ...bench.env },
         stdio: ['ignore', 'ignore', 'pipe'],
       });

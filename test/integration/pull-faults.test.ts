@@ -11,8 +11,7 @@ import { isTemporary } from '../../agent/host/atomic.ts';
 import { execOnLinux, output } from '../../agent/host/exec.ts';
 import { errorRecord } from '../../agent/model/errors.ts';
 import { waitFor } from '../support/agent.ts';
-import { TOP } from '../support/cache.ts';
-import { COMPILE_CACHE } from '../support/compile-cache.ts';
+import { builtExecutable } from '../support/executable.ts';
 import { type Fault, type FaultProxy, startFaultProxy } from '../support/fault-proxy.ts';
 import { type ImageSet, smallImageSet } from '../support/image-set.ts';
 import { neededBlobs, transferBytes, tryPull, wholeBlobs } from '../support/pulls.ts';
@@ -170,8 +169,8 @@ describe('the command that is ended in the middle', () => {
     await writeFile(list, references.map((reference) => `${reference}\n`).join(''));
     const last = set.images.oci.instances[0]?.layers.at(-1)?.digest ?? '';
     proxy.set([{ on: new RegExp(`blobs/${last}`), fault: { kind: 'stall', bytes: 5000, ms: 120_000 } }]);
-    const args = [join(TOP, 'agent/main.ts'), 'pull', '--list', list, '--to', to, '--no-tls-verify', '--output', 'json'];
-    const child = spawn(process.execPath, args, { stdio: ['ignore', 'pipe', 'ignore'], env: { ...process.env, ...COMPILE_CACHE } });
+    const args = ['pull', '--list', list, '--to', to, '--no-tls-verify', '--output', 'json'];
+    const child = spawn(await builtExecutable(), args, { stdio: ['ignore', 'pipe', 'ignore'] });
     let stdout = '';
     child.stdout.on('data', (chunk: Buffer) => (stdout += chunk.toString()));
     const isHalf = async () => {
@@ -213,8 +212,8 @@ describe('the exit code and answer of the command', () => {
     await writeFile(list, lines.map((line) => `${line}\n`).join(''));
     const to = join(directory, 'to');
     await mkdir(to);
-    const args = [join(TOP, 'agent/main.ts'), 'pull', '--list', list, '--to', to, '--no-tls-verify', ...flags];
-    return { ...(await execOnLinux(process.execPath, args, { env: COMPILE_CACHE })), list, to };
+    const args = ['pull', '--list', list, '--to', to, '--no-tls-verify', ...flags];
+    return { ...(await execOnLinux(await builtExecutable(), args)), list, to };
   };
   const good = () => localReference(registry.host, set.images.agent.reference);
   const missing = () => `${registry.host}/example/troubleshoot:nowhere`;
@@ -266,8 +265,8 @@ describe('the exit code and answer of the command', () => {
 
   it('are read from the standard input where the list is -', async () => {
     const to = await newFolder();
-    const args = [join(TOP, 'agent/main.ts'), 'pull', '--list', '-', '--to', to, '--no-tls-verify'];
-    const { exitCode } = await execOnLinux(process.execPath, args, { env: COMPILE_CACHE, input: `${good()}\r\n# a comment\r\n` });
+    const args = ['pull', '--list', '-', '--to', to, '--no-tls-verify'];
+    const { exitCode } = await execOnLinux(await builtExecutable(), args, { input: `${good()}\r\n# a comment\r\n` });
     assert.equal(exitCode, 0);
     assert.ok((await readFile(join(to, 'index.json'), 'utf8')).includes(good()));
   });

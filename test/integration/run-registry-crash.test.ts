@@ -5,7 +5,7 @@ import { join } from 'node:path';
 import { after, before, describe, it } from 'node:test';
 import type { StepName } from '../../agent/host/steps.ts';
 import { counted, figuresOf, keepCrashFigures } from '../support/crash/points.ts';
-import { sidesOf } from '../support/crash/sides.ts';
+import { inLane, sidesOf } from '../support/crash/sides.ts';
 import { writeMirror } from '../support/mirror-archives.ts';
 import { type DataDisk, holdersOf, type MountNode, makeDataDisk, mountNodesUnavailable, openMountNode } from '../support/mount-node.ts';
 import { etcOf, makeRegistryFixture, type RegistryFixture } from '../support/registry-node.ts';
@@ -93,7 +93,7 @@ describe('a run that serves and is killed', () => {
     assert.equal((await node.status()).readiness, 'ready');
   };
 
-  for (const name of ON_PARTITION) {
+  for (const name of inLane(ON_PARTITION, 3, 'partition')) {
     for (const when of sidesOf(name)) {
       onNode(`${when} ${name} is made good by the next run`, async (node) => {
         await crash(node, fromPartition(), `${when}:${name}`);
@@ -103,7 +103,7 @@ describe('a run that serves and is killed', () => {
     }
   }
 
-  for (const name of ON_DISK) {
+  for (const name of inLane(ON_DISK, 3, 'disk')) {
     for (const when of sidesOf(name)) {
       onNode(`${when} ${name} is made good by the next run`, async (node) => {
         await crash(node, fromArchives(), `${when}:${name}`);
@@ -113,7 +113,7 @@ describe('a run that serves and is killed', () => {
     }
   }
 
-  for (const name of EXCHANGED) {
+  for (const name of inLane(EXCHANGED, 3, 'exchanged')) {
     for (const when of sidesOf(name)) {
       onNode(`${when} ${name} of another bundle is made good by the next run`, async (node) => {
         const exchanged = ['--stage', 'installed', '--delivery', 'registry', '--bundle', await fixture.bundleOf(['registry', 'oci'])];
@@ -125,7 +125,7 @@ describe('a run that serves and is killed', () => {
     }
   }
 
-  for (const name of RELEASED_AFTER) {
+  for (const name of inLane(RELEASED_AFTER, 3, 'released')) {
     onNode(`after ${name} is taken back by a release`, async (node) => {
       const etc = await etcOf(node);
       await crash(node, fromPartition(), `after:${name}`);

@@ -2,7 +2,7 @@ import assert from 'node:assert/strict';
 import { existsSync } from 'node:fs';
 import { after, before, describe, it } from 'node:test';
 import type { StepName } from '../../agent/host/steps.ts';
-import { sidesOf } from '../support/crash/sides.ts';
+import { inLane, sidesOf } from '../support/crash/sides.ts';
 import { type MountNode, mountNodesUnavailable, openMountNode } from '../support/mount-node.ts';
 import { etcOf, makeRegistryFixture, type RegistryFixture } from '../support/registry-node.ts';
 
@@ -44,7 +44,7 @@ describe('a run that extracts what another run has delivered otherwise', () => {
   for (const { what, payloads, first, steps } of ways) {
     const run = async (node: MountNode, ...more: readonly string[]) =>
       await node.run(['--stage', 'installed', '--bundle', await fixture.bundleOf(payloads), ...more]);
-    for (const step of steps) {
+    for (const step of inLane(steps, 3, what)) {
       it(`leaves nothing of what was ${what}, also if it is killed before and after ${step}`, async (t) => {
         if (unavailable !== undefined) return t.skip(unavailable);
         await using node = await openMountNode(fixture);

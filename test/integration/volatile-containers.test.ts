@@ -3,8 +3,8 @@ import { mkdtemp, rm } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { after, before, describe, it } from 'node:test';
-import { TOP } from '../support/cache.ts';
 import { makePod, startCrioStandIn } from '../support/crio-records.ts';
+import { builtExecutable } from '../support/executable.ts';
 import type { MadeImage } from '../support/images.ts';
 import { nodeUsr } from '../support/podman-service.ts';
 import { makeStoreFixture, openStoreNode, STORE, type StoreFixture, type StoreNode } from '../support/store-node.ts';
@@ -45,7 +45,7 @@ describe('containers whose records are volatile, as those of CRI-O and of podman
     (await node.output('podman', ['ps', '--all', '--external', '--format', '{{.Names}}'])).split('\n').filter((name) => name !== '');
   const agent = async (node: StoreNode, ...args: readonly string[]) => {
     const env = { PATH: `/run/bin:${process.env.PATH}` };
-    return await node.exec(process.execPath, [join(TOP, 'agent/main.ts'), ...args], { env });
+    return await node.exec(await builtExecutable(), args, { env });
   };
   const worksAgain = async (node: StoreNode) => {
     assert.deepEqual([await listed(node), await node.images()], [[], []]);

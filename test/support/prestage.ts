@@ -5,16 +5,15 @@ import { dirname, join } from 'node:path';
 import { execa } from 'execa';
 import { execOnLinux, output, shellExitCode } from '../../agent/host/exec.ts';
 import { type AgentResult, mountPointsBelow } from './agent.ts';
-import { TOP } from './cache.ts';
-import { COMPILE_CACHE } from './compile-cache.ts';
+import { builtExecutable } from './executable.ts';
 import { type HandSealed, seal } from './sealed-bundle.ts';
 
-/** The program from its sources, with a directory that stands for `/` and one for what the test needs. */
+/** The built executable, with a directory that stands for `/` and one for what the test needs. */
 export interface FactoryBench extends AsyncDisposable {
   readonly work: string;
   readonly root: string;
   /** The program's argv without arguments. */
-  readonly command: readonly [string, string];
+  readonly command: readonly [string];
   readonly env: Readonly<Record<string, string>>;
   prestage(...args: readonly string[]): Promise<AgentResult>;
   /** Puts a shell script before a real program on PATH; `$REAL` in it is the real one. An empty script takes it away. */
@@ -30,8 +29,8 @@ export async function makeFactoryBench(): Promise<FactoryBench> {
   const [root, bin] = [join(work, 'root'), join(work, 'bin')];
   await mkdir(root);
   await mkdir(bin);
-  const command = [process.execPath, join(TOP, 'agent/main.ts')] as const;
-  const env = { PATH: `${bin}:${process.env.PATH ?? ''}`, PRESTAGE_ROOT: root, ...COMPILE_CACHE };
+  const command = [await builtExecutable()] as const;
+  const env = { PATH: `${bin}:${process.env.PATH ?? ''}`, PRESTAGE_ROOT: root };
   const reboot = async (): Promise<void> => {
     for (const point of (await mountPointsBelow(work)).toReversed()) await output(execOnLinux, 'umount', [point]);
   };
@@ -41,7 +40,7 @@ export async function makeFactoryBench(): Promise<FactoryBench> {
     command,
     env,
     prestage: async (...args) => {
-      const result = await execa(command[0], [command[1], ...args], { reject: false, env, timeout: LIMIT_MS, stdin: 'ignore' });
+      const result = await execa(command[0], args, { reject: false, env, timeout: LIMIT_MS, stdin: 'ignore' });
       return { exitCode: shellExitCode(result.exitCode, result.signal), stdout: result.stdout, stderr: result.stderr };
     },
     wrap: async (program, script) => {

@@ -1,6 +1,7 @@
 import { join } from 'node:path';
 import type { ErrorRecord } from '../../agent/model/errors.ts';
 import { TOP } from './cache.ts';
+import { COMPILE_CACHE } from './compile-cache.ts';
 import type { NodeSandbox } from './sandbox.ts';
 
 /** How a function of the agent ended inside a sandbox: JSON of what it gave, or the error. */
@@ -18,7 +19,8 @@ export interface CallRequest {
 /** Calls a function of the agent in a process of its own inside a sandbox, with the sandbox's `/` as its host. */
 export async function callInside(node: NodeSandbox, request: CallRequest): Promise<Called> {
   const main = join(import.meta.dirname, 'sandbox-call-main.ts');
-  const text = await node.output(process.execPath, [main], { input: JSON.stringify({ ...request, module: join(TOP, request.module) }) });
+  const input = JSON.stringify({ ...request, module: join(TOP, request.module) });
+  const text = await node.output(process.execPath, [main], { input, env: COMPILE_CACHE });
   const called: Called = JSON.parse(text);
   return called;
 }

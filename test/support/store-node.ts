@@ -2,6 +2,8 @@ import { mkdir } from 'node:fs/promises';
 import { join } from 'node:path';
 import { execOnLinux, output } from '../../agent/host/exec.ts';
 import { TOP } from './cache.ts';
+import { COMPILE_CACHE } from './compile-cache.ts';
+import { builtExecutable } from './executable.ts';
 import { type ImageSet, smallImageSet } from './image-set.ts';
 import { type MadeImage, writeDirLayout } from './images.ts';
 import { type NodeSandbox, openSandbox } from './sandbox.ts';
@@ -113,9 +115,9 @@ export async function openStoreNode(
         'TOP',
         `file://${TOP}`,
       );
-      return JSON.parse(await node.output(process.execPath, ['--input-type=module', '--eval', script]));
+      return JSON.parse(await node.output(process.execPath, ['--input-type=module', '--eval', script], { env: COMPILE_CACHE }));
     },
-    agent: async (...args) => await node.exec(process.execPath, [join(TOP, 'agent/main.ts'), ...args]),
+    agent: async (...args) => await node.exec(await builtExecutable(), args),
     images: async () => {
       const listed: { Names?: string[]; Digests?: string[] }[] = JSON.parse(
         await node.output('podman', ['images', '--all', '--format', 'json']),

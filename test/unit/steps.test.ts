@@ -4,7 +4,8 @@ import { join } from 'node:path';
 import { test } from 'node:test';
 import { changingSteps, crashingStep, plainStep, toldStep } from '../../agent/host/steps.ts';
 import { crashScenarios } from '../support/crash/all.ts';
-import { inLane, pointsOf, stepsTold } from '../support/crash/points.ts';
+import { pointsOf, stepsTold } from '../support/crash/points.ts';
+import { inLane } from '../support/crash/sides.ts';
 
 const TOP = join(import.meta.dirname, '../..');
 const names: readonly string[] = Object.values(changingSteps).flat();
@@ -87,10 +88,12 @@ test('points are before and after the first time, or on one side of it, and afte
   );
 });
 
-test('every second point is taken where not all are asked for, and never none', () => {
+test('one of each group is taken if not all are asked for, and never none', () => {
   const points = ['before:a:1', 'after:b:1', 'before:c:1'];
-  assert.deepEqual(inLane(points, 'even', false), ['before:a:1', 'before:c:1']);
-  assert.deepEqual(inLane(points, 'odd', false), ['after:b:1']);
-  assert.deepEqual(inLane(['before:a:1'], 'odd', false), ['before:a:1']);
-  assert.deepEqual(inLane(points, 'odd', true), points);
+  assert.deepEqual(inLane(points, 2, 'even', false), ['before:a:1', 'before:c:1']);
+  assert.deepEqual(inLane(points, 2, 'odd', false), ['after:b:1']);
+  assert.deepEqual(inLane(points, 6, 'seventh', false), ['after:b:1']);
+  assert.deepEqual(inLane(['before:a:1'], 2, 'odd', false), ['before:a:1']);
+  assert.deepEqual(inLane([], 2, 'odd', false), []);
+  assert.deepEqual(inLane(points, 2, 'odd', true), points);
 });

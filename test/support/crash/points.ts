@@ -2,7 +2,7 @@ import assert from 'node:assert/strict';
 import { after, test } from 'node:test';
 import type { StepName } from '../../../agent/host/steps.ts';
 import { type Figures, keepFigures } from '../figures.ts';
-import { HAS_ALL, sidesOf } from './sides.ts';
+import { HAS_ALL, inLane, sidesOf } from './sides.ts';
 
 /** How a command ended. */
 export interface CommandEnd {
@@ -41,6 +41,9 @@ export interface CrashScenario {
   prepare(): Promise<PreparedScenario>;
 }
 
+/** Of so many points of a command `npm test` takes one. */
+const EVERY = 6;
+
 /** What became of kills, counted while they go on. */
 export type KillFigures = { -readonly [K in keyof Figures]: Figures[K] };
 
@@ -65,12 +68,6 @@ export function pointsOf(steps: readonly StepName[], passed: readonly string[], 
     const last = times > 1 ? [`after:${name}:${times}`] : [];
     return [...sides(name).map((side) => `${side}:${name}:1`), ...last];
   });
-}
-
-/** All points, or every second one, always the same, where not all are asked for: a kill takes 5 to 15 s. Pure. */
-export function inLane(points: readonly string[], name: string, hasAll = HAS_ALL): readonly string[] {
-  const some = points.filter((_point, index) => index % 2 === name.length % 2);
-  return hasAll || some.length === 0 ? points : some;
 }
 
 /** The end that an undisturbed command comes to, the steps that it passes, and how long it takes. */
@@ -124,7 +121,7 @@ export function testCrashes(scenario: CrashScenario): void {
     const { end, passed } = await undisturbed(scenario, prepared);
     const missed = scenario.steps.filter((name) => !passed.includes(name));
     assert.deepEqual(missed, [], `passed were only: ${passed.join(' ')}`);
-    for (const point of inLane(pointsOf(scenario.steps, passed), scenario.name)) {
+    for (const point of inLane(pointsOf(scenario.steps, passed), EVERY, scenario.name)) {
       await t.test(point.replaceAll(':', ' '), async () => {
         await using place = await prepared.open();
         const crash = await place.run({ PRESTAGE_CRASH_AT: point });
