@@ -3,6 +3,7 @@ import { join } from 'node:path';
 import { createArchivePool } from '../extract/pool.ts';
 import type { Host } from '../host/host.ts';
 import { temporaryDirectory } from '../host/remove-tree.ts';
+import { findOcMirror } from '../mirror/archive-sets.ts';
 import { BUNDLE_FILE, type Bundle, PARTIAL_FILE } from '../model/bundle.ts';
 import { PrestageError } from '../model/errors.ts';
 import { STAGES, type Stage } from '../model/stage.ts';
@@ -14,6 +15,7 @@ import { surveyFolder, verifyArchives } from './verify-archives.ts';
 import { type Checked, faultOf, joinChecked, NOTHING_WRONG, type VerifyContext } from './verify-context.ts';
 import type { BundleFault, VerifyMode } from './verify-files.ts';
 import { hashLayout, layoutBytes, verifyLayout } from './verify-layout.ts';
+import { archivesOf, mirrorBytes, verifyMirror } from './verify-mirror.ts';
 import { judgeTools, type PolicyReport, verifyPolicy } from './verify-policy.ts';
 import { sealedBytes, verifySealed } from './verify-sealed.ts';
 
@@ -48,7 +50,7 @@ export interface VerifyReport {
   /** The device that was mounted. */
   readonly device?: string;
   /** `bundle`: sealed by prestage.json; a folder without one is recognised by what it holds. */
-  readonly what: 'bundle' | 'archives' | 'oci';
+  readonly what: 'bundle' | 'archives' | 'oci' | 'oc-mirror';
   readonly mode: VerifyMode;
   readonly isSound: boolean;
   readonly release?: string;
@@ -118,6 +120,13 @@ async function verifyFolder(
     return await verifyBundle(directory, names, { request, context, onTotal });
   if (request.policy !== undefined) throw noBundle(directory);
   const unpinned = pinFaults(undefined, directory, request.bundleSha256);
+  const mirror = await findOcMirror(directory);
+  if (mirror !== undefined) {
+    const bytes = mirrorBytes(mirror);
+    onTotal(bytes);
+    const checked = joinChecked([unpinned, await verifyMirror(directory, mirror, context)]);
+    return { what: 'oc-mirror', payloads: ['oc-mirror'], images: {}, files: archivesOf(mirror).length, bytes, checked };
+  }
   if (names.includes('oci-layout')) {
     const part = { directory, path: '' };
     const bytes = await layoutBytes(part);

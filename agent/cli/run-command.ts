@@ -127,7 +127,12 @@ function planText(report: RunReport): string {
           `${needs.parallel} at a time; storage grows by ${formatBytes(needs.storageBytes)} (estimated), scratch holds at most ${formatBytes(needs.scratchBytes)}`,
         ];
   const error =
-    state.error === undefined ? [] : [`would not start: ${state.error.message}`, `  ${state.error.code}; next: ${state.error.remedy}`];
+    state.error === undefined
+      ? []
+      : [
+          `${report.setup.length > 0 ? 'would end with an error' : 'would not start'}: ${state.error.message}`,
+          `  ${state.error.code}; next: ${state.error.remedy}`,
+        ];
   return [...report.setup, ...lines, ...figures, ...error, 'nothing was written'].join('\n');
 }
 

@@ -18,7 +18,7 @@ import { showTotals } from './show-totals.ts';
 export const verifyCommand: CommandSpec = {
   name: 'verify',
   description:
-    'Verify a bundle, a folder of archives or an OCI layout: in a folder, on a device, or in a disk image. Reads only, and lists every fault with its file and what to do.',
+    'Verify a bundle, a folder of archives, an OCI layout or archives of oc-mirror: in a folder, on a device, or in a disk image. Reads only, and lists every fault with its file and what to do.',
   arguments: [{ usage: '<path>', help: 'folder, block device, or image of a disk or of a file system' }],
   flags: [
     { usage: '--full', help: 'read every byte: hashes, digests, archives to their end, hash trees, names in store images (default)' },
@@ -136,6 +136,7 @@ const KINDS: Readonly<Record<VerifyReport['what'], string>> = {
   bundle: 'bundle',
   archives: 'folder of archives without prestage.json',
   oci: 'OCI layout without prestage.json',
+  'oc-mirror': 'archives of oc-mirror',
 };
 
 /** The report for people. Pure. */

@@ -7,6 +7,8 @@ export interface HashJob {
   readonly path: string;
   /** Gives the sha256 of every piece of so many bytes, too; at least 1. */
   readonly pieceBytes?: number | undefined;
+  /** Hashes these bytes of the file alone; fewer if it ends before. */
+  readonly part?: { readonly at: number; readonly sizeBytes: number } | undefined;
 }
 
 export interface HashedFile {
@@ -25,7 +27,7 @@ export interface HashedFile {
 const PIECE_BYTES = 1024 * 1024;
 
 /**
- * Hashes every byte of a file. Blocks, so it is for threads. A symbolic link, a device, a fifo and a directory are refused.
+ * Hashes every byte of a file, or of a part of it. Blocks, so it is for threads. A symbolic link, a device, a fifo and a directory are refused.
  * @throws PrestageError ERR_BUNDLE_FILE where the file cannot be read
  */
 export function hashFile(job: HashJob, onRead: (bytesRead: number) => void): HashedFile {
@@ -33,9 +35,11 @@ export function hashFile(job: HashJob, onRead: (bytesRead: number) => void): Has
   try {
     const hash = createHash('sha256');
     const pieces = job.pieceBytes === undefined ? undefined : hashPieces(job.pieceBytes);
-    const piece = Buffer.allocUnsafe(PIECE_BYTES);
+    const piece = Buffer.allocUnsafe(Math.max(1, Math.min(PIECE_BYTES, job.part?.sizeBytes ?? PIECE_BYTES)));
+    const { at, sizeBytes: limit } = job.part ?? { at: 0, sizeBytes: Number.POSITIVE_INFINITY };
     for (let sizeBytes = 0; ; ) {
-      const length = attempt(job, () => readSync(file, piece, 0, piece.length, null));
+      const wanted = Math.min(piece.length, limit - sizeBytes);
+      const length = attempt(job, () => readSync(file, piece, 0, wanted, at + sizeBytes));
       if (length === 0) return { sha256: hash.digest('hex'), sizeBytes, ...(pieces && { pieces: pieces.digests() }) };
       const bytes = length === piece.length ? piece : piece.subarray(0, length);
       hash.update(bytes);

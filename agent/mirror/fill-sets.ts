@@ -1,7 +1,7 @@
 import { archiveFault } from '../extract/archive-faults.ts';
 import type { ArchivePool } from '../extract/pool.ts';
 import type { Digest } from '../model/digest.ts';
-import { type ErrorRecord, errorRecord } from '../model/errors.ts';
+import { type ArchiveDamage, archiveDamage } from './archive-damage.ts';
 import type { MirrorSet } from './archive-sets.ts';
 import { createQueue, type Queue } from './queue.ts';
 import { type Batch, isDamage, readMirrorArchive, type SetReading } from './read-archive.ts';
@@ -27,11 +27,6 @@ export interface FilledSets {
   /** Damage, by the archive that has it. */
   readonly faults: readonly ArchiveDamage[];
   readonly resources: MirrorTexts;
-}
-
-export interface ArchiveDamage extends ErrorRecord {
-  /** Path of the archive. */
-  readonly path: string;
 }
 
 /** Texts of what oc-mirror says about sources, in the order of its runs; `isc` are the configurations that it was given. */
@@ -81,7 +76,7 @@ async function fillFromArchive(path: string, reading: SetReading, queue: Queue, 
       await act();
     } catch (error) {
       if (!isDamage(error)) throw error;
-      filling.faults.push({ path, ...errorRecord(error) });
+      filling.faults.push(archiveDamage(path, error));
     }
   };
   await noting(async () => {
@@ -98,7 +93,7 @@ async function fillBatch(path: string, { blobs, links }: Batch, filling: Filling
   const damaged = new Set(filled.damaged.map((one) => one.digest));
   for (const { digest, sizeBytes } of blobs) if (!damaged.has(digest)) filling.blobs.set(digest, sizeBytes);
   for (const { digest, reason } of filled.damaged) {
-    filling.faults.push({ path, ...errorRecord(archiveFault('ERR_ARCHIVE_DIGEST', path, `blob ${digest} ${reason}`)) });
+    filling.faults.push(archiveDamage(path, archiveFault('ERR_ARCHIVE_DIGEST', path, `blob ${digest} ${reason}`)));
   }
   counts.writtenBytes += filled.writtenBytes;
   counts.readBytes += filled.readBytes;

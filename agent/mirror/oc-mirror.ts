@@ -1,4 +1,3 @@
-import { join } from 'node:path';
 import * as v from 'valibot';
 import { type ArchivePool, createArchivePool } from '../extract/pool.ts';
 import type { Host } from '../host/host.ts';
@@ -6,8 +5,9 @@ import type { Step } from '../host/steps.ts';
 import { createWriteBack } from '../host/write-back.ts';
 import { type Digest, isDigest } from '../model/digest.ts';
 import { type ErrorCode, isErrorCode } from '../model/errors.ts';
-import { archiveFileName, describeArchives, type MirrorArchive, type MirrorSet, setsOf } from './archive-sets.ts';
-import { type ArchiveDamage, fillFromSets, type MirrorTexts } from './fill-sets.ts';
+import { type ArchiveDamage, absentArchives } from './archive-damage.ts';
+import { describeArchives, type MirrorArchive, type MirrorSet, setsOf } from './archive-sets.ts';
+import { fillFromSets, type MirrorTexts } from './fill-sets.ts';
 import { hideImages, type MissingBlob, missingBlobs, readTreeFacts, servedName } from './tree-check.ts';
 import { treeImages } from './tree-images.ts';
 import { endTree, requireRoom, startTree } from './tree-session.ts';
@@ -141,7 +141,7 @@ async function hideIncomplete(host: Host, to: string, from: string): Promise<Pic
 
 /** Where what is missing may be: in archives that are not there, or are damaged; else in those of a run that is not there at all. */
 function whereToLook(sets: readonly MirrorSet[], faults: readonly ArchiveDamage[]): string {
-  const gaps = sets.flatMap(({ directory, gaps: numbers }) => numbers.map((number) => join(directory, archiveFileName(number))));
+  const gaps = absentArchives(sets).map((fault) => fault.path);
   const damaged = [...new Set(faults.map((fault) => fault.path))];
   const places = [...gaps.map((path) => `${path}, which is not there`), ...damaged.map((path) => `${path}, which is damaged`)];
   return places.length === 0 ? 'an archive of another run of oc-mirror, or one with a higher number' : places.join(' or ');

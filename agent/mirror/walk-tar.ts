@@ -34,11 +34,15 @@ const PIECE_LIMIT_BYTES = 8 * 2 ** 20;
 export async function* walkTar(path: string): AsyncGenerator<TarMember, void, undefined> {
   await using file = await openPlain(path);
   const { size } = await file.stat();
+  if (size === 0) throw archiveFault('ERR_ARCHIVE_TRUNCATED', path, 'the file is empty');
   let [at, pieceBytes, isEnded] = [0, NEAR_BYTES, false];
   while (at < size) {
     const piece = await readAt(file, path, at, Math.min(pieceBytes, size - at));
     const { members, fault } = await membersIn(piece);
     if (members.length === 0) {
+      const compression = at === 0 ? compressionOf(piece) : undefined;
+      if (compression !== undefined)
+        throw archiveFault('ERR_ARCHIVE_TAR', path, `it is compressed (${compression}), and a plain tar file is expected`);
       if (fault === undefined) {
         // Zeros alone. A block may be cut by the end of the piece.
         isEnded ||= piece.length >= BLOCK;
@@ -89,6 +93,18 @@ async function membersIn(piece: Buffer): Promise<{ readonly members: readonly Fo
   tar.on('close', () => resolve(fault));
   tar.end(piece);
   return { fault: await promise, members };
+}
+
+/** First bytes of what compresses files. Sources: RFC 1952, RFC 8878, the file formats of bzip2 and xz. */
+const COMPRESSIONS: readonly (readonly [string, readonly number[]])[] = [
+  ['gzip', [0x1f, 0x8b]],
+  ['zstd', [0x28, 0xb5, 0x2f, 0xfd]],
+  ['bzip2', [0x42, 0x5a, 0x68]],
+  ['xz', [0xfd, 0x37, 0x7a, 0x58, 0x5a, 0x00]],
+];
+
+function compressionOf(start: Buffer): string | undefined {
+  return COMPRESSIONS.find(([, bytes]) => start.subarray(0, bytes.length).equals(Buffer.from(bytes)))?.[0];
 }
 
 async function openPlain(path: string): Promise<FileHandle> {

@@ -72,7 +72,7 @@ export const errorTable = {
   ERR_ARCHIVE_REFERENCE: { exit: 'payload', summary: 'An archive holds another image than its reference says' },
   ERR_ARCHIVE_READ: { exit: 'payload', summary: 'An archive cannot be read from the partition' },
   ERR_ARCHIVE_FORMAT: { exit: 'payload', summary: 'An archive is not a gzip file' },
-  ERR_ARCHIVE_TRUNCATED: { exit: 'payload', summary: 'An archive ends before its gzip stream does' },
+  ERR_ARCHIVE_TRUNCATED: { exit: 'payload', summary: 'An archive ends before its gzip stream, or its tar stream, does' },
   ERR_ARCHIVE_TRAILING: { exit: 'payload', summary: 'An archive goes on after its gzip stream' },
   ERR_ARCHIVE_DAMAGED: { exit: 'payload', summary: 'The gzip stream of an archive is damaged' },
   ERR_ARCHIVE_TAR: { exit: 'payload', summary: 'The tar stream of an archive cannot be read' },

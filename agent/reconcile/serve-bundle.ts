@@ -1,6 +1,8 @@
 import type { StageBundle } from '../bundle/stage-bundle.ts';
 import type { StorageLocation } from '../extract/storage.ts';
 import { hostPath } from '../host/host.ts';
+import { afterDamage, damageError } from '../mirror/archive-damage.ts';
+import { readSets } from '../mirror/read-sets.ts';
 import { errorRecord, messageOf, PrestageError } from '../model/errors.ts';
 import { REGISTRY_PATH } from '../model/places.ts';
 import { formatReference, parseReference } from '../model/reference.ts';
@@ -54,6 +56,11 @@ async function planServing(
 ): Promise<Planned> {
   const what = bundle.registry !== undefined ? bundle.registry.path : `${hostPath(context.host, REGISTRY_PATH)}, made of the payload`;
   const setup = [`serve ${what} at ${registryAddress(context)}`, 'put that registry in front of the sources of the images'];
+  if (bundle.ocMirror !== undefined) {
+    const { damage } = await readSets(bundle.ocMirror.sets, context.stop);
+    const error = damageError(damage);
+    if (error !== undefined) context.store.update({ error });
+  }
   const planned = delivery.extracts ? await extractPayload(await bundle.payload(), location, context) : undefined;
   return { steps: planned?.steps ?? [], needs: planned?.needs, setup };
 }
@@ -73,9 +80,21 @@ async function serve(bundle: StageBundle, location: StorageLocation, context: Ru
 }
 
 async function startServing(bundle: StageBundle, location: StorageLocation, context: RunContext): Promise<ServedTree> {
-  const { store, settings } = context;
+  const { store } = context;
   const tree = await treeOf(bundle, context);
-  store.update({ payload: tree.payload, images: [...tree.images] });
+  const { damage } = tree;
+  store.update({ payload: tree.payload, images: [...tree.images], ...(damage && { error: damage }) });
+  try {
+    await startRegistry(tree, location, context);
+  } catch (error) {
+    if (damage === undefined || context.stop.aborted) throw error;
+    throw afterDamage(damage, error);
+  }
+  return tree;
+}
+
+async function startRegistry(tree: ServedTree, location: StorageLocation, context: RunContext): Promise<void> {
+  const { settings } = context;
   const wanted = settings.registryImage ?? tree.registryImage;
   if (wanted === undefined) throw noRegistryImage(tree.path);
   const reference = parseReference(wanted);
@@ -85,7 +104,6 @@ async function startServing(bundle: StageBundle, location: StorageLocation, cont
   const mirrors = await planMirrors(tree.sources, answering, context);
   await serveTree({ tree: tree.path, blobs: tree.blobs, ...(await bringRegistryImage(image, location, context)) }, context);
   await setMirrors(mirrors, context);
-  return tree;
 }
 
 /** What an earlier run has served, or made to be served, and this one does not serve. */

@@ -5,6 +5,7 @@ import { readText } from '../extract/archives.ts';
 import { createArchivePool } from '../extract/pool.ts';
 import { hostPath } from '../host/host.ts';
 import { addSignatures } from '../mirror/add-signatures.ts';
+import { absentArchives, damageError } from '../mirror/archive-damage.ts';
 import type { OcMirrorFolder } from '../mirror/archive-sets.ts';
 import { archivesTree } from '../mirror/archives-tree.ts';
 import { layoutTree } from '../mirror/layout-tree.ts';
@@ -46,6 +47,8 @@ export interface ServedTree {
   readonly hasSignatures: boolean;
   /** The images whose bundle names signatures of them. */
   readonly signed: readonly SignedSource[];
+  /** What could not be read of the payload: nobody can tell which images it costs. */
+  readonly damage?: ErrorRecord | undefined;
   /** The image that is to serve it, where something says which. */
   readonly registryImage: string | undefined;
   /** What the tree has by a full reference. */
@@ -124,11 +127,12 @@ async function treeOfMirror({ sets, resources }: OcMirrorFolder, context: RunCon
   const inTree = await treeImages(path);
   const repositories = inTree.map((image) => image.repository);
   const found = ocMirrorSources(parseMirrorSets([...inside, ...beside]), configurationsOf(made.resources.isc, context), repositories);
-  addNotices(context, [...found.notices, ...made.faults.map((fault) => fault.message)]);
+  addNotices(context, found.notices);
   const images = mirroredImages(inTree, found.sources);
   return {
     path,
     payload: 'oc-mirror',
+    damage: damageError([...absentArchives(sets), ...made.faults]),
     sources: mirrorLocations(found.sources, [registryAddress(context)]),
     images: [
       ...images.flatMap(({ sources, tags, digest }) =>

@@ -113,11 +113,13 @@ function lacking({ state, images, unseen }: Judged): Verdict {
     .slice(0, 1)
     .map((image) => `; first: ${image.reference}: ${image.reason ?? image.state}`)
     .join('');
+  // What an error of the run has cost is told behind it.
+  const cause = state.error === undefined ? '' : `${state.error.message}; `;
   const limit = usable.length > 0 && unseen.length > 0 ? `; not looked at: ${listOf(unseen)}` : '';
   return {
     readiness: usable.length > 0 ? 'partial' : 'failed',
-    reason: `${usable.length} of ${images.length} images can be used${why}${limit}`,
-    nextStep: first?.error?.remedy ?? `Load what is missing: ${runAgain(state)}`,
+    reason: `${cause}${usable.length} of ${images.length} images can be used${why}${limit}`,
+    nextStep: state.error?.remedy ?? first?.error?.remedy ?? `Load what is missing: ${runAgain(state)}`,
     exitCode: usable.length > 0 ? exitCodes.partial : exitCodes.failed,
   };
 }

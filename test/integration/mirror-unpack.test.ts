@@ -150,7 +150,7 @@ describe('archives of oc-mirror', () => {
         path,
         code: 'ERR_ARCHIVE_DIGEST',
         message: `${path}: blob ${layer} has the bytes of ${actual}`,
-        remedy: 'Write the archive again at the factory',
+        remedy: 'Copy the archive again from where oc-mirror wrote it, as it was written there',
       },
     ]);
     assert.equal(existsSync(join(to, blobMember(layer))), false);

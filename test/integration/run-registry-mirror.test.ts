@@ -1,9 +1,10 @@
 import assert from 'node:assert/strict';
 import { randomBytes } from 'node:crypto';
 import { existsSync } from 'node:fs';
-import { mkdir, mkdtemp, readdir, rm, stat, writeFile } from 'node:fs/promises';
+import { mkdir, mkdtemp, readdir, readFile, rm, stat, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { after, before, describe, it } from 'node:test';
+import { gzipSync } from 'node:zlib';
 import type { Digest } from '../../agent/model/digest.ts';
 import { builtExecutable } from '../support/executable.ts';
 import { makeLayer } from '../support/image-layer.ts';
@@ -167,7 +168,13 @@ describe('archives of oc-mirror on the partition, and no network', () => {
     // What the registry runs from has to be whole.
     await writeMirror(join(directory, 'run-2'), { store: blobs, images: [images.registry], archives: 1 });
     const { exitCode, state, stderr } = await run(node, '--bundle', directory);
-    assert.deepEqual([exitCode, state.outcome], [3, 'partial'], stderr);
+    const archive = join(directory, 'mirror_000002.tar');
+    assert.deepEqual([exitCode, state.outcome], [6, 'partial'], stderr);
+    assert.deepEqual(state.error, {
+      code: 'ERR_ARCHIVE_MISSING',
+      message: `${archive} is not there, and an archive of the same run of oc-mirror with a higher number is`,
+      remedy: `Copy ${archive} again from where oc-mirror wrote it; then start the run again`,
+    });
     const failed = state.images.filter((image) => image.state === 'failed');
     assert.ok(failed.length > 0 && failed.length < state.images.length);
     for (const { error, reason } of failed) {
@@ -177,8 +184,38 @@ describe('archives of oc-mirror on the partition, and no network', () => {
       assert.equal(error?.remedy, `Bring ${join(directory, 'mirror_000002.tar')}, which is not there`);
     }
     const { readiness, nextStep } = await node.status();
-    assert.deepEqual([readiness, nextStep], ['partial', failed[0]?.error?.remedy]);
+    assert.deepEqual([readiness, nextStep], ['partial', state.error.remedy]);
     await assertPulled(node, ...state.images.filter((image) => image.state === 'served').map(({ reference }) => reference));
+  });
+
+  inSequence('of which one cannot be read end the run with an error that names it, before and after what follows from it', async () => {
+    await using node = await openNode();
+    const directory = await folder(first);
+    const late = join(directory, 'run-2/mirror_000001.tar');
+    await writeMirror(join(directory, 'run-2'), { store: blobs, images: [images.later], archives: 1, known: new Set(mirrorBlobs(first)) });
+    await writeFile(late, gzipSync(await readFile(late)));
+    const error = {
+      code: 'ERR_ARCHIVE_TAR',
+      message: `${late}: it is compressed (gzip), and a plain tar file is expected`,
+      remedy: `Copy ${late} again from where oc-mirror wrote it; then start the run again`,
+    };
+    const dry = await node.agent(['run', '--stage', 'installed', '--bundle', directory, '--dry-run']);
+    assert.equal(dry.exitCode, 6);
+    assert.ok(dry.stdout.includes(`would end with an error: ${error.message}\n  ERR_ARCHIVE_TAR; next: ${error.remedy}`), dry.stdout);
+    for (const run_ of ['first', 'next']) {
+      const { exitCode, state, stderr } = await run(node, '--bundle', directory);
+      assert.deepEqual([run_, exitCode, state.error, state.notices, state.images.length], [run_, 6, error, [], 4], stderr);
+      const { readiness, reason, nextStep } = await node.status();
+      assert.deepEqual([readiness, reason, nextStep], ['degraded', error.message, error.remedy]);
+    }
+    await assertPulled(node, `${TOOL}:v1`);
+    // Without a registry there is nothing to serve by, and why that is so comes first.
+    await writeFile(join(directory, 'mirror_000001.tar'), '');
+    const nothing = await run(node, '--bundle', directory);
+    assert.deepEqual([nothing.exitCode, nothing.state.error?.code], [6, 'ERR_ARCHIVE_TRUNCATED'], nothing.stderr);
+    const [cause, consequence] = nothing.state.error?.message.split('; therefore: ') ?? [];
+    assert.equal(cause, `${join(directory, 'mirror_000001.tar')}: the file is empty; ${error.message}`);
+    assert.match(consequence ?? '', /^nothing says which image serves /);
   });
 
   inSequence('of several runs may lie in folders of their own', async () => {

@@ -3,6 +3,7 @@ import { cp, mkdir, mkdtemp, readdir, readFile, rename, rm, truncate, writeFile 
 import { tmpdir } from 'node:os';
 import { dirname, join } from 'node:path';
 import { test } from 'node:test';
+import { gzipSync } from 'node:zlib';
 import { type VerifyReport, type VerifyRequest, verify } from '../../agent/bundle/verify.ts';
 import { runProgram } from '../../agent/cli/program.ts';
 import { execOnLinux, output } from '../../agent/host/exec.ts';
@@ -16,6 +17,7 @@ import { archiveName, writeArchives } from '../support/image-archives.ts';
 import { blobPath } from '../support/image-layer.ts';
 import { smallImageSet } from '../support/image-set.ts';
 import { blobsOf, type MadeImage, writeDirLayout, writeOciLayout } from '../support/images.ts';
+import { writeMirror } from '../support/mirror-archives.ts';
 import { piecesOf } from '../support/pieces.ts';
 import { type HandSealed, seal } from '../support/sealed-bundle.ts';
 
@@ -132,6 +134,34 @@ test('an archive that holds another image than its digest reference says is told
       message: `${join(place.folder, `${to}.tgz`)} holds ${set.images.links.digest}, and ${name}@${wanted} should be ${wanted}`,
       remedy: 'Write the archive again at the factory',
     },
+  ]);
+});
+
+test('archives of oc-mirror are verified to their ends, and in full every blob in them', async () => {
+  await using place = await workplace();
+  const images = IMAGES.map((image, index) => ({ repository: `e/x${index}`, tag: 'v1', image }));
+  const paths = await writeMirror(place.folder, { store: set.store, images, archives: 3 });
+  for (const mode of ['quick', 'full'] as const) {
+    const report = await verifyAt(place.folder, { mode });
+    assert.deepEqual([report.what, report.files, report.faults], ['oc-mirror', 3, []]);
+  }
+  const [first = '', second = '', third = ''] = paths;
+  const whole = await readFile(first);
+  await flip(third, 0.5);
+  assert.deepEqual(brief(await verifyAt(place.folder, { mode: 'quick' })), []);
+  assert.deepEqual(brief(await verifyAt(place.folder)), ['ERR_ARCHIVE_DIGEST mirror_000003.tar']);
+  await writeFile(first, gzipSync(whole));
+  await rm(second);
+  assert.deepEqual(brief(await verifyAt(place.folder, { mode: 'quick' })), [
+    'ERR_ARCHIVE_MISSING mirror_000002.tar',
+    'ERR_ARCHIVE_TAR mirror_000001.tar',
+  ]);
+  // Cut within the last blob: one fault, not two.
+  await writeFile(first, whole.subarray(0, whole.length - 2000));
+  assert.deepEqual(brief(await verifyAt(place.folder)), [
+    'ERR_ARCHIVE_MISSING mirror_000002.tar',
+    'ERR_ARCHIVE_TRUNCATED mirror_000001.tar',
+    'ERR_ARCHIVE_DIGEST mirror_000003.tar',
   ]);
 });
 

@@ -3,6 +3,7 @@ import { mkdtemp, rm, symlink, truncate, writeFile } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { after, before, describe, it } from 'node:test';
+import { gzipSync, zstdCompressSync } from 'node:zlib';
 import fc from 'fast-check';
 import { walkTar } from '../../agent/mirror/walk-tar.ts';
 import { rejection } from '../support/archive-jobs.ts';
@@ -47,6 +48,30 @@ describe('the headers of a tar file', () => {
       }),
       { numRuns: 60 },
     );
+  });
+
+  it('that is empty or compressed is called so', async () => {
+    const whole = tarStream([mirrorEntry('a', Buffer.alloc(700, 1))]);
+    const cases = [
+      [Buffer.alloc(0), 'ERR_ARCHIVE_TRUNCATED', 'the file is empty'],
+      [gzipSync(whole), 'ERR_ARCHIVE_TAR', 'it is compressed (gzip), and a plain tar file is expected'],
+      [zstdCompressSync(whole), 'ERR_ARCHIVE_TAR', 'it is compressed (zstd), and a plain tar file is expected'],
+      [
+        Buffer.concat([Buffer.from('BZh9'), Buffer.alloc(600, 1)]),
+        'ERR_ARCHIVE_TAR',
+        'it is compressed (bzip2), and a plain tar file is expected',
+      ],
+      [
+        Buffer.concat([Buffer.from([0xfd]), Buffer.from('7zXZ\0'), Buffer.alloc(600, 1)]),
+        'ERR_ARCHIVE_TAR',
+        'it is compressed (xz), and a plain tar file is expected',
+      ],
+    ] as const;
+    for (const [bytes, code, what] of cases) {
+      await writeFile(file(), bytes);
+      const { code: got, message } = await rejection(walk(file()));
+      assert.deepEqual([got, message], [code, `${file()}: ${what}`]);
+    }
   });
 
   it('law: wherever an archive is cut off, that is noticed', async () => {

@@ -217,8 +217,19 @@ test('an error of the whole run decides, with its own exit code', () => {
   assert.deepEqual(verdict({ state: run({ error: missing, store: STORE }), store: mounted(OPEN) }), ['degraded', 'no partition', 5]);
 });
 
-test('with some images loaded, an error of the run leaves it partial', () => {
-  assert.equal(verdict({ state: run({ outcome: 'partial', error, images: [image('a', 'loaded'), image('b', 'failed')] }) })[0], 'partial');
+test('with some images loaded, an error of the run leaves it partial, and is told before what it has cost', () => {
+  const archive = { code: 'ERR_ARCHIVE_TAR', message: 'a.tar: it is compressed (gzip)', remedy: 'Copy a.tar again' } as const;
+  const images = [image('a', 'loaded'), image('b', 'failed', { reason: error.message, error })];
+  const { status } = assessRun(facts({ state: run({ outcome: 'partial', error: archive, images }) }));
+  assert.deepEqual(
+    [status.readiness, status.reason, status.nextStep, status.lastError],
+    [
+      'partial',
+      'a.tar: it is compressed (gzip); 1 of 2 images can be used; first: b: skopeo could not load b',
+      'Copy a.tar again',
+      archive,
+    ],
+  );
 });
 
 const STORE: NonNullable<RunState['store']> = {

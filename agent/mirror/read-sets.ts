@@ -1,0 +1,39 @@
+import type { BlobPlace } from '../extract/fill-tree.ts';
+import { type ArchiveDamage, absentArchives, archiveDamage } from './archive-damage.ts';
+import type { MirrorSet } from './archive-sets.ts';
+import { isDamage, readMirrorArchive, type SetReading } from './read-archive.ts';
+
+/** A blob, and the archive that holds it. */
+export interface ArchivedBlob extends BlobPlace {
+  readonly path: string;
+}
+
+export interface ReadSets {
+  readonly blobs: readonly ArchivedBlob[];
+  /** Archives that are not there or cannot be read to their end. */
+  readonly damage: readonly ArchiveDamage[];
+}
+
+/**
+ * Reads all archives from header to header: whether each can be read to its end, and which blobs lie where. Content of blobs is not read.
+ * @throws PrestageError ERR_MIRROR_LAYOUT, ERR_MIRROR_LINK, ERR_ARCHIVE_* of a refused member; the signal's reason
+ */
+export async function readSets(sets: readonly MirrorSet[], signal: AbortSignal): Promise<ReadSets> {
+  const blobs: ArchivedBlob[] = [];
+  const damage: ArchiveDamage[] = [...absentArchives(sets)];
+  for (const { archives } of sets) {
+    const reading: SetReading = { tags: new Map(), texts: new Map() };
+    for (const { path } of archives) {
+      try {
+        for await (const batch of readMirrorArchive(path, reading)) {
+          signal.throwIfAborted();
+          for (const blob of batch.blobs) blobs.push({ ...blob, path });
+        }
+      } catch (error) {
+        if (!isDamage(error)) throw error;
+        damage.push(archiveDamage(path, error));
+      }
+    }
+  }
+  return { blobs, damage };
+}
