@@ -197,8 +197,11 @@ function chainDamage(
   damageOf: ReadonlyMap<string, readonly string[]>,
 ): readonly string[] {
   const damage: string[] = [];
+  const seen = new Set<string>();
   for (let id = image.layer; id !== undefined && id !== ''; id = byId.get(id)?.parent) {
     if (!byId.has(id)) return [...damage, `its layer ${id} is not known`];
+    if (seen.has(id)) return [...damage, `its layer ${id} stands on itself`];
+    seen.add(id);
     damage.push(...(damageOf.get(id) ?? []));
   }
   return damage;

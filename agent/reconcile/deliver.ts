@@ -13,9 +13,11 @@ import { errorRecord } from '../model/errors.ts';
 import { removeUnfinished } from '../mount/heal-dangling.ts';
 import type { RunContext } from './context.ts';
 import { executeLoads } from './execute.ts';
+import { imageRecordsReader } from './listed-images.ts';
 import { type LoadStep, promoteAfterFailure } from './plan.ts';
 import type { Needs } from './preflight.ts';
 import { makeScratch, reclaimScratch, removeScratch } from './scratch.ts';
+import { readStoredLayers } from './stored-layers.ts';
 
 export const WRITERS_LOCK = '/run/prestage-agent/writers.lock';
 /** How long writers that a killed run left behind may take to end, in seconds: the longest layer. */
@@ -57,6 +59,8 @@ export async function deliver(loads: readonly LoadStep[], delivery: Delivery, co
       pool,
       loader,
       location,
+      stored: await readStoredLayers(location),
+      readImages: imageRecordsReader(location, host),
       scratch: scratch.path,
       scratchBytes: needs.aheadBytes,
       parallel: needs.parallel,

@@ -79,6 +79,8 @@ async function loadWithRetries(step: LoadStep, context: LoadContext & Pick<Execu
   for (let attempt = 1; ; attempt++) {
     context.onEvent({ kind: 'image-started', reference, bytes: archiveBytes, attempt });
     try {
+      // The records may say otherwise than this run believes: whoever else works in this storage may have removed a layer.
+      if (attempt > 1) await context.stored.refresh();
       await loadImage(step, context);
       context.onEvent({ kind: 'image-finished', reference, result: 'loaded', bytes: archiveBytes });
       return true;

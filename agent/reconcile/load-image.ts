@@ -5,16 +5,18 @@ import type { ArchivedImage } from '../extract/archives.ts';
 import type { Loader } from '../extract/load.ts';
 import { layoutBlobPath, layoutImage, linkDirLayout } from '../extract/oci-layout.ts';
 import type { ArchivePool } from '../extract/pool.ts';
-import { readImages, readLayers, type StorageLocation } from '../extract/storage.ts';
+import type { StorageLocation, StoredImage } from '../extract/storage.ts';
 import type { Host } from '../host/host.ts';
 import { makeEmptyDirectory, removeTree } from '../host/remove-tree.ts';
 import type { Step } from '../host/steps.ts';
 import { type Digest, digestOf, hexOf } from '../model/digest.ts';
 import { PrestageError } from '../model/errors.ts';
+import type { Descriptor } from '../model/manifest.ts';
 import { writeDirSignatures } from '../signatures/dir-form.ts';
 import { storedSignatures } from '../signatures/stored.ts';
 import { isPresent, type LoadStep } from './plan.ts';
 import type { OnRunEvent } from './progress.ts';
+import type { StoredLayers } from './stored-layers.ts';
 
 export interface LoadContext {
   readonly host: Host;
@@ -22,6 +24,9 @@ export interface LoadContext {
   readonly pool: ArchivePool;
   readonly loader: Loader;
   readonly location: StorageLocation;
+  readonly stored: StoredLayers;
+  /** The image records as they are after the call. */
+  readonly readImages: () => Promise<readonly StoredImage[]>;
   /** Empty directory for blobs on their way. */
   readonly scratch: string;
   /** The images of the payload by their references. */
@@ -53,7 +58,8 @@ export async function loadImage(step: LoadStep, context: LoadContext): Promise<v
   } finally {
     await context.step('remove-image-scratch', async () => await removeTree(directory));
   }
-  await assertPresent(step, context.location);
+  await assertPresent(step, context);
+  context.stored.add(step.image.layers);
 }
 
 /** Lays out what skopeo is to copy, and tells which layers are there now. */
@@ -83,8 +89,10 @@ async function addSignatures({ bundle, image }: SourceSignatures, directory: str
 
 /** A layer that was to come with another image is missing after all: that one has failed. */
 async function lacksLayers({ image }: LoadStep, written: ReadonlySet<Digest>, context: LoadContext): Promise<boolean> {
-  const stored = await readLayers(context.location);
-  return image.layers.some((layer) => !written.has(layer.digest) && !stored.has(layer.digest));
+  const isLacking = ({ digest }: Descriptor): boolean => !written.has(digest) && !context.stored.has(digest);
+  if (!image.layers.some(isLacking)) return false;
+  await context.stored.refresh();
+  return image.layers.some(isLacking);
 }
 
 async function copyNames({ image }: LoadStep, source: string, context: LoadContext): Promise<void> {
@@ -108,8 +116,7 @@ async function damagedBlob({ layout, digest }: LayoutImage, { pool, host, stop }
 
 async function unpack(step: LoadStep, archived: ArchivedImage, directory: string, context: LoadContext): Promise<ReadonlySet<Digest>> {
   const { reference } = step.image;
-  const stored = await readLayers(context.location);
-  const written = new Set(step.writes.map((layer) => layer.digest).filter((digest) => !stored.has(digest)));
+  const written = new Set(step.writes.map((layer) => layer.digest).filter((digest) => !context.stored.has(digest)));
   const unpacked = await context.pool.unpack(
     {
       path: archived.archive.path,
@@ -130,8 +137,8 @@ async function unpack(step: LoadStep, archived: ArchivedImage, directory: string
 }
 
 /** Trusts the storage's records, not the exit code. */
-async function assertPresent(step: LoadStep, location: StorageLocation): Promise<void> {
-  if (isPresent(step.image, { images: await readImages(location) })) return;
+async function assertPresent(step: LoadStep, { location, readImages }: LoadContext): Promise<void> {
+  if (isPresent(step.image, { images: await readImages() })) return;
   throw new PrestageError(
     'ERR_LOAD',
     `skopeo ended well, but ${location.graphroot} does not list ${step.image.names.join(' and ')} with ${step.image.digests.join(' or ')}`,

@@ -1,4 +1,5 @@
 import type { StorageContents, StoredImage } from '../extract/storage.ts';
+import { indexOf } from '../extract/storage-index.ts';
 import type { Digest } from '../model/digest.ts';
 import type { ErrorRecord } from '../model/errors.ts';
 import type { Descriptor } from '../model/manifest.ts';
@@ -79,11 +80,9 @@ export function planSteps(facts: PlanFacts): readonly PlanStep[] {
 
 /** Whether every name of the image resolves in storage to a record of its digest that shows no damage. */
 export function isPresent(image: Pick<KnownImage, 'names' | 'digests'>, storage: Pick<StorageContents, 'images'>): boolean {
+  const { byName } = indexOf(storage.images);
   return image.names.every((name) =>
-    storage.images.some(
-      (stored) =>
-        stored.names.includes(name) && stored.damage.length === 0 && stored.digests.some((digest) => image.digests.includes(digest)),
-    ),
+    byName.get(name)?.some((stored) => stored.damage.length === 0 && stored.digests.some((digest) => image.digests.includes(digest))),
   );
 }
 
@@ -111,11 +110,9 @@ function withWrites(step: LoadStep, writes: readonly Descriptor[]): LoadStep {
 
 /** The image's own records that must go before it can be loaded again. One without a name is of a load that was ended before it gave the name. */
 function unusable(image: KnownImage, facts: PlanFacts): LoadStep['replaces'] {
-  const own = facts.storage.images.filter(
-    (stored) =>
-      (stored.names.length === 0 || stored.names.some((name) => image.names.includes(name))) &&
-      stored.digests.some((digest) => image.digests.includes(digest)),
-  );
+  const { byDigest } = indexOf(facts.storage.images);
+  const ofDigests = new Set(image.digests.flatMap((digest) => byDigest.get(digest) ?? []));
+  const own = [...ofDigests].filter(({ names }) => names.length === 0 || names.some((name) => image.names.includes(name)));
   return own.flatMap((stored) => {
     if (stored.damage.length > 0) return [{ image: stored, reason: stored.damage.join('; ') }];
     if (facts.suspect.has(image.reference))
@@ -162,8 +159,10 @@ function orderLoads(todo: readonly Pick<Entry, 'image' | 'replaces'>[], present:
 /** Who brings what most others wait for, in the least time, comes first: while a base is copied alone, a core is idle. */
 function rank(todo: readonly Pick<Entry, 'image' | 'replaces'>[], present: ReadonlySet<Digest>): readonly Entry[] {
   const lacking = todo.map((entry) => ({ ...entry, missing: missingLayers(entry.image, present) }));
-  const needs = lacking.map(({ missing }) => new Set(missing.map((layer) => layer.digest)));
-  const others = (layer: Descriptor): number => needs.filter((digests) => digests.has(layer.digest)).length - 1;
+  const needs = new Map<Digest, number>();
+  const needsOf = ({ digest }: Descriptor): number => needs.get(digest) ?? 0;
+  for (const layer of lacking.flatMap(({ missing }) => missing)) needs.set(layer.digest, needsOf(layer) + 1);
+  const others = (layer: Descriptor): number => needsOf(layer) - 1;
   const entries = lacking.map(
     (entry): Entry => ({
       ...entry,

@@ -223,6 +223,25 @@ test('images that are alike in work go by the size of their archives, and leader
   );
 });
 
+test('each record of storage, and each layer of an image, is looked at a few times, however many there are', () => {
+  const counted = (count: number): number => {
+    let looks = 0;
+    const watched = <T extends object>(value: T): T =>
+      new Proxy(value, {
+        get: (target, key): unknown => {
+          looks++;
+          return Reflect.get(target, key);
+        },
+      });
+    const base = layer('base');
+    const images = Array.from({ length: count }, (_, index) => image(`i${index}`, [watched(base), watched(layer(`l${index}`))]));
+    const records = images.slice(0, count / 2).map(({ reference }) => watched(stored(reference)));
+    planSteps(facts(images, { storage: storage(records) }));
+    return looks;
+  };
+  assert.ok(counted(1000) < 12 * counted(100), `${counted(100)} looks for 100 images, ${counted(1000)} for 1000`);
+});
+
 test('law: every image is planned once, can start, and finds its layers; no layer is brought twice', () => {
   fc.assert(
     fc.property(imageSets, (images) => {
