@@ -1,7 +1,7 @@
 import { readdir } from 'node:fs/promises';
 import { join } from 'node:path';
 import { readArchives } from '../extract/archives.ts';
-import { imageEntries, readOciLayout } from '../extract/oci-layout.ts';
+import { readImageEntries } from '../extract/oci-layout.ts';
 import { findOcMirror } from '../mirror/archive-sets.ts';
 import {
   BUNDLE_FILE,
@@ -225,7 +225,7 @@ function unlisted(image: BundleImage, refused: Payload['refused']): Payload['ref
 
 /** An OCI layout without a bundle around it, as `pull` leaves it: all its images, whatever the stage. */
 async function layoutFolder(directory: string): Promise<Payload> {
-  const entries = imageEntries(await readOciLayout(directory));
+  const entries = await readImageEntries(directory);
   const images = entries.map(
     ({ reference, digest }): LayoutImage => ({
       kind: 'layout',

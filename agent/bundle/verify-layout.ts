@@ -1,6 +1,6 @@
 import { readdir, stat } from 'node:fs/promises';
 import { join } from 'node:path';
-import { imageEntries, readOciLayout } from '../extract/oci-layout.ts';
+import { readImageEntries } from '../extract/oci-layout.ts';
 import type { BundleFile, BundleImage } from '../model/bundle.ts';
 import { digestOfHex, hexOf } from '../model/digest.ts';
 import { errorRecord, PrestageError } from '../model/errors.ts';
@@ -26,7 +26,7 @@ export async function verifyLayout(part: Part, images: readonly BundleImage[] | 
   };
   const index = within(part, 'index.json');
   try {
-    const entries = imageEntries(await readOciLayout(join(part.directory, part.path)));
+    const entries = await readImageEntries(join(part.directory, part.path));
     const named = new Set(entries.map((entry) => entry.digest));
     const unnamed = (images ?? []).filter((image) => !named.has(image.manifestDigest));
     const wanted = images?.map((image) => ({ reference: image.reference, digest: image.manifestDigest })) ?? entries;

@@ -33,6 +33,10 @@ export const pullCommand: CommandSpec = {
       usage: '--release-signatures <url|dir>',
       help: 'bring the signatures of releases as well, which a cluster wants before an upgrade; a store of files sha256=HEX/signature-N',
     },
+    {
+      usage: '--attachments',
+      help: 'bring attestations, SBOMs and referrers (cosign bundles) of each image as well',
+    },
     { usage: '--parallel <n>', help: 'images at a time, 1 to 16 (default: 4)' },
     { usage: '--retries <n>', help: 'attempts after the first where the network or the registry failed, 0 to 20 (default: 5)' },
     { usage: '--stall-timeout <seconds>', help: 'end an attempt that brings nothing for so long, 5 to 3600 (default: 120)' },
@@ -68,6 +72,7 @@ const optionsSchema = v.pipe(
     signatures: v.exactOptional(v.picklist(SIGNATURE_CHOICES, `is not ${SIGNATURE_CHOICES.join(', ')}`)),
     releaseSignatures: v.exactOptional(v.pipe(v.string(), v.nonEmpty('is empty'))),
     lookaside: v.exactOptional(v.pipe(v.string(), v.check(isLookaside, 'is not an address that begins with https://, http:// or file://'))),
+    attachments: v.optional(v.boolean(), false),
     stage: v.exactOptional(v.picklist(STAGES, `is not ${STAGES.join(' or ')}`)),
     // 24 images from a registry on loopback: see test/bench/pull.ts; over a network more connections hide its latency.
     parallel: v.optional(whole(1, 16), '4'),
@@ -93,6 +98,10 @@ const optionsSchema = v.pipe(
     ({ releaseSignatures, format }) => releaseSignatures === undefined || format === 'oci',
     '--release-signatures goes with --format oci',
   ),
+  v.check(
+    ({ attachments, format }) => format === 'oci' || !attachments,
+    '--attachments goes with --format oci: archives have no place for them',
+  ),
   v.check(({ stage, format }) => stage === undefined || format === 'archives', '--stage goes with --format archives'),
 );
 
@@ -117,6 +126,7 @@ async function actPull(terminal: Terminal, given: Readonly<Record<string, unknow
       ...(proxy && { proxy }),
       tlsVerify,
     },
+    attachments: options.attachments,
     parallel: options.parallel,
     retries: options.retries,
     stallMs: options.stallTimeout * 1000,
@@ -168,8 +178,15 @@ function pullText(report: PullReport, durationMs: number): string {
   return [
     `${outcome}: ${counts.join(', ')} in ${formatDuration(durationMs)}; ${formatBytes(fetchBytes)} were missing, ${formatBytes(keptBytes)} were there`,
     ...images.flatMap(faultLines),
+    ...attachmentLines(images),
     ...signatureLines(images),
   ].join('\n');
+}
+
+function attachmentLines(images: readonly PulledImage[]): readonly string[] {
+  const attached = images.flatMap((image) => image.attached ?? []);
+  const having = images.filter((image) => (image.attached ?? []).length > 0);
+  return attached.length === 0 ? [] : [`${attached.length} attachments of ${having.length} images`];
 }
 
 /** What nodes of today's releases refuse later is told here, where it can be mended. */

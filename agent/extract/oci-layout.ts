@@ -2,6 +2,7 @@ import { constants } from 'node:fs';
 import { type FileHandle, lstat, mkdir, open, symlink, writeFile } from 'node:fs/promises';
 import { join, resolve } from 'node:path';
 import * as v from 'valibot';
+import { besideImage, hasSubject, OCI_INDEX_TYPE } from '../model/attached.ts';
 import { type Digest, digestOf, hexOf } from '../model/digest.ts';
 import { PrestageError } from '../model/errors.ts';
 import {
@@ -13,7 +14,6 @@ import {
   parseManifest,
 } from '../model/manifest.ts';
 import { OCI_INDEX_FILE, OCI_INDEX_LIMIT_BYTES, OCI_MARKER_FILE, type OciEntry, parseOciIndex } from '../model/oci-layout.ts';
-import { signedByTag } from '../signatures/attachment.ts';
 
 /** The image of a layout for one architecture. */
 export interface LayoutImage {
@@ -53,11 +53,28 @@ export async function readOciLayout(directory: string): Promise<readonly OciEntr
 }
 
 /**
- * The entries of a layout that are images: signatures belong to the image whose digest their tag names, and are not images of their own.
- * Pure.
+ * The entries of a layout that are images by their names: signatures and attachments belong to the image whose digest their tag names, and are not
+ * images of their own. Pure.
  */
 export function imageEntries(entries: readonly OciEntry[]): readonly OciEntry[] {
-  return entries.filter(({ reference }) => signedByTag(tagOf(reference)) === undefined);
+  return entries.filter(({ reference, digest, mediaType }) => {
+    const beside = besideImage(tagOf(reference), digest);
+    return beside === undefined || (beside.kind === 'list' && mediaType !== OCI_INDEX_TYPE);
+  });
+}
+
+/**
+ * The entries of a layout that are images by their names and their manifests: what names another manifest as its subject is attached to that one.
+ * A manifest that cannot be read is left for whoever reads the image.
+ */
+export async function readImageEntries(directory: string): Promise<readonly OciEntry[]> {
+  const entries = imageEntries(await readOciLayout(directory));
+  const found: OciEntry[] = [];
+  for (const entry of entries) {
+    const bytes = await readPlain(layoutBlobPath(directory, entry.digest), MANIFEST_LIMIT_BYTES).catch(() => undefined);
+    if (bytes === undefined || digestOf(bytes) !== entry.digest || !hasSubject(bytes)) found.push(entry);
+  }
+  return found;
 }
 
 /** The tag of a name in a layout, which can be the tag alone. */

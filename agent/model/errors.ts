@@ -142,6 +142,7 @@ export const errorTable = {
   ERR_POLICY_FILE: { exit: 'failed', summary: 'The signature policy of a machine cannot be read' },
   ERR_REGISTRIES_D: { exit: 'failed', summary: 'The files that say where signatures are found cannot be used' },
   ERR_SIGNATURE: { exit: 'payload', summary: 'A signature of an image cannot be read' },
+  ERR_ATTACHMENT: { exit: 'payload', summary: 'What is attached to an image cannot be used' },
   ERR_REPORT: { exit: 'failed', summary: 'A report cannot be written' },
   ERR_PLACE: { exit: 'failed', summary: 'A directory of the agent is a link, or others than root could write to it' },
   ERR_REMOVE: { exit: 'failed', summary: 'A directory is not removed, because the removal could reach something else' },

@@ -53,6 +53,18 @@ export async function readRegistriesInForce(host: Host): Promise<RegistriesView>
   return personal === undefined ? view : { ...view, shadowedBy: PERSONAL_CONF };
 }
 
+/**
+ * As skopeo reads it for the user who runs it: a file of the user takes the place of those of the machine.
+ * @throws as readRegistries
+ */
+export async function readUserRegistries(host: Host): Promise<RegistriesView> {
+  const { HOME: home = '' } = host.env;
+  const own = `${home}/.config/containers/registries.conf`;
+  const text = home === '' ? undefined : await readConfiguration(host, own);
+  if (text !== undefined) return mergeRegistries(parseAll([{ file: own, text }]));
+  return await readBelowEtc(host, { isOurs: () => false, shown: (all) => all });
+}
+
 interface ReadOptions {
   /** Drop-ins that are passed over. */
   readonly isOurs: (name: string) => boolean;

@@ -8,6 +8,8 @@ import { setTimeout as sleep } from 'node:timers/promises';
 export type Fault =
   /** Answers with a status instead. */
   | { readonly kind: 'status'; readonly status: number }
+  /** Answers what the registry itself has no call for. */
+  | { readonly kind: 'answer'; readonly headers: Readonly<Record<string, string>>; readonly body: string }
   /** Resets the connection instead of an answer. */
   | { readonly kind: 'reset' }
   /** Gives some bytes of the body and ends the connection. */
@@ -104,6 +106,10 @@ async function pass({ port, request, response, fault, stop }: Passing): Promise<
   request.resume();
   if (fault?.kind === 'status') {
     response.writeHead(fault.status, { 'content-type': 'text/plain' }).end('injected');
+    return;
+  }
+  if (fault?.kind === 'answer') {
+    response.writeHead(200, fault.headers).end(fault.body);
     return;
   }
   if (fault?.kind === 'reset') {

@@ -40,6 +40,7 @@ export async function tryPull(
     to,
     format: 'oci',
     signatures: 'none',
+    attachments: false,
     source: { tlsVerify: false },
     parallel: 2,
     retries: 3,

@@ -13,8 +13,10 @@ export interface HttpClient extends Disposable {
 }
 
 export interface HttpRequest {
-  readonly method: 'GET' | 'HEAD';
+  readonly method: 'GET' | 'HEAD' | 'POST';
   readonly headers?: Readonly<Record<string, string>>;
+  /** Of a POST; a redirect is answered without it. */
+  readonly content?: string;
   readonly signal: AbortSignal;
 }
 
@@ -39,6 +41,10 @@ export interface HttpOptions {
   readonly origin: string;
   /** PEM certificates to trust beside those of Node and of the machine. */
   readonly ca: string | undefined;
+  /** Shown to servers that ask who the client is, PEM. */
+  readonly identity?: { readonly cert: string; readonly key: string };
+  /** Takes certificates that nobody vouches for. */
+  readonly isUnverified?: boolean;
   /** HTTP_PROXY, HTTPS_PROXY and NO_PROXY, in either case of letters, count. */
   readonly env: Readonly<Record<string, string | undefined>>;
   readonly userAgent: string;
@@ -72,7 +78,8 @@ export function createHttpClient(options: HttpOptions): HttpClient {
   let https: HttpsAgent | undefined;
   const agentFor = (url: URL): HttpAgent => {
     if (url.protocol === 'http:') return http;
-    https ??= new HttpsAgent({ keepAlive: true, proxyEnv, ca: trusted(options.ca) });
+    const { ca, identity, isUnverified } = options;
+    https ??= new HttpsAgent({ keepAlive: true, proxyEnv, ca: trusted(ca), ...identity, rejectUnauthorized: isUnverified !== true });
     return https;
   };
   const ask = async (url: URL, request: HttpRequest, redirects = 0): Promise<HttpAnswer> => {
@@ -80,7 +87,8 @@ export function createHttpClient(options: HttpOptions): HttpClient {
     const location = REDIRECTS.includes(message.statusCode ?? 0) ? message.headers.location : undefined;
     if (location === undefined) return answerOf(bare(url), message, request);
     message.destroy();
-    return await ask(redirected(url, location, redirects), request, redirects + 1);
+    const to = redirected(url, location, redirects);
+    return await ask(to, to.origin === url.origin ? request : withoutLogin(request), redirects + 1);
   };
   return {
     ask: async (url, request) => await ask(url, request),
@@ -89,6 +97,12 @@ export function createHttpClient(options: HttpOptions): HttpClient {
       https?.destroy();
     },
   };
+}
+
+/** What a login is for is the server that was asked, and no other. */
+function withoutLogin({ method, signal, headers = {} }: HttpRequest): HttpRequest {
+  const kept = Object.entries(headers).filter(([name]) => name.toLowerCase() !== 'authorization');
+  return { method: method === 'POST' ? 'GET' : method, signal, headers: Object.fromEntries(kept) };
 }
 
 /** A URL without user and password: what others may see. */
@@ -120,7 +134,7 @@ async function sent(url: URL, request: HttpRequest, options: HttpOptions & { rea
   message.setTimeout(limitMs, () => message.destroy(new Error(`no byte came for ${limitMs / 1000} s`)));
   message.once('response', resolve);
   message.once('error', reject);
-  message.end();
+  message.end(request.method === 'POST' ? request.content : undefined);
   try {
     return await promise;
   } catch (error) {

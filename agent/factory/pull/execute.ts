@@ -2,6 +2,8 @@ import pLimit from 'p-limit';
 import type { Host } from '../../host/host.ts';
 import type { Digest } from '../../model/digest.ts';
 import { type ErrorRecord, errorRecord, errorTable, PrestageError } from '../../model/errors.ts';
+import type { PulledAttached } from './attached-fetch.ts';
+import type { AttachedFinder } from './attached-finder.ts';
 import type { AttachmentFinder } from './attachments.ts';
 import { isTransient } from './failures.ts';
 import type { LookasideFinder } from './lookaside-finder.ts';
@@ -22,6 +24,8 @@ export interface ExecuteContext {
   /** Undefined if signatures are not asked for. */
   readonly attachments: AttachmentFinder | undefined;
   readonly lookaside: LookasideFinder | undefined;
+  /** Undefined if attachments are not asked for. */
+  readonly attached: AttachedFinder | undefined;
   /** An image without a signature fails. */
   readonly requiresSignatures: boolean;
   readonly receiver: Receiver;
@@ -41,6 +45,8 @@ export interface StepResult {
   readonly signed?: readonly Digest[];
   /** Manifests of the image that have GPG signatures; undefined if none has. */
   readonly gpgSigned?: readonly Digest[];
+  /** Undefined if none were asked for. */
+  readonly attached?: readonly PulledAttached[];
   readonly error?: ErrorRecord;
 }
 
@@ -62,12 +68,19 @@ export async function executePull(steps: readonly PullStep[], context: ExecuteCo
       const beside = { ...retryOptions(step, context, stop), isRetryable: isPassingBesideImage };
       const attachments = await withRetries(beside, async () => (await context.attachments?.find(step.image)) ?? []);
       const lookaside = await withRetries(retryOptions(step, context, stop), async () => (await context.lookaside?.find(step.image)) ?? []);
+      const attached = (await withRetries(beside, async () => (await context.attached?.find(step.image)) ?? [])).flat();
       const signed = attachments.flatMap(({ subject, signatures }) => (signatures > 0 ? [subject] : []));
       const gpgSigned = lookaside.map(({ subject }) => subject);
       if (context.requiresSignatures) requireSignatures(step.image, [...signed, ...gpgSigned]);
-      await context.target.deliver(step.image, { attachments, lookaside });
+      await context.target.deliver(step.image, { attachments, lookaside, attached });
       const result = wasWhole && step.kind === 'keep' ? 'kept' : 'pulled';
-      return finished(context, { step, result, ...(context.attachments && { signed }), ...(gpgSigned.length > 0 && { gpgSigned }) });
+      return finished(context, {
+        step,
+        result,
+        ...(context.attachments && { signed }),
+        ...(gpgSigned.length > 0 && { gpgSigned }),
+        ...(context.attached && { attached: attached.flatMap((tag) => tag.attached) }),
+      });
     } catch (thrown) {
       if (stop.aborted) return finished(context, { step, result: 'skipped', error: errorRecord(reasonOf(context.stop, broken.signal)) });
       if (thrown instanceof PrestageError && isOfTarget(thrown)) broken.abort(thrown);
@@ -77,7 +90,7 @@ export async function executePull(steps: readonly PullStep[], context: ExecuteCo
   return await Promise.all(startOrder(steps).map((step) => limit(perform, step)));
 }
 
-/** The registry has just given the image itself to the same login: if it refuses the signature, it can think better of that. */
+/** The registry has just given the image itself to the same login: if it refuses what lies beside it, it can think better of that. */
 function isPassingBesideImage(error: unknown): boolean {
   return isTransient(error) || (error instanceof PrestageError && ['ERR_PULL_LOGIN', 'ERR_PULL_DENIED'].includes(error.code));
 }

@@ -1,12 +1,12 @@
-import { readdir, readFile, stat } from 'node:fs/promises';
-import { join } from 'node:path';
+import { readFile, stat } from 'node:fs/promises';
 import { fileURLToPath } from 'node:url';
 import type { Host } from '../../host/host.ts';
 import { ifMissing } from '../../host/if-missing.ts';
-import { type ErrorCode, messageOf, PrestageError } from '../../model/errors.ts';
+import { messageOf, PrestageError } from '../../model/errors.ts';
 import { PAYLOAD_LIMIT_BYTES } from '../../signatures/attachment.ts';
 import { createHttpClient, type HttpAnswer, type HttpClient, shown, Transient } from '../fetch/http.ts';
 import type { PullSource } from './source.ts';
+import { httpOptions, readCertificates, statusError } from './source-http.ts';
 
 /** Gives the files of lookasides. Disposing of it closes its connections. */
 export interface LookasideServer extends Disposable {
@@ -17,34 +17,15 @@ export interface LookasideServer extends Disposable {
   get(url: URL, signal: AbortSignal): Promise<Buffer | undefined>;
 }
 
-const STATUS_CODES: ReadonlyMap<number, ErrorCode> = new Map([
-  [401, 'ERR_PULL_LOGIN'],
-  [403, 'ERR_PULL_DENIED'],
-  [429, 'ERR_PULL_LIMIT'],
-]);
 const AGAIN = 'Pull again later; or give another --lookaside';
 
 /** @param source certificates and proxy are those of the registries, as with engines */
 export async function openLookasideServer({ env }: Pick<Host, 'env'>, source: PullSource): Promise<LookasideServer> {
-  const { proxy } = source;
-  const client = createHttpClient({
-    headers: {},
-    origin: '',
-    ca: await authorities(source),
-    env: proxy === undefined ? env : { ...env, HTTPS_PROXY: proxy, HTTP_PROXY: proxy, https_proxy: proxy, http_proxy: proxy },
-    userAgent: 'prestage-agent',
-  });
+  const client = createHttpClient(httpOptions(env, source, await readCertificates(source.certDir)));
   return {
     get: async (url, signal) => (url.protocol === 'file:' ? await fromFile(url) : await fromWeb(url, client, signal)),
     [Symbol.dispose]: () => client[Symbol.dispose](),
   };
-}
-
-async function authorities({ certDir }: PullSource): Promise<string | undefined> {
-  if (certDir === undefined) return undefined;
-  const names = (await readdir(certDir).catch(ifMissing((): string[] => []))).filter((name) => name.endsWith('.crt'));
-  const texts = await Promise.all(names.toSorted().map(async (name) => await readFile(join(certDir, name), 'utf8')));
-  return texts.length === 0 ? undefined : texts.join('\n');
 }
 
 async function fromFile(url: URL): Promise<Buffer | undefined> {
@@ -68,8 +49,7 @@ async function fromWeb(url: URL, client: HttpClient, signal: AbortSignal): Promi
     if (answer.status === 200) return await bodyOf(answer);
     answer.drop();
     if (answer.status === 404) return undefined;
-    const code = STATUS_CODES.get(answer.status) ?? (answer.status >= 500 ? 'ERR_PULL_SERVER' : 'ERR_PULL');
-    throw new PrestageError(code, `${shown(url)} is answered with the status ${answer.status}`, AGAIN);
+    throw statusError(url, answer.status, AGAIN);
   } catch (error) {
     if (!(error instanceof Transient)) throw error;
     throw new PrestageError('ERR_PULL_NETWORK', error.error.message, AGAIN, { cause: error });

@@ -2,6 +2,7 @@ import { readFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { writeAtomic } from '../../host/atomic.ts';
 import type { Step } from '../../host/steps.ts';
+import { OCI_MANIFEST_TYPE } from '../../model/attached.ts';
 import type { Digest } from '../../model/digest.ts';
 import { PrestageError } from '../../model/errors.ts';
 import { formatOciIndex, OCI_INDEX_FILE, OCI_MARKER, OCI_MARKER_FILE, type OciEntry, parseOciIndex } from '../../model/oci-layout.ts';
@@ -10,8 +11,6 @@ import type { AbsentRecord } from './absent-record.ts';
 import { type BlobStore, targetError } from './blob-store.ts';
 import { readLookasideRecord } from './lookaside-record.ts';
 import type { PullTarget } from './target.ts';
-
-const OCI_MANIFEST_TYPE = 'application/vnd.oci.image.manifest.v1+json';
 
 export interface OciTargetOptions {
   readonly directory: string;
@@ -33,7 +32,8 @@ export async function openOciTarget({ directory, store, absent, references, step
   const earlier = await readIndex(path);
   const lookaside = new Map((await readLookasideRecord(directory)).map((entry) => [lookasideKey(entry.repository, entry.subject), entry]));
   const pulled = new Map<string, OciEntry>();
-  const signatures = new Map<string, OciEntry>();
+  const beside = new Map<string, OciEntry>();
+  const images = new Set(references);
   let written = Promise.resolve();
   let isQueued = false;
   const writeIndex = async (): Promise<void> => {
@@ -42,7 +42,7 @@ export async function openOciTarget({ directory, store, absent, references, step
       await store.sync();
       await writeAtomic(join(directory, OCI_MARKER_FILE), OCI_MARKER);
       if (lookaside.size > 0) await writeAtomic(join(directory, LOOKASIDE_FILE), formatLookasideRecord([...lookaside.values()]));
-      await writeAtomic(path, formatOciIndex(withSignatures(mergeEntries(earlier, references, pulled), signatures)));
+      await writeAtomic(path, formatOciIndex(withBeside(mergeEntries(earlier, references, pulled), beside)));
       await absent.save();
     });
   };
@@ -52,16 +52,14 @@ export async function openOciTarget({ directory, store, absent, references, step
     extraBytes: () => 0,
     attachmentOf: (reference) => earlier.find((entry) => entry.reference === reference)?.digest,
     lookasideOf: (repository, subject) => lookaside.get(lookasideKey(repository, subject)),
-    deliver: async ({ reference, top, mediaType, manifests }, { attachments, lookaside: found }) => {
+    deliver: async ({ reference, top, mediaType, manifests }, { attachments, lookaside: found, attached }) => {
       for (const { digest, bytes } of manifests) await store.writeSmall(digest, bytes);
       pulled.set(reference, { reference, digest: top.digest, sizeBytes: top.bytes.length, mediaType });
-      for (const one of attachments)
-        signatures.set(one.reference, {
-          reference: one.reference,
-          digest: one.digest,
-          sizeBytes: one.sizeBytes,
-          mediaType: OCI_MANIFEST_TYPE,
-        });
+      for (const one of [...attachments.map((each) => ({ ...each, mediaType: OCI_MANIFEST_TYPE })), ...attached]) {
+        const { reference: name, digest, sizeBytes, mediaType: type } = one;
+        // An image can be listed by a tag that looks like the one of a list of referrers.
+        if (!images.has(name)) beside.set(name, { reference: name, digest, sizeBytes, mediaType: type });
+      }
       for (const entry of found) lookaside.set(lookasideKey(entry.repository, entry.subject), entry);
       // One write at a time, and one for all images that are done until it starts.
       if (!isQueued) {
@@ -95,10 +93,10 @@ export function mergeEntries(
   return [...earlier.filter(({ reference }) => !own.has(reference)), ...mine.filter((entry) => entry !== undefined)];
 }
 
-/** Signatures stand behind the images, under names that say of which manifest they are. Pure. */
-function withSignatures(entries: readonly OciEntry[], signatures: ReadonlyMap<string, OciEntry>): readonly OciEntry[] {
-  const others = entries.filter(({ reference }) => !signatures.has(reference));
-  return [...others, ...[...signatures.values()].toSorted((a, b) => (a.reference < b.reference ? -1 : 1))];
+/** Signatures and attachments stand behind the images, under names that say of which manifest they are. Pure. */
+function withBeside(entries: readonly OciEntry[], beside: ReadonlyMap<string, OciEntry>): readonly OciEntry[] {
+  const others = entries.filter(({ reference }) => !beside.has(reference));
+  return [...others, ...[...beside.values()].toSorted((a, b) => (a.reference < b.reference ? -1 : 1))];
 }
 
 async function readIndex(path: string): Promise<readonly OciEntry[]> {

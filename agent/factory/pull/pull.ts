@@ -8,9 +8,11 @@ import { formatBytes } from '../../model/bytes.ts';
 import type { Digest } from '../../model/digest.ts';
 import { PrestageError } from '../../model/errors.ts';
 import { formatReference } from '../../model/reference.ts';
+import { readUserRegistries } from '../../registry/registries-view.ts';
 import { readUserRegistriesD } from '../../signatures/own-registries-d.ts';
 import { type AbsentRecord, openAbsentRecord } from './absent-record.ts';
 import { createArchivesTarget } from './archives-target.ts';
+import { createAttachedFinder } from './attached-finder.ts';
 import { type AttachmentContext, createAttachmentFinder } from './attachments.ts';
 import { createBlobStore } from './blob-store.ts';
 import { executePull, type StepResult } from './execute.ts';
@@ -21,6 +23,7 @@ import { openOciTarget } from './oci-target.ts';
 import { makePlaces, type Places } from './places.ts';
 import { type PullPlan, planPull } from './plan.ts';
 import { startReceiver } from './receiver.ts';
+import { openRegistryClient } from './registry-client.ts';
 import { pullReleaseSignatures } from './release-signatures.ts';
 import { type PullReport, planReport, pullReport } from './report.ts';
 import type { PullRequest } from './request.ts';
@@ -135,7 +138,10 @@ async function execute({ host, request, places, target, absent }: Execution, pla
   const attachments = signatures === 'none' ? undefined : createAttachmentFinder(finding);
   using server = await openLookasideServer(host, source);
   const lookaside = signatures === 'none' ? undefined : await lookasideFinder(server, finding, { host, request, target });
-  const shared = { host, source, target, receiver, attachments, lookaside, requiresSignatures };
+  using client = openRegistryClient(host, source);
+  const looking = { client, store: target.store, log: host.log, signal: stop, known, absent };
+  const attached = request.attachments ? createAttachedFinder({ ...looking, registries: await readUserRegistries(host) }) : undefined;
+  const shared = { host, source, target, receiver, attachments, lookaside, attached, requiresSignatures };
   return await executePull(plan.steps, { ...shared, parallel, retries, stallMs, stop, onEvent });
 }
 

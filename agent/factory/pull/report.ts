@@ -2,6 +2,7 @@ import type { Digest } from '../../model/digest.ts';
 import { type ErrorRecord, errorRecord, type PrestageError } from '../../model/errors.ts';
 import type { ListedImage } from '../../model/image-list.ts';
 import { isCoveredByOpenshift } from '../../signatures/openshift.ts';
+import type { PulledAttached } from './attached-fetch.ts';
 import type { StepResult } from './execute.ts';
 import type { PullPlan, PullStep } from './plan.ts';
 import type { PullResult } from './progress.ts';
@@ -27,6 +28,8 @@ export interface PulledImage {
   readonly gpgSigned?: readonly Digest[];
   /** A release of OpenShift demands a signature of it, and the registry has none. */
   readonly lacksSignature?: true;
+  /** What was brought beside its manifests; undefined if it was not asked for. */
+  readonly attached?: readonly PulledAttached[];
 }
 
 export interface PullReport {
@@ -66,9 +69,9 @@ export function pullReport(facts: PullFacts, results: readonly StepResult[], isS
   return { outcome, images, ...figures(facts) };
 }
 
-type ImageOutcome = Pick<PulledImage, 'state' | 'error' | 'signed' | 'gpgSigned' | 'lacksSignature'>;
+type ImageOutcome = Pick<PulledImage, 'state' | 'error' | 'signed' | 'gpgSigned' | 'lacksSignature' | 'attached'>;
 
-function stateOf({ step, result, error, signed, gpgSigned }: StepResult): ImageOutcome {
+function stateOf({ step, result, error, signed, gpgSigned, attached }: StepResult): ImageOutcome {
   const { reference, manifests } = step.image;
   const lacks = signed !== undefined && isCoveredByOpenshift(reference) && manifests.some(isUnsigned(signed));
   return {
@@ -76,6 +79,7 @@ function stateOf({ step, result, error, signed, gpgSigned }: StepResult): ImageO
     ...(error && { error }),
     ...(signed && { signed }),
     ...(gpgSigned && { gpgSigned }),
+    ...(attached && { attached }),
     ...(lacks && { lacksSignature: true as const }),
   };
 }

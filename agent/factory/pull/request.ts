@@ -27,6 +27,8 @@ export interface PullRequest {
   readonly lookaside?: string;
   /** Address or folder of a store of release signatures; none are brought where left out. */
   readonly releaseSignatures?: string;
+  /** Bring attestations, SBOMs and referrers of each image; an OCI image layout has a place for them. */
+  readonly attachments: boolean;
   /** Images at a time. */
   readonly parallel: number;
   /** Attempts after the first. */

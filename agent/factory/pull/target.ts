@@ -1,14 +1,17 @@
 import type { Digest } from '../../model/digest.ts';
 import type { LookasideEntry } from '../../signatures/lookaside.ts';
+import type { NamedTag } from './attached-finder.ts';
 import type { PulledAttachment } from './attachments.ts';
 import type { BlobStore } from './blob-store.ts';
 import type { PullStep } from './plan.ts';
 import type { ResolvedImage } from './resolve.ts';
 
-/** What was found of the signatures of an image. */
-export interface PulledSignatures {
+/** What was found beside an image. */
+export interface PulledBeside {
   readonly attachments: readonly PulledAttachment[];
   readonly lookaside: readonly LookasideEntry[];
+  /** Attestations, SBOMs and lists of referrers. */
+  readonly attached: readonly NamedTag[];
 }
 
 /** A folder that images are pulled into, in one form. */
@@ -19,12 +22,12 @@ export interface PullTarget {
   isDelivered(image: ResolvedImage): Promise<boolean>;
   /** Bytes that the steps write besides the blobs that are fetched. */
   extraBytes(steps: readonly PullStep[]): number;
-  /** The signatures that lie in the folder under a name; undefined if it has none, or has no place for any. */
+  /** What lies in the folder under a name: signatures, or something else beside an image; undefined if it has none, or has no place for any. */
   attachmentOf(reference: string): Digest | undefined;
   /** The GPG signatures that the folder has of a manifest in a repository. */
   lookasideOf(repository: string, subject: Digest): LookasideEntry | undefined;
-  /** Brings an image, whose blobs and signatures are all in the store, into its final form. */
-  deliver(image: ResolvedImage, signatures: PulledSignatures): Promise<void>;
+  /** Brings an image, whose blobs and what lies beside it are all in the store, into its final form. */
+  deliver(image: ResolvedImage, beside: PulledBeside): Promise<void>;
   /** Ends the work, when all images have been tried. */
   finish(): Promise<void>;
 }

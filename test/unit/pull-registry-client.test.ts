@@ -1,0 +1,144 @@
+import assert from 'node:assert/strict';
+import { chmod, mkdir, mkdtemp, rm, writeFile } from 'node:fs/promises';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import { describe, it } from 'node:test';
+import { readChallenge, tokenRequest } from '../../agent/factory/pull/challenge.ts';
+import { imagePlaces } from '../../agent/factory/pull/image-places.ts';
+import { findLogin, loginIn, parseLogins } from '../../agent/factory/pull/logins.ts';
+import { httpOptions, readCertificates, statusError } from '../../agent/factory/pull/source-http.ts';
+import { execOnLinux } from '../../agent/host/exec.ts';
+import { entryOf, mirrorOf } from '../support/registries.ts';
+import { thrownBy } from '../support/thrown.ts';
+
+const base64 = (text: string): string => Buffer.from(text).toString('base64');
+
+describe('what a registry wants before it answers', () => {
+  it('is a password, or a token from a server of tokens', () => {
+    assert.deepEqual(readChallenge('Basic realm="test"', 'a/b'), { kind: 'basic' });
+    const header = 'Bearer realm="https://auth.example.com/token",service="registry",scope="repository:a/b:pull"';
+    const realm = 'https://auth.example.com/token';
+    assert.deepEqual(readChallenge(header, 'c/d'), { kind: 'bearer', realm, service: 'registry', scope: 'repository:a/b:pull' });
+    assert.deepEqual(readChallenge(`Bearer realm="${realm}"`, 'c/d'), {
+      kind: 'bearer',
+      realm,
+      service: undefined,
+      scope: 'repository:c/d:pull',
+    });
+    for (const unknown of ['', 'Negotiate', 'Bearer service="x"', 'Basically']) assert.equal(readChallenge(unknown, 'a/b'), undefined);
+  });
+
+  it('is asked for with the login that there is, and a refresh token only in the content', () => {
+    const challenge = { kind: 'bearer', realm: 'https://auth.example.com/token?a=b', service: 's', scope: 'repository:a/b:pull' } as const;
+    const url = new URL('https://auth.example.com/token?a=b&service=s&scope=repository%3Aa%2Fb%3Apull');
+    assert.deepEqual(tokenRequest(challenge, undefined), { url, method: 'GET', headers: {} });
+    const Authorization = `Basic ${base64('u:p')}`;
+    assert.deepEqual(tokenRequest(challenge, { user: 'u', password: 'p' }), { url, method: 'GET', headers: { Authorization } });
+    const content = 'service=s&scope=repository%3Aa%2Fb%3Apull&grant_type=refresh_token&refresh_token=t&client_id=prestage-agent';
+    assert.deepEqual(tokenRequest({ ...challenge, realm: 'https://x/' }, { identityToken: 't' }), {
+      url: new URL('https://x/'),
+      method: 'POST',
+      headers: { 'Content-Type': 'application/x-www-form-urlencoded', 'Content-Length': String(content.length) },
+      content,
+    });
+    const bare = tokenRequest({ ...challenge, service: undefined, realm: 'http://x/' }, undefined);
+    assert.equal(bare?.url.href, 'http://x/?scope=repository%3Aa%2Fb%3Apull');
+    for (const realm of ['', 'ftp://x/', 'file:///etc/passwd']) assert.equal(tokenRequest({ ...challenge, realm }, undefined), undefined);
+  });
+});
+
+describe('the login of a repository', () => {
+  it('is the one of the most precise name, however that is written', () => {
+    const auths = {
+      'quay.io': { auth: base64('all:p') },
+      'quay.io/a': { auth: base64('some:p:q\0') },
+      'https://index.docker.io/v1/': { auth: base64('hub:p') },
+      'token.example.com': { identitytoken: 't' },
+      'empty.example.com': {},
+      'null.example.com': null,
+    };
+    const file = parseLogins(JSON.stringify({ auths }), 'auth.json');
+    assert.deepEqual(loginIn(file, 'quay.io/a/b'), { user: 'some', password: 'p:q' });
+    assert.deepEqual(loginIn(file, 'quay.io/b/a'), { user: 'all', password: 'p' });
+    assert.deepEqual(loginIn(file, 'docker.io/library/busybox'), { user: 'hub', password: 'p' });
+    assert.deepEqual(loginIn(file, 'token.example.com/a'), { identityToken: 't' });
+    for (const name of ['empty.example.com/a', 'null.example.com/a', 'other/a', 'quay.io.example.com/a'])
+      assert.equal(loginIn(file, name), undefined);
+    assert.equal(thrownBy(() => parseLogins('[', 'auth.json')).code, 'ERR_PULL_LOGIN');
+  });
+
+  it('comes from the first file of the user that has one, and from a helper', async () => {
+    const home = await mkdtemp(join(tmpdir(), 'logins-'));
+    try {
+      const helper = join(home, 'docker-credential-prestage-test');
+      const found = JSON.stringify({ Username: '<token>', Secret: 's' });
+      await writeFile(
+        helper,
+        `#!/bin/sh\nread -r name\n[ "$name" = helped.example.com ] && echo '${found}' && exit\necho credentials not found in native keychain\nexit 1\n`,
+      );
+      await chmod(helper, 0o755);
+      const exec: typeof execOnLinux = async (file, args, options) => await execOnLinux(join(home, file), args, options);
+      const env = { HOME: home, XDG_RUNTIME_DIR: join(home, 'run') };
+      await mkdir(join(home, '.config/containers'), { recursive: true });
+      await mkdir(join(home, '.docker'));
+      await writeFile(join(home, '.config/containers/auth.json'), JSON.stringify({ auths: { 'quay.io': { auth: base64('u:p') } } }));
+      await writeFile(join(home, '.docker/config.json'), JSON.stringify({ credsStore: 'prestage-test' }));
+      const loginOf = async (name: string, authFile?: string) => await findLogin(name, { exec, env, authFile });
+      assert.deepEqual(await loginOf('quay.io/a'), { user: 'u', password: 'p' });
+      assert.deepEqual(await loginOf('helped.example.com/a'), { identityToken: 's' });
+      assert.equal(await loginOf('other.example.com/a'), undefined);
+      assert.equal(await loginOf('quay.io/a', join(home, 'none.json')), undefined);
+    } finally {
+      await rm(home, { recursive: true });
+    }
+  });
+});
+
+describe('where an image comes from', () => {
+  const placeOf = (name: string, isInsecure = false) => ({
+    name,
+    registry: name.slice(0, name.indexOf('/')),
+    repository: name.slice(name.indexOf('/') + 1),
+    isInsecure,
+  });
+  it('is its source, or the mirrors before it, as registries.conf has them', () => {
+    assert.deepEqual(imagePlaces({ entries: [] }, 'quay.io/a/b'), [placeOf('quay.io/a/b')]);
+    const mirrors = [mirrorOf('m.example.com:5000/x', { insecure: true }), mirrorOf('tags.example.com', { pullFromMirror: 'tag-only' })];
+    const entry = entryOf('quay.io/a', { mirrors });
+    assert.deepEqual(imagePlaces({ entries: [entry] }, 'quay.io/a/b'), [placeOf('m.example.com:5000/x/b', true), placeOf('quay.io/a/b')]);
+    assert.deepEqual(imagePlaces({ entries: [{ ...entry, blocked: true }] }, 'quay.io/a/b'), [placeOf('m.example.com:5000/x/b', true)]);
+  });
+});
+
+describe('how a web server is asked beside skopeo', () => {
+  it('is by the proxy that is given, and loopback by none', () => {
+    const { env } = httpOptions(
+      { NO_PROXY: 'example.com', HTTP_PROXY: 'http://other' },
+      { tlsVerify: true, proxy: 'http://p' },
+      { ca: undefined },
+    );
+    assert.deepEqual([env.HTTP_PROXY, env.https_proxy, env.no_proxy], ['http://p', 'http://p', 'example.com,localhost,127.0.0.1,[::1]']);
+    const plain = httpOptions({ HTTP_PROXY: 'http://other' }, { tlsVerify: true }, { ca: 'pem' });
+    assert.deepEqual([plain.env.HTTP_PROXY, plain.env.no_proxy, plain.ca], ['http://other', 'localhost,127.0.0.1,[::1]', 'pem']);
+  });
+
+  it('is with the certificates of a directory', async () => {
+    const directory = await mkdtemp(join(tmpdir(), 'certificates-'));
+    try {
+      for (const name of ['b.crt', 'a.crt', 'lone.cert', 'own.cert', 'own.key']) await writeFile(join(directory, name), name);
+      assert.deepEqual(await readCertificates(directory), { ca: 'a.crt\nb.crt', identity: { cert: 'own.cert', key: 'own.key' } });
+      for (const none of [undefined, join(directory, 'none')]) assert.deepEqual(await readCertificates(none), { ca: undefined });
+    } finally {
+      await rm(directory, { recursive: true });
+    }
+  });
+
+  it('tells each status by its code', () => {
+    const codes = [401, 403, 429, 500, 503, 418].map((status) => statusError(new URL('https://u:p@x/'), status, 'r'));
+    assert.deepEqual(
+      codes.map(({ code }) => code),
+      ['ERR_PULL_LOGIN', 'ERR_PULL_DENIED', 'ERR_PULL_LIMIT', 'ERR_PULL_SERVER', 'ERR_PULL_SERVER', 'ERR_PULL'],
+    );
+    assert.equal(codes[0]?.message, 'https://x/ is answered with the status 401');
+  });
+});
