@@ -13,18 +13,33 @@ import { benchOcMirror } from './oc-mirror.ts';
 import { benchPull } from './pull.ts';
 import { benchRegistry } from './registry.ts';
 import { barsOf, type Findings, isHeld, type PartFindings, renderFindings } from './report.ts';
+import { benchSize } from './size.ts';
 import { benchVerify } from './verify.ts';
 import { EXECUTABLE, makeWorkplace, type Workplace } from './workplace.ts';
 
 const USAGE = `Usage: npm run bench -- [--only PART]... [--repeat N] [--json FILE] [--check]
 Measures the agent against its predecessor's flow on one set of real images, with caches dropped.
-  --only PART   one, four, skopeo, agent, startup, noop, pull, verify, build, oc-mirror, mount or registry; several times for several; all where left out
+  --only PART   one, four, skopeo, agent, startup, noop, pull, verify, build, oc-mirror, mount, registry or size; several times for several; all where left out
   --repeat N    measure the loads N times and take the median by wall time (default 1)
   --json FILE   write the findings there, too
   --check       end with 1 where a bar is not held
 `;
 
-const PARTS = ['one', 'four', 'skopeo', 'agent', 'startup', 'noop', 'pull', 'verify', 'build', 'oc-mirror', 'mount', 'registry'] as const;
+const PARTS = [
+  'one',
+  'four',
+  'skopeo',
+  'agent',
+  'startup',
+  'noop',
+  'pull',
+  'verify',
+  'build',
+  'oc-mirror',
+  'mount',
+  'registry',
+  'size',
+] as const;
 type Part = (typeof PARTS)[number];
 
 const say = (text: string) => process.stderr.write(`${text}\n`);
@@ -114,6 +129,10 @@ async function benchFactory(wants: (part: Part) => boolean, set: BenchSet): Prom
   if (wants('registry')) {
     say('measuring the registry delivery against a registry that was filled by pushes');
     parts.push(await benchRegistry(set));
+  }
+  if (wants('size')) {
+    say('measuring what thousands of images cost');
+    parts.push(await benchSize());
   }
   return parts;
 }
