@@ -1,10 +1,12 @@
 import { readdir, stat } from 'node:fs/promises';
 import { join } from 'node:path';
-import { readImageEntries } from '../extract/oci-layout.ts';
+import { readImageEntries, readOciLayout } from '../extract/oci-layout.ts';
 import type { BundleFile, BundleImage } from '../model/bundle.ts';
 import { digestOfHex, hexOf } from '../model/digest.ts';
 import { errorRecord, PrestageError } from '../model/errors.ts';
 import { quoteInput } from '../model/faults.ts';
+import { nameOf, type Reference } from '../model/reference.ts';
+import { attachmentFaults } from './verify-attachments.ts';
 import { type BlobStore, blobError, reachFaults } from './verify-blobs.ts';
 import { type Checked, faultOf, type Part, type VerifyContext, within } from './verify-context.ts';
 import { type BundleFault, verifyFiles } from './verify-files.ts';
@@ -15,9 +17,14 @@ const BLOB_PATH = /^blobs\/sha256\/([^/]+)$/;
 
 /**
  * Checks an OCI image layout: its index, and every image from its manifest to its blobs.
+ * @param part `attached`: images beside which their attachments have to lie
  * @param images what the manifest of the bundle says should be there; without one, what the index names counts
  */
-export async function verifyLayout(part: Part, images: readonly BundleImage[] | undefined, context: VerifyContext): Promise<Checked> {
+export async function verifyLayout(
+  part: Part & { readonly attached?: readonly BundleImage[] },
+  images: readonly BundleImage[] | undefined,
+  context: VerifyContext,
+): Promise<Checked> {
   const store: BlobStore = {
     directory: part.directory,
     pathOf: (digest) => within(part, `${BLOBS}/${hexOf(digest)}`),
@@ -29,11 +36,18 @@ export async function verifyLayout(part: Part, images: readonly BundleImage[] | 
     const entries = await readImageEntries(join(part.directory, part.path));
     const named = new Set(entries.map((entry) => entry.digest));
     const unnamed = (images ?? []).filter((image) => !named.has(image.manifestDigest));
+    const byName = new Map((await readOciLayout(join(part.directory, part.path))).map((entry) => [entry.reference, entry.digest]));
+    const attachments = {
+      blobs: store,
+      tagged: async (repository: Reference, tag: string) => byName.get(`${nameOf(repository)}:${tag}`),
+      pathOfTag: () => index,
+    };
     const wanted = images?.map((image) => ({ reference: image.reference, digest: image.manifestDigest })) ?? entries;
     return {
       faults: [
         ...unnamed.map((image): BundleFault => ({ path: index, ...errorRecord(unnamedFault(part, index, image)) })),
         ...(await reachFaults(store, wanted, context.architecture)),
+        ...(await attachmentFaults(attachments, part.attached ?? [], context.architecture)),
       ],
       notices: [],
     };

@@ -4,8 +4,9 @@ import type { BundleFile, BundleImage } from '../model/bundle.ts';
 import { type Digest, hexOf, isDigest } from '../model/digest.ts';
 import { errorRecord, PrestageError } from '../model/errors.ts';
 import { quoteInput } from '../model/faults.ts';
-import { parseReference } from '../model/reference.ts';
+import { parseReference, type Reference } from '../model/reference.ts';
 import { registryRepository, treeBlobPath, treeRepositoryPath } from '../model/registry-path.ts';
+import { attachmentFaults } from './verify-attachments.ts';
 import { blobError, reachFaults } from './verify-blobs.ts';
 import { type Checked, faultOf, type Part, type VerifyContext, within } from './verify-context.ts';
 import type { BundleFault } from './verify-files.ts';
@@ -16,10 +17,11 @@ const BLOB_PATH = /\/blobs\/sha256\/([0-9a-f]{2})\/([^/]+)\/data$/;
 /**
  * Checks a registry tree of distribution: that every name of every image leads to its manifest, by digest and by tag, and on to its blobs.
  * Source: github.com/distribution/distribution, registry/storage/paths.go.
+ * @param part `attached`: images beside which their attachments have to lie
  * @param content `metadata`: manifests and configs only
  */
 export async function verifyRegistry(
-  part: Part,
+  part: Part & { readonly attached?: readonly BundleImage[] },
   images: readonly BundleImage[],
   content: 'all' | 'metadata',
   context: VerifyContext,
@@ -32,7 +34,18 @@ export async function verifyRegistry(
   } as const;
   const links = await Promise.all(images.flatMap((image) => image.names.map(async (name) => await linkFaults(part, image, name))));
   const wanted = images.map((image) => ({ reference: image.reference, digest: image.manifestDigest }));
-  return { faults: [...links.flat(), ...(await reachFaults(store, wanted, context.architecture))], notices: [] };
+  const faults = [...links.flat(), ...(await reachFaults(store, wanted, context.architecture))];
+  if (part.attached === undefined) return { faults, notices: [] };
+  const pathOfTag = (repository: Reference, tag: string): string =>
+    within(part, `${treeRepositoryPath(registryRepository(repository))}/_manifests/tags/${tag}/current/link`);
+  const tagged = async (repository: Reference, tag: string): Promise<Digest | undefined> => {
+    const text = (await readText(join(part.directory, pathOfTag(repository, tag)), LINK_LIMIT_BYTES).catch(() => '')).trim();
+    return isDigest(text) ? text : undefined;
+  };
+  return {
+    faults: [...faults, ...(await attachmentFaults({ blobs: store, tagged, pathOfTag }, part.attached, context.architecture))],
+    notices: [],
+  };
 }
 
 /** Checks that the image that is to serve a tree is in it, whole. It need not be one of the images of a stage. */

@@ -68,6 +68,8 @@ interface PayloadWork {
 
 async function verifyPayload({ directory, payload, bundle, broken }: PayloadWork, context: VerifyContext): Promise<Checked> {
   const all = imagesOf(bundle);
+  // An image can lie in two repositories, and something else be attached to it in each.
+  const attached = STAGES.flatMap((stage) => bundle.stages[stage]?.images ?? []);
   switch (payload.kind) {
     case 'archives':
       // Looked at with the files.
@@ -75,12 +77,12 @@ async function verifyPayload({ directory, payload, bundle, broken }: PayloadWork
     case 'oci':
       return joinChecked([
         { faults: misnamedBlobs(bundle.files, payload.path), notices: [] },
-        await verifyLayout({ directory, path: payload.path }, all, context),
+        await verifyLayout({ directory, path: payload.path, attached }, all, context),
       ]);
     case 'registry':
       return joinChecked([
         { faults: misplacedBlobs(bundle.files, payload.path), notices: [] },
-        await verifyRegistry({ directory, path: payload.path }, all, 'all', context),
+        await verifyRegistry({ directory, path: payload.path, attached }, all, 'all', context),
         ...(payload.registryImage === undefined
           ? []
           : [await verifyRegistryImage({ directory, path: payload.path }, payload.registryImage, context)]),

@@ -29,6 +29,16 @@ const signatureSchema = v.variant('kind', [
   v.object({ kind: v.literal('gpg'), subject: digest, file: digest }),
 ]);
 
+/** Something else that is attached to an image. It lies beside the image in the payloads `oci` and `registry`, and nowhere else. */
+const attachmentSchema = v.variant('kind', [
+  /** Attestations by cosign; `manifest` lies under the tag `sha256-HEX.att`. */
+  v.object({ kind: v.literal('att'), subject: digest, manifest: digest }),
+  /** An SBOM by cosign, under the tag `sha256-HEX.sbom`. */
+  v.object({ kind: v.literal('sbom'), subject: digest, manifest: digest }),
+  /** A manifest that names `subject` as its own; the index under the tag `sha256-HEX` names it. */
+  v.object({ kind: v.literal('referrer'), subject: digest, manifest: digest, artifactType: v.string() }),
+]);
+
 /** The signatures of a release, which the cluster-version operator checks before an upgrade; `files` are OpenPGP messages. */
 const releaseSignatureSchema = v.object({ release: digest, files: v.pipe(v.array(digest), v.minLength(1, 'names no signature')) });
 
@@ -44,6 +54,8 @@ const imageSchema = v.object({
   instanceDigest: v.exactOptional(digest),
   /** Of the manifest and, for a list, of the instances that are kept, in the order in which engines read them. */
   signatures: v.exactOptional(v.array(signatureSchema)),
+  /** Of the same manifests, in no order that counts. */
+  attachments: v.exactOptional(v.array(attachmentSchema)),
   /** Sum of its distinct layers for the bundle's architecture, as they lie in the payload. */
   compressedBytes: bytes,
   /** The same, unpacked. */
@@ -184,6 +196,7 @@ function inconsistencies(bundle: Bundle): readonly string[] {
     ...(unsorted < 0 ? [] : [`files.${unsorted}.path: "${paths[unsorted]}" comes twice or out of order`]),
     ...missing.map((wanted) => `payloads: "${wanted}" is not among the files`),
     ...signatureFaults(bundle),
+    ...attachmentFaults(bundle),
     ...bundle.payloads.flatMap((payload) => (payload.kind === 'store' ? pieceFaults(payload, bundle.files) : [])),
     ...sealed.map((file) => `files: "${file}" cannot list itself`),
   ];
@@ -208,6 +221,14 @@ function signatureFaults({ stages, files, releaseSignatures = [] }: Bundle): rea
     ...[...named].filter(isMissing).map((one) => `stages: the signature ${one} is not among the files`),
     ...[...ofReleases].filter(isMissing).map((one) => `releaseSignatures: the signature ${one} is not among the files`),
   ];
+}
+
+/** Attachments whose manifests the bundle does not have; what they name is looked for by `verify`. */
+function attachmentFaults({ stages, files }: Bundle): readonly string[] {
+  const named = STAGES.flatMap((stage) => stages[stage]?.images ?? []).flatMap(({ attachments = [] }) => attachments);
+  const sealed = new Set(files.map((file) => file.sha256));
+  const missing = new Set(named.flatMap(({ manifest }) => (sealed.has(hexOf(manifest)) ? [] : [manifest])));
+  return [...missing].map((one) => `stages: the attachment ${one} is not among the files`);
 }
 
 /** Pieces that are not exactly the image. */

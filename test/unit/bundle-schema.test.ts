@@ -34,6 +34,16 @@ const signatures = fc.array(
     ),
   { maxLength: 3 },
 );
+const attachments = fc.array(
+  fc
+    .record({ kind: fc.constantFrom('att', 'sbom', 'referrer'), subject: digests })
+    .map(({ kind, subject }) =>
+      kind === 'referrer'
+        ? { kind: 'referrer' as const, subject, manifest: SIGNATURE, artifactType: 'a/b' }
+        : { kind: kind === 'att' ? ('att' as const) : ('sbom' as const), subject, manifest: SIGNATURE },
+    ),
+  { maxLength: 3 },
+);
 const image = fc
   .record(
     {
@@ -41,6 +51,7 @@ const image = fc
       manifestDigest: digests,
       instanceDigest: digests,
       signatures,
+      attachments,
       compressedBytes: bytes,
       unpackedBytes: bytes,
     },
@@ -312,4 +323,31 @@ test('a signature whose file the bundle lacks, or has under another digest, is a
     );
     assert.equal(ofRelease.message, `releaseSignatures: the signature ${digest} is not among the files`);
   }
+});
+
+test('an attachment that is not among the files makes no bundle', () => {
+  const digest = `sha256:${'7'.repeat(64)}` as const;
+  const image = { reference: 'quay.io/a/b:1', names: ['quay.io/a/b:1'], manifestDigest: digest, compressedBytes: 1, unpackedBytes: 1 };
+  const attachments = [{ kind: 'att' as const, subject: digest, manifest: digest }];
+  const bundleOf = (files: Bundle['files']): Bundle => ({
+    apiVersion: 'prestage-agent/v1',
+    kind: 'Bundle',
+    release: '',
+    architecture: 'amd64',
+    createdAt: '2024-01-01T00:00:00Z',
+    createdBy: { name: 'prestage-agent', version: '1' },
+    stages: { installed: { images: [{ ...image, attachments }] } },
+    payloads: [],
+    files,
+  });
+  const whole = bundleOf([{ path: 'oci/blob', sizeBytes: 1, sha256: '7'.repeat(64) }]);
+  assert.deepEqual(parseBundle(formatBundle(whole), 'prestage.json'), whole);
+  assert.deepEqual(
+    thrownBy(() => parseBundle(formatBundle(bundleOf([])), 'prestage.json')),
+    {
+      code: 'ERR_BUNDLE',
+      message: `stages: the attachment ${digest} is not among the files`,
+      remedy: 'Build the bundle again at the factory, or write it to the partition again',
+    },
+  );
 });

@@ -4,6 +4,7 @@ import { bundleImage, releaseOf } from './describe-images.ts';
 import { isOperatingSystem } from './os-images.ts';
 import type { BuildFacts, Part } from './plan.ts';
 import type { RecordedPart } from './record.ts';
+import type { NamedImage } from './source-image.ts';
 
 export interface DescribeOptions {
   readonly parts: readonly Part[];
@@ -17,8 +18,11 @@ export interface DescribeOptions {
 
 /** The manifest of a bundle without its files. Pure. */
 export function describeBundle(facts: BuildFacts, options: DescribeOptions): Omit<Bundle, 'files'> {
+  // A store and archives have no place for them.
+  const hasAttachments = facts.payloads.some((kind) => kind === 'oci' || kind === 'registry');
+  const described = ({ attached, ...image }: NamedImage): NamedImage => ({ ...image, ...(hasAttachments && attached && { attached }) });
   const stages = facts.stages.map(
-    ({ stage, images }) => [stage, { images: images.map((image) => bundleImage(image, options.unpackedBytes)) }] as const,
+    ({ stage, images }) => [stage, { images: images.map((image) => bundleImage(described(image), options.unpackedBytes)) }] as const,
   );
   return {
     apiVersion: BUNDLE_VERSION,

@@ -2,11 +2,15 @@ import type { BundleImage } from '../../model/bundle.ts';
 import type { Digest } from '../../model/digest.ts';
 import type { Descriptor } from '../../model/manifest.ts';
 import { readReference } from '../../model/reference.ts';
+import type { SourceAttached } from './source-attached.ts';
 import type { NamedImage } from './source-image.ts';
 import type { SourceSignature } from './source-signatures.ts';
 
 /** The image as a bundle's manifest lists it. Pure. */
-export function bundleImage({ reference, names, image, signatures }: NamedImage, unpackedBytes: ReadonlyMap<Digest, number>): BundleImage {
+export function bundleImage(
+  { reference, names, image, signatures, attached }: NamedImage,
+  unpackedBytes: ReadonlyMap<Digest, number>,
+): BundleImage {
   const layers = [...new Map(image.layers.map((layer) => [layer.digest, layer])).values()];
   const sum = (sizeOf: (layer: Descriptor) => number): number => layers.reduce((total, layer) => total + sizeOf(layer), 0);
   return {
@@ -15,6 +19,7 @@ export function bundleImage({ reference, names, image, signatures }: NamedImage,
     manifestDigest: image.top.digest,
     ...(image.manifest !== image.top.digest && { instanceDigest: image.manifest }),
     ...(signatures && { signatures: signatures.flatMap(bundleSignatures) }),
+    ...(attached && { attachments: attached.map(bundleAttachment) }),
     compressedBytes: sum((layer) => layer.sizeBytes),
     unpackedBytes: sum((layer) => unpackedBytes.get(layer.digest) ?? 0),
   };
@@ -24,6 +29,10 @@ function bundleSignatures(signature: SourceSignature): NonNullable<BundleImage['
   const { subject } = signature;
   if (signature.kind === 'sigstore') return [{ kind: 'sigstore', subject, manifest: signature.manifest }];
   return signature.files.map((file) => ({ kind: 'gpg' as const, subject, file }));
+}
+
+function bundleAttachment({ kind, subject, manifest, artifactType }: SourceAttached): NonNullable<BundleImage['attachments']>[number] {
+  return kind === 'referrer' ? { kind, subject, manifest, artifactType } : { kind, subject, manifest };
 }
 
 /** Label of a release image; every other image of a release has none of that name. Source: openshift/oc, pkg/cli/admin/release/new.go. */

@@ -10,6 +10,7 @@ import type { BuildInput, ImageSource, InputImage } from './input.ts';
 import { isOperatingSystem, type OsImageChoice, planOsImages } from './os-images.ts';
 import { type AgentFile, type BuildFacts, keyOf, type PayloadKind } from './plan.ts';
 import type { BuildRecord } from './record.ts';
+import { readSourceAttached } from './source-attached.ts';
 import { layersOf, type NamedImage, readSourceImage } from './source-image.ts';
 import { readSourceSignatures } from './source-signatures.ts';
 import { estimateUnpacked } from './unpacked-sizes.ts';
@@ -92,7 +93,8 @@ export async function gatherFacts(
     read.set(digest, image);
     const found = { names, image: await image };
     const signatures = await limit(() => readSourceSignatures(options.layout, found, input.findSignatures));
-    return { reference: listed.text, ...found, ...(signatures.length > 0 && { signatures }) };
+    const attached = await limit(() => readSourceAttached(options.layout, found, input.findAttached));
+    return { reference: listed.text, ...found, ...(signatures.length > 0 && { signatures }), ...(attached.length > 0 && { attached }) };
   };
   const listed: BuildFacts['stages'][number][] = [];
   for (const { stage, images } of input.stages) listed.push({ stage, images: await Promise.all(images.map(named)) });

@@ -14,6 +14,7 @@ import { STAGES, type Stage } from '../../model/stage.ts';
 import { pickStageLists, stageListNames } from '../../model/stage-lists.ts';
 import { RELEASE_SIGNATURES_FILE } from '../../signatures/lookaside.ts';
 import { readLookasideRecord } from '../pull/lookaside-record.ts';
+import { attachedFinder, type FindAttached } from './source-attached.ts';
 import { type FindSignatures, signatureFinder, signatureKeyOf } from './source-signatures.ts';
 
 /** A listed image and where its bytes are. */
@@ -42,6 +43,8 @@ export interface BuildInput {
   readonly notices: readonly string[];
   /** Where the layout has signatures; none in archives. */
   readonly findSignatures: FindSignatures;
+  /** Where the layout has what is attached to images; nothing in archives. */
+  readonly findAttached: FindAttached;
   /** Names what it has: an image can be signed later, and its own digest stays. */
   readonly signatureKey: string;
   /** Of whatever releases the layout has; none in archives. */
@@ -123,6 +126,7 @@ export async function readInput(directory: string, { lists, registryImage }: Inp
     listFiles: new Map([...listFiles, ...(files.includes('mapping.txt') ? [['mapping.txt', mappingFile] as const] : [])]),
     notices,
     findSignatures: signatureFinder(entries, lookaside),
+    findAttached: attachedFinder(entries),
     signatureKey: signatureKeyOf(entries, [...lookaside, ...releases]),
     releaseSignatures: releases.map(({ subject, files: messages }) => ({ release: subject, files: [...messages] })),
   };

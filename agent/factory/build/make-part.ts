@@ -17,6 +17,7 @@ import type { BuildFolders } from './options.ts';
 import { isOperatingSystem } from './os-images.ts';
 import { type BuildFacts, type Part, storePartId } from './plan.ts';
 import { findRegistryImage, findRegistryInLayout } from './registry-image.ts';
+import { attachedTreeImages } from './source-attached.ts';
 import type { NamedImage } from './source-image.ts';
 import { signatureBlobs, signatureTreeImages } from './source-signatures.ts';
 import { composeStore } from './store-copy.ts';
@@ -62,7 +63,7 @@ export async function makePart(part: Part, context: MakeContext): Promise<Made> 
       await step('write-tree', async () => await writeTree(ociTree(part.images), { layout: context.layout, to }));
       return {};
     case 'registry':
-      await step('write-tree', async () => await writeTree(servedTree(part.images, 'all'), { layout: context.layout, to }));
+      await step('write-tree', async () => await writeTree(wholeTree(part.images), { layout: context.layout, to }));
       return await namedRegistry(part, context);
     case 'signatures':
       await step('write-tree', async () => await writeTree(signatureFiles(part), { layout: context.layout, to }));
@@ -86,6 +87,11 @@ function signatureFiles({ images, blobs = [] }: Part): readonly TreeFile[] {
 /** Images with their signatures, which are whole in every tree. */
 function servedTree(images: readonly NamedImage[], content: 'all' | 'metadata'): readonly TreeFile[] {
   return [...registryTree(images, content), ...registryTree(signatureTreeImages(images), 'all')];
+}
+
+/** Images with all that lies beside them. */
+function wholeTree(images: readonly NamedImage[]): readonly TreeFile[] {
+  return [...servedTree(images, 'all'), ...registryTree(attachedTreeImages(images), 'all')];
 }
 
 /** A tree is served by an image in it; a store beside it, where there is one, has found it by looking at files. */

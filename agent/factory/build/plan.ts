@@ -3,6 +3,7 @@ import type { ReleaseSignature } from '../../model/bundle.ts';
 import { type Digest, digestOf } from '../../model/digest.ts';
 import type { Stage } from '../../model/stage.ts';
 import { isOperatingSystem, type OsImagePlan } from './os-images.ts';
+import { attachedBlobs } from './source-attached.ts';
 import { layersOf, type NamedImage } from './source-image.ts';
 import { signatureBlobs } from './source-signatures.ts';
 
@@ -80,13 +81,13 @@ export function planBuild(facts: BuildFacts): readonly Part[] {
   const compressed = sum(layersOf(all).map((layer) => layer.sizeBytes));
   const parts = facts.payloads.flatMap((kind): readonly Part[] => {
     if (kind === 'store') return facts.stages.map((one) => storePart(one.stage, one.images, facts));
-    const copied = facts.canLink ? 0 : compressed;
+    const copied = facts.canLink ? 0 : compressed + sum([...attachedBlobs(all).values()]);
     if (kind === 'oci') {
-      return [{ id: kind, kind, key: keyOf(kind, describe(all)), paths: [kind], images: all, outputBytes: copied, workBytes: 0 }];
+      return [{ id: kind, kind, key: keyOf(kind, describeWhole(all)), paths: [kind], images: all, outputBytes: copied, workBytes: 0 }];
     }
     if (kind === 'registry') {
       const images = withRegistry(all, facts);
-      const key = keyOf(kind, describe(images), facts.registryImage?.names[0] ?? '');
+      const key = keyOf(kind, describeWhole(images), facts.registryImage?.names[0] ?? '');
       return [{ id: kind, kind, key, paths: [kind], images, outputBytes: copied, workBytes: 0 }];
     }
     const { archives, listFiles } = facts;
@@ -192,6 +193,12 @@ function describe(images: readonly NamedImage[]): unknown {
     image.manifest,
     ...(signatures === undefined ? [] : [signatures]),
   ]);
+}
+
+/** With attachments, which a store and archives have no place for. */
+function describeWhole(images: readonly NamedImage[]): unknown {
+  const attached = images.flatMap((image) => (image.attached === undefined ? [] : [[image.names, image.attached]]));
+  return attached.length === 0 ? describe(images) : [describe(images), attached];
 }
 
 /** A hash of what decides a part. */

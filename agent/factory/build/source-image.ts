@@ -4,6 +4,7 @@ import { layoutBlobPath, layoutImage } from '../../extract/oci-layout.ts';
 import { type Digest, digestOf, isDigest } from '../../model/digest.ts';
 import { PrestageError } from '../../model/errors.ts';
 import type { Descriptor } from '../../model/manifest.ts';
+import type { SourceAttached } from './source-attached.ts';
 import type { SourceSignature } from './source-signatures.ts';
 
 /** One image of an OCI image layout, for one architecture, as far as its manifests and its config tell. It is plain data and survives JSON. */
@@ -30,6 +31,8 @@ export interface NamedImage {
   readonly image: SourceImage;
   /** Of its manifests; left out if the layout has none. */
   readonly signatures?: readonly SourceSignature[];
+  /** Attestations, SBOMs and referrers of its manifests; left out if the layout has none. */
+  readonly attached?: readonly SourceAttached[];
 }
 
 /** containers/image reads no config that is larger (internal/iolimits, MaxConfigBodySize). */

@@ -1,6 +1,7 @@
 import { readFile } from 'node:fs/promises';
 import { layoutBlobPath } from '../../extract/oci-layout.ts';
 import type { NamedTreeImage } from '../../extract/registry-tree.ts';
+import { besideImage } from '../../model/attached.ts';
 import { type Digest, digestOf } from '../../model/digest.ts';
 import { PrestageError } from '../../model/errors.ts';
 import type { OciEntry } from '../../model/oci-layout.ts';
@@ -60,10 +61,11 @@ export function signatureFinder(entries: readonly OciEntry[], lookaside: readonl
   };
 }
 
-/** What names the signatures of a layout. Pure. */
+/** What names the signatures and attachments of a layout. Pure. */
 export function signatureKeyOf(entries: readonly OciEntry[], lookaside: readonly LookasideEntry[]): string {
-  const signatures = entries.filter(({ reference }) => signedByTag(reference.slice(reference.lastIndexOf(':') + 1)) !== undefined);
-  return digestOf(JSON.stringify([signatures.map(({ reference, digest }) => [reference, digest]), lookaside]));
+  const isBeside = ({ reference, digest }: OciEntry): boolean =>
+    besideImage(reference.slice(reference.lastIndexOf(':') + 1), digest) !== undefined;
+  return digestOf(JSON.stringify([entries.filter(isBeside).map(({ reference, digest }) => [reference, digest]), lookaside]));
 }
 
 /**
@@ -139,11 +141,13 @@ async function storedFiles(layout: string, reference: string, signature: SourceS
   return attachmentFiles(attachment, new Map(blobs));
 }
 
-function repositoriesOf(names: readonly string[]): readonly string[] {
+/** Registries and repositories of names, each once. Pure. */
+export function repositoriesOf(names: readonly string[]): readonly string[] {
   return [...new Set(names.map((name) => nameOf(parseReference(name))))];
 }
 
-async function readBlob(layout: string, digest: Digest): Promise<Buffer> {
+/** A small blob of a layout, held against its digest. @throws PrestageError ERR_LAYOUT_BLOB */
+export async function readBlob(layout: string, digest: Digest): Promise<Buffer> {
   const path = layoutBlobPath(layout, digest);
   const bytes = await readFile(path).catch((cause: NodeJS.ErrnoException) => {
     throw new PrestageError('ERR_LAYOUT_BLOB', `${path} cannot be read: ${cause.code ?? cause.message}`, PULL_AGAIN, { cause });
