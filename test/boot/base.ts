@@ -4,7 +4,7 @@ import { parse as parseYaml } from 'yaml';
 import type { IgnitionSpec } from '../../agent/units/config.ts';
 import { encodeDataUrl } from '../../agent/units/data-url.ts';
 import { fieldFile } from '../support/ignition.ts';
-import type { ClusterPolicy } from './policies.ts';
+import type { ClusterPolicy } from '../support/policies.ts';
 
 /** What somebody else's ignition brings to a node, before ours is merged into it. */
 export interface BaseOptions {
@@ -30,6 +30,8 @@ export interface InstalledBase extends BaseOptions {
   readonly osImage?: string;
   /** What the network gives the node a while after it has started; it has none where left out. IPv4. */
   readonly address?: string;
+  /** Other files that it has, by path. */
+  readonly files?: Readonly<Record<string, string>>;
 }
 
 interface File {
@@ -85,6 +87,7 @@ export async function installedBase(options: InstalledBase): Promise<string> {
     plain('/etc/ignition-machine-config-encapsulated.json', '{}\n'),
     ...(osImage === undefined ? [] : [plain(IMAGE_PROXY, await readFile(join(import.meta.dirname, '../support/image-proxy.py'), 'utf8'))]),
     ...operatorFiles(options.policy),
+    ...Object.entries(options.files ?? {}).map(([path, content]) => plain(path, content)),
     ...common(options),
   ];
   return config(options.spec, files, [...(await Promise.all(units)), { name: PULL_UNIT, text: await pullUnit(options) }]);

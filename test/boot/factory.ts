@@ -4,9 +4,11 @@ import { join } from 'node:path';
 import { execa } from 'execa';
 import { digestOf, hexOf } from '../../agent/model/digest.ts';
 import type { Stage } from '../../agent/model/stage.ts';
+import { addGpgSignatures, makeGpgKey } from '../support/gpg.ts';
 import { makeLayer } from '../support/image-layer.ts';
 import { type ImageSet, smallImageSet } from '../support/image-set.ts';
 import { type MadeImage, makeImage as makeContainerImage, writeOciLayout } from '../support/images.ts';
+import { writeRegistryTree } from '../support/registry.ts';
 import { makeRegistryImage } from '../support/registry-image.ts';
 import { attachSignatures, makeSigningKey, type SigningKey } from '../support/signing.ts';
 import { editData, makeImage } from './disk.ts';
@@ -33,6 +35,8 @@ export interface Bundle {
   readonly set: ImageSet;
   /** Reference of an operating system in it. */
   readonly system?: string;
+  /** The public half of the key by which the assisted agent in it is signed. */
+  readonly gpgKey?: Buffer;
 }
 
 /** The factory with its tools, and what it has made so far. */
@@ -42,6 +46,10 @@ export interface Factory {
   /** One whose images have signatures beside them, of the key below. */
   signedBundle(payload: PayloadKind): Promise<Bundle>;
   readonly signingKey: SigningKey;
+  /** One in which the assisted agent is an image of registry.redhat.io with a GPG signature. */
+  gpgSignedBundle(payload: PayloadKind): Promise<Bundle>;
+  /** The tree of a registry that has all images with signatures of the key above, by the paths of their repositories. */
+  signedRegistry(): Promise<string>;
   /** A new disk image with a data partition that holds a bundle. @param name of the image file below `directory` */
   disk(directory: string, name: string, bundle: Bundle): Promise<string>;
   /** Any other command, which must succeed; what it prints. */
@@ -73,7 +81,7 @@ export async function openFactory(work: string, executable: string): Promise<Fac
   const sealed = async (directory: string, set: ImageSet): Promise<Bundle> => {
     return { directory, sha256: hexOf(digestOf(await readFile(join(directory, 'prestage.json')))), agentSha256, set };
   };
-  const make = async (payload: PayloadKind, kind: 'pulled' | 'signed'): Promise<Bundle> => {
+  const make = async (payload: PayloadKind, kind: 'pulled' | 'signed' | 'gpg'): Promise<Bundle> => {
     const set = await smallImageSet();
     // containers-storage takes a comma in the name of a directory for the end of it.
     const directory = join(work, `bundle-${kind}-${payload.replaceAll(',', '-')}`);
@@ -93,13 +101,18 @@ export async function openFactory(work: string, executable: string): Promise<Fac
       await agent('build', '--from', pulled, '--to', directory, '--payload', 'store', '--agent', executable);
       return { ...(await sealed(directory, set)), system };
     }
+    if (kind === 'gpg') {
+      const signed = await makeGpgLayout(join(work, kind), await source);
+      await agent('build', '--from', signed.layout, '--to', directory, '--payload', payload, '--agent', executable);
+      return { ...(await sealed(directory, signed.set)), gpgKey: signed.publicKey };
+    }
     const layout =
       layouts.get(kind) ?? source.then(async (all) => await makeLayout(join(work, kind), all, kind === 'signed' ? signingKey : undefined));
     layouts.set(kind, layout);
     await agent('build', '--from', await layout, '--to', directory, '--payload', payload, '--agent', executable);
     return await sealed(directory, set);
   };
-  const once = (payload: PayloadKind, kind: 'pulled' | 'signed'): Promise<Bundle> => {
+  const once = (payload: PayloadKind, kind: 'pulled' | 'signed' | 'gpg'): Promise<Bundle> => {
     const known = made.get(`${kind} ${payload}`) ?? make(payload, kind);
     made.set(`${kind} ${payload}`, known);
     return known;
@@ -110,6 +123,14 @@ export async function openFactory(work: string, executable: string): Promise<Fac
     bundle: (payload) => once(payload, 'pulled'),
     signedBundle: (payload) => once(payload, 'signed'),
     signingKey,
+    gpgSignedBundle: (payload) => once(payload, 'gpg'),
+    signedRegistry: async () => {
+      const tree = join(work, 'source-registry');
+      source ??= makeSource(join(work, 'blobs'), await smallImageSet());
+      const { store, set } = await source;
+      await writeRegistryTree(store, tree, [...set.all, ...(await signaturesOf(store, set, signingKey))]);
+      return tree;
+    },
     disk: async (directory, name, bundle) => {
       const image = await makeImage(join(directory, name), DISK_MIB);
       const agreed = ['--yes', '--expect-serial', image];
@@ -159,6 +180,29 @@ async function signaturesOf(store: string, set: ImageSet, key: SigningKey): Prom
     return await attachSignatures(store, image, { key, reference: digest === undefined ? repository : `${repository}:signed` });
   });
   return (await Promise.all(signed)).flat();
+}
+
+/** The same with the assisted agent as Red Hat ships and signs it: an image of registry.redhat.io by digest, of which a tag is signed. */
+async function makeGpgLayout(
+  directory: string,
+  source: Source,
+): Promise<{ readonly layout: string; readonly set: ImageSet; readonly publicKey: Buffer }> {
+  await using key = await makeGpgKey();
+  const { set } = source;
+  const repository = 'registry.redhat.io/multicluster-engine/assisted-installer-agent-rhel9';
+  const agent: MadeImage = { ...set.images.agent, reference: `${repository}@${set.images.agent.digest}` };
+  const renamed = (images: readonly MadeImage[]): readonly MadeImage[] => images.map((one) => (one === set.images.agent ? agent : one));
+  const signedSet: ImageSet = {
+    ...set,
+    images: { ...set.images, agent },
+    all: renamed(set.all),
+    discovery: renamed(set.discovery),
+    installed: renamed(set.installed),
+  };
+  const layout = await makeLayout(directory, { ...source, set: signedSet }, undefined);
+  const messages = [await key.sign(agent.digest, `${repository}:v2.9`)];
+  await addGpgSignatures(layout, [{ repository, subject: agent.digest, messages }]);
+  return { layout, set: signedSet, publicKey: key.publicKey };
 }
 
 /** The same with an operating system, of which one layer is larger than what a node keeps of it in memory. */

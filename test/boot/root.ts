@@ -8,7 +8,7 @@ const LIMIT_MS = 600_000;
 const PACKAGES = [
   ...['systemd', 'systemd-sysv', 'dbus', 'util-linux', 'mount', 'iproute2', 'procps', 'jq', 'curl', 'ca-certificates'],
   ...['podman', 'skopeo', 'crun', 'netavark', 'aardvark-dns', 'iptables', 'nftables', 'passt'],
-  ...['xfsprogs', 'e2fsprogs', 'gdisk', 'ignition', 'cryptsetup-bin', 'cosign'],
+  ...['xfsprogs', 'e2fsprogs', 'gdisk', 'ignition', 'cryptsetup-bin', 'cosign', 'gpgv'],
   // For what drives the proxy of skopeo in place of rpm-ostree.
   'python3',
 ];

@@ -84,7 +84,10 @@ export async function startRegistry(options: RegistryOptions = {}): Promise<Regi
     caFile,
     authFile,
     root,
-    add: async (store, images) => await addImages({ store, root, host }, images),
+    add: async (store, images) => {
+      await writeRegistryTree(store, root, images);
+      return images.map(({ reference }) => localReference(host, reference));
+    },
     blobFile: (digest) => blobFile(root, digest),
     log: () => log,
     [Symbol.asyncDispose]: end,
@@ -133,19 +136,16 @@ function configOf(work: string, host: string, options: RegistryOptions): unknown
 }
 
 /**
- * Puts images into a registry's files, blobs as hard links where the file system allows it: a push would copy some GB.
+ * Puts images into a registry's files by the paths of their repositories. Blobs are reflinks if the file system allows it: a push would copy some GB.
  * Source: distribution, registry/storage/paths.go.
  */
-async function addImages(
-  to: { readonly store: string; readonly root: string; readonly host: string },
-  images: readonly MadeImage[],
-): Promise<readonly string[]> {
+export async function writeRegistryTree(store: string, root: string, images: readonly MadeImage[]): Promise<void> {
   for (const image of images) {
     const { repository, tag } = parseReference(image.reference);
-    const home = join(to.root, 'docker/registry/v2/repositories', repository);
+    const home = join(root, 'docker/registry/v2/repositories', repository);
     const manifests = new Set([image.digest, ...image.instances.map(({ manifest }) => manifest.digest)]);
     const layers = blobsOf(image).map(({ digest }) => digest);
-    for (const digest of [...manifests, ...layers]) await placeBlob(to.store, to.root, digest);
+    for (const digest of [...manifests, ...layers]) await placeBlob(store, root, digest);
     for (const digest of layers) await writeLink(join(home, '_layers/sha256', hexOf(digest)), digest);
     for (const digest of manifests) await writeLink(join(home, '_manifests/revisions/sha256', hexOf(digest)), digest);
     if (tag !== undefined) {
@@ -153,7 +153,6 @@ async function addImages(
       await writeLink(join(home, '_manifests/tags', tag, 'index/sha256', hexOf(image.digest)), image.digest);
     }
   }
-  return images.map(({ reference }) => localReference(to.host, reference));
 }
 
 async function placeBlob(store: string, root: string, digest: Digest): Promise<void> {

@@ -3,6 +3,7 @@ import { readFile, writeFile } from 'node:fs/promises';
 import { loadavg } from 'node:os';
 import { join } from 'node:path';
 import type { IgnitionSpec } from '../../../agent/units/config.ts';
+import { allowedRegistries, RHEL_KEY, releasePolicy, rhelPolicy } from '../../support/policies.ts';
 import { hasOperatorTexts, OPERATOR_FILES } from '../base.ts';
 import { DISCOVERY_UNIT, discoveryRoot } from '../discovery.ts';
 import { type AttachedDisk, attachDisks, holdersOf, makeImage } from '../disk.ts';
@@ -13,7 +14,6 @@ import { messagesOf, unitTimes } from '../journal.ts';
 import type { Machine } from '../machine.ts';
 import { diskRoot, type MachineRoot } from '../machine-root.ts';
 import { type MemoryWatch, watchMemory } from '../memory.ts';
-import { allowedRegistries, releasePolicy } from '../policies.ts';
 import { DISCOVERY_UNITS, INSTALLED_UNITS, readTimeline } from '../timeline.ts';
 import { type BootRecord, type Scenario, type Trial, withMachine } from '../trial.ts';
 import { outOfOrder, statusOf, unitFacts } from '../unit.ts';
@@ -34,6 +34,8 @@ export interface ChainOptions {
   readonly policy?: 'open' | 'closed';
   /** What the cluster demands of images: signatures, which the bundle has, or registries that it allows. */
   readonly demands?: 'signatures' | 'allowed registries';
+  /** Whether the assisted agent is an image of registry.redhat.io, for which the policy of RHEL on the live ISO demands a GPG signature. */
+  readonly isAgentSigned?: boolean;
   readonly discoverySpec?: IgnitionSpec;
   readonly installedSpec?: IgnitionSpec;
   /** How the installed machine ends, boot by boot after the first one: 3 clean stops where left out. */
@@ -53,8 +55,7 @@ export function chain(options: ChainOptions): Scenario {
   return {
     name: options.name,
     run: async (trial) => {
-      const { factory } = trial;
-      const bundle = await (options.demands === 'signatures' ? factory.signedBundle(options.payload) : factory.bundle(options.payload));
+      const bundle = await bundleOf(trial, options);
       const data = await trial.factory.disk(trial.work, 'data.img', bundle);
       const images = options.hasDiskOfItsOwn ? [await makeImage(join(trial.work, 'system.img'), DISK_MIB), data] : [data];
       for (const live of [discover, liveInstalled]) {
@@ -65,6 +66,11 @@ export function chain(options: ChainOptions): Scenario {
       }
     },
   };
+}
+
+async function bundleOf({ factory }: Trial, { payload, demands, isAgentSigned }: ChainOptions): Promise<Bundle> {
+  if (isAgentSigned) return await factory.gpgSignedBundle(payload);
+  return await (demands === 'signatures' ? factory.signedBundle(payload) : factory.bundle(payload));
 }
 
 interface Node {
@@ -78,7 +84,7 @@ interface Node {
 async function discover(trial: Trial, options: ChainOptions, { bundle, system, devices }: Node): Promise<void> {
   const { policy = 'open', discovery, discoverySpec } = options;
   const host = await hostIgnition(trial, options, bundle);
-  await using root = await discoveryRoot(trial, { bundle, policy, spec: discoverySpec, settings: discovery });
+  await using root = await discoveryRoot(trial, { bundle, policy, spec: discoverySpec, settings: discovery, files: rhelFiles(bundle) });
   await writeFile(join(root.path, HOST_IGNITION), host);
   await withMachine(trial, { root, devices }, async (machine) => {
     const memory = watchMemory(machine, DISCOVERY_UNIT);
@@ -95,12 +101,30 @@ async function discover(trial: Trial, options: ChainOptions, { bundle, system, d
     const expected = isServed ? `pulled ${bundle.set.images.agent.reference}` : '';
     assert.equal(pulled, expected, 'whether the image of the assisted agent was pulled, from the registry of the node, or was there');
     assert.equal((await statusOf(machine)).readiness, 'ready');
+    if (bundle.gpgKey !== undefined) await assertKeyDecides(machine, bundle.set.images.agent.reference);
     await assertReadOnlySystem(machine);
     assert.deepEqual(await holdersOf(system, machine.leader), []);
     const install = ['install', '--ignition-file', HOST_IGNITION, '--save-partlabel', 'data', system.device];
     await machine.output(['/usr/local/bin/coreos-installer', ...install]);
     assert.equal(await machine.powerOff(), 'off');
   });
+}
+
+/** What RHEL has on its live ISO, with the key of a test; nothing if the images of a bundle have no such signatures. */
+function rhelFiles({ gpgKey }: Bundle): Readonly<Record<string, string | Buffer>> {
+  if (gpgKey === undefined) return {};
+  return {
+    '/etc/containers/policy.json': rhelPolicy.policy,
+    '/etc/containers/registries.d/registry.redhat.io.yaml': rhelPolicy.signatures,
+    [RHEL_KEY]: gpgKey,
+  };
+}
+
+/** Without the key of the live ISO the pull that went well before is refused: the policy is in force. */
+async function assertKeyDecides(machine: Machine, reference: string): Promise<void> {
+  const { exitCode, stderr } = await machine.run(['sh', '-c', `: >${RHEL_KEY} && podman pull ${reference}`]);
+  assert.notEqual(exitCode, 0);
+  assert.match(stderr, /signature|rejected/i);
 }
 
 /** The config that the installer puts on the disk: what an installed node has, with our override merged in. */

@@ -17,6 +17,7 @@ import {
   spoilSuperblock,
 } from './damage.ts';
 import { discoveryFault } from './discovery-fault.ts';
+import { signedSource } from './signed-source.ts';
 import { spoiledStore } from './spoiled-store.ts';
 
 const EXTRACT = { discovery: { delivery: 'extract' }, installed: { delivery: 'extract' }, mirrors: false } as const;
@@ -50,7 +51,13 @@ export const SCENARIOS: readonly Scenario[] = [
     stops: ['clean', 'clean'],
   }),
   chain({ ...registry('extract'), name: 'extract, then registry', payload: 'oci,registry' }),
-  chain({ ...registry('registry'), name: 'registry on a disk of its own', payload: 'registry', hasDiskOfItsOwn: true }),
+  chain({
+    ...registry('registry'),
+    name: 'registry on a disk of its own, agent under the GPG policy of RHEL',
+    payload: 'registry',
+    hasDiskOfItsOwn: true,
+    isAgentSigned: true,
+  }),
   chain({ ...mount('ram', 'partition'), name: 'mount under the policy of OpenShift 4.22', demands: 'signatures', stops: ['clean'] }),
   chain({
     ...registry('extract'),
@@ -66,6 +73,7 @@ export const SCENARIOS: readonly Scenario[] = [
     demands: 'allowed registries',
     stops: ['power-cut', 'clean'],
   }),
+  signedSource('mount and extract without signatures, with a source that has them, under the policy of OpenShift 4.22'),
   chain({ name: 'archives of oc-mirror', payload: 'oc-mirror', mirrors: true }),
   agentEnds('agent that ends in every way, policy open', 'open'),
   agentEnds('agent that ends in every way, policy closed', 'closed'),

@@ -1,5 +1,5 @@
-import { fieldFile } from '../support/ignition.ts';
-import type { SigningKey } from '../support/signing.ts';
+import { fieldFile } from './ignition.ts';
+import type { SigningKey } from './signing.ts';
 
 /** What a cluster has the Machine Config Operator put on its nodes, by which engines refuse images. */
 export interface ClusterPolicy {
@@ -37,4 +37,23 @@ export const allowedRegistries: ClusterPolicy = {
       docker: Object.fromEntries(['quay.io', 'registry.redhat.io'].map((name) => [name, [{ type: 'insecureAcceptAnything' }]])),
     },
   }),
+};
+
+/** Where RHEL keeps the key by which Red Hat signs images. */
+export const RHEL_KEY = '/etc/pki/rpm-gpg/RPM-GPG-KEY-redhat-release';
+
+/** What RHEL itself demands, which is in force on the live ISO: GPG signatures, which lie apart from the registry. Source: containers-common of RHEL 9. */
+export const rhelPolicy: Required<ClusterPolicy> = {
+  policy: JSON.stringify({
+    default: [{ type: 'insecureAcceptAnything' }],
+    transports: {
+      docker: Object.fromEntries(
+        ['registry.access.redhat.com', 'registry.redhat.io'].map((scope) => [
+          scope,
+          [{ type: 'signedBy', keyType: 'GPGKeys', keyPath: RHEL_KEY }],
+        ]),
+      ),
+    },
+  }),
+  signatures: 'docker:\n  registry.redhat.io:\n    lookaside: https://registry.redhat.io/containers/sigstore\n',
 };
