@@ -101,3 +101,33 @@ async function label(layout: string, digest: Digest, labels: Readonly<Record<str
   await writeFile(join(layout, 'index.json'), JSON.stringify({ ...index, manifests }));
   return changed.digest;
 }
+
+test('an operating system that only the release knows by name is served beside the store', async (t) => {
+  if (unavailable !== undefined) return t.skip(unavailable);
+  const work = await mkdtemp(join(tmpdir(), 'components-'));
+  t.after(async () => await rm(work, { recursive: true, force: true }));
+  const base = await makeLayer(work, await runnableRoot(['sh']));
+  const system = await makeImage(work, { name: 'quay.io/openshift-release-dev/ocp-v4.0-art-dev', format: 'docker', layers: [base] });
+  const tags = [{ name: 'machine-os-content', from: { kind: 'DockerImage', name: system.reference } }];
+  const content = JSON.stringify({ kind: 'ImageStream', metadata: { name: '4.11.0' }, spec: { tags } });
+  const list = await makeLayer(work, [{ kind: 'file', path: 'release-manifests/image-references', content }]);
+  const release = await makeImage(work, {
+    name: 'quay.io/openshift-release-dev/ocp-release',
+    tag: '4.11.0-x86_64',
+    format: 'docker',
+    layers: [base, list],
+    labels: { 'io.openshift.release': '4.11.0' },
+  });
+  const [pulled, built] = [join(work, 'pulled'), join(work, 'built')];
+  await mkdir(pulled);
+  await writeOciLayout(work, [release, system], pulled);
+  await writeFile(join(pulled, 'ocp-images.txt'), listOf([release, system]));
+  const { report } = await runBuild({ from: pulled, to: built, payloads: ['store'] });
+  assert.deepEqual(report.osImages?.references, [system.reference]);
+  const [payload] = parseBundle(await readFile(join(built, BUNDLE_FILE), 'utf8'), built).payloads;
+  assert.deepEqual(payload?.kind === 'store' && [payload.unmirrored, payload.unstored, payload.osTree], [
+    [system.reference],
+    [system.reference],
+    'store/installed.os',
+  ]);
+});

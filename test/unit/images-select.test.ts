@@ -116,7 +116,7 @@ test('what is no image-references is refused', () => {
     thrownBy(() =>
       parseImageReferences('{"kind":"ImageStream","spec":{"tags":[{"name":"x","from":{"kind":"DockerImage","name":"{{.Ref1}}"}}]}}', 'r'),
     ).message,
-    /^x: "{{.Ref1}}" is not an image reference/,
+    /^r cannot be read as the components of a release: x: "{{.Ref1}}" is not an image reference/,
   );
 });
 

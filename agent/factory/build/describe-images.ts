@@ -37,6 +37,11 @@ function bundleAttachment({ kind, subject, manifest, artifactType }: SourceAttac
 
 /** Label of a release image; every other image of a release has none of that name. Source: openshift/oc, pkg/cli/admin/release/new.go. */
 const RELEASE_LABEL = 'io.openshift.release';
+/** Whether it says itself that it is a release image. Pure. */
+export function isRelease({ image }: NamedImage): boolean {
+  return (image.labels[RELEASE_LABEL] ?? '') !== '';
+}
+
 /** Repository of release images, and the architecture that their tags end in. */
 const RELEASE_REPOSITORY = /(?:^|\/)ocp-release(?:-nightly)?$/;
 const TAG_ARCHITECTURE = /-(?:x86_64|aarch64|multi|s390x|ppc64le|amd64|arm64)$/;

@@ -10,6 +10,7 @@ import type { BuildInput, ImageSource, InputImage } from './input.ts';
 import { isOperatingSystem, type OsImageChoice, planOsImages } from './os-images.ts';
 import { type AgentFile, type BuildFacts, keyOf, type PayloadKind } from './plan.ts';
 import type { BuildRecord } from './record.ts';
+import { readComponents, withComponents } from './release-components.ts';
 import { readSourceAttached } from './source-attached.ts';
 import { layersOf, type NamedImage, readSourceImage } from './source-image.ts';
 import { readSourceSignatures } from './source-signatures.ts';
@@ -72,7 +73,7 @@ export function stateOf(source: ImageSource): unknown {
  * Reads manifests and configs of all images.
  * @param options.layout the OCI image layout that has the blobs
  * @param options.digestOf digest of the manifest that a source leads to
- * @throws PrestageError ERR_LAYOUT, ERR_LAYOUT_BLOB, ERR_MANIFEST, ERR_ARCHITECTURE, ERR_ARCHIVE_REFERENCE
+ * @throws PrestageError ERR_LAYOUT, ERR_LAYOUT_BLOB, ERR_MANIFEST, ERR_ARCHITECTURE, ERR_ARCHIVE_REFERENCE, ERR_RELEASE, ERR_SOURCE
  */
 export async function gatherFacts(
   input: BuildInput,
@@ -96,8 +97,13 @@ export async function gatherFacts(
     const attached = await limit(() => readSourceAttached(options.layout, found, input.findAttached));
     return { reference: listed.text, ...found, ...(signatures.length > 0 && { signatures }), ...(attached.length > 0 && { attached }) };
   };
-  const listed: BuildFacts['stages'][number][] = [];
-  for (const { stage, images } of input.stages) listed.push({ stage, images: await Promise.all(images.map(named)) });
+  const inStages: BuildFacts['stages'][number][] = [];
+  for (const { stage, images } of input.stages) inStages.push({ stage, images: await Promise.all(images.map(named)) });
+  const components = await readComponents(
+    options.layout,
+    inStages.flatMap(({ images }) => images),
+  );
+  const listed = inStages.map(({ stage, images }) => ({ stage, images: images.map((image) => withComponents(image, components)) }));
   const osImages = planOsImages(
     listed.flatMap((one) => one.images),
     options.osImages,

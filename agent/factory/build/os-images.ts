@@ -18,8 +18,12 @@ export interface OsImagePlan {
 const SYSTEM_LABELS = ['ostree.bootable', 'ostree.commit', 'containers.bootc'];
 /** Label of the packages beside one. Source: openshift/machine-config-operator, pkg/osimagestream. */
 const EXTENSIONS_LABEL = 'io.openshift.os.extensions';
-/** A component of a release as a tag names it, with what some tools put around it: `4.15.8-x86_64-rhel-coreos-extensions`. */
-const COMPONENT = /(?:^|-)(?:rhel|stream|fedora)-coreos(?:-\d+)?(?:-extensions)?(?:-(?:x86_64|aarch64|s390x|ppc64le))?$/;
+/**
+ * A component of a release as the release names it, `rhel-coreos-9`, `machine-os-content` up to 4.11; or as a tag does, with what some tools put around it:
+ * `4.15.8-x86_64-rhel-coreos-extensions`.
+ */
+const COMPONENT =
+  /(?:^|-)(?:machine-os-content|(?:rhel|stream|fedora)-coreos(?:-\d+)?(?:-extensions)?)(?:-(?:x86_64|aarch64|s390x|ppc64le))?$/;
 /** From this release on the operating system is taken from the store if podman lists it there. */
 const FIRST_FROM_STORE = 5;
 
@@ -30,13 +34,12 @@ const FIRST_FROM_STORE = 5;
 export function isOperatingSystem({
   names,
   image,
-}: {
-  readonly names: readonly string[];
-  readonly image: Pick<SourceImage, 'labels'>;
-}): boolean {
+  components = [],
+}: Pick<NamedImage, 'names' | 'components'> & { readonly image: Pick<SourceImage, 'labels'> }): boolean {
   const { labels } = image;
   const isLabelled = SYSTEM_LABELS.some((label) => labels[label] !== undefined) || labels[EXTENSIONS_LABEL] === 'true';
-  return isLabelled || names.some((name) => COMPONENT.test(/:([^/:@]+)(?:@|$)/.exec(name)?.[1] ?? ''));
+  const tags = names.map((name) => /:([^/:@]+)(?:@|$)/.exec(name)?.[1] ?? '');
+  return isLabelled || [...components, ...tags].some((name) => COMPONENT.test(name));
 }
 
 /**

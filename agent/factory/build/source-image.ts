@@ -29,6 +29,8 @@ export interface NamedImage {
   readonly reference: string;
   readonly names: readonly string[];
   readonly image: SourceImage;
+  /** What releases call it that are listed, too; left out if none names it. */
+  readonly components?: readonly string[];
   /** Of its manifests; left out if the layout has none. */
   readonly signatures?: readonly SourceSignature[];
   /** Attestations, SBOMs and referrers of its manifests; left out if the layout has none. */

@@ -1,16 +1,13 @@
-import { createReadStream } from 'node:fs';
-import { open, readdir, readFile, stat } from 'node:fs/promises';
+import { readdir, readFile, stat } from 'node:fs/promises';
 import { join } from 'node:path';
-import { pipeline } from 'node:stream/promises';
-import { createGunzip, createZstdDecompress } from 'node:zlib';
-import { extract } from 'tar-stream';
 import { imageEntries, layoutImage, readOciLayout } from '../../extract/oci-layout.ts';
 import { quote } from '../../host/exec.ts';
 import type { Host } from '../../host/host.ts';
 import { temporaryDirectory } from '../../host/remove-tree.ts';
 import { hexOf } from '../../model/digest.ts';
-import { messageOf, PrestageError } from '../../model/errors.ts';
+import { PrestageError } from '../../model/errors.ts';
 import { instanceFor, parseManifest } from '../../model/manifest.ts';
+import { readLayer, removes, unreadable } from './layer-files.ts';
 
 /** A file of an image. */
 export interface ImageFile {
@@ -46,7 +43,11 @@ export async function readImageFiles(host: Host, request: ImageFilesRequest): Pr
   await using temporary = await temporaryDirectory('prestage-image-');
   const layers = await layersOf(host, request, temporary.path);
   const files = new Map<string, string>();
-  for (const path of layers.paths) await applyLayer(path, request.wants, files);
+  for (const path of layers.paths) {
+    const change = await readLayer(path, { wants: request.wants, fileLimitBytes: FILE_LIMIT_BYTES });
+    for (const known of files.keys()) if (removes(change, known)) files.delete(known);
+    for (const [name, text] of change.files) files.set(name, text);
+  }
   return [...files].map(([path, text]) => ({ path, text })).toSorted((a, b) => (a.path < b.path ? -1 : 1));
 }
 
@@ -121,73 +122,9 @@ async function ociLayers(spec: string, host: Host): Promise<LayerPaths> {
   return { where: directory, paths: image.layers.map((layer) => join(directory, 'blobs/sha256', hexOf(layer.digest))) };
 }
 
-/** Lays one layer over what is known: its wanted files win, its whiteouts take away. */
-async function applyLayer(path: string, wants: (path: string) => boolean, files: Map<string, string>): Promise<void> {
-  const added = new Map<string, string>();
-  const removed: string[] = [];
-  const tar = extract();
-  tar.on('entry', (header, stream, next) => {
-    const name = header.name.replace(/^\.?\/+/, '');
-    const whiteout = /^(.*\/)?\.wh\.([^/]+)$/.exec(name);
-    if (whiteout !== null)
-      removed.push(
-        whiteout[2] === '.wh..opq' || name.endsWith('.wh..wh..opq') ? (whiteout[1] ?? '') : `${whiteout[1] ?? ''}${whiteout[2]}`,
-      );
-    if (header.type !== 'file' || !wants(name)) {
-      stream.on('end', next).resume();
-      return;
-    }
-    if ((header.size ?? 0) > FILE_LIMIT_BYTES) {
-      next(
-        new PrestageError('ERR_SOURCE', `${path}: ${name} has ${header.size} bytes, more than ${FILE_LIMIT_BYTES}`, 'Name another image'),
-      );
-      return;
-    }
-    const chunks: Buffer[] = [];
-    stream
-      .on('data', (chunk) => {
-        if (Buffer.isBuffer(chunk)) chunks.push(chunk);
-      })
-      .on('end', () => {
-        added.set(name, Buffer.concat(chunks).toString('utf8'));
-        next();
-      });
-  });
-  const magic = await firstBytes(path);
-  const inflate =
-    magic.readUInt16BE(0) === 0x1f8b ? [createGunzip()] : magic.readUInt32LE(0) === 0xfd2fb528 ? [createZstdDecompress()] : [];
-  await pipeline([createReadStream(path), ...inflate, tar]).catch((cause: unknown) => {
-    throw cause instanceof PrestageError
-      ? cause
-      : new PrestageError('ERR_SOURCE', `the layer ${path} cannot be read: ${messageOf(cause)}`, 'Pull the image again', { cause });
-  });
-  for (const gone of removed)
-    for (const known of files.keys())
-      if (known === gone || known.startsWith(gone.endsWith('/') || gone === '' ? gone : `${gone}/`)) files.delete(known);
-  for (const [name, text] of added) files.set(name, text);
-}
-
-async function firstBytes(path: string): Promise<Buffer> {
-  await using file = await open(path).catch(unreadable(path));
-  const bytes = Buffer.alloc(4);
-  await file.read(bytes, 0, 4, 0);
-  return bytes;
-}
-
 async function isFile(path: string): Promise<boolean> {
   return await stat(path).then(
     (found) => found.isFile(),
     () => false,
   );
-}
-
-function unreadable(path: string): (cause: NodeJS.ErrnoException) => never {
-  return (cause) => {
-    throw new PrestageError(
-      'ERR_SOURCE',
-      `${path} cannot be read: ${cause.code ?? cause.message}`,
-      'Name an image, an OCI layout or a dir: layout',
-      { cause },
-    );
-  };
 }

@@ -40,7 +40,10 @@ export function parseImageReferences(text: string, where: string): ReleaseConten
 function unreadable(where: string, faults: readonly string[]): PrestageError {
   return new PrestageError(
     'ERR_RELEASE',
-    listFaults(`${where} cannot be read as the components of a release`, faults),
+    listFaults(
+      `${where} cannot be read as the components of a release`,
+      faults.map((fault) => `${where} cannot be read as the components of a release: ${fault}`),
+    ),
     'Name a release image, such as quay.io/openshift-release-dev/ocp-release:VERSION-x86_64',
   );
 }
