@@ -85,7 +85,16 @@ const stateSchema = v.object({
     }),
   ),
   /** The registry that answers for the images of the bundle. */
-  registry: v.optional(v.object({ address: v.string(), how: v.string(), tree: v.string(), image: v.string() })),
+  registry: v.optional(
+    v.object({
+      address: v.string(),
+      how: v.string(),
+      tree: v.string(),
+      image: v.string(),
+      /** The directory of the bundle that links in the tree lead into; there only if there are some. */
+      blobs: v.optional(v.string()),
+    }),
+  ),
   /** What became of the operating systems of the bundle; there only if a store image is mounted on an installed node. */
   osImage: v.optional(
     v.object({
@@ -97,6 +106,8 @@ const stateSchema = v.object({
   ),
   /** Why mirrors of ours were kept back from some repositories, or from all: engines would refuse what they show. */
   withheld: v.optional(errorSchema),
+  /** The node had no signature policy, without which engines pull nothing. */
+  missingPolicy: v.optional(errorSchema),
   /** When `release` took back what this run had set up. */
   releasedAt: v.optional(v.string()),
   /** What was done so that engines work without what the bundle could not give; there only after healing. */

@@ -14,7 +14,8 @@ export async function serveAgain(earlier: RunState | undefined, context: RunCont
   if (registry === undefined || stays === undefined || earlier?.store?.sha256 !== stays.sha256) return;
   if ((await readRegistryRecord(host)) !== undefined) return;
   try {
-    await serveTree({ tree: registry.tree, image: registry.image, imageStore: stays.path }, context);
+    const { tree, blobs, image } = registry;
+    await serveTree({ tree, blobs, image, imageStore: stays.path }, context);
   } catch (error) {
     addNotices(context, [`the registry does not start again: ${errorRecord(error).message}`]);
   }

@@ -68,5 +68,5 @@ export async function serveTree({ tree, blobs, image, imageStore }: Serving, con
     step,
     signal: stop,
   });
-  store.update({ registry: { address, how, tree, image } });
+  store.update({ registry: { address, how, tree, image, ...(blobs !== undefined && { blobs }) } });
 }

@@ -1,9 +1,10 @@
 import assert from 'node:assert/strict';
 import { randomBytes } from 'node:crypto';
-import { mkdir, readFile, truncate, writeFile } from 'node:fs/promises';
+import { mkdir, readFile, rmdir, truncate, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { after, before, describe, it } from 'node:test';
 import { fileURLToPath } from 'node:url';
+import { RAM_PATH, STORE_PATH } from '../../agent/model/places.ts';
 import { treeBlobPath } from '../../agent/model/registry-path.ts';
 import { listOf, runBuild } from '../support/build.ts';
 import { makeLayer } from '../support/image-layer.ts';
@@ -124,6 +125,38 @@ describe('the operating system on a node with a mounted store', { skip: unavaila
     await node.agent(['release', '--yes']);
   });
 
+  it('is read from the registry that is started again, with all its layers, if the store of before has to stay', async () => {
+    await using node = await openMountNode(fixture, { usr: await nodeUsr() });
+    await demand(node, key);
+    const first = await node.run(args('ram'));
+    assert.equal(first.exitCode, 0, first.stderr);
+    node.start('sh', ['-c', `cd ${STORE_PATH} && touch /run/inside && exec sleep 600`]);
+    await node.output('sh', ['-c', 'until test -e /run/inside; do sleep 0.05; done']);
+    const refused = await node.run(args('partition'));
+    assert.deepEqual([refused.exitCode, refused.state.error?.code], [4, 'ERR_STORE_BUSY'], refused.stderr);
+    assert.deepEqual(refused.state.registry, first.state.registry);
+    const read = await readThroughProxy(node);
+    assert.equal(read.exitCode, 0, read.stderr);
+  });
+
+  it('frees the partition if the node runs it, and its store is in memory', async () => {
+    await using node = await openMountNode(fixture, { usr: await nodeUsr() });
+    await demand(node, key);
+    const first = await node.run(args('ram'));
+    assert.deepEqual([first.exitCode, first.state.osImage?.state], [0, 'served'], first.stderr);
+    assert.notDeepEqual(await holdersOf(data), []);
+    await using _booted = await standInForBooted(node, system);
+    const { exitCode, state, stderr } = await node.run(args('ram'));
+    assert.deepEqual([exitCode, state.outcome, state.osImage?.state], [0, 'complete', 'booted'], stderr);
+    assert.deepEqual(await holdersOf(data), []);
+    assert.deepEqual(await node.ourMounts(), [RAM_PATH, STORE_PATH]);
+    const conf = '/run/prestage-agent/storage.conf';
+    const pulled = await node.exec('podman', ['pull', fixture.images.tag.reference], { env: { CONTAINERS_STORAGE_CONF: conf } });
+    assert.equal(pulled.exitCode, 0, pulled.stderr);
+    const { readiness, reason } = await node.status();
+    assert.equal(readiness, 'ready', reason);
+  });
+
   it('is not answered for if a layer is cut short on the partition, and the rest is', async () => {
     await using node = await openMountNode(fixture, { usr: await nodeUsr() });
     const [{ layers } = { layers: [] }] = system.instances;
@@ -153,3 +186,25 @@ describe('the operating system on a node with a mounted store', { skip: unavaila
     }
   });
 });
+
+/**
+ * Stands for ostree, which does not run here: the argument by which the kernel was told of a deployment, and the origin of that deployment.
+ * The lease removes the mount point that it needs at the top of this machine.
+ */
+async function standInForBooted(node: MountNode, { reference }: MadeImage): Promise<AsyncDisposable> {
+  const deployment = '/ostree/deploy/rhcos/deploy/0.0';
+  const origin = `[origin]\ncontainer-image-reference=ostree-unverified-registry:${reference}\n`;
+  const lines = [
+    'mkdir -p /ostree && mount -t tmpfs tmpfs /ostree',
+    `mkdir -p ${deployment} /ostree/boot.1/rhcos/0 && ln -s ${deployment} /ostree/boot.1/rhcos/0/0`,
+    `printf '%s' "$1" >${deployment}.origin`,
+    'echo root=UUID=0 ostree=/ostree/boot.1/rhcos/0/0 >/run/cmdline && mount --bind /run/cmdline /proc/cmdline',
+  ];
+  await node.output('sh', ['-e', '-c', lines.join('\n'), 'sh', origin]);
+  return {
+    [Symbol.asyncDispose]: async () => {
+      await node.output('umount', ['/ostree']);
+      await rmdir('/ostree');
+    },
+  };
+}
