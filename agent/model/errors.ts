@@ -18,7 +18,7 @@ export const exitCodes = {
   interrupted: 11,
   /** Only of `status`: no fault was found, and not everything could be looked at. */
   unknown: 12,
-  /** A policy refuses images for want of their signatures. */
+  /** A policy refuses images for want of their signatures, or there is no policy. */
   unsigned: 13,
 } as const;
 
@@ -139,6 +139,7 @@ export const errorTable = {
   ERR_STORE_BUSY: { exit: 'failed', summary: 'An open store cannot be closed, because something uses it' },
   ERR_REGISTRIES: { exit: 'failed', summary: 'The configuration of registries cannot be read, or not be rewritten' },
   ERR_MIRROR_UNSIGNED: { exit: 'unsigned', summary: 'A policy demands signatures that the mirror of a node cannot show' },
+  ERR_POLICY_MISSING: { exit: 'unsigned', summary: 'A machine has no signature policy, and without one engines pull nothing' },
   ERR_POLICY_FILE: { exit: 'failed', summary: 'The signature policy of a machine cannot be read' },
   ERR_REGISTRIES_D: { exit: 'failed', summary: 'The files that say where signatures are found cannot be used' },
   ERR_SIGNATURE: { exit: 'payload', summary: 'A signature of an image cannot be read' },

@@ -10,6 +10,7 @@ import { type ErrorRecord, errorRecord, PrestageError } from '../model/errors.ts
 import { type ImageState, outcomeOf, type RunState, STATE_VERSION, suspectAfter } from '../model/run-state.ts';
 import { newTimeline } from '../model/run-timeline.ts';
 import { openPartition, PARTITION_TARGET } from '../partition/open.ts';
+import { missingPolicy } from '../signatures/node-policy.ts';
 import { checkArchitecture } from './check-architecture.ts';
 import { addNotices, interrupted, type Planned, type RunContext, type RunOptions } from './context.ts';
 import { clearAfterKilledRun } from './deliver.ts';
@@ -47,6 +48,7 @@ export async function run(host: Host, options: RunOptions): Promise<RunReport> {
   let plan: Planned = { steps: [], needs: undefined, setup: [] };
   try {
     await checkScratch(host, settings.scratch);
+    await tellMissingPolicy(context);
     if (!options.isDry) await step('record-start', async () => await store.commit());
     plan = await withSource(context, async (directory) => await reconcile(directory, context));
   } catch (error) {
@@ -63,6 +65,15 @@ export async function run(host: Host, options: RunOptions): Promise<RunReport> {
   });
   if (!options.isDry) await step('record-end', async () => await store.commit());
   return { state: store.state, ...plan };
+}
+
+/** It changes nothing of what a run does: what is loaded is there without a pull, and mirrors are right once there is a policy. */
+async function tellMissingPolicy({ host, store }: RunContext): Promise<void> {
+  const missing = await missingPolicy(host);
+  if (missing === undefined) return;
+  host.log('warning', missing.message);
+  store.update({ missingPolicy: missing });
+  addNotices({ store }, [`${missing.message}. ${missing.remedy}`]);
 }
 
 function endOf(state: RunState, isStopped: boolean): NonNullable<RunState['outcome']> {

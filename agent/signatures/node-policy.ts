@@ -1,4 +1,4 @@
-import { readdir } from 'node:fs/promises';
+import { readdir, stat } from 'node:fs/promises';
 import { type Host, hostPath } from '../host/host.ts';
 import { ifMissing } from '../host/if-missing.ts';
 import { readConfiguration } from '../host/read-configuration.ts';
@@ -7,6 +7,8 @@ import { type Policy, parsePolicy } from './policy.ts';
 
 /** The policy of every engine. */
 export const POLICY_FILE = '/etc/containers/policy.json';
+/** That of the vendor, which engines read if there is none of the administrator. Source: containers-common from podman 6 on. */
+const VENDOR_POLICY = '/usr/share/containers/policy.json';
 /** If it exists, podman and skopeo read it for root instead. */
 export const PERSONAL_POLICY = '/root/.config/containers/policy.json';
 /** CRI-O reads NAMESPACE.json for the images of a namespace, and the policy of all for those without. Source: crio.conf(5), signature_policy_dir. */
@@ -21,12 +23,41 @@ export interface NodePolicies {
 
 /** Reads all policies that an engine of the node can go by. Files that are missing say nothing. */
 export async function readNodePolicies(host: Host): Promise<NodePolicies> {
-  const files = [POLICY_FILE, PERSONAL_POLICY, ...(await namespacePolicies(host)).map(({ file }) => file)];
+  const files = [(await commonPolicy(host)) ?? POLICY_FILE, PERSONAL_POLICY, ...(await namespacePolicies(host)).map(({ file }) => file)];
   const read = await Promise.all(files.map(async (file) => await readPolicy(host, file)));
   return {
     policies: read.flatMap((one) => (one !== undefined && 'scopes' in one ? [one] : [])),
     faults: read.flatMap((one) => (one !== undefined && 'code' in one ? [one] : [])),
   };
+}
+
+/** The policy of every engine that has no other one; undefined if there is none. */
+export async function commonPolicy(host: Host): Promise<string | undefined> {
+  for (const file of [POLICY_FILE, VENDOR_POLICY]) if (await isThere(host, file)) return file;
+  return undefined;
+}
+
+/**
+ * Says that engines pull nothing, if this machine has no policy. Below another root it says nothing: the engines of this machine do not go by what
+ * lies there.
+ */
+export async function missingPolicy(host: Host): Promise<ErrorRecord | undefined> {
+  if (host.root !== '/' || (await commonPolicy(host)) !== undefined) return undefined;
+  const who = (await isThere(host, PERSONAL_POLICY)) ? 'CRI-O pulls' : 'engines pull';
+  return errorRecord(
+    new PrestageError(
+      'ERR_POLICY_MISSING',
+      `there is no ${POLICY_FILE}, and without it ${who} nothing, neither from our mirrors nor from anywhere else`,
+      `Restore ${POLICY_FILE}, which the Machine Config Operator writes on a node; to accept all images as before: {"default": [{"type": "insecureAcceptAnything"}]}`,
+    ),
+  );
+}
+
+async function isThere(host: Host, file: string): Promise<boolean> {
+  return await stat(hostPath(host, file)).then(
+    () => true,
+    ifMissing(() => false),
+  );
 }
 
 /** The policies that CRI-O has for single namespaces, sorted. */

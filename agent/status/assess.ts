@@ -59,7 +59,8 @@ interface Found {
 }
 
 function report(verdict: Verdict, { images, unseen, facts }: Found): StatusReport {
-  const lastError = facts.state?.error ?? facts.state?.withheld ?? images.find((image) => image.error !== undefined)?.error;
+  const lastError =
+    facts.state?.error ?? facts.missingPolicy ?? facts.state?.withheld ?? images.find((image) => image.error !== undefined)?.error;
   const run = facts.state === undefined ? undefined : withoutLists(facts.state, facts.store);
   return {
     apiVersion: STATUS_VERSION,

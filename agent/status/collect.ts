@@ -8,6 +8,7 @@ import { unitEnds } from '../host/unit-end.ts';
 import type { RunState } from '../model/run-state.ts';
 import { findDangling } from '../mount/dangling.ts';
 import { readLastState } from '../reconcile/state-store.ts';
+import { missingPolicy } from '../signatures/node-policy.ts';
 import { assessRun, type StatusReport } from './assess.ts';
 import type { StatusFacts, StoreNow } from './facts.ts';
 import { changedFiles } from './files-now.ts';
@@ -53,15 +54,17 @@ const NOTHING: Facts & Pick<StatusFacts, 'state' | 'isSameBoot'> = {
 
 async function factsOfNode(host: Host, state: RunState): Promise<Facts> {
   const store = await storeNow(host);
-  const [isAlive, storage, dangling, registries, files, crio] = await Promise.all([
+  const [isAlive, storage, dangling, registries, files, crio, policy] = await Promise.all([
     look(async () => await isAliveNow(state)),
     viewStorage(host, state, store),
     danglingNow(host, state, store),
     registriesNow(host, state),
     look(async () => await changedFiles(host)),
     look(async () => await crioAwareness(host)),
+    look(async () => await missingPolicy(host)),
   ]);
-  return { isAlive, storage, dangling, store, ...registries, files, crio };
+  const hasNoPolicy = policy.kind === 'seen' && policy.value !== undefined;
+  return { isAlive, storage, dangling, store, ...registries, files, crio, ...(hasNoPolicy && { missingPolicy: policy.value }) };
 }
 
 /** Below the root lies the disk of another machine, or of this one as it is not running now: what it does when it runs cannot be looked at. */

@@ -1,6 +1,7 @@
 import type { CrioAwareness } from '../engine/crio-store.ts';
 import type { StorageContents } from '../extract/storage.ts';
 import type { UnitEnd } from '../host/unit-end.ts';
+import type { ErrorRecord } from '../model/errors.ts';
 import type { RunState } from '../model/run-state.ts';
 import type { StoreProbe } from '../release/assess-store.ts';
 import type { Look, Unseen } from './look.ts';
@@ -30,6 +31,8 @@ export interface StatusFacts {
   readonly crio: Look<CrioAwareness>;
   /** The agent's units that were started in this boot, as systemd knows them; left out where it was not asked. */
   readonly units?: readonly UnitEnd[];
+  /** Why engines pull nothing; left out if there is a policy, or if that cannot be looked at. */
+  readonly missingPolicy?: ErrorRecord;
   /** Of this machine, as GOARCH names it. */
   readonly architecture: string;
 }

@@ -3,9 +3,10 @@ import { tmpdir } from 'node:os';
 import { type Host, hostPath } from '../host/host.ts';
 import { readConfiguration } from '../host/read-configuration.ts';
 import { digestOf } from '../model/digest.ts';
+import { errorRecord } from '../model/errors.ts';
 import { openSigned } from '../signatures/gpg.ts';
 import { type HeldSignature, type JudgeTools, judge } from '../signatures/judge.ts';
-import { namespacePolicies, PERSONAL_POLICY, POLICY_FILE } from '../signatures/node-policy.ts';
+import { commonPolicy, namespacePolicies, PERSONAL_POLICY, POLICY_FILE } from '../signatures/node-policy.ts';
 import { readClaim } from '../signatures/payload.ts';
 import { type PolicyEntry, parsePolicy, policyEntryOf, type Requirement } from '../signatures/policy.ts';
 import type { AcceptedSignature, PolicyFacts, PolicyVerdict } from './image-facts.ts';
@@ -32,12 +33,13 @@ type PolicyFile = Pick<PolicyFacts, 'file' | 'engines' | 'namespace'>;
 async function policyFiles(host: Host): Promise<readonly PolicyFile[]> {
   const personal = await look(async () => await readConfiguration(host, PERSONAL_POLICY));
   const hasPersonal = personal.kind === 'unseen' || personal.value !== undefined;
+  const file = (await commonPolicy(host)) ?? POLICY_FILE;
   const common: readonly PolicyFile[] = hasPersonal
     ? [
         { file: PERSONAL_POLICY, engines: ['podman'] },
-        { file: POLICY_FILE, engines: ['CRI-O'] },
+        { file, engines: ['CRI-O'] },
       ]
-    : [{ file: POLICY_FILE, engines: ['podman', 'CRI-O'] }];
+    : [{ file, engines: ['podman', 'CRI-O'] }];
   const own = await namespacePolicies(host);
   return [...common, ...own.map((one): PolicyFile => ({ ...one, engines: ['CRI-O'] }))];
 }
@@ -60,8 +62,9 @@ async function entryOf(host: Host, file: string, fullName: string): Promise<Poli
     return { kind: 'refused', reason: 'there is no such file, and without it engines pull nothing', remedy: `Restore ${file}` };
   } catch (error) {
     if (isDenied(error)) return { kind: 'unseen', reason: `${file}: this user may not read it`, remedy: ASK_AS_ROOT };
-    const seen = await look(async (): Promise<never> => await Promise.reject(error));
-    return seen.kind === 'unseen' ? { ...seen, kind: 'refused' } : seen.value;
+    const { code, message, remedy } = errorRecord(error);
+    if (code === 'ERR_INTERNAL') throw error;
+    return { kind: 'refused', reason: message, remedy };
   }
 }
 

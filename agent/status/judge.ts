@@ -59,8 +59,9 @@ export function judgeRun({ state, images, unseen, facts }: Judged): Verdict {
     const reason = [first, ...more].map((fault) => fault.reason).join('; ');
     return { readiness: 'degraded', reason, nextStep: first.nextStep, exitCode: exitCodes.partial };
   }
-  if (state.withheld !== undefined) {
-    const { message, remedy, code } = state.withheld;
+  const refusal = facts.missingPolicy ?? state.withheld;
+  if (refusal !== undefined) {
+    const { message, remedy, code } = refusal;
     return { readiness: 'degraded', reason: message, nextStep: remedy, exitCode: exitCodeOf(code) };
   }
   if (unseen.length > 0) return unknown(unseen);

@@ -1,6 +1,6 @@
 import assert from 'node:assert/strict';
 import { existsSync } from 'node:fs';
-import { mkdir, readFile, writeFile } from 'node:fs/promises';
+import { mkdir, readFile, rm, writeFile } from 'node:fs/promises';
 import { dirname, join } from 'node:path';
 import { after, before, describe, it } from 'node:test';
 import { OWNED_MARK } from '../../agent/engine/system-file.ts';
@@ -159,5 +159,25 @@ describe('a node whose policy demands signatures', { skip: unavailable ?? false 
     assert.match(state.withheld?.message ?? '', /^\/etc\/crio\/policies\/team\.json: document: is not JSON; /);
     assert.deepEqual(await mirrored(node), []);
     assert.equal((await node.status()).readiness, 'degraded');
+  });
+
+  it('says that engines pull nothing without a policy, and is ready once there is one', async () => {
+    await using node = await openMountNode(fixture);
+    await rm(node.path('/etc/containers/policy.json'));
+    const { exitCode, state, stderr } = await node.run(['--stage', 'installed', '--delivery', 'registry', '--label', plain.label]);
+    assert.deepEqual([exitCode, state.outcome, state.missingPolicy?.code], [0, 'complete', 'ERR_POLICY_MISSING'], stderr);
+    const message =
+      'there is no /etc/containers/policy.json, and without it engines pull nothing, neither from our mirrors nor from anywhere else';
+    assert.ok(
+      state.notices.some((notice) => notice.startsWith(`${message}. Restore `)),
+      state.notices.join('\n'),
+    );
+    const { reference } = fixture.images.tag;
+    assert.match((await pull(node, reference)).stderr, /policy\.json: no such file/);
+    const before = await node.status();
+    assert.deepEqual([before.readiness, before.reason, before.exitCode], ['degraded', message, 13]);
+    await put(node, '/etc/containers/policy.json', '{"default":[{"type":"insecureAcceptAnything"}]}');
+    const pulled = await pull(node, reference);
+    assert.deepEqual([pulled.exitCode, (await node.status()).readiness], [0, 'ready'], pulled.stderr);
   });
 });

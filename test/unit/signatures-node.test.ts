@@ -9,7 +9,7 @@ import { signaturePath } from '../../agent/model/bundle.ts';
 import { type Digest, digestOf } from '../../agent/model/digest.ts';
 import { errorRecord } from '../../agent/model/errors.ts';
 import { readSignatures } from '../../agent/signatures/bundle-signatures.ts';
-import { readNodePolicies } from '../../agent/signatures/node-policy.ts';
+import { commonPolicy, missingPolicy, readNodePolicies } from '../../agent/signatures/node-policy.ts';
 import { planRegistriesD } from '../../agent/signatures/own-registries-d.ts';
 import { parsePolicy } from '../../agent/signatures/policy.ts';
 import { mergeRegistriesD, signatureSourceOf } from '../../agent/signatures/registries-d.ts';
@@ -125,6 +125,24 @@ describe('below a directory of its own', () => {
     await inside({}, async (root) => {
       assert.deepEqual(await readNodePolicies(linuxHost({ root, log: () => undefined, env: {} })), { policies: [], faults: [] });
     });
+  });
+
+  it('the policy of the vendor counts if there is none of the administrator, and below a root of its own none is missed', async () => {
+    const [accept, reject] = ['insecureAcceptAnything', 'reject'].map((type) => JSON.stringify({ default: [{ type }] }));
+    const vendor = { 'usr/share/containers/policy.json': accept ?? '' };
+    const readFrom = async (files: Readonly<Record<string, string>>) => {
+      let found: readonly unknown[] = [];
+      await inside(files, async (root) => {
+        const host = linuxHost({ root, log: () => undefined, env: {} });
+        const { policies } = await readNodePolicies(host);
+        found = [policies.map(({ file }) => file), await commonPolicy(host), await missingPolicy(host)];
+      });
+      return found;
+    };
+    const [own, shared] = ['/etc/containers/policy.json', '/usr/share/containers/policy.json'];
+    assert.deepEqual(await readFrom(vendor), [[shared], shared, undefined]);
+    assert.deepEqual(await readFrom({ ...vendor, 'etc/containers/policy.json': reject ?? '' }), [[own], own, undefined]);
+    assert.deepEqual(await readFrom({}), [[], undefined, undefined]);
   });
 
   it('the signatures of an image are read out of its bundle, and each file is held against its digest', async () => {

@@ -346,6 +346,18 @@ test('a node is degraded that pulls from the sources what a policy refuses from 
   );
 });
 
+test('a node without a policy is degraded, whatever else is right, and before mirrors that were kept back', () => {
+  const withheld = { code: 'ERR_MIRROR_UNSIGNED', message: 'engines would refuse quay.io/a', remedy: 'Pull with signatures' } as const;
+  const missingPolicy = { code: 'ERR_POLICY_MISSING', message: 'there is no policy.json', remedy: 'Restore it' } as const;
+  for (const more of [{}, { withheld }]) {
+    const { status } = assessRun(facts({ state: run({ outcome: 'complete', ...more }), missingPolicy }));
+    assert.deepEqual(
+      [status.readiness, status.reason, status.nextStep, status.exitCode, status.lastError],
+      ['degraded', 'there is no policy.json', 'Restore it', 13, missingPolicy],
+    );
+  }
+});
+
 test('a node whose images are there and whose registry does not answer is degraded', () => {
   const { status } = assessRun(facts({ state: run({ registry: REGISTRY }), registries: [answers(false)] }));
   assert.deepEqual(
