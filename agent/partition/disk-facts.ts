@@ -40,8 +40,8 @@ export interface DiskFacts {
   readonly isReadOnly: boolean;
   /** `gpt`, `none`, or another kind of table by blkid's name (`dos`…). */
   readonly table: string;
-  /** The table's checksums are wrong, or one of its two copies is. */
-  readonly isDamaged: boolean;
+  /** What is wrong with the GPT, in words; undefined if there is none or it is whole. */
+  readonly damage: string | undefined;
   /** What blkid finds on the disk as a whole, such as xfs or LVM2_member; undefined where nothing. */
   readonly content: string | undefined;
   /** Last sector that a partition may have, with the second table where it belongs: at the end of the disk. */
@@ -112,7 +112,7 @@ const answerSchema = v.object({ blockdevices: v.pipe(v.array(rawSchema), v.minLe
  * Reads lsblk's answer about one device. Old releases (2.32, RHEL 8) give numbers and booleans as strings.
  * @throws PrestageError ERR_TOOL_FAILED
  */
-export function parseDisk(json: string): BlockNode {
+export function parseDisk(json: string, device: string): BlockNode {
   const parsed = v.safeParse(v.pipe(v.string(), v.parseJson(), answerSchema), json);
   const [node] = parsed.success ? parsed.output.blockdevices : [];
   if (node !== undefined) return blockNode(node);
@@ -120,7 +120,7 @@ export function parseDisk(json: string): BlockNode {
   throw new PrestageError(
     'ERR_TOOL_FAILED',
     `lsblk gave an answer that cannot be read: ${reason}`,
-    `Run by hand: lsblk ${LSBLK_DISK_ARGS.join(' ')} DEVICE`,
+    `Run by hand: lsblk ${LSBLK_DISK_ARGS.join(' ')} ${device}`,
   );
 }
 
@@ -154,37 +154,6 @@ export function usesOf(disk: BlockNode, mounts: readonly MountEntry[], swaps: st
   ];
   const uses = usesBelow(disk);
   return [...new Map(uses.map((use) => [JSON.stringify(use), use])).values()];
-}
-
-/** What `sgdisk --print` and `sgdisk --info` say of a disk. */
-export interface GptTable {
-  readonly sectors: number;
-  readonly lastUsableSector: number;
-  readonly isDamaged: boolean;
-  readonly partitions: readonly Pick<DiskPartition, 'number' | 'startSector' | 'endSector'>[];
-}
-
-/**
- * Reads `sgdisk --print`; its names are cut short, so these come from `--info`. Warnings go to both streams, by release.
- * Source: sgdisk(8); gptfdisk 1.0.x, GPTData::DisplayGPTData.
- * @throws PrestageError ERR_TOOL_FAILED
- */
-export function parseSgdisk(text: string): GptTable {
-  const find = (pattern: RegExp): number => Number(pattern.exec(text)?.[1] ?? Number.NaN);
-  const sectors = find(/^Disk .*: (\d+) sectors/m);
-  const lastUsableSector = find(/last usable sector is (\d+)/);
-  if (Number.isNaN(sectors) || Number.isNaN(lastUsableSector))
-    throw new PrestageError('ERR_TOOL_FAILED', 'sgdisk gave an answer that cannot be read', 'Run by hand: sgdisk --print DEVICE');
-  const partitions = [...text.matchAll(/^ +(\d+) +(\d+) +(\d+) +[\d.]+ \S+/gm)].map(([, ...fields]) => {
-    const [number = 0, startSector = 0, endSector = 0] = fields.map(Number);
-    return { number, startSector, endSector };
-  });
-  return { sectors, lastUsableSector, isDamaged: /^(?:Caution|Warning|Problem|Error)\b/im.test(text), partitions };
-}
-
-/** The names in the answer of `sgdisk --info=N --info=M…`, in that order. */
-export function parseSgdiskNames(text: string): readonly string[] {
-  return [...text.matchAll(/^Partition name: '(.*)'$/gm)].map((found) => found[1] ?? '');
 }
 
 /** The node of a partition: a disk whose name ends in a digit gets a `p` before the number. Source: Linux, block/partitions/core.c, disk_name. */

@@ -14,12 +14,12 @@ import {
   type DiskPartition,
   LSBLK_DISK_ARGS,
   parseDisk,
-  parseSgdisk,
-  parseSgdiskNames,
   partitionDevice,
   usesOf,
 } from './disk-facts.ts';
 import { parseBlkid } from './find.ts';
+import { type GptPartition, judgeEnds, NO_ENDS } from './gpt.ts';
+import { readEnds } from './read-ends.ts';
 
 /** A disk, a partition, or an image behind a loop device. Giving it back detaches what was attached for it. */
 export interface OpenDisk extends AsyncDisposable {
@@ -55,18 +55,12 @@ const GROWN_BYTES = 1024 * 1024;
 
 /** Looks at a disk. A partition is a disk without a table here. Nothing is written. */
 export async function readDisk(host: Host, disk: OpenDisk): Promise<DiskFacts> {
-  const node = parseDisk(await output(host.exec, 'lsblk', [...LSBLK_DISK_ARGS, disk.device]));
-  const probe = await probeWhole(host, disk.device);
-  const gpt =
-    probe.table === 'gpt' || (probe.table === 'none' && probe.content === undefined && node.sizeBytes > 0)
-      ? await readTable(host, disk.device, node.sectorBytes)
-      : undefined;
-  const isTable = probe.table === 'gpt' && gpt !== undefined;
-  const sectors = gpt?.sectors ?? Math.floor(node.sizeBytes / node.sectorBytes);
-  const couldEndAt = sectors - reservedSectors(node.sectorBytes) - 1;
-  const endsAt = gpt?.lastUsableSector ?? couldEndAt;
+  const node = parseDisk(await output(host.exec, 'lsblk', [...LSBLK_DISK_ARGS, disk.device]), disk.device);
+  const { table, content, damage, lastUsableSector, ...found } = await readTable(host, disk.device, node);
+  const couldEndAt = Math.floor(node.sizeBytes / node.sectorBytes) - reservedSectors(node.sectorBytes) - 1;
+  const endsAt = lastUsableSector ?? couldEndAt;
+  const isGrown = (couldEndAt - endsAt) * node.sectorBytes > GROWN_BYTES;
   const uses = usesOf(node, await readMounts(), await readFile('/proc/swaps', 'utf8'));
-  const isGrown = isTable && (couldEndAt - endsAt) * node.sectorBytes > GROWN_BYTES;
   return {
     name: disk.name,
     device: disk.device,
@@ -76,12 +70,14 @@ export async function readDisk(host: Host, disk: OpenDisk): Promise<DiskFacts> {
     sizeBytes: node.sizeBytes,
     sectorBytes: node.sectorBytes,
     isReadOnly: disk.image === undefined ? node.isReadOnly : !(await canWrite(disk.image)),
-    table: probe.table,
-    content: probe.content,
-    isDamaged: isTable && gpt.isDamaged,
+    table,
+    content,
+    damage,
     lastUsableSector: isGrown ? couldEndAt : endsAt,
     isGrown,
-    partitions: isTable ? gpt.partitions : [],
+    partitions: await Promise.all(
+      found.partitions.map(async (each) => await describePartition(host, each, { device: disk.device, sectorBytes: node.sectorBytes })),
+    ),
     uses,
     isClaimed: await isClaimed(host, disk.device, uses.length === 0 ? CLAIM_LIMIT_MS : 0),
   };
@@ -92,23 +88,26 @@ function reservedSectors(sectorBytes: number): number {
   return 1 + Math.ceil((128 * 128) / sectorBytes);
 }
 
+/** blkid tells a GPT only where it would be used, so that a disk with half a table looks blank to it: the ends are looked at as well. */
+async function readTable(host: Host, device: string, { sizeBytes, sectorBytes }: BlockNode) {
+  const probe = await probeWhole(host, device);
+  const ends = judgeEnds(sizeBytes === 0 ? NO_ENDS : await readEnds(device, { sizeBytes, sectorBytes }), sectorBytes);
+  if (ends.kind === 'gpt') return { ...ends, table: 'gpt', content: probe.content };
+  // Boot sectors of file systems end as an MBR does.
+  const isMbr = ends.kind === 'mbr' && probe.content === undefined && probe.table === 'none';
+  return { ...ends, table: isMbr ? 'dos' : probe.table, content: probe.content };
+}
+
 /** What lies in a partition is read by its place on the disk: an image's partitions need not be known to the kernel. */
-async function readTable(host: Host, device: string, sectorBytes: number) {
-  const printed = await host.exec('sgdisk', ['--print', device]);
-  const table = parseSgdisk(`${printed.stdout}\n${printed.stderr}`);
-  const numbers = table.partitions.map((partition) => `--info=${partition.number}`);
-  const names = numbers.length === 0 ? [] : parseSgdiskNames((await host.exec('sgdisk', [...numbers, device])).stdout);
-  const isReadable = printed.exitCode === 0 && names.length === numbers.length;
-  const partitions = await Promise.all(
-    table.partitions.map(async (partition, index): Promise<DiskPartition> => {
-      const offset = partition.startSector * sectorBytes;
-      const size = (partition.endSector - partition.startSector + 1) * sectorBytes;
-      const probe = await host.exec('blkid', ['--probe', '--output', 'export', '--offset', `${offset}`, '--size', `${size}`, device]);
-      const label = names[index] ?? '';
-      return { ...partition, device: partitionDevice(device, partition.number), label, fileSystem: parseBlkid(probe.stdout).fileSystem };
-    }),
-  );
-  return { ...table, isDamaged: table.isDamaged || !isReadable, partitions };
+async function describePartition(
+  host: Host,
+  partition: GptPartition,
+  { device, sectorBytes }: { readonly device: string; readonly sectorBytes: number },
+): Promise<DiskPartition> {
+  const offset = partition.startSector * sectorBytes;
+  const size = (partition.endSector - partition.startSector + 1) * sectorBytes;
+  const probe = await host.exec('blkid', ['--probe', '--output', 'export', '--offset', `${offset}`, '--size', `${size}`, device]);
+  return { ...partition, device: partitionDevice(device, partition.number), fileSystem: parseBlkid(probe.stdout).fileSystem };
 }
 
 /** Exit code 8 of blkid(8): signatures of several kinds lie there. */

@@ -110,10 +110,10 @@ function refuseTable(disk: DiskFacts): readonly PrestageError[] {
       `${disk.name} holds ${disk.content} as a whole, not a GPT alone`,
       `Wipe the disk if nothing on it is needed: wipefs --all ${disk.name}`,
     );
-  if (disk.isDamaged)
+  if (disk.damage !== undefined)
     return refuse(
-      `the GPT of ${disk.name} is damaged`,
-      `See what is wrong (sgdisk --verify ${disk.name}) and repair it (gdisk ${disk.name}, r)`,
+      `the GPT of ${disk.name} is damaged, and the disk is not blank: ${disk.damage}`,
+      `Repair it (gdisk ${disk.name}, then r), or if nothing on the disk is needed wipe both of its ends: sgdisk --zap-all ${disk.name}`,
     );
   return [];
 }

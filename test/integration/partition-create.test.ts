@@ -199,6 +199,31 @@ describe('partition create', async () => {
     assert.equal(await codes(await image(), '--size', '1GiB'), 'ERR_DISK_ROOM');
   });
 
+  withDisks('takes no disk with half a table for a blank one, until both of its ends are wiped', async () => {
+    const size = ['--size', '400MiB'];
+    const zeros = (length: number) => Array.from({ length }, () => 0);
+    const partitions = 'partitions: 1 "root" (sectors 2048 to 206847)';
+    for (const [offset, length, found] of [
+      [
+        0,
+        MIB,
+        `the protective MBR in front of it is missing; at the start of the disk there is none; at its end there is one with 1 partition; ${partitions}`,
+      ],
+      [0, 512, `the protective MBR in front of it is missing; ${partitions}`],
+      [899 * MIB, MIB, `at the start of the disk there is one with 1 partition; at its end there is none; ${partitions}`],
+    ] as const) {
+      const disk = await image();
+      await output(execOnLinux, 'sgdisk', ['--new=1:2048:+100M', '--change-name=1:root', disk]);
+      await poke(disk, offset, zeros(length));
+      const { code, message, exitCode } = await refused(disk, ...size);
+      const said = `the GPT of ${disk} is damaged, and the disk is not blank: ${found}`;
+      assert.deepEqual([code, message, exitCode], ['ERR_DISK_TABLE', said, 5]);
+      await execOnLinux('sgdisk', ['--zap-all', disk]);
+      const made = await create(disk, ...size, ...agreed(disk));
+      assert.equal(made.exitCode, 0, made.stderr);
+    }
+  });
+
   withDisks(
     'refuses a disk with a mounted partition, also one that is mounted where nobody sees it, and one that is attached already',
     async () => {

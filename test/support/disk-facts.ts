@@ -16,7 +16,7 @@ export function diskFacts(change: Partial<DiskFacts> = {}): DiskFacts {
     sectorBytes,
     isReadOnly: false,
     table: 'gpt',
-    isDamaged: false,
+    damage: undefined,
     content: undefined,
     lastUsableSector: sizeBytes / sectorBytes - 1 - 1 - Math.ceil(16384 / sectorBytes),
     isGrown: false,

@@ -2,7 +2,7 @@ import assert from 'node:assert/strict';
 import { test } from 'node:test';
 import fc from 'fast-check';
 import { parseMountInfo } from '../../agent/host/mount-table.ts';
-import { parseDisk, parseSgdisk, parseSgdiskNames, partitionDevice, usesOf } from '../../agent/partition/disk-facts.ts';
+import { parseDisk, partitionDevice, usesOf } from '../../agent/partition/disk-facts.ts';
 import { codeOf } from '../support/thrown.ts';
 
 const lsblk = (device: unknown): string => JSON.stringify({ blockdevices: [device] });
@@ -21,14 +21,14 @@ test('old and new lsblk say the same in strings and in numbers', () => {
     children: [],
   };
   const common = { name: '/dev/sda', type: 'disk', model: 'M  ', serial: ' S', wwn: null };
-  assert.deepEqual(parseDisk(lsblk({ ...common, 'maj:min': '8:0', size: 1000, ro: true, 'log-sec': 512 })), node);
-  assert.deepEqual(parseDisk(lsblk({ ...common, 'maj:min': '  8:0  ', size: '1000', ro: '1', 'log-sec': '512' })), node);
+  assert.deepEqual(parseDisk(lsblk({ ...common, 'maj:min': '8:0', size: 1000, ro: true, 'log-sec': 512 }), '/dev/sda'), node);
+  assert.deepEqual(parseDisk(lsblk({ ...common, 'maj:min': '  8:0  ', size: '1000', ro: '1', 'log-sec': '512' }), '/dev/sda'), node);
 });
 
 test('what is not lsblk’s answer about a device is an error of the tool', () => {
   for (const text of ['', '{}', '{"blockdevices":[]}', '{"blockdevices":[{"name":"/dev/sda"}]}'])
     assert.equal(
-      codeOf(() => parseDisk(text)),
+      codeOf(() => parseDisk(text, '/dev/sda')),
       'ERR_TOOL_FAILED',
     );
 });
@@ -43,6 +43,7 @@ test('mounts, swap and devices on top are found at any depth, each once', () => 
       type: 'disk',
       children: [part('/dev/sda1', '8:1'), part('/dev/sda2', '8:2', [root]), part('/dev/sda3', '8:3')],
     }),
+    '/dev/sda',
   );
   const mounts = [
     { id: '30', number: '8:1', target: '/boot', source: '/dev/sda1' },
@@ -72,39 +73,6 @@ test('the table of mounts is read with its escapes and its optional fields', () 
   ]);
 });
 
-const PRINTED = `Disk /dev/sda: 1433600 sectors, 700.0 MiB
-Sector size (logical/physical): 512/512 bytes
-Partition table holds up to 128 entries
-First usable sector is 34, last usable sector is 1433566
-
-Number  Start (sector)    End (sector)  Size       Code  Name
-   1            2048            4095   1024.0 KiB  EF02  BIOS-BOOT
-  12          612352         1433566   401.0 MiB   8300  abcdefghijklmnopqrs...
-`;
-
-test('sgdisk’s table gives numbers and sectors; its warnings make it a damaged one', () => {
-  const table = {
-    sectors: 1_433_600,
-    lastUsableSector: 1_433_566,
-    isDamaged: false,
-    partitions: [
-      { number: 1, startSector: 2048, endSector: 4095 },
-      { number: 12, startSector: 612_352, endSector: 1_433_566 },
-    ],
-  };
-  assert.deepEqual(parseSgdisk(PRINTED), table);
-  const warning = 'Caution: invalid main GPT header, but valid backup; regenerating main header\n';
-  assert.deepEqual(parseSgdisk(warning + PRINTED), { ...table, isDamaged: true });
-  assert.equal(
-    codeOf(() => parseSgdisk('Problem opening /dev/sda')),
-    'ERR_TOOL_FAILED',
-  );
-});
-
-test('names of partitions come whole, with their blanks and quotes, empty ones too', () => {
-  assert.deepEqual(parseSgdiskNames("First sector: 1\nPartition name: ' it''s '\nFirst sector: 2\nPartition name: ''\n"), [" it''s ", '']);
-});
-
 test('a disk whose name ends in a digit gets a p before the number', () => {
   assert.deepEqual(
     ['/dev/sda', '/dev/nvme0n1', '/dev/loop7', '/dev/vdb'].map((disk) => partitionDevice(disk, 5)),
@@ -115,8 +83,7 @@ test('a disk whose name ends in a digit gets a p before the number', () => {
 test('law: any text ends in a table or in an error of the tool', () => {
   fc.assert(
     fc.property(fc.string(), (text) => {
-      assert.ok([undefined, 'ERR_TOOL_FAILED'].includes(codeOf(() => parseSgdisk(text))));
-      assert.ok([undefined, 'ERR_TOOL_FAILED'].includes(codeOf(() => parseDisk(text))));
+      assert.ok([undefined, 'ERR_TOOL_FAILED'].includes(codeOf(() => parseDisk(text, '/dev/sda'))));
       assert.ok(Array.isArray(parseMountInfo(text)));
     }),
   );

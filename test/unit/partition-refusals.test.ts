@@ -114,11 +114,12 @@ for (const { title, change, error } of [
   },
   {
     title: 'a damaged GPT',
-    change: { isDamaged: true },
+    change: { damage: 'at the start of the disk there is none; at its end there is one with 1 partition' },
     error: {
       code: 'ERR_DISK_TABLE',
-      message: 'the GPT of /dev/sda is damaged',
-      remedy: 'See what is wrong (sgdisk --verify /dev/sda) and repair it (gdisk /dev/sda, r)',
+      message:
+        'the GPT of /dev/sda is damaged, and the disk is not blank: at the start of the disk there is none; at its end there is one with 1 partition',
+      remedy: 'Repair it (gdisk /dev/sda, then r), or if nothing on the disk is needed wipe both of its ends: sgdisk --zap-all /dev/sda',
     },
   },
 ] satisfies readonly { title: string; change: Partial<DiskFacts>; error: unknown }[]) {
