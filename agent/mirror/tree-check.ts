@@ -6,8 +6,8 @@ import { type Digest, digestOf, hexOf } from '../model/digest.ts';
 import { messageOf } from '../model/errors.ts';
 import { type ImageManifest, type IndexManifest, instanceFor, MANIFEST_LIMIT_BYTES, parseManifest } from '../model/manifest.ts';
 import { treeBlobPath, treeRepositoryPath } from '../model/registry-path.ts';
-import { signatureTag } from '../signatures/attachment.ts';
 import { readPlainFile } from './plain-file.ts';
+import { besideInTree } from './tree-attachments.ts';
 import type { ServedImage } from './tree-images.ts';
 
 /** What an image of a tree lacks. */
@@ -89,17 +89,20 @@ export async function readTreeFacts(root: string, images: readonly ServedImage[]
 
 /**
  * Takes images out of a tree: the registry then says that it has no such manifest, and an engine asks the next mirror or the source. Of one
- * whose layers are missing it would take the manifest and fail. Its signatures go with it.
+ * whose layers are missing it would take the manifest and fail. Its signatures and attachments go with it.
  */
 export async function hideImages(root: string, images: readonly ServedImage[]): Promise<void> {
-  const hidden = images.flatMap(({ repository, digest, tags }) => {
-    const manifests = join(root, treeRepositoryPath(repository), '_manifests');
-    return [
-      ...[...tags, signatureTag(digest)].map((tag) => join(manifests, 'tags', tag)),
-      join(manifests, 'revisions/sha256', hexOf(digest)),
-    ];
-  });
-  await removeTrees(hidden);
+  const hidden = await Promise.all(
+    images.map(async ({ repository, digest, tags }) => {
+      const beside = await besideInTree(root, repository, digest);
+      const manifests = join(root, treeRepositoryPath(repository), '_manifests');
+      return [
+        ...[...tags, ...beside.tags].map((tag) => join(manifests, 'tags', tag)),
+        ...[digest, ...beside.manifests].map((one) => join(manifests, 'revisions/sha256', hexOf(one))),
+      ];
+    }),
+  );
+  await removeTrees(hidden.flat());
 }
 
 /** An image by a name that people know it by. */

@@ -1,11 +1,10 @@
 import type { Dirent } from 'node:fs';
 import { readdir } from 'node:fs/promises';
 import { join } from 'node:path';
-import { readText } from '../extract/archives.ts';
-import { type Digest, digestOfHex, isDigest } from '../model/digest.ts';
+import { type Digest, digestOfHex } from '../model/digest.ts';
 import { TREE_ROOT, treeRepositoryPath } from '../model/registry-path.ts';
 import { signedByTag } from '../signatures/attachment.ts';
-import { LINK_LIMIT_BYTES } from './mirror-member.ts';
+import { besideBelow, readTreeLink } from './tree-attachments.ts';
 
 /** A manifest that a registry serves from a repository. */
 export interface ServedImage {
@@ -18,7 +17,7 @@ export interface ServedImage {
 
 /**
  * What a registry's tree serves: every manifest of every repository that a link of its own vouches for, sorted by repository and digest. Only
- * links are read. A tag whose manifest the repository does not link is left out, as distribution does not serve it.
+ * links and lists of referrers are read. A tag whose manifest the repository does not link is left out, as distribution does not serve it.
  * Source: github.com/distribution/distribution, registry/storage/paths.go.
  * @param root the directory that holds `docker/`
  * @returns nothing where there is no tree
@@ -53,27 +52,22 @@ async function servedBy(root: string, repository: string): Promise<readonly Serv
   const digests: Digest[] = [];
   for (const hex of (await directoriesIn(join(manifests, 'revisions/sha256'))).toSorted()) {
     const digest = digestOfHex(hex);
-    if (digest !== undefined && (await readLink(join(manifests, 'revisions/sha256', hex, 'link'))) === digest) digests.push(digest);
+    if (digest !== undefined && (await readTreeLink(join(manifests, 'revisions/sha256', hex, 'link'))) === digest) digests.push(digest);
   }
   const tags = new Map<Digest, string[]>();
+  const beside = new Map<Digest, string[]>();
   for (const tag of (await directoriesIn(join(manifests, 'tags'))).toSorted()) {
-    const digest = await readLink(join(manifests, 'tags', tag, 'current/link'));
-    if (digest !== undefined) tags.set(digest, [...(tags.get(digest) ?? []), tag]);
+    const digest = await readTreeLink(join(manifests, 'tags', tag, 'current/link'));
+    if (digest === undefined) continue;
+    tags.set(digest, [...(tags.get(digest) ?? []), tag]);
+    for (const one of (await besideBelow(root, tag, digest)) ?? []) beside.set(one, [...(beside.get(one) ?? []), tag]);
   }
-  // Signatures lie under tags of their own beside what they sign, and are not images.
-  const isSignature = (digest: Digest): boolean => {
-    const own = tags.get(digest) ?? [];
-    return own.length > 0 && own.every((tag) => signedByTag(tag) !== undefined);
+  // Signatures and attachments lie beside the image that their tags name, and are not images. One that has a tag of its own besides is.
+  const isBeside = (digest: Digest): boolean => {
+    const leading = beside.get(digest) ?? [];
+    return leading.length > 0 && (tags.get(digest) ?? []).every((tag) => leading.includes(tag));
   };
-  return digests.filter((digest) => !isSignature(digest)).map((digest) => ({ repository, digest, tags: tags.get(digest) ?? [] }));
-}
-
-async function readLink(path: string): Promise<Digest | undefined> {
-  const text = await readText(path, LINK_LIMIT_BYTES).then(
-    (content) => content.trim(),
-    () => '',
-  );
-  return isDigest(text) ? text : undefined;
+  return digests.filter((digest) => !isBeside(digest)).map((digest) => ({ repository, digest, tags: tags.get(digest) ?? [] }));
 }
 
 /** Names of the directories in a directory; of links to some none. */
