@@ -1,4 +1,5 @@
 import type { ArchivedImage } from '../extract/archives.ts';
+import type { BundleImage } from '../model/bundle.ts';
 import type { Digest } from '../model/digest.ts';
 import type { ErrorRecord } from '../model/errors.ts';
 import type { SignedImage } from '../signatures/bundle-signatures.ts';
@@ -16,6 +17,8 @@ export interface LayoutImage {
   readonly digest: Digest;
   /** How much its layers grow when they are unpacked, where a bundle says so. */
   readonly growth: number | undefined;
+  /** What a bundle names as attached to it; it lies in the layout. */
+  readonly attachments?: NonNullable<BundleImage['attachments']>;
 }
 
 /** The signatures of an image that its bundle has, apart from the image itself. */

@@ -196,6 +196,7 @@ function layoutImage(image: BundleImage, layout: string): LayoutImage {
     layout,
     digest: image.manifestDigest,
     growth: growthOf(image),
+    ...(image.attachments && { attachments: image.attachments }),
   };
 }
 

@@ -47,8 +47,10 @@ const resultSchema = v.object({
 /** Links that a thread writes at one time. */
 const LINKS_AT_ONCE = 512;
 
-/** What an image came to: in the tree, or refused. */
-export type Taken = NamedTreeImage | { readonly reference: string; readonly error: ErrorRecord };
+/** What an image came to: in the tree, with what is attached to it, or refused. */
+export type Taken =
+  | (NamedTreeImage & { readonly attached?: readonly NamedTreeImage[] })
+  | { readonly reference: string; readonly error: ErrorRecord };
 
 /**
  * Makes a tree by a way to fill it, or finds it complete for the same images.
@@ -70,15 +72,11 @@ export async function makeTree<Image>(
   }
   const taken = await step('fill-tree', async () => {
     const images = await fill(started.kind === 'fill' && started.keeps);
-    await writeLinks(
-      to,
-      images.filter((one) => 'names' in one),
-      { pool, signal },
-    );
+    await writeLinks(to, withAttached(images), { pool, signal });
     return images;
   });
   const images = taken.filter((one) => 'names' in one);
-  const blobs = new Set(registryTree(images, 'all').flatMap((file) => ('blob' in file ? [file.blob] : [])));
+  const blobs = new Set(registryTree(withAttached(taken), 'all').flatMap((file) => ('blob' in file ? [file.blob] : [])));
   const sizes = await Promise.all([...blobs].map(async (digest) => (await sizeInTree(to, digest)) ?? 0));
   const result = {
     images: images.length,
@@ -88,6 +86,10 @@ export async function makeTree<Image>(
   };
   await endTree(host, session, { blobs, result });
   return result;
+}
+
+function withAttached(taken: readonly Taken[]): readonly NamedTreeImage[] {
+  return taken.flatMap((one) => ('names' in one ? [one, ...(one.attached ?? [])] : []));
 }
 
 /** What an image came to where it failed; what stops all images is thrown on. */

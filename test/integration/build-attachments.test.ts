@@ -1,16 +1,21 @@
 import assert from 'node:assert/strict';
-import { cp, mkdtemp, readFile, rename, rm, writeFile } from 'node:fs/promises';
+import { cp, mkdtemp, readdir, readFile, rename, rm, writeFile } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { after, before, describe, it } from 'node:test';
 import { readStageBundle } from '../../agent/bundle/read-payload.ts';
 import { verify } from '../../agent/bundle/verify.ts';
-import { imageEntries, readImageEntries, readOciLayout } from '../../agent/extract/oci-layout.ts';
+import { imageEntries, layoutBlobPath, readImageEntries, readOciLayout } from '../../agent/extract/oci-layout.ts';
+import { createArchivePool } from '../../agent/extract/pool.ts';
 import { linuxHost } from '../../agent/host/linux.ts';
+import { plainStep } from '../../agent/host/steps.ts';
+import { layoutTree } from '../../agent/mirror/layout-tree.ts';
+import { treeImages } from '../../agent/mirror/tree-images.ts';
 import { attachedTag, referrersTag } from '../../agent/model/attached.ts';
 import { BUNDLE_FILE, type BundleImage, formatBundle, parseBundle } from '../../agent/model/bundle.ts';
 import { parseReference } from '../../agent/model/reference.ts';
 import { registryRepository, treeBlobPath, treeRepositoryPath } from '../../agent/model/registry-path.ts';
+import { copyTree } from '../../agent/registry/tree-copy.ts';
 import { BUNDLE_TYPE } from '../support/attaching.ts';
 import { runBuild } from '../support/build.ts';
 import { type Cosign, makeCosign } from '../support/cosign.ts';
@@ -101,10 +106,52 @@ describe('what is attached to an image', () => {
   it('is found and verified by cosign at a registry that serves the tree, offline', async () => {
     await source[Symbol.asyncDispose]();
     await using node = await startRegistry();
-    await cp(join(built, 'registry'), node.root, { recursive: true });
+    // What a node serves: links and manifests copied into memory, blobs by links to the partition.
+    const from = join(built, 'registry');
+    const sealed = parseBundle(await readFile(join(built, BUNDLE_FILE), 'utf8'), built).files;
+    const files = sealed
+      .filter(({ path }) => path.startsWith('registry/'))
+      .map((file) => ({ ...file, path: file.path.slice('registry/'.length) }));
+    const onNode = { ...host, root: join(work, 'root') };
+    const { path } = await copyTree(onNode, { from, files, step: plainStep, signal: new AbortController().signal });
+    assert.deepEqual(
+      (await treeImages(path)).map(({ digest, tags }) => [digest, tags]),
+      [[image.digest, ['v1']]],
+    );
+    await cp(path, node.root, { recursive: true, dereference: true });
     const served = `${node.host}/${registryRepository(parseReference(reference))}@${image.digest}`;
     for (const isBundle of [false, true]) assert.match(await cosign.verifyAttestation(served, isBundle), /payload/);
     assert.equal(await cosign.downloadSbom(served), '{"checked":true}');
+  });
+
+  it('is in the tree that a node makes of the layout, and costs no image if it is damaged', async () => {
+    const log: string[] = [];
+    const { payload } = await readStageBundle({ directory: built, stage: 'installed', pinnedSha256: undefined });
+    const images = (await payload()).images.filter((one) => one.kind === 'layout');
+    await using pool = createArchivePool({ size: 1, log: () => undefined });
+    const made = async (name: string): Promise<ReadonlySet<string>> => {
+      const to = join(work, name);
+      const request = { images, to, pool, parallel: 1, step: plainStep, signal: new AbortController().signal };
+      const { images: served } = await layoutTree({ ...host, log: (_, text) => log.push(text) }, request);
+      assert.equal(served, 1);
+      const entries = await readdir(join(to, 'docker'), { recursive: true, withFileTypes: true });
+      return new Set(entries.filter((entry) => entry.isFile()).map((entry) => join(entry.parentPath, entry.name).slice(to.length + 1)));
+    };
+    const wanted = parseBundle(await readFile(join(built, BUNDLE_FILE), 'utf8'), built).files.map(({ path }) => path);
+    assert.deepEqual(
+      await made('node'),
+      new Set(wanted.filter((path) => path.startsWith('registry/')).map((path) => path.slice('registry/'.length))),
+    );
+    assert.deepEqual(log, []);
+    const blob = layoutBlobPath(join(built, 'oci'), described?.attachments?.[0]?.manifest ?? image.digest);
+    await rename(blob, join(work, 'away'));
+    const without = await made('damaged');
+    await rename(join(work, 'away'), blob);
+    assert.deepEqual(
+      [...without].filter((path) => path.includes('/tags/sha256-')),
+      [],
+    );
+    assert.deepEqual(log, [`${reference} is served without its attachments: ${blob} is missing or has other bytes`]);
   });
 
   it('is verified with the bundle: its bytes, and the tags that lead to it', async () => {

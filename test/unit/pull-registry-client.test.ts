@@ -1,13 +1,17 @@
 import assert from 'node:assert/strict';
+import { once } from 'node:events';
 import { chmod, mkdir, mkdtemp, rm, writeFile } from 'node:fs/promises';
+import { createServer } from 'node:http';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { describe, it } from 'node:test';
 import { readChallenge, tokenRequest } from '../../agent/factory/pull/challenge.ts';
 import { imagePlaces } from '../../agent/factory/pull/image-places.ts';
 import { findLogin, loginIn, parseLogins } from '../../agent/factory/pull/logins.ts';
+import { openRegistryClient } from '../../agent/factory/pull/registry-client.ts';
 import { httpOptions, readCertificates, statusError } from '../../agent/factory/pull/source-http.ts';
 import { execOnLinux } from '../../agent/host/exec.ts';
+import { PrestageError } from '../../agent/model/errors.ts';
 import { entryOf, mirrorOf } from '../support/registries.ts';
 import { thrownBy } from '../support/thrown.ts';
 
@@ -140,5 +144,65 @@ describe('how a web server is asked beside skopeo', () => {
       ['ERR_PULL_LOGIN', 'ERR_PULL_DENIED', 'ERR_PULL_LIMIT', 'ERR_PULL_SERVER', 'ERR_PULL_SERVER', 'ERR_PULL'],
     );
     assert.equal(codes[0]?.message, 'https://x/ is answered with the status 401');
+  });
+});
+
+describe('a registry that wants a token', () => {
+  it('is shown the login, and no server is that it leads to', async () => {
+    const work = await mkdtemp(join(tmpdir(), 'registry-client-'));
+    const seen: (readonly [string, string | undefined])[] = [];
+    const serve = async (answer: (url: string, login: string | undefined) => readonly [number, Record<string, string>, string]) => {
+      const server = createServer((request, response) => {
+        const { url = '', headers } = request;
+        seen.push([url, headers.authorization]);
+        const [status, given, body] = answer(url, headers.authorization);
+        response.writeHead(status, given).end(body);
+      });
+      server.listen(0, '127.0.0.1');
+      await once(server, 'listening');
+      const address = server.address();
+      return { server, host: `127.0.0.1:${typeof address === 'object' && address !== null ? address.port : 0}` };
+    };
+    const elsewhere = await serve(() => [200, {}, 'a blob']);
+    const registry = await serve((url, login) => {
+      if (url === '/v2/') return [200, {}, ''];
+      if (url.startsWith('/token')) return login === `Basic ${base64('u:p')}` ? [200, {}, '{"token":"t"}'] : [401, {}, ''];
+      if (login !== 'Bearer t') return [401, { 'www-authenticate': `Bearer realm="http://${registry.host}/token",service="s"` }, ''];
+      if (url.endsWith('unknown')) return [400, {}, '{"errors":[{"code":"MANIFEST_UNKNOWN"}]}'];
+      if (url.endsWith('invalid')) return [400, {}, '{"errors":[{"code":"TAG_INVALID"}]}'];
+      return [307, { location: `http://${elsewhere.host}/blob` }, ''];
+    });
+    try {
+      const authFile = join(work, 'auth.json');
+      await writeFile(authFile, JSON.stringify({ auths: { [registry.host]: { auth: base64('u:p') } } }));
+      using client = openRegistryClient({ env: { HOME: work }, exec: execOnLinux }, { tlsVerify: false, authFile });
+      const place = { name: `${registry.host}/a/b`, registry: registry.host, repository: 'a/b', isInsecure: false };
+      const { signal } = new AbortController();
+      const answer = await client.get(place, 'blobs/x', { signal });
+      assert.ok(answer);
+      const tooLong = (): PrestageError => new PrestageError('ERR_ATTACHMENT', 'too long', 'none');
+      assert.equal((await client.bytesOf(answer, 6, tooLong)).toString(), 'a blob');
+      const again = await client.get(place, 'blobs/x', { signal });
+      assert.ok(again);
+      await assert.rejects(client.bytesOf(again, 5, tooLong), { code: 'ERR_ATTACHMENT' });
+      assert.deepEqual(seen, [
+        ['/v2/', undefined],
+        ['/v2/a/b/blobs/x', undefined],
+        ['/token?service=s&scope=repository%3Aa%2Fb%3Apull', `Basic ${base64('u:p')}`],
+        ['/v2/a/b/blobs/x', 'Bearer t'],
+        ['/blob', undefined],
+        ['/v2/a/b/blobs/x', 'Bearer t'],
+        ['/blob', undefined],
+      ]);
+      assert.equal(await client.get(place, 'manifests/unknown', { signal }), undefined);
+      await assert.rejects(client.get(place, 'manifests/invalid', { signal }), { code: 'ERR_PULL' });
+      await assert.rejects(client.get(place, `http://${elsewhere.host}/page`, { signal }), { code: 'ERR_PULL' });
+    } finally {
+      for (const { server } of [registry, elsewhere]) {
+        server.close();
+        server.closeAllConnections();
+      }
+      await rm(work, { recursive: true });
+    }
   });
 });
