@@ -91,7 +91,10 @@ async function verifyPayload({ directory, payload, bundle, broken }: PayloadWork
       return joinChecked([
         { faults: misplacedBlobs(bundle.files, payload.mirror), notices: [] },
         ...(payload.osTree === undefined ? [] : [{ faults: misplacedBlobs(bundle.files, payload.osTree), notices: [] }]),
-        await verifyStore({ directory, payload, images: bundle.stages[payload.stage]?.images ?? [], broken }, context),
+        await verifyStore(
+          { directory, payload, images: bundle.stages[payload.stage]?.images ?? [], release: bundle.release, broken },
+          context,
+        ),
       ]);
   }
 }

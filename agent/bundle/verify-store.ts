@@ -2,8 +2,10 @@ import { join } from 'node:path';
 import { inspectStorage, type StorageContents } from '../extract/storage.ts';
 import { type ExecResult, quote } from '../host/exec.ts';
 import { mountReadOnly } from '../host/mounts.ts';
-import type { BundleImage, BundlePayload } from '../model/bundle.ts';
+import { BUNDLE_FILE, type BundleImage, type BundlePayload, compressionText } from '../model/bundle.ts';
 import { errorRecord, PrestageError } from '../model/errors.ts';
+import { squashfsObstacle } from '../model/release.ts';
+import { squashfsKind } from '../mount/mount-refusal.ts';
 import { privateTarget } from '../partition/private-mount.ts';
 import { type Checked, faultOf, joinChecked, NOTHING_WRONG, type VerifyContext } from './verify-context.ts';
 import type { BundleFault } from './verify-files.ts';
@@ -17,6 +19,8 @@ interface StoreWork {
   readonly payload: StorePayload;
   /** Of its stage. */
   readonly images: readonly BundleImage[];
+  /** Of the bundle; empty if it is not known. */
+  readonly release: string;
   /** Paths of files with faults, when they are known. */
   readonly broken: Promise<ReadonlySet<string>>;
 }
@@ -25,19 +29,36 @@ interface StoreWork {
  * Checks a store image: its metadata mirror and the tree of operating systems; in mode full also the dm-verity hash tree against the image, and, as root, that the storage in
  * it answers to every name of every image. The bytes of its files are compared elsewhere.
  */
-export async function verifyStore({ directory, payload, images, broken }: StoreWork, context: VerifyContext): Promise<Checked> {
+export async function verifyStore({ directory, payload, images, release, broken }: StoreWork, context: VerifyContext): Promise<Checked> {
   const mirrored = images.filter(({ reference }) => payload.unmirrored?.includes(reference) !== true);
   const mirror = joinChecked([
     await verifyRegistry({ directory, path: payload.mirror }, mirrored, 'metadata', context),
     await verifyOsTree(directory, payload, images, context),
   ]);
-  if (context.mode === 'quick') return mirror;
+  const packing = await verifyPacking(directory, payload, release);
+  if (context.mode === 'quick') return joinChecked([mirror, packing]);
   const verity = await verifyHashTree(directory, payload, context);
   const stored = images.filter(({ reference }) => payload.unstored?.includes(reference) !== true);
   // The kernel's squashfs reader gets no image that is known to be damaged.
   const isDamaged = verity.faults.length > 0 || (await broken).has(payload.image);
   const contents = isDamaged ? NOTHING_WRONG : await verifyContents(directory, payload, stored, context);
-  return joinChecked([mirror, verity, contents]);
+  return joinChecked([mirror, packing, verity, contents]);
+}
+
+/** The image says itself how it is packed, and the manifest says the same; whether the nodes of the release can mount that is worth a line. */
+async function verifyPacking(directory: string, { image, compression }: StorePayload, release: string): Promise<Checked> {
+  const kind = await squashfsKind(join(directory, image));
+  const packed = kind?.replace(/^.* with /, '');
+  if (packed === undefined) return NOTHING_WRONG;
+  const obstacle = squashfsObstacle(release, packed);
+  const notices = obstacle === undefined ? [] : [`${image} is ${obstacle}: build it with --store-compression gzip`];
+  if (compression === undefined || compression.algorithm === packed) return { faults: [], notices };
+  const error = new PrestageError(
+    'ERR_BUNDLE_FILE',
+    `${image} is a ${kind}, and ${BUNDLE_FILE} says ${compressionText(compression)}`,
+    'Build the bundle again at the factory',
+  );
+  return { faults: [{ path: image, ...errorRecord(error) }], notices };
 }
 
 /** Operating systems lie in a tree of their own, whole. */

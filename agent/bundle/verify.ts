@@ -4,7 +4,7 @@ import { createArchivePool } from '../extract/pool.ts';
 import type { Host } from '../host/host.ts';
 import { temporaryDirectory } from '../host/remove-tree.ts';
 import { findOcMirror } from '../mirror/archive-sets.ts';
-import { BUNDLE_FILE, type Bundle, PARTIAL_FILE } from '../model/bundle.ts';
+import { BUNDLE_FILE, type Bundle, compressionText, PARTIAL_FILE } from '../model/bundle.ts';
 import { PrestageError } from '../model/errors.ts';
 import { STAGES, type Stage } from '../model/stage.ts';
 import { stageListNames } from '../model/stage-lists.ts';
@@ -58,6 +58,8 @@ export interface VerifyReport {
   /** Of prestage.json. */
   readonly bundleSha256?: string;
   readonly payloads: readonly string[];
+  /** Of a bundle: how its store images are packed, in words; `not recorded` by an earlier build. */
+  readonly stores?: readonly { readonly stage: Stage; readonly image: string; readonly compression: string }[];
   readonly images: Readonly<Partial<Record<Stage, number>>>;
   readonly files: number;
   readonly bytes: number;
@@ -194,6 +196,7 @@ async function verifyBundle(
     architecture: bundle.architecture,
     bundleSha256: sha256,
     payloads: bundle.payloads.map((payload) => (payload.kind === 'store' ? `store (${payload.stage})` : payload.kind)),
+    ...storesOf(bundle),
     images: Object.fromEntries(
       STAGES.flatMap((stage) => (bundle.stages[stage] === undefined ? [] : [[stage, bundle.stages[stage].images.length]])),
     ),
@@ -203,6 +206,15 @@ async function verifyBundle(
       joinChecked([half, pinFaults(sha256, directory, request.bundleSha256), architectureFaults(bundle, directory, request), checked]),
     ),
   };
+}
+
+function storesOf({ payloads }: Bundle): Pick<VerifyReport, 'stores'> {
+  const stores = payloads.flatMap((payload) => {
+    if (payload.kind !== 'store') return [];
+    const { stage, image, compression } = payload;
+    return [{ stage, image, compression: compression === undefined ? 'not recorded' : compressionText(compression) }];
+  });
+  return stores.length === 0 ? {} : { stores };
 }
 
 function noBundle(directory: string): PrestageError {

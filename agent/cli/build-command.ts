@@ -4,6 +4,8 @@ import { build } from '../factory/build/build.ts';
 import type { BuildReport } from '../factory/build/options.ts';
 import { OS_IMAGE_CHOICES, type OsImageChoice, type OsImagePlan } from '../factory/build/os-images.ts';
 import { PAYLOAD_KINDS } from '../factory/build/plan.ts';
+import { COMPRESSION_CHOICES } from '../factory/build/store-compression.ts';
+import { compressionText } from '../model/bundle.ts';
 import { formatBytes } from '../model/bytes.ts';
 import { PrestageError } from '../model/errors.ts';
 import type { CommandSpec } from './command-spec.ts';
@@ -36,6 +38,14 @@ export const buildCommand: CommandSpec = {
       usage: '--os-image <choice>',
       help: `operating systems in a store payload: ${OS_IMAGE_CHOICES.join(', ')} (default: by the release)`,
     },
+    {
+      usage: '--store-compression <choice>',
+      help: `of store images: ${COMPRESSION_CHOICES.join(', ')}; auto: what the nodes of the release can mount (default: auto)`,
+    },
+    {
+      usage: '--store-level <n>',
+      help: 'level of the compression: gzip 1 to 9, zstd 1 to 22 (default: measured, see docs/factory-guide.md)',
+    },
     { usage: '--work <dir>', help: 'where a store is unpacked on the way (default: in the bundle)' },
     { usage: '--jobs <n>', help: 'copies and threads at a time, 1 to 64 (default: the cores)' },
     dryRunFlag,
@@ -57,6 +67,12 @@ const jobs = v.pipe(
   v.transform(Number),
   v.maxValue(64, 'is not a number from 1 to 64'),
 );
+const level = v.pipe(
+  v.string(),
+  v.regex(/^[1-9]\d?$/, 'is not a number from 1 to 22'),
+  v.transform(Number),
+  v.maxValue(22, 'is not a number from 1 to 22'),
+);
 const payloads = v.pipe(
   v.string(),
   v.transform((text) => text.split(',').map((word) => word.trim())),
@@ -73,6 +89,8 @@ const schema = v.object({
   registryImage: v.exactOptional(path),
   signatures: v.optional(v.picklist(['auto', 'require'], 'is not auto or require'), 'auto'),
   osImage: v.exactOptional(v.picklist(OS_IMAGE_CHOICES, `is not of ${OS_IMAGE_CHOICES.join(', ')}`)),
+  storeCompression: v.optional(v.picklist(COMPRESSION_CHOICES, `is not of ${COMPRESSION_CHOICES.join(', ')}`), 'auto'),
+  storeLevel: v.exactOptional(level),
   work: v.exactOptional(path),
   jobs: v.exactOptional(jobs),
   dryRun: v.optional(v.boolean(), false),
@@ -95,7 +113,8 @@ async function actBuild(terminal: Terminal, options: Readonly<Record<string, unk
     throw new PrestageError('ERR_USAGE', `nothing can be built: ${faults.join('; ')}`, 'Look at: prestage-agent build --help');
   }
   const host = hostFor(terminal, {});
-  const { listDiscovery, listInstalled, payload, agent, dryRun, signatures, osImage, ...rest } = parsed.output;
+  const { listDiscovery, listInstalled, payload, agent, dryRun, signatures, osImage, storeCompression, storeLevel, ...rest } =
+    parsed.output;
   const report = await build(host, {
     ...rest,
     lists: {
@@ -104,6 +123,8 @@ async function actBuild(terminal: Terminal, options: Readonly<Record<string, unk
     },
     payloads: payload,
     ...(osImage !== undefined && { osImages: osImage }),
+    compression: storeCompression,
+    ...(storeLevel !== undefined && { compressionLevel: storeLevel }),
     requiresSignatures: signatures === 'require',
     agents: agent,
     architecture: rest.architecture ?? host.architecture,
@@ -124,17 +145,18 @@ function flagOf(path: string): string {
 
 /** What a build did or would do, for people. Pure. */
 export function buildText(report: BuildReport): string {
-  const { outcome, bundle, parts, osImages, manifestSha256 } = report;
+  const { outcome, bundle, parts, osImages, compression, manifestSha256 } = report;
   const lines = parts.map(({ id, state, outputBytes, workBytes }) => {
     const work = workBytes === 0 ? '' : `, ${formatBytes(workBytes)} for the work`;
     return state === 'keep' ? `keep    ${id}` : `make    ${id} (about ${formatBytes(outputBytes)} more${work})`;
   });
-  const systems = osImages === undefined ? [] : [systemsText(osImages)];
-  if (outcome === 'planned') return [...lines, ...systems, 'nothing was written'].join('\n');
+  const packing = compression === undefined ? [] : [`store images: ${compressionText(compression)} (${compression.reason})`];
+  const choices = [...packing, ...(osImages === undefined ? [] : [systemsText(osImages)])];
+  if (outcome === 'planned') return [...lines, ...choices, 'nothing was written'].join('\n');
   const pin = manifestSha256 === undefined ? [] : [`sha256 of prestage.json, for ignition: ${manifestSha256}`];
   if (outcome === 'unchanged') return [`unchanged: ${bundle} is what would be built`, ...pin].join('\n');
   const made = parts.filter(({ state }) => state === 'make').map(({ id }) => id);
-  return [`built: ${bundle} (made ${made.join(', ') || 'only the manifest'})`, ...systems, ...pin].join('\n');
+  return [`built: ${bundle} (made ${made.join(', ') || 'only the manifest'})`, ...choices, ...pin].join('\n');
 }
 
 const SYSTEMS_TEXT: Readonly<Record<OsImageChoice, string>> = {

@@ -158,6 +158,7 @@ function verifyText(report: VerifyReport, durationMs: number, paint: Paint): str
     `what:     ${what.join(', ')}`,
     `content:  ${report.files} files, ${formatBytes(report.bytes)}${images.length === 0 ? '' : `; images: ${images.join(', ')}`}`,
     ...(report.bundleSha256 === undefined ? [] : [`manifest: sha256 ${report.bundleSha256}`]),
+    ...(report.stores ?? []).map(({ stage, image, compression }) => `store:    ${stage}: ${image}, compression ${compression}`),
     ...policyLines(report, paint),
     ...report.notices.map((notice) => `notice:   ${notice}`),
     ...faults.flatMap((fault) => [

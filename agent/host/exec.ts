@@ -12,6 +12,8 @@ export interface ExecOptions {
   readonly cwd?: string;
   /** Bytes for the program's standard input; empty where left out. */
   readonly input?: string;
+  /** Told what the program prints on its standard output while it runs, in pieces of any size. */
+  readonly onStdout?: (text: string) => void;
 }
 
 export interface ExecResult {
@@ -32,7 +34,7 @@ const QUOTE_LIMIT = 600;
  * @throws PrestageError ERR_TOOL_MISSING where the program is not there, ERR_SYSTEM where the kernel does not start it
  */
 export const execOnLinux: Exec = async (file, args, options = {}) => {
-  const result = await execa(file, [...args], {
+  const running = execa(file, [...args], {
     reject: false,
     env: { LC_ALL: 'C.UTF-8', ...options.env },
     input: options.input ?? '',
@@ -41,6 +43,9 @@ export const execOnLinux: Exec = async (file, args, options = {}) => {
     ...(options.timeoutMs !== undefined && { timeout: options.timeoutMs }),
     ...(options.cwd !== undefined && { cwd: options.cwd }),
   });
+  const { onStdout } = options;
+  if (onStdout !== undefined) running.stdout.on('data', (chunk: Buffer) => onStdout(chunk.toString('utf8')));
+  const result = await running;
   const failure = startFailure(file, result.cause);
   if (failure !== undefined) throw failure;
   if (result.exitCode === undefined && result.signal === undefined && !result.isCanceled && !result.timedOut) {

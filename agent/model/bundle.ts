@@ -78,6 +78,15 @@ const verity = v.object({
   rootHash: sha256,
 });
 
+/** Compressions of a squashfs that store images are built with. */
+export const STORE_ALGORITHMS = ['gzip', 'xz', 'zstd'] as const;
+
+const compression = v.object({
+  algorithm: v.picklist(STORE_ALGORITHMS),
+  /** As mksquashfs(1) counts it; left out for xz, which has none. */
+  level: v.exactOptional(v.pipe(v.number(), v.safeInteger(), v.minValue(1))),
+});
+
 const payloadSchema = v.variant('kind', [
   /** One `.tgz` per image, list files beside them. */
   v.object({ kind: v.literal('archives'), path }),
@@ -87,7 +96,10 @@ const payloadSchema = v.variant('kind', [
   v.object({
     kind: v.literal('store'),
     stage: v.picklist(STAGES),
+    /** Two stages of equal images name the same files. */
     image: path,
+    /** How the image is packed; earlier builds, which do not say it, took zstd. */
+    compression: v.exactOptional(compression),
     /** So that the image can be hashed on several cores. */
     pieces: v.exactOptional(pieces),
     verity,
@@ -134,6 +146,7 @@ export type Bundle = v.InferOutput<typeof bundleSchema>;
 export type BundleImage = v.InferOutput<typeof imageSchema>;
 export type ReleaseSignature = v.InferOutput<typeof releaseSignatureSchema>;
 export type BundlePayload = v.InferOutput<typeof payloadSchema>;
+export type StoreCompression = Readonly<v.InferOutput<typeof compression>>;
 export type StorePieces = Readonly<v.InferOutput<typeof pieces>>;
 export type BundleFile = Bundle['files'][number];
 
@@ -173,6 +186,11 @@ export function hasStoreImage(bundle: Bundle, stage: Stage): boolean {
 
 /** No file of a bundle needs them, and a line end would be one of a unit or of a configuration that names the path, too. */
 const CONTROL = /\p{Cc}/u;
+
+/** How a store image is packed, in words: `zstd level 6`. */
+export function compressionText({ algorithm, level }: StoreCompression): string {
+  return level === undefined ? algorithm : `${algorithm} level ${level}`;
+}
 
 /** Relative, normal, without a way out and without control characters: what a bundle's manifest may name. */
 export function isInnerPath(text: string): boolean {

@@ -41,6 +41,6 @@ async function mountFault({ record, placed, source, request }: PlacedMount, { st
   return new PrestageError(
     'ERR_STORE_UNSUPPORTED',
     `the kernel of this node cannot mount the store image ${placed.path}, ${kind}, whose bytes are as the bundle says: ${quote(stderr)}`,
-    'Build the bundle with an oci or archives payload, too, and leave delivery at auto; dmesg may say what the kernel lacks',
+    'Build the bundle with --store-compression gzip, which all kernels of OpenShift read, or with an oci or archives payload, too, and leave delivery at auto',
   );
 }

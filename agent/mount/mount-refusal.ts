@@ -1,3 +1,4 @@
+import { constants } from 'node:fs';
 import { open } from 'node:fs/promises';
 
 /**
@@ -22,9 +23,9 @@ const MAGIC = 'hsqs';
 const COMPRESSION_OFFSET = 20;
 const VERSION_OFFSET = 28;
 
-/** What a file is by its superblock: `squashfs 4.0 with zstd`; undefined if it is not a squashfs. */
+/** What a file is by its superblock: `squashfs 4.0 with zstd`; undefined if it is not a squashfs, or not a plain file. */
 export async function squashfsKind(path: string): Promise<string | undefined> {
-  await using file = await open(path, 'r').catch(() => undefined);
+  await using file = await open(path, constants.O_RDONLY | constants.O_NOFOLLOW | constants.O_NONBLOCK).catch(() => undefined);
   const { buffer, bytesRead } = (await file?.read(Buffer.alloc(32), 0, 32, 0)) ?? { buffer: Buffer.alloc(0), bytesRead: 0 };
   if (bytesRead < buffer.length || buffer.length === 0 || buffer.toString('latin1', 0, MAGIC.length) !== MAGIC) return undefined;
   const id = buffer.readUInt16LE(COMPRESSION_OFFSET);

@@ -7,6 +7,7 @@ import { TOP } from '../support/cache.ts';
 import { archiveName } from '../support/image-archives.ts';
 import { type BenchSet, bigSet, tinySet } from './bench-images.ts';
 import { benchBuild } from './build.ts';
+import { benchCompression } from './compression.ts';
 import { type Measurement, measure, type Subject } from './measure.ts';
 import { benchMount } from './mount.ts';
 import { benchOcMirror } from './oc-mirror.ts';
@@ -19,7 +20,7 @@ import { EXECUTABLE, makeWorkplace, type Workplace } from './workplace.ts';
 
 const USAGE = `Usage: npm run bench -- [--only PART]... [--repeat N] [--json FILE] [--check]
 Measures the agent against its predecessor's flow on one set of real images, with caches dropped.
-  --only PART   one, four, skopeo, agent, startup, noop, pull, verify, build, oc-mirror, mount, registry or size; several times for several; all where left out
+  --only PART   one, four, skopeo, agent, startup, noop, pull, verify, build, compression, oc-mirror, mount, registry or size; several times for several; all where left out
   --repeat N    measure the loads N times and take the median by wall time (default 1)
   --json FILE   write the findings there, too
   --check       end with 1 where a bar is not held
@@ -35,6 +36,7 @@ const PARTS = [
   'pull',
   'verify',
   'build',
+  'compression',
   'oc-mirror',
   'mount',
   'registry',
@@ -117,6 +119,10 @@ async function benchFactory(wants: (part: Part) => boolean, set: BenchSet): Prom
   if (wants('build')) {
     say("measuring build's squashfs step against mksquashfs alone");
     parts.push(await benchBuild(set));
+  }
+  if (wants('compression')) {
+    say('measuring the compressions of store images');
+    parts.push(await benchCompression(set));
   }
   if (wants('oc-mirror')) {
     say("measuring the unpacking of oc-mirror's archives against tar");

@@ -63,7 +63,8 @@ export async function benchBuild(set: BenchSet): Promise<PartFindings> {
   }
 }
 
-async function storeOf(set: BenchSet, work: string): Promise<string> {
+/** Unpacks some images of the set into a storage. */
+export async function storeOf(set: BenchSet, work: string): Promise<string> {
   const layout = join(work, 'layout');
   const some = set.images.slice(-IMAGES);
   await writeOciLayout(set.store, some, layout);

@@ -6,8 +6,10 @@ import { cp, lstat, mkdir, mkdtemp, readdir, readFile, rm, writeFile } from 'nod
 import { join } from 'node:path';
 import { after, before, describe, it } from 'node:test';
 import { setTimeout as sleep } from 'node:timers/promises';
+import { verify } from '../../agent/bundle/verify.ts';
 import { isToken } from '../../agent/extract/lock-token.ts';
 import { inspectStorage } from '../../agent/extract/storage.ts';
+import { STORE_LAYERS } from '../../agent/factory/build/layer-limits.ts';
 import { readSourceImage } from '../../agent/factory/build/source-image.ts';
 import { proveStore } from '../../agent/factory/build/store-proof.ts';
 import { execOnLinux, output } from '../../agent/host/exec.ts';
@@ -15,6 +17,7 @@ import { linuxHost } from '../../agent/host/linux.ts';
 import { BUNDLE_FILE, type Bundle, type BundlePayload, PARTIAL_FILE, parseBundle } from '../../agent/model/bundle.ts';
 import { hexOf } from '../../agent/model/digest.ts';
 import { errorRecord } from '../../agent/model/errors.ts';
+import { squashfsKind } from '../../agent/mount/mount-refusal.ts';
 import { mountPointsBelow, waitFor } from '../support/agent.ts';
 import { hashesBelow, listOf, runBuild, storesUnavailable, writePulled } from '../support/build.ts';
 import { CACHE, TOP } from '../support/cache.ts';
@@ -34,13 +37,14 @@ describe('store images of prestage-agent build', () => {
   let work: string;
   let pulled: string;
   let built: string;
+  let messages: readonly string[];
   const options = { payloads: ['store'], sourceDateEpoch: EPOCH } as const;
   before(async () => {
     set = await smallImageSet();
     work = await mkdtemp(join(CACHE, '.build-store-test-'));
     pulled = await writePulled(set, join(work, 'pulled'));
     built = join(work, 'built');
-    if (unavailable === undefined) await runBuild({ ...options, from: pulled, to: built, jobs: 3 });
+    if (unavailable === undefined) ({ messages } = await runBuild({ ...options, from: pulled, to: built, jobs: 3 }));
   });
   after(async () => {
     for (const point of (await mountPointsBelow(work)).toReversed()) await execOnLinux('umount', [point]);
@@ -79,6 +83,42 @@ describe('store images of prestage-agent build', () => {
     assert.deepEqual(await hashesBelow(fromArchives), expected);
     assert.equal(Object.keys(expected).filter((path) => /\.(?:squashfs|verity)$/.test(path)).length, 4);
     assert.equal((await runBuild({ ...options, from: pulled, to: built })).report.outcome, 'unchanged');
+  });
+
+  onStores('are the same whether a stage is built alone or beside another, from images that are unpacked once for both', async () => {
+    const unpacked = messages.filter((message) => /images unpacked, /.test(message));
+    const both = new Set([...set.discovery, ...set.installed].map(({ reference }) => reference));
+    assert.deepEqual(
+      unpacked.map((message) => message.replace(/, [^,]*$/, '')),
+      [`store-discovery and store-installed: ${both.size} images unpacked`],
+    );
+    assert.ok(set.discovery.length + set.installed.length > both.size, 'the stages share images');
+    const alone = join(work, 'alone');
+    await runBuild({ ...options, from: pulled, to: alone, lists: { discovery: join(pulled, 'ai-images.txt') } });
+    const [one, beside] = await Promise.all([hashesBelow(alone), hashesBelow(built)]);
+    for (const file of ['store/discovery.squashfs', 'store/discovery.verity']) assert.equal(one[file], beside[file], file);
+  });
+
+  onStores('are one file if both stages have equal images, which verify finds sound, packed as asked for and told on the way', async () => {
+    const to = join(work, 'equal');
+    const list = join(pulled, 'ai-images.txt');
+    const lists = { discovery: list, installed: list };
+    const { report, messages: said } = await runBuild({ ...options, from: pulled, to, lists, compression: 'gzip', compressionLevel: 1 });
+    assert.deepEqual(report.compression, { algorithm: 'gzip', level: 1, reason: 'asked for' });
+    const [discovery, installed, ...others] = (await bundleAt(to)).payloads;
+    assert.ok(discovery?.kind === 'store' && installed?.kind === 'store');
+    assert.deepEqual([{ ...discovery, stage: 'installed' }, others], [installed, []]);
+    assert.deepEqual([discovery.image, discovery.compression], ['store/all.squashfs', { algorithm: 'gzip', level: 1 }]);
+    assert.deepEqual((await readdir(join(to, 'store'))).toSorted(), ['all.mirror', 'all.squashfs', 'all.verity']);
+    assert.equal(await squashfsKind(join(to, discovery.image)), 'squashfs 4.0 with gzip');
+    assert.ok(said.includes('store: 100 % packed'), said.join('\n'));
+    const host = linuxHost({ root: '/', env: {}, log: () => undefined });
+    const verified = await verify(host, { path: to, mode: 'full', label: 'data', parallel: 2, signal: new AbortController().signal });
+    assert.deepEqual(verified.faults, []);
+    assert.deepEqual(verified.stores, [
+      { stage: 'discovery', image: 'store/all.squashfs', compression: 'gzip level 1' },
+      { stage: 'installed', image: 'store/all.squashfs', compression: 'gzip level 1' },
+    ]);
   });
 
   onStores('are recorded with the hashes of their pieces, also where a later build keeps them', async () => {
@@ -152,6 +192,35 @@ describe('store images of prestage-agent build', () => {
       for (const name of ['user.prestage', 'security.capability', 'trusted.overlay.opaque']) assert.ok(attributes.includes(name), name);
     });
   });
+
+  onStores(
+    "run images of as many layers as fit into the options of an overlay at the node's own path, and a build warns of more",
+    async () => {
+      const layout = join(work, 'deep');
+      const blobs = join(work, 'deep-store');
+      const layers = [await makeLayer(blobs, await runnableRoot(['sh']))];
+      while (layers.length < STORE_LAYERS + 10)
+        layers.push(await makeLayer(blobs, [{ kind: 'file', path: `f${layers.length}`, content: 'x' }]));
+      const image = async (name: string, count: number) =>
+        await makeImage(blobs, { name, tag: '1', format: 'oci', layers: layers.slice(0, count) });
+      const images = [await image('quay.io/e/fits', STORE_LAYERS), await image('quay.io/e/deep', layers.length)];
+      await writeOciLayout(blobs, images, layout);
+      await writeFile(join(layout, 'ocp-images.txt'), listOf(images));
+      const { messages: said } = await runBuild({ ...options, from: layout, to: join(work, 'deep-bundle') });
+      const warnings = said.filter((message) => message.startsWith('warning: ') && message.includes('layers'));
+      assert.equal(warnings.length, 2, warnings.join('\n'));
+      assert.match(
+        warnings[0] ?? '',
+        /^warning: quay\.io\/e\/deep:1 \(86 layers\): engines of before OpenShift 4\.13 run at most 76 layers from/,
+      );
+      // The podman of this machine is such an engine.
+      assert.match(
+        warnings[1] ?? '',
+        /^warning: store-installed: quay\.io\/e\/deep:1 with 86 layers does not mount: .*lowerdir=….*no such file/,
+      );
+      assert.ok(said.includes('store-installed: a command ran in quay.io/e/fits:1'), said.join('\n'));
+    },
+  );
 
   onStores('are refused where they do not show what was put into them, with every fault', async () => {
     const store = await storeOf('discovery');
@@ -288,7 +357,8 @@ describe('store images of prestage-agent build', () => {
   onStores('are finished by the next build when one is killed at any moment, and no mount stays', async () => {
     const expected = await hashesBelow(built);
     const to = join(work, 'killed');
-    for (const moment of ['1/7 images unpacked', 'packed as squashfs', 'hash tree made', 'store-installed: being made']) {
+    const both = new Set([...set.discovery, ...set.installed].map(({ reference }) => reference)).size;
+    for (const moment of [`1/${both} images unpacked`, 'packed as squashfs', 'hash tree made', 'store-installed: being made']) {
       const child = startBuild(pulled, to);
       const exited = once(child.process, 'exit');
       await waitFor(moment, async () => (child.said().includes(moment) ? true : child.process.exitCode === null ? undefined : false));

@@ -45,6 +45,7 @@ export async function runBuild(options: Pick<BuildOptions, 'from' | 'to'> & Part
     jobs: 2,
     isDry: false,
     requiresSignatures: false,
+    compression: 'auto',
     step: plainStep,
     signal: new AbortController().signal,
     say: (text) => messages.push(text),

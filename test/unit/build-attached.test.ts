@@ -6,6 +6,7 @@ import { ociTree } from '../../agent/factory/build/oci-tree.ts';
 import { planOsImages } from '../../agent/factory/build/os-images.ts';
 import { type BuildFacts, type PayloadKind, planBuild } from '../../agent/factory/build/plan.ts';
 import { attachedFinder, attachedTreeImages, type SourceAttached } from '../../agent/factory/build/source-attached.ts';
+import { planCompression } from '../../agent/factory/build/store-compression.ts';
 import { attachedTag, OCI_INDEX_TYPE, OCI_MANIFEST_TYPE, referrersTag } from '../../agent/model/attached.ts';
 import { hexOf } from '../../agent/model/digest.ts';
 import { parseOciIndex } from '../../agent/model/oci-layout.ts';
@@ -42,6 +43,7 @@ const factsOf = (payloads: readonly PayloadKind[], images: readonly (typeof tool
   releaseSignatures: [],
   canLink,
   osImages: planOsImages([], undefined),
+  compression: planCompression('', 'auto', undefined),
 });
 
 test('attachments are found by their tags, those of the repository first, and a digest as a tag is an image', () => {

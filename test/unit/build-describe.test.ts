@@ -5,6 +5,7 @@ import { bundleImage, releaseOf, stampOf } from '../../agent/factory/build/descr
 import { planOsImages } from '../../agent/factory/build/os-images.ts';
 import { planBuild } from '../../agent/factory/build/plan.ts';
 import { siteReadme } from '../../agent/factory/build/site-readme.ts';
+import { planCompression } from '../../agent/factory/build/store-compression.ts';
 import { digestFor, imageOf, layerFor, named } from '../support/source-images.ts';
 
 test('an image is described by its distinct layers', () => {
@@ -98,6 +99,7 @@ test('a bundle is described with its stages and payloads, and its README says th
     releaseSignatures: [],
     canLink: true,
     osImages: planOsImages([], undefined),
+    compression: planCompression('', 'auto', undefined),
   } as const;
   const parts = planBuild(facts);
   const pieces = { sizeBytes: 16, sha256: ['d'.repeat(64), 'e'.repeat(64)] };
@@ -137,6 +139,7 @@ test('a bundle is described with its stages and payloads, and its README says th
         kind: 'store',
         stage: 'installed',
         image: 'store/installed.squashfs',
+        compression: { algorithm: 'zstd', level: 9 },
         pieces,
         verity: { hashTree: 'store/installed.verity', rootHash: 'c'.repeat(64) },
         mirror: 'store/installed.mirror',
@@ -171,6 +174,7 @@ test('a bundle is described with its stages and payloads, and its README says th
     kind: 'store',
     stage: 'installed',
     image: 'store/installed.squashfs',
+    compression: { algorithm: 'zstd', level: 9 },
     pieces,
     verity: { hashTree: 'store/installed.verity', rootHash: 'c'.repeat(64) },
     mirror: 'store/installed.mirror',

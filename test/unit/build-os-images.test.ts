@@ -4,6 +4,7 @@ import { describeBundle } from '../../agent/factory/build/describe-bundle.ts';
 import { isOperatingSystem, OS_IMAGE_CHOICES, type OsImageChoice, planOsImages } from '../../agent/factory/build/os-images.ts';
 import { planBuild } from '../../agent/factory/build/plan.ts';
 import { siteReadme } from '../../agent/factory/build/site-readme.ts';
+import { planCompression } from '../../agent/factory/build/store-compression.ts';
 import { named } from '../support/source-images.ts';
 
 const release = (version: string) => named(`quay.io/openshift-release-dev/ocp-release:${version}-x86_64`, ['base']);
@@ -74,6 +75,7 @@ test('what is served lies whole beside the store of the installed stage, and pre
       releaseSignatures: [],
       canLink,
       osImages: planOsImages(images, choice),
+      compression: planCompression('', 'auto', undefined),
     }) as const;
   const seen = OS_IMAGE_CHOICES.filter((choice) => choice !== 'omit').map((choice) => {
     const facts = factsOf(choice);
@@ -84,15 +86,16 @@ test('what is served lies whole beside the store of the installed stage, and pre
     const [discovery, installed] = bundle.payloads;
     assert.ok(discovery?.kind === 'store' && installed?.kind === 'store');
     assert.deepEqual([discovery.unmirrored, discovery.osTree, discovery.unstored], [[system.reference], undefined, undefined]);
-    assert.equal(siteReadme(bundle, []).includes('store/installed.os/'), installed.osTree !== undefined);
-    return [choice, parts[1]?.images.length, installed.unmirrored, installed.osTree, installed.unstored, parts[1]?.outputBytes];
+    assert.equal(/store\/(?:installed|all)\.os\//.test(siteReadme(bundle, [])), installed.osTree !== undefined);
+    const last = parts.at(-1);
+    return [choice, last?.id, last?.images.length, installed.unmirrored, installed.osTree, installed.unstored, last?.outputBytes];
   });
   assert.deepEqual(seen, [
-    ['serve', 1, [system.reference], 'store/installed.os', [system.reference], 10],
-    ['store', 2, [system.reference], undefined, undefined, 20],
-    ['both', 2, [system.reference], 'store/installed.os', undefined, 20],
+    ['serve', 'store-installed', 1, [system.reference], 'store/installed.os', [system.reference], 10],
+    ['store', 'store', 2, [system.reference], undefined, undefined, 20],
+    ['both', 'store', 2, [system.reference], 'store/all.os', undefined, 20],
   ]);
-  const keys = OS_IMAGE_CHOICES.map((choice) => planBuild(factsOf(choice))[1]?.key);
+  const keys = OS_IMAGE_CHOICES.map((choice) => planBuild(factsOf(choice)).at(-1)?.key);
   assert.equal(new Set(keys.slice(0, 3)).size, 3);
-  assert.equal(planBuild(factsOf('both', false))[1]?.outputBytes, 40);
+  assert.equal(planBuild(factsOf('both', false)).at(-1)?.outputBytes, 40);
 });

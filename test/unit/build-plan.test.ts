@@ -2,6 +2,8 @@ import assert from 'node:assert/strict';
 import { test } from 'node:test';
 import { planOsImages } from '../../agent/factory/build/os-images.ts';
 import { type BuildFacts, needsOf, planBuild } from '../../agent/factory/build/plan.ts';
+import type { NamedImage } from '../../agent/factory/build/source-image.ts';
+import { planCompression } from '../../agent/factory/build/store-compression.ts';
 import { digestFor, named } from '../support/source-images.ts';
 
 const release = named('quay.io/openshift-release-dev/ocp-release:4.14.0-x86_64', ['base', 'release']);
@@ -20,6 +22,7 @@ const facts: BuildFacts = {
   releaseSignatures: [],
   canLink: true,
   osImages: planOsImages([], undefined),
+  compression: planCompression('', 'auto', undefined),
 };
 
 /** Parts whose key differs between two plans. */
@@ -69,7 +72,7 @@ test('the same facts give the same keys, and a change touches the parts that are
     [{ canLink: false, unpackedBytes: new Map() }, []],
     [{ stampSeconds: 1 }, ['store-discovery', 'store-installed']],
     [{ architecture: 'arm64' }, ['store-discovery', 'store-installed']],
-    [{ registryImage: tool }, ['store-discovery', 'store-installed', 'registry']],
+    [{ registryImage: named('quay.io/e/registry:1', ['base']) }, ['store-discovery', 'store-installed', 'registry']],
     [{ listFiles: new Map([['ai-images.txt', { from: '/in/a.txt', sha256: 'bb' }]]) }, ['archives']],
     [{ agents: [{ from: '/dist/agent', path: 'prestage-agent', sizeBytes: 1000, modifiedMs: 2 }] }, ['prestage-agent']],
     [
@@ -94,6 +97,36 @@ test('the same facts give the same keys, and a change touches the parts that are
   for (const [other, expected] of cases) assert.deepEqual(changed(other), expected);
 });
 
+test('stages of equal images, in any order, have one store, unless a name sets them apart', () => {
+  const stages = (...installed: readonly NamedImage[]): BuildFacts['stages'] => [
+    { stage: 'discovery', images: [release, tool] },
+    { stage: 'installed', images: installed },
+  ];
+  const storesOf = (installed: readonly NamedImage[]) =>
+    planBuild({ ...facts, payloads: ['store'], agents: [], stages: stages(...installed) });
+  const [shared, ...others] = storesOf([tool, release]);
+  assert.deepEqual(others, []);
+  assert.deepEqual(
+    [shared?.id, shared?.stages, shared?.paths],
+    ['store', ['discovery', 'installed'], ['store/all.squashfs', 'store/all.verity', 'store/all.mirror']],
+  );
+  assert.deepEqual(shared?.images, [release, tool]);
+  assert.equal(storesOf([release]).length, 2);
+  assert.equal(storesOf([{ ...release, names: ['quay.io/e/other:1'] }, tool]).length, 2);
+  assert.deepEqual(
+    storesOf([]).map(({ id }) => id),
+    ['store-discovery', 'store-installed'],
+  );
+  assert.deepEqual(planBuild({ ...facts, payloads: ['store'], agents: [], stages: [] }), []);
+});
+
+test('another compression or level makes the stores anew and nothing else', () => {
+  const stores = ['store-discovery', 'store-installed'];
+  assert.deepEqual(changed({ compression: planCompression('', 'zstd', 7) }), stores);
+  assert.deepEqual(changed({ compression: planCompression('', 'xz', undefined) }), stores);
+  assert.deepEqual(changed({ compression: { ...facts.compression, reason: 'another' } }), []);
+});
+
 test('archives that are there are taken as they are, and without links everything is counted', () => {
   const archives = [{ path: '/in/tool_1.tgz', name: 'tool_1', sizeBytes: 77, modifiedMs: 5 }];
   const parts = planBuild({ ...facts, payloads: ['archives', 'oci'], agents: [], archives, canLink: false });
@@ -111,8 +144,20 @@ test('archives that are there are taken as they are, and without links everythin
 });
 
 test('a build takes all its output and the work of one part at a time', () => {
-  assert.deepEqual(needsOf(planBuild(facts)), { outputBytes: 1090, workBytes: 375 });
-  assert.deepEqual(needsOf([]), { outputBytes: 0, workBytes: 0 });
+  const alone = planBuild(facts).map((part) => [part]);
+  assert.deepEqual(needsOf(alone, facts), { outputBytes: 1090, workBytes: 375 });
+  assert.deepEqual(needsOf([], facts), { outputBytes: 0, workBytes: 0 });
+  assert.deepEqual(needsOf([[]], facts), { outputBytes: 0, workBytes: 0 });
+  // Stores that are packed from one storage take it once.
+  const [discovery, installed, ...others] = planBuild({
+    ...facts,
+    stages: [
+      { stage: 'discovery', images: [release] },
+      { stage: 'installed', images: [tool] },
+    ],
+  });
+  assert.ok(discovery !== undefined && installed !== undefined);
+  assert.deepEqual([discovery.workBytes, installed.workBytes, needsOf([[discovery, installed], others], facts).workBytes], [250, 250, 375]);
 });
 
 test('an image that serves the registry is in every store and in the tree, listed or not, and once', () => {

@@ -1,20 +1,35 @@
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
 import fc from 'fast-check';
-import { linkNameOf, membersOf, normalImages, normalLayers } from '../../agent/factory/build/store-records.ts';
+import {
+  chainBelow,
+  layersBelow,
+  linkNamesOf,
+  longLinkNameOf,
+  membersOf,
+  normalImages,
+  normalLayers,
+  parentsOf,
+} from '../../agent/factory/build/store-records.ts';
 import { digests } from '../support/arbitraries.ts';
 
 const AT = '2024-05-06T07:08:09Z';
 
-test('a link name has the form of containers-storage, depends on the layer alone, and differs between layers', () => {
+test('a link name depends on the layer alone, is short, and differs between layers; the long one has the form of containers-storage', () => {
   fc.assert(
     fc.property(fc.uniqueArray(digests, { maxLength: 50 }), (ids) => {
-      const names = ids.map(linkNameOf);
-      assert.deepEqual(names, ids.map(linkNameOf));
-      for (const name of names) assert.match(name, /^[A-Z2-7]{26}$/);
-      assert.equal(new Set(names).size, names.length);
+      const names = linkNamesOf(ids);
+      assert.deepEqual(new Map(ids.toReversed().map((id) => [id, linkNamesOf([id]).get(id)])), names);
+      for (const name of names.values()) assert.match(name, /^[\w-]{8}$/);
+      for (const id of ids) assert.match(longLinkNameOf(id), /^[A-Z2-7]{26}$/);
+      assert.equal(new Set(names.values()).size, ids.length);
     }),
   );
+});
+
+test('link names that would be equal become longer', () => {
+  const lengths = [...linkNamesOf(['a', 'b'], 0).values()].map((name) => name.length);
+  assert.deepEqual(lengths, [1, 1]);
 });
 
 test('layer records come in one order, parents first, with one time and all their other fields', () => {
@@ -32,7 +47,7 @@ test('layer records come in one order, parents first, with one time and all thei
   ])}\n`;
   fc.assert(
     fc.property(fc.shuffledSubarray(layers, { minLength: layers.length }), (shuffled) => {
-      assert.equal(normalLayers(JSON.stringify(shuffled), AT), expected);
+      assert.equal(normalLayers(JSON.stringify([...shuffled, { id: 'other' }]), new Set(layers.map(({ id }) => id)), AT), expected);
     }),
   );
 });
@@ -42,23 +57,42 @@ test('layer records that name each other as parents come to an end, too', () => 
     { id: 'a', parent: 'b' },
     { id: 'b', parent: 'a' },
   ];
-  assert.equal(JSON.parse(normalLayers(JSON.stringify(loop), AT)).length, 2);
+  assert.equal(JSON.parse(normalLayers(JSON.stringify(loop), new Set(['a', 'b']), AT)).length, 2);
 });
 
-test('image records come by id and keep the time of their config; one without gets the time of the store', () => {
+test('image records come by id, with the names of the store alone; one whose config has no time gets that of the store', () => {
   const images = [
-    { id: '2', created: '2020-01-01T00:00:00Z', names: ['quay.io/e/two:1'] },
+    { id: '2', created: '2020-01-01T00:00:00Z', names: ['quay.io/e/two:1', 'quay.io/e/two:2'], 'names-history': ['quay.io/e/two:2'] },
     { id: '1', created: '2026-11-21T08:46:06.1Z', names: null },
     { id: '3', created: '2021-01-01T00:00:00Z' },
   ];
+  const kept = new Map([
+    ['2', { names: ['quay.io/e/two:1'], isUndated: false }],
+    ['1', { names: [], isUndated: true }],
+  ]);
   assert.equal(
-    normalImages(JSON.stringify(images), new Set(['1']), AT),
+    normalImages(JSON.stringify(images), kept, AT),
     `${JSON.stringify([
-      { id: '1', created: AT, names: null },
-      { id: '2', created: '2020-01-01T00:00:00Z', names: ['quay.io/e/two:1'] },
-      { id: '3', created: '2021-01-01T00:00:00Z' },
+      { id: '1', created: AT, names: [] },
+      { id: '2', 'names-history': ['quay.io/e/two:1'], created: '2020-01-01T00:00:00Z', names: ['quay.io/e/two:1'] },
     ])}\n`,
   );
+});
+
+test('the layers of images are theirs and all below, and an image without layers has none', () => {
+  const layers = [{ id: 'base' }, { id: 'middle', parent: 'base' }, { id: 'top', parent: 'middle' }, { id: 'other', parent: 'base' }];
+  const images = [{ id: '1', layer: 'top' }, { id: '2', layer: 'other' }, { id: '3' }, { id: '4', layer: 'middle' }];
+  const below = (...ids: readonly string[]): readonly string[] => {
+    const kept = new Map(ids.map((id) => [id, { names: [], isUndated: false }]));
+    return [...layersBelow(JSON.stringify(layers), JSON.stringify(images), kept)].toSorted();
+  };
+  assert.deepEqual(below('1', '4'), ['base', 'middle', 'top']);
+  assert.deepEqual(below('2'), ['base', 'other']);
+  assert.deepEqual(below('3'), []);
+  const parents = parentsOf(JSON.stringify(layers));
+  assert.deepEqual(chainBelow(parents, 'top'), ['middle', 'base']);
+  assert.deepEqual(chainBelow(parents, 'base'), []);
+  assert.deepEqual(chainBelow(new Map([['a', 'a']]), 'a'), ['a']);
 });
 
 test('the members of a layer are told by clean paths, whatever bytes they have', () => {

@@ -11,7 +11,7 @@ import { type BuildOptions, type BuildReport, foldersOf } from './options.ts';
 import { checkOutput, checkSpace } from './output-folder.ts';
 import { PAYLOAD_KINDS, planBuild, storePartId } from './plan.ts';
 import { BUILD_FOLDER, type BuildRecord, isSealed, readRecord } from './record.ts';
-import { decide, osImagesOf, removeBuildWork, runBuild } from './run-build.ts';
+import { choicesOf, decide, removeBuildWork, runBuild } from './run-build.ts';
 import { requireTools } from './tools.ts';
 
 /**
@@ -77,7 +77,7 @@ async function plan(options: BuildOptions, input: BuildInput, outline: Outline, 
   const { bundle, layout, work } = foldersOf(options, input.kind);
   if (input.kind === 'oci') {
     const facts = await gatherFacts(input, outline, { ...options, layout, digestOf: digestFinder(record), record, canLink: true });
-    return { outcome: 'planned', bundle, parts: await decide(bundle, planBuild(facts), record), ...osImagesOf(facts) };
+    return { outcome: 'planned', bundle, parts: await decide(bundle, planBuild(facts), record), ...choicesOf(facts) };
   }
   const bytes = archiveBytes(input);
   await checkSpace({ outputBytes: bytes, workBytes: 0 }, bundle, work);

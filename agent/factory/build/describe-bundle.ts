@@ -1,8 +1,9 @@
 import { BUNDLE_VERSION, type Bundle, type BundlePayload } from '../../model/bundle.ts';
 import type { Digest } from '../../model/digest.ts';
+import type { Stage } from '../../model/stage.ts';
 import { bundleImage, releaseOf } from './describe-images.ts';
 import { isOperatingSystem } from './os-images.ts';
-import type { BuildFacts, Part } from './plan.ts';
+import { type BuildFacts, type Part, SERVING_STAGE } from './plan.ts';
 import type { RecordedPart } from './record.ts';
 import type { NamedImage } from './source-image.ts';
 
@@ -32,13 +33,15 @@ export function describeBundle(facts: BuildFacts, options: DescribeOptions): Omi
     createdAt: options.createdAt.toISOString().replace(/\.\d{3}Z$/, 'Z'),
     createdBy: options.createdBy,
     stages: Object.fromEntries(stages),
-    payloads: options.parts.flatMap((part) => payloadOf(part, options.made[part.id])),
+    payloads: options.parts.flatMap((part) => payloadsOf(part, options.made[part.id], facts)),
     ...(facts.releaseSignatures.length > 0 && { releaseSignatures: [...facts.releaseSignatures] }),
   };
 }
 
-/** What a store's payload says of operating systems, which the metadata mirror does not answer for. */
-function systemsOf({ images, served = [], paths: [, , , osTree] }: Part) {
+/** What the payload of a stage says of operating systems, which the metadata mirror does not answer for. */
+function systemsOf({ images, served: besides = [], paths: [, , , tree] }: Part, stage: Stage) {
+  const served = stage === SERVING_STAGE ? besides : [];
+  const osTree = stage === SERVING_STAGE ? tree : undefined;
   const stored = images.filter(isOperatingSystem).map(({ reference }) => reference);
   const unstored = served.flatMap(({ reference }) => (stored.includes(reference) ? [] : [reference]));
   return {
@@ -48,16 +51,21 @@ function systemsOf({ images, served = [], paths: [, , , osTree] }: Part) {
   };
 }
 
-function payloadOf(part: Part, made: RecordedPart | undefined): readonly BundlePayload[] {
-  const { kind, stage, paths } = part;
+function payloadsOf(
+  part: Part,
+  made: RecordedPart | undefined,
+  { compression: { algorithm, level } }: BuildFacts,
+): readonly BundlePayload[] {
+  const { kind, stages = [], paths } = part;
   const [first = '', hashTree = '', mirror = ''] = paths;
   if (kind === 'agent' || kind === 'signatures') return [];
   const registryImage = made?.registryImage === undefined ? {} : { registryImage: made.registryImage };
   if (kind === 'registry') return [{ kind, path: first, ...registryImage }];
   if (kind !== 'store') return [{ kind, path: first }];
-  if (stage === undefined || made?.rootHash === undefined) return [];
+  if (made?.rootHash === undefined) return [];
   const pieces = made.files.find((file) => file.path === first)?.pieces;
-  const image = { image: first, ...(pieces !== undefined && { pieces }) };
+  const compression = { algorithm, ...(level !== undefined && { level }) };
+  const image = { image: first, compression, ...(pieces !== undefined && { pieces }) };
   const store = { ...image, verity: { hashTree, rootHash: made.rootHash }, mirror, ...registryImage };
-  return [{ kind, stage, ...store, ...systemsOf(part) }];
+  return stages.map((stage) => ({ kind, stage, ...store, ...systemsOf(part, stage) }));
 }

@@ -5,7 +5,7 @@ import type { ReleaseSignature } from '../../model/bundle.ts';
 import { type Digest, isDigest } from '../../model/digest.ts';
 import { PrestageError } from '../../model/errors.ts';
 import { findAgents } from './agents.ts';
-import { stampOf } from './describe-images.ts';
+import { releaseOf, stampOf } from './describe-images.ts';
 import type { BuildInput, ImageSource, InputImage } from './input.ts';
 import { isOperatingSystem, type OsImageChoice, planOsImages } from './os-images.ts';
 import { type AgentFile, type BuildFacts, keyOf, type PayloadKind } from './plan.ts';
@@ -14,6 +14,7 @@ import { readComponents, withComponents } from './release-components.ts';
 import { readSourceAttached } from './source-attached.ts';
 import { layersOf, type NamedImage, readSourceImage } from './source-image.ts';
 import { readSourceSignatures } from './source-signatures.ts';
+import { type CompressionChoice, planCompression } from './store-compression.ts';
 import { estimateUnpacked } from './unpacked-sizes.ts';
 
 export interface FactOptions {
@@ -22,6 +23,10 @@ export interface FactOptions {
   readonly agents: readonly string[];
   /** What becomes of operating systems; by the release where left out. */
   readonly osImages?: OsImageChoice;
+  /** Of store images. */
+  readonly compression: CompressionChoice;
+  /** By the compression if left out. */
+  readonly compressionLevel?: number;
   /** SOURCE_DATE_EPOCH, in seconds since 1970. */
   readonly sourceDateEpoch?: number;
 }
@@ -55,6 +60,7 @@ export async function outlineOf(input: BuildInput, options: FactOptions): Promis
     options.payloads,
     options.sourceDateEpoch ?? null,
     options.osImages ?? null,
+    [options.compression, options.compressionLevel ?? null],
     input.stages.map(({ stage, images }) => [stage, images.map(describe)]),
     input.registryImage === undefined ? null : describe(input.registryImage),
     input.signatureKey,
@@ -134,6 +140,7 @@ export async function gatherFacts(
     stampSeconds: stampOf(all, options.sourceDateEpoch),
     unpackedBytes: new Map(estimates),
     osImages,
+    compression: planCompression(releaseOf(all), options.compression, options.compressionLevel),
     canLink: options.canLink,
   };
 }

@@ -4,6 +4,7 @@ import type { BuildInput, ListFiles } from './input.ts';
 import type { OsImageChoice, OsImagePlan } from './os-images.ts';
 import type { PayloadKind } from './plan.ts';
 import { BUILD_FOLDER } from './record.ts';
+import type { CompressionChoice, CompressionPlan } from './store-compression.ts';
 
 export interface BuildOptions {
   /** An OCI image layout, or a folder of archives. */
@@ -22,6 +23,10 @@ export interface BuildOptions {
   readonly requiresSignatures: boolean;
   /** What becomes of operating systems; by the release where left out. */
   readonly osImages?: OsImageChoice;
+  /** Of store images; `auto` goes by the release. */
+  readonly compression: CompressionChoice;
+  /** By the compression if left out. */
+  readonly compressionLevel?: number;
   /** Directory for what is unpacked on the way; in the bundle's own folder where left out. */
   readonly work?: string;
   /** SOURCE_DATE_EPOCH, in seconds since 1970. */
@@ -48,6 +53,8 @@ export interface BuildReport {
   }[];
   /** Left out where no image is an operating system, or nothing was read. */
   readonly osImages?: OsImagePlan;
+  /** Left out if there is no store, or nothing was read. */
+  readonly compression?: CompressionPlan;
   /** sha256 of `prestage.json`, which ignition pins; left out where nothing is sealed. */
   readonly manifestSha256?: string;
 }

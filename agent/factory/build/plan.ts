@@ -1,11 +1,12 @@
 import type { ArchiveFile } from '../../extract/archives.ts';
 import type { ReleaseSignature } from '../../model/bundle.ts';
 import { type Digest, digestOf } from '../../model/digest.ts';
-import type { Stage } from '../../model/stage.ts';
+import { STAGES, type Stage } from '../../model/stage.ts';
 import { isOperatingSystem, type OsImagePlan } from './os-images.ts';
 import { attachedBlobs } from './source-attached.ts';
-import { layersOf, type NamedImage } from './source-image.ts';
+import { layersOf, type NamedImage, unionOf } from './source-image.ts';
 import { signatureBlobs } from './source-signatures.ts';
+import type { CompressionPlan } from './store-compression.ts';
 
 /** Forms that a bundle can hold its images in. */
 export const PAYLOAD_KINDS = ['store', 'oci', 'archives', 'registry'] as const;
@@ -41,6 +42,8 @@ export interface BuildFacts {
   readonly unpackedBytes: ReadonlyMap<Digest, number>;
   /** What becomes of operating systems; those that are left out are in no stage. */
   readonly osImages: OsImagePlan;
+  /** Of store images. */
+  readonly compression: CompressionPlan;
   /** Whether files of the input can be placed in the bundle without a copy. */
   readonly canLink: boolean;
 }
@@ -50,7 +53,8 @@ export interface Part {
   /** Unique in the bundle, and its name in the record. */
   readonly id: string;
   readonly kind: PayloadKind | 'agent' | 'signatures';
-  readonly stage?: Stage;
+  /** Of a store: the stages that it is for. */
+  readonly stages?: readonly Stage[];
   /** What it is made of, as a hash. */
   readonly key: string;
   /** What it owns in the bundle: files and folders. */
@@ -66,6 +70,9 @@ export interface Part {
   readonly workBytes: number;
 }
 
+/** The stage that serves operating systems beside its store. */
+export const SERVING_STAGE: Stage = 'installed';
+
 /** Changes whenever the same facts make other bytes than before. */
 const RECIPE = 4;
 /** A store image is about as large as its compressed layers; zstd is a little better than gzip, link files and manifests are small. */
@@ -77,10 +84,10 @@ const BLOCKS_RATIO = 1.25;
 
 /** Decides which parts a bundle has and what each is made of. The same facts give the same plan. */
 export function planBuild(facts: BuildFacts): readonly Part[] {
-  const all = distinct(facts.stages.flatMap((one) => one.images));
+  const all = unionOf(facts.stages.map((one) => one.images));
   const compressed = sum(layersOf(all).map((layer) => layer.sizeBytes));
   const parts = facts.payloads.flatMap((kind): readonly Part[] => {
-    if (kind === 'store') return facts.stages.map((one) => storePart(one.stage, one.images, facts));
+    if (kind === 'store') return storeParts(facts);
     const copied = facts.canLink ? 0 : compressed + sum([...attachedBlobs(all).values()]);
     if (kind === 'oci') {
       return [{ id: kind, kind, key: keyOf(kind, describeWhole(all)), paths: [kind], images: all, outputBytes: copied, workBytes: 0 }];
@@ -136,54 +143,80 @@ function signaturesPart(images: readonly NamedImage[], releases: readonly Releas
   ];
 }
 
-/** Name of the part that is the store of a stage. */
-export function storePartId(stage: Stage): string {
-  return `store-${stage}`;
+/** Name of the part that is the store of a stage, or of all stages. */
+export function storePartId(stage: Stage | undefined): string {
+  return stage === undefined ? 'store' : `store-${stage}`;
 }
 
-function storePart(stage: Stage, listed: readonly NamedImage[], facts: BuildFacts): Part {
-  const { registryImage, stampSeconds, architecture, canLink } = facts;
+/** Names of all parts that can be stores. */
+export const STORE_PART_IDS: readonly string[] = [undefined, ...STAGES].map(storePartId);
+
+/** Images of a store, and those that lie beside it whole. */
+interface StoreContent {
+  readonly stages: readonly Stage[];
+  readonly images: readonly NamedImage[];
+  readonly served: readonly NamedImage[];
+}
+
+/** A store for each stage, or one for all if their images are equal. */
+function storeParts(facts: BuildFacts): readonly Part[] {
+  const contents = facts.stages.map(({ stage, images }) => storeContent(stage, images, facts));
+  const [first, ...others] = contents;
+  if (first === undefined) return [];
+  const isEqual = others.length > 0 && others.every((other) => sorted(other.images) === sorted(first.images));
+  if (!isEqual) return contents.map((content) => storePart(content, facts));
+  const served = unionOf(contents.map((content) => content.served));
+  return [storePart({ stages: contents.flatMap(({ stages }) => stages), images: first.images, served }, facts)];
+}
+
+function sorted(images: readonly NamedImage[]): string {
+  return JSON.stringify(describe(images.toSorted((a, b) => (a.reference < b.reference ? -1 : 1))));
+}
+
+function storeContent(stage: Stage, listed: readonly NamedImage[], facts: BuildFacts): StoreContent {
   const { choice } = facts.osImages;
   // Nothing pivots while a node is discovered, and what is served from a partition would keep it from being installed to.
-  const isServed = (image: NamedImage): boolean => stage === 'installed' && choice !== 'store' && isOperatingSystem(image);
-  const served = listed.filter(isServed);
-  const images = withRegistry(choice === 'serve' ? listed.filter((image) => !isServed(image)) : listed, facts);
+  const isServed = (image: NamedImage): boolean => stage === SERVING_STAGE && choice !== 'store' && isOperatingSystem(image);
+  return {
+    stages: [stage],
+    images: withRegistry(choice === 'serve' ? listed.filter((image) => !isServed(image)) : listed, facts),
+    served: listed.filter(isServed),
+  };
+}
+
+function storePart({ stages, images, served }: StoreContent, facts: BuildFacts): Part {
+  const { registryImage, stampSeconds, architecture, canLink, compression } = facts;
+  const stage = stages.length === 1 ? stages[0] : undefined;
   const layers = layersOf(images);
   const servedBytes = sum(layersOf(served).map((layer) => layer.sizeBytes));
-  const key = keyOf('store', stage, describe(images), describe(served), stampSeconds, architecture, registryImage?.names[0] ?? '');
-  const unpacked = sum(layers.map((layer) => facts.unpackedBytes.get(layer.digest) ?? layer.sizeBytes));
+  const packing = [compression.algorithm, compression.level ?? null];
+  const key = keyOf(
+    'store',
+    stages,
+    describe(images),
+    describe(served),
+    stampSeconds,
+    architecture,
+    registryImage?.names[0] ?? '',
+    packing,
+  );
+  const name = `store/${stage ?? 'all'}`;
   return {
     id: storePartId(stage),
     kind: 'store',
-    stage,
+    stages,
     key,
-    paths: [
-      ...[`store/${stage}.squashfs`, `store/${stage}.verity`, `store/${stage}.mirror`],
-      ...(served.length > 0 ? [`store/${stage}.os`] : []),
-    ],
+    paths: [`${name}.squashfs`, `${name}.verity`, `${name}.mirror`, ...(served.length > 0 ? [`${name}.os`] : [])],
     images,
     ...(served.length > 0 && { served }),
     outputBytes: Math.ceil(sum(layers.map((layer) => layer.sizeBytes)) * SQUASHFS_RATIO) + (canLink ? 0 : servedBytes),
-    workBytes: Math.ceil(unpacked * BLOCKS_RATIO),
+    workBytes: workBytesOf(images, facts),
   };
 }
 
 /** What serves a registry lies beside what it serves, listed or not. */
 function withRegistry(listed: readonly NamedImage[], { registryImage }: BuildFacts): readonly NamedImage[] {
-  return distinct(registryImage === undefined ? listed : [...listed, registryImage]);
-}
-
-/** Images that are the same in two stages, once, with all their names. */
-function distinct(images: readonly NamedImage[]): readonly NamedImage[] {
-  const byReference = new Map<string, NamedImage>();
-  for (const image of images) {
-    const earlier = byReference.get(image.reference);
-    byReference.set(
-      image.reference,
-      earlier === undefined ? image : { ...earlier, names: [...new Set([...earlier.names, ...image.names])] },
-    );
-  }
-  return [...byReference.values()];
+  return unionOf([listed, registryImage === undefined ? [] : [registryImage]]);
 }
 
 function describe(images: readonly NamedImage[]): unknown {
@@ -206,9 +239,26 @@ export function keyOf(...what: readonly unknown[]): string {
   return digestOf(JSON.stringify([RECIPE, ...what]));
 }
 
-/** Most bytes that a build takes at one time, about: all that stays, and the work of the part that takes most. */
-export function needsOf(parts: readonly Part[]): { readonly outputBytes: number; readonly workBytes: number } {
-  return { outputBytes: sum(parts.map((part) => part.outputBytes)), workBytes: Math.max(0, ...parts.map((part) => part.workBytes)) };
+/** What images take unpacked, about. */
+function workBytesOf(images: readonly NamedImage[], { unpackedBytes }: Pick<BuildFacts, 'unpackedBytes'>): number {
+  return Math.ceil(sum(layersOf(images).map((layer) => unpackedBytes.get(layer.digest) ?? layer.sizeBytes)) * BLOCKS_RATIO);
+}
+
+/**
+ * Most bytes that a build takes at one time, about: all that stays, and the work of the parts that take most.
+ * @param groups parts that are made from one storage stand together
+ */
+export function needsOf(
+  groups: readonly (readonly Part[])[],
+  facts: Pick<BuildFacts, 'unpackedBytes'>,
+): { readonly outputBytes: number; readonly workBytes: number } {
+  const workOf = (group: readonly Part[]): number => {
+    const [first, ...others] = group;
+    return first === undefined || others.length === 0
+      ? (first?.workBytes ?? 0)
+      : workBytesOf(unionOf(group.map(({ images }) => images)), facts);
+  };
+  return { outputBytes: sum(groups.flat().map((part) => part.outputBytes)), workBytes: Math.max(0, ...groups.map(workOf)) };
 }
 
 function sum(numbers: readonly number[]): number {

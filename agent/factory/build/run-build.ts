@@ -10,19 +10,26 @@ import { holdingShared, waitForShared } from '../../host/lock.ts';
 import { removeTree } from '../../host/remove-tree.ts';
 import type { Step } from '../../host/steps.ts';
 import type { Bundle } from '../../model/bundle.ts';
+import { squashfsObstacle } from '../../model/release.ts';
 import { unsignedError, unsignedImages } from './demanded-signatures.ts';
 import { describeBundle } from './describe-bundle.ts';
+import { releaseOf } from './describe-images.ts';
 import { gatherFacts, knownSizes, type Outline, stateOf } from './facts.ts';
 import { archiveBytes, archivesOf, digestFinder, importArchives } from './import-archives.ts';
 import type { BuildInput } from './input.ts';
-import { makePart, reclaimWork } from './make-part.ts';
+import { layerWarnings } from './layer-limits.ts';
+import type { MakeContext } from './make-context.ts';
+import { makePart } from './make-part.ts';
+import { reclaimWork, removeUnpacked, unpackImages } from './make-store.ts';
 import { type BuildFolders, type BuildOptions, type BuildReport, foldersOf } from './options.ts';
 import { checkSpace, onOneFileSystem, removeStale } from './output-folder.ts';
 import { type BuildFacts, keyOf, needsOf, type Part, planBuild } from './plan.ts';
 import { BUILD_FOLDER, type BuildRecord, isUntouched, type RecordedFile, readRecord, writeRecord } from './record.ts';
 import { hashPart, markPartial, seal } from './seal.ts';
 import { siteReadme } from './site-readme.ts';
-import { layersOf } from './source-image.ts';
+import { layersOf, unionOf } from './source-image.ts';
+import { makingGroups } from './store-groups.ts';
+import type { UnpackedStorage } from './store-normalise.ts';
 import { countUnpacked } from './unpacked-sizes.ts';
 
 /** What a build is to do, as far as it is known before any image is read. */
@@ -84,21 +91,23 @@ export async function runBuild(machine: Host, job: BuildJob): Promise<BuildRepor
     canLink,
   });
   checkSignatures(host, facts, options);
+  warnOfNodes(host, facts);
   const parts = planBuild(facts);
   const decided = await decide(folders.bundle, parts, journal.record);
   const missing = parts.filter((_, index) => decided[index]?.state === 'make');
-  await checkSpace(needsOf(missing), folders.bundle, folders.work);
+  const groups = makingGroups(missing);
+  await checkSpace(needsOf(groups, facts), folders.bundle, folders.work);
   await options.step('mark-bundle', async () => await markPartial(folders.bundle));
   const kept = parts.filter((part) => !missing.includes(part)).map(({ id }) => id);
   await journal.commit({ parts: Object.fromEntries(Object.entries(journal.record.parts).filter(([id]) => kept.includes(id))) });
-  for (const part of missing) await makeAndRecord(part, facts, context);
+  for (const group of groups) await makeGroup(group, facts, context);
   const manifest = await sealBundle(parts, facts, context);
-  return { outcome: 'built', bundle: folders.bundle, parts: decided, ...osImagesOf(facts), manifestSha256: manifest.sha256 };
+  return { outcome: 'built', bundle: folders.bundle, parts: decided, ...choicesOf(facts), manifestSha256: manifest.sha256 };
 }
 
-/** What a report says of operating systems. */
-export function osImagesOf({ osImages }: BuildFacts): Pick<BuildReport, 'osImages'> {
-  return osImages.references.length === 0 ? {} : { osImages };
+/** What a report says of decisions that the release makes where nobody does. */
+export function choicesOf({ osImages, compression, payloads }: BuildFacts): Pick<BuildReport, 'osImages' | 'compression'> {
+  return { ...(osImages.references.length > 0 && { osImages }), ...(payloads.includes('store') && { compression }) };
 }
 
 /** @throws PrestageError ERR_BUILD_UNSIGNED */
@@ -108,6 +117,17 @@ function checkSignatures(host: Host, { stages }: BuildFacts, { requiresSignature
   const error = unsignedError(unsigned);
   if (requiresSignatures) throw error;
   host.log('warning', `${error.message}; such a node pulls them from the source registry. ${error.remedy}`);
+}
+
+/** What nodes of the release cannot do with this bundle. */
+function warnOfNodes(host: Host, { stages, compression: { algorithm }, payloads }: BuildFacts): void {
+  const images = unionOf(stages.map((one) => one.images));
+  const release = releaseOf(images);
+  const hasStore = payloads.includes('store');
+  for (const warning of layerWarnings(images, release, hasStore)) host.log('warning', warning);
+  const obstacle = squashfsObstacle(release, algorithm);
+  if (!hasStore || obstacle === undefined) return;
+  host.log('warning', `the store images are ${obstacle}; such a node takes another payload of the bundle. Give --store-compression gzip`);
 }
 
 /** Programs hold a lock as long as they live, also where this process is killed before them: the next build waits for it. */
@@ -154,12 +174,26 @@ async function importInput({ options, input, folders, pool, journal }: BuildCont
   await journal.commit({ imported: { key, tops: Object.fromEntries(tops) } });
 }
 
-async function makeAndRecord(part: Part, facts: BuildFacts, context: BuildContext): Promise<void> {
-  const { host, options, folders, pool, journal } = context;
+/** Makes parts that are made from one storage: it is unpacked when the first of them needs it, and gone before the next group. */
+async function makeGroup(group: readonly Part[], facts: BuildFacts, context: BuildContext): Promise<void> {
+  const { host, options, folders } = context;
   const { signal, say, jobs, step } = options;
+  const making = { host, facts, ...folders, jobs, step, signal, say };
+  const isStore = group.some(({ kind }) => kind === 'store');
+  const storage = isStore ? await unpackImages(group, making) : undefined;
+  for (const part of group) await makeAndRecord(part, storage, { ...context, making });
+  if (isStore) await removeUnpacked(making);
+}
+
+async function makeAndRecord(
+  part: Part,
+  storage: UnpackedStorage | undefined,
+  { options, folders, pool, journal, making }: BuildContext & { readonly making: MakeContext },
+): Promise<void> {
+  const { signal, say } = options;
   signal.throwIfAborted();
   say(`${part.id}: being made`);
-  const { unpackedBytes, ...made } = await makePart(part, { host, facts, ...folders, jobs, step, signal, say });
+  const { unpackedBytes, ...made } = await makePart(part, storage, making);
   const inPieces = part.kind === 'store' ? part.paths[0] : undefined;
   const files = await hashPart(folders.bundle, part.paths, { ...folders, pool, inPieces, signal });
   await journal.commit({

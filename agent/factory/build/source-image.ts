@@ -62,6 +62,19 @@ export function layersOf(images: readonly NamedImage[]): readonly Descriptor[] {
   return [...new Map(all.map((layer) => [layer.digest, layer])).values()];
 }
 
+/** Images of several lists, each once, with all its names, in the order in which they come first. Pure. */
+export function unionOf(lists: readonly (readonly NamedImage[])[]): readonly NamedImage[] {
+  const byReference = new Map<string, NamedImage>();
+  for (const image of lists.flat()) {
+    const earlier = byReference.get(image.reference);
+    byReference.set(
+      image.reference,
+      earlier === undefined ? image : { ...earlier, names: [...new Set([...earlier.names, ...image.names])] },
+    );
+  }
+  return [...byReference.values()];
+}
+
 /**
  * Reads the manifests and the config of an image, each held against its digest, and looks that all layers lie there in their size.
  * @param directory an OCI image layout

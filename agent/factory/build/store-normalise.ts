@@ -5,40 +5,85 @@ import { promisify } from 'node:util';
 import { gunzip } from 'node:zlib';
 import { LOCK_FILES, tokenOf } from '../../extract/lock-token.ts';
 import { removeTree } from '../../host/remove-tree.ts';
-import { linkNameOf, membersOf, normalImages, normalLayers } from './store-records.ts';
+import {
+  chainBelow,
+  layersBelow,
+  linkNamesOf,
+  longLinkNameOf,
+  membersOf,
+  normalImages,
+  normalLayers,
+  parentsOf,
+  type StoredImage,
+} from './store-records.ts';
 
 export interface NormaliseOptions {
   /** Seconds since 1970 for all that containers-storage dates by the clock. */
   readonly stampSeconds: number;
-  /** Ids of the images whose config has no time. */
-  readonly undated: ReadonlySet<string>;
+  /** What the store has, by the ids of the images. */
+  readonly images: ReadonlyMap<string, StoredImage>;
+}
+
+/** A storage as skopeo left it. */
+export interface UnpackedStorage {
+  readonly graphroot: string;
+  /** Texts of its records, before anything was made the same. */
+  readonly records: { readonly layers: string; readonly images: string };
+}
+
+const LAYER_RECORDS = 'overlay-layers/layers.json';
+const IMAGE_RECORDS = 'overlay-images/images.json';
+
+export async function readStorage(graphroot: string): Promise<UnpackedStorage> {
+  const [layers, images] = await Promise.all([LAYER_RECORDS, IMAGE_RECORDS].map((path) => readFile(join(graphroot, path), 'utf8')));
+  return { graphroot, records: { layers: layers ?? '', images: images ?? '' } };
 }
 
 /** What a storage consists of; podman and newer libraries put more beside it, which a read-only store does not need. */
 const PARTS = ['overlay', 'overlay-containers', 'overlay-images', 'overlay-layers', 'storage.lock', 'userns.lock'] as const;
-const LAYER_ID = /^[0-9a-f]{64}$/;
+/** Names of folders and files of one layer or image begin with its id. */
+const ID = /^[0-9a-f]{64}(?:\.|$)/;
 
 const inflate = promisify(gunzip);
 
 /**
- * Makes a containers-storage that nobody uses a function of its images alone: link names, times, order of records, lock files. What images
- * bring themselves stays as it is: contents, owners, modes, extended attributes, and the times of all members of their layers.
+ * Makes a containers-storage that nobody uses a function of some of its images alone: link names, times, order of records, lock files. What images
+ * bring themselves stays as it is: contents, owners, modes, extended attributes, and the times of all members of their layers. Can be called again for
+ * other images of the same storage.
  *
  * A directory that no layer has as a member (containers-storage makes it on the way to one) and a whiteout get the given time.
+ * @returns paths in the storage that do not belong to these images
  */
-export async function normaliseStore(graphroot: string, options: NormaliseOptions): Promise<void> {
-  const createdAt = new Date(options.stampSeconds * 1000).toISOString().replace('.000Z', 'Z');
+export async function normaliseStore({ graphroot, records }: UnpackedStorage, options: NormaliseOptions): Promise<readonly string[]> {
+  const { images, stampSeconds } = options;
+  const createdAt = new Date(stampSeconds * 1000).toISOString().replace('.000Z', 'Z');
   await removeForeign(graphroot);
-  const layerRecords = await rewrite(join(graphroot, 'overlay-layers/layers.json'), (text) => normalLayers(text, createdAt));
-  const imageRecords = await rewrite(join(graphroot, 'overlay-images/images.json'), (text) =>
-    normalImages(text, options.undated, createdAt),
-  );
+  const kept = layersBelow(records.layers, records.images, images);
+  const layerRecords = normalLayers(records.layers, kept, createdAt);
+  const imageRecords = normalImages(records.images, images, createdAt);
+  await writeFile(join(graphroot, LAYER_RECORDS), layerRecords, { mode: 0o600 });
+  await writeFile(join(graphroot, IMAGE_RECORDS), imageRecords, { mode: 0o600 });
   // The records name everything in the store by its digest.
   for (const lock of LOCK_FILES) await writeFile(join(graphroot, lock), tokenOf(layerRecords, imageRecords));
-  const layers = (await readdir(join(graphroot, 'overlay'))).filter((name) => LAYER_ID.test(name)).toSorted();
-  await renameLinks(graphroot, layers);
-  for (const layer of layers) await dateLayer(graphroot, layer, options.stampSeconds);
-  dateTree(graphroot, options.stampSeconds, (path) => path.endsWith('/diff'));
+  const layers = [...kept].toSorted();
+  await nameLinks(graphroot, layers, records.layers);
+  for (const layer of layers) await dateLayer(graphroot, layer, stampSeconds);
+  dateTree(graphroot, stampSeconds, (path) => path.endsWith('/diff'));
+  return await besides(graphroot, kept, new Set(images.keys()));
+}
+
+/** What lies in the folders of layers and images and is of none of those that are kept. */
+async function besides(graphroot: string, layers: ReadonlySet<string>, images: ReadonlySet<string>): Promise<readonly string[]> {
+  const folders = [
+    { folder: 'overlay', kept: layers },
+    { folder: 'overlay-layers', kept: layers },
+    { folder: 'overlay-images', kept: images },
+  ];
+  const found = folders.map(async ({ folder, kept }) => {
+    const names = await readdir(join(graphroot, folder));
+    return names.filter((name) => ID.test(name) && !kept.has(name.slice(0, 64))).map((name) => `${folder}/${name}`);
+  });
+  return (await Promise.all(found)).flat();
 }
 
 async function removeForeign(graphroot: string): Promise<void> {
@@ -48,26 +93,21 @@ async function removeForeign(graphroot: string): Promise<void> {
   }
 }
 
-async function rewrite(path: string, change: (text: string) => string): Promise<string> {
-  const changed = change(await readFile(path, 'utf8'));
-  await writeFile(path, changed, { mode: 0o600 });
-  return changed;
-}
-
-/** `link` holds a layer's own short name, `lower` the names of the layers below it, and `overlay/l` leads from names to layers. */
-async function renameLinks(graphroot: string, layers: readonly string[]): Promise<void> {
+/**
+ * `link` holds a layer's own short name, `lower` the names of the layers below it, and `overlay/l` leads from names to layers. The long names lead there
+ * as well: containers that were made on a store of an earlier build ask for them.
+ */
+async function nameLinks(graphroot: string, layers: readonly string[], layerRecords: string): Promise<void> {
   const overlay = join(graphroot, 'overlay');
-  const names = new Map<string, string>();
-  for (const layer of layers) names.set(await readFile(join(overlay, layer, 'link'), 'utf8'), linkNameOf(layer));
+  const names = linkNamesOf(layers);
+  const parents = parentsOf(layerRecords);
   await removeTree(join(overlay, 'l'));
   await mkdir(join(overlay, 'l'), { mode: 0o700 });
-  for (const layer of layers) {
-    await writeFile(join(overlay, layer, 'link'), linkNameOf(layer));
-    symlinkSync(`../${layer}/diff`, join(overlay, 'l', linkNameOf(layer)));
-    const lower = await readFile(join(overlay, layer, 'lower'), 'utf8').catch(() => undefined);
-    if (lower === undefined) continue;
-    const renamed = lower.split(':').map((part) => `l/${names.get(part.replace(/^l\//, '')) ?? part.replace(/^l\//, '')}`);
-    await writeFile(join(overlay, layer, 'lower'), renamed.join(':'));
+  for (const [layer, name] of names) {
+    await writeFile(join(overlay, layer, 'link'), name);
+    for (const link of [name, longLinkNameOf(layer)]) symlinkSync(`../${layer}/diff`, join(overlay, 'l', link));
+    const below = chainBelow(parents, layer).map((one) => `l/${names.get(one) ?? ''}`);
+    if (below.length > 0) await writeFile(join(overlay, layer, 'lower'), below.join(':'));
   }
 }
 

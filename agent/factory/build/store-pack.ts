@@ -1,35 +1,50 @@
 import { createHash } from 'node:crypto';
 import { existsSync } from 'node:fs';
-import { chmod, rm } from 'node:fs/promises';
+import { chmod, rm, writeFile } from 'node:fs/promises';
+import { join } from 'node:path';
 import { output } from '../../host/exec.ts';
 import { type Host, hostPath } from '../../host/host.ts';
+import { temporaryDirectory } from '../../host/remove-tree.ts';
+import type { StoreCompression } from '../../model/bundle.ts';
 import { PrestageError } from '../../model/errors.ts';
+import { compressionArgs } from './store-compression.ts';
+
+/** A bar is as long as a line; a piece of it waits for the next. */
+const BAR_LIMIT = 4096;
 
 export interface PackOptions {
   readonly graphroot: string;
+  /** Paths below it that are left out. */
+  readonly without: readonly string[];
   /** The file to write. */
   readonly image: string;
+  readonly compression: StoreCompression;
   /** Seconds since 1970 that the file system says it was made at. */
   readonly stampSeconds: number;
   /** Threads that compress. */
   readonly jobs: number;
   readonly signal: AbortSignal;
+  /** Told per cent of the work, each tenth once. */
+  readonly onTenth: (percent: number) => void;
 }
 
 /**
- * Packs a directory as squashfs with zstd. Same tree, same bytes: mksquashfs(1) is reproducible by default, whatever the number of threads;
- * times of files are kept, as programs compare them.
+ * Packs a directory as squashfs. Same tree, same bytes: mksquashfs(1) is reproducible by default, whatever the number of threads; times of files are
+ * kept, as programs compare them.
  *
  * On a machine with SELinux every file has a label of that machine, which mksquashfs 4.6 and later can leave out: the node mounts with a
  * context of its own.
  * @throws PrestageError ERR_TOOL_FAILED, ERR_TOOL_MISSING
  */
 export async function packSquashfs(host: Host, options: PackOptions): Promise<void> {
-  const { graphroot, image, stampSeconds, jobs, signal } = options;
+  const { graphroot, without, image, compression, stampSeconds, jobs, signal } = options;
   await rm(image, { force: true });
   const labels = existsSync(hostPath(host, '/sys/fs/selinux/enforce')) ? ['-xattrs-exclude', '^security\\.selinux$'] : [];
-  const quiet = ['-noappend', '-no-progress', '-quiet', '-exit-on-error', '-no-recovery'];
+  const quiet = ['-noappend', '-quiet', '-exit-on-error', '-no-recovery'];
   const stamp = ['-mkfs-time', String(stampSeconds)];
+  await using scratch = await temporaryDirectory('prestage-pack-');
+  const list = join(scratch.path, 'without');
+  await writeFile(list, without.map((path) => `${path}\n`).join(''));
   await output(
     host.exec,
     // mksquashfs would date every file by that variable, and refuses it beside the option.
@@ -40,17 +55,33 @@ export async function packSquashfs(host: Host, options: PackOptions): Promise<vo
       graphroot,
       image,
       ...quiet,
-      '-comp',
-      'zstd',
+      ...compressionArgs(compression),
       '-xattrs',
       ...labels,
       ...stamp,
       '-processors',
       String(jobs),
+      ...(without.length === 0 ? [] : ['-ef', list]),
     ],
-    { signal },
+    { signal, onStdout: tenthsOf(options.onTenth) },
   );
   signal.throwIfAborted();
+}
+
+/** Reads the progress bar of mksquashfs(1), `[====-  ] 3300/4763  69%`, and tells each tenth once. */
+export function tenthsOf(onTenth: (percent: number) => void): (text: string) => void {
+  let told = 0;
+  let rest = '';
+  return (text) => {
+    rest = (rest + text).slice(-BAR_LIMIT);
+    for (const [whole, percent] of rest.matchAll(/\d+\/\d+ +(\d{1,3})%/g)) {
+      const tenth = Math.floor(Number(percent) / 10) * 10;
+      rest = rest.slice(rest.indexOf(whole) + whole.length);
+      if (tenth <= told) continue;
+      told = tenth;
+      onTenth(tenth);
+    }
+  };
 }
 
 export interface VerityOptions {

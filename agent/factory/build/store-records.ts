@@ -6,25 +6,42 @@ import * as v from 'valibot';
  * Source: github.com/containers/storage, layers.go, images.go, drivers/overlay/overlay.go (generateID, link, lower).
  */
 
-/** Length of a short link name; overlay's mount options have room for about 500 of them. */
-const LINK_LENGTH = 26;
+/**
+ * Letters of a link name: 48 bits of a hash. An engine of before containers-storage 1.44 names each layer of an additional store by its whole path in
+ * the 4,096 bytes of overlay's mount options, so names are short (layer-limits.ts). They are hashes nevertheless, and not numbers: a container keeps
+ * the names of its layers, and looks for them in every store, also in one that has come in the place of another.
+ */
+export const LINK_LENGTH = 8;
+/** Of containers-storage's own names, and of those in stores of earlier builds. */
+const LONG_LINK_LENGTH = 26;
 const BASE32 = 'ABCDEFGHIJKLMNOPQRSTUVWXYZ234567';
 
-const records = v.array(v.looseObject({ id: v.string() }));
+const records = v.array(v.looseObject({ id: v.string(), layer: v.optional(v.string()), 'names-history': v.optional(v.unknown()) }));
 const layerRecords = v.array(v.looseObject({ id: v.string(), parent: v.optional(v.string(), '') }));
 
-/** The short name of a layer's directory, which overlay's mount options use: random in a store, here made of the layer's id. */
-export function linkNameOf(layerId: string): string {
+/** The name that a store of an earlier build gave a layer; containers that were made on it go by it. */
+export function longLinkNameOf(layerId: string): string {
   const bytes = createHash('sha256').update(`link ${layerId}`).digest();
-  return Array.from(bytes.subarray(0, LINK_LENGTH), (byte) => BASE32[byte % BASE32.length]).join('');
+  return Array.from(bytes.subarray(0, LONG_LINK_LENGTH), (byte) => BASE32[byte % BASE32.length]).join('');
 }
 
 /**
- * layers.json: no layer before its parent, else by id; all made at the given time.
+ * The short names of layers' directories, which overlay's mount options use: random in a storage, here made of the layers' ids. They are as long as it
+ * takes to tell the layers of this storage apart.
+ */
+export function linkNamesOf(layerIds: readonly string[], least = LINK_LENGTH): ReadonlyMap<string, string> {
+  const whole = new Map(layerIds.map((id) => [id, createHash('sha256').update(`link ${id}`).digest('base64url')]));
+  let length = least;
+  while (new Set([...whole.values()].map((name) => name.slice(0, length))).size < whole.size) length++;
+  return new Map([...whole].map(([id, name]) => [id, name.slice(0, length)]));
+}
+
+/**
+ * layers.json of the given layers: no layer before its parent, else by id; all made at the given time.
  * @param createdAt RFC 3339
  */
-export function normalLayers(text: string, createdAt: string): string {
-  const layers = v.parse(layerRecords, JSON.parse(text));
+export function normalLayers(text: string, kept: ReadonlySet<string>, createdAt: string): string {
+  const layers = v.parse(layerRecords, JSON.parse(text)).filter(({ id }) => kept.has(id));
   const byId = new Map(layers.map((layer) => [layer.id, layer]));
   const depthOf = (id: string): number => {
     let depth = 0;
@@ -37,14 +54,51 @@ export function normalLayers(text: string, createdAt: string): string {
   return `${JSON.stringify(ordered.map(({ layer: { parent, ...layer } }) => ({ ...layer, ...(parent !== '' && { parent }), created: createdAt })))}\n`;
 }
 
+/** What a store has of one image. */
+export interface StoredImage {
+  readonly names: readonly string[];
+  /** The image's config has no time. */
+  readonly isUndated: boolean;
+}
+
 /**
- * images.json: by id. Its times are those of the images' configs; an image whose config has none gets the given time.
- * @param undated ids of the images without a time of their own
+ * images.json of the given images: by id, with these names alone. Its times are those of the images' configs; an image whose config has none gets the
+ * given time.
+ * @param images by id
  * @param createdAt RFC 3339
  */
-export function normalImages(text: string, undated: ReadonlySet<string>, createdAt: string): string {
-  const images = v.parse(records, JSON.parse(text)).map((image) => ({ ...image, ...(undated.has(image.id) && { created: createdAt }) }));
-  return `${JSON.stringify(images.toSorted((a, b) => (a.id < b.id ? -1 : 1)))}\n`;
+export function normalImages(text: string, images: ReadonlyMap<string, StoredImage>, createdAt: string): string {
+  const kept = v.parse(records, JSON.parse(text)).flatMap((record) => {
+    const image = images.get(record.id);
+    if (image === undefined) return [];
+    const names = [...image.names];
+    const history = record['names-history'] === undefined ? {} : { 'names-history': names };
+    return [{ ...record, names, ...history, ...(image.isUndated && { created: createdAt }) }];
+  });
+  return `${JSON.stringify(kept.toSorted((a, b) => (a.id < b.id ? -1 : 1)))}\n`;
+}
+
+/** The layer below each; empty for the lowest. */
+export function parentsOf(layersText: string): ReadonlyMap<string, string> {
+  return new Map(v.parse(layerRecords, JSON.parse(layersText)).map(({ id, parent }) => [id, parent]));
+}
+
+/** The layers below one, the nearest first. */
+export function chainBelow(parents: ReadonlyMap<string, string>, layer: string): readonly string[] {
+  const found = new Set<string>();
+  for (let at = parents.get(layer) ?? ''; parents.has(at) && !found.has(at); at = parents.get(at) ?? '') found.add(at);
+  return [...found];
+}
+
+/** Ids of the layers that images consist of, with all those below. */
+export function layersBelow(layersText: string, imagesText: string, images: ReadonlyMap<string, StoredImage>): ReadonlySet<string> {
+  const parents = parentsOf(layersText);
+  const found = new Set<string>();
+  for (const { id, layer } of v.parse(records, JSON.parse(imagesText))) {
+    if (!images.has(id)) continue;
+    for (let at = layer ?? ''; parents.has(at) && !found.has(at); at = parents.get(at) ?? '') found.add(at);
+  }
+  return found;
 }
 
 const tarSplitEntry = v.object({ type: v.number(), name: v.optional(v.string(), ''), name_raw: v.optional(v.string()) });

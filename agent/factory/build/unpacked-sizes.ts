@@ -1,6 +1,5 @@
 import { createReadStream } from 'node:fs';
-import { type FileHandle, open, readFile } from 'node:fs/promises';
-import { join } from 'node:path';
+import { type FileHandle, open } from 'node:fs/promises';
 import { pipeline } from 'node:stream/promises';
 import { createGunzip, createZstdDecompress } from 'node:zlib';
 import pLimit from 'p-limit';
@@ -17,8 +16,11 @@ const ZSTD_MAGIC = 0x28b52ffd;
 const USUAL_RATIO = 4;
 const READ_BYTES = 1024 * 1024;
 
-/** Sizes by the digest of the compressed layer, as a storage has counted them while it unpacked. Source: github.com/containers/storage, layers.go. */
-export async function sizesOfStore(graphroot: string): Promise<ReadonlyMap<Digest, number>> {
+/**
+ * Sizes by the digest of the compressed layer, as a storage has counted them while it unpacked. Source: github.com/containers/storage, layers.go.
+ * @param layersText the storage's layers.json
+ */
+export function sizesOfStore(layersText: string): ReadonlyMap<Digest, number> {
   const schema = v.array(
     v.looseObject({
       'compressed-diff-digest': v.optional(v.string(), ''),
@@ -26,7 +28,7 @@ export async function sizesOfStore(graphroot: string): Promise<ReadonlyMap<Diges
       'diff-size': v.optional(v.number()),
     }),
   );
-  const layers = v.parse(schema, JSON.parse(await readFile(join(graphroot, 'overlay-layers/layers.json'), 'utf8')));
+  const layers = v.parse(schema, JSON.parse(layersText));
   return new Map(
     layers.flatMap((layer): [Digest, number][] => {
       const size = layer['diff-size'];
