@@ -26,6 +26,10 @@ export const ignitionCommand: CommandSpec = {
     { usage: '--delivery <way>', help: 'how images reach the engine: auto, extract, registry or mount (default: auto)' },
     { usage: '--trust <kind>', help: 'what makes a store image trusted: auto, verity, hash or background (default: auto)' },
     { usage: '--placement <place>', help: 'where a store image lies while it is mounted: auto, ram, partition or disk (default: auto)' },
+    {
+      usage: '--memory-reserve <MiB>',
+      help: 'memory that a store image in memory must leave free (default: auto, an eighth of all, 256 to 2048)',
+    },
     { usage: '--registry-image <reference>', help: 'image that serves, where the bundle names none' },
     { usage: '--serve <whom>', help: 'installed: cluster serves the other nodes, by the delivery registry (default: node)' },
     { usage: '--address <address>', help: 'with --serve cluster: IPv4 address or host name by which they reach the node' },

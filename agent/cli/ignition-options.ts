@@ -23,6 +23,7 @@ const schema = v.object({
   delivery: setting('delivery'),
   trust: setting('trust'),
   placement: setting('placement'),
+  memoryReserve: setting('memory-reserve'),
   registryImage: setting('registry-image'),
   serve: setting('serve'),
   address: text,
@@ -40,7 +41,18 @@ const schema = v.object({
 type Parsed = v.InferOutput<typeof schema>;
 
 /** What only the nodes of a stage take, only a node that serves, and only the nodes that pull from others. */
-const OF_A_STAGE = ['label', 'agentSha256', 'bundleSha256', 'policy', 'delivery', 'trust', 'placement', 'registryImage', 'serve'] as const;
+const OF_A_STAGE = [
+  'label',
+  'agentSha256',
+  'bundleSha256',
+  'policy',
+  'delivery',
+  'trust',
+  'placement',
+  'memoryReserve',
+  'registryImage',
+  'serve',
+] as const;
 const OF_A_SERVER = ['address', 'port', 'certificate', 'key'] as const;
 const OF_CLIENTS = ['mirror', 'stage', 'registries'] as const;
 
@@ -68,7 +80,8 @@ function clientOptions(given: Parsed): IgnitionOptions {
 }
 
 function stageOptions(given: Parsed, stage: IgnitionOptions['stage']): IgnitionOptions {
-  const { spec, label, agentSha256, bundleSha256, bundle, policy, delivery, trust, placement, registryImage, merge, as } = given;
+  const { spec, label, agentSha256, bundleSha256, bundle, policy, delivery, trust, placement, memoryReserve, registryImage, merge, as } =
+    given;
   const isServing = given.serve === 'cluster';
   const faults = [
     ...foreign(given, OF_CLIENTS, 'is for the word clients'),
@@ -88,6 +101,7 @@ function stageOptions(given: Parsed, stage: IgnitionOptions['stage']): IgnitionO
     ...(delivery && { delivery }),
     ...(trust && { trust }),
     ...(placement && { placement }),
+    ...(memoryReserve !== undefined && { memoryReserve }),
     ...(registryImage && { registryImage }),
     ...(serve && { serve }),
     ...(merge && { merge }),

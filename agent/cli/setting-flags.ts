@@ -15,6 +15,10 @@ const FLAGS: Readonly<Record<SettingKey, { readonly value: string; readonly help
     value: '<place>',
     help: 'where a store image lies while it is mounted: auto, ram, partition or disk (default: ram in discovery, else the partition)',
   },
+  'memory-reserve': {
+    value: '<MiB>',
+    help: 'memory that a store image in memory must leave free, 0 to 1048576 (default: auto, an eighth of all, 256 to 2048)',
+  },
   serve: { value: '<whom>', help: 'whom the registry serves: node or cluster (default: node, on loopback)' },
   'serve-address': { value: '<address>', help: 'by what the nodes of the cluster reach this one' },
   'registry-port': { value: '<n>', help: 'port of the registry, 1 to 65535 (default: 305)' },

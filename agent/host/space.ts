@@ -34,9 +34,14 @@ export async function spaceAt(path: string): Promise<FileSystemSpace> {
   }
 }
 
-/** Memory that programs can still take without swapping, in bytes. Source: proc_meminfo(5), MemAvailable. */
-export async function availableMemoryBytes(): Promise<number> {
+/** Memory of the machine, and what programs can still take of it without swapping, in bytes. Source: proc_meminfo(5), MemTotal, MemAvailable. */
+export async function memoryBytes(): Promise<{ readonly total: number; readonly available: number }> {
   const meminfo = await readFile('/proc/meminfo', 'utf8');
-  const kibibytes = /^MemAvailable:\s+(\d+) kB$/m.exec(meminfo)?.[1];
-  return Number(kibibytes ?? 0) * 1024;
+  const field = (name: string): number => Number(new RegExp(`^${name}:\\s+(\\d+) kB$`, 'm').exec(meminfo)?.[1] ?? 0) * 1024;
+  return { total: field('MemTotal'), available: field('MemAvailable') };
+}
+
+/** Memory that programs can still take without swapping, in bytes. */
+export async function availableMemoryBytes(): Promise<number> {
+  return (await memoryBytes()).available;
 }

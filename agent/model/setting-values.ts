@@ -21,6 +21,7 @@ export interface SettingValues {
   readonly delivery: DeliveryChoice;
   readonly trust: TrustSetting;
   readonly placement: PlacementSetting;
+  readonly 'memory-reserve': number | 'auto';
   readonly serve: ServeSetting;
   readonly 'serve-address': string;
   readonly 'registry-port': number;
@@ -68,6 +69,7 @@ export const settingReaders: { readonly [K in SettingKey]: Reader<SettingValues[
   delivery: oneOf(['auto', 'extract', 'registry', 'mount']),
   trust: oneOf(['auto', 'verity', 'hash', 'background']),
   placement: oneOf(['auto', 'ram', 'partition', 'disk']),
+  'memory-reserve': readMemoryReserve,
   serve: oneOf(['node', 'cluster']),
   'serve-address': readAddress,
   'registry-port': wholeNumber(1, 65_535),
@@ -109,6 +111,13 @@ function oneOf<const T extends string>(allowed: readonly T[]): Reader<T> {
     const value = allowed.find((candidate) => candidate === raw);
     return value === undefined ? { must: `one of ${allowed.join(', ')}` } : { value };
   };
+}
+
+/** MiB. */
+function readMemoryReserve(raw: unknown, source: GivenBy): Reading<number | 'auto'> {
+  if (raw === 'auto') return { value: 'auto' };
+  const reading = wholeNumber(0, 1_048_576)(raw, source);
+  return 'must' in reading ? { must: 'auto or a whole number from 0 to 1048576 (MiB)' } : reading;
 }
 
 function wholeNumber(from: number, to: number, unit?: string): Reader<number> {

@@ -25,6 +25,8 @@ export interface Settings {
   readonly delivery: DeliveryChoice;
   readonly trust: TrustSetting;
   readonly placement: PlacementSetting;
+  /** What a store image in memory must leave free; left out, it comes from the memory of the machine. */
+  readonly memoryReserveBytes?: number;
   readonly serve: ServeSetting;
   /** By what other nodes reach this one; needed where it serves the cluster. */
   readonly serveAddress?: string;
@@ -73,6 +75,8 @@ const DEFAULT_REGISTRY_COMMAND = '/usr/bin/distribution serve /etc/registry/conf
 /** Where ignition puts the certificate of a node that serves the cluster. */
 const TLS_DIRECTORY = '/etc/prestage-agent/tls';
 
+const MIB = 1024 * 1024;
+
 /** Where settings come from, in rising order: what is later overrides what is earlier. */
 export interface SettingsInput {
   /** /etc/prestage-agent/config.yaml, where it is there. */
@@ -93,7 +97,7 @@ export type SettingSource = 'default' | GivenBy;
  */
 export function resolveSettings(input: SettingsInput): Settings {
   const { values } = resolve(input);
-  const { stage, parallel = 'auto', graphroot, runroot, scratch, bundle } = values;
+  const { stage, parallel = 'auto', graphroot, runroot, scratch, bundle, 'memory-reserve': memoryReserve = 'auto' } = values;
   return {
     ...(stage !== undefined && { stage }),
     label: values.label ?? 'data',
@@ -103,6 +107,7 @@ export function resolveSettings(input: SettingsInput): Settings {
     policy: values.policy ?? 'open',
     trust: values.trust ?? 'auto',
     placement: values.placement ?? 'auto',
+    ...(memoryReserve !== 'auto' && { memoryReserveBytes: memoryReserve * MIB }),
     serve: values.serve ?? 'node',
     ...(values['serve-address'] !== undefined && { serveAddress: values['serve-address'] }),
     registryPort: values['registry-port'] ?? DEFAULT_REGISTRY_PORT,
@@ -136,6 +141,7 @@ export function settingSources(input: SettingsInput): Readonly<Record<SettingKey
     delivery: sourceOf('delivery'),
     trust: sourceOf('trust'),
     placement: sourceOf('placement'),
+    'memory-reserve': sourceOf('memory-reserve'),
     serve: sourceOf('serve'),
     'serve-address': sourceOf('serve-address'),
     'registry-port': sourceOf('registry-port'),

@@ -29,6 +29,8 @@ export interface OpenStoreRequest {
   readonly isMedium?: boolean;
   readonly trust: TrustChoice;
   readonly placement: PlacementChoice;
+  /** What a copy in memory must leave free; from the memory of the machine if left out. */
+  readonly memoryReserveBytes?: number | undefined;
   readonly step: Step;
   readonly signal: AbortSignal;
   /** Bytes of the image that have been read so far; only where it is copied or hashed. */

@@ -4,7 +4,7 @@ import type { ArchivePool } from '../extract/pool.ts';
 import { quote } from '../host/exec.ts';
 import { type Host, hostPath } from '../host/host.ts';
 import { makePrivateDirectory } from '../host/private-directory.ts';
-import { availableMemoryBytes, spaceAt } from '../host/space.ts';
+import { memoryBytes, spaceAt } from '../host/space.ts';
 import type { Step } from '../host/steps.ts';
 import { messageOf, PrestageError } from '../model/errors.ts';
 import { DISK_COPY_PATH, RAM_PATH } from '../model/places.ts';
@@ -12,7 +12,7 @@ import { bindData } from './bind-data.ts';
 import { copyHashTree, copyImage } from './copy-image.ts';
 import { tmpfsMountArgs } from './mount-argv.ts';
 import { PIECE_THREADS, passPieces } from './pieces.ts';
-import { checkRoom, type Placement } from './placement.ts';
+import { checkRoom, memoryReserveBytes, type Placement } from './placement.ts';
 import { checkDigest, innerPath, openImage, type StoreImage } from './store-image.ts';
 
 export interface PlaceRequest {
@@ -20,6 +20,8 @@ export interface PlaceRequest {
   /** The opened bundle, mounted read-only where it is a partition. */
   readonly bundleDirectory: string;
   readonly placement: Placement;
+  /** What a copy in memory must leave free; from the memory of the machine if left out. */
+  readonly memoryReserveBytes?: number | undefined;
   /** The hash tree has to be placed, too. */
   readonly withHashTree: boolean;
   /** The bytes have to be known before anything is done with them. */
@@ -71,7 +73,9 @@ async function placeInMemory(host: Host, request: PlaceRequest): Promise<PlacedI
   const { step } = request;
   await checkSource(request);
   const neededBytes = bytesOf(request);
-  checkRoom('ram', { neededBytes, availableMemoryBytes: await availableMemoryBytes(), freeDiskBytes: 0 });
+  const memory = await memoryBytes();
+  const reserveBytes = request.memoryReserveBytes ?? memoryReserveBytes(memory.total);
+  checkRoom('ram', { neededBytes, availableMemoryBytes: memory.available, reserveBytes, freeDiskBytes: 0 });
   const directory = hostPath(host, RAM_PATH);
   await step('mount-ram', async () => {
     await makePrivateDirectory(directory);
@@ -106,7 +110,7 @@ async function placeOnDisk(host: Host, request: PlaceRequest): Promise<PlacedIma
     await rm(path, { force: true });
     await makePrivateDirectory(directory);
     const { freeBytes } = await spaceAt(directory);
-    checkRoom('disk', { neededBytes: bytesOf(request), availableMemoryBytes: 0, freeDiskBytes: freeBytes });
+    checkRoom('disk', { neededBytes: bytesOf(request), availableMemoryBytes: 0, reserveBytes: 0, freeDiskBytes: freeBytes });
     await copyBoth(request, path, tree);
   });
   return { ...placed, isHashed: true };

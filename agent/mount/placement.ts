@@ -35,8 +35,21 @@ export function choosePlacements(
   return [{ kind: 'ram', reason: 'the disk of the partition must be free for the installation' }, ...(isMedium ? [onMedium] : [])];
 }
 
-/** Memory that other programs keep beside the copy, and what the tmpfs needs for itself. */
-const MEMORY_RESERVE_BYTES = 64 * 1024 * 1024;
+/** Least and most that is kept free if nothing is asked for. */
+const LEAST_RESERVE_BYTES = 256 * 1024 * 1024;
+const MOST_RESERVE_BYTES = 2 * 1024 * 1024 * 1024;
+/** Share of the memory that is kept free between the two. */
+const RESERVE_SHARE = 1 / 8;
+
+/**
+ * Memory that must stay free beside a store image in memory. A discovery goes on after the run: the assisted agent, the installer and podman run,
+ * containers write to /var, which is memory too, and a program that finds none is killed. Nobody could measure a whole discovery here: an eighth of the
+ * machine is 2 GiB of the 16 GiB that OpenShift asks of a control plane node, and 1 GiB of the 8 GiB of a worker. Pure.
+ * @param totalBytes MemTotal of proc_meminfo(5)
+ */
+export function memoryReserveBytes(totalBytes: number): number {
+  return Math.min(MOST_RESERVE_BYTES, Math.max(LEAST_RESERVE_BYTES, Math.floor(totalBytes * RESERVE_SHARE)));
+}
 
 /** What a placement takes and what there is. Sizes are bytes. */
 export interface RoomFacts {
@@ -44,6 +57,8 @@ export interface RoomFacts {
   readonly neededBytes: number;
   /** MemAvailable of proc_meminfo(5). */
   readonly availableMemoryBytes: number;
+  /** What of that must stay free. */
+  readonly reserveBytes: number;
   /** On the file system of the copies. */
   readonly freeDiskBytes: number;
 }
@@ -53,12 +68,12 @@ export interface RoomFacts {
  * @throws PrestageError ERR_SPACE_MEMORY, ERR_SPACE_STORE
  */
 export function checkRoom(placement: Placement, facts: RoomFacts): void {
-  const { neededBytes, availableMemoryBytes, freeDiskBytes } = facts;
-  if (placement === 'ram' && availableMemoryBytes < neededBytes + MEMORY_RESERVE_BYTES) {
+  const { neededBytes, availableMemoryBytes, reserveBytes, freeDiskBytes } = facts;
+  if (placement === 'ram' && availableMemoryBytes < neededBytes + reserveBytes) {
     throw new PrestageError(
       'ERR_SPACE_MEMORY',
-      `the store image takes ${formatBytes(neededBytes)} of memory, ${formatBytes(MEMORY_RESERVE_BYTES)} must stay free, and ${formatBytes(availableMemoryBytes)} are available`,
-      'Give the machine more memory, or give --placement partition where the partition lies on a disk that nothing is installed to',
+      `the store image takes ${formatBytes(neededBytes)} of memory, ${formatBytes(reserveBytes)} must stay free, and ${formatBytes(availableMemoryBytes)} are available`,
+      'Give the machine more memory, or a smaller --memory-reserve, or --placement partition if the partition lies on a disk that nothing is installed to',
     );
   }
   if (placement === 'disk' && freeDiskBytes < neededBytes) {

@@ -166,6 +166,7 @@ function wantedStore(bundle: StoreBundle, context: RunContext) {
     image: bundle.store.image,
     isMedium: isOnMedium(context),
     trust: settings.trust,
+    memoryReserveBytes: settings.memoryReserveBytes,
     placement: store.state.source?.kind === 'disk' ? ('disk' as const) : settings.placement,
   };
 }

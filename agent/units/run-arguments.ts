@@ -6,6 +6,8 @@ export interface RunSettings {
   readonly delivery?: DeliveryChoice;
   readonly trust?: TrustSetting;
   readonly placement?: PlacementSetting;
+  /** MiB. */
+  readonly memoryReserve?: number | 'auto';
   /** Full reference of the image that serves; its grammar has nothing that systemd reads differently. */
   readonly registryImage?: string;
 }
@@ -23,7 +25,10 @@ export interface ServedAt {
  * with a mounted store it would serve manifests without layers, and engines take both from the same mirror. Pure.
  * @throws PrestageError ERR_USAGE for a delivery that serves nobody
  */
-export function runArguments({ delivery, trust, placement, registryImage }: RunSettings, served: ServedAt | undefined): readonly string[] {
+export function runArguments(
+  { delivery, trust, placement, memoryReserve, registryImage }: RunSettings,
+  served: ServedAt | undefined,
+): readonly string[] {
   if (served !== undefined && delivery !== undefined && delivery !== 'registry') {
     throw new PrestageError(
       'ERR_USAGE',
@@ -35,6 +40,7 @@ export function runArguments({ delivery, trust, placement, registryImage }: RunS
     ['delivery', served === undefined ? delivery : 'registry'],
     ['trust', trust],
     ['placement', placement],
+    ['memory-reserve', memoryReserve],
     ['registry-image', registryImage],
     ['serve', served && 'cluster'],
     ['serve-address', served?.address],

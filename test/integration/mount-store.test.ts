@@ -257,10 +257,19 @@ describe('a store image', () => {
     const huge = { ...bundle, image: { ...bundle.image, sizeBytes: 2 ** 42 } };
     const error = errorRecord(await node.open(huge, { placement: 'ram' }).catch((thrown: unknown) => thrown));
     assert.equal(error.code, 'ERR_SPACE_MEMORY');
-    assert.match(error.message, /^the store image takes 4\.0 TiB of memory, 64\.0 MiB must stay free, and \d+\.\d [GM]iB are available$/);
+    assert.match(
+      error.message,
+      /^the store image takes 4\.0 TiB of memory, \d+\.\d [GM]iB must stay free, and \d+\.\d [GM]iB are available$/,
+    );
     const onDisk = errorRecord(await node.open(huge, { placement: 'disk' }).catch((thrown: unknown) => thrown));
     assert.equal(onDisk.code, 'ERR_SPACE_STORE');
     assert.deepEqual([await node.listed(), await node.mounts()], [0, []]);
+    // It fits, and the reserve that is asked for does not.
+    const reserved = await node.open(first, { placement: 'ram', memoryReserveBytes: 2 ** 50 }).catch((thrown: unknown) => thrown);
+    assert.match(errorRecord(reserved).message, /of memory, 1\.0 PiB must stay free|of memory, 1024\.0 TiB must stay free/);
+    const onMedium = { placement: 'auto', isMedium: true, stage: 'discovery', memoryReserveBytes: 2 ** 50 } as const;
+    const opened = await node.open(first, onMedium);
+    assert.deepEqual([opened.placement, opened.notices.length], ['partition', 1]);
   });
 
   onNode('is given up where the run is ended while it is copied', async (node) => {

@@ -7,7 +7,7 @@ import fc from 'fast-check';
 import { linuxHost } from '../../agent/host/linux.ts';
 import { bindMountArgs, squashfsMountArgs, tmpfsMountArgs, verityCloseArgs, verityOpenArgs } from '../../agent/mount/mount-argv.ts';
 import { mountRefusal } from '../../agent/mount/mount-refusal.ts';
-import { checkRoom, choosePlacements, PLACEMENT_CHOICES } from '../../agent/mount/placement.ts';
+import { checkRoom, choosePlacements, memoryReserveBytes, PLACEMENT_CHOICES } from '../../agent/mount/placement.ts';
 import { chooseTrust, TRUST_CHOICES, type TrustFacts, verityFacts } from '../../agent/mount/trust.ts';
 import { codeOf, thrownBy } from '../support/thrown.ts';
 
@@ -103,8 +103,20 @@ test('a refusal of mount tells of the kernel, of the kernel or the image, or of 
   for (const [stderr, expected] of rows) assert.equal(mountRefusal(stderr), expected, stderr);
 });
 
-test('a copy in memory leaves 64 MiB to the others, and one on the disk must fit', () => {
-  const facts = { neededBytes: 100 * MIB, availableMemoryBytes: 164 * MIB, freeDiskBytes: 100 * MIB };
+test('what must stay free is an eighth of the memory, within limits', () => {
+  const rows = [
+    [0, 256],
+    [1024, 256],
+    [2048, 256],
+    [8192, 1024],
+    [16_384, 2048],
+    [1_048_576, 2048],
+  ] as const;
+  for (const [total, reserve] of rows) assert.equal(memoryReserveBytes(total * MIB), reserve * MIB, `${total} MiB`);
+});
+
+test('a copy in memory leaves the reserve to the others, and one on the disk must fit', () => {
+  const facts = { neededBytes: 100 * MIB, availableMemoryBytes: 164 * MIB, reserveBytes: 64 * MIB, freeDiskBytes: 100 * MIB };
   for (const placement of ['ram', 'disk', 'partition'] as const) checkRoom(placement, facts);
   const short = { ...facts, availableMemoryBytes: 164 * MIB - 1, freeDiskBytes: 100 * MIB - 1 };
   assert.deepEqual(
@@ -112,7 +124,8 @@ test('a copy in memory leaves 64 MiB to the others, and one on the disk must fit
     {
       code: 'ERR_SPACE_MEMORY',
       message: 'the store image takes 100.0 MiB of memory, 64.0 MiB must stay free, and 164.0 MiB are available',
-      remedy: 'Give the machine more memory, or give --placement partition where the partition lies on a disk that nothing is installed to',
+      remedy:
+        'Give the machine more memory, or a smaller --memory-reserve, or --placement partition if the partition lies on a disk that nothing is installed to',
     },
   );
   assert.deepEqual(
