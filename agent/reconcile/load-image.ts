@@ -12,6 +12,7 @@ import type { Step } from '../host/steps.ts';
 import { type Digest, digestOf, hexOf } from '../model/digest.ts';
 import { PrestageError } from '../model/errors.ts';
 import type { Descriptor } from '../model/manifest.ts';
+import { readSignatureFile } from '../signatures/bundle-signatures.ts';
 import { writeDirSignatures } from '../signatures/dir-form.ts';
 import { storedSignatures } from '../signatures/stored.ts';
 import { isPresent, type LoadStep } from './plan.ts';
@@ -80,7 +81,7 @@ async function layOut(step: LoadStep, source: SourceImage, directory: string, co
 async function addSignatures({ bundle, image }: SourceSignatures, directory: string, { host }: LoadContext): Promise<void> {
   try {
     const top = digestOf(await readFile(join(directory, 'manifest.json')));
-    await writeDirSignatures(directory, top, await storedSignatures(bundle, image));
+    await writeDirSignatures(directory, top, await storedSignatures(image, async (digest) => await readSignatureFile(bundle, digest)));
   } catch (error) {
     if (!(error instanceof PrestageError)) throw error;
     host.log('warning', `${image.reference} is loaded without its signatures: ${error.message}`);

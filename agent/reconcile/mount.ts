@@ -20,6 +20,7 @@ import { copyMirror, hideFromMirror, removeMirrorCopy } from '../registry/mirror
 import type { MirrorRequest } from '../registry/registries-drop-in.ts';
 import { mirrorSources } from '../registry/registries-sources.ts';
 import { stopRegistry } from '../registry/service.ts';
+import { hasSigstore } from '../signatures/bundle-signatures.ts';
 import { addNotices, type Planned, type RunContext } from './context.ts';
 import { forgetBundle, keepBundle } from './disk-bundle.ts';
 import { leaveTrees } from './leave.ts';
@@ -114,12 +115,8 @@ async function copyAndPlan(
   const images = answered.map(({ names, manifestDigest }) => ({ names, digest: manifestDigest }));
   const signed = answered.map((image) => ({ names: image.names, signed: { bundle: bundle.directory, image } }));
   const hasLookaside = await copyLookaside(host, signed, step);
-  const answering = { tree: hostPath(host, MIRROR_PATH), images, hasSignatures: answered.some(hasSignatures), hasLookaside };
+  const answering = { tree: hostPath(host, MIRROR_PATH), images, hasSignatures: answered.some(hasSigstore), hasLookaside };
   return await planMirrors(sources, answering, context);
-}
-
-function hasSignatures({ signatures = [] }: BundleImage): boolean {
-  return signatures.some(({ kind }) => kind === 'sigstore');
 }
 
 function sourcesOf(bundle: StoreBundle, context: RunContext): MirrorRequest['sources'] {

@@ -28,6 +28,7 @@ import { hideFromMirror } from '../registry/mirror-copy.ts';
 import type { MirrorRequest } from '../registry/registries-drop-in.ts';
 import { mirrorSources } from '../registry/registries-sources.ts';
 import { copyTree } from '../registry/tree-copy.ts';
+import { hasSigstore } from '../signatures/bundle-signatures.ts';
 import { addNotices, type RunContext } from './context.ts';
 import { registryAddress } from './registry-address.ts';
 
@@ -97,7 +98,7 @@ async function treeInBundle(bundle: StageBundle, registry: RegistrySource, conte
       missing.length === 0 ? pending(reference, names, [manifestDigest]) : unserved(reference, errorRecord(damaged(from, missing))),
     ),
     answers: whole.map(({ names, manifestDigest }) => ({ names, digest: manifestDigest })),
-    hasSignatures: whole.some(({ signatures = [] }) => signatures.some(({ kind }) => kind === 'sigstore')),
+    hasSignatures: whole.some(hasSigstore),
     signed: whole.map((image) => ({ names: image.names, signed: { bundle: bundle.directory, image } })),
     registryImage: registry.registryImage,
     find: finder(inTree, registryRepository),

@@ -18,22 +18,36 @@ export interface ImageSignatures {
   readonly attachment: { readonly digest: Digest; readonly manifest: Attachment; readonly blobs: ReadonlyMap<Digest, Buffer> } | undefined;
 }
 
+/** Whether an image of a bundle has signatures that lie beside it in a registry. Pure. */
+export function hasSigstore({ signatures = [] }: Pick<SignedImage, 'signatures'>): boolean {
+  return signatures.some(({ kind }) => kind === 'sigstore');
+}
+
 /**
  * Reads the signatures of an image out of a bundle. Every file is held against its digest.
  * @param bundle directory of the bundle
  * @throws PrestageError ERR_BUNDLE_FILE, ERR_SIGNATURE
  */
 export async function readSignatures(bundle: string, image: SignedImage): Promise<readonly ImageSignatures[]> {
+  return await signaturesBy(image, async (digest) => await readSignatureFile(bundle, digest));
+}
+
+/** Gives the bytes of a file of a signature, which are those of the digest. */
+export type ReadSignatureFile = (digest: Digest) => Promise<Buffer>;
+
+/**
+ * The same from anywhere.
+ * @throws PrestageError ERR_SIGNATURE; what `read` throws
+ */
+export async function signaturesBy(image: SignedImage, read: ReadSignatureFile): Promise<readonly ImageSignatures[]> {
   const named = image.signatures ?? [];
   const subjects = [...new Set(named.map(({ subject }) => subject))];
   return await Promise.all(
     subjects.map(async (subject) => {
       const own = named.filter((one) => one.subject === subject);
-      const gpg = await Promise.all(
-        own.flatMap((one) => (one.kind === 'gpg' ? [one.file] : [])).map(async (file) => await readSignatureFile(bundle, file)),
-      );
+      const gpg = await Promise.all(own.flatMap((one) => (one.kind === 'gpg' ? [one.file] : [])).map(read));
       const manifest = own.find((one) => one.kind === 'sigstore')?.manifest;
-      const attachment = manifest === undefined ? undefined : await readAttachment(bundle, manifest, image.reference);
+      const attachment = manifest === undefined ? undefined : await readAttachment(read, manifest, image.reference);
       return {
         subject,
         attachment,
@@ -54,11 +68,15 @@ export function heldOf(manifest: Attachment, blobs: ReadonlyMap<Digest, Buffer>)
   });
 }
 
-async function readAttachment(bundle: string, digest: Digest, reference: string): Promise<NonNullable<ImageSignatures['attachment']>> {
-  const bytes = await readSignatureFile(bundle, digest);
+async function readAttachment(
+  read: ReadSignatureFile,
+  digest: Digest,
+  reference: string,
+): Promise<NonNullable<ImageSignatures['attachment']>> {
+  const bytes = await read(digest);
   const manifest = parseAttachment(bytes.toString('utf8'), reference);
   const wanted = [...new Set([manifest.config.digest, ...manifest.signatures.map((one) => one.digest)])];
-  const blobs = await Promise.all(wanted.map(async (blob) => [blob, await readSignatureFile(bundle, blob)] as const));
+  const blobs = await Promise.all(wanted.map(async (blob) => [blob, await read(blob)] as const));
   return { digest, manifest, blobs: new Map([[digest, bytes], ...blobs]) };
 }
 

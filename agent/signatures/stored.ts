@@ -1,14 +1,13 @@
-import { type ImageSignatures, readSignatures, type SignedImage } from './bundle-signatures.ts';
+import { type ImageSignatures, type ReadSignatureFile, type SignedImage, signaturesBy } from './bundle-signatures.ts';
 import { attachmentFiles, type SubjectSignatures } from './dir-form.ts';
 
 /**
- * The signatures of an image of a bundle as containers-storage keeps them: CRI-O asks for them when it makes a container in a namespace that has a
+ * The signatures of an image as containers-storage keeps them: CRI-O asks for them when it makes a container in a namespace that has a
  * policy of its own, and looks for them nowhere else.
- * @param bundle directory of the bundle
- * @throws PrestageError ERR_BUNDLE_FILE, ERR_SIGNATURE
+ * @throws PrestageError ERR_SIGNATURE; what `read` throws
  */
-export async function storedSignatures(bundle: string, image: SignedImage): Promise<readonly SubjectSignatures[]> {
-  return (await readSignatures(bundle, image)).map(filesOf);
+export async function storedSignatures(image: SignedImage, read: ReadSignatureFile): Promise<readonly SubjectSignatures[]> {
+  return (await signaturesBy(image, read)).map(filesOf);
 }
 
 function filesOf({ subject, attachment, held }: ImageSignatures): SubjectSignatures {

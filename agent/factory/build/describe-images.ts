@@ -4,7 +4,7 @@ import type { Descriptor } from '../../model/manifest.ts';
 import { readReference } from '../../model/reference.ts';
 import type { SourceAttached } from './source-attached.ts';
 import type { NamedImage } from './source-image.ts';
-import type { SourceSignature } from './source-signatures.ts';
+import { bundleSignatures } from './source-signatures.ts';
 
 /** The image as a bundle's manifest lists it. Pure. */
 export function bundleImage(
@@ -23,12 +23,6 @@ export function bundleImage(
     compressedBytes: sum((layer) => layer.sizeBytes),
     unpackedBytes: sum((layer) => unpackedBytes.get(layer.digest) ?? 0),
   };
-}
-
-function bundleSignatures(signature: SourceSignature): NonNullable<BundleImage['signatures']> {
-  const { subject } = signature;
-  if (signature.kind === 'sigstore') return [{ kind: 'sigstore', subject, manifest: signature.manifest }];
-  return signature.files.map((file) => ({ kind: 'gpg' as const, subject, file }));
 }
 
 function bundleAttachment({ kind, subject, manifest, artifactType }: SourceAttached): NonNullable<BundleImage['attachments']>[number] {

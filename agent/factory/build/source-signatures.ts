@@ -2,13 +2,15 @@ import { readFile } from 'node:fs/promises';
 import { layoutBlobPath } from '../../extract/oci-layout.ts';
 import type { NamedTreeImage } from '../../extract/registry-tree.ts';
 import { besideImage } from '../../model/attached.ts';
+import type { BundleImage } from '../../model/bundle.ts';
 import { type Digest, digestOf } from '../../model/digest.ts';
 import { PrestageError } from '../../model/errors.ts';
 import type { OciEntry } from '../../model/oci-layout.ts';
 import { nameOf, parseReference, readReference } from '../../model/reference.ts';
-import { type Attachment, parseAttachment, signatureTag, signedByTag } from '../../signatures/attachment.ts';
-import { attachmentFiles, type SubjectSignatures } from '../../signatures/dir-form.ts';
+import { parseAttachment, signatureTag, signedByTag } from '../../signatures/attachment.ts';
+import type { SubjectSignatures } from '../../signatures/dir-form.ts';
 import type { LookasideEntry } from '../../signatures/lookaside.ts';
+import { storedSignatures } from '../../signatures/stored.ts';
 import type { NamedImage } from './source-image.ts';
 
 /** The signatures of one manifest of an image, as the layout has them. It is plain data and survives JSON. */
@@ -123,22 +125,20 @@ export function signatureTreeImages(images: readonly NamedImage[]): readonly Nam
   );
 }
 
-/** The signatures of an image as a store keeps them. @throws PrestageError ERR_LAYOUT_BLOB, ERR_SIGNATURE */
-export async function storedSignatures(layout: string, { reference, signatures = [] }: NamedImage): Promise<readonly SubjectSignatures[]> {
-  const subjects = [...Map.groupBy(signatures, ({ subject }) => subject)];
-  return await Promise.all(
-    subjects.map(async ([subject, own]): Promise<SubjectSignatures> => {
-      const files = await Promise.all(own.map(async (one) => await storedFiles(layout, reference, one)));
-      return { subject, files: files.flat() };
-    }),
-  );
+/** A signature as a bundle names it, file by file. Pure. */
+export function bundleSignatures(signature: SourceSignature): NonNullable<BundleImage['signatures']> {
+  const { subject } = signature;
+  if (signature.kind === 'sigstore') return [{ kind: 'sigstore', subject, manifest: signature.manifest }];
+  return signature.files.map((file) => ({ kind: 'gpg' as const, subject, file }));
 }
 
-async function storedFiles(layout: string, reference: string, signature: SourceSignature): Promise<readonly Buffer[]> {
-  if (signature.kind === 'gpg') return await Promise.all(signature.files.map(async (file) => await readBlob(layout, file)));
-  const attachment: Attachment = parseAttachment((await readBlob(layout, signature.manifest)).toString('utf8'), reference);
-  const blobs = await Promise.all(signature.payloads.map(async (digest) => [digest, await readBlob(layout, digest)] as const));
-  return attachmentFiles(attachment, new Map(blobs));
+/** The signatures of an image as a store keeps them. @throws PrestageError ERR_LAYOUT_BLOB, ERR_SIGNATURE */
+export async function signaturesForStore(
+  layout: string,
+  { reference, signatures = [] }: NamedImage,
+): Promise<readonly SubjectSignatures[]> {
+  const named = { reference, signatures: signatures.flatMap(bundleSignatures) };
+  return await storedSignatures(named, async (digest) => await readBlob(layout, digest));
 }
 
 /** Registries and repositories of names, each once. Pure. */

@@ -9,7 +9,7 @@ import { PrestageError } from '../../model/errors.ts';
 import { writeDirSignatures } from '../../signatures/dir-form.ts';
 import { type CopyStep, planCopies } from './copy-plan.ts';
 import type { NamedImage } from './source-image.ts';
-import { storedSignatures } from './source-signatures.ts';
+import { signaturesForStore } from './source-signatures.ts';
 import { storageConfOf } from './storage-conf.ts';
 
 export interface ComposeOptions {
@@ -62,7 +62,7 @@ async function copyImage(
   const { work, location, architecture, signal } = options;
   const directory = join(work, 'dir', String(index));
   await linkDirLayout(options.layout, named.image.top.digest, directory);
-  await writeDirSignatures(directory, named.image.top.digest, await storedSignatures(options.layout, named));
+  await writeDirSignatures(directory, named.image.top.digest, await signaturesForStore(options.layout, named));
   for (const name of named.names) {
     const destination = `containers-storage:[overlay@${location.graphroot}+${location.runroot}]${name}`;
     const platform = [

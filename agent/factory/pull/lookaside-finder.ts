@@ -1,7 +1,6 @@
-import { type Digest, digestOf } from '../../model/digest.ts';
+import type { Digest } from '../../model/digest.ts';
 import { PrestageError } from '../../model/errors.ts';
 import { nameOf, type Reference } from '../../model/reference.ts';
-import { SIGNATURES_LIMIT } from '../../signatures/attachment.ts';
 import { SIGSTORE_MARK } from '../../signatures/dir-form.ts';
 import { type LookasideEntry, lookasidePath } from '../../signatures/lookaside.ts';
 import { type RegistriesD, signatureSourceOf } from '../../signatures/registries-d.ts';
@@ -9,6 +8,7 @@ import type { AbsentRecord } from './absent-record.ts';
 import type { BlobStore } from './blob-store.ts';
 import { createFinder, type Finder } from './finder.ts';
 import type { LookasideServer } from './lookaside-server.ts';
+import { storeNumbered } from './numbered-signatures.ts';
 
 export interface LookasideContext {
   readonly server: LookasideServer;
@@ -78,29 +78,16 @@ async function entryOf({ base, repository, subject }: Sought, context: Lookaside
   return files.length === 0 ? undefined : { repository: name, subject, files };
 }
 
-/** Engines count from 1 until a file is absent. */
+/** Engines count from 1 until a file is absent. A lookaside can have sigstore signatures as well; those come from the registry, as attachments. */
 async function messagesAt(
   urlOf: (number: number) => URL,
   image: string,
   { server, store, signal }: LookasideContext,
 ): Promise<readonly Digest[]> {
-  const files: Digest[] = [];
-  for (let number = 1; ; number++) {
-    const bytes = await server.get(urlOf(number), signal);
-    if (bytes === undefined) return files;
-    if (number > SIGNATURES_LIMIT) throw tooMany(image);
-    // A lookaside can have sigstore signatures as well; those come from the registry, as attachments.
-    if (bytes.subarray(0, SIGSTORE_MARK.length).equals(Buffer.from(SIGSTORE_MARK))) continue;
-    const digest = digestOf(bytes);
-    await store.writeSmall(digest, bytes);
-    files.push(digest);
-  }
-}
-
-function tooMany(image: string): PrestageError {
-  return new PrestageError(
-    'ERR_SIGNATURE',
-    `the lookaside has more than ${SIGNATURES_LIMIT} signatures of ${image}`,
-    'Look at what the lookaside has there, or give another --lookaside',
-  );
+  return await storeNumbered(store, {
+    get: async (number) => await server.get(urlOf(number), signal),
+    skips: (bytes) => bytes.subarray(0, SIGSTORE_MARK.length).equals(Buffer.from(SIGSTORE_MARK)),
+    what: { place: 'the lookaside', subject: image },
+    remedy: 'Look at what the lookaside has there, or give another --lookaside',
+  });
 }

@@ -6,14 +6,14 @@ import { writeAtomic } from '../../host/atomic.ts';
 import type { Host } from '../../host/host.ts';
 import { ifMissing } from '../../host/if-missing.ts';
 import type { Step } from '../../host/steps.ts';
-import { type Digest, digestOf, hexOf } from '../../model/digest.ts';
+import { type Digest, hexOf } from '../../model/digest.ts';
 import { PrestageError } from '../../model/errors.ts';
 import { nameOf } from '../../model/reference.ts';
-import { SIGNATURES_LIMIT } from '../../signatures/attachment.ts';
 import { formatLookasideRecord, type LookasideEntry, RELEASE_SIGNATURES_FILE } from '../../signatures/lookaside.ts';
 import { type BlobStore, targetError } from './blob-store.ts';
 import { readLookasideRecord } from './lookaside-record.ts';
 import type { LookasideServer } from './lookaside-server.ts';
+import { storeNumbered } from './numbered-signatures.ts';
 import type { ResolvedImage } from './resolve.ts';
 import { withRetries } from './retry.ts';
 
@@ -106,10 +106,9 @@ async function filesAt(
   subject: Digest,
   { server, store, signal, retries, host }: ReleaseSignatureContext,
 ): Promise<readonly Digest[]> {
-  const files: Digest[] = [];
-  for (let number = 1; ; number++) {
+  const get = async (number: number): Promise<Buffer | undefined> => {
     const url = new URL(`${base}/sha256=${hexOf(subject)}/signature-${number}`);
-    const bytes = await withRetries(
+    return await withRetries(
       {
         clock: host.clock,
         retries,
@@ -121,18 +120,9 @@ async function filesAt(
     ).catch((error: unknown) => {
       throw ofThisOption(error);
     });
-    if (bytes === undefined) return files;
-    if (number > SIGNATURES_LIMIT) {
-      throw new PrestageError(
-        'ERR_SIGNATURE',
-        `${base} has more than ${SIGNATURES_LIMIT} signatures of the release ${subject}`,
-        'Give another --release-signatures',
-      );
-    }
-    const digest = digestOf(bytes);
-    await store.writeSmall(digest, bytes);
-    files.push(digest);
-  }
+  };
+  const what = { place: base, subject: `the release ${subject}` };
+  return await storeNumbered(store, { get, what, remedy: 'Give another --release-signatures' });
 }
 
 function ofThisOption(error: unknown): unknown {
