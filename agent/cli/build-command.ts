@@ -10,6 +10,7 @@ import { formatBytes } from '../model/bytes.ts';
 import { PrestageError } from '../model/errors.ts';
 import type { CommandSpec } from './command-spec.ts';
 import { hostFor, stepFor, type Terminal } from './context.ts';
+import { flagOf } from './flag-of.ts';
 import type { Answer } from './output.ts';
 import { dryRunFlag } from './setting-flags.ts';
 
@@ -109,7 +110,7 @@ async function actBuild(terminal: Terminal, options: Readonly<Record<string, unk
   const epoch = terminal.env[EPOCH];
   const parsed = v.safeParse(schema, { ...options, ...(epoch !== undefined && epoch !== '' && { sourceDateEpoch: epoch }) });
   if (!parsed.success) {
-    const faults = parsed.issues.map((issue) => `${flagOf(v.getDotPath(issue) ?? '')} ${issue.message}`);
+    const faults = parsed.issues.map((issue) => `${settingOf(v.getDotPath(issue) ?? '')} ${issue.message}`);
     throw new PrestageError('ERR_USAGE', `nothing can be built: ${faults.join('; ')}`, 'Look at: prestage-agent build --help');
   }
   const host = hostFor(terminal, {});
@@ -137,10 +138,9 @@ async function actBuild(terminal: Terminal, options: Readonly<Record<string, unk
   return { data: { apiVersion: 'prestage-agent/v1', kind: 'Build', ...report }, text: buildText(report), exitCode: 0 };
 }
 
-/** `listDiscovery` -> `--list-discovery`; of a flag with several values, `agent.0` -> `--agent`. */
-function flagOf(path: string): string {
-  const name = path.replace(/\..*$/, '');
-  return name === 'sourceDateEpoch' ? EPOCH : `--${name.replaceAll(/[A-Z]/g, (letter) => `-${letter.toLowerCase()}`)}`;
+/** The time that a build is dated by comes from the environment. */
+function settingOf(path: string): string {
+  return path === 'sourceDateEpoch' ? EPOCH : flagOf(path);
 }
 
 /** What a build did or would do, for people. Pure. */

@@ -7,6 +7,7 @@ import type { ServeRequest } from '../units/cluster-server.ts';
 import { IGNITION_SPECS } from '../units/config.ts';
 import { IGNITION_FORMS } from '../units/forms.ts';
 import type { IgnitionOptions } from '../units/ignition.ts';
+import { flagOf } from './flag-of.ts';
 
 /** For whom an override is: the nodes of a stage, which have a data partition, or those that pull from others. */
 const ROLES = ['discovery', 'installed', 'clients'] as const;
@@ -137,9 +138,9 @@ function setting<K extends SettingKey>(key: K) {
   );
 }
 
-/** `agentSha256` -> `--agent-sha256`; the word for whom it is has no dashes. */
+/** The word for whom it is has no dashes. */
 function shown(name: string): string {
-  return name === 'role' ? 'the word' : `--${name.replaceAll(/[A-Z]/g, (letter) => `-${letter.toLowerCase()}`)}`;
+  return name === 'role' ? 'the word' : flagOf(name);
 }
 
 function unusable(faults: readonly string[]): PrestageError {

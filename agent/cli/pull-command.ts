@@ -11,6 +11,7 @@ import type { ListText } from '../model/image-list.ts';
 import { STAGES } from '../model/stage.ts';
 import type { CommandSpec } from './command-spec.ts';
 import { hostFor, stepFor, type Terminal } from './context.ts';
+import { flagOf } from './flag-of.ts';
 import type { Answer } from './output.ts';
 import { showPull } from './show-pull.ts';
 
@@ -145,7 +146,7 @@ function parseOptions(given: Readonly<Record<string, unknown>>) {
   if (parsed.success) return parsed.output;
   const faults = parsed.issues.map((issue) => {
     const path = v.getDotPath(issue);
-    return path === null ? issue.message : `--${path.replaceAll(/[A-Z]/g, (letter) => `-${letter.toLowerCase()}`)}: ${issue.message}`;
+    return path === null ? issue.message : `${flagOf(path)}: ${issue.message}`;
   });
   throw new PrestageError('ERR_USAGE', `pull cannot start: ${faults.join('; ')}`, 'Look at: prestage-agent pull --help');
 }

@@ -7,6 +7,7 @@ import { acceptingPolicy, openshiftPolicy } from '../signatures/openshift.ts';
 import { type Policy, parsePolicy } from '../signatures/policy.ts';
 import type { CommandSpec } from './command-spec.ts';
 import { hostFor, type Terminal } from './context.ts';
+import { flagOf } from './flag-of.ts';
 import { stopSignal } from './interrupt.ts';
 import { type Answer, OUTPUT_FORMS, type Paint, painter } from './output.ts';
 import { showTotals } from './show-totals.ts';
@@ -58,7 +59,10 @@ const optionsSchema = v.object({
 async function actVerify(terminal: Terminal, options: Readonly<Record<string, unknown>>, args: readonly string[]): Promise<Answer> {
   const parsed = v.safeParse(optionsSchema, { ...options, path: args[0] });
   if (!parsed.success) {
-    const faults = parsed.issues.map((issue) => `${v.getDotPath(issue)}: ${issue.message}`);
+    const faults = parsed.issues.map((issue) => {
+      const name = v.getDotPath(issue) ?? '';
+      return `${name === 'path' ? 'the path' : flagOf(name)} ${issue.message}`;
+    });
     throw new PrestageError('ERR_USAGE', `nothing can be verified: ${faults.join('; ')}`, 'Look at: prestage-agent verify --help');
   }
   const { path, full, quick, bundleSha256, label, parallel, architecture } = parsed.output;

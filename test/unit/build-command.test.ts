@@ -105,3 +105,14 @@ test('a report says what was made, what would be made, or that nothing had to be
     'operating system: served whole beside the store, 1.0 KiB of layers (asked for): quay.io/e/os:1, quay.io/e/ext:1\nnothing was written',
   );
 });
+
+test('verify names each option that cannot be used by its flag', async () => {
+  const { exitCode, err } = await run(['verify', 'bundle', '--openshift', 'latest', '--bundle-sha256', 'x']);
+  assert.deepEqual(
+    [exitCode, err],
+    [
+      2,
+      'error: nothing can be verified: --bundle-sha256 is not 64 lower-case hex digits; --openshift is not a release, such as 4.22.1\n  ERR_USAGE; next: Look at: prestage-agent verify --help\n',
+    ],
+  );
+});
