@@ -1,6 +1,6 @@
 import assert from 'node:assert/strict';
-import { mkdir, writeFile } from 'node:fs/promises';
-import { dirname, join } from 'node:path';
+import { writeFile } from 'node:fs/promises';
+import { join } from 'node:path';
 import { after, before, describe, it } from 'node:test';
 import { runBuild } from '../support/build.ts';
 import { type Cosign, makeCosign } from '../support/cosign.ts';
@@ -13,6 +13,7 @@ import {
   openMountNode,
 } from '../support/mount-node.ts';
 import { nodeUsr } from '../support/podman-service.ts';
+import { putPolicy, sigstoreDemand } from '../support/policies.ts';
 import { tryPull } from '../support/pulls.ts';
 import { type Registry, startRegistry } from '../support/registry.ts';
 
@@ -53,11 +54,7 @@ describe('an image that cosign has signed', { skip: unavailable ?? false }, () =
       { publicKey: other.publicKey, isTaken: false },
     ]) {
       await using node = await openMountNode(fixture, { usr: await nodeUsr() });
-      const policy = node.path('/etc/containers/policy.json');
-      await mkdir(dirname(policy), { recursive: true });
-      const demand = { type: 'sigstoreSigned', keyData: Buffer.from(publicKey).toString('base64') };
-      const docker = { [reference.slice(0, reference.lastIndexOf(':'))]: [demand] };
-      await writeFile(policy, JSON.stringify({ default: [{ type: 'insecureAcceptAnything' }], transports: { docker } }));
+      await putPolicy(node, { [reference.slice(0, reference.lastIndexOf(':'))]: sigstoreDemand({ publicPem: Buffer.from(publicKey) }) });
       const run = await node.run(['--stage', 'installed', '--delivery', 'registry', '--label', disk.label]);
       assert.equal(run.exitCode, 0, run.stderr);
       assert.deepEqual([run.state.withheld?.code, (await node.status()).exitCode], isTaken ? [undefined, 0] : ['ERR_MIRROR_UNSIGNED', 13]);

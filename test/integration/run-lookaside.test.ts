@@ -21,6 +21,7 @@ import {
   named,
   openMountNode,
 } from '../support/mount-node.ts';
+import { putFile, putPolicy, RHEL_DEMAND, RHEL_KEY, rhelPolicy } from '../support/policies.ts';
 
 const unavailable = await mountNodesUnavailable();
 const AGENT = 'registry.redhat.io/multicluster-engine/agent';
@@ -28,21 +29,6 @@ const TOOL = 'quay.io/example/tool';
 const DROP_IN = '/etc/containers/registries.conf.d/50-prestage.conf';
 const PLACES = '/etc/containers/registries.d/50-prestage.yaml';
 const LOOKASIDE = '/run/prestage-agent/lookaside';
-const KEY = '/etc/pki/rpm-gpg/RPM-GPG-KEY-redhat-release';
-
-/** As RHEL has it. */
-const RHEL_POLICY = JSON.stringify({
-  default: [{ type: 'insecureAcceptAnything' }],
-  transports: {
-    docker: Object.fromEntries(
-      ['registry.access.redhat.com', 'registry.redhat.io', TOOL].map((scope) => [
-        scope,
-        [{ type: 'signedBy', keyType: 'GPGKeys', keyPath: KEY }],
-      ]),
-    ),
-  },
-});
-
 describe('a node whose policy demands GPG signatures', { skip: unavailable ?? false }, () => {
   let fixture: MountFixture;
   let data: DataDisk;
@@ -92,19 +78,12 @@ describe('a node whose policy demands GPG signatures', { skip: unavailable ?? fa
     await other?.[Symbol.asyncDispose]();
   });
 
-  const put = async (node: MountNode, path: string, content: string | Buffer): Promise<void> => {
-    await mkdir(dirname(node.path(path)), { recursive: true });
-    await writeFile(node.path(path), content);
-  };
+  /** As RHEL has it, for one repository more. */
   const rhel = async (node: MountNode, { publicKey }: GpgKey): Promise<void> => {
-    await put(node, '/etc/containers/policy.json', RHEL_POLICY);
-    await put(node, KEY, publicKey);
-    const lookaside = 'https://registry.redhat.io/containers/sigstore';
-    await put(
-      node,
-      '/etc/containers/registries.d/registry.redhat.io.yaml',
-      `docker:\n  registry.redhat.io:\n    lookaside: ${lookaside}\n`,
-    );
+    const registries = ['registry.access.redhat.com', 'registry.redhat.io', TOOL];
+    await putPolicy(node, Object.fromEntries(registries.map((scope) => [scope, RHEL_DEMAND])));
+    await putFile(node, RHEL_KEY, publicKey);
+    await putFile(node, '/etc/containers/registries.d/registry.redhat.io.yaml', rhelPolicy.signatures);
   };
   const textAt = async (node: MountNode, path: string): Promise<string> => await readFile(node.path(path), 'utf8').catch(() => '');
   const pull = async (node: MountNode, name: string) => {
@@ -142,11 +121,11 @@ describe('a node whose policy demands GPG signatures', { skip: unavailable ?? fa
         assert.equal(pulled.exitCode, 0, pulled.stderr);
       }
       // The policy does decide: with another key the same pull is refused.
-      await put(node, KEY, other.publicKey);
+      await putFile(node, RHEL_KEY, other.publicKey);
       const refused = await pull(node, `${TOOL}@${fixture.images.list.digest}`);
       assert.notEqual(refused.exitCode, 0);
       assert.match(refused.stderr, /rejected|signature/i);
-      await put(node, KEY, key.publicKey);
+      await putFile(node, RHEL_KEY, key.publicKey);
       const again = await node.run(args());
       assert.deepEqual([again.exitCode, again.state.withheld], [0, undefined], again.stderr);
       await node.output(fixture.executable, ['release', '--yes']);
@@ -161,9 +140,9 @@ describe('a node whose policy demands GPG signatures', { skip: unavailable ?? fa
     const { state } = await node.run(args);
     assert.match(withheldOf(state), /the signature is of another key/);
     assert.equal((await mirrored(node)).includes(TOOL), false);
-    await put(node, KEY, key.publicKey);
+    await putFile(node, RHEL_KEY, key.publicKey);
     const sources = 'docker:\n  "127.0.0.1:305":\n    use-sigstore-attachments: true\n';
-    await put(node, '/etc/containers/registries.d/10-other.yaml', sources);
+    await putFile(node, '/etc/containers/registries.d/10-other.yaml', sources);
     const beside = await node.run(args);
     assert.match(withheldOf(beside.state), /the policy demands a GPG signature, and the image has none/);
     assert.ok(
@@ -172,7 +151,7 @@ describe('a node whose policy demands GPG signatures', { skip: unavailable ?? fa
       ),
       beside.state.notices.join('\n'),
     );
-    await put(node, '/etc/containers/registries.d/10-other.yaml', `${sources}    lookaside: file://${LOOKASIDE}\n`);
+    await putFile(node, '/etc/containers/registries.d/10-other.yaml', `${sources}    lookaside: file://${LOOKASIDE}\n`);
     const led = await node.run(args);
     assert.deepEqual([led.state.withheld, await textAt(node, PLACES)], [undefined, ''], led.stderr);
   });

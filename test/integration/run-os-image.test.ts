@@ -21,6 +21,7 @@ import {
   openMountNode,
 } from '../support/mount-node.ts';
 import { nodeUsr } from '../support/podman-service.ts';
+import { putPolicy, sigstoreDemand } from '../support/policies.ts';
 import { attachSignatures, makeSigningKey, type SigningKey } from '../support/signing.ts';
 
 const unavailable = await mountNodesUnavailable();
@@ -57,14 +58,7 @@ describe('the operating system on a node with a mounted store', { skip: unavaila
   const args = (placement: string): readonly string[] => {
     return ['--stage', 'installed', '--delivery', 'mount', '--placement', placement, '--label', data.label];
   };
-  const demand = async (node: MountNode, { publicPem }: SigningKey): Promise<void> =>
-    await writeFile(
-      node.path('/etc/containers/policy.json'),
-      JSON.stringify({
-        default: [{ type: 'insecureAcceptAnything' }],
-        transports: { docker: { [SYSTEM]: [{ type: 'sigstoreSigned', keyData: publicPem.toString('base64') }] } },
-      }),
-    );
+  const demand = async (node: MountNode, by: SigningKey): Promise<void> => await putPolicy(node, { [SYSTEM]: sigstoreDemand(by) });
   /** As rpm-ostree, which is told nothing of the store. */
   const readThroughProxy = async (node: MountNode) => await node.exec('python3', [PROXY, system.reference]);
 

@@ -1,7 +1,7 @@
 import assert from 'node:assert/strict';
 import { existsSync } from 'node:fs';
 import { mkdir, readFile, rm, writeFile } from 'node:fs/promises';
-import { dirname, join } from 'node:path';
+import { join } from 'node:path';
 import { after, before, describe, it } from 'node:test';
 import { OWNED_MARK } from '../../agent/engine/system-file.ts';
 import type { PayloadKind } from '../../agent/factory/build/plan.ts';
@@ -17,6 +17,7 @@ import {
   openMountNode,
 } from '../support/mount-node.ts';
 import { nodeUsr } from '../support/podman-service.ts';
+import { POLICY_FILE, putFile, putPolicy, sigstoreDemand } from '../support/policies.ts';
 import { attachSignatures, makeSigningKey, type SigningKey } from '../support/signing.ts';
 
 const unavailable = await mountNodesUnavailable();
@@ -57,15 +58,7 @@ describe('a node whose policy demands signatures', { skip: unavailable ?? false 
     await fixture?.[Symbol.asyncDispose]();
   });
 
-  const policyOf = ({ publicPem }: SigningKey): string =>
-    JSON.stringify({
-      default: [{ type: 'insecureAcceptAnything' }],
-      transports: { docker: { [TOOL]: [{ type: 'sigstoreSigned', keyData: publicPem.toString('base64') }] } },
-    });
-  const put = async (node: MountNode, path: string, content: string): Promise<void> => {
-    await mkdir(dirname(node.path(path)), { recursive: true });
-    await writeFile(node.path(path), content);
-  };
+  const demand = async (node: MountNode, by: SigningKey): Promise<void> => await putPolicy(node, { [TOOL]: sigstoreDemand(by) });
   const textAt = async (node: MountNode, path: string): Promise<string> => await readFile(node.path(path), 'utf8').catch(() => '');
   /** As a unit of the node does, which is told of the store where there is one. */
   const pull = async (node: MountNode, name: string) => {
@@ -82,7 +75,7 @@ describe('a node whose policy demands signatures', { skip: unavailable ?? false 
 
     it(`gets no mirror by ${delivery} of what the bundle has no signatures of, and status says so`, async () => {
       await using node = await openMountNode(fixture);
-      await put(node, '/etc/containers/policy.json', policyOf(key));
+      await demand(node, key);
       const { exitCode, state, stderr } = await node.run([...args(plain), '--block-source', 'yes']);
       assert.deepEqual([exitCode, state.outcome, state.error], [0, 'complete', undefined], stderr);
       assert.equal((await mirrored(node)).includes(TOOL), false);
@@ -99,7 +92,7 @@ describe('a node whose policy demands signatures', { skip: unavailable ?? false 
 
     it(`gets every mirror by ${delivery} when the bundle has them, and engines are led to them until release`, async () => {
       await using node = await openMountNode(fixture);
-      await put(node, '/etc/containers/policy.json', policyOf(key));
+      await demand(node, key);
       const { exitCode, state, stderr } = await node.run(args(signed));
       assert.deepEqual([exitCode, state.outcome, state.withheld], [0, 'complete', undefined], stderr);
       assert.equal((await mirrored(node)).includes(TOOL), true);
@@ -116,7 +109,7 @@ describe('a node whose policy demands signatures', { skip: unavailable ?? false 
 
     it(`has podman of today pull offline by ${delivery} under that policy, by tag and by the digest of a list`, async () => {
       await using node = await openMountNode(fixture, { usr: await nodeUsr() });
-      await put(node, '/etc/containers/policy.json', policyOf(key));
+      await demand(node, key);
       const { exitCode, state, stderr } = await node.run(args(signed));
       assert.deepEqual([exitCode, state.outcome, state.withheld], [0, 'complete', undefined], stderr);
       const { tag, list } = fixture.images;
@@ -125,7 +118,7 @@ describe('a node whose policy demands signatures', { skip: unavailable ?? false 
         assert.equal(pulled.exitCode, 0, pulled.stderr);
       }
       // The policy does decide: under another key the same pull is refused.
-      await put(node, '/etc/containers/policy.json', policyOf(makeSigningKey()));
+      await demand(node, makeSigningKey());
       const refused = await pull(node, tag.reference);
       assert.notEqual(refused.exitCode, 0);
       assert.match(refused.stderr, /rejected|signature/i);
@@ -133,12 +126,16 @@ describe('a node whose policy demands signatures', { skip: unavailable ?? false 
 
     it(`gets no mirror by ${delivery} if the signatures are of another key, or another file keeps engines from them`, async () => {
       await using node = await openMountNode(fixture);
-      await put(node, '/etc/containers/policy.json', policyOf(makeSigningKey()));
+      await demand(node, makeSigningKey());
       const { state } = await node.run(args(signed));
       assert.match(state.withheld?.message ?? '', /the signature is of another key\)$/);
       assert.equal((await mirrored(node)).includes(TOOL), false);
-      await put(node, '/etc/containers/policy.json', policyOf(key));
-      await put(node, '/etc/containers/registries.d/10-other.yaml', 'docker:\n  "127.0.0.1:305":\n    lookaside: https://other.example\n');
+      await demand(node, key);
+      await putFile(
+        node,
+        '/etc/containers/registries.d/10-other.yaml',
+        'docker:\n  "127.0.0.1:305":\n    lookaside: https://other.example\n',
+      );
       const beside = await node.run(args(signed));
       assert.equal(beside.state.withheld?.code, 'ERR_MIRROR_UNSIGNED');
       assert.ok(
@@ -153,7 +150,7 @@ describe('a node whose policy demands signatures', { skip: unavailable ?? false 
 
   it('boots without mirrors if the policy cannot be read, and says which file', async () => {
     await using node = await openMountNode(fixture);
-    await put(node, '/etc/crio/policies/team.json', '{');
+    await putFile(node, '/etc/crio/policies/team.json', '{');
     const { exitCode, state, stderr } = await node.run(['--stage', 'installed', '--delivery', 'registry', '--label', signed.label]);
     assert.deepEqual([exitCode, state.outcome, state.withheld?.code], [0, 'complete', 'ERR_POLICY_FILE'], stderr);
     assert.match(state.withheld?.message ?? '', /^\/etc\/crio\/policies\/team\.json: document: is not JSON; /);
@@ -163,7 +160,7 @@ describe('a node whose policy demands signatures', { skip: unavailable ?? false 
 
   it('says that engines pull nothing without a policy, and is ready once there is one', async () => {
     await using node = await openMountNode(fixture);
-    await rm(node.path('/etc/containers/policy.json'));
+    await rm(node.path(POLICY_FILE));
     const { exitCode, state, stderr } = await node.run(['--stage', 'installed', '--delivery', 'registry', '--label', plain.label]);
     assert.deepEqual([exitCode, state.outcome, state.missingPolicy?.code], [0, 'complete', 'ERR_POLICY_MISSING'], stderr);
     const message =
@@ -176,7 +173,7 @@ describe('a node whose policy demands signatures', { skip: unavailable ?? false 
     assert.match((await pull(node, reference)).stderr, /policy\.json: no such file/);
     const before = await node.status();
     assert.deepEqual([before.readiness, before.reason, before.exitCode], ['degraded', message, 13]);
-    await put(node, '/etc/containers/policy.json', '{"default":[{"type":"insecureAcceptAnything"}]}');
+    await putPolicy(node, {});
     const pulled = await pull(node, reference);
     assert.deepEqual([pulled.exitCode, (await node.status()).readiness], [0, 'ready'], pulled.stderr);
   });

@@ -1,6 +1,6 @@
 import assert from 'node:assert/strict';
 import { mkdir, readFile, rm, writeFile } from 'node:fs/promises';
-import { dirname, join } from 'node:path';
+import { join } from 'node:path';
 import { after, before, describe, it } from 'node:test';
 import { Ajv } from 'ajv';
 import type { PayloadKind } from '../../agent/factory/build/plan.ts';
@@ -20,13 +20,12 @@ import {
   openMountNode,
 } from '../support/mount-node.ts';
 import { nodeUsr } from '../support/podman-service.ts';
+import { POLICY_FILE, policyText, putFile, putPolicy, sigstoreDemand } from '../support/policies.ts';
 import { attachSignatures, makeSigningKey, payloadOf } from '../support/signing.ts';
 
 const unavailable = await mountNodesUnavailable();
 const TOOL = 'quay.io/example/tool';
 const COMPONENT = 'quay.io/example/component';
-const POLICY = '/etc/containers/policy.json';
-const ACCEPT = { type: 'insecureAcceptAnything' };
 const NOBODY = ['--reuid', '65534', '--regid', '65534', '--clear-groups'];
 
 describe('status of one image', { skip: unavailable ?? false }, () => {
@@ -60,13 +59,6 @@ describe('status of one image', { skip: unavailable ?? false }, () => {
     await fixture?.[Symbol.asyncDispose]();
   });
 
-  const put = async (node: MountNode, path: string, content: string): Promise<void> => {
-    await mkdir(dirname(node.path(path)), { recursive: true });
-    await writeFile(node.path(path), content);
-  };
-  const policyOf = (requirement: object, scope = TOOL): string =>
-    JSON.stringify({ default: [ACCEPT], transports: { docker: { [scope]: [requirement] } } });
-  const signedBy = ({ publicPem }: typeof key): object => ({ type: 'sigstoreSigned', keyData: publicPem.toString('base64') });
   const ask = async (node: MountNode, reference: string, user: readonly string[] = []): Promise<ImageReport['image']> => {
     const [program, ...args] = user.length > 0 ? ['setpriv', ...user, fixture.executable] : [fixture.executable];
     const ended = await node.exec(program, [...args, 'status', '--image', reference, '--output', 'json'], { env: { HOME: '/root' } });
@@ -82,7 +74,7 @@ describe('status of one image', { skip: unavailable ?? false }, () => {
   it('says what podman of today does under each policy, and by which entry and signature', async () => {
     await using node = await openMountNode(fixture, { usr: await nodeUsr() });
     const { reference, manifest } = fixture.images.tag;
-    await put(node, POLICY, policyOf(signedBy(key)));
+    await putPolicy(node, { [TOOL]: sigstoreDemand(key) });
     await serve(node);
     const pulls = async (): Promise<boolean> => (await node.podman('pull', reference)).exitCode === 0;
     const mirror = `127.0.0.1:305/${reference}`;
@@ -103,7 +95,7 @@ describe('status of one image', { skip: unavailable ?? false }, () => {
       places: [{ name: mirror, kind: 'mirror', answer: { kind: 'has', digest: manifest.digest } }],
       policies: [
         {
-          file: POLICY,
+          file: POLICY_FILE,
           engines: ['podman', 'CRI-O'],
           scope: TOOL,
           verdict: {
@@ -118,46 +110,46 @@ describe('status of one image', { skip: unavailable ?? false }, () => {
     assert.equal((await ask(node, reference)).stored, true);
     await node.podman('rmi', reference);
 
-    await put(node, POLICY, policyOf(signedBy(makeSigningKey())));
+    await putPolicy(node, { [TOOL]: sigstoreDemand(makeSigningKey()) });
     assert.deepEqual(await refusal(), [
       'refused',
       13,
-      `podman and CRI-O would refuse it by ${POLICY}, "${TOOL}": the signature is of another key`,
+      `podman and CRI-O would refuse it by ${POLICY_FILE}, "${TOOL}": the signature is of another key`,
     ]);
     assert.equal(await pulls(), false);
 
-    await put(node, POLICY, JSON.stringify({ default: [{ type: 'reject' }] }));
+    await putPolicy(node, JSON.stringify({ default: [{ type: 'reject' }] }));
     assert.deepEqual(await refusal(), [
       'refused',
       13,
-      `podman and CRI-O would refuse it by ${POLICY}, "default": the policy rejects every image of this name`,
+      `podman and CRI-O would refuse it by ${POLICY_FILE}, "default": the policy rejects every image of this name`,
     ]);
     assert.equal(await pulls(), false);
 
-    await rm(node.path(POLICY));
+    await rm(node.path(POLICY_FILE));
     assert.deepEqual(await refusal(), [
       'refused',
       13,
-      `podman and CRI-O would refuse it by ${POLICY}: there is no such file, and without it engines pull nothing`,
+      `podman and CRI-O would refuse it by ${POLICY_FILE}: there is no such file, and without it engines pull nothing`,
     ]);
     assert.equal(await pulls(), false);
 
-    await put(node, POLICY, JSON.stringify({ default: [ACCEPT] }));
+    await putPolicy(node, {});
     assert.deepEqual((await ask(node, unsigned)).policies[0]?.verdict, { kind: 'accepted', signatures: [] });
-    await put(node, '/etc/crio/policies/team.json', policyOf(signedBy(key), COMPONENT));
+    await putFile(node, '/etc/crio/policies/team.json', policyText({ [COMPONENT]: sigstoreDemand(key) }));
     assert.deepEqual(await refusal(unsigned), [
       'refused',
       13,
       `CRI-O (pods of the namespace team) would refuse it by /etc/crio/policies/team.json, "${COMPONENT}": ${none}`,
     ]);
     assert.equal((await ask(node, reference)).verdict, 'taken');
-    await put(node, '/etc/crio/policies/team.json', '{');
+    await putFile(node, '/etc/crio/policies/team.json', '{');
     assert.equal((await ask(node, reference)).verdict, 'refused');
   });
 
   it('calls unknown what was not looked at: the source, and what this user may not see', async () => {
     await using node = await openMountNode(fixture);
-    await put(node, POLICY, JSON.stringify({ default: [ACCEPT] }));
+    await putPolicy(node, {});
     await serve(node);
     const other = 'quay.io/other/image:1';
     assert.deepEqual(await ask(node, other), {
@@ -178,7 +170,7 @@ describe('status of one image', { skip: unavailable ?? false }, () => {
           },
         },
       ],
-      policies: [{ file: POLICY, engines: ['podman', 'CRI-O'], scope: 'default', verdict: { kind: 'accepted', signatures: [] } }],
+      policies: [{ file: POLICY_FILE, engines: ['podman', 'CRI-O'], scope: 'default', verdict: { kind: 'accepted', signatures: [] } }],
     });
     const { verdict, exitCode, unseen, nextStep } = await ask(node, fixture.images.tag.reference, NOBODY);
     assert.deepEqual([verdict, exitCode, nextStep], ['unknown', 12, 'Ask again as root: sudo prestage-agent status']);
@@ -187,8 +179,8 @@ describe('status of one image', { skip: unavailable ?? false }, () => {
 
   it('calls absent what a blocked source alone could have', async () => {
     await using node = await openMountNode(fixture);
-    await put(node, POLICY, JSON.stringify({ default: [ACCEPT] }));
-    await put(node, '/etc/containers/registries.conf.d/90-block.conf', '[[registry]]\nlocation = "quay.io/other"\nblocked = true\n');
+    await putPolicy(node, {});
+    await putFile(node, '/etc/containers/registries.conf.d/90-block.conf', '[[registry]]\nlocation = "quay.io/other"\nblocked = true\n');
     const { verdict, exitCode, reason } = await ask(node, 'quay.io/other/image');
     assert.deepEqual(
       [verdict, exitCode, reason],
