@@ -105,10 +105,13 @@ describe('a list of referrers', () => {
   const entry = { mediaType: OCI_MANIFEST_TYPE, digest: config, size: 3 };
 
   it('is read, and written so that it reads the same', () => {
-    const found = parseReferrers(list(entry, { ...entry, digest: layer, artifactType: 'a/b', annotations: { y: '1', x: '2' } }), 'W');
+    const found = parseReferrers(
+      list(entry, { ...entry, digest: layer, artifactType: 'a/b', annotations: { y: '1', x: '2', z: '3' } }),
+      'W',
+    );
     assert.deepEqual(found, [
       { digest: config, sizeBytes: 3, artifactType: '', annotations: {} },
-      { digest: layer, sizeBytes: 3, artifactType: 'a/b', annotations: { y: '1', x: '2' } },
+      { digest: layer, sizeBytes: 3, artifactType: 'a/b', annotations: { y: '1', x: '2', z: '3' } },
     ]);
     const written = formatReferrers(found);
     assert.equal(formatReferrers(found.toReversed()), written);
