@@ -7,7 +7,7 @@ import { messageOf, PrestageError } from '../model/errors.ts';
 import { DATA_PATH, RAM_PATH, STORE_PATH, STORE_RECORD } from '../model/places.ts';
 import { STAGES, type Stage } from '../model/stage.ts';
 import { endCheck, readRunningCheck } from './check-process.ts';
-import { verityCloseArgs, verityDevice } from './mount-argv.ts';
+import { verityCloseArgs, verityDeferredCloses, verityDevice } from './mount-argv.ts';
 import { backingFileOf, mountsAt } from './mounted.ts';
 import { putBack, storeBefore } from './put-back.ts';
 import { removeStoreRecord } from './store-record.ts';
@@ -132,17 +132,34 @@ function usedByContainers(host: Host, source: string, reason: string): PrestageE
   );
 }
 
-/** Where it is forced, a device that something still uses goes with its last user. */
+/** If it is forced, a device that something still uses goes with its last user: first it is closed plainly, which every cryptsetup can. */
 function closingVerity(host: Host, stage: Stage, isForced: boolean): ReleaseStep {
   const device = verityDevice(stage);
+  const isGone = (): boolean => !existsSync(hostPath(host, device));
   const run = async (): Promise<void> => {
-    const closed = await host.exec('veritysetup', verityCloseArgs(stage, { isDeferred: isForced }));
-    if (closed.exitCode === 0 || !existsSync(hostPath(host, device))) return;
+    const closed = await host.exec('veritysetup', verityCloseArgs(stage));
+    if (closed.exitCode === 0 || isGone()) return;
     if (!isForced) throw usedByContainers(host, device, quote(closed.stderr));
+    const reasons = [quote(closed.stderr)];
+    for (const { file, args } of verityDeferredCloses(stage)) {
+      const reason = await failureOf(host, file, args);
+      if (reason === undefined || isGone()) return;
+      reasons.push(reason);
+    }
     // What is mounted is gone, and that is what counts.
-    host.log('warning', `${device} does not close: ${quote(closed.stderr)}`);
+    host.log('warning', `${device} does not close: ${reasons.join('; ')}`);
   };
   return { name: 'close-verity', text: `close the dm-verity device ${device}`, run };
+}
+
+/** Why a program did not do it, or is not there; undefined if it did. */
+async function failureOf(host: Host, file: string, args: readonly string[]): Promise<string | undefined> {
+  try {
+    const { exitCode, stderr } = await host.exec(file, args);
+    return exitCode === 0 ? undefined : quote(stderr);
+  } catch (error) {
+    return messageOf(error);
+  }
 }
 
 function forgetting(host: Host): readonly ReleaseStep[] {

@@ -56,7 +56,17 @@ export function verityOpenArgs({ stage, image, hashTree, rootHash }: VerityOpeni
   return ['open', image, verityName(stage), hashTree, rootHash];
 }
 
-/** @param options.isDeferred a device that is in use goes with its last user */
-export function verityCloseArgs(stage: Stage, { isDeferred }: { readonly isDeferred: boolean }): readonly string[] {
-  return ['close', ...(isDeferred ? ['--deferred'] : []), verityName(stage)];
+export function verityCloseArgs(stage: Stage): readonly string[] {
+  return ['close', verityName(stage)];
+}
+
+/**
+ * Programs that have a device go with its last user, in the order in which they are tried. cryptsetup 2.3.7 of RHEL 8 does not know the option of
+ * veritysetup; what stands below it does. Sources: veritysetup(8), close; dmsetup(8), remove.
+ */
+export function verityDeferredCloses(stage: Stage): readonly { readonly file: string; readonly args: readonly string[] }[] {
+  return [
+    { file: 'veritysetup', args: ['close', '--deferred', verityName(stage)] },
+    { file: 'dmsetup', args: ['remove', '--deferred', verityName(stage)] },
+  ];
 }

@@ -1,4 +1,5 @@
 import assert from 'node:assert/strict';
+import { existsSync } from 'node:fs';
 import { mkdtemp, open, rm } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
@@ -8,12 +9,13 @@ import { plainStep } from '../../agent/host/steps.ts';
 import { errorRecord } from '../../agent/model/errors.ts';
 import { DATA_PATH, RAM_PATH, STORE_PATH, STORE_RECORD } from '../../agent/model/places.ts';
 import { closeStore } from '../../agent/mount/close-store.ts';
+import { verityDevice } from '../../agent/mount/mount-argv.ts';
 import type { Placement } from '../../agent/mount/placement.ts';
 import { readOpenStore } from '../../agent/mount/store-record.ts';
 import { storesUnavailable } from '../support/build.ts';
 import { inOwnMounts } from '../support/own-mounts.ts';
 import { makeStoreBundle, makeStoreRoot, type StoreBundle, type StoreRoot } from '../support/store-bundle.ts';
-import { verityStandIn } from '../support/verity-stand-in.ts';
+import { OLD_CRYPTSETUP, verityStandIn } from '../support/verity-stand-in.ts';
 
 inOwnMounts(import.meta.url);
 
@@ -165,8 +167,33 @@ describe('a store that cannot be closed', () => {
     verity.setClosing(false);
     await closeStore(verity.host, { step: plainStep, force: true });
     assert.deepEqual(await seen(node), { record: undefined, images: 0, mounts: [] });
-    assert.match(node.messages.join('\n'), /warning: \/dev\/mapper\/prestage-installed does not close: Device .* is still in use\./);
+    assert.match(
+      node.messages.join('\n'),
+      /warning: \/dev\/mapper\/prestage-installed does not close: Device .* is still in use\.; Device .* is still in use\./,
+    );
     verity.setClosing(true);
     await closeStore(verity.host, { step: plainStep, force: true });
   });
+
+  for (const [cryptsetup, deferred] of [
+    ['2.7.0', ['veritysetup close --deferred prestage-installed']],
+    [OLD_CRYPTSETUP, ['veritysetup close --deferred prestage-installed', 'dmsetup remove --deferred prestage-installed']],
+  ] as const) {
+    onNode(`goes with its last user if that is forced, also by cryptsetup ${cryptsetup}, and is not opened again`, async (node) => {
+      await using verity = await verityStandIn(node.host, cryptsetup);
+      const { host, closings } = verity;
+      await node.open(first, { placement: 'partition', host });
+      await closeStore(host, { step: plainStep, force: true });
+      assert.deepEqual(closings, ['veritysetup close prestage-installed'], 'nothing uses it, so nothing is put off');
+      await node.open(first, { placement: 'partition', host });
+      verity.setClosing('deferred');
+      closings.length = 0;
+      await closeStore(host, { step: plainStep, force: true });
+      assert.deepEqual(closings, ['veritysetup close prestage-installed', ...deferred]);
+      assert.deepEqual(await seen(node), { record: undefined, images: 0, mounts: [] });
+      assert.equal(existsSync(verityDevice('installed')), false);
+      assert.equal(verity.opened(), 2, 'opened twice by the test, and never by closing');
+      assert.doesNotMatch(node.messages.join('\n'), /does not close/);
+    });
+  }
 });

@@ -11,21 +11,30 @@ export interface VerityStandIn extends AsyncDisposable {
   readonly host: Host;
   /** How often a device was opened. */
   readonly opened: () => number;
-  /** From now on devices close, or do not. */
-  readonly setClosing: (isPossible: boolean) => void;
+  /** From now on devices close, or do not, or only with their last user by what the cryptsetup of the stand-in and dmsetup know. */
+  readonly setClosing: (isPossible: boolean | 'deferred') => void;
+  /** What was asked for closing, in order: programs and arguments. */
+  readonly closings: readonly string[];
 }
 
-/** For machines whose kernel has no device-mapper, and only in a mount namespace of its own: it covers /dev/mapper. */
-export async function verityStandIn(real: Host): Promise<VerityStandIn> {
+/** Of RHEL 8; its veritysetup knows no deferred closing. */
+export const OLD_CRYPTSETUP = '2.3.7';
+
+/**
+ * For machines whose kernel has no device-mapper, and only in a mount namespace of its own: it covers /dev/mapper.
+ * @param cryptsetup the version that it answers as: 2.3.7 refuses `--deferred` as its popt(3) does
+ */
+export async function verityStandIn(real: Host, cryptsetup = '2.7.0'): Promise<VerityStandIn> {
   await mkdir(DIRECTORY, { recursive: true });
   await output(execOnLinux, 'mount', ['-t', 'tmpfs', '-o', 'mode=0755', 'tmpfs', DIRECTORY]);
   const seen = (name: string): string => hostPath(real, join(DIRECTORY, name));
   await mkdir(dirname(seen('control')), { recursive: true });
   await writeFile(seen('control'), '');
   let opened = 0;
-  let canClose = true;
+  let canClose: boolean | 'deferred' = true;
+  const closings: string[] = [];
   const done: ExecResult = { stdout: '', stderr: '', exitCode: 0 };
-  const setUp = async ([verb, ...args]: readonly string[]): Promise<ExecResult> => {
+  const setUp = async (file: string, [verb, ...args]: readonly string[]): Promise<ExecResult> => {
     if (verb === 'open') {
       const [image = '', name = ''] = args;
       opened++;
@@ -35,17 +44,24 @@ export async function verityStandIn(real: Host): Promise<VerityStandIn> {
       await writeFile(seen(name), loop);
       return done;
     }
+    closings.push([file, verb, ...args].join(' '));
     const name = args.at(-1) ?? '';
-    if (!canClose) return { ...done, stderr: `Device ${name} is still in use.`, exitCode: 5 };
+    const isDeferred = args.includes('--deferred');
+    if (isDeferred && file === 'veritysetup' && cryptsetup === OLD_CRYPTSETUP)
+      return { ...done, stderr: `Usage: veritysetup [OPTION...] <action> <action-specific>\n--deferred: unknown option`, exitCode: 1 };
+    if (canClose === false || (canClose === 'deferred' && !isDeferred))
+      return { ...done, stderr: `Device ${name} is still in use.`, exitCode: 5 };
     await output(execOnLinux, 'losetup', ['--detach', await readFile(seen(name), 'utf8')]);
     await rm(join(DIRECTORY, name));
     await rm(seen(name));
     return done;
   };
-  const exec: Exec = async (file, args, options) => (file === 'veritysetup' ? await setUp(args) : await execOnLinux(file, args, options));
+  const exec: Exec = async (file, args, options) =>
+    ['veritysetup', 'dmsetup'].includes(file) ? await setUp(file, args) : await execOnLinux(file, args, options);
   return {
     host: { ...real, exec },
     opened: () => opened,
+    closings,
     setClosing: (isPossible) => {
       canClose = isPossible;
     },

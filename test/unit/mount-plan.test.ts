@@ -5,7 +5,14 @@ import { join } from 'node:path';
 import { test } from 'node:test';
 import fc from 'fast-check';
 import { linuxHost } from '../../agent/host/linux.ts';
-import { bindMountArgs, squashfsMountArgs, tmpfsMountArgs, verityCloseArgs, verityOpenArgs } from '../../agent/mount/mount-argv.ts';
+import {
+  bindMountArgs,
+  squashfsMountArgs,
+  tmpfsMountArgs,
+  verityCloseArgs,
+  verityDeferredCloses,
+  verityOpenArgs,
+} from '../../agent/mount/mount-argv.ts';
 import { mountRefusal } from '../../agent/mount/mount-refusal.ts';
 import { checkRoom, choosePlacements, memoryReserveBytes, PLACEMENT_CHOICES } from '../../agent/mount/placement.ts';
 import { chooseTrust, TRUST_CHOICES, type TrustFacts, verityFacts } from '../../agent/mount/trust.ts';
@@ -174,6 +181,9 @@ test('the tmpfs of a copy holds it and 1 MiB more, for root alone', () => {
 test('dm-verity is opened by image, name, hash tree and root hash, and closed at once or with its last user', () => {
   const opening = { stage: 'installed', image: '/d/x.squashfs', hashTree: '/d/x.verity', rootHash: 'ab'.repeat(32) } as const;
   assert.deepEqual(verityOpenArgs(opening), ['open', '/d/x.squashfs', 'prestage-installed', '/d/x.verity', 'ab'.repeat(32)]);
-  assert.deepEqual(verityCloseArgs('discovery', { isDeferred: false }), ['close', 'prestage-discovery']);
-  assert.deepEqual(verityCloseArgs('discovery', { isDeferred: true }), ['close', '--deferred', 'prestage-discovery']);
+  assert.deepEqual(verityCloseArgs('discovery'), ['close', 'prestage-discovery']);
+  assert.deepEqual(verityDeferredCloses('discovery'), [
+    { file: 'veritysetup', args: ['close', '--deferred', 'prestage-discovery'] },
+    { file: 'dmsetup', args: ['remove', '--deferred', 'prestage-discovery'] },
+  ]);
 });
