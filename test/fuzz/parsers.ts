@@ -3,6 +3,9 @@ import fc from 'fast-check';
 import { parseIndexPage } from '../../agent/factory/fetch/index-page.ts';
 import { parseCatalog } from '../../agent/factory/images/catalog.ts';
 import { parseImageReferences } from '../../agent/factory/images/release.ts';
+import { readChallenge, tokenRequest } from '../../agent/factory/pull/challenge.ts';
+import { loginIn, parseLogins } from '../../agent/factory/pull/logins.ts';
+import { formatReferrers, OCI_MANIFEST_TYPE, parseAttached, parseReferrers } from '../../agent/model/attached.ts';
 import { isInnerPath, parseBundle } from '../../agent/model/bundle.ts';
 import { digestOf } from '../../agent/model/digest.ts';
 import { PrestageError } from '../../agent/model/errors.ts';
@@ -79,6 +82,44 @@ export const parsers: readonly FuzzedParser[] = [
       layers: [{ mediaType: 'l', digest: DIGEST, size: 3 }],
     }),
     read: (text) => void parseManifest(new TextEncoder().encode(text), 'manifest.json'),
+  },
+  {
+    name: 'attachment',
+    sample: json({
+      schemaVersion: 2,
+      mediaType: OCI_MANIFEST_TYPE,
+      artifactType: 'a/b',
+      config: { mediaType: 'c', digest: DIGEST, size: 2 },
+      layers: [{ mediaType: 'l', digest: DIGEST, size: 3 }],
+      subject: { mediaType: OCI_MANIFEST_TYPE, digest: DIGEST, size: 3 },
+      annotations: { a: 'b' },
+    }),
+    read: (text) => {
+      const { subject } = parseAttached(Buffer.from(text), 'attachment', { digest: DIGEST, isNamed: true });
+      assert.equal(subject, DIGEST);
+    },
+  },
+  {
+    name: 'list of referrers',
+    sample: formatReferrers([{ digest: DIGEST, sizeBytes: 3, artifactType: 'a/b', annotations: { a: 'b' } }]),
+    read: (text) => {
+      const found = parseReferrers(Buffer.from(text), 'list');
+      assert.equal(parseReferrers(Buffer.from(formatReferrers(found)), 'list').length, found.length);
+    },
+  },
+  {
+    name: 'logins',
+    sample: json({ auths: { 'quay.io/a': { auth: 'dTpw' }, 'https://index.docker.io/v1/': { identitytoken: 't' } }, credsStore: 'x' }),
+    read: (text) => void loginIn(parseLogins(text, 'auth.json'), 'quay.io/a/b'),
+  },
+  {
+    name: 'challenge of a registry',
+    sample: 'Bearer realm="https://auth.example.com/token",service="registry",scope="repository:a/b:pull"',
+    read: (text) => {
+      const challenge = readChallenge(text, 'a/b');
+      const request = challenge?.kind === 'bearer' ? tokenRequest(challenge, undefined) : undefined;
+      assert.ok(request === undefined || /^https?:$/.test(request.url.protocol));
+    },
   },
   {
     name: 'prestage.json',
