@@ -1,7 +1,7 @@
 import { readFileSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { parseArgs } from 'node:util';
-import { fuzz, parsers } from './parsers.ts';
+import { targets } from './targets.ts';
 
 /**
  * Reads damaged inputs for some minutes: `npm run fuzz -- --minutes 10`. A seed that finds a fault is kept in seeds.json, which the unit tests
@@ -15,17 +15,17 @@ const end = performance.now() + Number(values.minutes) * 60_000;
 let rounds = 0;
 let faults = 0;
 for (let seed = Date.now() % 2_147_483_647; performance.now() < end; seed += 1) {
-  for (const parser of parsers) {
+  for (const target of targets) {
     try {
-      fuzz(parser, { seed, runs: RUNS });
+      target.search({ seed, runs: RUNS });
     } catch (error) {
       faults += 1;
-      process.stdout.write(`${parser.name}, seed ${seed}: ${error instanceof Error ? error.message : String(error)}\n`);
+      process.stdout.write(`${target.name}, seed ${seed}: ${error instanceof Error ? error.message : String(error)}\n`);
       const kept: readonly number[] = JSON.parse(readFileSync(SEEDS, 'utf8'));
       writeFileSync(SEEDS, `${JSON.stringify([...new Set([...kept, seed])])}\n`);
     }
   }
   rounds += 1;
 }
-process.stdout.write(`${parsers.length} parsers, ${rounds * RUNS * parsers.length} inputs, ${faults} faults\n`);
+process.stdout.write(`${targets.length} readers, ${rounds * RUNS * targets.length} inputs, ${faults} faults\n`);
 process.exitCode = faults === 0 ? 0 : 1;

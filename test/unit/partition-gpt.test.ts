@@ -23,7 +23,7 @@ interface Change {
   readonly sizeBytes?: number;
   /** What the kernel takes for the size of a sector; that of the table where left out. */
   readonly diskSectorBytes?: number;
-  change?(ends: { readonly start: Buffer; readonly end: Buffer }): void;
+  readonly change?: (ends: { readonly start: Buffer; readonly end: Buffer }) => void;
 }
 
 /** Writes a disk with a table to a file, spoils it, and judges what both ends show. */

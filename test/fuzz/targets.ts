@@ -14,9 +14,12 @@ import { parseManifest } from '../../agent/model/manifest.ts';
 import { parseMapping } from '../../agent/model/mapping.ts';
 import { parseOciIndex } from '../../agent/model/oci-layout.ts';
 import { resolveSettings } from '../../agent/model/settings.ts';
+import { damagedTexts } from './damaged-texts.ts';
+import { judgeOddEnds, oddDiskEnds } from './disk-ends.ts';
+import { oddDocuments } from './odd-values.ts';
 
 /** A parser of input that somebody else wrote, with a sound input that damaged ones are made from. */
-export interface FuzzedParser {
+interface FuzzedParser {
   readonly name: string;
   readonly sample: string;
   /** Ends without an error, or in a PrestageError; asserts what must hold of the result. */
@@ -26,7 +29,7 @@ export interface FuzzedParser {
 const DIGEST = digestOf('x');
 const json = (value: unknown): string => JSON.stringify(value, undefined, 1);
 
-export const parsers: readonly FuzzedParser[] = [
+const parsers: readonly FuzzedParser[] = [
   {
     name: 'image list',
     sample: `quay.io/a/b:1\n quay.io/a/c@${DIGEST} x\r\n# c\n\tdocker.io/library/d\n`,
@@ -157,93 +160,35 @@ export const parsers: readonly FuzzedParser[] = [
   },
 ];
 
+/** What is fuzzed: each text parser with damaged texts, those of JSON with odd documents too, and what reads bytes. */
+export const targets: readonly FuzzTarget[] = [
+  ...parsers.map(({ name, sample, read }) => target(name, damagedTexts(sample), read)),
+  ...parsers
+    .filter(({ sample }) => sample.startsWith('{') && !sample.includes('}\n{'))
+    .map(({ name, sample, read }) => target(`${name}, odd`, oddDocuments(JSON.parse(sample)).map(json), read)),
+  target('both ends of a disk', oddDiskEnds, judgeOddEnds),
+];
+
+/** A reader of inputs that somebody else made. */
+export interface FuzzTarget {
+  readonly name: string;
+  /** Reads some inputs. Throws what fast-check found. */
+  readonly search: (options: { readonly seed: number; readonly runs: number }) => void;
+}
+
 /** A reading that takes longer hangs: each takes well below a millisecond. */
 const HANG_MS = 2000;
 
-/** Reads damaged inputs: no crash, no hang, no escape. Throws what fast-check found. */
-export function fuzz(parser: FuzzedParser, options: { readonly seed: number; readonly runs: number }): void {
-  fc.assert(
-    fc.property(damagedTexts(parser.sample), (text) => {
-      const start = performance.now();
-      try {
-        parser.read(text);
-      } catch (error) {
-        if (!(error instanceof PrestageError)) throw error;
-      }
-      assert.ok(performance.now() - start < HANG_MS, `took ${performance.now() - start} ms`);
-    }),
-    { seed: options.seed, numRuns: options.runs },
-  );
-}
-
-const TOKENS = [
-  '{',
-  '}',
-  '[',
-  ']',
-  '"',
-  '\\',
-  '..',
-  '/',
-  '../',
-  '%2e%2e/',
-  '\0',
-  '\u202e',
-  '\ufeff',
-  '\r\n',
-  '&a',
-  '*a',
-  '<<: ',
-  '- ',
-  ': ',
-  '<a href="',
-  '>',
-  '__proto__',
-  '1e999',
-  '-1',
-  'null',
-  '@sha256:',
-  '%00',
-  '//',
-  'http://[',
-  'javascript:',
-];
-
-/** A sound text, cut into pieces that are dropped, doubled, exchanged or mixed with tokens that mean something. */
-function damagedTexts(sample: string): fc.Arbitrary<string> {
-  const edit = fc.record({
-    kind: fc.constantFrom<Edit['kind'][]>('drop', 'double', 'token', 'noise', 'move'),
-    at: fc.nat(sample.length),
-    length: fc.integer({ min: 0, max: 24 }),
-    token: fc.constantFrom(...TOKENS),
-    noise: fc.string({ unit: 'binary', maxLength: 4 }),
-    to: fc.nat(sample.length),
+/** Reads odd inputs: no crash, no hang, no escape. */
+function target<T>(name: string, inputs: fc.Arbitrary<T>, read: (input: T) => void): FuzzTarget {
+  const property = fc.property(inputs, (input) => {
+    const start = performance.now();
+    try {
+      read(input);
+    } catch (error) {
+      if (!(error instanceof PrestageError)) throw error;
+    }
+    assert.ok(performance.now() - start < HANG_MS, `took ${performance.now() - start} ms`);
   });
-  return fc.array(edit, { minLength: 1, maxLength: 6 }).map((edits) => edits.reduce(damage, sample));
-}
-
-interface Edit {
-  readonly kind: 'drop' | 'double' | 'token' | 'noise' | 'move';
-  readonly at: number;
-  readonly length: number;
-  readonly token: string;
-  readonly noise: string;
-  readonly to: number;
-}
-
-function damage(text: string, { kind, at, length, token, noise, to }: Edit): string {
-  const piece = text.slice(at, at + length);
-  const rest = text.slice(0, at) + text.slice(at + length);
-  switch (kind) {
-    case 'drop':
-      return rest;
-    case 'double':
-      return text.slice(0, at) + piece.repeat(3) + text.slice(at);
-    case 'token':
-      return text.slice(0, at) + token + text.slice(at);
-    case 'noise':
-      return text.slice(0, at) + noise + text.slice(at + noise.length);
-    case 'move':
-      return rest.slice(0, to) + piece + rest.slice(to);
-  }
+  return { name, search: ({ seed, runs }) => fc.assert(property, { seed, numRuns: runs }) };
 }
