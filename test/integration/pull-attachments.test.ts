@@ -1,5 +1,5 @@
 import assert from 'node:assert/strict';
-import { mkdtemp, rm } from 'node:fs/promises';
+import { mkdir, mkdtemp, rm, writeFile } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { after, before, describe, it } from 'node:test';
@@ -146,6 +146,21 @@ describe('a pull with attachments', () => {
     ]);
     assert.equal(report.outcome, 'complete', JSON.stringify(report));
     assert.deepEqual(await besideOf(to), expected());
+  });
+
+  it('asks the first mirror of registries.conf that has the image, and not the source', async () => {
+    const home = await newFolder();
+    const repository = localReference(proxy.host, repositoryOf(set.images.release));
+    const mirrors = [`${registry.host}/nothing/here`, localReference(registry.host, repositoryOf(set.images.release))];
+    const entry = `[[registry]]\nlocation = "${repository}"\n${mirrors.map((one) => `[[registry.mirror]]\nlocation = "${one}"\ninsecure = true\n`).join('')}`;
+    await mkdir(join(home, '.config/containers'), { recursive: true });
+    await writeFile(join(home, '.config/containers/registries.conf'), entry);
+    proxy.set([]);
+    const before = proxy.requests.length;
+    const reference = localReference(proxy.host, set.images.release.reference);
+    const { report } = await tryPull(await newFolder(), [reference], { attachments: true, env: { HOME: home } });
+    assert.deepEqual([report.outcome, report.images[0]?.attached], ['complete', attachedTo()], JSON.stringify(report));
+    assert.deepEqual(lookUps(before), []);
   });
 
   it('takes an image that is tagged with its own digest for no list of referrers', async () => {
