@@ -45,7 +45,7 @@ export const errorTable = {
   ERR_DISK_BUSY: { exit: 'partition', summary: 'The disk is in use' },
   ERR_DISK_SYSTEM: { exit: 'partition', summary: 'The disk holds the system that runs' },
   ERR_DISK_READ_ONLY: { exit: 'partition', summary: 'The disk cannot be written' },
-  ERR_DISK_TABLE: { exit: 'partition', summary: 'The disk has no GPT, or a damaged one' },
+  ERR_DISK_TABLE: { exit: 'partition', summary: 'The disk has another table than a GPT, or a damaged one' },
   ERR_DISK_ROOM: { exit: 'space', summary: 'The disk has no room for the partition' },
   ERR_DISK_CHANGED: { exit: 'partition', summary: 'The disk is not as it was when the plan was shown' },
   ERR_NOT_CONFIRMED: { exit: 'usage', summary: 'What destroys data was not confirmed' },
