@@ -2,6 +2,7 @@ import { rmdir } from 'node:fs/promises';
 import { PrestageError } from '../model/errors.ts';
 import { quote } from './exec.ts';
 import type { Host } from './host.ts';
+import { kernelSaid } from './kernel-reason.ts';
 import { canonical, readMounts } from './mount-table.ts';
 import { makePrivateDirectory } from './private-directory.ts';
 
@@ -33,7 +34,7 @@ export async function mountReadOnly(host: Host, request: MountRequest): Promise<
   const { fileSystem, target } = request;
   await makePrivateDirectory(target);
   const mounted = await mount(host, request, `ro,nosuid,nodev,noexec${JOURNALLED.has(fileSystem) ? ',norecovery' : ''}`);
-  if (mounted.exitCode !== 0) throw await notMounted(request, mounted.stderr);
+  if (mounted.exitCode !== 0) throw await notMounted(host, request, mounted.stderr);
   return { path: target, [Symbol.asyncDispose]: async () => await unmount(host, target) };
 }
 
@@ -45,16 +46,16 @@ export async function mountWritable(host: Host, request: MountRequest): Promise<
   const { target } = request;
   await makePrivateDirectory(target);
   const result = await mount(host, request, 'rw,nosuid,nodev,noexec');
-  if (result.exitCode !== 0) throw await notMounted(request, result.stderr);
+  if (result.exitCode !== 0) throw await notMounted(host, request, result.stderr);
   return { path: target, [Symbol.asyncDispose]: async () => await unmount(host, target) };
 }
 
-async function notMounted({ device, fileSystem, target }: MountRequest, stderr: string): Promise<PrestageError> {
+async function notMounted(host: Host, { device, fileSystem, target }: MountRequest, stderr: string): Promise<PrestageError> {
   await removeMountPoint(target);
   const check = fileSystem === 'xfs' ? `xfs_repair -n ${device}` : `e2fsck -n ${device}`;
   return new PrestageError(
     'ERR_PARTITION_MOUNT',
-    `${device} (${fileSystem}) does not mount at ${target}: ${quote(stderr)}`,
+    `${device} (${fileSystem}) does not mount at ${target}: ${quote(stderr)}${await kernelSaid(host, device)}`,
     `Check the file system from a rescue shell: ${check}; then write the partition again`,
   );
 }

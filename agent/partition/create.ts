@@ -10,6 +10,7 @@ import { makeXfs } from './make-xfs.ts';
 import { type CreatePlan, type CreateRequest, type CreateStep, planCreate } from './plan-create.ts';
 import { reclaimTargets } from './private-mount.ts';
 import { refuseCreate } from './refusals.ts';
+import { warnOfFeatures } from './xfs-features.ts';
 
 export interface CreateOptions {
   /** A disk, or a disk image. */
@@ -43,6 +44,8 @@ export async function createPartition(host: Host, options: CreateOptions): Promi
   await step('reclaim-targets', async () => await reclaimTargets(host));
   await using disk = await openDisk(host, options.disk, { readOnly: options.isDry, step });
   const { plan, losses } = await propose(host, disk, options.request);
+  // What is reused keeps its file system; which release it is for shows when a bundle is written.
+  if (plan.steps.length === 0) await warnOfFeatures(host, plan.partition.device, '');
   if (options.isDry || plan.steps.length === 0) return { plan, losses, isDone: false };
   await options.confirm({ plan, losses });
   const again = await readDisk(host, disk);

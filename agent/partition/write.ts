@@ -19,6 +19,7 @@ import { formatNote } from './partial-note.ts';
 import { type PartitionSurvey, planWrite, type WritePlan } from './plan-write.ts';
 import { mountPrivately } from './private-mount.ts';
 import { surveyPartition } from './survey-partition.ts';
+import { warnOfFeatures } from './xfs-features.ts';
 
 export interface WriteOptions {
   /** Directory of the bundle. */
@@ -66,6 +67,7 @@ export async function writeBundle(host: Host, options: WriteOptions): Promise<Wr
   const bundle = await readBundle(options.bundle);
   await checkFiles(bundle, 'quick', options);
   await using partition = await locatePartition(host, { ...options, readOnly: options.isDry });
+  if (partition.fileSystem === 'xfs') await warnOfFeatures(host, partition.device, bundle.bundle.release);
   try {
     return await writeTo(host, partition, { bundle, options });
   } catch (error) {

@@ -158,6 +158,17 @@ describe('partition write', async () => {
     assert.deepEqual(await tree(), await treeOf(newer));
   });
 
+  withDisks('warns of a file system that nodes of the release cannot be expected to mount, and writes', async () => {
+    await output(execOnLinux, 'mkfs.xfs', ['-q', '-f', '-i', 'nrext64=1', disk.partition]);
+    const { stderr, exitCode } = await write(older);
+    assert.equal(exitCode, 0, stderr);
+    assert.match(
+      stderr,
+      /the XFS on \S+ has features that kernels of older releases of OpenShift cannot be expected to mount: nrext64 \(from 4\.16 on\); make it anew/,
+    );
+    assert.deepEqual(await tree(), await treeOf(older));
+  });
+
   withDisks('leaves the files of others alone', async () => {
     await write(older);
     await fillDisk(disk, bench.work, async (top) => await writeFile(join(top, 'archives/notes.txt'), 'mine'));

@@ -147,7 +147,10 @@ describe('the data partition', () => {
     await overwrite(broken.partition, 512, Buffer.alloc(3 * 512));
     const { exitCode, state } = await sandbox.run(['--label', `${LABEL}-broken`]);
     assert.deepEqual([exitCode, state.error?.code], [5, 'ERR_PARTITION_MOUNT']);
-    assert.match(state.error?.message ?? '', new RegExp(`^${broken.partition} \\(xfs\\) does not mount at ${sandbox.mountPoint}: .*mount`));
+    assert.match(
+      state.error?.message ?? '',
+      new RegExp(`^${broken.partition} \\(xfs\\) does not mount at ${sandbox.mountPoint}: .*mount.* \\(the kernel: XFS \\(`),
+    );
     assert.match(state.error?.remedy ?? '', new RegExp(`xfs_repair -n ${broken.partition}`));
     await assertNothingLeft(sandbox);
   });
