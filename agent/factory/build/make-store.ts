@@ -7,6 +7,7 @@ import type { StepName } from '../../host/steps.ts';
 import { compressionText } from '../../model/bundle.ts';
 import { formatDuration } from '../../model/bytes.ts';
 import { hexOf } from '../../model/digest.ts';
+import { lateFiles } from './late-files.ts';
 import { type Made, type MakeContext, servedTree } from './make-context.ts';
 import { isOperatingSystem } from './os-images.ts';
 import { type Part, STORE_PART_IDS } from './plan.ts';
@@ -84,6 +85,8 @@ async function packStore(part: Part, storage: UnpackedStorage, context: MakeCont
   const without = await timed(context, 'normalise-store', `${part.id}: made the same for the same images`, () =>
     normaliseStore(storage, { stampSeconds, images: storedImages(part.images) }),
   );
+  const late = await lateFiles(host, storage.graphroot, without, signal);
+  if (late !== undefined) host.log('warning', `${part.id}: ${late}`);
   await timed(context, 'pack-store', `${part.id}: packed as squashfs with ${compressionText(compression)}`, () =>
     packSquashfs(host, {
       ...{ graphroot: storage.graphroot, without, image, compression, stampSeconds, jobs, signal },
