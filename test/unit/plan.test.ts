@@ -51,6 +51,8 @@ test('an image is present only when each of its names leads to a record of its d
   const wanted = { ...image('a'), names: ['a', 'b'] };
   assert.equal(isPresent(wanted, storage([stored('a')])), false);
   assert.equal(isPresent(wanted, storage([{ ...stored('a'), names: ['a', 'b'] }])), true);
+  // Two records of one name: of which one is sound.
+  assert.equal(isPresent(image('a'), storage([stored('a', ['cut short']), stored('a')])), true);
   assert.equal(isPresent(wanted, storage([{ ...stored('a'), names: ['a', 'b'], digests: [digestOf('other')] }])), false);
 });
 
