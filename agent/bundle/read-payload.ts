@@ -1,7 +1,7 @@
 import { readdir } from 'node:fs/promises';
 import { join } from 'node:path';
 import { readArchives } from '../extract/archives.ts';
-import { readImageEntries } from '../extract/oci-layout.ts';
+import { readNamedLayout } from '../extract/named-layout.ts';
 import { findOcMirror } from '../mirror/archive-sets.ts';
 import {
   BUNDLE_FILE,
@@ -13,6 +13,7 @@ import {
   PARTIAL_FILE,
 } from '../model/bundle.ts';
 import { errorRecord, PrestageError } from '../model/errors.ts';
+import { listFaults } from '../model/faults.ts';
 import { formatReference, parseReference } from '../model/reference.ts';
 import type { Stage } from '../model/stage.ts';
 import type { LayoutImage, Payload, SourceImage } from './payload.ts';
@@ -22,6 +23,8 @@ import type { RegistrySource, StageBundle, StoreSource } from './stage-bundle.ts
 export interface BundleRequest {
   readonly directory: string;
   readonly stage: Stage;
+  /** GOARCH name of this machine. */
+  readonly architecture: string;
   /** Hash that the bundle's manifest must have (64 hex digits); then a folder without manifest is refused, too. */
   readonly pinnedSha256: string | undefined;
 }
@@ -68,7 +71,7 @@ export async function readStageBundle(request: BundleRequest): Promise<StageBund
     };
   }
   if (names.includes('oci-layout') && names.includes('index.json')) {
-    return { ...folder, ocMirror: undefined, extractable: 'oci', payload: async () => await layoutFolder(directory) };
+    return { ...folder, ocMirror: undefined, extractable: 'oci', payload: async () => await layoutFolder(directory, request.architecture) };
   }
   const payload = async (): Promise<Payload> => ({ ...(await readArchives(directory, stage)), isSealed: false });
   return { ...folder, ocMirror: undefined, extractable: 'archives', payload };
@@ -225,13 +228,14 @@ function unlisted(image: BundleImage, refused: Payload['refused']): Payload['ref
 }
 
 /** An OCI layout without a bundle around it, as `pull` leaves it: all its images, whatever the stage. */
-async function layoutFolder(directory: string): Promise<Payload> {
-  const entries = await readImageEntries(directory);
+async function layoutFolder(directory: string, architecture: string): Promise<Payload> {
+  const { images: entries, refused, skipped } = await readNamedLayout(directory, architecture);
+  if (entries.length === 0 && refused.length === 0) throw noNamedImage(directory, skipped);
   const images = entries.map(
-    ({ reference, digest }): LayoutImage => ({
+    ({ reference, name, digest }): LayoutImage => ({
       kind: 'layout',
       reference,
-      names: [formatReference(parseReference(reference))],
+      names: [name],
       layout: directory,
       digest,
       growth: undefined,
@@ -240,9 +244,20 @@ async function layoutFolder(directory: string): Promise<Payload> {
   return {
     kind: 'oci',
     isSealed: false,
-    listed: images.map((image) => image.reference),
+    listed: [...images, ...refused].map((image) => image.reference),
     images,
-    refused: [],
-    notices: ['the OCI layout has no image list: all its images are loaded, whatever the stage'],
+    refused,
+    notices: ['the OCI layout has no image list: all its images are loaded, whatever the stage', ...skipped],
   };
+}
+
+function noNamedImage(directory: string, skipped: readonly string[]): PrestageError {
+  return new PrestageError(
+    'ERR_PAYLOAD_MISSING',
+    listFaults(
+      `${directory} is an OCI layout without an image that has a full name`,
+      skipped.length === 0 ? [`${directory}: its index is empty`] : skipped,
+    ),
+    'Give the images full names in the layout, or build a bundle with a list that names them by digest',
+  );
 }

@@ -11,6 +11,7 @@ import {
   MANIFEST_LIMIT_BYTES,
   parseManifest,
 } from '../model/manifest.ts';
+import { isForeignLayer, notImage, notImageError } from '../model/manifest-content.ts';
 import type { BundleFault } from './verify-files.ts';
 
 /** Blobs that lie under their digests: in an OCI layout, in a registry's tree. */
@@ -54,8 +55,11 @@ export async function reachFaults(store: BlobStore, images: readonly WantedImage
       note(path, error);
       return undefined;
     });
+    const what = chosen && manifest !== undefined ? notImage(manifest) : undefined;
+    if (what !== undefined) note(path, notImageError(`${join(store.directory, path)}, which ${reference} names,`, what));
     if (manifest?.kind === 'image') {
-      for (const blob of [manifest.config, ...(store.hasLayers ? manifest.layers : [])]) {
+      const layers = manifest.layers.filter(({ mediaType }) => store.hasLayers && (chosen || !isForeignLayer(mediaType)));
+      for (const blob of [manifest.config, ...layers]) {
         const fault = await blobFault(store, blob, reference);
         if (fault !== undefined) note(store.pathOf(blob.digest), fault);
       }

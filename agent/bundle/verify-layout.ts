@@ -1,6 +1,7 @@
 import { readdir, stat } from 'node:fs/promises';
 import { join } from 'node:path';
-import { readImageEntries, readOciLayout } from '../extract/oci-layout.ts';
+import { readNamedLayout } from '../extract/named-layout.ts';
+import { readOciLayout, withoutAttached } from '../extract/oci-layout.ts';
 import type { BundleFile, BundleImage } from '../model/bundle.ts';
 import { digestOfHex, hexOf } from '../model/digest.ts';
 import { errorRecord, PrestageError } from '../model/errors.ts';
@@ -33,16 +34,22 @@ export async function verifyLayout(
   };
   const index = within(part, 'index.json');
   try {
-    const entries = await readImageEntries(join(part.directory, part.path));
-    const named = new Set(entries.map((entry) => entry.digest));
-    const unnamed = (images ?? []).filter((image) => !named.has(image.manifestDigest));
-    const byName = new Map((await readOciLayout(join(part.directory, part.path))).map((entry) => [entry.reference, entry.digest]));
+    const directory = join(part.directory, part.path);
+    if (images === undefined) {
+      const found = await readNamedLayout(directory, context.architecture);
+      const refused = found.refused.map(({ error }): BundleFault => ({ path: index, ...error }));
+      return { faults: [...refused, ...(await reachFaults(store, found.images, context.architecture))], notices: found.skipped };
+    }
+    const entries = await readOciLayout(directory);
+    const named = new Set((await withoutAttached(directory, entries)).map((entry) => entry.digest));
+    const unnamed = images.filter((image) => !named.has(image.manifestDigest));
+    const wanted = images.map((image) => ({ reference: image.reference, digest: image.manifestDigest }));
+    const byName = new Map(entries.map((entry) => [entry.reference, entry.digest]));
     const attachments = {
       blobs: store,
       tagged: async (repository: Reference, tag: string) => byName.get(`${nameOf(repository)}:${tag}`),
       pathOfTag: () => index,
     };
-    const wanted = images?.map((image) => ({ reference: image.reference, digest: image.manifestDigest })) ?? entries;
     return {
       faults: [
         ...unnamed.map((image): BundleFault => ({ path: index, ...errorRecord(unnamedFault(part, index, image)) })),

@@ -47,6 +47,7 @@ export const buildCommand: CommandSpec = {
       usage: '--store-level <n>',
       help: 'level of the compression: gzip 1 to 9, zstd 1 to 22 (default: measured, see docs/factory-guide.md)',
     },
+    { usage: '--skip-artifacts', help: 'leave out listed lines that are no container images, such as Helm charts, instead of ending' },
     { usage: '--work <dir>', help: 'where a store is unpacked on the way (default: in the bundle)' },
     { usage: '--jobs <n>', help: 'copies and threads at a time, 1 to 64 (default: the cores)' },
     dryRunFlag,
@@ -92,6 +93,7 @@ const schema = v.object({
   osImage: v.exactOptional(v.picklist(OS_IMAGE_CHOICES, `is not of ${OS_IMAGE_CHOICES.join(', ')}`)),
   storeCompression: v.optional(v.picklist(COMPRESSION_CHOICES, `is not of ${COMPRESSION_CHOICES.join(', ')}`), 'auto'),
   storeLevel: v.exactOptional(level),
+  skipArtifacts: v.optional(v.boolean(), false),
   work: v.exactOptional(path),
   jobs: v.exactOptional(jobs),
   dryRun: v.optional(v.boolean(), false),
@@ -114,7 +116,7 @@ async function actBuild(terminal: Terminal, options: Readonly<Record<string, unk
     throw new PrestageError('ERR_USAGE', `nothing can be built: ${faults.join('; ')}`, 'Look at: prestage-agent build --help');
   }
   const host = hostFor(terminal, {});
-  const { listDiscovery, listInstalled, payload, agent, dryRun, signatures, osImage, storeCompression, storeLevel, ...rest } =
+  const { listDiscovery, listInstalled, payload, agent, dryRun, signatures, osImage, skipArtifacts, storeCompression, storeLevel, ...rest } =
     parsed.output;
   const report = await build(host, {
     ...rest,
@@ -126,6 +128,7 @@ async function actBuild(terminal: Terminal, options: Readonly<Record<string, unk
     ...(osImage !== undefined && { osImages: osImage }),
     compression: storeCompression,
     ...(storeLevel !== undefined && { compressionLevel: storeLevel }),
+    skipsArtifacts: skipArtifacts,
     requiresSignatures: signatures === 'require',
     agents: agent,
     architecture: rest.architecture ?? host.architecture,

@@ -38,6 +38,7 @@ export const pullCommand: CommandSpec = {
       usage: '--attachments',
       help: 'bring attestations, SBOMs and referrers (cosign bundles) of each image as well',
     },
+    { usage: '--skip-artifacts', help: 'leave out lines that name no container image, such as Helm charts, instead of failing them' },
     { usage: '--parallel <n>', help: 'images at a time, 1 to 16 (default: 4)' },
     { usage: '--retries <n>', help: 'attempts after the first where the network or the registry failed, 0 to 20 (default: 5)' },
     { usage: '--stall-timeout <seconds>', help: 'end an attempt that brings nothing for so long, 5 to 3600 (default: 120)' },
@@ -74,6 +75,7 @@ const optionsSchema = v.pipe(
     releaseSignatures: v.exactOptional(v.pipe(v.string(), v.nonEmpty('is empty'))),
     lookaside: v.exactOptional(v.pipe(v.string(), v.check(isLookaside, 'is not an address that begins with https://, http:// or file://'))),
     attachments: v.optional(v.boolean(), false),
+    skipArtifacts: v.optional(v.boolean(), false),
     stage: v.exactOptional(v.picklist(STAGES, `is not ${STAGES.join(' or ')}`)),
     // 24 images from a registry on loopback: see test/bench/pull.ts; over a network more connections hide its latency.
     parallel: v.optional(whole(1, 16), '4'),
@@ -128,6 +130,7 @@ async function actPull(terminal: Terminal, given: Readonly<Record<string, unknow
       tlsVerify,
     },
     attachments: options.attachments,
+    skipsArtifacts: options.skipArtifacts,
     parallel: options.parallel,
     retries: options.retries,
     stallMs: options.stallTimeout * 1000,
@@ -180,6 +183,7 @@ function pullText(report: PullReport, durationMs: number): string {
     `${outcome}: ${counts.join(', ')} in ${formatDuration(durationMs)}; ${formatBytes(fetchBytes)} were missing, ${formatBytes(keptBytes)} were there`,
     ...images.flatMap(faultLines),
     ...attachmentLines(images),
+    ...absentLines(images),
     ...signatureLines(images),
   ].join('\n');
 }
@@ -188,6 +192,18 @@ function attachmentLines(images: readonly PulledImage[]): readonly string[] {
   const attached = images.flatMap((image) => image.attached ?? []);
   const having = images.filter((image) => (image.attached ?? []).length > 0);
   return attached.length === 0 ? [] : [`${attached.length} attachments of ${having.length} images`];
+}
+
+/** Platforms that a mirror was filled without: nodes of these need another source. */
+function absentLines(images: readonly PulledImage[]): readonly string[] {
+  const some = images.flatMap(({ reference, absent = [] }) => absent.map(({ digest, platform }) => ({ reference, digest, platform })));
+  const [first] = some;
+  if (first === undefined) return [];
+  const of = new Set(some.map(({ reference }) => reference)).size;
+  return [
+    `notice: the registry lacks ${some.length} of the manifests that the lists of ${of} images name; first: ${first.platform || 'one without a platform'} (${first.digest}) of ${first.reference}`,
+    '  next: Nothing, if no node is of such a platform; else pull from a source that has it',
+  ];
 }
 
 /** What nodes of today's releases refuse later is told here, where it can be mended. */
@@ -202,12 +218,14 @@ function signatureLines(images: readonly PulledImage[]): readonly string[] {
 }
 
 function planLine(image: PulledImage): string {
+  if (image.state === 'left-out') return `leave   ${image.reference}: ${image.error?.message}`;
   if (image.error !== undefined) return faultLines(image).join('\n');
   if (image.state === 'kept') return `keep    ${image.reference}`;
   return `fetch   ${image.reference} (${formatBytes(image.fetchBytes ?? 0)} of ${formatBytes(image.sizeBytes ?? 0)})`;
 }
 
 function faultLines({ reference, state, error }: PulledImage): readonly string[] {
+  if (state === 'left-out') return [`  ${state} ${error?.message ?? reference}`];
   if (error === undefined) return state === 'skipped' ? [`  ${state} ${reference}`] : [];
   return [`  ${state} ${reference}`, `    ${error.code}: ${error.message}`, `    next: ${error.remedy}`];
 }

@@ -1,6 +1,7 @@
 import { type Digest, digestOf } from '../model/digest.ts';
 import { PrestageError } from '../model/errors.ts';
 import { type ImageManifest, type IndexManifest, instanceFor, parseManifest } from '../model/manifest.ts';
+import { notImage, notImageError } from '../model/manifest-content.ts';
 import { archiveFault } from './archive-faults.ts';
 import { type ArchiveMember, readWhole } from './archive-members.ts';
 
@@ -56,16 +57,20 @@ export async function readManifest(
 
 /**
  * The image, as far as the manifests that have been found tell it; undefined where one is still needed.
- * @throws PrestageError ERR_ARCHITECTURE where the list has no image for the architecture, ERR_MANIFEST
+ * @throws PrestageError ERR_ARCHITECTURE where the list has no image for the architecture, ERR_MANIFEST, ERR_NOT_IMAGE
  */
 export function findImage(found: readonly FoundManifest[], wanted: WantedImage): FoundImage | undefined {
   const top = found.find(({ file }) => file === TOP_MANIFEST);
   if (top === undefined) return undefined;
-  if (top.manifest.kind === 'image') return { topDigest: top.digest, imageDigest: top.digest, image: top.manifest, instances: 1 };
+  if (top.manifest.kind === 'image') {
+    refuseOther(wanted.path, top.manifest);
+    return { topDigest: top.digest, imageDigest: top.digest, image: top.manifest, instances: 1 };
+  }
   const { digest } = chosenInstance(top.manifest, wanted);
   const child = found.find((one) => one.digest === digest && one.file !== TOP_MANIFEST);
   if (child === undefined) return undefined;
   if (child.manifest.kind === 'image') {
+    refuseOther(wanted.path, child.manifest);
     return { topDigest: top.digest, imageDigest: digest, image: child.manifest, instances: top.manifest.instances.length };
   }
   throw archiveFault('ERR_MANIFEST', wanted.path, `its list names another list, ${digest}, as the image for ${wanted.architecture}`);
@@ -81,6 +86,11 @@ export function requireImage(found: readonly FoundManifest[], wanted: WantedImag
   const hasTop = found.some(({ file }) => file === TOP_MANIFEST);
   const lacking = hasTop ? `the manifest of the image for ${wanted.architecture}, which its list names` : TOP_MANIFEST;
   throw archiveFault('ERR_ARCHIVE_MEMBER', wanted.path, `lacks ${lacking}`);
+}
+
+function refuseOther(path: string, image: ImageManifest): void {
+  const what = notImage(image);
+  if (what !== undefined) throw notImageError(path, what);
 }
 
 function chosenInstance(index: IndexManifest, wanted: WantedImage): { readonly digest: Digest } {

@@ -13,7 +13,15 @@ import {
   MANIFEST_LIMIT_BYTES,
   parseManifest,
 } from '../model/manifest.ts';
-import { OCI_INDEX_FILE, OCI_INDEX_LIMIT_BYTES, OCI_MARKER_FILE, type OciEntry, parseOciIndex } from '../model/oci-layout.ts';
+import { notImage, notImageError } from '../model/manifest-content.ts';
+import {
+  OCI_INDEX_FILE,
+  OCI_INDEX_LIMIT_BYTES,
+  OCI_MARKER_FILE,
+  type OciEntry,
+  type OciIndex,
+  parseOciIndex,
+} from '../model/oci-layout.ts';
 
 /** The image of a layout for one architecture. */
 export interface LayoutImage {
@@ -39,10 +47,18 @@ export function layoutBlobPath(directory: string, digest: Digest): string {
 }
 
 /**
- * The images of an OCI image layout.
+ * The entries of an OCI image layout that can be read.
  * @throws PrestageError ERR_LAYOUT where the directory is none or its index cannot be read
  */
 export async function readOciLayout(directory: string): Promise<readonly OciEntry[]> {
+  return (await readOciIndex(directory)).entries;
+}
+
+/**
+ * The index of an OCI image layout.
+ * @throws PrestageError ERR_LAYOUT where the directory is none or its index cannot be read
+ */
+export async function readOciIndex(directory: string): Promise<OciIndex> {
   const marker = join(directory, OCI_MARKER_FILE);
   const version = (await readPlain(marker, 4096)).toString('utf8');
   if (!/"imageLayoutVersion"\s*:\s*"1\./.test(version)) {
@@ -56,7 +72,7 @@ export async function readOciLayout(directory: string): Promise<readonly OciEntr
  * The entries of a layout that are images by their names: signatures and attachments belong to the image whose digest their tag names, and are not
  * images of their own. Pure.
  */
-export function imageEntries(entries: readonly OciEntry[]): readonly OciEntry[] {
+export function imageEntries<T extends OciEntry>(entries: readonly T[]): readonly T[] {
   return entries.filter(({ reference, digest, mediaType }) => {
     const beside = besideImage(tagOf(reference), digest);
     return beside === undefined || (beside.kind === 'list' && mediaType !== OCI_INDEX_TYPE);
@@ -64,13 +80,12 @@ export function imageEntries(entries: readonly OciEntry[]): readonly OciEntry[] 
 }
 
 /**
- * The entries of a layout that are images by their names and their manifests: what names another manifest as its subject is attached to that one.
- * A manifest that cannot be read is left for whoever reads the image.
+ * Those of the entries of a layout that are images by their names and their manifests: what names another manifest as its subject is attached to
+ * that one. A manifest that cannot be read is left for whoever reads the image.
  */
-export async function readImageEntries(directory: string): Promise<readonly OciEntry[]> {
-  const entries = imageEntries(await readOciLayout(directory));
-  const found: OciEntry[] = [];
-  for (const entry of entries) {
+export async function withoutAttached<T extends OciEntry>(directory: string, entries: readonly T[]): Promise<readonly T[]> {
+  const found: T[] = [];
+  for (const entry of imageEntries(entries)) {
     const bytes = await readPlain(layoutBlobPath(directory, entry.digest), MANIFEST_LIMIT_BYTES).catch(() => undefined);
     if (bytes === undefined || digestOf(bytes) !== entry.digest || !hasSubject(bytes)) found.push(entry);
   }
@@ -103,11 +118,12 @@ async function readLayoutManifest(
  * their size.
  * @param digest of the entry
  * @param architecture GOARCH name
- * @throws PrestageError ERR_LAYOUT, ERR_LAYOUT_BLOB, ERR_MANIFEST, ERR_ARCHITECTURE
+ * @throws PrestageError ERR_LAYOUT, ERR_LAYOUT_BLOB, ERR_MANIFEST, ERR_ARCHITECTURE, ERR_NOT_IMAGE
  */
 export async function layoutImage(directory: string, digest: Digest, architecture: string): Promise<LayoutImage> {
   const top = await readLayoutManifest(directory, digest);
   if (top.kind === 'image') {
+    refuseOther(layoutBlobPath(directory, digest), top);
     await requireBlobs(directory, top);
     return { manifestDigest: digest, image: top, instances: 1 };
   }
@@ -120,10 +136,12 @@ export async function layoutImage(directory: string, digest: Digest, architectur
       `Pull an image at the factory that has linux/${architecture}`,
     );
   }
+  if (!(await isBlob(directory, chosen.digest))) throw absentInstance(directory, digest, chosen.digest, architecture);
   const image = await readLayoutManifest(directory, chosen.digest);
   if (image.kind === 'index') {
     throw new PrestageError('ERR_MANIFEST', `${directory}: the list ${digest} names another list, ${chosen.digest}`, PULL_AGAIN);
   }
+  refuseOther(layoutBlobPath(directory, chosen.digest), image);
   await requireBlobs(directory, image);
   return { manifestDigest: chosen.digest, image, instances: top.instances.length };
 }
@@ -162,6 +180,22 @@ export async function configArchitecture(directory: string, config: Descriptor):
   return parsed.success && parsed.output.architecture !== '' ? parsed.output.architecture : undefined;
 }
 
+/** A mirror that was filled with some platforms answers for the list, and not for the images of the others. */
+function absentInstance(directory: string, list: Digest, instance: Digest, architecture: string): PrestageError {
+  return new PrestageError(
+    'ERR_ARCHITECTURE',
+    `${directory}: the list ${list} names ${instance} for linux/${architecture}, which is not there: where the list came from may not have it`,
+    `Pull it from a source that has the image for linux/${architecture}, or take it off the list`,
+  );
+}
+
+async function isBlob(directory: string, digest: Digest): Promise<boolean> {
+  return await lstat(layoutBlobPath(directory, digest)).then(
+    () => true,
+    () => false,
+  );
+}
+
 async function manifestsBelow(directory: string, digest: Digest, pathOf: BlobPath) {
   const top = await readLayoutManifest(directory, digest, pathOf);
   const found = [{ blob: digest, manifest: top }];
@@ -173,6 +207,11 @@ async function manifestsBelow(directory: string, digest: Digest, pathOf: BlobPat
     if (isThere) found.push({ blob: instance, manifest: await readLayoutManifest(directory, instance, pathOf) });
   }
   return found;
+}
+
+function refuseOther(path: string, image: ImageManifest): void {
+  const what = notImage(image);
+  if (what !== undefined) throw notImageError(path, what);
 }
 
 async function requireBlobs(directory: string, image: ImageManifest): Promise<void> {

@@ -170,6 +170,7 @@ export const errorTable = {
   ERR_PULL: { exit: 'failed', summary: 'An image cannot be pulled, for another reason' },
   ERR_PULL_WRITE: { exit: 'failed', summary: 'The folder to pull into cannot be written' },
   ERR_SPACE_PULL: { exit: 'space', summary: 'There is not enough free space for the images to pull' },
+  ERR_NOT_IMAGE: { exit: 'payload', summary: 'What a list or a layout names is not a container image for Linux' },
   ERR_REFERENCE: { exit: 'payload', summary: 'An image reference does not follow the grammar' },
   ERR_MANIFEST: { exit: 'payload', summary: 'An image manifest cannot be read' },
   ERR_IGNITION: { exit: 'usage', summary: 'An ignition override breaks the rules of its specification' },

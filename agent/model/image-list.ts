@@ -84,6 +84,18 @@ export function archiveCollisions(images: readonly ListedImage[]): readonly (rea
   return [...groups.values()].filter((group) => group.length > 1 && !haveOneDigest(group));
 }
 
+/**
+ * The text of a list without the lines of some images; everything else stays as it is.
+ * @param texts pull-specs exactly as the list has them
+ */
+export function withoutImages(text: string, texts: ReadonlySet<string>): string {
+  if (texts.size === 0) return text;
+  return text
+    .split(/(?<=\n)/)
+    .filter((line) => !texts.has(firstField(line.replace('\uFEFF', ''))))
+    .join('');
+}
+
 function haveOneDigest(group: readonly ListedImage[]): boolean {
   const digests = new Set(group.map((image) => image.reference.digest));
   return digests.size === 1 && !digests.has(undefined);
@@ -94,10 +106,15 @@ function readLine(content: string, line: number): ListedImage | string | undefin
   if (content.length > LIST_LINE_LENGTH_LIMIT) {
     return `the line has ${content.length} characters, more than ${LIST_LINE_LENGTH_LIMIT}: ${quoteInput(content)}`;
   }
-  const [text = ''] = content.trim().split(/\s/, 1);
+  const text = firstField(content);
   if (text === '' || text.startsWith('#')) return undefined;
   const reference = readReference(text);
   return typeof reference === 'string' ? reference : { text, reference, line, archiveName: archiveNameOf(text) };
+}
+
+function firstField(line: string): string {
+  const [text = ''] = line.trim().split(/\s/, 1);
+  return text;
 }
 
 function unreadable(lists: readonly ListText[], faults: readonly string[]): PrestageError {

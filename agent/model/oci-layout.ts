@@ -1,7 +1,7 @@
 import * as v from 'valibot';
 import { type Digest, isDigest } from './digest.ts';
 import { PrestageError } from './errors.ts';
-import { listFaults, quoteInput, schemaFaults } from './faults.ts';
+import { listFaults, schemaFaults } from './faults.ts';
 
 /** Files at the top of an OCI image layout. Source: OCI image-spec, image-layout.md. */
 export const OCI_INDEX_FILE = 'index.json';
@@ -30,22 +30,37 @@ const CONTAINERD_NAME = 'io.containerd.image.name';
 const NAME = /^[A-Za-z0-9._:@/+-]{1,512}$/;
 const INDEX_TYPE = 'application/vnd.oci.image.index.v1+json';
 
-const name = v.pipe(v.string(), v.regex(NAME, 'is not the name of an image'));
 const entrySchema = v.object({
   mediaType: v.pipe(v.string(), v.nonEmpty(), v.maxLength(255)),
   digest: v.custom<Digest>((value) => typeof value === 'string' && isDigest(value), 'is not sha256: and 64 lower-case hex digits'),
   size: v.pipe(v.number(), v.safeInteger(), v.minValue(0)),
-  annotations: v.nullish(v.object({ [REF_NAME]: v.exactOptional(name), [CONTAINERD_NAME]: v.exactOptional(name) })),
+  platform: v.fallback(v.optional(v.object({ os: v.string(), architecture: v.string() })), undefined),
+  annotations: v.fallback(v.nullish(v.record(v.string(), v.unknown())), undefined),
 });
-const indexSchema = v.object({ schemaVersion: v.literal(2), manifests: v.array(entrySchema) });
+const indexSchema = v.object({ schemaVersion: v.literal(2), manifests: v.array(v.unknown()) });
+
+/** An entry of an index, and where it stands. */
+export interface PlacedEntry extends OciEntry {
+  /** `manifests.3`. */
+  readonly place: string;
+  /** Left out where the entry has none. */
+  readonly platform?: { readonly os: string; readonly architecture: string };
+}
+
+export interface OciIndex {
+  readonly entries: readonly PlacedEntry[];
+  /** Entries that cannot be read. */
+  readonly skipped: readonly { readonly place: string; readonly reason: string }[];
+}
 
 /**
- * Reads the index of an OCI image layout. An entry that comes again is given once; entries without a name are kept.
+ * Reads the index of an OCI image layout. An entry that comes again is given once; entries without a name are kept, and a name that is none
+ * counts as no name.
  * Source: OCI image-spec, image-layout.md ("index.json file") and annotations.md.
  * @param where its path, for messages
- * @throws PrestageError ERR_LAYOUT with every fault and its place, also where two entries have one name and different digests
+ * @throws PrestageError ERR_LAYOUT if the text is no index
  */
-export function parseOciIndex(text: string, where: string): readonly OciEntry[] {
+export function parseOciIndex(text: string, where: string): OciIndex {
   if (text.length > OCI_INDEX_LIMIT_BYTES) {
     throw unreadable(where, [`it has ${text.length} characters, more than ${OCI_INDEX_LIMIT_BYTES}`]);
   }
@@ -53,25 +68,25 @@ export function parseOciIndex(text: string, where: string): readonly OciEntry[] 
   if (!parsed.success) {
     throw unreadable(where, schemaFaults(parsed.issues));
   }
-  const entries = parsed.output.manifests.map(
-    ({ annotations, digest, size, mediaType }): OciEntry => ({
-      reference: annotations?.[CONTAINERD_NAME] ?? annotations?.[REF_NAME] ?? '',
-      digest,
-      sizeBytes: size,
-      mediaType,
-    }),
-  );
-  const found = new Map<string, OciEntry>();
-  const faults: string[] = [];
-  for (const entry of entries) {
-    const key = entry.reference || entry.digest;
-    const earlier = found.get(key);
-    if (earlier === undefined) found.set(key, entry);
-    else if (earlier.digest !== entry.digest)
-      faults.push(`${quoteInput(entry.reference)} is named twice, as ${earlier.digest} and as ${entry.digest}`);
+  const entries = new Map<string, PlacedEntry>();
+  const skipped: { place: string; reason: string }[] = [];
+  for (const [index, manifest] of parsed.output.manifests.entries()) {
+    const place = `manifests.${index}`;
+    const read = v.safeParse(entrySchema, manifest);
+    if (!read.success) {
+      skipped.push({ place, reason: schemaFaults(read.issues).join(', ') });
+      continue;
+    }
+    const { annotations, digest, size, mediaType, platform } = read.output;
+    const reference = nameIn(annotations?.[CONTAINERD_NAME]) || nameIn(annotations?.[REF_NAME]);
+    const key = `${reference} ${digest}`;
+    if (!entries.has(key)) entries.set(key, { reference, digest, sizeBytes: size, mediaType, place, ...(platform && { platform }) });
   }
-  if (faults.length > 0) throw unreadable(where, faults);
-  return [...found.values()];
+  return { entries: [...entries.values()], skipped };
+}
+
+function nameIn(annotation: unknown): string {
+  return typeof annotation === 'string' && NAME.test(annotation) ? annotation : '';
 }
 
 /** The text of an index with these entries, in their order; the same entries give the same bytes. */

@@ -53,6 +53,12 @@ export function formatReference(reference: Reference): string {
   return `${nameOf(reference)}${tag === undefined ? '' : `:${tag}`}${digest === undefined ? '' : `@${digest}`}`;
 }
 
+/** Whether a reference says which registry it is of; without, it is one of Docker Hub in a list, and no full name in a layout. */
+export function hasRegistry(text: string): boolean {
+  const first = text.slice(0, Math.max(text.indexOf('/'), 0));
+  return first === 'localhost' || /[.:]/.test(first);
+}
+
 /** Registry and repository, without tag and digest. */
 export function nameOf(reference: Reference): string {
   return `${reference.registry}/${reference.repository}`;
@@ -80,7 +86,7 @@ function splitReference(text: string): Parts {
   const [name, tag] = cut(beforeDigest, beforeDigest.indexOf(':', beforeDigest.lastIndexOf('/') + 1));
   const slash = name.indexOf('/');
   const first = name.slice(0, Math.max(slash, 0));
-  const hasHost = first === 'localhost' || /[.:]/.test(first);
+  const hasHost = hasRegistry(name);
   const registry = hasHost && first !== 'index.docker.io' ? first : 'docker.io';
   const path = hasHost ? name.slice(slash + 1) : name;
   return { registry, repository: registry === 'docker.io' && !path.includes('/') ? `library/${path}` : path, tag, digest };

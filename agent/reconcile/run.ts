@@ -176,7 +176,12 @@ async function reconcile(directory: string, context: RunContext): Promise<Planne
   if (!isDry) await clearAfterKilledRun(context);
   context.onEvent({ kind: 'phase', text: 'reading the bundle' });
   store.update({ phase: 'reading-bundle' });
-  const bundle = await readStageBundle({ directory, stage: context.stage, pinnedSha256: settings.bundleSha256 });
+  const bundle = await readStageBundle({
+    directory,
+    stage: context.stage,
+    architecture: host.architecture,
+    pinnedSha256: settings.bundleSha256,
+  });
   if (bundle.architecture !== undefined) store.update({ architecture: bundle.architecture });
   checkArchitecture(bundle, host);
   const location = await locateStorage(host, wantedStorage(settings));

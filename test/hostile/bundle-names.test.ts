@@ -48,7 +48,7 @@ describe('a name in a manifest that nobody pinned', () => {
   after(async () => await rm(work, { recursive: true, force: true }));
 
   const readError = async (): Promise<string | undefined> =>
-    await readStageBundle({ directory: bundle.directory, stage: 'installed', pinnedSha256: undefined }).then(
+    await readStageBundle({ directory: bundle.directory, stage: 'installed', architecture: 'amd64', pinnedSha256: undefined }).then(
       () => undefined,
       (error: unknown) => errorRecord(error).code,
     );

@@ -38,7 +38,9 @@ describe('the registry of a node', () => {
     await writeFile(join(pulled, 'ocp-images.txt'), listOf(all));
     const directory = join(work, 'bundle');
     await runBuild({ from: pulled, to: directory, payloads: ['store'] });
-    store = (await readStageBundle({ directory, stage: 'installed', pinnedSha256: undefined })).store ?? assert.fail('no store was built');
+    store =
+      (await readStageBundle({ directory, stage: 'installed', architecture: 'amd64', pinnedSha256: undefined })).store ??
+      assert.fail('no store was built');
   });
   after(async () => {
     if (work !== undefined) await rm(work, { recursive: true, force: true });

@@ -212,11 +212,12 @@ describe('a sealed bundle', () => {
 });
 
 describe('an OCI layout without a bundle', () => {
-  it('is loaded whole, with a notice', async () => {
+  it('is loaded whole, with a notice, and one for what has no full name', async () => {
     await using sandbox = await makeSandbox();
     const set = await smallImageSet();
     const directory = join(sandbox.work, 'layout');
-    await writeOciLayout(set.store, [set.images.release, set.images.oci], directory);
+    const unnamed = { ...set.images.zstd, reference: '1.0' };
+    await writeOciLayout(set.store, [set.images.release, unnamed, set.images.oci], directory);
     const { exitCode, state } = await sandbox.run(['--stage', 'installed', '--bundle', directory]);
     assert.deepEqual(
       [exitCode, statesOf(state), state.notices.length],
@@ -226,7 +227,7 @@ describe('an OCI layout without a bundle', () => {
           [set.images.release.reference, 'loaded'],
           [set.images.oci.reference, 'loaded'],
         ],
-        1,
+        2,
       ],
     );
     await assertLoaded(sandbox, [set.images.release, set.images.oci]);

@@ -46,6 +46,7 @@ export async function runBuild(options: Pick<BuildOptions, 'from' | 'to'> & Part
     isDry: false,
     requiresSignatures: false,
     compression: 'auto',
+    skipsArtifacts: false,
     step: plainStep,
     signal: new AbortController().signal,
     say: (text) => messages.push(text),

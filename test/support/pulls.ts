@@ -42,6 +42,7 @@ export async function tryPull(
     signatures: 'none',
     attachments: false,
     source: { tlsVerify: false },
+    skipsArtifacts: false,
     parallel: 2,
     retries: 3,
     stallMs: 60_000,

@@ -25,6 +25,9 @@ describe('the input of a build', () => {
       entry('quay.io/e/tool:v1', one),
       entry(`${repository}@${two}`, two),
       entry('busybox', two),
+      entry('quay.io/e/whole', two),
+      entry('quay.io/e/two:v1', one),
+      entry('quay.io/e/two:v1', two),
       entry('', nameless),
     ]);
     const all = { 'oci-layout': '{"imageLayoutVersion":"1.0.0"}', 'index.json': index, ...files };
@@ -40,7 +43,7 @@ describe('the input of a build', () => {
   it('finds images by digest where the list has one, else by the whole reference, under all their names', async () => {
     const directory = await layout('found', {
       'ai-images.txt': `quay.io/e/tool:v1\r\n${repository}@${two}\n`,
-      'ocp-images.txt': `docker.io/library/busybox:latest\nquay.io/other/name:tag@${nameless}\n# none\n`,
+      'ocp-images.txt': `quay.io/e/whole:latest\nquay.io/other/name:tag@${nameless}\n# none\n`,
       'mapping.txt': `${repository}@${two}=registry.example.com:5000/ocp4/openshift4:4.14.0-pod\n`,
     });
     const input = await readInput(directory, { lists: {}, registryImage: 'quay.io/e/tool:v1' });
@@ -55,7 +58,7 @@ describe('the input of a build', () => {
       [
         'installed',
         [
-          [['docker.io/library/busybox:latest'], two],
+          [['quay.io/e/whole:latest'], two],
           [[`quay.io/other/name@${nameless}`, 'quay.io/other/name:tag'], nameless],
         ],
       ],
@@ -103,6 +106,18 @@ describe('the input of a build', () => {
         '--registry-image quay.io/e/registry:1: the layout has no image of that reference',
       ].join('\n'),
       remedy: 'Pull with the same lists into that folder, or take the images off the list',
+    });
+  });
+
+  it('never takes a name without a registry for one of Docker Hub, and of a name that two images have it wants the digest', async () => {
+    const directory = await layout('doubled', { 'ocp-images.txt': 'docker.io/library/busybox:latest\nquay.io/e/two:v1\n' });
+    await assert.rejects(readInput(directory, { lists: {} }), {
+      code: 'ERR_BUILD_IMAGE',
+      message: [
+        `${directory} does not hold what is listed: 2 faults`,
+        'installed: docker.io/library/busybox:latest: the layout has no image of that reference',
+        `installed: quay.io/e/two:v1: the layout has several images of that name, ${one}, ${two}: list it by its digest`,
+      ].join('\n'),
     });
   });
 

@@ -3,7 +3,14 @@ import { existsSync, readFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { test } from 'node:test';
 import fc from 'fast-check';
-import { archiveCollisions, LIST_LINE_LIMIT, type ListedImage, parseImageList, parseImageLists } from '../../agent/model/image-list.ts';
+import {
+  archiveCollisions,
+  LIST_LINE_LIMIT,
+  type ListedImage,
+  parseImageList,
+  parseImageLists,
+  withoutImages,
+} from '../../agent/model/image-list.ts';
 import { formatReference, parseReference } from '../../agent/model/reference.ts';
 import { references, textOfReference } from '../support/arbitraries.ts';
 import { thrownBy } from '../support/thrown.ts';
@@ -183,4 +190,11 @@ test('real lists are read whole', () => {
     ['initial-images-4.11.0.txt', 18, 0, 0],
     ['ocp_images.txt.4.10.3', 162, 0, 0],
   ]);
+});
+
+test('lines of some images are taken out of the text of a list, and everything else stays as it is', () => {
+  const text = '\uFEFFquay.io/a:1 x\r\n# quay.io/b:1\n\tquay.io/b:1\n\nquay.io/c:1';
+  assert.equal(withoutImages(text, new Set()), text);
+  assert.equal(withoutImages(text, new Set(['quay.io/b:1'])), '\uFEFFquay.io/a:1 x\r\n# quay.io/b:1\n\nquay.io/c:1');
+  assert.equal(withoutImages(text, new Set(['quay.io/a:1', 'quay.io/c:1'])), '# quay.io/b:1\n\tquay.io/b:1\n\n');
 });

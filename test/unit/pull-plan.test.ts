@@ -22,6 +22,7 @@ function image(text: string, blobs: readonly string[]): ResolvedImage {
     top,
     mediaType: 'application/vnd.oci.image.index.v1+json',
     manifests: [top],
+    absent: [],
     blobs: blobs.map((name) => ({ digest: digestOf(name), sizeBytes: name.length, mediaType: '' })),
   };
 }

@@ -19,6 +19,7 @@ const image: ResolvedImage = {
   top,
   mediaType: 'application/vnd.oci.image.index.v1+json',
   manifests: [top],
+  absent: [],
   blobs: [{ digest: digestOf(layer), sizeBytes: layer.length, mediaType: '' }],
 };
 

@@ -6,7 +6,7 @@ import { type Digest, isDigest } from '../../model/digest.ts';
 import { PrestageError } from '../../model/errors.ts';
 import { findAgents } from './agents.ts';
 import { releaseOf, stampOf } from './describe-images.ts';
-import type { BuildInput, ImageSource, InputImage } from './input.ts';
+import { artifactsError, type BuildInput, type ImageSource, type InputImage } from './input.ts';
 import { isOperatingSystem, type OsImageChoice, planOsImages } from './os-images.ts';
 import { type AgentFile, type BuildFacts, keyOf, type PayloadKind } from './plan.ts';
 import type { BuildRecord } from './record.ts';
@@ -27,6 +27,8 @@ export interface FactOptions {
   readonly compression: CompressionChoice;
   /** By the compression if left out. */
   readonly compressionLevel?: number;
+  /** Listed lines that name no container image are left out. */
+  readonly skipsArtifacts?: boolean;
   /** SOURCE_DATE_EPOCH, in seconds since 1970. */
   readonly sourceDateEpoch?: number;
 }
@@ -61,6 +63,7 @@ export async function outlineOf(input: BuildInput, options: FactOptions): Promis
     options.sourceDateEpoch ?? null,
     options.osImages ?? null,
     [options.compression, options.compressionLevel ?? null],
+    ...(options.skipsArtifacts === true ? ['skip-artifacts', input.leftOut] : []),
     input.stages.map(({ stage, images }) => [stage, images.map(describe)]),
     input.registryImage === undefined ? null : describe(input.registryImage),
     input.signatureKey,
@@ -79,7 +82,7 @@ export function stateOf(source: ImageSource): unknown {
  * Reads manifests and configs of all images.
  * @param options.layout the OCI image layout that has the blobs
  * @param options.digestOf digest of the manifest that a source leads to
- * @throws PrestageError ERR_LAYOUT, ERR_LAYOUT_BLOB, ERR_MANIFEST, ERR_ARCHITECTURE, ERR_ARCHIVE_REFERENCE, ERR_RELEASE, ERR_SOURCE
+ * @throws PrestageError ERR_LAYOUT, ERR_LAYOUT_BLOB, ERR_MANIFEST, ERR_ARCHITECTURE, ERR_ARCHIVE_REFERENCE, ERR_NOT_IMAGE, ERR_RELEASE, ERR_SOURCE
  */
 export async function gatherFacts(
   input: BuildInput,
@@ -103,8 +106,20 @@ export async function gatherFacts(
     const attached = await limit(() => readSourceAttached(options.layout, found, input.findAttached));
     return { reference: listed.text, ...found, ...(signatures.length > 0 && { signatures }), ...(attached.length > 0 && { attached }) };
   };
+  const artifacts: { readonly text: string; readonly message: string }[] = [];
+  const namedOrArtifact = async (image: InputImage, stage: string): Promise<readonly NamedImage[]> =>
+    await named(image).then(
+      (found) => [found],
+      (error: unknown) => {
+        if (!(error instanceof PrestageError) || error.code !== 'ERR_NOT_IMAGE') throw error;
+        artifacts.push({ text: image.listed.text, message: `${stage}: ${image.listed.text}: ${error.message}` });
+        return [];
+      },
+    );
   const inStages: BuildFacts['stages'][number][] = [];
-  for (const { stage, images } of input.stages) inStages.push({ stage, images: await Promise.all(images.map(named)) });
+  for (const { stage, images } of input.stages)
+    inStages.push({ stage, images: (await Promise.all(images.map(async (image) => await namedOrArtifact(image, stage)))).flat() });
+  if (artifacts.length > 0 && options.skipsArtifacts !== true) throw artifactsError(artifacts.map(({ message }) => message));
   const components = await readComponents(
     options.layout,
     inStages.flatMap(({ images }) => images),
@@ -135,6 +150,7 @@ export async function gatherFacts(
     ...(registryImage && { registryImage }),
     ...(input.kind === 'archives' && { archives: [...new Map(archives.map((archive) => [archive.path, archive])).values()] }),
     listFiles: outline.listFiles,
+    leftOut: [...new Set([...input.leftOut, ...artifacts.map(({ text }) => text)])],
     agents: outline.agents,
     releaseSignatures: releasesAmong(input.releaseSignatures, all),
     stampSeconds: stampOf(all, options.sourceDateEpoch),

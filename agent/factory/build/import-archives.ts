@@ -19,25 +19,43 @@ export interface ImportOptions {
   readonly onImported: (done: number, of: number) => void;
 }
 
+/** What archives hold, by their paths. */
+export interface ImportedArchives {
+  /** Digest of the manifest, or of the list. */
+  readonly tops: ReadonlyMap<string, Digest>;
+  /** Of those that hold no image, what they hold, as a sentence. */
+  readonly others: ReadonlyMap<string, string>;
+}
+
 /**
  * Unpacks archives into the blobs of an OCI image layout, each blob once and held against its digest. A list keeps its manifest, and of its
  * images the one for the architecture.
- * @returns digest of the manifest, or of the list, of each archive, by the archive's path
+ * @returns by the archive's path, digest of the manifest, or of the list, of each; and why an archive is none of an image
  * @throws PrestageError of a refused archive; the first ends the import
  */
-export async function importArchives(archives: readonly ArchiveFile[], options: ImportOptions): Promise<ReadonlyMap<string, Digest>> {
+export async function importArchives(archives: readonly ArchiveFile[], options: ImportOptions): Promise<ImportedArchives> {
   const { pool, architecture, layout, signal } = options;
   const blobs = join(layout, 'blobs/sha256');
   await removeTree(layout);
   await mkdir(blobs, { recursive: true });
+  const others = new Map<string, string>();
   const distinct = [...new Map(archives.map((archive) => [archive.path, archive])).values()];
   const surveys = await Promise.all(
-    distinct.map(async ({ path, name }) => ({ path, name, survey: await pool.survey({ path, name, architecture }, { signal }) })),
+    distinct.map(async ({ path, name }) => ({
+      path,
+      name,
+      survey: await pool.survey({ path, name, architecture }, { signal }).catch((error: unknown) => {
+        if (!(error instanceof PrestageError) || error.code !== 'ERR_NOT_IMAGE') throw error;
+        others.set(path, error.message);
+        return undefined;
+      }),
+    })),
   );
   const claimed = new Set<Digest>();
   let done = 0;
   const tops = await Promise.all(
-    surveys.map(async ({ path, name, survey }, index) => {
+    surveys.map(async ({ path, name, survey }, index): Promise<readonly (readonly [string, Digest])[]> => {
+      if (survey === undefined) return [];
       const writeBlobs = [...new Set(survey.image.layers.map((layer) => layer.digest))].filter((digest) => !claimed.has(digest));
       for (const digest of writeBlobs) claimed.add(digest);
       const to = join(layout, `archive-${index}`);
@@ -45,10 +63,10 @@ export async function importArchives(archives: readonly ArchiveFile[], options: 
       const { topDigest } = await pool.unpack({ path, name, architecture, writeBlobs, layers: survey.image.layers, to }, { signal });
       await moveBlobs(to, layout, topDigest);
       options.onImported(++done, distinct.length);
-      return [path, topDigest] as const;
+      return [[path, topDigest]];
     }),
   );
-  return new Map(tops);
+  return { tops: new Map(tops.flat()), others };
 }
 
 /** Out of a `dir:` layout: the top manifest, the manifests that a list names, config and layers. */
@@ -78,6 +96,8 @@ export function digestFinder(record: BuildRecord): (source: ImageSource) => Dige
   return (source) => {
     const digest = source.kind === 'layout' ? source.digest : (record.imported?.tops[source.archive.path] ?? '');
     if (isDigest(digest)) return digest;
+    const other = source.kind === 'archive' ? record.imported?.others?.[source.archive.path] : undefined;
+    if (other !== undefined) throw new PrestageError('ERR_NOT_IMAGE', other, 'Take it off the list, or build with --skip-artifacts');
     throw new PrestageError(
       'ERR_INTERNAL',
       'an archive was not unpacked before it was needed',

@@ -9,10 +9,11 @@ import { listFaults } from '../../model/faults.ts';
 import { archiveCollisions, type ListedImage, parseImageLists } from '../../model/image-list.ts';
 import { NO_MAPPING, parseMapping } from '../../model/mapping.ts';
 import { OCI_MARKER_FILE, type OciEntry } from '../../model/oci-layout.ts';
-import { formatReference, readReference } from '../../model/reference.ts';
+import { formatReference, hasRegistry, readReference } from '../../model/reference.ts';
 import { STAGES, type Stage } from '../../model/stage.ts';
 import { pickStageLists, stageListNames } from '../../model/stage-lists.ts';
 import { RELEASE_SIGNATURES_FILE } from '../../signatures/lookaside.ts';
+import { readLeftOut } from '../pull/left-out.ts';
 import { readLookasideRecord } from '../pull/lookaside-record.ts';
 import { attachedFinder, type FindAttached } from './source-attached.ts';
 import { type FindSignatures, signatureFinder, signatureKeyOf } from './source-signatures.ts';
@@ -41,6 +42,8 @@ export interface BuildInput {
   /** Files that go with archives: lists of the stages, and mapping.txt where there is one. Absolute paths by the name in the bundle. */
   readonly listFiles: ReadonlyMap<string, string>;
   readonly notices: readonly string[];
+  /** Lines that are left out, because pull has found that they name no image: as the list has them. */
+  readonly leftOut: readonly string[];
   /** Where the layout has signatures; none in archives. */
   readonly findSignatures: FindSignatures;
   /** Where the layout has what is attached to images; nothing in archives. */
@@ -56,6 +59,8 @@ export type ListFiles = Readonly<Partial<Record<Stage, string>>>;
 
 export interface InputOptions {
   readonly lists: ListFiles;
+  /** Listed lines that name no container image are left out. */
+  readonly skipsArtifacts?: boolean;
   /** Reference of an image of the folder that can serve a registry; it need not be listed. */
   readonly registryImage?: string;
 }
@@ -66,9 +71,9 @@ const LIST_NAMES: Readonly<Record<Stage, string>> = { discovery: 'ai-images.txt'
 /**
  * Reads the lists and finds the image of each line. Nothing is unpacked.
  * @param directory absolute path of an OCI image layout, or of a folder of archives
- * @throws PrestageError ERR_BUILD_INPUT, ERR_BUILD_IMAGE with every image that is missing, ERR_LIST, ERR_MAPPING, ERR_LAYOUT, ERR_SIGNATURE
+ * @throws PrestageError ERR_BUILD_INPUT, ERR_BUILD_IMAGE with every image that is missing, ERR_NOT_IMAGE, ERR_LIST, ERR_MAPPING, ERR_LAYOUT, ERR_SIGNATURE
  */
-export async function readInput(directory: string, { lists, registryImage }: InputOptions): Promise<BuildInput> {
+export async function readInput(directory: string, { lists, registryImage, skipsArtifacts = false }: InputOptions): Promise<BuildInput> {
   const files = await readdir(directory).catch((error: NodeJS.ErrnoException) => {
     throw unusable(`${directory} cannot be read: ${error.code ?? error.message}`);
   });
@@ -88,8 +93,11 @@ export async function readInput(directory: string, { lists, registryImage }: Inp
   const releases = kind === 'oci' ? await readLookasideRecord(directory, RELEASE_SIGNATURES_FILE) : [];
   const lookaside = kind === 'oci' ? await readLookasideRecord(directory) : [];
   const find = kind === 'oci' ? layoutFinder(entries) : archiveFinder(directory);
+  const leftOut = await readLeftOut(directory);
   const notices = [...mapping.notices];
   const faults: string[] = [];
+  const artifacts: string[] = [];
+  const skipped: string[] = [];
   const stages: BuildInput['stages'][number][] = [];
   for (const { stage, paths } of listPaths) {
     const list = parseImageLists(await Promise.all(paths.map(async (where) => ({ where, text: await readList(where) }))));
@@ -98,7 +106,11 @@ export async function readInput(directory: string, { lists, registryImage }: Inp
     const images: InputImage[] = [];
     for (const listed of list.images) {
       const source = await find(listed);
-      if (typeof source === 'string') faults.push(`${stage}: ${listed.text}: ${source}`);
+      const artifact = typeof source === 'string' ? leftOut.get(formatReference(listed.reference)) : undefined;
+      if (artifact !== undefined) {
+        if (skipsArtifacts) skipped.push(listed.text);
+        (skipsArtifacts ? notices : artifacts).push(`${stage}: ${listed.text} is left out: ${artifact}`);
+      } else if (typeof source === 'string') faults.push(`${stage}: ${listed.text}: ${source}`);
       else images.push({ listed, names: namesOf(listed, mapping), source });
     }
     stages.push({ stage, images });
@@ -117,6 +129,7 @@ export async function readInput(directory: string, { lists, registryImage }: Inp
       'Pull with the same lists into that folder, or take the images off the list',
     );
   }
+  if (artifacts.length > 0) throw artifactsError(artifacts);
   const listFiles = listPaths.flatMap(({ stage, paths }) => paths.map((path) => [listNameOf(stage, path, lists), path] as const));
   return {
     kind,
@@ -125,11 +138,21 @@ export async function readInput(directory: string, { lists, registryImage }: Inp
     ...(extra[0] && { registryImage: extra[0] }),
     listFiles: new Map([...listFiles, ...(files.includes('mapping.txt') ? [['mapping.txt', mappingFile] as const] : [])]),
     notices,
+    leftOut: skipped,
     findSignatures: signatureFinder(entries, lookaside),
     findAttached: attachedFinder(entries),
     signatureKey: signatureKeyOf(entries, [...lookaside, ...releases]),
     releaseSignatures: releases.map(({ subject, files: messages }) => ({ release: subject, files: [...messages] })),
   };
+}
+
+/** The error of lists that name something else than images; `--skip-artifacts` ends it. */
+export function artifactsError(faults: readonly string[]): PrestageError {
+  return new PrestageError(
+    'ERR_NOT_IMAGE',
+    listFaults('the lists name what is not a container image for Linux', faults),
+    'Take these lines off the lists, or build with --skip-artifacts',
+  );
 }
 
 function pathsFor(stage: Stage, lists: ListFiles, directory: string, files: readonly string[]): readonly string[] {
@@ -154,14 +177,19 @@ type Finder = (listed: ListedImage) => Promise<ImageSource | string>;
 /** By digest where the list has one, else by the whole reference. */
 function layoutFinder(entries: readonly OciEntry[]): Finder {
   const digests = new Set(entries.map((entry) => entry.digest));
-  const byName = new Map(
-    entries.flatMap((entry): [string, Digest][] => {
-      const reference = readReference(entry.reference);
-      return typeof reference === 'string' ? [] : [[formatReference(reference), entry.digest]];
+  const byName = Map.groupBy(
+    entries.flatMap((entry): { readonly name: string; readonly digest: Digest }[] => {
+      // A name without a registry is nobody's full name.
+      const reference = hasRegistry(entry.reference) ? readReference(entry.reference) : '';
+      return typeof reference === 'string' ? [] : [{ name: formatReference(reference), digest: entry.digest }];
     }),
+    ({ name }) => name,
   );
   return async ({ reference }) => {
-    const digest = reference.digest ?? byName.get(formatReference(reference));
+    const [found, ...others] = byName.get(formatReference(reference)) ?? [];
+    const digest = reference.digest ?? found?.digest;
+    if (reference.digest === undefined && others.length > 0)
+      return `the layout has several images of that name, ${[found, ...others].map((one) => one?.digest).join(', ')}: list it by its digest`;
     if (digest === undefined) return 'the layout has no image of that reference';
     return digests.has(digest) ? { kind: 'layout', digest } : 'the layout has no image of that digest';
   };

@@ -1,4 +1,4 @@
-import { chmod, mkdir } from 'node:fs/promises';
+import { chmod, mkdir, readFile, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { registryTree } from '../../extract/registry-tree.ts';
 import { type TreeFile, writeTree } from '../../extract/tree-files.ts';
@@ -6,6 +6,7 @@ import { output } from '../../host/exec.ts';
 import { placeFile } from '../../host/place.ts';
 import { removeTree } from '../../host/remove-tree.ts';
 import { hexOf } from '../../model/digest.ts';
+import { withoutImages } from '../../model/image-list.ts';
 import { writeArchives } from './archive-writer.ts';
 import { type Made, type MakeContext, servedTree } from './make-context.ts';
 import { makeStore } from './make-store.ts';
@@ -69,10 +70,15 @@ async function namedRegistry(part: Part, { host, facts, layout, signal }: MakeCo
 }
 
 async function makeArchives(part: Part, to: string, context: MakeContext): Promise<void> {
-  const { archives, listFiles } = context.facts;
+  const { archives, listFiles, leftOut = [] } = context.facts;
   if (archives === undefined) await writeArchives(context.host, part.images, { ...context, to, work: join(context.work, 'archives') });
   else for (const { path, name } of archives) await placeFile(path, join(to, `${name}.tgz`));
-  for (const [name, { from }] of listFiles) await placeFile(from, join(to, name));
+  const gone = new Set(leftOut);
+  for (const [name, { from }] of listFiles) {
+    // A node looks for the archive of every line.
+    if (gone.size === 0) await placeFile(from, join(to, name));
+    else await writeFile(join(to, name), withoutImages(await readFile(from, 'utf8'), gone));
+  }
 }
 
 /** Always a copy where it cannot share blocks: its mode has to be set. */

@@ -21,6 +21,8 @@ export interface BuildOptions {
   readonly registryImage?: string;
   /** The bundle is not built if a release in it demands signatures that are not there; else that is a warning. */
   readonly requiresSignatures: boolean;
+  /** Listed lines that name no container image are left out, instead of ending the build. */
+  readonly skipsArtifacts: boolean;
   /** What becomes of operating systems; by the release where left out. */
   readonly osImages?: OsImageChoice;
   /** Of store images; `auto` goes by the release. */

@@ -33,6 +33,8 @@ export interface BuildFacts {
   readonly archives?: readonly ArchiveFile[];
   /** Paths of list files by their name in the bundle, with their content. */
   readonly listFiles: ReadonlyMap<string, { readonly from: string; readonly sha256: string }>;
+  /** Lines of the lists that name no image, as the lists have them. */
+  readonly leftOut?: readonly string[];
   readonly agents: readonly AgentFile[];
   /** Of releases that are listed. */
   readonly releaseSignatures: readonly ReleaseSignature[];
@@ -97,8 +99,8 @@ export function planBuild(facts: BuildFacts): readonly Part[] {
       const key = keyOf(kind, describeWhole(images), facts.registryImage?.names[0] ?? '');
       return [{ id: kind, kind, key, paths: [kind], images, outputBytes: copied, workBytes: 0 }];
     }
-    const { archives, listFiles } = facts;
-    const lists = [...listFiles].map(([name, file]) => [name, file.sha256]);
+    const { archives, listFiles, leftOut = [] } = facts;
+    const lists = [...[...listFiles].map(([name, file]) => [name, file.sha256]), ...(leftOut.length > 0 ? [leftOut] : [])];
     const source = archives === undefined ? describe(all) : archives.map((file) => [file.name, file.sizeBytes, file.modifiedMs]);
     const size =
       archives === undefined

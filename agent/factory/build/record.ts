@@ -32,8 +32,10 @@ const recordSchema = v.object({
   parts: v.record(v.string(), partSchema),
   /** Unpacked size of layers, in bytes, by digest. */
   unpackedBytes: v.record(v.string(), v.number()),
-  /** Archives that lie unpacked in the build folder: what they were, and by path the digest of the manifest that each holds. */
-  imported: v.exactOptional(v.object({ key: v.string(), tops: v.record(v.string(), v.string()) })),
+  /** Archives that lie unpacked in the build folder: what they were, and by path the digest of the manifest that each holds; of others what they hold. */
+  imported: v.exactOptional(
+    v.object({ key: v.string(), tops: v.record(v.string(), v.string()), others: v.exactOptional(v.record(v.string(), v.string())) }),
+  ),
   /** What the sealed bundle was made of, and its manifest; left out while it is not sealed. */
   sealed: v.exactOptional(v.object({ key: v.string(), file: fileSchema })),
 });

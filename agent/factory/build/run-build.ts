@@ -90,6 +90,8 @@ export async function runBuild(machine: Host, job: BuildJob): Promise<BuildRepor
     record: journal.record,
     canLink,
   });
+  for (const text of facts.leftOut ?? [])
+    if (!input.leftOut.includes(text)) host.log('notice', `${text} is left out: it is no container image`);
   checkSignatures(host, facts, options);
   warnOfNodes(host, facts);
   const parts = planBuild(facts);
@@ -170,8 +172,10 @@ async function importInput({ options, input, folders, pool, journal }: BuildCont
   await checkSpace({ outputBytes: archiveBytes(input), workBytes: 0 }, folders.bundle, folders.bundle);
   const onImported = (done: number, of: number): void => say(`${done}/${of} archives read`);
   const importing = { pool, architecture, layout: folders.layout, signal, onImported };
-  const tops = await step('import-archives', async () => await importArchives(archives, importing));
-  await journal.commit({ imported: { key, tops: Object.fromEntries(tops) } });
+  const { tops, others } = await step('import-archives', async () => await importArchives(archives, importing));
+  await journal.commit({
+    imported: { key, tops: Object.fromEntries(tops), ...(others.size > 0 && { others: Object.fromEntries(others) }) },
+  });
 }
 
 /** Makes parts that are made from one storage: it is unpacked when the first of them needs it, and gone before the next group. */

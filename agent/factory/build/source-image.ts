@@ -3,7 +3,9 @@ import * as v from 'valibot';
 import { layoutBlobPath, layoutImage } from '../../extract/oci-layout.ts';
 import { type Digest, digestOf, isDigest } from '../../model/digest.ts';
 import { PrestageError } from '../../model/errors.ts';
+import { quoteInput } from '../../model/faults.ts';
 import type { Descriptor } from '../../model/manifest.ts';
+import { notImageError } from '../../model/manifest-content.ts';
 import type { SourceAttached } from './source-attached.ts';
 import type { SourceSignature } from './source-signatures.ts';
 
@@ -45,6 +47,7 @@ const OCI_TYPES = { image: 'application/vnd.oci.image.manifest.v1+json', index: 
 const diffId = v.custom<Digest>((value) => typeof value === 'string' && isDigest(value), 'is not a sha256 digest');
 /** Source: OCI image-spec, config.md; Docker's configs have the same fields. */
 const configSchema = v.object({
+  os: v.optional(v.string(), ''),
   created: v.nullish(v.string()),
   config: v.nullish(v.object({ Labels: v.nullish(v.record(v.string(), v.string())) })),
   rootfs: v.object({ diff_ids: v.array(diffId) }),
@@ -79,11 +82,13 @@ export function unionOf(lists: readonly (readonly NamedImage[])[]): readonly Nam
  * Reads the manifests and the config of an image, each held against its digest, and looks that all layers lie there in their size.
  * @param directory an OCI image layout
  * @param architecture GOARCH name: which image of a list is meant
- * @throws PrestageError ERR_LAYOUT, ERR_LAYOUT_BLOB, ERR_MANIFEST, ERR_ARCHITECTURE
+ * @throws PrestageError ERR_LAYOUT, ERR_LAYOUT_BLOB, ERR_MANIFEST, ERR_ARCHITECTURE, ERR_NOT_IMAGE
  */
 export async function readSourceImage(directory: string, digest: Digest, architecture: string): Promise<SourceImage> {
   const { manifestDigest, image } = await layoutImage(directory, digest, architecture);
   const config = await readConfig(directory, image.config.digest, image.config.sizeBytes);
+  if (config.os !== '' && config.os !== 'linux')
+    throw notImageError(layoutBlobPath(directory, manifestDigest), `an image for ${quoteInput(config.os)}`);
   if (config.rootfs.diff_ids.length !== image.layers.length) {
     throw unreadable(
       layoutBlobPath(directory, image.config.digest),

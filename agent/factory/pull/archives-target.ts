@@ -4,6 +4,7 @@ import type { ArchivePool } from '../../extract/pool.ts';
 import { syncDirectory, writeAtomic } from '../../host/atomic.ts';
 import { removeTree } from '../../host/remove-tree.ts';
 import type { Step } from '../../host/steps.ts';
+import { withoutImages } from '../../model/image-list.ts';
 import type { BlobStore } from './blob-store.ts';
 import { targetError } from './blob-store.ts';
 import type { ResolvedImage } from './resolve.ts';
@@ -19,6 +20,8 @@ export interface ArchivesTargetOptions {
   readonly pool: ArchivePool;
   /** List files to write, by name. */
   readonly lists: ReadonlyMap<string, string>;
+  /** Lines that the written lists do not have. */
+  readonly leftOut: ReadonlySet<string>;
   readonly step: Step;
   readonly signal: AbortSignal;
 }
@@ -28,7 +31,7 @@ export interface ArchivesTargetOptions {
  * images have been tried.
  */
 export function createArchivesTarget(options: ArchivesTargetOptions): PullTarget {
-  const { directory, scratch, store, pool, lists, step, signal } = options;
+  const { directory, scratch, store, pool, lists, leftOut, step, signal } = options;
   const pathOf = ({ listed }: ResolvedImage): string => join(directory, `${listed.archiveName}.tgz`);
   // Images of one digest under several repositories have one archive.
   const written = new Map<string, Promise<void>>();
@@ -57,7 +60,7 @@ export function createArchivesTarget(options: ArchivesTargetOptions): PullTarget
     },
     finish: async () => {
       await step('write-lists', async () => {
-        for (const [name, text] of lists) await writeAtomic(join(directory, name), text);
+        for (const [name, text] of lists) await writeAtomic(join(directory, name), withoutImages(text, leftOut));
         await syncDirectory(directory);
       });
     },

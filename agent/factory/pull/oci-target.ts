@@ -106,7 +106,11 @@ async function readIndex(path: string): Promise<readonly OciEntry[]> {
   });
   if (text === undefined) return [];
   try {
-    return parseOciIndex(text, path);
+    const { entries, skipped } = parseOciIndex(text, path);
+    const [first] = skipped;
+    // They would be lost when the index is written again.
+    if (first !== undefined) throw new PrestageError('ERR_LAYOUT', `${path}: ${first.place}: ${first.reason}`, '');
+    return entries;
   } catch (cause) {
     if (!(cause instanceof PrestageError)) throw cause;
     throw new PrestageError(cause.code, cause.message, `Give another --to, or remove ${path}: blobs that are whole are kept`, { cause });

@@ -16,6 +16,7 @@ import { createAttachedFinder } from './attached-finder.ts';
 import { type AttachmentContext, createAttachmentFinder } from './attachments.ts';
 import { createBlobStore } from './blob-store.ts';
 import { executePull, type StepResult } from './execute.ts';
+import { readLeftOut, writeLeftOut } from './left-out.ts';
 import { type WantedImages, wantedImages } from './lists.ts';
 import { createLookasideFinder, type LookasideFinder } from './lookaside-finder.ts';
 import { type LookasideServer, openLookasideServer } from './lookaside-server.ts';
@@ -25,7 +26,7 @@ import { type PullPlan, planPull } from './plan.ts';
 import { startReceiver } from './receiver.ts';
 import { openRegistryClient } from './registry-client.ts';
 import { pullReleaseSignatures } from './release-signatures.ts';
-import { type PullReport, planReport, pullReport } from './report.ts';
+import { isArtifact, type PullFacts, type PullReport, planReport, pullReport } from './report.ts';
 import type { PullRequest } from './request.ts';
 import type { ResolvedImage } from './resolve.ts';
 import { resolveAll } from './resolve-all.ts';
@@ -48,21 +49,26 @@ export async function pull(host: Host, asked: PullRequest): Promise<PullReport> 
   const request = { ...asked, source: await withCaDirectory(asked.source, places.scratch) };
   await using pool = createArchivePool({ size: Math.max(1, host.cores), log: host.log });
   const absent = await openAbsentRecord(places.to);
-  const target = await openTarget({ request, wanted, places, pool, absent });
+  const leftOut = new Set<string>();
+  const target = await openTarget({ request, wanted, places, pool, absent, leftOut });
   request.onEvent({ kind: 'phase', text: `asking registries for ${wanted.images.length} images` });
   const resolution = await resolveAll(wanted.images, { host, request, scratch: places.scratch, store: target.store });
+  for (const [text, error] of resolution.failed) if (request.skipsArtifacts && isArtifact(error)) leftOut.add(text);
   request.onEvent({ kind: 'phase', text: 'checking what is there' });
   const delivered = await deliveredOf(resolution.resolved, target);
   const rest = resolution.resolved.filter((image) => !delivered.includes(image));
   const plan = planPull(rest, await presentOf(rest, target));
-  const facts = { listed: wanted.images, resolution, plan, delivered };
+  const facts = { listed: wanted.images, resolution, plan, delivered, skipsArtifacts: request.skipsArtifacts };
   const lacking = await spaceFault(places.to, plan, target);
   if (request.isDry) return planReport(facts, lacking);
   if (lacking !== undefined) throw lacking;
   request.onEvent({ kind: 'planned', images: plan.steps.length, fetchBytes: plan.fetchBytes, keptBytes: plan.keptBytes });
   const results = await execute({ host, request, places, target, absent }, plan);
   const report = pullReport(facts, results, request.stop.aborted);
-  if (report.outcome !== 'interrupted') await target.finish();
+  if (report.outcome !== 'interrupted') {
+    await target.finish();
+    await request.step('write-lists', async () => await recordLeftOut(places.to, facts));
+  }
   if (report.outcome === 'complete') await releaseSignatures(resolution.resolved, { host, request, places, target });
   // Archives that failed are written from the blobs that have come.
   if (request.format === 'oci' || report.outcome === 'complete') await places.forget();
@@ -75,17 +81,30 @@ interface Setting {
   readonly places: Places;
   readonly pool: ArchivePool;
   readonly absent: AbsentRecord;
+  /** Lines that are left out, as the list has them: known once the registries have been asked. */
+  readonly leftOut: ReadonlySet<string>;
 }
 
-async function openTarget({ request, wanted, places, pool, absent }: Setting): Promise<PullTarget> {
+async function openTarget({ request, wanted, places, pool, absent, leftOut }: Setting): Promise<PullTarget> {
   const { to, blobs, scratch } = places;
   const hash = async (path: string) => `sha256:${(await pool.hash({ path }, { signal: request.stop })).sha256}` as const;
   const { step } = request;
   const store = createBlobStore({ directory: blobs, scratch, hash, step });
   if (request.format === 'archives')
-    return createArchivesTarget({ directory: to, scratch, store, pool, lists: wanted.lists, step, signal: request.stop });
+    return createArchivesTarget({ directory: to, scratch, store, pool, lists: wanted.lists, leftOut, step, signal: request.stop });
   const references = wanted.images.map(({ reference }) => formatReference(reference));
   return await openOciTarget({ directory: to, store, absent, references, step });
+}
+
+/** Keeps in the folder which of its lines are no images; of other lines it keeps what earlier pulls have said. */
+async function recordLeftOut(to: string, { listed, resolution, skipsArtifacts }: PullFacts): Promise<void> {
+  const all = new Map(await readLeftOut(to));
+  for (const { text, reference } of listed) {
+    const error = resolution.failed.get(text);
+    if (skipsArtifacts && error !== undefined && isArtifact(error)) all.set(formatReference(reference), error.message);
+    else all.delete(formatReference(reference));
+  }
+  await writeLeftOut(to, all);
 }
 
 async function deliveredOf(images: readonly ResolvedImage[], target: PullTarget): Promise<readonly ResolvedImage[]> {

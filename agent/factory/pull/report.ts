@@ -6,15 +6,15 @@ import type { PulledAttached } from './attached-fetch.ts';
 import type { StepResult } from './execute.ts';
 import type { PullPlan, PullStep } from './plan.ts';
 import type { PullResult } from './progress.ts';
-import type { ResolvedImage } from './resolve.ts';
+import type { AbsentInstance, ResolvedImage } from './resolve.ts';
 import type { Resolution } from './resolve-all.ts';
 import { isUnsigned } from './signed.ts';
 
 export interface PulledImage {
   /** As the list has it. */
   readonly reference: string;
-  /** `planned` in a dry run only. */
-  readonly state: PullResult | 'planned';
+  /** `planned` in a dry run only; `left-out` is no container image, and was allowed to be none. */
+  readonly state: PullResult | 'planned' | 'left-out';
   readonly error?: ErrorRecord;
   /** Of the manifest that the reference led to; the rest as well only where a registry told it. */
   readonly digest?: string;
@@ -26,6 +26,8 @@ export interface PulledImage {
   readonly signed?: readonly Digest[];
   /** Its manifests that have GPG signatures; undefined if none has. */
   readonly gpgSigned?: readonly Digest[];
+  /** Manifests that its list names and the registry does not have; left out if it has all. */
+  readonly absent?: readonly AbsentInstance[];
   /** A release of OpenShift demands a signature of it, and the registry has none. */
   readonly lacksSignature?: true;
   /** What was brought beside its manifests; undefined if it was not asked for. */
@@ -44,6 +46,7 @@ export interface PullReport {
 }
 
 export interface PullFacts {
+  readonly skipsArtifacts: boolean;
   readonly listed: readonly ListedImage[];
   readonly resolution: Resolution;
   readonly plan: PullPlan;
@@ -63,7 +66,7 @@ export function planReport(facts: PullFacts, lacking: PrestageError | undefined)
 export function pullReport(facts: PullFacts, results: readonly StepResult[], isStopped: boolean): PullReport {
   const states = results.map((one) => [one.step.image.listed.text, stateOf(one)] as const);
   const images = imagesOf(facts, new Map(states), 'skipped');
-  const isThere = ({ state }: PulledImage): boolean => state === 'pulled' || state === 'kept';
+  const isThere = ({ state }: PulledImage): boolean => state === 'pulled' || state === 'kept' || state === 'left-out';
   const isComplete = images.every(isThere);
   const outcome = isComplete ? 'complete' : isStopped ? 'interrupted' : images.some(isThere) ? 'partial' : 'failed';
   return { outcome, images, ...figures(facts) };
@@ -85,7 +88,7 @@ function stateOf({ step, result, error, signed, gpgSigned, attached }: StepResul
 }
 
 function imagesOf(
-  { listed, resolution, plan, delivered }: PullFacts,
+  { listed, resolution, plan, delivered, skipsArtifacts }: PullFacts,
   states: ReadonlyMap<string, ImageOutcome>,
   otherwise: PulledImage['state'],
 ): readonly PulledImage[] {
@@ -93,14 +96,30 @@ function imagesOf(
   const kept = new Map(delivered.map((image) => [image.listed.text, image]));
   return listed.map(({ text }): PulledImage => {
     const error = resolution.failed.get(text);
-    if (error !== undefined) return { reference: text, state: 'failed', error };
+    if (error !== undefined) return { reference: text, state: skipsArtifacts && isArtifact(error) ? 'left-out' : 'failed', error };
     const whole = kept.get(text);
-    if (whole !== undefined) return { reference: text, state: 'kept', digest: whole.top.digest };
+    if (whole !== undefined) return { reference: text, state: 'kept', digest: whole.top.digest, ...absentOf(whole) };
     const step = steps.get(text);
     if (step === undefined) return { reference: text, state: otherwise };
     const { image, sizeBytes, fetchBytes } = step;
-    return { reference: text, ...(states.get(text) ?? { state: otherwise }), digest: image.top.digest, sizeBytes, fetchBytes };
+    return {
+      reference: text,
+      ...(states.get(text) ?? { state: otherwise }),
+      digest: image.top.digest,
+      sizeBytes,
+      fetchBytes,
+      ...absentOf(image),
+    };
   });
+}
+
+/** Whether the error of a line says that it names no container image. */
+export function isArtifact({ code }: ErrorRecord): boolean {
+  return code === 'ERR_NOT_IMAGE';
+}
+
+function absentOf({ absent }: ResolvedImage): Pick<PulledImage, 'absent'> {
+  return absent.length === 0 ? {} : { absent };
 }
 
 function figures({ plan }: PullFacts): Pick<PullReport, 'fetchBytes' | 'keptBytes'> {

@@ -29,6 +29,8 @@ export interface PullRequest {
   readonly releaseSignatures?: string;
   /** Bring attestations, SBOMs and referrers of each image; an OCI image layout has a place for them. */
   readonly attachments: boolean;
+  /** Lines that name no container image are left out, instead of failing. */
+  readonly skipsArtifacts: boolean;
   /** Images at a time. */
   readonly parallel: number;
   /** Attempts after the first. */

@@ -6,6 +6,7 @@ import { type Digest, digestOf } from '../../model/digest.ts';
 import { PrestageError } from '../../model/errors.ts';
 import type { ListedImage } from '../../model/image-list.ts';
 import { type Descriptor, type ImageManifest, type IndexManifest, parseManifest } from '../../model/manifest.ts';
+import { isForeignLayer, notImage, notImageError } from '../../model/manifest-content.ts';
 import { formatReference, nameOf } from '../../model/reference.ts';
 import { pullFailure } from './failures.ts';
 import { inspectFlags, type PullSource, sourceEnv } from './source.ts';
@@ -15,6 +16,13 @@ export interface RawManifest {
   readonly digest: Digest;
   readonly bytes: Buffer;
   readonly manifest: ImageManifest | IndexManifest;
+}
+
+/** A manifest that a list names and that its registry does not have, as a mirror of some platforms leaves out the others. */
+export interface AbsentInstance {
+  readonly digest: Digest;
+  /** `linux/arm64/v8`; empty if the list does not say. */
+  readonly platform: string;
 }
 
 /** An image as a registry has it at one moment: what is fetched then is this, by digest, whatever a tag says meanwhile. */
@@ -27,6 +35,8 @@ export interface ResolvedImage {
   readonly mediaType: string;
   /** All manifests, top first, each once. */
   readonly manifests: readonly RawManifest[];
+  /** Manifests that its list names and the registry does not have. */
+  readonly absent: readonly AbsentInstance[];
   /** Configs and layers of all its platforms, each once; without layers that no registry may hand out. */
   readonly blobs: readonly Descriptor[];
 }
@@ -44,12 +54,9 @@ export interface ResolveContext {
 /** One manifest is a few KiB: a registry that has not given it by then gives none. */
 const MANIFEST_LIMIT_MS = 120_000;
 
-/** Layers with these types need not be where the image is. Source: OCI image-spec, layer.md; distribution, schema 2. */
-const FOREIGN = /nondistributable|foreign/;
-
 /**
  * Asks a registry for all manifests of an image, through skopeo.
- * @throws PrestageError ERR_PULL_*, ERR_MANIFEST
+ * @throws PrestageError ERR_PULL_*, ERR_MANIFEST, ERR_NOT_IMAGE
  */
 export async function resolveImage(listed: ListedImage, context: ResolveContext): Promise<ResolvedImage> {
   const reference = formatReference(listed.reference);
@@ -67,14 +74,28 @@ export async function resolveImage(listed: ListedImage, context: ResolveContext)
   };
   const top = await get(listed.reference.digest);
   const manifests = new Map([[top.digest, top]]);
-  for (const { digest } of top.manifest.kind === 'index' ? top.manifest.instances : []) {
-    const child = manifests.get(digest) ?? (await get(digest));
-    if (child.manifest.kind === 'index')
-      throw new PrestageError('ERR_MANIFEST', `${reference}: its list names another list, ${digest}`, 'Take the image off the list');
-    manifests.set(digest, child);
+  const absent = new Map<Digest, AbsentInstance>();
+  let refusal: PrestageError | undefined;
+  for (const { digest, os, architecture, variant } of top.manifest.kind === 'index' ? top.manifest.instances : []) {
+    if (manifests.has(digest) || absent.has(digest)) continue;
+    try {
+      const child = await get(digest);
+      if (child.manifest.kind === 'index')
+        throw new PrestageError('ERR_MANIFEST', `${reference}: its list names another list, ${digest}`, 'Take the image off the list');
+      manifests.set(digest, child);
+    } catch (error) {
+      // A mirror may have been filled with some platforms only.
+      if (!(error instanceof PrestageError) || error.code !== 'ERR_PULL_MISSING') throw error;
+      refusal ??= error;
+      absent.set(digest, { digest, platform: [os, architecture, variant].filter((word) => word !== '').join('/') });
+    }
   }
   const all = [...manifests.values()];
-  return { listed, reference, top, mediaType: mediaTypeOf(top), manifests: all, blobs: blobsOf(all) };
+  const images = all.filter(({ manifest }) => manifest.kind === 'image');
+  if (images.length === 0 && refusal !== undefined) throw refusal;
+  const [what] = images.map(({ manifest }) => notImage(manifest));
+  if (what !== undefined && images.every(({ manifest }) => notImage(manifest) !== undefined)) throw notImageError(listed.text, what);
+  return { listed, reference, top, mediaType: mediaTypeOf(top), manifests: all, absent: [...absent.values()], blobs: blobsOf(all) };
 }
 
 /** The bytes, through a file: text through a pipe would lose a line end at the end, and the digest with it. */
@@ -106,5 +127,5 @@ function mediaTypeOf({ bytes, manifest }: RawManifest): string {
 
 function blobsOf(manifests: readonly RawManifest[]): readonly Descriptor[] {
   const all = manifests.flatMap(({ manifest }) => (manifest.kind === 'image' ? [manifest.config, ...manifest.layers] : []));
-  return [...new Map(all.filter(({ mediaType }) => !FOREIGN.test(mediaType)).map((blob) => [blob.digest, blob])).values()];
+  return [...new Map(all.filter(({ mediaType }) => !isForeignLayer(mediaType)).map((blob) => [blob.digest, blob])).values()];
 }

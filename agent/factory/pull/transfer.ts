@@ -1,5 +1,6 @@
 import type { Clock } from '../../host/clock.ts';
 import type { Exec } from '../../host/exec.ts';
+import type { Digest } from '../../model/digest.ts';
 import { PrestageError } from '../../model/errors.ts';
 import { nameOf } from '../../model/reference.ts';
 import type { BlobStore } from './blob-store.ts';
@@ -32,17 +33,19 @@ export async function transferImage(image: ResolvedImage, context: TransferConte
   const ended = new AbortController();
   const watch = watchStall(session, context, stalled, ended.signal);
   try {
-    const from = `docker://${nameOf(image.listed.reference)}@${image.top.digest}`;
     const to = ['--dest-authfile', session.authFile, '--dest-tls-verify=false'];
-    const flags = ['--quiet', '--all', '--preserve-digests', '--remove-signatures', ...copyFlags(context.source), ...to];
-    const result = await context.exec('skopeo', ['copy', ...flags, from, session.destination], {
-      signal: AbortSignal.any([context.signal, stalled.signal]),
-      env: sourceEnv(context.source),
-    });
-    if (session.fault !== undefined) throw session.fault;
-    if (result.exitCode !== 0) {
-      const stderr = stalled.signal.aborted ? `timeout awaiting data for ${context.stallMs / 1000} s` : result.stderr;
-      throw pullFailure(image.listed.text, { ...result, stderr });
+    const flags = ['--quiet', '--preserve-digests', '--remove-signatures', ...copyFlags(context.source), ...to];
+    for (const { digest, isList } of copiesOf(image)) {
+      const from = `docker://${nameOf(image.listed.reference)}@${digest}`;
+      const result = await context.exec('skopeo', ['copy', ...(isList ? ['--all'] : []), ...flags, from, session.destination], {
+        signal: AbortSignal.any([context.signal, stalled.signal]),
+        env: sourceEnv(context.source),
+      });
+      if (session.fault !== undefined) throw session.fault;
+      if (result.exitCode !== 0) {
+        const stderr = stalled.signal.aborted ? `timeout awaiting data for ${context.stallMs / 1000} s` : result.stderr;
+        throw pullFailure(image.listed.text, { ...result, stderr });
+      }
     }
   } finally {
     ended.abort();
@@ -55,6 +58,12 @@ export async function transferImage(image: ResolvedImage, context: TransferConte
     `${image.listed.text}: skopeo ended well and did not bring ${missing.join(', ')}`,
     'Try by hand: skopeo copy --all --preserve-digests docker://REFERENCE dir:DIRECTORY',
   );
+}
+
+/** A list at one go; if the registry lacks some of it, skopeo would fail at these, so each of the others for itself. */
+function copiesOf({ top, manifests, absent }: ResolvedImage): readonly { readonly digest: Digest; readonly isList: boolean }[] {
+  if (absent.length === 0) return [{ digest: top.digest, isList: true }];
+  return manifests.filter(({ manifest }) => manifest.kind === 'image').map(({ digest }) => ({ digest, isList: false }));
 }
 
 export function isWhole(image: ResolvedImage, store: BlobStore): boolean {

@@ -1,0 +1,94 @@
+import { join } from 'node:path';
+import { type ErrorRecord, errorRecord, PrestageError } from '../model/errors.ts';
+import { quoteInput } from '../model/faults.ts';
+import { OCI_INDEX_FILE, type OciIndex, type PlacedEntry } from '../model/oci-layout.ts';
+import { formatReference, hasRegistry, readReference } from '../model/reference.ts';
+import { imageEntries, layoutImage, readOciIndex } from './oci-layout.ts';
+
+/** An image of a layout by its full name. */
+export interface NamedEntry extends PlacedEntry {
+  /** In full, as containers-storage records it. */
+  readonly name: string;
+}
+
+/** What a layout without a list holds. */
+export interface NamedLayout {
+  readonly images: readonly NamedEntry[];
+  /** Images of which nobody can say which one is meant. */
+  readonly refused: readonly { readonly reference: string; readonly error: ErrorRecord }[];
+  /** What is left out, and why, each with its place in the index. */
+  readonly skipped: readonly string[];
+}
+
+/**
+ * The images of a layout by full names. Layouts of other tools also hold entries without a name, as what refers to an image has none, and
+ * entries named by a tag alone: they are left out, because a name that is guessed is the wrong image for somebody. Pure.
+ * @param where path of the index, for messages
+ * @param architecture GOARCH name: of entries with one name for several platforms, the one for it is taken
+ */
+export function nameEntries(index: OciIndex, where: string, architecture: string): NamedLayout {
+  const entries = imageEntries(index.entries);
+  const named = new Map<string, NamedEntry[]>();
+  const unnamed: PlacedEntry[] = [];
+  for (const entry of entries) {
+    const reference = hasRegistry(entry.reference) ? readReference(entry.reference) : 'is not full';
+    if (typeof reference === 'string') unnamed.push(entry);
+    else {
+      const name = formatReference(reference);
+      named.set(name, [...(named.get(name) ?? []), { ...entry, name }]);
+    }
+  }
+  const chosen = [...named].map(([name, group]) => ({ name, group, fitting: fittingEntries(group, architecture) }));
+  const known = new Set([...named.values()].flat().map((entry) => entry.digest));
+  return {
+    images: chosen.flatMap(({ fitting }) => (fitting.length === 1 ? fitting : [])),
+    refused: chosen.flatMap(({ name, group, fitting }) =>
+      fitting.length === 1 ? [] : [{ reference: name, error: errorRecord(ambiguous(name, group, where)) }],
+    ),
+    skipped: [
+      ...index.skipped.map(({ place, reason }) => `${where}: ${place} is left out: ${reason}`),
+      ...unnamed.filter((entry) => !known.has(entry.digest)).map((entry) => `${where}: ${entry.place} is left out: ${whyUnnamed(entry)}`),
+    ],
+  };
+}
+
+/**
+ * Reads a layout, and leaves out what is named and no image.
+ * @throws PrestageError ERR_LAYOUT if the directory is none or its index cannot be read
+ */
+export async function readNamedLayout(directory: string, architecture: string): Promise<NamedLayout> {
+  const where = join(directory, OCI_INDEX_FILE);
+  const found = nameEntries(await readOciIndex(directory), where, architecture);
+  const images: NamedEntry[] = [];
+  const skipped = [...found.skipped];
+  for (const entry of found.images) {
+    const reason = await layoutImage(directory, entry.digest, architecture).then(
+      () => undefined,
+      // What else is wrong with an image is told by who checks or loads it.
+      (error: unknown) => (error instanceof PrestageError && error.code === 'ERR_NOT_IMAGE' ? error.message : undefined),
+    );
+    if (reason === undefined) images.push(entry);
+    else skipped.push(`${where}: ${entry.place}, ${entry.name}, is left out: ${reason}`);
+  }
+  return { ...found, images, skipped };
+}
+
+/** One entry, or what is left of several if the platform decides nothing. */
+function fittingEntries(group: readonly NamedEntry[], architecture: string): readonly NamedEntry[] {
+  const fitting = group.filter(({ platform }) => platform?.os === 'linux' && platform.architecture === architecture);
+  return group.length > 1 && fitting.length === 1 ? fitting : group;
+}
+
+function whyUnnamed({ reference, digest }: PlacedEntry): string {
+  if (reference === '') return `${digest} has no name`;
+  return `${digest} is named ${quoteInput(reference)}, which is not a full name (registry/repository:tag)`;
+}
+
+function ambiguous(name: string, group: readonly NamedEntry[], where: string): PrestageError {
+  const several = group.map(({ place, digest }) => `${place} (${digest})`).join(' and ');
+  return new PrestageError(
+    'ERR_LAYOUT',
+    `${where}: ${name} is the name of ${several}`,
+    'Keep one of them under that name, or build a bundle with the image listed by its digest',
+  );
+}
