@@ -115,6 +115,7 @@ async function actOperators(terminal: Terminal, options: Options, args: readonly
   // Only an error needs the names of all packages.
   const catalog = isKnown ? some : parseCatalog(files, ['']);
   const operators = wanted.map((one) => operatorImages(catalog, one));
+  for (const notice of new Set(operators.flatMap((operator) => operator.notices))) hostFor(terminal, {}).log('notice', notice);
   return await listAnswer(
     terminal,
     options,

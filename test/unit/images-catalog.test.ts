@@ -14,7 +14,14 @@ const entry = (name: string, rest: Partial<ChannelEntry> = {}): ChannelEntry => 
   ...rest,
 });
 const channel = (...entries: readonly ChannelEntry[]): CatalogChannel => ({ name: 'stable', package: 'foo', entries });
-const bundle = (name: string, version?: string) => ({ name, package: 'foo', image: `quay.io/o/${name}:1`, version, relatedImages: [] });
+const bundle = (name: string, version?: string) => ({
+  name,
+  package: 'foo',
+  image: `quay.io/o/${name}:1`,
+  version,
+  where: 'c.yaml, document 1',
+  relatedImages: [],
+});
 const headOf = (one: CatalogChannel, bundles: readonly ReturnType<typeof bundle>[] = []) => channelHead(one, { bundles }).name;
 
 const YAML = `schema: olm.package
@@ -49,6 +56,7 @@ test('an operator needs its bundle and the related images, each once', () => {
       { reference: 'quay.io/o/foo-bundle:2', component: undefined },
       { reference: 'quay.io/o/foo:2', component: 'op' },
     ],
+    notices: ['foo/catalog.yaml, document 3, bundle foo.v2, relatedImages.2 (none): names no image, so that none is listed for it'],
   });
 });
 
@@ -58,17 +66,63 @@ test('JSON documents one after another say the same as YAML', () => {
 });
 
 test('files that name no wanted package are not parsed', () => {
-  assert.deepEqual(parseCatalog([{ path: 'bad.json', text: '{' }], ['foo']), { packages: [], channels: [], bundles: [] });
+  assert.deepEqual(parseCatalog([{ path: 'bad.json', text: '{' }], ['foo']), { packages: [], channels: [], bundles: [], faults: [] });
 });
 
-test('a catalog that is cut off or has wrong fields is refused with file and document', () => {
+test('a catalog that is cut off is refused with file and document', () => {
   const messageOf = (path: string, text: string) => thrownBy(() => parseCatalog([{ path, text }], ['foo'])).message;
   assert.equal(messageOf('c.json', '{"schema":"olm.package","name":"foo"} {"a":"foo"'), 'c.json: document 2 has no end');
   assert.equal(messageOf('c.json', '}foo'), 'c.json: document 1 has no end');
-  assert.match(messageOf('c.json', '{"a":foo}'), /^c.json, document 1: /);
-  assert.match(messageOf('c.yaml', 'schema: olm.channel\nname: foo\n'), /^c.yaml, document 1: .*package/);
-  assert.match(messageOf('c.yaml', 'foo: [\n'), /^c.yaml, document 1: /);
-  assert.match(messageOf('c.json', '{"schema":"olm.package","x":"foo"}'), /^c.json, document 1: name: /);
+});
+
+test('a document that cannot be read fails the answer only if it could have given it', () => {
+  const faultsOf = (path: string, text: string) => parseCatalog([{ path, text: `${text}\n# foo` }], ['foo']).faults;
+  assert.match(faultsOf('c.json', '{"a":foo}')[0]?.message ?? '', /^c.json, document 1: /);
+  assert.match(faultsOf('c.yaml', 'foo: [\n')[0]?.message ?? '', /^c.yaml, document 1: /);
+  assert.deepEqual(faultsOf('c.json', '{"schema":"olm.package","x":"foo"}'), [
+    { package: undefined, message: 'c.json, document 1: name: is missing' },
+  ]);
+  assert.deepEqual(faultsOf('c.yaml', 'schema: olm.channel\nname: stable\npackage: foo\n'), [
+    { package: 'foo', message: 'c.yaml, document 1: entries: is missing' },
+  ]);
+  const other = '---\nschema: olm.bundle\npackage: other\nname: 7\n---\nschema: olm.channel\npackage: other\n';
+  const answer = operatorImages(parseCatalog([{ path: 'foo/catalog.yaml', text: `${YAML}${other}` }], ['foo']), parseWantedPackage('foo'));
+  assert.deepEqual(answer, operatorImages(yamlCatalog(), parseWantedPackage('foo')));
+  // Another version of the same package, and a document of nobody knows what: the answer stands, and says so.
+  const own = '---\nschema: olm.bundle\npackage: foo\nname: foo.v1\nimage: 7\n---\n"\n';
+  const read = parseCatalog([{ path: 'foo/catalog.yaml', text: `${YAML}${own}` }], ['foo']);
+  const { notices, images } = operatorImages(read, parseWantedPackage('foo'));
+  assert.deepEqual([images.length, notices.length], [2, 3]);
+  assert.match(notices[1] ?? '', /^foo\/catalog.yaml, document 5: image: .*; the document is passed over$/);
+  const { code, message } = thrownBy(() => operatorImages(read, parseWantedPackage('foo:stable@foo.v1')));
+  assert.equal(code, 'ERR_CATALOG');
+  assert.match(message, /^package foo, channel stable: the catalog has no bundle foo.v1; what cannot be read may say more: 2 faults\n/);
+});
+
+test('what is listed can be pulled: null and missing references are told, others that are none are refused, each with its place', () => {
+  const text = (related: string): string => YAML.replace(/relatedImages: .*/, `relatedImages: ${related}`);
+  const catalog = (related: string) => parseCatalog([{ path: 'c.yaml', text: text(related) }], ['foo']);
+  const { images, notices } = operatorImages(
+    catalog('[{name: a}, {image: null}, {name: null, image: "quay.io/o/b:1"}]'),
+    parseWantedPackage('foo'),
+  );
+  assert.deepEqual(
+    images.map(({ reference }) => reference),
+    ['quay.io/o/foo-bundle:2', 'quay.io/o/b:1'],
+  );
+  assert.deepEqual(notices, [
+    'c.yaml, document 3, bundle foo.v2, relatedImages.0 (a): names no image, so that none is listed for it',
+    'c.yaml, document 3, bundle foo.v2, relatedImages.1: names no image, so that none is listed for it',
+  ]);
+  assert.deepEqual(
+    thrownBy(() => operatorImages(catalog('[{name: a, image: "${IMAGE}"}]'), parseWantedPackage('foo'))),
+    {
+      code: 'ERR_CATALOG',
+      message:
+        'c.yaml, document 3, bundle foo.v2, relatedImages.0 (a): "${IMAGE}" is not an image reference: "library/${IMAGE}" is not a repository path',
+      remedy: 'Check the catalog with: opm validate',
+    },
+  );
 });
 
 test('the head is what nothing replaces, wherever it stands in the list', () => {
@@ -101,6 +155,7 @@ test('a version is found by property, by name or by the name’s end', () => {
     packages: [],
     channels: [channel(entry('foo.v1.0.0'), entry('b'))],
     bundles: [bundle('foo.v1.0.0'), bundle('b', '3.0.0')],
+    faults: [],
   };
   const named = (version: string) => operatorImages(catalog, parseWantedPackage(`foo:stable@${version}`)).bundle;
   assert.deepEqual([named('1.0.0'), named('3.0.0'), named('b')], ['foo.v1.0.0', 'b', 'b']);
@@ -117,14 +172,14 @@ test('what does not exist is refused with what does', () => {
 test('without a default channel one must be named, and long lists are cut', () => {
   const channels = Array.from({ length: 22 }, (_, i) => ({ ...channel(entry('a')), name: `c${i}` }));
   assert.match(
-    thrownBy(() => operatorImages({ packages: [], channels, bundles: [] }, parseWantedPackage('foo'))).message,
+    thrownBy(() => operatorImages({ packages: [], channels, bundles: [], faults: [] }, parseWantedPackage('foo'))).message,
     /^package foo has no channel \(and no default one\), it has: c0, .*c19 and 2 more$/,
   );
 });
 
 test('an empty catalog says that it has none', () => {
   assert.equal(
-    thrownBy(() => operatorImages({ packages: [], channels: [], bundles: [] }, parseWantedPackage('foo'))).message,
+    thrownBy(() => operatorImages({ packages: [], channels: [], bundles: [], faults: [] }, parseWantedPackage('foo'))).message,
     'the catalog has no package foo, it has: none',
   );
 });

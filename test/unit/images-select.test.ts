@@ -116,7 +116,28 @@ test('what is no image-references is refused', () => {
     thrownBy(() =>
       parseImageReferences('{"kind":"ImageStream","spec":{"tags":[{"name":"x","from":{"kind":"DockerImage","name":"{{.Ref1}}"}}]}}', 'r'),
     ).message,
-    /^r cannot be read as the components of a release: x: "{{.Ref1}}" is not an image reference/,
+    /^r cannot be read as the components of a release: spec\.tags\.0 \("x"\): "{{\.Ref1}}" is not an image reference/,
+  );
+});
+
+test('components without a pull-spec of their own are told by their place', () => {
+  const tags = [
+    { name: 'etcd', from: { kind: 'ImageStreamTag', name: '4.14:etcd' } },
+    { name: 'pod', from: null },
+    { name: 'cli' },
+    { name: 'empty', from: { kind: 'DockerImage', name: '' } },
+  ];
+  const { code, message } = thrownBy(() => parseImageReferences(JSON.stringify({ kind: 'ImageStream', spec: { tags } }), 'r'));
+  assert.deepEqual(
+    [code, ...message.split('\n')],
+    [
+      'ERR_RELEASE',
+      'r cannot be read as the components of a release: 4 faults',
+      'spec.tags.0 ("etcd"): from is {"kind":"ImageStreamTag","name":"4.14:etcd"}, not a DockerImage with a name',
+      'spec.tags.1 ("pod"): from is null, not a DockerImage with a name',
+      'spec.tags.2 ("cli"): from is missing, not a DockerImage with a name',
+      'spec.tags.3 ("empty"): "" is not an image reference: "library/" is not a repository path',
+    ],
   );
 });
 

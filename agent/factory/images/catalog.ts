@@ -8,6 +8,16 @@ export interface Catalog {
   readonly packages: readonly CatalogPackage[];
   readonly channels: readonly CatalogChannel[];
   readonly bundles: readonly CatalogBundle[];
+  /** Documents that cannot be read, and may be those that somebody asks for. */
+  readonly faults: readonly CatalogFault[];
+}
+
+/** A document that cannot be read. */
+export interface CatalogFault {
+  /** Undefined if the document does not say it. */
+  readonly package: string | undefined;
+  /** What is wrong, with file and document. */
+  readonly message: string;
 }
 
 export interface CatalogPackage {
@@ -34,10 +44,13 @@ export interface CatalogBundle {
   readonly package: string;
   readonly image: string;
   readonly version: string | undefined;
+  /** File and document. */
+  readonly where: string;
+  /** `image` is empty if the document names none. */
   readonly relatedImages: readonly { readonly name: string; readonly image: string }[];
 }
 
-const packageSchema = v.object({ schema: v.literal('olm.package'), name: v.string(), defaultChannel: v.optional(v.string()) });
+const packageSchema = v.object({ schema: v.literal('olm.package'), name: v.string(), defaultChannel: v.nullish(v.string()) });
 const channelSchema = v.object({
   schema: v.literal('olm.channel'),
   name: v.string(),
@@ -45,9 +58,9 @@ const channelSchema = v.object({
   entries: v.array(
     v.object({
       name: v.string(),
-      replaces: v.optional(v.string()),
+      replaces: v.nullish(v.string()),
       skips: v.nullish(v.array(v.string())),
-      skipRange: v.optional(v.string()),
+      skipRange: v.nullish(v.string()),
     }),
   ),
 });
@@ -56,10 +69,11 @@ const bundleSchema = v.object({
   name: v.string(),
   package: v.string(),
   image: v.string(),
-  properties: v.nullish(v.array(v.object({ type: v.string(), value: v.unknown() }))),
-  relatedImages: v.nullish(v.array(v.object({ name: v.optional(v.string(), ''), image: v.string() }))),
+  properties: v.fallback(v.nullish(v.array(v.unknown())), undefined),
+  relatedImages: v.nullish(v.array(v.object({ name: v.nullish(v.string()), image: v.nullish(v.string()) }))),
 });
-const versionSchema = v.object({ version: v.string() });
+const versionSchema = v.object({ type: v.literal('olm.package'), value: v.object({ version: v.string() }) });
+const ownerSchema = v.object({ package: v.string() });
 
 /** A catalog file with its path. */
 export interface CatalogFile {
@@ -69,8 +83,9 @@ export interface CatalogFile {
 
 /**
  * Reads a catalog's files: JSON documents one after another, or YAML documents. Documents of other schemas are passed over.
- * @param wanted packages that matter: a file that names none of them is not parsed, since catalogs have hundreds of MB
- * @throws PrestageError ERR_CATALOG naming file and document
+ * A document that cannot be read is kept as a fault, if it is of a wanted package or does not say of which one.
+ * @param wanted packages that matter, the empty text for all: a file that names none of them is not parsed, since catalogs have hundreds of MB
+ * @throws PrestageError ERR_CATALOG for a JSON file that is cut off
  */
 export function parseCatalog(files: readonly CatalogFile[], wanted: readonly string[]): Catalog {
   const documents = files
@@ -79,17 +94,30 @@ export function parseCatalog(files: readonly CatalogFile[], wanted: readonly str
   const packages: CatalogPackage[] = [];
   const channels: CatalogChannel[] = [];
   const bundles: CatalogBundle[] = [];
+  const faults: CatalogFault[] = [];
   for (const { document, where } of documents) {
+    if (document instanceof Error) {
+      faults.push({ package: undefined, message: document.message });
+      continue;
+    }
+    const owner = v.safeParse(ownerSchema, document);
+    const name = owner.success ? owner.output.package : undefined;
+    if (name !== undefined && !wanted.includes(name) && !wanted.includes('')) continue;
+    const take = <T>(schema: v.GenericSchema<unknown, T>, keep: (raw: T) => void): void => {
+      const parsed = v.safeParse(schema, document);
+      if (parsed.success) keep(parsed.output);
+      else faults.push({ package: name, message: `${where}: ${schemaFaults(parsed.issues).join('; ')}` });
+    };
     const schema = schemaOf(document);
-    if (schema === 'olm.package') packages.push(packageOf(checked(packageSchema, document, where)));
-    if (schema === 'olm.channel') channels.push(channelOf(checked(channelSchema, document, where)));
-    if (schema === 'olm.bundle') bundles.push(bundleOf(checked(bundleSchema, document, where)));
+    if (schema === 'olm.package') take(packageSchema, (raw) => packages.push(packageOf(raw)));
+    if (schema === 'olm.channel') take(channelSchema, (raw) => channels.push(channelOf(raw)));
+    if (schema === 'olm.bundle') take(bundleSchema, (raw) => bundles.push(bundleOf(raw, where)));
   }
-  return { packages, channels, bundles };
+  return { packages, channels, bundles, faults };
 }
 
 function packageOf({ name, defaultChannel }: v.InferOutput<typeof packageSchema>): CatalogPackage {
-  return { name, defaultChannel };
+  return { name, defaultChannel: defaultChannel ?? undefined };
 }
 
 function channelOf(raw: v.InferOutput<typeof channelSchema>): CatalogChannel {
@@ -102,15 +130,18 @@ function channelOf(raw: v.InferOutput<typeof channelSchema>): CatalogChannel {
   return { name: raw.name, package: raw.package, entries };
 }
 
-function bundleOf(raw: v.InferOutput<typeof bundleSchema>): CatalogBundle {
-  const property = raw.properties?.find((one) => one.type === 'olm.package');
-  const version = v.safeParse(versionSchema, property?.value);
+function bundleOf(raw: v.InferOutput<typeof bundleSchema>, where: string): CatalogBundle {
+  const [version] = (raw.properties ?? []).flatMap((property) => {
+    const read = v.safeParse(versionSchema, property);
+    return read.success ? [read.output.value.version] : [];
+  });
   return {
     name: raw.name,
     package: raw.package,
     image: raw.image,
-    version: version.success ? version.output.version : undefined,
-    relatedImages: raw.relatedImages ?? [],
+    version,
+    where,
+    relatedImages: (raw.relatedImages ?? []).map(({ name, image }) => ({ name: name ?? '', image: image ?? '' })),
   };
 }
 
@@ -120,13 +151,7 @@ function schemaOf(document: unknown): string | undefined {
     : undefined;
 }
 
-function checked<T>(schema: v.GenericSchema<unknown, T>, document: unknown, where: string): T {
-  const parsed = v.safeParse(schema, document);
-  if (parsed.success) return parsed.output;
-  const faults = schemaFaults(parsed.issues);
-  throw new PrestageError('ERR_CATALOG', `${where}: ${faults.join('; ')}`, 'Check the catalog with: opm validate');
-}
-
+/** What is no document is an Error. */
 function documentsOf(file: CatalogFile): readonly unknown[] {
   if (file.path.endsWith('.json')) return splitJson(file);
   return [...parseAllDocuments(file.text, { logLevel: 'error' })].map((document, index) => {
@@ -135,12 +160,7 @@ function documentsOf(file: CatalogFile): readonly unknown[] {
       if (error !== undefined) throw error;
       return document.toJS();
     } catch (cause) {
-      throw new PrestageError(
-        'ERR_CATALOG',
-        `${file.path}, document ${index + 1}: ${messageOf(cause)}`,
-        'Check the catalog with: opm validate',
-        { cause },
-      );
+      return new Error(`${file.path}, document ${index + 1}: ${messageOf(cause)}`, { cause });
     }
   });
 }
@@ -178,8 +198,6 @@ function parseJson(text: string, path: string, number: number): unknown {
   try {
     return JSON.parse(text);
   } catch (cause) {
-    throw new PrestageError('ERR_CATALOG', `${path}, document ${number}: ${messageOf(cause)}`, 'Check the catalog with: opm validate', {
-      cause,
-    });
+    return new Error(`${path}, document ${number}: ${messageOf(cause)}`, { cause });
   }
 }

@@ -1,5 +1,7 @@
 import { satisfies, valid } from 'semver';
 import { PrestageError } from '../../model/errors.ts';
+import { listFaults } from '../../model/faults.ts';
+import { readReference } from '../../model/reference.ts';
 import type { Catalog, CatalogBundle, CatalogChannel, ChannelEntry } from './catalog.ts';
 import type { NamedImage } from './classification.ts';
 
@@ -26,13 +28,28 @@ export interface OperatorImages {
   readonly channel: string;
   readonly bundle: string;
   readonly images: readonly NamedImage[];
+  /** What the answer may lack: related images without a reference, and documents that cannot be read. */
+  readonly notices: readonly string[];
 }
 
 /**
- * The images of one operator.
- * @throws PrestageError ERR_OPERATOR naming package, channel and what exists
+ * The images of one operator. What cannot be read and is of another one, or of another version, does not matter.
+ * @throws PrestageError ERR_OPERATOR naming package, channel and what exists; ERR_CATALOG for what cannot be read of that operator
  */
 export function operatorImages(catalog: Catalog, wanted: WantedPackage): OperatorImages {
+  const unread = catalog.faults
+    .filter((fault) => fault.package === undefined || fault.package === wanted.name)
+    .map((fault) => fault.message);
+  try {
+    const found = findImages(catalog, wanted);
+    return { ...found, notices: [...found.notices, ...unread.map((fault) => `${fault}; the document is passed over`)] };
+  } catch (error) {
+    if (unread.length === 0 || !(error instanceof PrestageError) || error.code !== 'ERR_OPERATOR') throw error;
+    throw broken(`${error.message}; what cannot be read may say more`, unread);
+  }
+}
+
+function findImages(catalog: Catalog, wanted: WantedPackage): OperatorImages {
   const channel = findChannel(catalog, wanted);
   const entry = wanted.version === undefined ? channelHead(channel, catalog) : entryOfVersion(channel, wanted.version, catalog);
   const bundle = catalog.bundles.find((candidate) => candidate.package === channel.package && candidate.name === entry.name);
@@ -42,11 +59,32 @@ export function operatorImages(catalog: Catalog, wanted: WantedPackage): Operato
       'Check the catalog with: opm validate',
     );
   const all = [
-    { reference: bundle.image, component: bundle.name },
-    ...bundle.relatedImages.map((related) => ({ reference: related.image, component: related.name || undefined })),
+    { reference: bundle.image, component: bundle.name, place: 'image' },
+    ...bundle.relatedImages.map(({ name, image }, index) => ({
+      reference: image,
+      component: name || undefined,
+      place: `relatedImages.${index}${name === '' ? '' : ` (${name})`}`,
+    })),
   ];
-  const images = [...new Map(all.filter((image) => image.reference !== '').map((image) => [image.reference, image])).values()];
-  return { package: channel.package, channel: channel.name, bundle: bundle.name, images };
+  const faults = all.flatMap(({ reference, place }) => {
+    const read = reference === '' ? undefined : readReference(reference);
+    return typeof read === 'string' ? [`${bundle.where}, bundle ${bundle.name}, ${place}: ${read}`] : [];
+  });
+  if (faults.length > 0) throw broken(`${bundle.where}, bundle ${bundle.name} names what cannot be pulled`, faults);
+  const named = all.filter(({ reference }) => reference !== '').map(({ reference, component }) => ({ reference, component }));
+  return {
+    package: channel.package,
+    channel: channel.name,
+    bundle: bundle.name,
+    images: [...new Map(named.map((image) => [image.reference, image])).values()],
+    notices: all
+      .filter(({ reference }) => reference === '')
+      .map(({ place }) => `${bundle.where}, bundle ${bundle.name}, ${place}: names no image, so that none is listed for it`),
+  };
+}
+
+function broken(heading: string, faults: readonly string[]): PrestageError {
+  return new PrestageError('ERR_CATALOG', listFaults(heading, faults), 'Check the catalog with: opm validate');
 }
 
 /**

@@ -1,16 +1,19 @@
 import * as v from 'valibot';
 import { PrestageError } from '../../model/errors.ts';
-import { listFaults, schemaFaults } from '../../model/faults.ts';
+import { listFaults, quoteInput, schemaFaults } from '../../model/faults.ts';
 import { readReference } from '../../model/reference.ts';
+import { visible } from '../../model/visible.ts';
 import type { NamedImage } from './classification.ts';
 
 /** Where a release image keeps its list of components. Source: field facts, "Release image". */
 export const IMAGE_REFERENCES = 'release-manifests/image-references';
 
+/** The other kinds, such as ImageStreamTag, name no image that could be pulled. Source: openshift/api, image/v1, TagReference. */
+const fromSchema = v.object({ kind: v.literal('DockerImage'), name: v.string() });
 const streamSchema = v.object({
   kind: v.literal('ImageStream'),
   metadata: v.optional(v.object({ name: v.optional(v.string(), '') }), { name: '' }),
-  spec: v.object({ tags: v.array(v.object({ name: v.string(), from: v.object({ kind: v.string(), name: v.string() }) })) }),
+  spec: v.object({ tags: v.array(v.object({ name: v.string(), from: v.optional(v.unknown()) })) }),
 });
 
 export interface ReleaseContents {
@@ -28,11 +31,19 @@ export function parseImageReferences(text: string, where: string): ReleaseConten
   const parsed = v.safeParse(v.pipe(v.string(), v.parseJson(), streamSchema), text);
   if (!parsed.success) throw unreadable(where, schemaFaults(parsed.issues));
   const { metadata, spec } = parsed.output;
-  const images = spec.tags.map((tag) => ({ reference: tag.from.name, component: tag.name }));
-  const faults = images.flatMap(({ reference, component }) => {
-    const read = readReference(reference);
-    return typeof read === 'string' ? [`${component}: "${reference}" is not an image reference: ${read}`] : [];
-  });
+  const images: NamedImage[] = [];
+  const faults: string[] = [];
+  for (const [index, { name, from }] of spec.tags.entries()) {
+    const place = `spec.tags.${index} (${quoteInput(name)})`;
+    const source = v.safeParse(fromSchema, from);
+    const read = source.success ? readReference(source.output.name) : undefined;
+    if (!source.success)
+      faults.push(
+        `${place}: from is ${from === undefined ? 'missing' : visible(JSON.stringify(from).slice(0, 160))}, not a DockerImage with a name`,
+      );
+    else if (typeof read === 'string') faults.push(`${place}: ${read}`);
+    else images.push({ reference: source.output.name, component: name });
+  }
   if (faults.length > 0) throw unreadable(where, faults);
   return { version: metadata.name, images };
 }
