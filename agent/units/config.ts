@@ -41,17 +41,39 @@ export type IgnitionConfig = v.InferOutput<typeof configSchema>;
 export type IgnitionResource = v.InferOutput<typeof resource>;
 export type IgnitionUnit = v.InferOutput<typeof unit>;
 
+/** Keys of which null says the same as their absence, as Go decodes JSON; Butane and Go programs write it. */
+const NULLABLE: ReadonlySet<string> = new Set([
+  'storage',
+  'files',
+  'directories',
+  'links',
+  'contents',
+  'append',
+  'verification',
+  'systemd',
+  'units',
+  'dropins',
+]);
+
 /**
- * Reads a config; the order of its keys is kept.
+ * Reads a config; the order of its keys is kept. Lists and objects that are null are left out.
  * @param origin what the text is, for messages: a file's path
  * @throws PrestageError ERR_IGNITION with every fault of shape and its JSON path
  */
 export function parseConfig(text: string, origin: string): IgnitionConfig {
-  const value = parseJson(text, origin);
+  const value = withoutNulls(parseJson(text, origin));
   const { issues = [] } = v.safeParse(configSchema, value);
   // `is` narrows the value itself: the output of a parse would have the known keys first.
   if (v.is(configSchema, value)) return value;
   throw ignitionFaults(origin, issues.map(describeIssue));
+}
+
+/** In the parts that the schema knows; everything else stays as it is. */
+function withoutNulls(value: unknown): unknown {
+  if (Array.isArray(value)) return value.map(withoutNulls);
+  if (typeof value !== 'object' || value === null) return value;
+  const entries = Object.entries(value).filter(([key, item]) => item !== null || !NULLABLE.has(key));
+  return Object.fromEntries(entries.map(([key, item]) => [key, NULLABLE.has(key) ? withoutNulls(item) : item]));
 }
 
 /** The error for a config with faults, each of which begins with its JSON path. */

@@ -7,6 +7,7 @@ import type { Stage } from '../model/stage.ts';
 import { type ClientsRequest, readClusterClients } from './cluster-clients.ts';
 import { readClusterServer, type ServeRequest } from './cluster-server.ts';
 import { type IgnitionConfig, type IgnitionSpec, ignitionFaults, parseConfig } from './config.ts';
+import { dataLosses } from './data-losses.ts';
 import { type IgnitionForm, renderForm } from './forms.ts';
 import { mergeConfig, validateExisting } from './merge.ts';
 import { readNamedFile } from './own-file.ts';
@@ -57,7 +58,7 @@ const DEFAULT_SPEC: Record<Stage, IgnitionSpec> = { discovery: '3.1.0', installe
  */
 export async function runIgnition(options: IgnitionOptions, host: Pick<Host, 'log' | 'clock'>): Promise<IgnitionOutcome> {
   const { stage, as = 'ign' } = options;
-  const existing = options.merge === undefined ? undefined : await readOverride(options.merge, options.spec);
+  const existing = options.merge === undefined ? undefined : await readOverride(options.merge, options);
   const spec = existing?.config.ignition.version ?? options.spec ?? DEFAULT_SPEC[stage];
   const now = host.clock.now();
   const ours: OurOverride =
@@ -136,7 +137,7 @@ function pinsOf({ agentSha256, bundleSha256 }: IgnitionOptions, sealed: SealedBu
 }
 
 /** An override keeps its specification: lowering it could make what others wrote invalid, and the installer takes the override's as it is. */
-async function readOverride(path: string, spec: IgnitionSpec | undefined): Promise<ExistingOverride> {
+async function readOverride(path: string, { spec, label = 'data', clients }: IgnitionOptions): Promise<ExistingOverride> {
   const config = parseConfig(await readNamedFile({ path, flag: '--merge', what: 'the override', kind: 'ignition file' }), path);
   const { version } = config.ignition;
   if (spec !== undefined && spec !== version) {
@@ -146,7 +147,8 @@ async function readOverride(path: string, spec: IgnitionSpec | undefined): Promi
       'Leave out --spec, or change the version in the override first',
     );
   }
-  const faults = validateExisting(config);
+  // Clients have no data partition.
+  const faults = [...validateExisting(config), ...(clients === undefined ? dataLosses(config, label) : [])];
   refuseErrors(faults, path);
   return { config, warnings: faults.map(({ path: place, message }) => `${path}: ${place}: ${message}`) };
 }

@@ -55,6 +55,37 @@ test('without a pin a warning says that nothing of the partition is executed', a
   ]);
 });
 
+test('an override that destroys the data partition is refused by its path, and is a warning if that depends on the disk', async () => {
+  const storage = {
+    disks: [{ device: '/dev/sda', wipeTable: true }],
+    filesystems: [{ device: '/dev/disk/by-partlabel/data', format: 'xfs', wipeFilesystem: true }],
+  };
+  const merge = await override('wiping.ign', { ignition: { version: '3.2.0' }, storage });
+  const { code, message } = await refused({ stage: 'installed', merge });
+  assert.deepEqual(
+    [code, message],
+    [
+      'ERR_IGNITION',
+      `${merge}: $.storage.filesystems[0].wipeFilesystem: the data partition "data" is formatted, which destroys the bundle`,
+    ],
+  );
+  const { warnings } = await render({ stage: 'installed', label: 'factory', merge });
+  assert.deepEqual(warnings, [
+    `${merge}: $.storage.disks[0].wipeTable: if the data partition "factory" is on this disk, it is destroyed with its table`,
+  ]);
+});
+
+test('lists and objects that are null are none, as Ignition reads them', async () => {
+  const file = { path: '/etc/x', contents: null, append: null };
+  const rest = { links: null, directories: null, luks: null };
+  const nulls = { storage: { files: [file], ...rest }, systemd: { units: [{ name: 'a.service', dropins: null }] }, passwd: null };
+  const merge = await override('nulls.ign', { ignition: { version: '3.1.0' }, ...nulls });
+  const { storage, systemd, passwd } = JSON.parse((await render({ merge })).text);
+  assert.deepEqual([storage.files[0], storage.luks, systemd.units[0], passwd], [{ path: '/etc/x' }, null, { name: 'a.service' }, null]);
+  const none = await override('none.ign', { ignition: { version: '3.1.0' }, storage: null, systemd: { units: null } });
+  assert.deepEqual(JSON.parse((await render({ merge: none })).text), JSON.parse((await render({})).text));
+});
+
 test('an existing override is kept with its specification, and ours follows', async () => {
   const merge = await override('existing.ign', {
     ignition: { version: '3.2.0' },
