@@ -13,7 +13,6 @@ import {
   PARTIAL_FILE,
 } from '../model/bundle.ts';
 import { errorRecord, PrestageError } from '../model/errors.ts';
-import { listFaults } from '../model/faults.ts';
 import { formatReference, parseReference } from '../model/reference.ts';
 import type { Stage } from '../model/stage.ts';
 import type { LayoutImage, Payload, SourceImage } from './payload.ts';
@@ -230,7 +229,6 @@ function unlisted(image: BundleImage, refused: Payload['refused']): Payload['ref
 /** An OCI layout without a bundle around it, as `pull` leaves it: all its images, whatever the stage. */
 async function layoutFolder(directory: string, architecture: string): Promise<Payload> {
   const { images: entries, refused, skipped } = await readNamedLayout(directory, architecture);
-  if (entries.length === 0 && refused.length === 0) throw noNamedImage(directory, skipped);
   const images = entries.map(
     ({ reference, name, digest }): LayoutImage => ({
       kind: 'layout',
@@ -249,15 +247,4 @@ async function layoutFolder(directory: string, architecture: string): Promise<Pa
     refused,
     notices: ['the OCI layout has no image list: all its images are loaded, whatever the stage', ...skipped],
   };
-}
-
-function noNamedImage(directory: string, skipped: readonly string[]): PrestageError {
-  return new PrestageError(
-    'ERR_PAYLOAD_MISSING',
-    listFaults(
-      `${directory} is an OCI layout without an image that has a full name`,
-      skipped.length === 0 ? [`${directory}: its index is empty`] : skipped,
-    ),
-    'Give the images full names in the layout, or build a bundle with a list that names them by digest',
-  );
 }

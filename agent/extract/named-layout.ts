@@ -1,6 +1,6 @@
 import { join } from 'node:path';
 import { type ErrorRecord, errorRecord, PrestageError } from '../model/errors.ts';
-import { quoteInput } from '../model/faults.ts';
+import { listFaults, quoteInput } from '../model/faults.ts';
 import { OCI_INDEX_FILE, type OciIndex, type PlacedEntry } from '../model/oci-layout.ts';
 import { formatReference, hasRegistry, readReference } from '../model/reference.ts';
 import { imageEntries, layoutImage, readOciIndex } from './oci-layout.ts';
@@ -54,7 +54,7 @@ export function nameEntries(index: OciIndex, where: string, architecture: string
 
 /**
  * Reads a layout, and leaves out what is named and no image.
- * @throws PrestageError ERR_LAYOUT if the directory is none or its index cannot be read
+ * @throws PrestageError ERR_LAYOUT if the directory is none, its index cannot be read, or no image in it has a full name
  */
 export async function readNamedLayout(directory: string, architecture: string): Promise<NamedLayout> {
   const where = join(directory, OCI_INDEX_FILE);
@@ -70,7 +70,16 @@ export async function readNamedLayout(directory: string, architecture: string): 
     if (reason === undefined) images.push(entry);
     else skipped.push(`${where}: ${entry.place}, ${entry.name}, is left out: ${reason}`);
   }
+  if (images.length === 0 && found.refused.length === 0) throw noNamedImage(where, skipped);
   return { ...found, images, skipped };
+}
+
+function noNamedImage(where: string, skipped: readonly string[]): PrestageError {
+  return new PrestageError(
+    'ERR_LAYOUT',
+    listFaults(`${where} names no image in full`, skipped.length === 0 ? [`${where}: it has no entry`] : skipped),
+    'Give the images full names in the layout, or build a bundle with a list that names them by digest',
+  );
 }
 
 /** One entry, or what is left of several if the platform decides nothing. */

@@ -147,7 +147,7 @@ describe('lists and layouts with a Helm chart', () => {
     await writeOciLayout(set.store, [{ ...release, reference: '1.0' }], directory);
     const bundle = await readStageBundle({ directory, stage: 'installed', architecture: 'amd64', pinnedSha256: undefined });
     assert.deepEqual(await errorOf(bundle.payload()), {
-      code: 'ERR_PAYLOAD_MISSING',
+      code: 'ERR_LAYOUT',
       message: `${join(directory, 'index.json')}: manifests.0 is left out: ${release.digest} is named "1.0", which is not a full name (registry/repository:tag)`,
       remedy: 'Give the images full names in the layout, or build a bundle with a list that names them by digest',
     });
