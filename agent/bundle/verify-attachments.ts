@@ -44,7 +44,11 @@ export async function attachmentFaults(
     }
   }
   const wanted = images.flatMap(({ reference, attachments = [] }) =>
-    attachments.map(({ kind, manifest }) => ({ reference: `${reference} (${kind} ${manifest})`, digest: manifest })),
+    attachments.map(({ kind, manifest }) => ({
+      reference: `${reference} (${kind} ${manifest})`,
+      digest: manifest,
+      isAttached: true as const,
+    })),
   );
   return [...faults, ...(await reachFaults(store.blobs, wanted, architecture))];
 }

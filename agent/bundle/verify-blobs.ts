@@ -31,6 +31,8 @@ export interface WantedImage {
   readonly reference: string;
   /** Of its manifest, or of its manifest list. */
   readonly digest: Digest;
+  /** It is attached to an image, and none itself. */
+  readonly isAttached?: true;
 }
 
 /**
@@ -45,7 +47,11 @@ export async function reachFaults(store: BlobStore, images: readonly WantedImage
   const note = (path: string, fault: PrestageError): void => {
     if (!faults.has(path)) faults.set(path, { path, ...errorRecord(fault) });
   };
-  const follow = async (digest: Digest, reference: string, chosen: boolean): Promise<void> => {
+  const follow = async (
+    digest: Digest,
+    { reference, isAttached }: Pick<WantedImage, 'reference' | 'isAttached'>,
+    chosen: boolean,
+  ): Promise<void> => {
     if (seen.has(digest)) return;
     const path = store.pathOf(digest);
     if (!chosen && !(await isThere(join(store.directory, path)))) return;
@@ -55,7 +61,7 @@ export async function reachFaults(store: BlobStore, images: readonly WantedImage
       note(path, error);
       return undefined;
     });
-    const what = chosen && manifest !== undefined ? notImage(manifest) : undefined;
+    const what = chosen && isAttached !== true && manifest !== undefined ? notImage(manifest) : undefined;
     if (what !== undefined) note(path, notImageError(`${join(store.directory, path)}, which ${reference} names,`, what));
     if (manifest?.kind === 'image') {
       const layers = manifest.layers.filter(({ mediaType }) => store.hasLayers && (chosen || !isForeignLayer(mediaType)));
@@ -67,9 +73,9 @@ export async function reachFaults(store: BlobStore, images: readonly WantedImage
     if (manifest?.kind !== 'index') return;
     const own = instanceFor(manifest, architecture);
     if (own === undefined) note(path, noInstance(store, manifest, { digest, reference }, architecture));
-    for (const instance of manifest.instances) await follow(instance.digest, reference, instance.digest === own?.digest);
+    for (const instance of manifest.instances) await follow(instance.digest, { reference }, instance.digest === own?.digest);
   };
-  for (const image of images) await follow(image.digest, image.reference, true);
+  for (const image of images) await follow(image.digest, image, true);
   return [...faults.values()];
 }
 

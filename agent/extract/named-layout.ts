@@ -3,7 +3,7 @@ import { type ErrorRecord, errorRecord, PrestageError } from '../model/errors.ts
 import { listFaults, quoteInput } from '../model/faults.ts';
 import { OCI_INDEX_FILE, type OciIndex, type PlacedEntry } from '../model/oci-layout.ts';
 import { formatReference, hasRegistry, readReference } from '../model/reference.ts';
-import { imageEntries, layoutImage, readOciIndex } from './oci-layout.ts';
+import { layoutImage, readOciIndex, withoutAttached } from './oci-layout.ts';
 
 /** An image of a layout by its full name. */
 export interface NamedEntry extends PlacedEntry {
@@ -21,13 +21,13 @@ export interface NamedLayout {
 }
 
 /**
- * The images of a layout by full names. Layouts of other tools also hold entries without a name, as what refers to an image has none, and
+ * The images of a layout by full names. Layouts of other tools also hold entries without a name, and
  * entries named by a tag alone: they are left out, because a name that is guessed is the wrong image for somebody. Pure.
  * @param where path of the index, for messages
  * @param architecture GOARCH name: of entries with one name for several platforms, the one for it is taken
  */
 export function nameEntries(index: OciIndex, where: string, architecture: string): NamedLayout {
-  const entries = imageEntries(index.entries);
+  const { entries } = index;
   const named = new Map<string, NamedEntry[]>();
   const unnamed: PlacedEntry[] = [];
   for (const entry of entries) {
@@ -58,7 +58,9 @@ export function nameEntries(index: OciIndex, where: string, architecture: string
  */
 export async function readNamedLayout(directory: string, architecture: string): Promise<NamedLayout> {
   const where = join(directory, OCI_INDEX_FILE);
-  const found = nameEntries(await readOciIndex(directory), where, architecture);
+  const index = await readOciIndex(directory);
+  // What is attached to an image belongs to it, and has no name of its own.
+  const found = nameEntries({ ...index, entries: await withoutAttached(directory, index.entries) }, where, architecture);
   const images: NamedEntry[] = [];
   const skipped = [...found.skipped];
   for (const entry of found.images) {

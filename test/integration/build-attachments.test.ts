@@ -5,7 +5,7 @@ import { join } from 'node:path';
 import { after, before, describe, it } from 'node:test';
 import { readStageBundle } from '../../agent/bundle/read-payload.ts';
 import { verify } from '../../agent/bundle/verify.ts';
-import { imageEntries, layoutBlobPath, readImageEntries, readOciLayout } from '../../agent/extract/oci-layout.ts';
+import { imageEntries, layoutBlobPath, readOciLayout, withoutAttached } from '../../agent/extract/oci-layout.ts';
 import { createArchivePool } from '../../agent/extract/pool.ts';
 import { linuxHost } from '../../agent/host/linux.ts';
 import { plainStep } from '../../agent/host/steps.ts';
@@ -85,7 +85,7 @@ describe('what is attached to an image', () => {
         [image.digest],
       );
     }
-    const { payload } = await readStageBundle({ directory: pulled, stage: 'installed', pinnedSha256: undefined });
+    const { payload } = await readStageBundle({ directory: pulled, stage: 'installed', architecture: 'amd64', pinnedSha256: undefined });
     assert.deepEqual((await payload()).listed, [reference]);
   });
 
@@ -98,7 +98,7 @@ describe('what is attached to an image', () => {
     await writeFile(join(layout, 'index.json'), JSON.stringify(index));
     assert.equal((await readOciLayout(layout)).length, 5);
     assert.deepEqual(
-      (await readImageEntries(layout)).map((entry) => entry.digest),
+      (await withoutAttached(layout, await readOciLayout(layout))).map((entry) => entry.digest),
       [image.digest],
     );
   });
@@ -126,7 +126,7 @@ describe('what is attached to an image', () => {
 
   it('is in the tree that a node makes of the layout, and costs no image if it is damaged', async () => {
     const log: string[] = [];
-    const { payload } = await readStageBundle({ directory: built, stage: 'installed', pinnedSha256: undefined });
+    const { payload } = await readStageBundle({ directory: built, stage: 'installed', architecture: 'amd64', pinnedSha256: undefined });
     const images = (await payload()).images.filter((one) => one.kind === 'layout');
     await using pool = createArchivePool({ size: 1, log: () => undefined });
     const made = async (name: string): Promise<ReadonlySet<string>> => {

@@ -99,7 +99,7 @@ test('a layout has attachments with their blobs, named behind the images', () =>
   const files = ociTree([image]);
   const index = files.find(({ path }) => path === 'index.json');
   assert.deepEqual(
-    parseOciIndex(index !== undefined && 'text' in index ? index.text : '', 'index.json').map(({ reference, digest }) => [
+    parseOciIndex(index !== undefined && 'text' in index ? index.text : '', 'index.json').entries.map(({ reference, digest }) => [
       reference,
       digest,
     ]),

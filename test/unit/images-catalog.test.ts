@@ -115,11 +115,11 @@ test('what is listed can be pulled: null and missing references are told, others
     'c.yaml, document 3, bundle foo.v2, relatedImages.1: names no image, so that none is listed for it',
   ]);
   assert.deepEqual(
-    thrownBy(() => operatorImages(catalog('[{name: a, image: "${IMAGE}"}]'), parseWantedPackage('foo'))),
+    thrownBy(() => operatorImages(catalog('[{name: a, image: "{{IMAGE}}"}]'), parseWantedPackage('foo'))),
     {
       code: 'ERR_CATALOG',
       message:
-        'c.yaml, document 3, bundle foo.v2, relatedImages.0 (a): "${IMAGE}" is not an image reference: "library/${IMAGE}" is not a repository path',
+        'c.yaml, document 3, bundle foo.v2, relatedImages.0 (a): "{{IMAGE}}" is not an image reference: "library/{{IMAGE}}" is not a repository path',
       remedy: 'Check the catalog with: opm validate',
     },
   );

@@ -133,10 +133,10 @@ test('components without a pull-spec of their own are told by their place', () =
     [
       'ERR_RELEASE',
       'r cannot be read as the components of a release: 4 faults',
-      'spec.tags.0 ("etcd"): from is {"kind":"ImageStreamTag","name":"4.14:etcd"}, not a DockerImage with a name',
-      'spec.tags.1 ("pod"): from is null, not a DockerImage with a name',
-      'spec.tags.2 ("cli"): from is missing, not a DockerImage with a name',
-      'spec.tags.3 ("empty"): "" is not an image reference: "library/" is not a repository path',
+      'r cannot be read as the components of a release: spec.tags.0 ("etcd"): from is {"kind":"ImageStreamTag","name":"4.14:etcd"}, not a DockerImage with a name',
+      'r cannot be read as the components of a release: spec.tags.1 ("pod"): from is null, not a DockerImage with a name',
+      'r cannot be read as the components of a release: spec.tags.2 ("cli"): from is missing, not a DockerImage with a name',
+      'r cannot be read as the components of a release: spec.tags.3 ("empty"): "" is not an image reference: "library/" is not a repository path',
     ],
   );
 });
