@@ -116,8 +116,19 @@ async function actBuild(terminal: Terminal, options: Readonly<Record<string, unk
     throw new PrestageError('ERR_USAGE', `nothing can be built: ${faults.join('; ')}`, 'Look at: prestage-agent build --help');
   }
   const host = hostFor(terminal, {});
-  const { listDiscovery, listInstalled, payload, agent, dryRun, signatures, osImage, skipArtifacts, storeCompression, storeLevel, ...rest } =
-    parsed.output;
+  const {
+    listDiscovery,
+    listInstalled,
+    payload,
+    agent,
+    dryRun,
+    signatures,
+    osImage,
+    skipArtifacts,
+    storeCompression,
+    storeLevel,
+    ...rest
+  } = parsed.output;
   const report = await build(host, {
     ...rest,
     lists: {
