@@ -65,16 +65,19 @@ test('image records come by id, with the names of the store alone; one whose con
     { id: '2', created: '2020-01-01T00:00:00Z', names: ['quay.io/e/two:1', 'quay.io/e/two:2'], 'names-history': ['quay.io/e/two:2'] },
     { id: '1', created: '2026-11-21T08:46:06.1Z', names: null },
     { id: '3', created: '2021-01-01T00:00:00Z' },
+    { id: '4', created: '2021-01-01T00:00:00Z', names: ['quay.io/e/four:1'] },
   ];
   const kept = new Map([
     ['2', { names: ['quay.io/e/two:1'], isUndated: false }],
     ['1', { names: [], isUndated: true }],
+    ['3', { names: ['quay.io/e/three:1'], isUndated: false }],
   ]);
   assert.equal(
     normalImages(JSON.stringify(images), kept, AT),
     `${JSON.stringify([
       { id: '1', created: AT, names: [] },
       { id: '2', 'names-history': ['quay.io/e/two:1'], created: '2020-01-01T00:00:00Z', names: ['quay.io/e/two:1'] },
+      { id: '3', created: '2021-01-01T00:00:00Z', names: ['quay.io/e/three:1'] },
     ])}\n`,
   );
 });

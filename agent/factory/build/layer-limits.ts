@@ -26,8 +26,13 @@ function optionBytes(layers: number): number {
 }
 
 /** Most layers of an image that every engine runs from the mounted store of a node. */
-export const STORE_LAYERS =
-  Array.from({ length: OLD_ENGINE_LAYERS }, (_, index) => index + 1).findLast((layers) => optionBytes(layers) < PAGE_BYTES) ?? 0;
+export const STORE_LAYERS = storeLayers();
+
+function storeLayers(): number {
+  let layers = 0;
+  while (optionBytes(layers + 1) < PAGE_BYTES) layers++;
+  return layers;
+}
 
 /** References that one warning names. */
 const NAMED = 5;

@@ -86,7 +86,11 @@ export function parentsOf(layersText: string): ReadonlyMap<string, string> {
 /** The layers below one, the nearest first. */
 export function chainBelow(parents: ReadonlyMap<string, string>, layer: string): readonly string[] {
   const found = new Set<string>();
-  for (let at = parents.get(layer) ?? ''; parents.has(at) && !found.has(at); at = parents.get(at) ?? '') found.add(at);
+  let at = parents.get(layer);
+  while (at !== undefined && parents.has(at) && !found.has(at)) {
+    found.add(at);
+    at = parents.get(at);
+  }
   return [...found];
 }
 
@@ -96,7 +100,11 @@ export function layersBelow(layersText: string, imagesText: string, images: Read
   const found = new Set<string>();
   for (const { id, layer } of v.parse(records, JSON.parse(imagesText))) {
     if (!images.has(id)) continue;
-    for (let at = layer ?? ''; parents.has(at) && !found.has(at); at = parents.get(at) ?? '') found.add(at);
+    let at = layer;
+    while (at !== undefined && parents.has(at) && !found.has(at)) {
+      found.add(at);
+      at = parents.get(at);
+    }
   }
   return found;
 }
