@@ -1,7 +1,7 @@
 import { mkdir, readFile, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import * as v from 'valibot';
-import { quote } from '../host/exec.ts';
+import { howEnded, quote } from '../host/exec.ts';
 import type { Host } from '../host/host.ts';
 import { temporaryDirectory } from '../host/remove-tree.ts';
 import { messageOf } from '../model/errors.ts';
@@ -37,7 +37,7 @@ export async function probeEngines(host: Host, storePath: string, { signal }: { 
   const args = ['--mount', 'podman', '--tmpdir', tmp, 'images', '--quiet', '--all', '--no-trunc'];
   const result = await host.exec('unshare', args, { signal, timeoutMs: LIMIT_MS, env: { CONTAINERS_STORAGE_CONF: conf } });
   signal.throwIfAborted();
-  if (result.exitCode !== 0) return { accepted: false, reason: `podman ended with ${result.exitCode}: ${quote(result.stderr)}` };
+  if (result.exitCode !== 0) return { accepted: false, reason: `podman ${howEnded(result)}: ${quote(result.stderr)}` };
   const listed = new Set(result.stdout.split('\n').map((line) => line.replace(/^sha256:/, '')));
   const unseen = expected.filter((id) => !listed.has(id)).length;
   if (unseen > 0)

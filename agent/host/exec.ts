@@ -21,11 +21,15 @@ export interface ExecResult {
   readonly stderr: string;
   /** Exit code; 128 + signal number where a signal ended it. */
   readonly exitCode: number;
+  /** Why it was ended, in words that follow its name; left out if it ended by itself. */
+  readonly endedBy?: string;
 }
 
 /** Runs a program by argv, never through a shell. A non-zero exit is a result, not an error. */
 export type Exec = (file: string, args: readonly string[], options?: ExecOptions) => Promise<ExecResult>;
 
+/** What a program may print on one of its streams. */
+const OUTPUT_LIMIT_MIB = 64;
 /** Longest quotation of a program's messages, in characters. */
 const QUOTE_LIMIT = 600;
 
@@ -38,7 +42,7 @@ export const execOnLinux: Exec = async (file, args, options = {}) => {
     reject: false,
     env: { LC_ALL: 'C.UTF-8', ...options.env },
     input: options.input ?? '',
-    maxBuffer: 64 * 1024 * 1024,
+    maxBuffer: OUTPUT_LIMIT_MIB * 2 ** 20,
     ...(options.signal && { cancelSignal: options.signal }),
     ...(options.timeoutMs !== undefined && { timeout: options.timeoutMs }),
     ...(options.cwd !== undefined && { cwd: options.cwd }),
@@ -56,8 +60,30 @@ export const execOnLinux: Exec = async (file, args, options = {}) => {
       { cause: result.cause },
     );
   }
-  return { stdout: String(result.stdout), stderr: String(result.stderr), exitCode: shellExitCode(result.exitCode, result.signal) };
+  const endedBy = reasonOf(result, options.timeoutMs);
+  const exitCode = shellExitCode(result.exitCode, result.signal);
+  return { stdout: String(result.stdout), stderr: String(result.stderr), exitCode, ...(endedBy !== undefined && { endedBy }) };
 };
+
+interface Ending {
+  readonly timedOut: boolean;
+  readonly isCanceled: boolean;
+  readonly isMaxBuffer: boolean;
+  readonly signal?: NodeJS.Signals | undefined;
+}
+
+/** Why a program did not end by itself: a limit of time, a stop, too much output and a signal of somebody else all end it by a signal. */
+function reasonOf({ timedOut, isCanceled, isMaxBuffer, signal }: Ending, timeoutMs = 0): string | undefined {
+  if (timedOut) return `was ended after ${timeoutMs / 1000} s, its limit of time`;
+  if (isCanceled) return 'was stopped';
+  if (isMaxBuffer) return `was ended because it printed more than ${OUTPUT_LIMIT_MIB} MiB`;
+  return signal === undefined ? undefined : `was ended by ${signal}`;
+}
+
+/** How a program ended, in words that follow its name. */
+export function howEnded({ endedBy, exitCode }: Pick<ExecResult, 'endedBy' | 'exitCode'>): string {
+  return endedBy ?? `ended with ${exitCode}`;
+}
 
 /** The exit code as a shell gives it: 128 + signal number where a signal ended the program. Source: bash(1), EXIT STATUS. */
 export function shellExitCode(code: number | null | undefined, signal: NodeJS.Signals | null | undefined): number {
@@ -79,7 +105,7 @@ export async function output(exec: Exec, file: string, args: readonly string[], 
   if (result.exitCode === 0) return result.stdout;
   throw new PrestageError(
     'ERR_TOOL_FAILED',
-    `${file} ${args.join(' ')} ended with ${result.exitCode}: ${quote(result.stderr)}`,
+    `${file} ${args.join(' ')} ${howEnded(result)}: ${quote(result.stderr) || 'it said nothing'}`,
     `Run the command by hand to see why`,
   );
 }

@@ -1,6 +1,6 @@
 import { type FileHandle, open } from 'node:fs/promises';
 import { PrestageError } from '../model/errors.ts';
-import { output, quote } from './exec.ts';
+import { howEnded, output, quote } from './exec.ts';
 import type { Host } from './host.ts';
 
 /** A file behind a loop device. Giving it back detaches the device; the file stays. */
@@ -80,7 +80,7 @@ export async function loopsOf(host: Host, image: string): Promise<readonly strin
   if (result.exitCode === 0) return result.stdout.split('\n').flatMap((line) => (line.trim() === '' ? [] : [line.trim()]));
   throw new PrestageError(
     'ERR_TOOL_FAILED',
-    `losetup --associated ${image} ended with ${result.exitCode}: ${quote(result.stderr)}`,
+    `losetup --associated ${image} ${howEnded(result)}: ${quote(result.stderr)}`,
     'Run the command by hand to see why',
   );
 }

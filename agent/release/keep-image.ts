@@ -2,7 +2,7 @@ import { copyFile, mkdir, readdir, readFile, rename, rm, rmdir, stat, symlink } 
 import { join } from 'node:path';
 import { readImageRecords, readLayerRecords, type StorageLocation } from '../extract/storage.ts';
 import { syncDirectory, writeAtomic } from '../host/atomic.ts';
-import { quote } from '../host/exec.ts';
+import { howEnded, quote } from '../host/exec.ts';
 import { type Host, hostPath } from '../host/host.ts';
 import { removeTree } from '../host/remove-tree.ts';
 import { type Digest, digestOf, hexOf, isDigest } from '../model/digest.ts';
@@ -36,7 +36,7 @@ export async function keepImage(host: Host, location: StorageLocation, image: Ke
   const conf = join(work, 'storage.conf');
   const run = async (program: string, args: readonly string[]): Promise<void> => {
     const result = await host.exec(program, args, { env: { CONTAINERS_STORAGE_CONF: conf } });
-    if (result.exitCode !== 0) throw notKept(image, `${program} ended with ${result.exitCode}: ${quote(result.stderr)}`);
+    if (result.exitCode !== 0) throw notKept(image, `${program} ${howEnded(result)}: ${quote(result.stderr)}`);
   };
   const copy = async (flags: readonly string[], from: string, to: string): Promise<void> =>
     await run('skopeo', ['--insecure-policy', 'copy', '--quiet', ...flags, from, to]);
