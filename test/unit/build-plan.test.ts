@@ -74,6 +74,7 @@ test('the same facts give the same keys, and a change touches the parts that are
     [{ architecture: 'arm64' }, ['store-discovery', 'store-installed']],
     [{ registryImage: named('quay.io/e/registry:1', ['base']) }, ['store-discovery', 'store-installed', 'registry']],
     [{ listFiles: new Map([['ai-images.txt', { from: '/in/a.txt', sha256: 'bb' }]]) }, ['archives']],
+    [{ leftOut: ['quay.io/e/chart:1'] }, ['archives']],
     [{ agents: [{ from: '/dist/agent', path: 'prestage-agent', sizeBytes: 1000, modifiedMs: 2 }] }, ['prestage-agent']],
     [
       {
