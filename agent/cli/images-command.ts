@@ -4,7 +4,7 @@ import { CLASSIFICATION, type NamedImage, parseClassification, RELEASE_COMPONENT
 import { readFolderFiles, readImageFiles } from '../factory/images/image-files.ts';
 import { mergeLists } from '../factory/images/merge.ts';
 import { operatorImages, parseWantedPackage } from '../factory/images/operators.ts';
-import { IMAGE_REFERENCES, parseImageReferences } from '../factory/images/release.ts';
+import { brokenComponents, IMAGE_REFERENCES, parseImageReferences } from '../factory/images/release.ts';
 import { type Selected, selectImages } from '../factory/images/select.ts';
 import { PrestageError } from '../model/errors.ts';
 import { quoteInput } from '../model/faults.ts';
@@ -78,11 +78,18 @@ async function actRelease(terminal: Terminal, options: Options, args: readonly s
       `${source} has no ${IMAGE_REFERENCES}`,
       'Name a release image, such as quay.io/openshift-release-dev/ocp-release:VERSION-x86_64',
     );
-  const release = parseImageReferences(file.text, `${source}:${IMAGE_REFERENCES}`);
+  const where = `${source}:${IMAGE_REFERENCES}`;
+  const release = parseImageReferences(file.text, where);
   const isLocal = /^(oci|dir|containers-storage):/.test(source) || (await isThere(source));
   const self: readonly NamedImage[] = isLocal ? [] : [{ reference: source.replace(/^docker:\/\//, ''), component: RELEASE_COMPONENT }];
   if (isLocal) host.log('notice', 'the release image itself is not listed: its pull-spec is not known from a local copy');
-  return await listAnswer(terminal, options, [...self, ...release.images], { kind: 'ReleaseImages', release: release.version });
+  // Chosen as the others are, so that only one that is wanted is an error.
+  const broken = new Map(release.broken.map((one) => [one.place, one]));
+  const all = [...self, ...release.images, ...release.broken.map(({ place, component }) => ({ reference: place, component }))];
+  const answer = await listAnswer(terminal, options, all, { kind: 'ReleaseImages', release: release.version });
+  const wanted = answer.data.images.flatMap(({ reference }) => broken.get(reference) ?? []);
+  if (wanted.length > 0) throw brokenComponents(where, wanted);
+  return answer;
 }
 
 async function actOperators(terminal: Terminal, options: Options, args: readonly string[]): Promise<Answer> {
@@ -138,7 +145,7 @@ async function listAnswer(
   options: Options,
   all: readonly NamedImage[],
   head: Readonly<Record<string, unknown>>,
-): Promise<Answer> {
+): Promise<Answer & { readonly data: { readonly images: readonly NamedImage[] } }> {
   const host = hostFor(terminal, {});
   const unique = [...new Map(all.map((image) => [image.reference, image])).values()];
   const selected: Selected = selectImages(unique, {

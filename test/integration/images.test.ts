@@ -72,6 +72,24 @@ describe('images', () => {
     }
   });
 
+  it('release fails for a component without an image of its own, unless it is left out', async () => {
+    const tags = [component('etcd', 'a'), { name: 'odd', from: { kind: 'ImageStreamTag', name: '4.14:odd' } }];
+    const content = JSON.stringify({ kind: 'ImageStream', spec: { tags } });
+    const layer = await makeLayer(store, [{ kind: 'file', path: 'release-manifests/image-references', content }]);
+    const odd = await makeImage(store, { name: 'quay.io/example/odd', format: 'oci', layers: [layer] });
+    const directory = join(sandbox.work, 'odd');
+    await writeDirLayout(store, odd, directory);
+    const whole = await images('release', directory);
+    assert.deepEqual([whole.exitCode, whole.stdout], [6, '']);
+    assert.match(
+      whole.stderr,
+      /spec\.tags\.1 \("odd"\): from is \{"kind":"ImageStreamTag","name":"4\.14:odd"\}, not a DockerImage with a name/,
+    );
+    const without = await images('release', directory, '--exclude', 'odd');
+    const [etcd] = tags;
+    assert.deepEqual([without.exitCode, without.stdout], [0, `${etcd?.from.name}\n`]);
+  });
+
   it('release reads containers-storage through skopeo', async () => {
     await using storage = await privateStorage();
     await output(execOnLinux, 'skopeo', ['copy', '--quiet', `dir:${join(sandbox.work, 'dir')}`, storage.name(release.reference)]);

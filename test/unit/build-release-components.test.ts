@@ -101,6 +101,11 @@ test('a release whose list is taken away by a higher layer, or is not a file, na
   }
   const plain = await place.read(await makeImage(store, { name: ART, format: 'oci', layers: [await makeLayer(store, below)] }));
   assert.deepEqual(await readComponents(place.layout, [plain]), new Map());
+  const image = { name: 'good', from: { kind: 'DockerImage', name: `${ART}@${plain.image.manifest}` } };
+  const tags = [{ name: 'odd', from: { kind: 'ImageStreamTag', name: '4.11:odd' } }, image];
+  const content = JSON.stringify({ kind: 'ImageStream', spec: { tags } });
+  const odd = await place.release([{ kind: 'file', path: FILE, content }]);
+  assert.deepEqual(await readComponents(place.layout, [odd]), new Map([[plain.image.manifest, ['good']]]));
   const tagged = await place.release([references({ etcd: `${ART}:by-tag` })]);
   assert.deepEqual(await readComponents(place.layout, [tagged]), new Map());
 });

@@ -21,31 +21,50 @@ export interface ReleaseContents {
   readonly version: string;
   /** Components in the order of the document. */
   readonly images: readonly NamedImage[];
+  /** Components that name no image that could be pulled: whoever wants one of them cannot have it. */
+  readonly broken: readonly BrokenComponent[];
+}
+
+export interface BrokenComponent {
+  /** Its place in the document: `spec.tags.3 ("etcd")`. */
+  readonly place: string;
+  readonly component: string;
+  readonly fault: string;
 }
 
 /**
  * Reads a release's image-references, an ImageStream in JSON.
- * @throws PrestageError ERR_RELEASE with every fault
+ * @throws PrestageError ERR_RELEASE if it is none; what is wrong with single components is in the answer
  */
 export function parseImageReferences(text: string, where: string): ReleaseContents {
   const parsed = v.safeParse(v.pipe(v.string(), v.parseJson(), streamSchema), text);
   if (!parsed.success) throw unreadable(where, schemaFaults(parsed.issues));
   const { metadata, spec } = parsed.output;
   const images: NamedImage[] = [];
-  const faults: string[] = [];
+  const broken: BrokenComponent[] = [];
   for (const [index, { name, from }] of spec.tags.entries()) {
     const place = `spec.tags.${index} (${quoteInput(name)})`;
     const source = v.safeParse(fromSchema, from);
     const read = source.success ? readReference(source.output.name) : undefined;
-    if (!source.success)
-      faults.push(
-        `${place}: from is ${from === undefined ? 'missing' : visible(JSON.stringify(from).slice(0, 160))}, not a DockerImage with a name`,
-      );
-    else if (typeof read === 'string') faults.push(`${place}: ${read}`);
+    const got = from === undefined ? 'missing' : visible(JSON.stringify(from).slice(0, 160));
+    if (!source.success) broken.push({ place, component: name, fault: `from is ${got}, not a DockerImage with a name` });
+    else if (typeof read === 'string') broken.push({ place, component: name, fault: read });
     else images.push({ reference: source.output.name, component: name });
   }
-  if (faults.length > 0) throw unreadable(where, faults);
-  return { version: metadata.name, images };
+  return { version: metadata.name, images, broken };
+}
+
+/** The error for components that are wanted and name no image. Pure. */
+export function brokenComponents(where: string, broken: readonly BrokenComponent[]): PrestageError {
+  const { message } = unreadable(
+    where,
+    broken.map(({ place, fault }) => `${place}: ${fault}`),
+  );
+  return new PrestageError(
+    'ERR_RELEASE',
+    message,
+    'Take the list from a release as it was published, or leave the components out: --exclude NAME',
+  );
 }
 
 function unreadable(where: string, faults: readonly string[]): PrestageError {
