@@ -1,4 +1,4 @@
-import { type Exec, type ExecResult, quote } from '../host/exec.ts';
+import { type Exec, type ExecResult, howEnded, quote } from '../host/exec.ts';
 import { holdingShared } from '../host/lock.ts';
 import { PrestageError } from '../model/errors.ts';
 import type { StorageLocation, StoredImage } from './storage.ts';
@@ -33,7 +33,7 @@ export function createLoader(options: LoaderOptions): Loader {
       if (result.exitCode === 0) return;
       throw new PrestageError(
         'ERR_LOAD',
-        `skopeo could not load ${reference} (exit code ${result.exitCode}): ${quote(result.stderr)}`,
+        `skopeo could not load ${reference} (it ${howEnded(result)}): ${quote(result.stderr)}`,
         remedyFor(result.stderr),
       );
     },

@@ -1,6 +1,6 @@
 import { crioPid } from '../engine/crio-process.ts';
 import type { Pod } from '../extract/container-owner.ts';
-import { quote } from '../host/exec.ts';
+import { howEnded, quote } from '../host/exec.ts';
 import type { Host } from '../host/host.ts';
 
 /** Source: crio.conf(5), `listen`. crictl(1) would try the sockets of other engines before it. */
@@ -26,8 +26,8 @@ export async function endPod(host: Host, { id }: Pod): Promise<string | undefine
 async function crictl(host: Host, args: readonly string[]): Promise<string | undefined> {
   try {
     const flags = ['--runtime-endpoint', ENDPOINT, '--timeout', `${REQUEST_SECONDS}s`];
-    const { exitCode, stderr } = await host.exec('crictl', [...flags, ...args]);
-    return exitCode === 0 ? undefined : `crictl ${args[0]} ended with ${exitCode}: ${quote(stderr)}`;
+    const result = await host.exec('crictl', [...flags, ...args]);
+    return result.exitCode === 0 ? undefined : `crictl ${args[0]} ${howEnded(result)}: ${quote(result.stderr)}`;
   } catch (error) {
     return error instanceof Error ? error.message : String(error);
   }

@@ -2,7 +2,7 @@ import { mkdir, symlink } from 'node:fs/promises';
 import { join } from 'node:path';
 import type { StorageLocation } from '../extract/storage.ts';
 import { writeAtomic } from '../host/atomic.ts';
-import { type ExecResult, quote } from '../host/exec.ts';
+import { type ExecResult, howEnded, quote } from '../host/exec.ts';
 import { type Host, hostPath } from '../host/host.ts';
 import { readMounts } from '../host/mount-table.ts';
 import { removeTree } from '../host/remove-tree.ts';
@@ -213,7 +213,7 @@ async function assertHealed(podman: Podman, { location, stores }: HealRequest): 
   const what = left.length === 0 ? '' : `; these records are left: ${left.join(', ')}`;
   throw new PrestageError(
     'ERR_STORE_DANGLING',
-    `records in ${location.graphroot} stand on a store image that is gone, and podman could not remove them (podman images ended with ${listed.exitCode}: ${quote(listed.stderr)})${what}`,
+    `records in ${location.graphroot} stand on a store image that is gone, and podman could not remove them (podman images ${howEnded(listed)}: ${quote(listed.stderr)})${what}`,
     'End the pods and containers that stand on them: crictl pods, then crictl rmp --force POD; podman ps --all --external, then podman rm --force ID. Then podman rmi --force ID for each image, and start the run again',
   );
 }

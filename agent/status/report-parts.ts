@@ -1,6 +1,7 @@
 import { readFile } from 'node:fs/promises';
 import { readSetup } from '../engine/owned-record.ts';
 import { locateStorage } from '../extract/location.ts';
+import { howEnded } from '../host/exec.ts';
 import { type Host, hostPath } from '../host/host.ts';
 import { availableMemoryBytes, spaceAt } from '../host/space.ts';
 import { collectStatus } from './collect.ts';
@@ -111,7 +112,7 @@ async function filePart(host: Host, path: string, keep: 'start' | 'end'): Promis
 async function printed(host: Host, [file = '', ...args]: readonly string[]): Promise<string> {
   const result = await host.exec(file, args, { timeoutMs: PROGRAM_LIMIT_MS });
   if (result.exitCode === 0) return result.stdout;
-  return [result.stdout, result.stderr, `(${file} ended with ${result.exitCode})`].filter((text) => text !== '').join('\n');
+  return [result.stdout, result.stderr, `(${file} ${howEnded(result)})`].filter((text) => text !== '').join('\n');
 }
 
 async function mountsText(): Promise<string> {

@@ -2,7 +2,7 @@ import { mkdir, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { linkDirLayout } from '../../extract/oci-layout.ts';
 import type { StorageLocation } from '../../extract/storage.ts';
-import { quote } from '../../host/exec.ts';
+import { howEnded, quote } from '../../host/exec.ts';
 import type { Host } from '../../host/host.ts';
 import { removeTree } from '../../host/remove-tree.ts';
 import { PrestageError } from '../../model/errors.ts';
@@ -93,7 +93,7 @@ async function copyImage(
     if (result.exitCode === 0) continue;
     throw new PrestageError(
       'ERR_BUILD_STORE',
-      `skopeo could not copy ${name} into a store (exit code ${result.exitCode}): ${quote(result.stderr)}`,
+      `skopeo could not copy ${name} into a store (it ${howEnded(result)}): ${quote(result.stderr)}`,
       /no space left/i.test(result.stderr)
         ? 'Make room, or name another place with: --work DIR'
         : 'Build on a machine where root can mount overlay; where it fails again, pull the image again',

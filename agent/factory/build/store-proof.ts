@@ -1,7 +1,7 @@
 import { mkdir } from 'node:fs/promises';
 import { join } from 'node:path';
 import { inspectStorage, type StorageContents } from '../../extract/storage.ts';
-import { quote } from '../../host/exec.ts';
+import { howEnded, quote } from '../../host/exec.ts';
 import type { Host } from '../../host/host.ts';
 import { mountReadOnly, unmount } from '../../host/mounts.ts';
 import { removeTree, temporaryDirectory } from '../../host/remove-tree.ts';
@@ -104,7 +104,7 @@ export async function proveStore(host: Host, options: ProofOptions): Promise<Pro
   const listed = await podman(['images', '--all', '--no-trunc', '--format', '{{.ID}}']);
   const faults: string[] = [
     ...storeFaults(images, found),
-    ...(listed.exitCode === 0 ? unlisted(images, listed.stdout) : [`podman images ended with ${listed.exitCode}: ${quote(listed.stderr)}`]),
+    ...(listed.exitCode === 0 ? unlisted(images, listed.stdout) : [`podman images ${howEnded(listed)}: ${quote(listed.stderr)}`]),
     ...(await unresolved(images, podman)),
   ];
   const deepest = faults.length > 0 ? NOT_TRIED : await proveDeepest(images, mount);
@@ -153,7 +153,7 @@ async function unresolved(images: readonly NamedImage[], podman: Podman): Promis
     const some = wanted.slice(start, start + INSPECT_AT_ONCE);
     const result = await podman(['image', 'inspect', '--format', '{{.Id}}', ...some.map(({ name }) => name)]);
     if (result.exitCode !== 0) {
-      faults.push(`podman image inspect ended with ${result.exitCode}: ${quote(result.stderr)}`);
+      faults.push(`podman image inspect ${howEnded(result)}: ${quote(result.stderr)}`);
       continue;
     }
     const ids = result.stdout.trim().split('\n');
@@ -199,7 +199,7 @@ async function runOne(images: readonly NamedImage[], podman: Podman): Promise<Pr
     const run = ['run', '--rm', '--pull=never', '--network=host', ...LIMITS, '--entrypoint', '/bin/sh', name, '-c', ':'];
     const result = await podman(run, RUN_LIMIT_MS);
     if (result.exitCode === 0) return { ranIn: name };
-    if (!NO_COMMAND.has(result.exitCode)) return { notRun: `podman run ended with ${result.exitCode}: ${quote(result.stderr)}` };
+    if (!NO_COMMAND.has(result.exitCode)) return { notRun: `podman run ${howEnded(result)}: ${quote(result.stderr)}` };
   }
   return { notRun: `none of the first ${Math.min(RUN_TRIES, images.length)} images has /bin/sh` };
 }

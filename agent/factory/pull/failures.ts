@@ -1,4 +1,4 @@
-import { quote } from '../../host/exec.ts';
+import { type ExecResult, howEnded, quote } from '../../host/exec.ts';
 import { type ErrorCode, PrestageError } from '../../model/errors.ts';
 
 interface Failure {
@@ -80,14 +80,14 @@ const NAMES = /(?:docker|https?):\/\/\S+|reading (?:manifest|blob) \S+|\bin \S+\
 const TRANSIENT: ReadonlySet<ErrorCode> = new Set(['ERR_PULL_LIMIT', 'ERR_PULL_SERVER', 'ERR_PULL_NETWORK']);
 
 /** The error that the messages of a failed skopeo mean. Pure. */
-export function pullFailure(reference: string, result: { readonly exitCode: number; readonly stderr: string }): PrestageError {
+export function pullFailure(reference: string, result: Pick<ExecResult, 'exitCode' | 'endedBy' | 'stderr'>): PrestageError {
   const said = lastMessage(result.stderr);
   const spoken = said.replaceAll(NAMES, '');
   const found = FAILURES.find(({ pattern }) => pattern.test(spoken));
   if (found !== undefined) return new PrestageError(found.code, `${reference}: ${found.what}: ${quote(said)}`, found.remedy);
   return new PrestageError(
     'ERR_PULL',
-    `${reference}: skopeo ended with ${result.exitCode}: ${quote(said) || 'without a message'}`,
+    `${reference}: skopeo ${howEnded(result)}: ${quote(said) || 'without a message'}`,
     'Try by hand: skopeo inspect --raw docker://REFERENCE',
   );
 }
