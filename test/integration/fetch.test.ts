@@ -458,6 +458,7 @@ test('the proxy of the environment is used, and NO_PROXY is heeded', async () =>
       },
     );
   await fetchWith({ http_proxy: proxy.url, no_proxy: '127.0.0.1' });
+  await fetchWith({ http_proxy: proxy.url, NO_PROXY: 'localhost,127.0.0.0/8' });
   assert.deepEqual(proxied, []);
   await fetchWith({ http_proxy: proxy.url });
   assert.deepEqual(proxied, [`${server.url}prestage.json`, `${server.url}prestage.json.partial`]);

@@ -2,6 +2,7 @@ import { Agent as HttpAgent, type IncomingMessage, type RequestOptions, request 
 import { Agent as HttpsAgent, request as requestHttps } from 'node:https';
 import { getCACertificates } from 'node:tls';
 import { PrestageError } from '../../model/errors.ts';
+import { isWithoutProxy } from './no-proxy.ts';
 
 /** Asks web servers. Connections are kept; disposing of the client closes them. */
 export interface HttpClient extends Disposable {
@@ -45,7 +46,7 @@ export interface HttpOptions {
   readonly identity?: { readonly cert: string; readonly key: string };
   /** Takes certificates that nobody vouches for. */
   readonly isUnverified?: boolean;
-  /** HTTP_PROXY, HTTPS_PROXY and NO_PROXY, in either case of letters, count. */
+  /** HTTP_PROXY, HTTPS_PROXY and NO_PROXY, in either case of letters, count: the last as for skopeo (no-proxy.ts), which Node reads otherwise. */
   readonly env: Readonly<Record<string, string | undefined>>;
   readonly userAgent: string;
   /** Longest time without a byte; 60 s where left out. */
@@ -69,18 +70,25 @@ export class Transient extends Error {
 const SILENCE_LIMIT_MS = 60_000;
 const REDIRECT_LIMIT = 5;
 const REDIRECTS: readonly number[] = [301, 302, 303, 307, 308];
-const PROXY_VARIABLES: readonly string[] = ['http_proxy', 'https_proxy', 'no_proxy', 'HTTP_PROXY', 'HTTPS_PROXY', 'NO_PROXY'];
+const PROXY_VARIABLES: readonly string[] = ['http_proxy', 'https_proxy', 'HTTP_PROXY', 'HTTPS_PROXY'];
 
 /** Makes a client. Nothing is sent yet. */
 export function createHttpClient(options: HttpOptions): HttpClient {
   const proxyEnv = Object.fromEntries(PROXY_VARIABLES.map((name) => [name, options.env[name]]));
-  const http = new HttpAgent({ keepAlive: true, proxyEnv });
-  let https: HttpsAgent | undefined;
-  const agentFor = (url: URL): HttpAgent => {
-    if (url.protocol === 'http:') return http;
+  const noProxy = options.env.no_proxy ?? options.env.NO_PROXY ?? '';
+  const agents = new Map<string, HttpAgent>();
+  const newAgent = (isSecure: boolean, isDirect: boolean): HttpAgent => {
+    const basics = { keepAlive: true, ...(!isDirect && { proxyEnv }) };
+    if (!isSecure) return new HttpAgent(basics);
     const { ca, identity, isUnverified } = options;
-    https ??= new HttpsAgent({ keepAlive: true, proxyEnv, ca: trusted(ca), ...identity, rejectUnauthorized: isUnverified !== true });
-    return https;
+    return new HttpsAgent({ ...basics, ca: trusted(ca), ...identity, rejectUnauthorized: isUnverified !== true });
+  };
+  const agentFor = (url: URL): HttpAgent => {
+    const isDirect = isWithoutProxy(url, noProxy);
+    const key = `${url.protocol} ${isDirect}`;
+    const agent = agents.get(key) ?? newAgent(url.protocol === 'https:', isDirect);
+    agents.set(key, agent);
+    return agent;
   };
   const ask = async (url: URL, request: HttpRequest, redirects = 0): Promise<HttpAnswer> => {
     const message = await sent(url, request, { ...options, agent: agentFor(url) });
@@ -93,8 +101,7 @@ export function createHttpClient(options: HttpOptions): HttpClient {
   return {
     ask: async (url, request) => await ask(url, request),
     [Symbol.dispose]: () => {
-      http.destroy();
-      https?.destroy();
+      for (const agent of agents.values()) agent.destroy();
     },
   };
 }
