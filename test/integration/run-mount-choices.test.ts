@@ -24,15 +24,10 @@ describe('a run with a store image', () => {
   };
 
   for (const [stage, lines] of [
-    [
-      'discovery',
-      [/^mount .*discovery\.squashfs \([\d.]+ MiB\) at \/var\/lib\/prestage-agent\/store: ram \(.*\), (?:hash|verity) \(.*\)$/m],
-    ],
+    ['discovery', [/^mount .*all\.squashfs \([\d.]+ MiB\) at \/var\/lib\/prestage-agent\/store: ram \(.*\), (?:hash|verity) \(.*\)$/m]],
     [
       'installed',
-      [
-        /^mount .*installed\.squashfs \([\d.]+ MiB\) at \/var\/lib\/prestage-agent\/store: partition \(.*\), (?:background|verity) \(.*\)$/m,
-      ],
+      [/^mount .*all\.squashfs \([\d.]+ MiB\) at \/var\/lib\/prestage-agent\/store: partition \(.*\), (?:background|verity) \(.*\)$/m],
     ],
   ] as const) {
     suite.onNode(`says beforehand what it would do (${stage}), and changes nothing`, async (node) => {

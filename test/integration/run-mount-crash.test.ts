@@ -6,7 +6,7 @@ import { changingSteps, type StepName } from '../../agent/host/steps.ts';
 import { STORAGE_CONF } from '../../agent/model/places.ts';
 import { counted, figuresOf, keepCrashFigures } from '../support/crash/points.ts';
 import { inLane, sidesOf } from '../support/crash/sides.ts';
-import { buildBundle, holdersOf, type MountNode, openMountNode } from '../support/mount-node.ts';
+import { buildBundle, holdersOf, type MountNode, openMountNode, STORE_IMAGE } from '../support/mount-node.ts';
 import { mountSuite } from '../support/mount-suite.ts';
 import { flipByte } from '../support/store-bundle.ts';
 
@@ -91,7 +91,7 @@ describe('a run with a store image that is killed', () => {
       const [less, damaged] = [join(fixture.work, 'less'), join(fixture.work, 'damaged')];
       await buildBundle({ blobs: fixture.blobs, images: [fixture.images.registry, fixture.images.list], directory: less });
       await cp(fixture.bundle, damaged, { recursive: true });
-      await flipByte(join(damaged, 'store/installed.squashfs'), 1);
+      await flipByte(join(damaged, STORE_IMAGE), 1);
       bundles = { label: disk.label, whole: fixture.bundle, less, damaged };
     },
   });

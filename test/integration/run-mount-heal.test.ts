@@ -6,12 +6,11 @@ import { describe } from 'node:test';
 import type { ErrorCode } from '../../agent/model/errors.ts';
 import { STORAGE_CONF } from '../../agent/model/places.ts';
 import { waitFor } from '../support/agent.ts';
-import { buildBundle, type MountNode, openMountNode } from '../support/mount-node.ts';
+import { buildBundle, type MountNode, openMountNode, STORE_IMAGE } from '../support/mount-node.ts';
 import { mountSuite } from '../support/mount-suite.ts';
 import { flipByte } from '../support/store-bundle.ts';
 
 const env = { CONTAINERS_STORAGE_CONF: STORAGE_CONF };
-const IMAGE = 'store/installed.squashfs';
 
 /** What can become of a bundle between two boots, and how the run that finds it ends. */
 interface Loss {
@@ -26,24 +25,24 @@ interface Loss {
 const LOSSES: readonly Loss[] = [
   {
     what: 'is gone from the partition',
-    change: async (bundle) => await rm(join(bundle, IMAGE)),
+    change: async (bundle) => await rm(join(bundle, STORE_IMAGE)),
     code: 'ERR_STORE_DAMAGED',
-    message: /installed\.squashfs cannot be read: ENOENT/,
+    message: /all\.squashfs cannot be read: ENOENT/,
     exitCode: 6,
   },
   {
     what: 'was cut short',
-    change: async (bundle) => await truncate(join(bundle, IMAGE), 100_000),
+    change: async (bundle) => await truncate(join(bundle, STORE_IMAGE), 100_000),
     code: 'ERR_STORE_DAMAGED',
-    message: /installed\.squashfs has 100000 bytes, but its bundle says \d+/,
+    message: /all\.squashfs has 100000 bytes, but its bundle says \d+/,
     exitCode: 6,
   },
   {
     what: 'has a wrong byte, where it is hashed before',
-    change: async (bundle) => await flipByte(join(bundle, IMAGE)),
+    change: async (bundle) => await flipByte(join(bundle, STORE_IMAGE)),
     args: ['--trust', 'hash'],
     code: 'ERR_STORE_DAMAGED',
-    message: /installed\.squashfs .*has the sha256 [0-9a-f]{64}, but (?:should have|its bundle says) [0-9a-f]{64}/,
+    message: /all\.squashfs .*has the sha256 [0-9a-f]{64}, but (?:should have|its bundle says) [0-9a-f]{64}/,
     exitCode: 6,
   },
   {
@@ -145,12 +144,13 @@ describe('a node whose store image', () => {
   }
 
   onUsedNode('has a wrong byte is found by the check behind the boot, which heals the node', async (node) => {
-    await suite.disk.change(async (bundle) => await flipByte(join(bundle, IMAGE), 1));
+    await suite.disk.change(async (bundle) => await flipByte(join(bundle, STORE_IMAGE), 1));
     const { exitCode, state, stderr } = await run(node, '--trust', 'background');
     assert.deepEqual([exitCode, state.store?.verified], [0, 'pending'], stderr);
     const status = await waitFor('the verdict', async () => {
       const found = await node.status();
-      return found.readiness === 'degraded' ? found : undefined;
+      // While it heals, the mirrors are gone already and the store is not.
+      return found.readiness === 'degraded' && found.run?.store === undefined ? found : undefined;
     });
     assert.match(
       status.reason,
@@ -167,7 +167,7 @@ describe('a node whose store image', () => {
   });
 
   onUsedNode('has records that cannot be read is not left mounted until the check finds it', async (node) => {
-    await suite.disk.change(async (bundle) => await spoilRecords(join(bundle, IMAGE)));
+    await suite.disk.change(async (bundle) => await spoilRecords(join(bundle, STORE_IMAGE)));
     const { exitCode, state, stderr } = await run(node, '--trust', 'background');
     assert.deepEqual([exitCode, state.error?.code, state.store, state.healed?.length], [6, 'ERR_STORE_DAMAGED', undefined, 3], stderr);
     await assertEnginesWork(node);

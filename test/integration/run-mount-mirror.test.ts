@@ -6,7 +6,7 @@ import { type BundleFile, formatBundle, parseBundle } from '../../agent/model/bu
 import { STORAGE_CONF } from '../../agent/model/places.ts';
 import { waitFor } from '../support/agent.ts';
 import { runBuild } from '../support/build.ts';
-import { buildBundle, type MountFixture, type MountNode } from '../support/mount-node.ts';
+import { buildBundle, type MountFixture, type MountNode, STORE_IMAGE } from '../support/mount-node.ts';
 import { mountSuite } from '../support/mount-suite.ts';
 
 const env = { CONTAINERS_STORAGE_CONF: STORAGE_CONF };
@@ -147,7 +147,7 @@ async function makeLackingBundle({ blobs, images, bundle }: MountFixture, direct
     [directory, less].map(async (path) => parseBundle(await readFile(join(path, 'prestage.json'), 'utf8'), path)),
   );
   if (whole === undefined || other === undefined) throw new Error('no bundle was built');
-  const stores = ['discovery', 'installed'].flatMap((stage) => [`store/${stage}.squashfs`, `store/${stage}.verity`]);
+  const stores = [STORE_IMAGE, STORE_IMAGE.replace('squashfs', 'verity')];
   for (const path of stores) await copyFile(join(less, path), join(directory, path));
   const fileOf = (file: BundleFile): BundleFile =>
     stores.includes(file.path) ? (other.files.find(({ path }) => path === file.path) ?? file) : file;

@@ -60,6 +60,7 @@ describe('a registry tree on the partition, and no network', () => {
       address: '127.0.0.1:305',
       how: 'podman',
       tree: '/run/prestage-agent/mirror',
+      blobs: '/run/prestage-agent/data/registry/docker/registry/v2/blobs',
       image: fixture.images.registry.reference,
     });
     const { readiness, reason, exitCode: statusCode } = await node.status();

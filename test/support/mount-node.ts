@@ -69,6 +69,9 @@ export interface BundleSpec {
   readonly directory: string;
 }
 
+/** The store image of such a bundle: stages of equal images share one. */
+export const STORE_IMAGE = 'store/all.squashfs';
+
 /** Builds a bundle of some images for both stages. */
 export async function buildBundle({ blobs, images, payloads = ['store'], directory }: BundleSpec): Promise<void> {
   const pulled = `${directory}-pulled`;
