@@ -7,6 +7,7 @@ import { it } from 'node:test';
 import { execOnLinux, output } from '../../agent/host/exec.ts';
 import { linuxHost } from '../../agent/host/linux.ts';
 import { loopsOf } from '../../agent/host/loop.ts';
+import { waitFor } from '../support/agent.ts';
 import { runnableRoot } from '../support/image-files.ts';
 import { makeLayer } from '../support/image-layer.ts';
 import { makeImage, writeDirLayout } from '../support/images.ts';
@@ -71,7 +72,10 @@ inSandboxes('a sandbox runs containers, and reaps what they leave', async () => 
   assert.equal(await node.output('podman', ['run', '--rm', '--network=host', image.reference, 'sh', '-c', 'echo ran']), 'ran');
   await node.output('podman', ['run', '-d', '--name', 'stays', '--network=host', image.reference, 'sleep', '1000']);
   await node.output('podman', ['rm', '-f', '-t', '0', 'stays']);
-  assert.equal(await node.output('sh', ['-c', 'ps -e -o stat= | grep -c Z || true']), '0');
+  // The sandbox's first process collects them a moment after they end.
+  await waitFor('the end of all processes', async () =>
+    (await node.output('sh', ['-c', 'ps -e -o stat= | grep -c Z || true'])) === '0' ? true : undefined,
+  );
 });
 
 inSandboxes('a sandbox frees loop devices, and says how a command ended that took too long', async () => {
