@@ -45,7 +45,7 @@ export async function benchMount(set: BenchSet): Promise<PartFindings> {
     ],
     bars: [
       bar('mount: start of the executable to all images visible and one pulled', mounted.wallSeconds, 0.8, 'most', 's'),
-      bar('mount: 240 images, of the time for 24', mountedMany.wallSeconds / mounted.wallSeconds, 1.5, 'most', 'times'),
+      bar('mount: 240 images, of the time for 24', mountedMany.wallSeconds / mounted.wallSeconds, 1.3, 'most', 'times'),
       bar('mount: rate of the hash pass, of sha256sum', summed.wallSeconds / more(hashed), 0.8, 'least', 'times'),
       bar('mount from memory: what it takes more, of cp to tmpfs', more(ram) / copied.wallSeconds, 1.3, 'most', 'times'),
       bar('mount from memory: memory taken beside the store image', extraBytes, 64 * 2 ** 20, 'most', 'bytes'),
