@@ -10,9 +10,12 @@ import { type Cluster, openCluster } from '../support/cluster.ts';
 import { author, PIN } from '../support/ignition.ts';
 import { makeLayer } from '../support/image-layer.ts';
 import { type MadeImage, makeImage, writeOciLayout } from '../support/images.ts';
+import { nodeUsr } from '../support/podman-service.ts';
+import { policyText, putPolicy, sigstoreDemand } from '../support/policies.ts';
 import { makeRegistryImage } from '../support/registry-image.ts';
 import { rendered } from '../support/rendered.ts';
 import { type NodeSandbox, openSandbox, sandboxUnavailable } from '../support/sandbox.ts';
+import { attachSignatures, makeSigningKey } from '../support/signing.ts';
 
 const PORT = 5005;
 const DROP_IN = '/etc/containers/registries.conf.d/50-prestage.conf';
@@ -24,6 +27,9 @@ const onNodes = (what: string, act: () => Promise<void>): void => {
     else t.skip(unavailable);
   });
 };
+
+const REPOSITORY = 'quay.io/openshift-release-dev/ocp-v4.0-art-dev';
+const key = makeSigningKey('rsa');
 
 let scratch = '';
 let tls = '';
@@ -52,7 +58,12 @@ before(async () => {
   });
   server = await openSandbox({ network: first.network, files: node0.files });
   const clients = { mirrors: [`${first.address}:${PORT}`], ca: join(tls, 'ca.crt'), bundle };
-  client = await openSandbox({ network: second.network, files: (await rendered({ stage: 'installed', clients })).files });
+  // The podman of today, which knows sigstore signatures.
+  client = await openSandbox({
+    network: second.network,
+    files: (await rendered({ stage: 'installed', clients })).files,
+    usr: await nodeUsr(),
+  });
   const run = /^ExecStart=\S+ (.*)$/m.exec(node0.units['prestage-agent-installed.service'] ?? '')?.[1] ?? '';
   const ended = await server.exec(process.execPath, [
     join(TOP, 'agent/main.ts'),
@@ -76,9 +87,10 @@ async function buildBundle(): Promise<void> {
   await mkdir(store);
   await mkdir(pulled);
   const layer = await makeLayer(store, [{ kind: 'file', path: 'etc/tool', content: 'tool' }]);
-  image = await makeImage(store, { name: 'quay.io/openshift-release-dev/ocp-v4.0-art-dev', format: 'docker', layers: [layer] });
+  image = await makeImage(store, { name: REPOSITORY, format: 'docker', layers: [layer] });
   const registry = await makeRegistryImage(store);
-  await writeOciLayout(store, [image, registry], pulled);
+  const signatures = await attachSignatures(store, image, { key, reference: image.reference });
+  await writeOciLayout(store, [image, registry, ...signatures], pulled);
   await writeFile(join(pulled, 'ocp-images.txt'), `${image.reference}\n${registry.reference}\n`);
   await runBuild({ from: pulled, to: bundle, payloads: ['registry'] });
 }
@@ -88,6 +100,18 @@ onNodes('the run that the unit of a serving node starts serves the others by TLS
     const { exitCode, stderr } = await node.exec('podman', ['pull', image.reference]);
     assert.equal(exitCode, 0, stderr);
   }
+});
+
+onNodes('a node whose policy demands signatures finds them at the one that serves', async () => {
+  const pull = async () => await client.exec('podman', ['pull', image.reference]);
+  await putPolicy(client, policyText({ [REPOSITORY]: sigstoreDemand(key) }));
+  const { exitCode, stderr } = await pull();
+  assert.equal(exitCode, 0, stderr);
+  await putPolicy(client, policyText({ [REPOSITORY]: sigstoreDemand(makeSigningKey()) }));
+  const refused = await pull();
+  assert.notEqual(refused.exitCode, 0);
+  assert.match(refused.stderr, /rejected|signature/i);
+  await putPolicy(client, policyText({}));
 });
 
 onNodes('a node that pulls keeps its files as they were rendered, and the server has a drop-in of its own', async () => {
