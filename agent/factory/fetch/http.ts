@@ -106,6 +106,21 @@ export function createHttpClient(options: HttpOptions): HttpClient {
   };
 }
 
+/** All bytes of an answer. @throws Transient, the signal's reason, and what `tooLong` gives */
+export async function bytesOf(answer: HttpAnswer, limitBytes: number, tooLong: () => PrestageError): Promise<Buffer> {
+  const pieces: Buffer[] = [];
+  let sizeBytes = 0;
+  for await (const piece of answer.body()) {
+    sizeBytes += piece.length;
+    if (sizeBytes > limitBytes) {
+      answer.drop();
+      throw tooLong();
+    }
+    pieces.push(piece);
+  }
+  return Buffer.concat(pieces);
+}
+
 /** What a login is for is the server that was asked, and no other. */
 function withoutLogin({ method, signal, headers = {} }: HttpRequest): HttpRequest {
   const kept = Object.entries(headers).filter(([name]) => name.toLowerCase() !== 'authorization');

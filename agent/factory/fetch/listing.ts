@@ -2,7 +2,7 @@ import { PrestageError } from '../../model/errors.ts';
 import { quoteInput } from '../../model/faults.ts';
 import { parseCount, type Validator, validatorOf } from './content.ts';
 import { pauseBefore, statusFault } from './download.ts';
-import { type HttpAnswer, type HttpClient, type HttpRequest, shown, Transient } from './http.ts';
+import { bytesOf, type HttpAnswer, type HttpClient, type HttpRequest, shown, Transient } from './http.ts';
 import { INDEX_LIMIT_BYTES, type IndexPage, parseIndexPage } from './index-page.ts';
 
 /** A file below a folder of a web server. */
@@ -127,21 +127,13 @@ async function readPage(url: URL, context: AskContext): Promise<IndexPage> {
 }
 
 async function readBody(answer: HttpAnswer, limitBytes: number): Promise<Buffer> {
-  const pieces: Buffer[] = [];
-  let sizeBytes = 0;
-  for await (const piece of answer.body()) {
-    sizeBytes += piece.length;
-    if (sizeBytes > limitBytes) {
-      answer.drop();
-      throw new PrestageError(
-        'ERR_FETCH_CONTENT',
-        `${shown(answer.url)} has more than ${limitBytes} bytes`,
-        'Give the address of a bundle or of its folder',
-      );
-    }
-    pieces.push(piece);
-  }
-  return Buffer.concat(pieces);
+  const tooLong = (): PrestageError =>
+    new PrestageError(
+      'ERR_FETCH_CONTENT',
+      `${shown(answer.url)} has more than ${limitBytes} bytes`,
+      'Give the address of a bundle or of its folder',
+    );
+  return await bytesOf(answer, limitBytes, tooLong);
 }
 
 async function withRetries<T>(path: string, context: AskContext, act: () => Promise<T>): Promise<T> {

@@ -4,7 +4,7 @@ import type { Host } from '../../host/host.ts';
 import { ifMissing } from '../../host/if-missing.ts';
 import { messageOf, PrestageError } from '../../model/errors.ts';
 import { PAYLOAD_LIMIT_BYTES } from '../../signatures/attachment.ts';
-import { createHttpClient, type HttpAnswer, type HttpClient, shown, Transient } from '../fetch/http.ts';
+import { bytesOf, createHttpClient, type HttpClient, shown, Transient } from '../fetch/http.ts';
 import type { PullSource } from './source.ts';
 import { httpOptions, readCertificates, statusError } from './source-http.ts';
 
@@ -46,7 +46,7 @@ async function fromFile(url: URL): Promise<Buffer | undefined> {
 async function fromWeb(url: URL, client: HttpClient, signal: AbortSignal): Promise<Buffer | undefined> {
   try {
     const answer = await client.ask(url, { method: 'GET', signal });
-    if (answer.status === 200) return await bodyOf(answer);
+    if (answer.status === 200) return await bytesOf(answer, PAYLOAD_LIMIT_BYTES, () => tooLarge(shown(answer.url)));
     answer.drop();
     if (answer.status === 404) return undefined;
     throw statusError(url, answer.status, AGAIN);
@@ -54,20 +54,6 @@ async function fromWeb(url: URL, client: HttpClient, signal: AbortSignal): Promi
     if (!(error instanceof Transient)) throw error;
     throw new PrestageError('ERR_PULL_NETWORK', error.error.message, AGAIN, { cause: error });
   }
-}
-
-async function bodyOf(answer: HttpAnswer): Promise<Buffer> {
-  const pieces: Buffer[] = [];
-  let sizeBytes = 0;
-  for await (const piece of answer.body()) {
-    sizeBytes += piece.length;
-    if (sizeBytes > PAYLOAD_LIMIT_BYTES) {
-      answer.drop();
-      throw tooLarge(shown(answer.url));
-    }
-    pieces.push(piece);
-  }
-  return Buffer.concat(pieces);
 }
 
 function tooLarge(where: string): PrestageError {

@@ -3,7 +3,7 @@ import { join } from 'node:path';
 import * as v from 'valibot';
 import type { Host } from '../../host/host.ts';
 import { PrestageError } from '../../model/errors.ts';
-import { createHttpClient, type HttpAnswer, type HttpClient, shown, Transient } from '../fetch/http.ts';
+import { bytesOf, createHttpClient, type HttpAnswer, type HttpClient, shown, Transient } from '../fetch/http.ts';
 import { basicLogin, readChallenge, tokenRequest } from './challenge.ts';
 import type { ImagePlace } from './image-places.ts';
 import { findLogin } from './logins.ts';
@@ -165,20 +165,6 @@ async function saysUnknown(answer: HttpAnswer): Promise<boolean> {
   );
   const parsed = v.safeParse(errorsSchema, text.toString('utf8'));
   return parsed.success && parsed.output.errors.some(({ code }) => UNKNOWN.includes(code));
-}
-
-async function bytesOf(answer: HttpAnswer, limitBytes: number, tooLong: () => PrestageError): Promise<Buffer> {
-  const pieces: Buffer[] = [];
-  let sizeBytes = 0;
-  for await (const piece of answer.body()) {
-    sizeBytes += piece.length;
-    if (sizeBytes > limitBytes) {
-      answer.drop();
-      throw tooLong();
-    }
-    pieces.push(piece);
-  }
-  return Buffer.concat(pieces);
 }
 
 /** Source: containers-certs.d(5). */
