@@ -1,10 +1,11 @@
-import { link, mkdir, readdir, readFile, writeFile } from 'node:fs/promises';
+import { randomBytes } from 'node:crypto';
+import { link, mkdir, readdir, readFile, rm, writeFile } from 'node:fs/promises';
 import { availableParallelism } from 'node:os';
 import { join } from 'node:path';
 import { listOf, runBuild } from '../support/build.ts';
 import { cached } from '../support/cache.ts';
 import { runnableRoot } from '../support/image-files.ts';
-import { makeLayer } from '../support/image-layer.ts';
+import { type MadeLayer, makeLayer } from '../support/image-layer.ts';
 import { makers } from '../support/image-set.ts';
 import { type MadeImage, makeImage, writeOciLayout } from '../support/images.ts';
 import { makeRegistryImage } from '../support/registry-image.ts';
@@ -34,14 +35,29 @@ export async function bundleOf(set: BenchSet): Promise<BenchBundle> {
   return { directory: join(directory, 'bundle'), images: set.images };
 }
 
-/** 240 images over one base, each with a layer of a few bytes: what an image more costs. */
-export async function manyImages(): Promise<BenchBundle> {
-  const directory = await cached({ name: 'bench-many', makers: await bundleMakers() }, async (work) => {
+/** Images over one base, each with a layer of a few bytes: what an image more costs. 2,000 take a build of half an hour the first time. */
+export async function manyImages(count: number): Promise<BenchBundle> {
+  const lay = async (work: string, index: number) =>
+    await makeLayer(work, [{ kind: 'file', path: 'etc/prestage-image', content: `${index}\n` }]);
+  return await storeBundle(`bench-many-${count}`, count, lay);
+}
+
+/** 190 images as a release has, of 7 MiB each that no compression makes smaller: a store of 1.3 GB. */
+export async function bigImages(): Promise<BenchBundle> {
+  const lay = async (work: string, index: number) => {
+    const file = join(work, 'random');
+    await writeFile(file, randomBytes(7 * 2 ** 20));
+    return await makeLayer(work, [{ kind: 'copy', path: `usr/share/own-${index}`, from: file }]);
+  };
+  return await storeBundle('bench-big', 190, lay);
+}
+
+async function storeBundle(name: string, count: number, lay: (work: string, index: number) => Promise<MadeLayer>): Promise<BenchBundle> {
+  const directory = await cached({ name, makers: await bundleMakers() }, async (work) => {
     const base = await makeLayer(work, await runnableRoot(['sh']));
     const images: MadeImage[] = [];
-    for (let index = 0; index < 240; index++) {
-      const own = await makeLayer(work, [{ kind: 'file', path: 'etc/prestage-image', content: `${index}\n` }]);
-      images.push(await makeImage(work, { name: COMPONENT, format: 'docker', layers: [base, own] }));
+    for (let index = 0; index < count; index++) {
+      images.push(await makeImage(work, { name: COMPONENT, format: 'docker', layers: [base, await lay(work, index)] }));
     }
     const registry = await makeRegistryImage(work);
     const pulled = join(work, 'pulled');
@@ -50,6 +66,7 @@ export async function manyImages(): Promise<BenchBundle> {
     await writeFile(join(pulled, 'ocp-images.txt'), listOf([...images, registry]));
     await runBuild({ from: pulled, to: join(work, 'bundle'), payloads: ['store'], jobs: availableParallelism() });
     await writeFile(join(work, 'images.json'), JSON.stringify(images));
+    await rm(pulled, { recursive: true });
   });
   const images: readonly MadeImage[] = JSON.parse(await readFile(join(directory, 'images.json'), 'utf8'));
   return { directory: join(directory, 'bundle'), images };

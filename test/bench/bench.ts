@@ -9,7 +9,7 @@ import { type BenchSet, bigSet, tinySet } from './bench-images.ts';
 import { benchBuild } from './build.ts';
 import { benchCompression } from './compression.ts';
 import { type Measurement, measure, type Subject } from './measure.ts';
-import { benchMount } from './mount.ts';
+import { benchMount, benchMountSize } from './mount.ts';
 import { benchOcMirror } from './oc-mirror.ts';
 import { benchPull } from './pull.ts';
 import { benchRegistry } from './registry.ts';
@@ -20,7 +20,7 @@ import { EXECUTABLE, makeWorkplace, type Workplace } from './workplace.ts';
 
 const USAGE = `Usage: npm run bench -- [--only PART]... [--repeat N] [--json FILE] [--check]
 Measures the agent against its predecessor's flow on one set of real images, with caches dropped.
-  --only PART   one, four, skopeo, agent, startup, noop, pull, verify, build, compression, oc-mirror, mount, registry or size; several times for several; all where left out
+  --only PART   one, four, skopeo, agent, startup, noop, pull, verify, build, compression, oc-mirror, mount, mount-size, registry or size; several times for several; all where left out
   --repeat N    measure the loads N times and take the median by wall time (default 1)
   --json FILE   write the findings there, too
   --check       end with 1 where a bar is not held
@@ -39,6 +39,7 @@ const PARTS = [
   'compression',
   'oc-mirror',
   'mount',
+  'mount-size',
   'registry',
   'size',
 ] as const;
@@ -131,6 +132,10 @@ async function benchFactory(wants: (part: Part) => boolean, set: BenchSet): Prom
   if (wants('mount')) {
     say('measuring the mount delivery (its bundles take some minutes the first time)');
     parts.push(await benchMount(set));
+  }
+  if (wants('mount-size')) {
+    say('measuring the mount of thousands of images, and of a gigabyte from memory (its bundles take long the first time)');
+    parts.push(await benchMountSize(set));
   }
   if (wants('registry')) {
     say('measuring the registry delivery against a registry that was filled by pushes');

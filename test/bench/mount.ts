@@ -1,7 +1,7 @@
-import { readFile, stat } from 'node:fs/promises';
+import { readdir, readFile, stat } from 'node:fs/promises';
 import { join } from 'node:path';
 import { type NodeSandbox, openSandbox } from '../support/sandbox.ts';
-import { type BenchBundle, bundleOf, manyImages } from './bench-bundles.ts';
+import { type BenchBundle, bigImages, bundleOf, manyImages } from './bench-bundles.ts';
 import type { BenchSet } from './bench-images.ts';
 import { bestOf, measureInside } from './inside.ts';
 import type { Measurement } from './measure.ts';
@@ -19,20 +19,16 @@ CONTAINERS_STORAGE_CONF=/run/prestage-agent/storage.conf podman pull --quiet "$r
  * hashed before it is mounted, against sha256sum(1), and copied into memory, against cp(1).
  */
 export async function benchMount(set: BenchSet): Promise<PartFindings> {
-  const [bundle, many] = [await bundleOf(set), await manyImages()];
-  const image = join(bundle.directory, 'store/installed.squashfs');
+  const [bundle, many] = [await bundleOf(set), await manyImages(240)];
+  const image = await storeImageOf(bundle);
   const mounted = await bestOf(async (node) => await usable(node, bundle, 'partition', 'background'));
   const mountedMany = await bestOf(async (node) => await usable(node, many, 'partition', 'background'));
   const hashed = await bestOf(async (node) => await usable(node, bundle, 'partition', 'hash'));
   const summed = await bestOf(async (node) => await measureInside(node, ['sha256sum', image]));
   const ram = await bestOf(async (node) => await usable(node, bundle, 'ram', 'auto'));
-  const copied = await bestOf(async (node) => {
-    await node.output('mount', ['-t', 'tmpfs', '-o', 'size=90%', 'tmpfs', '/var/tmp']);
-    return await measureInside(node, ['cp', image, '/var/tmp/store.squashfs']);
-  });
+  const copied = await bestOf(async (node) => await copyToMemory(node, image));
   const extraBytes = Math.max(0, (await memoryTaken(bundle)) - (await stat(image)).size);
   const more = (found: Measurement): number => Math.max(found.wallSeconds - mounted.wallSeconds, 0.001);
-  const bar = (what: string, got: number, wanted: number, kind: Bar['kind'], unit: Bar['unit']): Bar => ({ what, got, wanted, kind, unit });
   return {
     usableSeconds: mounted.wallSeconds,
     rows: [
@@ -51,6 +47,46 @@ export async function benchMount(set: BenchSet): Promise<PartFindings> {
       bar('mount from memory: memory taken beside the store image', extraBytes, 64 * 2 ** 20, 'most', 'bytes'),
     ],
   };
+}
+
+/** What a mount costs with a number of images that no release has, and from memory with the bytes of a release. */
+export async function benchMountSize(set: BenchSet): Promise<PartFindings> {
+  const [few, many, big] = [await bundleOf(set), await manyImages(2000), await bigImages()];
+  const image = await storeImageOf(big);
+  const mounted = await bestOf(async (node) => await usable(node, few, 'partition', 'background'));
+  const mountedMany = await bestOf(async (node) => await usable(node, many, 'partition', 'background'));
+  const mountedBig = await bestOf(async (node) => await usable(node, big, 'partition', 'background'));
+  const ram = await bestOf(async (node) => await usable(node, big, 'ram', 'auto'));
+  const copied = await bestOf(async (node) => await copyToMemory(node, image));
+  return {
+    rows: [
+      ['mount, 24 images', mounted],
+      ['mount, 2000 images', mountedMany],
+      ['mount, 190 images of 7 MiB', mountedBig],
+      ['mount from memory, the same', ram],
+      ['cp of the store to tmpfs', copied],
+    ],
+    bars: [
+      bar('mount: 2000 images, of the time for 24', mountedMany.wallSeconds / mounted.wallSeconds, 2.5, 'most', 'times'),
+      bar('mount of 1.3 GB from memory, of cp to tmpfs', ram.wallSeconds / copied.wallSeconds, 1.3, 'most', 'times'),
+    ],
+  };
+}
+
+function bar(what: string, got: number, wanted: number, kind: Bar['kind'], unit: Bar['unit']): Bar {
+  return { what, got, wanted, kind, unit };
+}
+
+async function storeImageOf({ directory }: BenchBundle): Promise<string> {
+  const store = join(directory, 'store');
+  const name = (await readdir(store)).find((file) => file.endsWith('.squashfs'));
+  if (name === undefined) throw new Error(`${store} has no store image`);
+  return join(store, name);
+}
+
+async function copyToMemory(node: NodeSandbox, image: string): Promise<Measurement> {
+  await node.output('mount', ['-t', 'tmpfs', '-o', 'size=90%', 'tmpfs', '/var/tmp']);
+  return await measureInside(node, ['cp', image, '/var/tmp/store.squashfs']);
 }
 
 /** That the images are visible is looked at afterwards: to list 240 of them takes podman half a second, whatever they lie in. */
