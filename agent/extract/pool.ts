@@ -135,7 +135,7 @@ function mixedUp(kind: string): PrestageError {
   return new PrestageError(
     'ERR_INTERNAL',
     `a thread answered with "${kind}" to another question`,
-    'Report this with what this collects: prestage-agent report',
+    'Run prestage-agent report and attach the archive to a bug report',
   );
 }
 

@@ -21,7 +21,7 @@ test('an error keeps its cause', () => {
 });
 
 test('whatever is thrown becomes a record of code, message and remedy', () => {
-  const remedy = 'Report this with what this collects: prestage-agent report';
+  const remedy = 'Run prestage-agent report and attach the archive to a bug report';
   assert.deepEqual([new PrestageError('ERR_LOCKED', 'm', 'r'), new Error('unforeseen'), 'text'].map(errorRecord), [
     { code: 'ERR_LOCKED', message: 'm', remedy: 'r' },
     { code: 'ERR_INTERNAL', message: 'unforeseen', remedy },
