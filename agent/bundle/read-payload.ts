@@ -2,7 +2,7 @@ import { readdir } from 'node:fs/promises';
 import { join } from 'node:path';
 import { readArchives } from '../extract/archives.ts';
 import { readNamedLayout } from '../extract/named-layout.ts';
-import { findOcMirror } from '../mirror/archive-sets.ts';
+import type { LayoutImage, Payload, SourceImage } from '../extract/payload.ts';
 import {
   BUNDLE_FILE,
   type Bundle,
@@ -15,7 +15,7 @@ import {
 import { errorRecord, PrestageError } from '../model/errors.ts';
 import { formatReference, parseReference } from '../model/reference.ts';
 import type { Stage } from '../model/stage.ts';
-import type { LayoutImage, Payload, SourceImage } from './payload.ts';
+import { findOcMirror } from '../tree/archive-sets.ts';
 import { partialBundle, readBundle, type SealedBundle } from './read-bundle.ts';
 import type { RegistrySource, StageBundle, StoreSource } from './stage-bundle.ts';
 

@@ -1,7 +1,7 @@
-import type { OcMirrorFolder } from '../mirror/archive-sets.ts';
+import type { Payload } from '../extract/payload.ts';
 import type { BundleFile, BundleImage, StorePieces } from '../model/bundle.ts';
 import type { Stage } from '../model/stage.ts';
-import type { Payload } from './payload.ts';
+import type { OcMirrorFolder } from '../tree/archive-sets.ts';
 
 /** What a partition or folder holds for one stage, and in which forms. Paths are absolute unless said otherwise; sizes are bytes. */
 export interface StageBundle {

@@ -1,10 +1,10 @@
 import { availableParallelism } from 'node:os';
 import * as v from 'valibot';
-import { build } from '../factory/build/build.ts';
-import type { BuildReport } from '../factory/build/options.ts';
-import { OS_IMAGE_CHOICES, type OsImageChoice, type OsImagePlan } from '../factory/build/os-images.ts';
-import { PAYLOAD_KINDS } from '../factory/build/plan.ts';
-import { COMPRESSION_CHOICES } from '../factory/build/store-compression.ts';
+import { build } from '../factory/compose/build.ts';
+import type { BuildReport } from '../factory/compose/options.ts';
+import { OS_IMAGE_CHOICES, type OsImageChoice, type OsImagePlan } from '../factory/compose/os-images.ts';
+import { PAYLOAD_KINDS } from '../factory/compose/plan.ts';
+import { COMPRESSION_CHOICES } from '../factory/compose/store-compression.ts';
 import { compressionText } from '../model/bundle.ts';
 import { formatBytes } from '../model/bytes.ts';
 import { PrestageError } from '../model/errors.ts';

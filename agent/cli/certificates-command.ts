@@ -1,6 +1,6 @@
 import * as v from 'valibot';
+import { type CertificateReport, makeCertificates } from '../certificates/certificates.ts';
 import { PrestageError } from '../model/errors.ts';
-import { type CertificateReport, makeCertificates } from '../registry/certificates.ts';
 import type { CommandSpec } from './command-spec.ts';
 import { hostFor, type Terminal } from './context.ts';
 import type { Answer } from './output.ts';

@@ -1,5 +1,5 @@
 import { exitCodeOf, PrestageError } from '../model/errors.ts';
-import { checkMountedStore } from '../reconcile/check.ts';
+import { checkMountedStore } from '../run/check.ts';
 import type { CommandSpec } from './command-spec.ts';
 import { hostFor, stepFor } from './context.ts';
 import { stopSignal } from './interrupt.ts';

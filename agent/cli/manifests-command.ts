@@ -1,8 +1,8 @@
 import * as v from 'valibot';
 import { stringify } from 'yaml';
 import { readBundle } from '../bundle/read-bundle.ts';
-import { MANIFEST_FORMS, type Manifest, type ManifestForm, ROLES, renderManifests } from '../engine/manifests.ts';
-import { type ConfigMap, renderReleaseConfigMaps } from '../engine/release-configmaps.ts';
+import { MANIFEST_FORMS, type Manifest, type ManifestForm, ROLES, renderManifests } from '../cluster/manifests.ts';
+import { type ConfigMap, renderReleaseConfigMaps } from '../cluster/release-configmaps.ts';
 import { type Bundle, bundleImages, hasStoreImage } from '../model/bundle.ts';
 import { PrestageError } from '../model/errors.ts';
 import { STORE_PATH } from '../model/places.ts';

@@ -1,8 +1,8 @@
-import { locateStorage } from '../extract/location.ts';
 import { errorRecord, exitCodeOf } from '../model/errors.ts';
 import type { StepOutcome } from '../release/execute.ts';
 import type { ReleasePlan } from '../release/plan.ts';
 import { type ReleaseReport, release } from '../release/release.ts';
+import { locateStorage } from '../storage/location.ts';
 import type { CommandSpec } from './command-spec.ts';
 import { confirmPlan } from './confirm.ts';
 import { hostFor, settingsFor, stepFor, type Terminal } from './context.ts';

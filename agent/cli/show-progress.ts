@@ -4,15 +4,7 @@ import { createNotifier } from '../host/notify.ts';
 import { own, type TextStream } from '../host/text-stream.ts';
 import { formatBytes } from '../model/bytes.ts';
 import { visibleLine } from '../model/visible.ts';
-import {
-  advance,
-  describeActive,
-  describeProgress,
-  noProgress,
-  type OnRunEvent,
-  type Progress,
-  type RunEvent,
-} from '../reconcile/progress.ts';
+import { advance, describeActive, describeProgress, noProgress, type OnRunEvent, type Progress, type RunEvent } from '../state/progress.ts';
 
 /** Without a terminal, nobody is left without a line for longer. */
 export const SILENCE_LIMIT_MS = 10_000;

@@ -1,10 +1,10 @@
 import { readFile } from 'node:fs/promises';
 import * as v from 'valibot';
-import { type VerifyProgress, type VerifyReport, verify } from '../bundle/verify.ts';
 import { formatBytes, formatDuration, formatRate } from '../model/bytes.ts';
 import { exitCodes, PrestageError } from '../model/errors.ts';
 import { acceptingPolicy, openshiftPolicy } from '../signatures/openshift.ts';
 import { type Policy, parsePolicy } from '../signatures/policy.ts';
+import { type VerifyProgress, type VerifyReport, verify } from '../verify/verify.ts';
 import type { CommandSpec } from './command-spec.ts';
 import { hostFor, type Terminal } from './context.ts';
 import { flagOf } from './flag-of.ts';

@@ -1,8 +1,8 @@
 import { processStartMs, readBootId } from '../host/boot.ts';
 import type { Host } from '../host/host.ts';
+import { readSetup, type WrittenFile } from '../system-files/record.ts';
 import { crioPid } from './crio-process.ts';
 import { CRIO_DROP_IN, ETC_STORAGE_CONF } from './engine-facts.ts';
-import { readSetup, type WrittenFile } from './owned-record.ts';
 
 /**
  * Whether CRI-O looks into our store. It reads which stores there are only when it starts, SIGHUP does not change that: an `unaware` one was

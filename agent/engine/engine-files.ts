@@ -3,10 +3,10 @@ import * as v from 'valibot';
 import { messageOf } from '../model/errors.ts';
 import { STORAGE_CONF, STORE_PATH } from '../model/places.ts';
 import type { Stage } from '../model/stage.ts';
+import { OWNED_MARK } from '../system-files/file.ts';
+import type { SystemFile } from '../system-files/put.ts';
 import { type ConfFile, CRIO_DROP_IN, type EngineFacts, ETC_STORAGE_CONF } from './engine-facts.ts';
-import type { SystemFile } from './owned-files.ts';
 import { addStore, listedStores } from './storage-conf.ts';
-import { OWNED_MARK } from './system-file.ts';
 
 /** What makes the engines see the additional image store, and what a person should know about it. */
 export interface EnginePlan {

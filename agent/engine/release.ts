@@ -5,17 +5,17 @@ import type { ReleaseStep } from '../host/release-step.ts';
 import { hasSystemd } from '../host/systemd.ts';
 import { PrestageError } from '../model/errors.ts';
 import { STORAGE_CONF, STORE_PATH } from '../model/places.ts';
-import { DROP_IN_PATH, isOfIgnition } from '../registry/registries-drop-in.ts';
-import { withoutRewrite } from '../registry/registries-marks.ts';
-import { CRIO_TOLD, reloadCrio } from '../registry/registries-reload.ts';
-import { REGISTRIES_CONF, REGISTRIES_DIRECTORY } from '../registry/registries-view.ts';
 import { REGISTRIES_D_PATH } from '../signatures/own-registries-d.ts';
+import { LEFT_MARK, readSystemFile, writeSystemFile } from '../system-files/file.ts';
+import { type SystemFileStep, systemFileReleaseSteps, type Takes } from '../system-files/undo.ts';
 import { crioPid } from './crio-process.ts';
 import { ETC_STORAGE_CONF, storageConfInForce } from './engine-facts.ts';
-import { type SystemFileStep, systemFileReleaseSteps, type Takes } from './owned-release.ts';
+import { DROP_IN_PATH, isOfIgnition } from './registries-drop-in.ts';
+import { withoutRewrite } from './registries-marks.ts';
+import { CRIO_TOLD, reloadCrio } from './registries-reload.ts';
+import { REGISTRIES_CONF, REGISTRIES_DIRECTORY } from './registries-view.ts';
 import { RELOAD_LIMIT_MS, RELOADED, UNIT_FOLDER } from './set-up.ts';
 import { removeStore } from './storage-conf.ts';
-import { LEFT_MARK, readSystemFile, writeSystemFile } from './system-file.ts';
 
 /**
  * What there is to undo of all that the agent changed in the system's files, whoever asked for it, and the engines told of it: systemd is reloaded

@@ -5,10 +5,10 @@ import { type Host, hostPath } from '../host/host.ts';
 import type { Step } from '../host/steps.ts';
 import { digestOf } from '../model/digest.ts';
 import type { Stage } from '../model/stage.ts';
+import { putSystemFiles, type SystemFile } from '../system-files/put.ts';
 import { crioAwareness } from './crio-store.ts';
 import { engineFacts } from './engine-facts.ts';
 import { planEngineFiles } from './engine-files.ts';
-import { putSystemFiles, type SystemFile } from './owned-files.ts';
 
 /** Says for which drop-ins systemd was reloaded in this boot: a run may be killed between the two. */
 export const RELOADED = '/run/prestage-agent/systemd-reloaded';

@@ -1,5 +1,5 @@
-import { hasToken } from '../extract/lock-token.ts';
 import type { Host } from '../host/host.ts';
+import { hasToken } from '../storage/lock-token.ts';
 import { crioAwareness } from './crio-store.ts';
 
 const UNSEEN =

@@ -39,3 +39,5 @@ export const CHECK_LOCK = '/run/prestage-agent/check.lock';
 export const CHECK_RECORD = '/run/prestage-agent/check.json';
 /** Held by the one command that changes what the agent keeps on the node. */
 export const RUN_LOCK = '/run/prestage-agent/lock';
+/** Held, shared, by whoever writes to containers-storage, also by writers that a killed run left behind. */
+export const WRITERS_LOCK = '/run/prestage-agent/writers.lock';

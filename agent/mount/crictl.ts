@@ -1,7 +1,7 @@
 import { crioPid } from '../engine/crio-process.ts';
-import type { Pod } from '../extract/container-owner.ts';
 import { howEnded, quote } from '../host/exec.ts';
 import type { Host } from '../host/host.ts';
+import type { Pod } from '../storage/container-owner.ts';
 
 /** Source: crio.conf(5), `listen`. crictl(1) would try the sockets of other engines before it. */
 const ENDPOINT = 'unix:///var/run/crio/crio.sock';

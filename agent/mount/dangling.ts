@@ -1,6 +1,6 @@
 import { stat } from 'node:fs/promises';
 import { join } from 'node:path';
-import { containerTitle, type Pod, podOf } from '../extract/container-owner.ts';
+import { containerTitle, type Pod, podOf } from '../storage/container-owner.ts';
 import {
   type ContainerRecord,
   type ImageRecord,
@@ -9,7 +9,7 @@ import {
   readContainerRecords,
   readImageRecords,
   readLayerRecords,
-} from '../extract/storage.ts';
+} from '../storage/records.ts';
 
 /** An image record of the main store that no command can read to its end: `podman images` fails for as long as it is there. */
 export interface DanglingImage {

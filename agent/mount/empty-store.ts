@@ -1,12 +1,12 @@
 import { randomBytes } from 'node:crypto';
 import { lstat, mkdir, readFile, rm } from 'node:fs/promises';
 import { join } from 'node:path';
-import { isToken, LOCK_FILES, TOKEN_BYTES } from '../extract/lock-token.ts';
 import { writeAtomic } from '../host/atomic.ts';
 import { type Host, hostPath } from '../host/host.ts';
 import { removeTree } from '../host/remove-tree.ts';
 import type { Step } from '../host/steps.ts';
 import { STORE_PATH } from '../model/places.ts';
+import { isToken, LOCK_FILES, TOKEN_BYTES } from '../storage/lock-token.ts';
 import { mountsAt } from './mounted.ts';
 
 const NO_RECORDS = '[]';

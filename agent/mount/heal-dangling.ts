@@ -1,6 +1,5 @@
 import { mkdir, symlink } from 'node:fs/promises';
 import { join } from 'node:path';
-import type { StorageLocation } from '../extract/storage.ts';
 import { writeAtomic } from '../host/atomic.ts';
 import { type ExecResult, howEnded, quote } from '../host/exec.ts';
 import { type Host, hostPath } from '../host/host.ts';
@@ -9,6 +8,7 @@ import { removeTree } from '../host/remove-tree.ts';
 import type { Step } from '../host/steps.ts';
 import { digestOf, hexOf } from '../model/digest.ts';
 import { PrestageError } from '../model/errors.ts';
+import type { StorageLocation } from '../storage/records.ts';
 import { askCrictl, endPod } from './crictl.ts';
 import { type Dangling, findDangling, findUnfinished, isNothing, type LeftoverLayer, podsOf } from './dangling.ts';
 

@@ -1,5 +1,6 @@
 import { output } from '../host/exec.ts';
 import type { Host } from '../host/host.ts';
+import { reclaimTargets } from '../host/private-mount.ts';
 import type { Step } from '../host/steps.ts';
 import { PrestageError } from '../model/errors.ts';
 import { type OpenDisk, openDisk, readDisk } from './disk.ts';
@@ -8,7 +9,6 @@ import { announcePartition, forgetPartition } from './kernel-partitions.ts';
 import { type Losses, surveyLosses } from './losses.ts';
 import { makeXfs } from './make-xfs.ts';
 import { type CreatePlan, type CreateRequest, type CreateStep, planCreate } from './plan-create.ts';
-import { reclaimTargets } from './private-mount.ts';
 import { refuseCreate } from './refusals.ts';
 import { warnOfFeatures } from './xfs-features.ts';
 

@@ -1,11 +1,11 @@
 import type { Host } from '../host/host.ts';
+import { reclaimTargets } from '../host/private-mount.ts';
 import type { Step } from '../host/steps.ts';
 import { PrestageError } from '../model/errors.ts';
 import { type OpenDisk, openDisk, readDisk } from './disk.ts';
 import type { DiskFacts } from './disk-facts.ts';
 import { choosePartition, parseBlkid } from './find.ts';
 import { announcePartition } from './kernel-partitions.ts';
-import { reclaimTargets } from './private-mount.ts';
 import { refuseWrite } from './refusals.ts';
 
 /** A data partition that may be written. Giving it back detaches the image that it lies on. */

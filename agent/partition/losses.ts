@@ -3,11 +3,11 @@ import { join } from 'node:path';
 import { readManifest } from '../bundle/read-bundle.ts';
 import type { Host } from '../host/host.ts';
 import { mountReadOnly } from '../host/mounts.ts';
+import { privateTarget } from '../host/private-mount.ts';
 import { spaceAt } from '../host/space.ts';
 import { PrestageError } from '../model/errors.ts';
 import type { DiskFacts, DiskPartition } from './disk-facts.ts';
 import { announcePartition } from './kernel-partitions.ts';
-import { privateTarget } from './private-mount.ts';
 
 /** What a partition holds, for the person who is about to lose it. */
 export interface Losses {

@@ -1,12 +1,12 @@
 import { stat } from 'node:fs/promises';
 import type { Host } from '../host/host.ts';
 import { mountReadOnly } from '../host/mounts.ts';
+import { privateTarget } from '../host/private-mount.ts';
 import { plainStep } from '../host/steps.ts';
 import { PrestageError } from '../model/errors.ts';
 import { openDisk, readDisk } from './disk.ts';
 import { choosePartition, FILE_SYSTEMS } from './find.ts';
 import { announcePartition } from './kernel-partitions.ts';
-import { privateTarget } from './private-mount.ts';
 
 /** A folder that can be read, wherever it lies. Giving it back unmounts and detaches what was made for it. */
 export interface OpenFolder extends AsyncDisposable {

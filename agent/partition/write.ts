@@ -8,6 +8,7 @@ import { removeTemporaries, syncDirectory, writeAtomic } from '../host/atomic.ts
 import { output, quote } from '../host/exec.ts';
 import type { Host } from '../host/host.ts';
 import type { MountLease } from '../host/mounts.ts';
+import { mountPrivately } from '../host/private-mount.ts';
 import type { Step } from '../host/steps.ts';
 import { BUNDLE_FILE, PARTIAL_FILE } from '../model/bundle.ts';
 import { PrestageError } from '../model/errors.ts';
@@ -17,7 +18,6 @@ import { removeInner } from './inner-files.ts';
 import { type LocatedPartition, locatePartition } from './locate.ts';
 import { formatNote } from './partial-note.ts';
 import { type PartitionSurvey, planWrite, type WritePlan } from './plan-write.ts';
-import { mountPrivately } from './private-mount.ts';
 import { surveyPartition } from './survey-partition.ts';
 import { warnOfFeatures } from './xfs-features.ts';
 

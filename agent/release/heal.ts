@@ -1,11 +1,11 @@
-import { additionalStores } from '../extract/additional-stores.ts';
-import type { StorageLocation } from '../extract/storage.ts';
 import type { Host } from '../host/host.ts';
 import type { Step } from '../host/steps.ts';
 import type { ErrorRecord } from '../model/errors.ts';
 import { closeStore } from '../mount/close-store.ts';
 import { renewEmptyStore } from '../mount/empty-store.ts';
 import { healDangling } from '../mount/heal-dangling.ts';
+import { additionalStores } from '../storage/additional-stores.ts';
+import type { StorageLocation } from '../storage/records.ts';
 
 export interface HealNodeRequest {
   /** The main store of the engines. */

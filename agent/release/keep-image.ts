@@ -1,6 +1,5 @@
 import { copyFile, mkdir, readdir, readFile, rename, rm, rmdir, stat, symlink } from 'node:fs/promises';
 import { join } from 'node:path';
-import { readImageRecords, readLayerRecords, type StorageLocation } from '../extract/storage.ts';
 import { syncDirectory, writeAtomic } from '../host/atomic.ts';
 import { howEnded, quote } from '../host/exec.ts';
 import { type Host, hostPath } from '../host/host.ts';
@@ -9,6 +8,7 @@ import { type Digest, digestOf, hexOf, isDigest } from '../model/digest.ts';
 import { PrestageError } from '../model/errors.ts';
 import { STORE_PATH } from '../model/places.ts';
 import { parseReference } from '../model/reference.ts';
+import { readImageRecords, readLayerRecords, type StorageLocation } from '../storage/records.ts';
 import { KEEP_PATH, KEPT_NAME, type KeptImage } from './keep-plan.ts';
 
 /** The one version that there is. Source: containers/image, directory/directory_transport.go. */

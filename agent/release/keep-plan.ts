@@ -1,6 +1,9 @@
 import { readFile, stat } from 'node:fs/promises';
 import { join } from 'node:path';
-import { containerTitle } from '../extract/container-owner.ts';
+import { type Host, hostPath } from '../host/host.ts';
+import { readMounts } from '../host/mount-table.ts';
+import { STORE_PATH } from '../model/places.ts';
+import { containerTitle } from '../storage/container-owner.ts';
 import {
   type ContainerRecord,
   type ImageRecord,
@@ -9,10 +12,7 @@ import {
   readImageRecords,
   readLayerRecords,
   type StorageLocation,
-} from '../extract/storage.ts';
-import { type Host, hostPath } from '../host/host.ts';
-import { readMounts } from '../host/mount-table.ts';
-import { STORE_PATH } from '../model/places.ts';
+} from '../storage/records.ts';
 
 /** An image of a running container, of which the store image has something that the main store lacks. */
 export interface KeptImage {

@@ -1,9 +1,9 @@
-import type { Pod } from '../extract/container-owner.ts';
 import type { Host } from '../host/host.ts';
 import { hasSystemd } from '../host/systemd.ts';
 import { PrestageError } from '../model/errors.ts';
 import { askCrictl, type Crictl, endPod } from '../mount/crictl.ts';
 import { type DanglingContainer, podsOf } from '../mount/dangling.ts';
+import type { Pod } from '../storage/container-owner.ts';
 import type { PlannedStep } from './plan.ts';
 
 /** What decides about pods that stand on the store image. */

@@ -4,8 +4,8 @@ import { type Host, hostPath } from '../host/host.ts';
 import { takeRunLock } from '../host/run-lock.ts';
 import type { Step } from '../host/steps.ts';
 import { sealRecord } from '../model/seal.ts';
-import { startCheck } from '../reconcile/start-check.ts';
-import { DURABLE_STATE, LIVE_STATE, readState } from '../reconcile/state-store.ts';
+import { startCheck } from '../mount/start-check.ts';
+import { DURABLE_STATE, LIVE_STATE, readState } from '../state/run-record.ts';
 import { executePlan, type StepOutcome } from './execute.ts';
 import { planRelease, type ReleaseLooks, type ReleasePlan, type ReleaseRequest } from './plan.ts';
 

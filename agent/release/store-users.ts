@@ -1,7 +1,7 @@
 import { readdir, readFile } from 'node:fs/promises';
-import { filesNamingOurStore } from '../extract/additional-stores.ts';
 import { type Host, hostPath } from '../host/host.ts';
 import { STORE_PATH } from '../model/places.ts';
+import { filesNamingOurStore } from '../storage/additional-stores.ts';
 
 /**
  * Who would fail without the directory of the empty store: configurations of others that name it (a MachineConfig that owns storage.conf), and

@@ -1,5 +1,5 @@
 import { join } from 'node:path';
-import { readPlainFile } from '../mirror/plain-file.ts';
+import { readPlainFile } from '../host/plain-file.ts';
 import { type BundleImage, signaturePath } from '../model/bundle.ts';
 import { type Digest, digestOf } from '../model/digest.ts';
 import { PrestageError } from '../model/errors.ts';

@@ -1,14 +1,14 @@
 import { relative } from 'node:path';
 import { crioAwareness } from '../engine/crio-store.ts';
-import { additionalStores } from '../extract/additional-stores.ts';
-import { inspectStorage, readImages, type StorageContents, type StorageLocation } from '../extract/storage.ts';
 import { processStartTicks, readBootId } from '../host/boot.ts';
 import { type Host, hostPath } from '../host/host.ts';
 import { unitEnds } from '../host/unit-end.ts';
 import type { RunState } from '../model/run-state.ts';
 import { findDangling } from '../mount/dangling.ts';
-import { readLastState } from '../reconcile/state-store.ts';
 import { missingPolicy } from '../signatures/node-policy.ts';
+import { readLastState } from '../state/run-record.ts';
+import { additionalStores } from '../storage/additional-stores.ts';
+import { inspectStorage, readImages, type StorageContents, type StorageLocation } from '../storage/records.ts';
 import { assessRun, type StatusReport } from './assess.ts';
 import type { StatusFacts, StoreNow } from './facts.ts';
 import { changedFiles } from './files-now.ts';

@@ -1,9 +1,9 @@
 import type { CrioAwareness } from '../engine/crio-store.ts';
-import type { StorageContents } from '../extract/storage.ts';
 import type { UnitEnd } from '../host/unit-end.ts';
 import type { ErrorRecord } from '../model/errors.ts';
 import type { RunState } from '../model/run-state.ts';
 import type { StoreProbe } from '../release/assess-store.ts';
+import type { StorageContents } from '../storage/records.ts';
 import type { Look, Unseen } from './look.ts';
 
 /** All that `status` decides by: what the run left, and what can be looked at now. */

@@ -1,14 +1,14 @@
 import { ETC_STORAGE_CONF } from '../engine/engine-facts.ts';
-import { readSetup, type WrittenFile } from '../engine/owned-record.ts';
+import { withoutRewrite } from '../engine/registries-marks.ts';
+import { REGISTRIES_CONF } from '../engine/registries-view.ts';
 import { listedStores } from '../engine/storage-conf.ts';
-import { isMarked } from '../engine/system-file.ts';
 import type { Host } from '../host/host.ts';
 import { readConfiguration } from '../host/read-configuration.ts';
 import { digestOf } from '../model/digest.ts';
 import { PrestageError } from '../model/errors.ts';
 import { STORAGE_CONF, STORE_PATH } from '../model/places.ts';
-import { withoutRewrite } from '../registry/registries-marks.ts';
-import { REGISTRIES_CONF } from '../registry/registries-view.ts';
+import { isMarked } from '../system-files/file.ts';
+import { readSetup, type WrittenFile } from '../system-files/record.ts';
 import type { FileFault } from './facts.ts';
 
 /** What a file of somebody else must still say for the agent's part in it to be there. */

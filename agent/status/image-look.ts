@@ -1,13 +1,13 @@
-import { additionalStores } from '../extract/additional-stores.ts';
-import { locateStorage } from '../extract/location.ts';
-import { inspectStorage, readImages } from '../extract/storage.ts';
+import { readRegistriesInForce } from '../engine/registries-view.ts';
 import { readBootId } from '../host/boot.ts';
 import type { Host } from '../host/host.ts';
 import { PrestageError } from '../model/errors.ts';
 import { formatReference, nameOf, type Reference, readReference } from '../model/reference.ts';
-import { readLastState } from '../reconcile/state-store.ts';
-import { readRegistriesInForce } from '../registry/registries-view.ts';
 import { repositoryOf } from '../signatures/policy.ts';
+import { readLastState } from '../state/run-record.ts';
+import { additionalStores } from '../storage/additional-stores.ts';
+import { locateStorage } from '../storage/location.ts';
+import { inspectStorage, readImages } from '../storage/records.ts';
 import { answerImage, type ImageReport } from './image-answer.ts';
 import type { PlaceAnswer, PlaceFacts } from './image-facts.ts';
 import { type PullPlace, pulledReference, pullPlaces } from './image-places.ts';

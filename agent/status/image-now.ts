@@ -1,5 +1,5 @@
 import { type ImageState, isInStorage, type RunState } from '../model/run-state.ts';
-import { isPresent } from '../reconcile/plan.ts';
+import { isPresent } from '../storage/is-present.ts';
 import type { StatusFacts } from './facts.ts';
 
 /** An image that the run left in storage, or served, and that is not there now is missing. What cannot be seen stays as the run left it. Pure. */

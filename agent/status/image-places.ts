@@ -1,6 +1,6 @@
+import type { RegistryEntry } from '../engine/registries-file.ts';
+import { governingEntry, relocate } from '../engine/registries-match.ts';
 import { formatReference, nameOf, type Reference } from '../model/reference.ts';
-import type { RegistryEntry } from '../registry/registries-file.ts';
-import { governingEntry, relocate } from '../registry/registries-match.ts';
 
 /** A place that engines ask for an image. */
 export interface PullPlace {

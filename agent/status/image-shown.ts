@@ -1,14 +1,14 @@
 import { type Host, hostPath } from '../host/host.ts';
-import { messagesIn } from '../mirror/tree-signatures.ts';
 import type { Digest } from '../model/digest.ts';
 import { PrestageError } from '../model/errors.ts';
 import { instanceFor, MANIFEST_LIMIT_BYTES, parseManifest } from '../model/manifest.ts';
-import { askRegistry, type RegistryTarget } from '../registry/ask-registry.ts';
+import { askRegistry, type RegistryTarget } from '../registry/serve/ask-registry.ts';
 import { PAYLOAD_LIMIT_BYTES, parseAttachment, signatureTag } from '../signatures/attachment.ts';
 import { heldOf } from '../signatures/bundle-signatures.ts';
 import type { HeldSignature } from '../signatures/judge.ts';
 import { readRegistriesDInForce } from '../signatures/own-registries-d.ts';
 import { type SignatureSource, signatureSourceOf } from '../signatures/registries-d.ts';
+import { messagesIn } from '../tree/tree-signatures.ts';
 import { look, type Unseen } from './look.ts';
 
 /** An image as a registry shows it to an engine of this machine. */

@@ -1,9 +1,9 @@
 import { readFile } from 'node:fs/promises';
-import { readSetup } from '../engine/owned-record.ts';
-import { locateStorage } from '../extract/location.ts';
 import { howEnded } from '../host/exec.ts';
 import { type Host, hostPath } from '../host/host.ts';
 import { availableMemoryBytes, spaceAt } from '../host/space.ts';
+import { locateStorage } from '../storage/location.ts';
+import { readSetup } from '../system-files/record.ts';
 import { collectStatus } from './collect.ts';
 import { cutText, listing, namedFiles, readCut } from './report-files.ts';
 

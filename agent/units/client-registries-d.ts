@@ -1,8 +1,8 @@
-import { OWNED_MARK } from '../engine/system-file.ts';
-import { ofIgnition } from '../registry/registries-drop-in.ts';
+import { ofIgnition } from '../engine/registries-drop-in.ts';
+import { decodeDataUrl } from '../model/data-url.ts';
 import { foreignRegistriesD, planRegistriesD, REGISTRIES_D_DIRECTORY, REGISTRIES_D_PATH } from '../signatures/own-registries-d.ts';
+import { OWNED_MARK } from '../system-files/file.ts';
 import type { IgnitionConfig, IgnitionResource } from './config.ts';
-import { decodeDataUrl } from './data-url.ts';
 import { type IgnitionFile, ownFile } from './own-file.ts';
 
 /** The file that leads the engines of clients to signatures. */

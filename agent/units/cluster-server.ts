@@ -1,8 +1,8 @@
 import type { X509Certificate } from 'node:crypto';
 import { dirname, join } from 'node:path';
+import { authorityFault, pemOf, readCertificates, readPrivateKey, serverFault } from '../certificates/pem.ts';
+import { readServerEndpoint } from '../certificates/server-address.ts';
 import { PrestageError } from '../model/errors.ts';
-import { authorityFault, pemOf, readCertificates, readPrivateKey, serverFault } from '../registry/pem.ts';
-import { readServerEndpoint } from '../registry/server-address.ts';
 import { type IgnitionFile, ownFile, readNamedFile } from './own-file.ts';
 import type { ServedAt } from './run-arguments.ts';
 

@@ -1,7 +1,7 @@
 import { readFile } from 'node:fs/promises';
+import { encodeDataUrl } from '../model/data-url.ts';
 import { errorRecord, PrestageError } from '../model/errors.ts';
 import type { IgnitionConfig } from './config.ts';
-import { encodeDataUrl } from './data-url.ts';
 
 export type IgnitionFile = NonNullable<NonNullable<IgnitionConfig['storage']>['files']>[number];
 

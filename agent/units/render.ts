@@ -1,7 +1,7 @@
+import { encodeDataUrl } from '../model/data-url.ts';
 import { PrestageError } from '../model/errors.ts';
 import type { Stage } from '../model/stage.ts';
 import { type IgnitionConfig, type IgnitionSpec, parseConfig } from './config.ts';
-import { encodeDataUrl } from './data-url.ts';
 
 /** What a failed run does to the boot: with `open` it goes on, with `closed` what needs the images does not start. */
 export type FailurePolicy = 'open' | 'closed';

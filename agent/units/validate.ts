@@ -1,7 +1,7 @@
 import { posix } from 'node:path';
+import { decodeDataUrl } from '../model/data-url.ts';
 import { quoteInput } from '../model/faults.ts';
 import type { IgnitionConfig, IgnitionResource, IgnitionSpec, IgnitionUnit } from './config.ts';
-import { decodeDataUrl } from './data-url.ts';
 
 /** What is wrong, or doubtful, at one place of a config. */
 export interface IgnitionFault {

@@ -1,8 +1,8 @@
 import { mkdir, mkdtemp, rm } from 'node:fs/promises';
 import { availableParallelism } from 'node:os';
 import { join } from 'node:path';
-import { readSourceImage } from '../../agent/factory/build/source-image.ts';
-import { composeStore } from '../../agent/factory/build/store-copy.ts';
+import { readSourceImage } from '../../agent/factory/compose/source-image.ts';
+import { composeStore } from '../../agent/factory/compose/store-copy.ts';
 import { linuxHost } from '../../agent/host/linux.ts';
 import { CACHE } from '../support/cache.ts';
 import { writeOciLayout } from '../support/images.ts';

@@ -1,7 +1,7 @@
 import { mkdir, mkdtemp, rm, stat } from 'node:fs/promises';
 import { availableParallelism } from 'node:os';
 import { join } from 'node:path';
-import { compressionArgs, planCompression } from '../../agent/factory/build/store-compression.ts';
+import { compressionArgs, planCompression } from '../../agent/factory/compose/store-compression.ts';
 import { execOnLinux, output } from '../../agent/host/exec.ts';
 import { compressionText, type StoreCompression } from '../../agent/model/bundle.ts';
 import { CACHE } from '../support/cache.ts';

@@ -1,7 +1,7 @@
 import { readFile } from 'node:fs/promises';
 import { join } from 'node:path';
-import { normaliseStore, readStorage } from '../../agent/factory/build/store-normalise.ts';
-import { packSquashfs } from '../../agent/factory/build/store-pack.ts';
+import { normaliseStore, readStorage } from '../../agent/factory/compose/store-normalise.ts';
+import { packSquashfs } from '../../agent/factory/compose/store-pack.ts';
 import { linuxHost } from '../../agent/host/linux.ts';
 
 /** The squashfs step of a build as a program of its own, with mksquashfs's own level of zstd: `pack-store.ts GRAPHROOT IMAGE JOBS`. */

@@ -1,7 +1,7 @@
 import { mkdir, readFile, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
+import { type KnownImage, planSteps } from '../../agent/load/plan.ts';
 import { digestOf, hexOf } from '../../agent/model/digest.ts';
-import { type KnownImage, planSteps } from '../../agent/reconcile/plan.ts';
 import { cached } from '../support/cache.ts';
 import { blobPath, type MadeLayer, makeLayer } from '../support/image-layer.ts';
 import { makers } from '../support/image-set.ts';

@@ -1,7 +1,7 @@
 import { linuxHost } from '../../agent/host/linux.ts';
 import { plainStep } from '../../agent/host/steps.ts';
-import { findOcMirror } from '../../agent/mirror/archive-sets.ts';
-import { unpackOcMirror } from '../../agent/mirror/oc-mirror.ts';
+import { findOcMirror } from '../../agent/tree/archive-sets.ts';
+import { unpackOcMirror } from '../../agent/tree/oc-mirror.ts';
 
 /** Unpacks a folder of oc-mirror into a new tree: `unpack-mirror.ts FROM TO`, the subject of the bench. */
 const [from = '', to = ''] = process.argv.slice(2);

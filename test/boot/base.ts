@@ -1,8 +1,8 @@
 import { readFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { parse as parseYaml } from 'yaml';
+import { encodeDataUrl } from '../../agent/model/data-url.ts';
 import type { IgnitionSpec } from '../../agent/units/config.ts';
-import { encodeDataUrl } from '../../agent/units/data-url.ts';
 import { fieldFile } from '../support/ignition.ts';
 import type { ClusterPolicy } from '../support/policies.ts';
 

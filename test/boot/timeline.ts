@@ -3,7 +3,7 @@ import { join } from 'node:path';
 import { runStateOf } from '../../agent/model/run-state.ts';
 import type { RunTimeline } from '../../agent/model/run-timeline.ts';
 import { unsealRecord } from '../../agent/model/seal.ts';
-import { DURABLE_STATE } from '../../agent/reconcile/state-store.ts';
+import { DURABLE_STATE } from '../../agent/state/run-record.ts';
 import { clockOffsetMs, unitTimes } from './journal.ts';
 import type { MachineRoot } from './machine-root.ts';
 

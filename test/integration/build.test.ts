@@ -3,7 +3,7 @@ import { lstat, mkdir, mkdtemp, readdir, readFile, rm, symlink, writeFile } from
 import { join } from 'node:path';
 import { after, before, describe, it } from 'node:test';
 import { createArchivePool } from '../../agent/extract/pool.ts';
-import { requireTools } from '../../agent/factory/build/tools.ts';
+import { requireTools } from '../../agent/factory/compose/tools.ts';
 import { execOnLinux, output } from '../../agent/host/exec.ts';
 import { linuxHost } from '../../agent/host/linux.ts';
 import { BUNDLE_FILE, type Bundle, PARTIAL_FILE, parseBundle } from '../../agent/model/bundle.ts';

@@ -4,13 +4,13 @@ import { chmod, mkdir, mkdtemp, readdir, readFile, rm, stat, writeFile } from 'n
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { after, before, test } from 'node:test';
+import { type CertificateReport, type CertificateRequest, makeCertificates } from '../../agent/certificates/certificates.ts';
+import { pemOf, readCertificates, readPrivateKey, serverFault } from '../../agent/certificates/pem.ts';
+import { readServerAddress } from '../../agent/certificates/server-address.ts';
 import { execOnLinux, output } from '../../agent/host/exec.ts';
 import type { Host } from '../../agent/host/host.ts';
 import { linuxHost } from '../../agent/host/linux.ts';
 import { type ErrorRecord, errorRecord } from '../../agent/model/errors.ts';
-import { type CertificateReport, type CertificateRequest, makeCertificates } from '../../agent/registry/certificates.ts';
-import { pemOf, readCertificates, readPrivateKey, serverFault } from '../../agent/registry/pem.ts';
-import { readServerAddress } from '../../agent/registry/server-address.ts';
 import { thrownBy } from '../support/thrown.ts';
 
 const DAY_MS = 86_400_000;

@@ -3,7 +3,7 @@ import { mkdir, mkdtemp, rm, writeFile } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { after, before, it } from 'node:test';
-import { makeCertificates } from '../../agent/registry/certificates.ts';
+import { makeCertificates } from '../../agent/certificates/certificates.ts';
 import { runBuild } from '../support/build.ts';
 import { TOP } from '../support/cache.ts';
 import { type Cluster, openCluster } from '../support/cluster.ts';

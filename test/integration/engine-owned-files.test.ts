@@ -4,15 +4,15 @@ import { chmod, chown, lstat, mkdir, mkdtemp, readdir, readFile, readlink, rm, s
 import { tmpdir } from 'node:os';
 import { dirname, join } from 'node:path';
 import { after, beforeEach, describe, it } from 'node:test';
-import { putSystemFiles, type SystemFile } from '../../agent/engine/owned-files.ts';
-import { systemFileReleaseSteps, type TakeOut } from '../../agent/engine/owned-release.ts';
-import { OWNED_MARK } from '../../agent/engine/system-file.ts';
 import { execOnLinux, output } from '../../agent/host/exec.ts';
 import type { Host } from '../../agent/host/host.ts';
 import { linuxHost } from '../../agent/host/linux.ts';
 import { plainStep, type Step } from '../../agent/host/steps.ts';
 import { type ErrorRecord, errorRecord } from '../../agent/model/errors.ts';
 import { BACKUP_PATH, SETUP_RECORD } from '../../agent/model/places.ts';
+import { OWNED_MARK } from '../../agent/system-files/file.ts';
+import { putSystemFiles, type SystemFile } from '../../agent/system-files/put.ts';
+import { systemFileReleaseSteps, type TakeOut } from '../../agent/system-files/undo.ts';
 
 const MAIN = '/etc/containers/storage.conf';
 const NEW = '/etc/containers/registries.conf';

@@ -3,8 +3,8 @@ import { mkdir, mkdtemp, readdir, readFile, rm, writeFile } from 'node:fs/promis
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { after, before, beforeEach, describe, it } from 'node:test';
-import { OWNED_MARK } from '../../agent/engine/system-file.ts';
 import { STORAGE_CONF, STORE_PATH } from '../../agent/model/places.ts';
+import { OWNED_MARK } from '../../agent/system-files/file.ts';
 import { waitFor } from '../support/agent.ts';
 import { makeStoreFixture, openStoreNode, type StoreFixture, type StoreNode } from '../support/store-node.ts';
 

@@ -8,7 +8,7 @@ import { dirname, join, relative } from 'node:path';
 import { test } from 'node:test';
 import { runProgram } from '../../agent/cli/program.ts';
 import { type FetchReport, type FetchRequest, fetchFiles } from '../../agent/factory/fetch/fetch.ts';
-import { createHttpClient } from '../../agent/factory/fetch/http.ts';
+import { createHttpClient } from '../../agent/factory/web/http.ts';
 import { execOnLinux, output } from '../../agent/host/exec.ts';
 import { linuxHost } from '../../agent/host/linux.ts';
 import { plainStep } from '../../agent/host/steps.ts';

@@ -7,7 +7,7 @@ import { linuxHost } from '../../agent/host/linux.ts';
 import { plainStep } from '../../agent/host/steps.ts';
 import { errorRecord } from '../../agent/model/errors.ts';
 import { resolveSettings } from '../../agent/model/settings.ts';
-import { run } from '../../agent/reconcile/run.ts';
+import { run } from '../../agent/run/run.ts';
 import { collectStatus } from '../../agent/status/collect.ts';
 import { makeSandbox, type Sandbox, statesOf } from '../support/agent.ts';
 import { damaged } from '../support/damage.ts';

@@ -10,8 +10,8 @@ import { BUNDLE_VERSION, formatBundle, signaturePath } from '../../agent/model/b
 import { digestOf, hexOf } from '../../agent/model/digest.ts';
 import { errorRecord } from '../../agent/model/errors.ts';
 import { treeBlobPath } from '../../agent/model/registry-path.ts';
-import { keepBundle } from '../../agent/reconcile/disk-bundle.ts';
-import type { OsTree } from '../../agent/registry/os-tree.ts';
+import { keepBundle } from '../../agent/run/disk-bundle.ts';
+import type { OsTree } from '../../agent/tree/os-tree.ts';
 
 const MIRROR = 'store/installed.mirror';
 const LISTED = { 'docker/one': 'manifest', 'docker/a/two': 'config' };

@@ -3,7 +3,7 @@ import { mkdir, mkdtemp, rm, utimes, writeFile } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { test } from 'node:test';
-import { lateFiles } from '../../agent/factory/build/late-files.ts';
+import { lateFiles } from '../../agent/factory/compose/late-files.ts';
 import { linuxHost } from '../../agent/host/linux.ts';
 
 test('files of packed layers that are later than 2106 are counted, and one of them is named by its path in the image', async () => {

@@ -4,7 +4,7 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { after, before, describe, it, test } from 'node:test';
 import { parseAllDocuments } from 'yaml';
-import { MANIFEST_FORMS, renderManifests } from '../../agent/engine/manifests.ts';
+import { MANIFEST_FORMS, renderManifests } from '../../agent/cluster/manifests.ts';
 import { execOnLinux, output } from '../../agent/host/exec.ts';
 import { STORE_PATH } from '../../agent/model/places.ts';
 import { filesOf } from '../support/machine-config.ts';

@@ -4,7 +4,7 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { type TestContext, test } from 'node:test';
 import { execOnLinux, output } from '../../agent/host/exec.ts';
-import { walkTar } from '../../agent/mirror/walk-tar.ts';
+import { walkTar } from '../../agent/tree/walk-tar.ts';
 import { rejection } from '../support/archive-jobs.ts';
 
 async function workFor(test: TestContext): Promise<string> {

@@ -3,7 +3,7 @@ import { chmod, mkdir, mkdtemp, rm, writeFile } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { describe, it } from 'node:test';
-import { findLogin } from '../../agent/factory/pull/logins.ts';
+import { findLogin } from '../../agent/factory/web/logins.ts';
 import { execOnLinux } from '../../agent/host/exec.ts';
 
 const base64 = (text: string): string => Buffer.from(text).toString('base64');

@@ -7,7 +7,7 @@ import { dirname, join } from 'node:path';
 import { after, before, beforeEach, describe, it } from 'node:test';
 import { pathToFileURL } from 'node:url';
 import { ABSENT_FILE } from '../../agent/factory/pull/absent-record.ts';
-import { readLookasideRecord } from '../../agent/factory/pull/lookaside-record.ts';
+import { readLookasideRecord } from '../../agent/factory/shared/lookaside-record.ts';
 import { linuxHost } from '../../agent/host/linux.ts';
 import { BUNDLE_FILE, parseBundle, signaturePath } from '../../agent/model/bundle.ts';
 import { type Digest, digestOf } from '../../agent/model/digest.ts';

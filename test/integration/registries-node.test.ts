@@ -5,11 +5,11 @@ import { copyFile, mkdir, mkdtemp, rm } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { test } from 'node:test';
+import { dialectOf, mirrorDialect } from '../../agent/engine/registries-dialect.ts';
+import { reloadCrio } from '../../agent/engine/registries-reload.ts';
 import { execOnLinux } from '../../agent/host/exec.ts';
 import type { Host } from '../../agent/host/host.ts';
 import { linuxHost } from '../../agent/host/linux.ts';
-import { dialectOf, mirrorDialect } from '../../agent/registry/registries-dialect.ts';
-import { reloadCrio } from '../../agent/registry/registries-reload.ts';
 
 test('the podman of this machine says its version in the form that is read', async () => {
   const { stdout } = await execOnLinux('podman', ['--version']);

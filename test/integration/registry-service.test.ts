@@ -19,7 +19,7 @@ const unavailable = sandboxUnavailable();
 const ADDRESS = '127.0.0.1:5000';
 const MIRROR = '/run/prestage-agent/mirror';
 const STORE = '/var/lib/prestage-agent/store';
-const SERVICE = 'agent/registry/service.ts';
+const SERVICE = 'agent/registry/serve/service.ts';
 
 describe('the registry of a node', () => {
   let work: string;
@@ -62,7 +62,7 @@ describe('the registry of a node', () => {
   });
   const start = async (node: NodeSandbox, more: object = {}): Promise<Called> => {
     const copied = await callInside(node, {
-      module: 'agent/registry/mirror-copy.ts',
+      module: 'agent/tree/mirror-copy.ts',
       name: 'copyMirror',
       request: { from: store.mirror.path, files: store.mirror.files },
     });

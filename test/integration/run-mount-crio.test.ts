@@ -1,8 +1,8 @@
 import assert from 'node:assert/strict';
 import { rm } from 'node:fs/promises';
 import { describe } from 'node:test';
+import { DROP_IN_PATH } from '../../agent/engine/registries-drop-in.ts';
 import { STORAGE_CONF } from '../../agent/model/places.ts';
-import { DROP_IN_PATH } from '../../agent/registry/registries-drop-in.ts';
 import { waitFor } from '../support/agent.ts';
 import type { MountNode } from '../support/mount-node.ts';
 import { mountSuite } from '../support/mount-suite.ts';

@@ -3,8 +3,8 @@ import { existsSync } from 'node:fs';
 import { mkdir, readFile, rm, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { after, before, describe, it } from 'node:test';
-import { OWNED_MARK } from '../../agent/engine/system-file.ts';
-import type { PayloadKind } from '../../agent/factory/build/plan.ts';
+import type { PayloadKind } from '../../agent/factory/compose/plan.ts';
+import { OWNED_MARK } from '../../agent/system-files/file.ts';
 import { listOf, runBuild } from '../support/build.ts';
 import { writeOciLayout } from '../support/images.ts';
 import {

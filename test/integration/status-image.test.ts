@@ -3,7 +3,7 @@ import { mkdir, readFile, rm, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { after, before, describe, it } from 'node:test';
 import { Ajv } from 'ajv';
-import type { PayloadKind } from '../../agent/factory/build/plan.ts';
+import type { PayloadKind } from '../../agent/factory/compose/plan.ts';
 import { digestOf } from '../../agent/model/digest.ts';
 import type { ImageReport } from '../../agent/status/image-answer.ts';
 

@@ -6,7 +6,7 @@ import { hexOf } from '../../agent/model/digest.ts';
 import { DISK_COPY_PATH, REGISTRY_PATH } from '../../agent/model/places.ts';
 import { runStateOf } from '../../agent/model/run-state.ts';
 import { unsealRecord } from '../../agent/model/seal.ts';
-import { DURABLE_STATE } from '../../agent/reconcile/state-store.ts';
+import { DURABLE_STATE } from '../../agent/state/run-record.ts';
 import { type MirroredImage, writeMirror } from '../support/mirror-archives.ts';
 import { type MountFixture, type MountNode, makeMountFixture, openMountNode } from '../support/mount-node.ts';
 import { repositoryOf } from '../support/registry-node.ts';

@@ -1,5 +1,5 @@
 import assert from 'node:assert/strict';
-import { readImageRecords } from '../../agent/extract/storage.ts';
+import { readImageRecords } from '../../agent/storage/records.ts';
 import { verifyImages } from '../power/verify-node.ts';
 import type { Figures } from '../support/figures.ts';
 import type { MountNode } from '../support/mount-node.ts';

@@ -1,8 +1,8 @@
 import { createHash } from 'node:crypto';
 import { copyFile, mkdir, readdir, readFile, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
-import { build } from '../../agent/factory/build/build.ts';
-import type { BuildOptions, BuildReport } from '../../agent/factory/build/options.ts';
+import { build } from '../../agent/factory/compose/build.ts';
+import type { BuildOptions, BuildReport } from '../../agent/factory/compose/options.ts';
 import { linuxHost } from '../../agent/host/linux.ts';
 import { plainStep } from '../../agent/host/steps.ts';
 import { type ImageSet, MAPPED_TAG } from './image-set.ts';

@@ -1,6 +1,6 @@
 import assert from 'node:assert/strict';
 import * as v from 'valibot';
-import { decodeDataUrl } from '../../agent/units/data-url.ts';
+import { decodeDataUrl } from '../../agent/model/data-url.ts';
 
 const machineConfigSchema = v.object({
   kind: v.literal('MachineConfig'),

@@ -1,5 +1,5 @@
 import fc from 'fast-check';
-import type { MirrorEntry, RegistryEntry } from '../../agent/registry/registries-file.ts';
+import type { MirrorEntry, RegistryEntry } from '../../agent/engine/registries-file.ts';
 
 export const MAIN = '/etc/containers/registries.conf';
 

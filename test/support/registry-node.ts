@@ -2,7 +2,7 @@ import assert from 'node:assert/strict';
 import { existsSync } from 'node:fs';
 import { readFile } from 'node:fs/promises';
 import { join } from 'node:path';
-import type { PayloadKind } from '../../agent/factory/build/plan.ts';
+import type { PayloadKind } from '../../agent/factory/compose/plan.ts';
 import { runBuild } from './build.ts';
 import { requestOf } from './cluster.ts';
 import type { MadeImage } from './images.ts';

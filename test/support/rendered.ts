@@ -1,6 +1,6 @@
 import assert from 'node:assert/strict';
+import { decodeDataUrl } from '../../agent/model/data-url.ts';
 import { parseConfig } from '../../agent/units/config.ts';
-import { decodeDataUrl } from '../../agent/units/data-url.ts';
 import { type IgnitionOptions, runIgnition } from '../../agent/units/ignition.ts';
 import { author } from './ignition.ts';
 

@@ -8,7 +8,7 @@ import type { NodeSandbox } from './sandbox.ts';
 export type Called = { readonly value: unknown } | { readonly error: ErrorRecord };
 
 export interface CallRequest {
-  /** From the top of the checkout: `agent/registry/service.ts`. */
+  /** From the top of the checkout: `agent/registry/serve/service.ts`. */
   readonly module: string;
   /** An exported function whose first argument is a Host. */
   readonly name: string;

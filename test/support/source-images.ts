@@ -1,5 +1,5 @@
 import fc from 'fast-check';
-import type { NamedImage, SourceImage } from '../../agent/factory/build/source-image.ts';
+import type { NamedImage, SourceImage } from '../../agent/factory/compose/source-image.ts';
 import { type Digest, digestOf } from '../../agent/model/digest.ts';
 
 /** A digest that stands for some bytes by a word. */

@@ -4,8 +4,8 @@ import { tmpdir } from 'node:os';
 import { dirname, join } from 'node:path';
 import { test } from 'node:test';
 import { linuxHost } from '../../agent/host/linux.ts';
-import { bootedImage } from '../../agent/reconcile/booted-image.ts';
-import { planSystems } from '../../agent/reconcile/systems.ts';
+import { bootedImage } from '../../agent/run/booted-image.ts';
+import { planSystems } from '../../agent/run/systems.ts';
 import { digestFor } from '../support/source-images.ts';
 
 const BOOT = '/ostree/boot.1/rhcos/abc/0';

@@ -1,16 +1,16 @@
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
-import { registryTree } from '../../agent/extract/registry-tree.ts';
-import { describeBundle } from '../../agent/factory/build/describe-bundle.ts';
-import { ociTree } from '../../agent/factory/build/oci-tree.ts';
-import { planOsImages } from '../../agent/factory/build/os-images.ts';
-import { type BuildFacts, type PayloadKind, planBuild } from '../../agent/factory/build/plan.ts';
-import { attachedFinder, attachedTreeImages, type SourceAttached } from '../../agent/factory/build/source-attached.ts';
-import { planCompression } from '../../agent/factory/build/store-compression.ts';
+import { describeBundle } from '../../agent/factory/compose/describe-bundle.ts';
+import { ociTree } from '../../agent/factory/compose/oci-tree.ts';
+import { planOsImages } from '../../agent/factory/compose/os-images.ts';
+import { type BuildFacts, type PayloadKind, planBuild } from '../../agent/factory/compose/plan.ts';
+import { attachedFinder, attachedTreeImages, type SourceAttached } from '../../agent/factory/compose/source-attached.ts';
+import { planCompression } from '../../agent/factory/compose/store-compression.ts';
 import { attachedTag, OCI_INDEX_TYPE, OCI_MANIFEST_TYPE, referrersTag } from '../../agent/model/attached.ts';
 import { hexOf } from '../../agent/model/digest.ts';
 import { parseOciIndex } from '../../agent/model/oci-layout.ts';
 import { treeBlobPath } from '../../agent/model/registry-path.ts';
+import { registryTree } from '../../agent/tree/registry-tree.ts';
 import { digestFor, named } from '../support/source-images.ts';
 
 const tool = named('quay.io/e/tool:1', ['base']);

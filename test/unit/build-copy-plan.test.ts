@@ -1,8 +1,8 @@
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
 import fc from 'fast-check';
-import { planCopies } from '../../agent/factory/build/copy-plan.ts';
-import type { NamedImage } from '../../agent/factory/build/source-image.ts';
+import { planCopies } from '../../agent/factory/compose/copy-plan.ts';
+import type { NamedImage } from '../../agent/factory/compose/source-image.ts';
 import { digestFor, named, sharingImages } from '../support/source-images.ts';
 
 test('images wait for the first one that has a layer of theirs on the same ones below it', () => {

@@ -1,11 +1,11 @@
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
-import { describeBundle } from '../../agent/factory/build/describe-bundle.ts';
-import { bundleImage, releaseOf, stampOf } from '../../agent/factory/build/describe-images.ts';
-import { planOsImages } from '../../agent/factory/build/os-images.ts';
-import { planBuild } from '../../agent/factory/build/plan.ts';
-import { siteReadme } from '../../agent/factory/build/site-readme.ts';
-import { planCompression } from '../../agent/factory/build/store-compression.ts';
+import { describeBundle } from '../../agent/factory/compose/describe-bundle.ts';
+import { bundleImage, releaseOf, stampOf } from '../../agent/factory/compose/describe-images.ts';
+import { planOsImages } from '../../agent/factory/compose/os-images.ts';
+import { planBuild } from '../../agent/factory/compose/plan.ts';
+import { siteReadme } from '../../agent/factory/compose/site-readme.ts';
+import { planCompression } from '../../agent/factory/compose/store-compression.ts';
 import { digestFor, imageOf, layerFor, named } from '../support/source-images.ts';
 
 test('an image is described by its distinct layers', () => {

@@ -3,7 +3,7 @@ import { mkdir, mkdtemp, rm, writeFile } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { after, before, describe, it } from 'node:test';
-import { readInput } from '../../agent/factory/build/input.ts';
+import { readInput } from '../../agent/factory/compose/input.ts';
 import { formatOciIndex } from '../../agent/model/oci-layout.ts';
 import { digestFor } from '../support/source-images.ts';
 

@@ -1,10 +1,10 @@
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
-import { describeBundle } from '../../agent/factory/build/describe-bundle.ts';
-import { isOperatingSystem, OS_IMAGE_CHOICES, type OsImageChoice, planOsImages } from '../../agent/factory/build/os-images.ts';
-import { planBuild } from '../../agent/factory/build/plan.ts';
-import { siteReadme } from '../../agent/factory/build/site-readme.ts';
-import { planCompression } from '../../agent/factory/build/store-compression.ts';
+import { describeBundle } from '../../agent/factory/compose/describe-bundle.ts';
+import { isOperatingSystem, OS_IMAGE_CHOICES, type OsImageChoice, planOsImages } from '../../agent/factory/compose/os-images.ts';
+import { planBuild } from '../../agent/factory/compose/plan.ts';
+import { siteReadme } from '../../agent/factory/compose/site-readme.ts';
+import { planCompression } from '../../agent/factory/compose/store-compression.ts';
 import { named } from '../support/source-images.ts';
 
 const release = (version: string) => named(`quay.io/openshift-release-dev/ocp-release:${version}-x86_64`, ['base']);

@@ -1,9 +1,9 @@
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
-import { planOsImages } from '../../agent/factory/build/os-images.ts';
-import { type BuildFacts, needsOf, planBuild } from '../../agent/factory/build/plan.ts';
-import type { NamedImage } from '../../agent/factory/build/source-image.ts';
-import { planCompression } from '../../agent/factory/build/store-compression.ts';
+import { planOsImages } from '../../agent/factory/compose/os-images.ts';
+import { type BuildFacts, needsOf, planBuild } from '../../agent/factory/compose/plan.ts';
+import type { NamedImage } from '../../agent/factory/compose/source-image.ts';
+import { planCompression } from '../../agent/factory/compose/store-compression.ts';
 import { digestFor, named } from '../support/source-images.ts';
 
 const release = named('quay.io/openshift-release-dev/ocp-release:4.14.0-x86_64', ['base', 'release']);

@@ -1,8 +1,8 @@
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
-import type { StoredImage } from '../../agent/extract/storage.ts';
-import { storeFaults } from '../../agent/factory/build/store-proof.ts';
+import { storeFaults } from '../../agent/factory/compose/store-proof.ts';
 import { hexOf } from '../../agent/model/digest.ts';
+import type { StoredImage } from '../../agent/storage/records.ts';
 import { digestFor, imageOf } from '../support/source-images.ts';
 
 const list = digestFor('list');

@@ -10,7 +10,7 @@ import {
   normalImages,
   normalLayers,
   parentsOf,
-} from '../../agent/factory/build/store-records.ts';
+} from '../../agent/factory/compose/store-records.ts';
 import { digests } from '../support/arbitraries.ts';
 
 const AT = '2024-05-06T07:08:09Z';

@@ -1,9 +1,9 @@
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
-import { registryTree } from '../../agent/extract/registry-tree.ts';
-import { ociTree } from '../../agent/factory/build/oci-tree.ts';
+import { ociTree } from '../../agent/factory/compose/oci-tree.ts';
 import { hexOf } from '../../agent/model/digest.ts';
 import { registryRepository } from '../../agent/model/registry-path.ts';
+import { registryTree } from '../../agent/tree/registry-tree.ts';
 import { digestFor, imageOf } from '../support/source-images.ts';
 
 const list = digestFor('list');

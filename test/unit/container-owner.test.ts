@@ -1,6 +1,6 @@
 import assert from 'node:assert/strict';
 import { describe, it } from 'node:test';
-import { containerTitle, podOf } from '../../agent/extract/container-owner.ts';
+import { containerTitle, podOf } from '../../agent/storage/container-owner.ts';
 
 const SANDBOX = {
   'pod-name': 'k8s_web_shop_8f2c_0',

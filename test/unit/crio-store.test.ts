@@ -2,7 +2,7 @@ import assert from 'node:assert/strict';
 import { test } from 'node:test';
 import { knowsStore } from '../../agent/engine/crio-store.ts';
 import { CRIO_DROP_IN, ETC_STORAGE_CONF } from '../../agent/engine/engine-facts.ts';
-import type { WrittenFile } from '../../agent/engine/owned-record.ts';
+import type { WrittenFile } from '../../agent/system-files/record.ts';
 
 const crio = { bootId: 'this', startedMs: 60_000 };
 const at = (sinceBootMs: number, bootId = 'this'): Pick<WrittenFile, 'at'> => ({ at: { bootId, sinceBootMs } });

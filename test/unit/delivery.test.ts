@@ -1,6 +1,6 @@
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
-import { chooseDelivery, type DeliveryFacts } from '../../agent/reconcile/delivery.ts';
+import { chooseDelivery, type DeliveryFacts } from '../../agent/run/choose-delivery.ts';
 import { thrownBy } from '../support/thrown.ts';
 
 const FACTS: DeliveryFacts = {

@@ -5,15 +5,15 @@ import { dirname, join } from 'node:path';
 import { describe, it, test } from 'node:test';
 import { type EngineFacts, engineFacts } from '../../agent/engine/engine-facts.ts';
 import { planEngineFiles } from '../../agent/engine/engine-files.ts';
-import { putSystemFiles } from '../../agent/engine/owned-files.ts';
+import { markedLines } from '../../agent/engine/registries-marks.ts';
 import { engineReleaseSteps } from '../../agent/engine/release.ts';
 import { setUpEngines } from '../../agent/engine/set-up.ts';
 import { DEFAULT_STORAGE_CONF } from '../../agent/engine/storage-conf.ts';
-import { OWNED_MARK } from '../../agent/engine/system-file.ts';
 import { linuxHost } from '../../agent/host/linux.ts';
 import { plainStep } from '../../agent/host/steps.ts';
 import { STORAGE_CONF, STORE_PATH } from '../../agent/model/places.ts';
-import { markedLines } from '../../agent/registry/registries-marks.ts';
+import { OWNED_MARK } from '../../agent/system-files/file.ts';
+import { putSystemFiles } from '../../agent/system-files/put.ts';
 
 const CONF = '[storage]\ndriver = "overlay"\n[storage.options]\n';
 const WITH_STORE = `${CONF}additionalimagestores = ["${STORE_PATH}"]\n`;

@@ -1,6 +1,6 @@
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
-import { isWithoutProxy } from '../../agent/factory/fetch/no-proxy.ts';
+import { isWithoutProxy } from '../../agent/factory/web/no-proxy.ts';
 
 for (const [noProxy, direct, proxied] of [
   ['', [], ['http://a.example/', 'https://10.0.0.1/']],

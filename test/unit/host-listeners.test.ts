@@ -3,7 +3,7 @@ import { once } from 'node:events';
 import { createServer } from 'node:net';
 import { describe, it } from 'node:test';
 import { answering, lineageOf, listeningSockets, parseListening, socketHolders } from '../../agent/host/listeners.ts';
-import { provenHealth } from '../../agent/registry/service-health.ts';
+import { provenHealth } from '../../agent/registry/serve/service-health.ts';
 
 const HEADER = '  sl  local_address rem_address   st tx_queue rx_queue tr tm->when retrnsmt   uid  timeout inode\n';
 const TCP = `${HEADER}   0: 0100007F:0131 00000000:0000 0A 00000000:00000000 00:00000000 00000000     0        0 23456 1 0000000000000000 100 0 0 10 0

@@ -1,10 +1,10 @@
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
 import { asset } from '../../agent/assets.ts';
+import { decodeDataUrl } from '../../agent/model/data-url.ts';
 import { exitCodes } from '../../agent/model/errors.ts';
 import type { Stage } from '../../agent/model/stage.ts';
 import { STAGES } from '../../agent/model/stage.ts';
-import { decodeDataUrl } from '../../agent/units/data-url.ts';
 import { IGNITION_FORMS, type IgnitionForm, renderForm } from '../../agent/units/forms.ts';
 import { type FailurePolicy, renderLauncherEnv, renderUnit } from '../../agent/units/render.ts';
 import { assertGolden } from '../support/golden.ts';

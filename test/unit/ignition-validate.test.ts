@@ -1,7 +1,7 @@
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
 import fc from 'fast-check';
-import { decodeDataUrl, encodeDataUrl } from '../../agent/units/data-url.ts';
+import { decodeDataUrl, encodeDataUrl } from '../../agent/model/data-url.ts';
 import { validateConfig } from '../../agent/units/validate.ts';
 import { configOf, ourIgnition } from '../support/ignition.ts';
 import { accepted, FILE, faulty, UNIT, withFile, withUnit } from '../support/ignition-faults.ts';

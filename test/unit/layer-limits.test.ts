@@ -1,7 +1,7 @@
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
-import { deepestOf, layerWarnings, STORE_LAYERS } from '../../agent/factory/build/layer-limits.ts';
-import type { NamedImage } from '../../agent/factory/build/source-image.ts';
+import { deepestOf, layerWarnings, STORE_LAYERS } from '../../agent/factory/compose/layer-limits.ts';
+import type { NamedImage } from '../../agent/factory/compose/source-image.ts';
 import { named } from '../support/source-images.ts';
 
 function deep(name: string, layers: number): NamedImage {

@@ -4,7 +4,7 @@ import { Ajv } from 'ajv';
 import { parse as parseToml } from 'smol-toml';
 import * as v from 'valibot';
 import { parse } from 'yaml';
-import { MANIFEST_FORMS, ROLES, renderManifests } from '../../agent/engine/manifests.ts';
+import { MANIFEST_FORMS, ROLES, renderManifests } from '../../agent/cluster/manifests.ts';
 import { STORE_PATH } from '../../agent/model/places.ts';
 import { assertGolden } from '../support/golden.ts';
 import { fieldFile } from '../support/ignition.ts';

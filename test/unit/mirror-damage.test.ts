@@ -1,7 +1,7 @@
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
-import { absentArchives, afterDamage, archiveDamage, damageError } from '../../agent/mirror/archive-damage.ts';
 import { PrestageError } from '../../agent/model/errors.ts';
+import { absentArchives, afterDamage, archiveDamage, damageError } from '../../agent/tree/archive-damage.ts';
 
 const empty = (path: string) => archiveDamage(path, new PrestageError('ERR_ARCHIVE_TRUNCATED', `${path}: the file is empty`, 'x'));
 

@@ -2,8 +2,8 @@ import assert from 'node:assert/strict';
 import { test } from 'node:test';
 import { archiveFault } from '../../agent/extract/archive-faults.ts';
 import type { EntryHeader } from '../../agent/extract/entry-policy.ts';
-import { judgeMirrorMember, type MirrorMember } from '../../agent/mirror/mirror-member.ts';
 import { digestOf, hexOf } from '../../agent/model/digest.ts';
+import { judgeMirrorMember, type MirrorMember } from '../../agent/tree/mirror-member.ts';
 import { thrownBy } from '../support/thrown.ts';
 
 const ROOT = 'docker/registry/v2';

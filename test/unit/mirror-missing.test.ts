@@ -1,8 +1,8 @@
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
-import { missingBlobs, type TreeFacts } from '../../agent/mirror/tree-check.ts';
 import type { Digest } from '../../agent/model/digest.ts';
 import type { ImageManifest, IndexManifest } from '../../agent/model/manifest.ts';
+import { missingBlobs, type TreeFacts } from '../../agent/tree/tree-check.ts';
 import { digestFor } from '../support/source-images.ts';
 
 const descriptor = (word: string) => ({ digest: digestFor(word), sizeBytes: 10, mediaType: '' });

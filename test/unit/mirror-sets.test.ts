@@ -2,9 +2,9 @@ import assert from 'node:assert/strict';
 import { existsSync, readFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { test } from 'node:test';
-import { parseMirrorSets, parseSetConfiguration } from '../../agent/mirror/mirror-sets.ts';
-import { mirroredImages, mirrorLocations, mirrorSources } from '../../agent/mirror/oc-mirror-images.ts';
 import { digestOf } from '../../agent/model/digest.ts';
+import { parseMirrorSets, parseSetConfiguration } from '../../agent/tree/mirror-sets.ts';
+import { mirroredImages, mirrorLocations, mirrorSources } from '../../agent/tree/oc-mirror-images.ts';
 import { TOP } from '../support/cache.ts';
 import { thrownBy } from '../support/thrown.ts';
 

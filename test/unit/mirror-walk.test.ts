@@ -5,7 +5,7 @@ import { join } from 'node:path';
 import { after, before, describe, it } from 'node:test';
 import { gzipSync, zstdCompressSync } from 'node:zlib';
 import fc from 'fast-check';
-import { walkTar } from '../../agent/mirror/walk-tar.ts';
+import { walkTar } from '../../agent/tree/walk-tar.ts';
 import { rejection } from '../support/archive-jobs.ts';
 import { mirrorEntry } from '../support/mirror-archives.ts';
 import { base256, paxEntry, tarEntry, tarStream } from '../support/tar.ts';

@@ -4,7 +4,7 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { test } from 'node:test';
 import { linuxHost } from '../../agent/host/linux.ts';
-import { privateTarget, reclaimTargets } from '../../agent/partition/private-mount.ts';
+import { privateTarget, reclaimTargets } from '../../agent/host/private-mount.ts';
 
 /** No process has such an id: pid_max is 2^22 at most (proc_sys_kernel(5)). */
 const GONE = 2 ** 22 + 1;

@@ -1,18 +1,11 @@
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
 import fc from 'fast-check';
-import type { StorageContents, StoredImage } from '../../agent/extract/storage.ts';
+import { type KnownImage, type LoadStep, type PlanFacts, type PlanStep, planSteps, promoteAfterFailure } from '../../agent/load/plan.ts';
 import { type Digest, digestOf } from '../../agent/model/digest.ts';
 import type { Descriptor } from '../../agent/model/manifest.ts';
-import {
-  isPresent,
-  type KnownImage,
-  type LoadStep,
-  type PlanFacts,
-  type PlanStep,
-  planSteps,
-  promoteAfterFailure,
-} from '../../agent/reconcile/plan.ts';
+import { isPresent } from '../../agent/storage/is-present.ts';
+import type { StorageContents, StoredImage } from '../../agent/storage/records.ts';
 
 const layer = (name: string, sizeBytes = 100): Descriptor => ({ digest: digestOf(name), sizeBytes, mediaType: '' });
 const image = (reference: string, layers: readonly Descriptor[] = [], archiveBytes = 1): KnownImage => ({

@@ -2,8 +2,8 @@ import assert from 'node:assert/strict';
 import { test } from 'node:test';
 import fc from 'fast-check';
 import type { FileSystemSpace } from '../../agent/host/space.ts';
-import type { LoadStep } from '../../agent/reconcile/plan.ts';
-import { computeNeeds, findShortages, fitsInMemory, type Needs, type Resources } from '../../agent/reconcile/preflight.ts';
+import type { LoadStep } from '../../agent/load/plan.ts';
+import { computeNeeds, findShortages, fitsInMemory, type Needs, type Resources } from '../../agent/load/preflight.ts';
 
 const GIB = 1024 ** 3;
 const space = (rest: Partial<FileSystemSpace> = {}): FileSystemSpace => ({

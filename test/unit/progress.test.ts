@@ -1,7 +1,7 @@
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
 import fc from 'fast-check';
-import { advance, describeActive, describeProgress, noProgress, type Progress, type RunEvent } from '../../agent/reconcile/progress.ts';
+import { advance, describeActive, describeProgress, noProgress, type Progress, type RunEvent } from '../../agent/state/progress.ts';
 
 const MIB = 1024 * 1024;
 const after = (...events: readonly RunEvent[]): Progress => events.reduce(advance, noProgress);

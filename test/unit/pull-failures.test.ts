@@ -1,6 +1,6 @@
 import assert from 'node:assert/strict';
 import { describe, it } from 'node:test';
-import { isTransient, pullFailure } from '../../agent/factory/pull/failures.ts';
+import { isTransient, pullFailure } from '../../agent/factory/shared/failures.ts';
 import { errorRecord } from '../../agent/model/errors.ts';
 
 const HEX = 'b3a094ed142fb2fe8d572c01d357845611c6c2a8f863087cd1da337383432dd5';

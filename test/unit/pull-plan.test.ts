@@ -1,13 +1,13 @@
 import assert from 'node:assert/strict';
 import { describe, it } from 'node:test';
 import fc from 'fast-check';
-import { createClaims } from '../../agent/factory/pull/claims.ts';
 import { wantedImages } from '../../agent/factory/pull/lists.ts';
 import { mergeEntries } from '../../agent/factory/pull/oci-target.ts';
 import { planPull, startOrder } from '../../agent/factory/pull/plan.ts';
 import { advancePull, describePull, noPullProgress } from '../../agent/factory/pull/progress.ts';
 import type { ResolvedImage } from '../../agent/factory/pull/resolve.ts';
-import { pauseBefore, withRetries } from '../../agent/factory/pull/retry.ts';
+import { createClaims } from '../../agent/factory/shared/claims.ts';
+import { pauseBefore, withRetries } from '../../agent/factory/shared/retry.ts';
 import { type Digest, digestOf } from '../../agent/model/digest.ts';
 import { parseReference } from '../../agent/model/reference.ts';
 import { thrownBy } from '../support/thrown.ts';

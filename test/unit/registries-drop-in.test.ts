@@ -1,11 +1,11 @@
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
 import fc from 'fast-check';
-import { renderDropIn } from '../../agent/registry/registries-drop-in.ts';
-import { parseRegistries, type RegistryEntry } from '../../agent/registry/registries-file.ts';
-import type { MirrorRequest } from '../../agent/registry/registries-plan.ts';
-import { mirrorSources } from '../../agent/registry/registries-sources.ts';
-import { emptyView, mergeRegistries } from '../../agent/registry/registries-view.ts';
+import { renderDropIn } from '../../agent/engine/registries-drop-in.ts';
+import { parseRegistries, type RegistryEntry } from '../../agent/engine/registries-file.ts';
+import type { MirrorRequest } from '../../agent/engine/registries-plan.ts';
+import { mirrorSources } from '../../agent/engine/registries-sources.ts';
+import { emptyView, mergeRegistries } from '../../agent/engine/registries-view.ts';
 import { assertGolden } from '../support/golden.ts';
 import { configurations, endpointsOf, entryOf, images, MAIN, mirrorOf, repositories } from '../support/registries.ts';
 import { thrownBy } from '../support/thrown.ts';

@@ -3,9 +3,9 @@ import { mkdtemp, rm } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { test } from 'node:test';
+import { dialectOf } from '../../agent/engine/registries-dialect.ts';
+import { mainPid, reloadCrio } from '../../agent/engine/registries-reload.ts';
 import { linuxHost } from '../../agent/host/linux.ts';
-import { dialectOf } from '../../agent/registry/registries-dialect.ts';
-import { mainPid, reloadCrio } from '../../agent/registry/registries-reload.ts';
 
 test('the dialect goes by the first podman that knows pull-from-mirror, and by the newer one where the version cannot be read', () => {
   const table: readonly (readonly [string, string])[] = [

@@ -1,12 +1,12 @@
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
 import fc from 'fast-check';
-import { parseRegistries, type RegistryEntry } from '../../agent/registry/registries-file.ts';
-import { withoutRewrite } from '../../agent/registry/registries-marks.ts';
-import type { MirrorRequest } from '../../agent/registry/registries-plan.ts';
-import { rewriteRegistries } from '../../agent/registry/registries-rewrite.ts';
-import { entryLines } from '../../agent/registry/registries-toml.ts';
-import { mergeRegistries } from '../../agent/registry/registries-view.ts';
+import { parseRegistries, type RegistryEntry } from '../../agent/engine/registries-file.ts';
+import { withoutRewrite } from '../../agent/engine/registries-marks.ts';
+import type { MirrorRequest } from '../../agent/engine/registries-plan.ts';
+import { rewriteRegistries } from '../../agent/engine/registries-rewrite.ts';
+import { entryLines } from '../../agent/engine/registries-toml.ts';
+import { mergeRegistries } from '../../agent/engine/registries-view.ts';
 import { configurations, endpointsOf, entryOf, images, MAIN, mirrorOf, repositories } from '../support/registries.ts';
 import { thrownBy } from '../support/thrown.ts';
 

@@ -3,11 +3,11 @@ import { mkdir, mkdtemp, rm, writeFile } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { dirname, join } from 'node:path';
 import { test } from 'node:test';
+import { parseRegistries } from '../../agent/engine/registries-file.ts';
+import { governingEntry, matchLength, relocate } from '../../agent/engine/registries-match.ts';
+import { readRegistries } from '../../agent/engine/registries-view.ts';
 import { linuxHost } from '../../agent/host/linux.ts';
 import { errorRecord } from '../../agent/model/errors.ts';
-import { parseRegistries } from '../../agent/registry/registries-file.ts';
-import { governingEntry, matchLength, relocate } from '../../agent/registry/registries-match.ts';
-import { readRegistries } from '../../agent/registry/registries-view.ts';
 import { entryOf, MAIN, mirrorOf } from '../support/registries.ts';
 import { thrownBy } from '../support/thrown.ts';
 

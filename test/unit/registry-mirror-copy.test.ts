@@ -10,7 +10,7 @@ import { plainStep } from '../../agent/host/steps.ts';
 import type { BundleFile } from '../../agent/model/bundle.ts';
 import { digestOf, hexOf } from '../../agent/model/digest.ts';
 import { errorRecord } from '../../agent/model/errors.ts';
-import { copyMirror } from '../../agent/registry/mirror-copy.ts';
+import { copyMirror } from '../../agent/tree/mirror-copy.ts';
 
 const V2 = 'docker/registry/v2';
 

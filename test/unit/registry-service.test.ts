@@ -1,12 +1,12 @@
 import assert from 'node:assert/strict';
 import { describe, it } from 'node:test';
 import { plainStep } from '../../agent/host/steps.ts';
-import { checkServing, formatAddress, isLoopback, listenHost, probeHost } from '../../agent/registry/service-address.ts';
-import { registryConfig } from '../../agent/registry/service-config.ts';
-import { explainFailure } from '../../agent/registry/service-failure.ts';
-import { type PlanFacts, planRegistry, type RegistryRequest } from '../../agent/registry/service-plan.ts';
-import { withoutEvents } from '../../agent/registry/service-run.ts';
-import { renderQuadlet, renderRegistryUnit, unitWord } from '../../agent/registry/service-unit.ts';
+import { checkServing, formatAddress, isLoopback, listenHost, probeHost } from '../../agent/registry/serve/service-address.ts';
+import { registryConfig } from '../../agent/registry/serve/service-config.ts';
+import { explainFailure } from '../../agent/registry/serve/service-failure.ts';
+import { type PlanFacts, planRegistry, type RegistryRequest } from '../../agent/registry/serve/service-plan.ts';
+import { withoutEvents } from '../../agent/registry/serve/service-run.ts';
+import { renderQuadlet, renderRegistryUnit, unitWord } from '../../agent/registry/serve/service-unit.ts';
 import { assertGolden } from '../support/golden.ts';
 import { codeOf, thrownBy } from '../support/thrown.ts';
 

@@ -9,7 +9,7 @@ import { plainStep } from '../../agent/host/steps.ts';
 import type { BundleFile } from '../../agent/model/bundle.ts';
 import { digestOf, hexOf } from '../../agent/model/digest.ts';
 import { treeBlobPath } from '../../agent/model/registry-path.ts';
-import { type CopiedTree, copyTree } from '../../agent/registry/tree-copy.ts';
+import { type CopiedTree, copyTree } from '../../agent/tree/tree-copy.ts';
 
 const REPOSITORY = 'docker/registry/v2/repositories/quay.io/r';
 const TAG = `${REPOSITORY}/_manifests/tags/v1/current/link`;

@@ -3,8 +3,8 @@ import { mkdir, mkdtemp, rm, writeFile } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { dirname, join } from 'node:path';
 import { it } from 'node:test';
-import { additionalStores, storesOfCrioConf, storesOfStorageConf } from '../../agent/extract/additional-stores.ts';
 import { linuxHost } from '../../agent/host/linux.ts';
+import { additionalStores, storesOfCrioConf, storesOfStorageConf } from '../../agent/storage/additional-stores.ts';
 
 it('Every configuration names additional stores, and those that are there count beside ours', async () => {
   const root = await mkdtemp(join(tmpdir(), 'stores-'));

@@ -1,6 +1,6 @@
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
-import { renderReleaseConfigMaps } from '../../agent/engine/release-configmaps.ts';
+import { renderReleaseConfigMaps } from '../../agent/cluster/release-configmaps.ts';
 import { thrownBy } from '../support/thrown.ts';
 
 test('signatures of a release that no ConfigMap takes are refused', () => {

@@ -3,8 +3,8 @@ import { chmod, mkdir, mkdtemp, realpath, rm, symlink } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { after, before, describe, it } from 'node:test';
+import { checkScratch } from '../../agent/load/scratch.ts';
 import { errorRecord } from '../../agent/model/errors.ts';
-import { checkScratch } from '../../agent/reconcile/scratch.ts';
 
 describe('the scratch directory that is asked for', () => {
   let work = '';

@@ -1,12 +1,12 @@
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
-import type { StoredImage } from '../../agent/extract/storage.ts';
 import type { UnitEnd } from '../../agent/host/unit-end.ts';
 import { digestOf } from '../../agent/model/digest.ts';
 import type { ImageState, RunState } from '../../agent/model/run-state.ts';
 import { assessRun } from '../../agent/status/assess.ts';
 import type { StatusFacts, StoreNow } from '../../agent/status/facts.ts';
 import { ASK_AS_ROOT, seen, type Unseen } from '../../agent/status/look.ts';
+import type { StoredImage } from '../../agent/storage/records.ts';
 
 const error = { code: 'ERR_LOAD', message: 'skopeo could not load b', remedy: 'Look at the disk' } as const;
 const image = (reference: string, state: ImageState['state'], rest: Partial<ImageState> = {}): ImageState => ({

@@ -3,11 +3,11 @@ import { mkdir, mkdtemp, rm, writeFile } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { describe, it } from 'node:test';
-import { inspectRecords, type StorageLocation } from '../../agent/extract/storage.ts';
 import type { Clock } from '../../agent/host/clock.ts';
 import { digestOf, hexOf } from '../../agent/model/digest.ts';
-import { imageRecordsReader } from '../../agent/reconcile/listed-images.ts';
-import { readStoredLayers } from '../../agent/reconcile/stored-layers.ts';
+import { imageRecordsReader } from '../../agent/storage/listed-images.ts';
+import { inspectRecords, type StorageLocation } from '../../agent/storage/records.ts';
+import { readStoredLayers } from '../../agent/storage/stored-layers.ts';
 
 const idOf = (name: string): string => hexOf(digestOf(name));
 

@@ -1,6 +1,6 @@
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
-import { type CompressionChoice, compressionArgs, planCompression } from '../../agent/factory/build/store-compression.ts';
+import { type CompressionChoice, compressionArgs, planCompression } from '../../agent/factory/compose/store-compression.ts';
 import { compressionText } from '../../agent/model/bundle.ts';
 import { isOlderRelease, squashfsObstacle } from '../../agent/model/release.ts';
 import { thrownBy } from '../support/thrown.ts';

@@ -1,8 +1,8 @@
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
-import type { Part } from '../../agent/factory/build/plan.ts';
-import { type NamedImage, unionOf } from '../../agent/factory/build/source-image.ts';
-import { makingGroups } from '../../agent/factory/build/store-groups.ts';
+import type { Part } from '../../agent/factory/compose/plan.ts';
+import { type NamedImage, unionOf } from '../../agent/factory/compose/source-image.ts';
+import { makingGroups } from '../../agent/factory/compose/store-groups.ts';
 import { digestFor, imageOf, layerFor, named } from '../support/source-images.ts';
 
 const one = named('quay.io/e/one:1', ['base', 'one']);

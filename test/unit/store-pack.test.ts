@@ -1,6 +1,6 @@
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
-import { tenthsOf } from '../../agent/factory/build/store-pack.ts';
+import { tenthsOf } from '../../agent/factory/compose/store-pack.ts';
 
 test('each tenth of the progress bar of mksquashfs is told once, however its output is cut', () => {
   const bar = (done: number): string => `\r[${'='.repeat(done)}/ ] ${done}/200 ${String(Math.floor(done / 2)).padStart(3)}%`;

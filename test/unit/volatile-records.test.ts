@@ -3,8 +3,8 @@ import { mkdir, mkdtemp, rm, writeFile } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { dirname, join } from 'node:path';
 import { after, before, describe, it } from 'node:test';
-import { readContainerRecords, readLayerRecords } from '../../agent/extract/storage.ts';
 import { findDangling } from '../../agent/mount/dangling.ts';
+import { readContainerRecords, readLayerRecords } from '../../agent/storage/records.ts';
 
 describe('the records of a storage', () => {
   let top: string;

@@ -5,7 +5,7 @@ import { type ExecResult, execOnLinux, output } from '../../agent/host/exec.ts';
 import { DISK_COPY_PATH } from '../../agent/model/places.ts';
 import { runStateOf } from '../../agent/model/run-state.ts';
 import { unsealRecord } from '../../agent/model/seal.ts';
-import { DURABLE_STATE } from '../../agent/reconcile/state-store.ts';
+import { DURABLE_STATE } from '../../agent/state/run-record.ts';
 import { makeImage } from '../boot/disk.ts';
 import type { Bundle, PayloadKind } from '../boot/factory.ts';
 import type { Cut, FileSystem } from '../power/cut-disk.ts';

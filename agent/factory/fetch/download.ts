@@ -2,6 +2,7 @@ import { join } from 'node:path';
 import type { Clock } from '../../host/clock.ts';
 import type { Step } from '../../host/steps.ts';
 import { PrestageError } from '../../model/errors.ts';
+import { type HttpAnswer, type HttpClient, shown, Transient } from '../web/http.ts';
 import {
   headerFault,
   headFault,
@@ -12,7 +13,6 @@ import {
   type Validator,
   validatorOf,
 } from './content.ts';
-import { type HttpAnswer, type HttpClient, shown, Transient } from './http.ts';
 import { openPart, type Part, partBytes, removePart, writeFault } from './part.ts';
 
 /** A file of a web server and where it goes. */

@@ -1,8 +1,8 @@
 import { PrestageError } from '../../model/errors.ts';
 import { quoteInput } from '../../model/faults.ts';
+import { bytesOf, type HttpAnswer, type HttpClient, type HttpRequest, shown, Transient } from '../web/http.ts';
 import { parseCount, type Validator, validatorOf } from './content.ts';
 import { pauseBefore, statusFault } from './download.ts';
-import { bytesOf, type HttpAnswer, type HttpClient, type HttpRequest, shown, Transient } from './http.ts';
 import { INDEX_LIMIT_BYTES, type IndexPage, parseIndexPage } from './index-page.ts';
 
 /** A file below a folder of a web server. */

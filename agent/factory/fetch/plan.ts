@@ -4,9 +4,9 @@ import pLimit from 'p-limit';
 import { verifyFiles } from '../../bundle/verify-files.ts';
 import type { Bundle } from '../../model/bundle.ts';
 import { type ErrorRecord, errorRecord, PrestageError } from '../../model/errors.ts';
+import { shown } from '../web/http.ts';
 import { headerFault } from './content.ts';
 import type { RemoteFile } from './download.ts';
-import { shown } from './http.ts';
 import { isUnchanged, type LocalFacts, readJournal } from './journal.ts';
 import { type AskContext, factsOf, type ListedFile } from './listing.ts';
 

@@ -2,8 +2,8 @@ import { createHash } from 'node:crypto';
 import { BUNDLE_FILE, BUNDLE_LIMIT_BYTES, type Bundle, PARTIAL_FILE, parseBundle } from '../../model/bundle.ts';
 import { PrestageError } from '../../model/errors.ts';
 import { quoteInput } from '../../model/faults.ts';
+import { shown } from '../web/http.ts';
 import { headerFault, headFault } from './content.ts';
-import { shown } from './http.ts';
 import { type AskContext, type ListedFile, listFolder, readText } from './listing.ts';
 
 /** What an address has: a bundle, or a folder of files that only an index page names. */

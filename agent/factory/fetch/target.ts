@@ -1,9 +1,9 @@
 import { realpath, stat } from 'node:fs/promises';
 import { resolve } from 'node:path';
 import type { Host } from '../../host/host.ts';
+import { mountPrivately } from '../../host/private-mount.ts';
 import type { Step } from '../../host/steps.ts';
 import { type LocatedPartition, locatePartition } from '../../partition/locate.ts';
-import { mountPrivately } from '../../partition/private-mount.ts';
 
 /** Where files go: a folder, or the data partition of a disk or of a disk image, mounted. Giving it back unmounts. */
 export interface FetchTarget extends AsyncDisposable {

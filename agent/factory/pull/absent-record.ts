@@ -1,7 +1,7 @@
 import { join } from 'node:path';
 import * as v from 'valibot';
 import { writeAtomic } from '../../host/atomic.ts';
-import { readPlainFile } from '../../mirror/plain-file.ts';
+import { readPlainFile } from '../../host/plain-file.ts';
 
 /**
  * What registries and web servers said they do not have beside images, so that the next pull into the folder asks nothing twice. It saves

@@ -16,10 +16,10 @@ import {
 import { type Digest, digestOf } from '../../model/digest.ts';
 import { PrestageError } from '../../model/errors.ts';
 import { type Descriptor, MANIFEST_LIMIT_BYTES } from '../../model/manifest.ts';
-import type { HttpAnswer } from '../fetch/http.ts';
-import type { BlobStore } from './blob-store.ts';
-import type { ImagePlace } from './image-places.ts';
-import type { RegistryClient } from './registry-client.ts';
+import type { BlobStore } from '../shared/blob-store.ts';
+import type { HttpAnswer } from '../web/http.ts';
+import type { ImagePlace } from '../web/image-places.ts';
+import type { RegistryClient } from '../web/registry-client.ts';
 
 /** One attachment of a manifest of an image; its blobs are in the store. */
 export interface PulledAttached {

@@ -1,12 +1,12 @@
+import type { RegistriesView } from '../../engine/registries-view.ts';
 import { OCI_INDEX_TYPE, OCI_MANIFEST_TYPE, parseAttached, parseReferrers } from '../../model/attached.ts';
 import type { Digest } from '../../model/digest.ts';
 import { PrestageError } from '../../model/errors.ts';
 import { nameOf, type Reference } from '../../model/reference.ts';
-import type { RegistriesView } from '../../registry/registries-view.ts';
+import { type ImagePlace, imagePlaces } from '../web/image-places.ts';
 import type { AbsentRecord } from './absent-record.ts';
 import { type FetchContext, lookUpsOf, type PulledAttached, type PulledTag, type TagLookUp } from './attached-fetch.ts';
 import { createFinder, type Finder } from './finder.ts';
-import { type ImagePlace, imagePlaces } from './image-places.ts';
 
 /** What lies under one tag beside an image, with its name in an OCI image layout. */
 export interface NamedTag extends PulledTag {

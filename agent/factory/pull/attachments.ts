@@ -6,11 +6,11 @@ import { type Digest, digestOf, hexOf } from '../../model/digest.ts';
 import { PrestageError } from '../../model/errors.ts';
 import { nameOf, type Reference } from '../../model/reference.ts';
 import { PAYLOAD_LIMIT_BYTES, parseAttachment, signatureTag } from '../../signatures/attachment.ts';
+import type { BlobStore } from '../shared/blob-store.ts';
+import { pullFailure } from '../shared/failures.ts';
+import { copyFlags, type PullSource, sourceEnv } from '../web/source.ts';
 import type { AbsentRecord } from './absent-record.ts';
-import type { BlobStore } from './blob-store.ts';
-import { pullFailure } from './failures.ts';
 import { createFinder, type Finder } from './finder.ts';
-import { copyFlags, type PullSource, sourceEnv } from './source.ts';
 
 /** The signatures of one manifest, as the registry has them beside the image; their blobs are in the store. */
 export interface PulledAttachment {

@@ -4,9 +4,9 @@ import type { Host } from '../../host/host.ts';
 import { ifMissing } from '../../host/if-missing.ts';
 import { messageOf, PrestageError } from '../../model/errors.ts';
 import { PAYLOAD_LIMIT_BYTES } from '../../signatures/attachment.ts';
-import { bytesOf, createHttpClient, type HttpClient, shown, Transient } from '../fetch/http.ts';
-import type { PullSource } from './source.ts';
-import { httpOptions, readCertificates, statusError } from './source-http.ts';
+import { bytesOf, createHttpClient, type HttpClient, shown, Transient } from '../web/http.ts';
+import type { PullSource } from '../web/source.ts';
+import { httpOptions, readCertificates, statusError } from '../web/source-http.ts';
 
 /** Gives the files of lookasides. Disposing of it closes its connections. */
 export interface LookasideServer extends Disposable {

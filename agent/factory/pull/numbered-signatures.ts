@@ -1,7 +1,7 @@
 import { type Digest, digestOf } from '../../model/digest.ts';
 import { PrestageError } from '../../model/errors.ts';
 import { SIGNATURES_LIMIT } from '../../signatures/attachment.ts';
-import type { BlobStore } from './blob-store.ts';
+import type { BlobStore } from '../shared/blob-store.ts';
 
 export interface NumberedSource {
   /** Gets the signature of a number, which counts from 1; undefined if it is absent. */

@@ -7,9 +7,9 @@ import type { Digest } from '../../model/digest.ts';
 import { PrestageError } from '../../model/errors.ts';
 import { formatOciIndex, OCI_INDEX_FILE, OCI_MARKER, OCI_MARKER_FILE, type OciEntry, parseOciIndex } from '../../model/oci-layout.ts';
 import { formatLookasideRecord, LOOKASIDE_FILE } from '../../signatures/lookaside.ts';
+import { type BlobStore, targetError } from '../shared/blob-store.ts';
+import { readLookasideRecord } from '../shared/lookaside-record.ts';
 import type { AbsentRecord } from './absent-record.ts';
-import { type BlobStore, targetError } from './blob-store.ts';
-import { readLookasideRecord } from './lookaside-record.ts';
 import type { PullTarget } from './target.ts';
 
 export interface OciTargetOptions {

@@ -7,8 +7,8 @@ import { writeAtomic } from '../../host/atomic.ts';
 import { type Digest, digestOf, isDigest } from '../../model/digest.ts';
 import { PrestageError } from '../../model/errors.ts';
 import { MANIFEST_LIMIT_BYTES } from '../../model/manifest.ts';
-import type { BlobStore, IncomingBlob } from './blob-store.ts';
-import { type Claims, createClaims } from './claims.ts';
+import type { BlobStore, IncomingBlob } from '../shared/blob-store.ts';
+import { type Claims, createClaims } from '../shared/claims.ts';
 import type { ResolvedImage } from './resolve.ts';
 
 /**

@@ -10,12 +10,12 @@ import { type Digest, hexOf } from '../../model/digest.ts';
 import { PrestageError } from '../../model/errors.ts';
 import { nameOf } from '../../model/reference.ts';
 import { formatLookasideRecord, type LookasideEntry, RELEASE_SIGNATURES_FILE } from '../../signatures/lookaside.ts';
-import { type BlobStore, targetError } from './blob-store.ts';
-import { readLookasideRecord } from './lookaside-record.ts';
+import { type BlobStore, targetError } from '../shared/blob-store.ts';
+import { readLookasideRecord } from '../shared/lookaside-record.ts';
+import { withRetries } from '../shared/retry.ts';
 import type { LookasideServer } from './lookaside-server.ts';
 import { storeNumbered } from './numbered-signatures.ts';
 import type { ResolvedImage } from './resolve.ts';
-import { withRetries } from './retry.ts';
 
 export interface ReleaseSignatureContext {
   readonly host: Host;

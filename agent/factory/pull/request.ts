@@ -1,8 +1,8 @@
 import type { Step } from '../../host/steps.ts';
 import type { ListText } from '../../model/image-list.ts';
 import type { Stage } from '../../model/stage.ts';
+import type { PullSource } from '../web/source.ts';
 import type { OnPullEvent } from './progress.ts';
-import type { PullSource } from './source.ts';
 
 /** Forms that images are pulled into. */
 export const PULL_FORMATS = ['oci', 'archives'] as const;

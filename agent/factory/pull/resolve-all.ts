@@ -2,11 +2,11 @@ import pLimit from 'p-limit';
 import type { Host } from '../../host/host.ts';
 import { type ErrorRecord, errorRecord } from '../../model/errors.ts';
 import type { ListedImage } from '../../model/image-list.ts';
-import type { BlobStore } from './blob-store.ts';
-import { isTransient } from './failures.ts';
+import type { BlobStore } from '../shared/blob-store.ts';
+import { isTransient } from '../shared/failures.ts';
+import { withRetries } from '../shared/retry.ts';
 import type { PullRequest } from './request.ts';
 import { type ResolvedImage, resolveImage } from './resolve.ts';
-import { withRetries } from './retry.ts';
 
 /** Manifests are small: more at a time than images, because they wait for the network and not for this machine. */
 const PARALLEL_MANIFESTS = 8;

@@ -8,8 +8,8 @@ import type { ListedImage } from '../../model/image-list.ts';
 import { type Descriptor, type ImageManifest, type IndexManifest, parseManifest } from '../../model/manifest.ts';
 import { isForeignLayer, notImage, notImageError } from '../../model/manifest-content.ts';
 import { formatReference, nameOf } from '../../model/reference.ts';
-import { pullFailure } from './failures.ts';
-import { inspectFlags, type PullSource, sourceEnv } from './source.ts';
+import { pullFailure } from '../shared/failures.ts';
+import { inspectFlags, type PullSource, sourceEnv } from '../web/source.ts';
 
 /** A manifest with the bytes that its digest is of. */
 export interface RawManifest {

@@ -1,8 +1,8 @@
 import type { Digest } from '../../model/digest.ts';
 import type { LookasideEntry } from '../../signatures/lookaside.ts';
+import type { BlobStore } from '../shared/blob-store.ts';
 import type { NamedTag } from './attached-finder.ts';
 import type { PulledAttachment } from './attachments.ts';
-import type { BlobStore } from './blob-store.ts';
 import type { PullStep } from './plan.ts';
 import type { ResolvedImage } from './resolve.ts';
 

@@ -3,11 +3,11 @@ import type { Exec } from '../../host/exec.ts';
 import type { Digest } from '../../model/digest.ts';
 import { PrestageError } from '../../model/errors.ts';
 import { nameOf } from '../../model/reference.ts';
-import type { BlobStore } from './blob-store.ts';
-import { pullFailure } from './failures.ts';
+import type { BlobStore } from '../shared/blob-store.ts';
+import { pullFailure } from '../shared/failures.ts';
+import { copyFlags, type PullSource, sourceEnv } from '../web/source.ts';
 import type { Receiver, Session } from './receiver.ts';
 import type { ResolvedImage } from './resolve.ts';
-import { copyFlags, type PullSource, sourceEnv } from './source.ts';
 
 export interface TransferContext {
   readonly exec: Exec;

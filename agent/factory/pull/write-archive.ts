@@ -6,7 +6,7 @@ import { pipeline } from 'node:stream/promises';
 import { createGzip } from 'node:zlib';
 import { type Pack, pack } from 'tar-stream';
 import { hexOf } from '../../model/digest.ts';
-import type { BlobStore } from './blob-store.ts';
+import type { BlobStore } from '../shared/blob-store.ts';
 import type { ResolvedImage } from './resolve.ts';
 
 export interface ArchiveJob {

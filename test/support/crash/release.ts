@@ -5,7 +5,7 @@ import { STORAGE_CONF } from '../../../agent/model/places.ts';
 import { runStateOf } from '../../../agent/model/run-state.ts';
 import { unsealRecord } from '../../../agent/model/seal.ts';
 import type { Stage } from '../../../agent/model/stage.ts';
-import { DURABLE_STATE } from '../../../agent/reconcile/state-store.ts';
+import { DURABLE_STATE } from '../../../agent/state/run-record.ts';
 import { checkAtWork, isAlive, makeLongBundle } from '../long-store.ts';
 import { type MountFixture, makeMountFixture, mountNodesUnavailable } from '../mount-node.ts';
 import type { NodeSandbox } from '../sandbox.ts';

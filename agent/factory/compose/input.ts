@@ -1,0 +1,238 @@
+import { lstat, readdir, readFile } from 'node:fs/promises';
+import { join } from 'node:path';
+import { type ArchiveFile, namesOf } from '../../extract/archives.ts';
+import { readOciLayout } from '../../extract/oci-layout.ts';
+import type { ReleaseSignature } from '../../model/bundle.ts';
+import type { Digest } from '../../model/digest.ts';
+import { PrestageError } from '../../model/errors.ts';
+import { listFaults } from '../../model/faults.ts';
+import { archiveCollisions, type ListedImage, parseImageLists } from '../../model/image-list.ts';
+import { NO_MAPPING, parseMapping } from '../../model/mapping.ts';
+import { OCI_MARKER_FILE, type OciEntry } from '../../model/oci-layout.ts';
+import { formatReference, hasRegistry, readReference } from '../../model/reference.ts';
+import { STAGES, type Stage } from '../../model/stage.ts';
+import { pickStageLists, stageListNames } from '../../model/stage-lists.ts';
+import { RELEASE_SIGNATURES_FILE } from '../../signatures/lookaside.ts';
+import { readLeftOut } from '../shared/left-out.ts';
+import { readLookasideRecord } from '../shared/lookaside-record.ts';
+import { attachedFinder, type FindAttached } from './source-attached.ts';
+import { type FindSignatures, signatureFinder, signatureKeyOf } from './source-signatures.ts';
+
+/** A listed image and where its bytes are. */
+export interface InputImage {
+  readonly listed: ListedImage;
+  /** Full references that must resolve. */
+  readonly names: readonly string[];
+  readonly source: ImageSource;
+}
+
+/** An image of the layout by its digest, or an archive. */
+export type ImageSource =
+  | { readonly kind: 'layout'; readonly digest: Digest }
+  | { readonly kind: 'archive'; readonly archive: ArchiveFile };
+
+/** What lies in the folder to build from, as far as its names tell. */
+export interface BuildInput {
+  readonly kind: 'oci' | 'archives';
+  /** Absolute. */
+  readonly directory: string;
+  readonly stages: readonly { readonly stage: Stage; readonly images: readonly InputImage[] }[];
+  /** The image that was asked for to serve the registry. */
+  readonly registryImage?: InputImage;
+  /** Files that go with archives: lists of the stages, and mapping.txt where there is one. Absolute paths by the name in the bundle. */
+  readonly listFiles: ReadonlyMap<string, string>;
+  readonly notices: readonly string[];
+  /** Lines that are left out, because pull has found that they name no image: as the list has them. */
+  readonly leftOut: readonly string[];
+  /** Where the layout has signatures; none in archives. */
+  readonly findSignatures: FindSignatures;
+  /** Where the layout has what is attached to images; nothing in archives. */
+  readonly findAttached: FindAttached;
+  /** Names what it has: an image can be signed later, and its own digest stays. */
+  readonly signatureKey: string;
+  /** Of whatever releases the layout has; none in archives. */
+  readonly releaseSignatures: readonly ReleaseSignature[];
+}
+
+/** Paths of image lists, by stage; where none is given, the lists that lie in the folder count. */
+export type ListFiles = Readonly<Partial<Record<Stage, string>>>;
+
+export interface InputOptions {
+  readonly lists: ListFiles;
+  /** Listed lines that name no container image are left out. */
+  readonly skipsArtifacts?: boolean;
+  /** Reference of an image of the folder that can serve a registry; it need not be listed. */
+  readonly registryImage?: string;
+}
+
+/** The name under which a list of a stage lies beside archives, where it was given by a path of its own. */
+const LIST_NAMES: Readonly<Record<Stage, string>> = { discovery: 'ai-images.txt', installed: 'ocp-images.txt' };
+
+/**
+ * Reads the lists and finds the image of each line. Nothing is unpacked.
+ * @param directory absolute path of an OCI image layout, or of a folder of archives
+ * @throws PrestageError ERR_BUILD_INPUT, ERR_BUILD_IMAGE with every image that is missing, ERR_NOT_IMAGE, ERR_LIST, ERR_MAPPING, ERR_LAYOUT, ERR_SIGNATURE
+ */
+export async function readInput(directory: string, { lists, registryImage, skipsArtifacts = false }: InputOptions): Promise<BuildInput> {
+  const files = await readdir(directory).catch((error: NodeJS.ErrnoException) => {
+    throw unusable(`${directory} cannot be read: ${error.code ?? error.message}`);
+  });
+  const kind = files.includes(OCI_MARKER_FILE) ? 'oci' : 'archives';
+  if (kind === 'archives' && !files.some((name) => name.endsWith('.tgz'))) {
+    throw unusable(`${directory} holds neither ${OCI_MARKER_FILE} nor a .tgz`);
+  }
+  const mappingFile = join(directory, 'mapping.txt');
+  const mapping = files.includes('mapping.txt') ? parseMapping(await readFile(mappingFile, 'utf8'), mappingFile) : NO_MAPPING;
+  const listPaths = STAGES.map((stage) => ({ stage, paths: pathsFor(stage, lists, directory, files) })).filter(
+    ({ paths }) => paths.length > 0,
+  );
+  if (listPaths.length === 0) {
+    throw unusable(`${directory} holds no image list (${STAGES.flatMap(stageListNames).join(', ')}), and none is given`);
+  }
+  const entries = kind === 'oci' ? await readOciLayout(directory) : [];
+  const releases = kind === 'oci' ? await readLookasideRecord(directory, RELEASE_SIGNATURES_FILE) : [];
+  const lookaside = kind === 'oci' ? await readLookasideRecord(directory) : [];
+  const find = kind === 'oci' ? layoutFinder(entries) : archiveFinder(directory);
+  const leftOut = await readLeftOut(directory);
+  const notices = [...mapping.notices];
+  const faults: string[] = [];
+  const artifacts: string[] = [];
+  const skipped: string[] = [];
+  const stages: BuildInput['stages'][number][] = [];
+  for (const { stage, paths } of listPaths) {
+    const list = parseImageLists(await Promise.all(paths.map(async (where) => ({ where, text: await readList(where) }))));
+    notices.push(...list.notices);
+    faults.push(...(kind === 'archives' ? collisionFaults(list.images) : []));
+    const images: InputImage[] = [];
+    for (const listed of list.images) {
+      const source = await find(listed);
+      const artifact = typeof source === 'string' ? leftOut.get(formatReference(listed.reference)) : undefined;
+      if (artifact !== undefined) {
+        if (skipsArtifacts) skipped.push(listed.text);
+        (skipsArtifacts ? notices : artifacts).push(`${stage}: ${listed.text} is left out: ${artifact}`);
+      } else if (typeof source === 'string') faults.push(`${stage}: ${listed.text}: ${source}`);
+      else images.push({ listed, names: namesOf(listed, mapping), source });
+    }
+    stages.push({ stage, images });
+  }
+  const extra: InputImage[] = [];
+  for (const listed of registryImage === undefined ? [] : parseImageLists([{ text: registryImage, where: '--registry-image' }]).images) {
+    const source = await find(listed);
+    if (typeof source === 'string') faults.push(`--registry-image ${listed.text}: ${source}`);
+    else extra.push({ listed, names: namesOf(listed, mapping), source });
+  }
+  faults.push(...conflictingNames([...stages.flatMap((one) => one.images), ...extra]));
+  if (faults.length > 0) {
+    throw new PrestageError(
+      'ERR_BUILD_IMAGE',
+      listFaults(`${directory} does not hold what is listed`, faults),
+      'Pull with the same lists into that folder, or take the images off the list',
+    );
+  }
+  if (artifacts.length > 0) throw artifactsError(artifacts);
+  const listFiles = listPaths.flatMap(({ stage, paths }) => paths.map((path) => [listNameOf(stage, path, lists), path] as const));
+  return {
+    kind,
+    directory,
+    stages,
+    ...(extra[0] && { registryImage: extra[0] }),
+    listFiles: new Map([...listFiles, ...(files.includes('mapping.txt') ? [['mapping.txt', mappingFile] as const] : [])]),
+    notices,
+    leftOut: skipped,
+    findSignatures: signatureFinder(entries, lookaside),
+    findAttached: attachedFinder(entries),
+    signatureKey: signatureKeyOf(entries, [...lookaside, ...releases]),
+    releaseSignatures: releases.map(({ subject, files: messages }) => ({ release: subject, files: [...messages] })),
+  };
+}
+
+/** The error of lists that name something else than images; `--skip-artifacts` ends it. */
+export function artifactsError(faults: readonly string[]): PrestageError {
+  return new PrestageError(
+    'ERR_NOT_IMAGE',
+    listFaults('the lists name what is not a container image for Linux', faults),
+    'Take these lines off the lists, or build with --skip-artifacts',
+  );
+}
+
+function pathsFor(stage: Stage, lists: ListFiles, directory: string, files: readonly string[]): readonly string[] {
+  const given = lists[stage];
+  if (given !== undefined) return [given];
+  if (Object.keys(lists).length > 0) return [];
+  return pickStageLists(stage, files).map((name) => join(directory, name));
+}
+
+function listNameOf(stage: Stage, path: string, lists: ListFiles): string {
+  return lists[stage] === undefined ? path.slice(path.lastIndexOf('/') + 1) : LIST_NAMES[stage];
+}
+
+async function readList(path: string): Promise<string> {
+  return await readFile(path, 'utf8').catch((cause: NodeJS.ErrnoException) => {
+    throw unusable(`the list ${path} cannot be read: ${cause.code ?? cause.message}`);
+  });
+}
+
+type Finder = (listed: ListedImage) => Promise<ImageSource | string>;
+
+/** By digest where the list has one, else by the whole reference. */
+function layoutFinder(entries: readonly OciEntry[]): Finder {
+  const digests = new Set(entries.map((entry) => entry.digest));
+  const byName = Map.groupBy(
+    entries.flatMap((entry): { readonly name: string; readonly digest: Digest }[] => {
+      // A name without a registry is nobody's full name.
+      const reference = hasRegistry(entry.reference) ? readReference(entry.reference) : '';
+      return typeof reference === 'string' ? [] : [{ name: formatReference(reference), digest: entry.digest }];
+    }),
+    ({ name }) => name,
+  );
+  return async ({ reference }) => {
+    const [found, ...others] = byName.get(formatReference(reference)) ?? [];
+    const digest = reference.digest ?? found?.digest;
+    if (reference.digest === undefined && others.length > 0)
+      return `the layout has several images of that name, ${[found, ...others].map((one) => one?.digest).join(', ')}: list it by its digest`;
+    if (digest === undefined) return 'the layout has no image of that reference';
+    return digests.has(digest) ? { kind: 'layout', digest } : 'the layout has no image of that digest';
+  };
+}
+
+function archiveFinder(directory: string): Finder {
+  return async ({ archiveName: name }) => {
+    const path = join(directory, `${name}.tgz`);
+    const found = await lstat(path).catch((error: NodeJS.ErrnoException) => error.code ?? error.message);
+    if (typeof found === 'string') return `${path} cannot be read: ${found}`;
+    if (!found.isFile()) return `${path} is no plain file`;
+    return { kind: 'archive', archive: { path, name, sizeBytes: found.size, modifiedMs: found.mtimeMs } };
+  };
+}
+
+function collisionFaults(images: readonly ListedImage[]): readonly string[] {
+  return archiveCollisions(images).map(
+    (group) => `${group.map((image) => image.text).join(' and ')} have the same archive name ${group[0]?.archiveName}.tgz`,
+  );
+}
+
+/** Names that two images would go by: an engine can give a name to one of them only. */
+function conflictingNames(images: readonly InputImage[]): readonly string[] {
+  const owners = Map.groupBy(
+    images.flatMap((image) => image.names.map((name) => ({ name, image }))),
+    ({ name }) => name,
+  );
+  return [...owners].flatMap(([name, group]) => {
+    const distinct = new Map(group.map(({ image }) => [sourceId(image.source), image.listed.text]));
+    return distinct.size <= 1
+      ? []
+      : [`${[...distinct.values()].join(' and ')} would both go by ${name}, which the list or mapping.txt says`];
+  });
+}
+
+function sourceId(source: ImageSource): string {
+  return source.kind === 'layout' ? source.digest : source.archive.path;
+}
+
+function unusable(message: string): PrestageError {
+  return new PrestageError(
+    'ERR_BUILD_INPUT',
+    message,
+    'Name the folder that prestage-agent pull filled with --from, and its lists with --list-discovery and --list-installed',
+  );
+}

@@ -1,0 +1,93 @@
+import { chmod, mkdir, readFile, writeFile } from 'node:fs/promises';
+import { join } from 'node:path';
+import { output } from '../../host/exec.ts';
+import { placeFile } from '../../host/place.ts';
+import { removeTree } from '../../host/remove-tree.ts';
+import { hexOf } from '../../model/digest.ts';
+import { withoutImages } from '../../model/image-list.ts';
+import { registryTree } from '../../tree/registry-tree.ts';
+import { type TreeFile, writeTree } from '../../tree/tree-files.ts';
+import { writeArchives } from './archive-writer.ts';
+import { type Made, type MakeContext, servedTree } from './make-context.ts';
+import { makeStore } from './make-store.ts';
+import { ociTree } from './oci-tree.ts';
+import type { Part } from './plan.ts';
+import { findRegistryInLayout } from './registry-image.ts';
+import { attachedTreeImages } from './source-attached.ts';
+import type { NamedImage } from './source-image.ts';
+import { signatureBlobs } from './source-signatures.ts';
+import type { UnpackedStorage } from './store-normalise.ts';
+
+/**
+ * Makes one part of a bundle; what an ended build has left of it goes first.
+ * @param storage of a store: what has its images unpacked
+ */
+export async function makePart(part: Part, storage: UnpackedStorage | undefined, context: MakeContext): Promise<Made> {
+  const { step } = context;
+  await step('remove-old-part', async () => {
+    for (const path of part.paths) await removeTree(join(context.bundle, path));
+  });
+  const to = join(context.bundle, part.paths[0] ?? '');
+  switch (part.kind) {
+    case 'oci':
+      await step('write-tree', async () => await writeTree(ociTree(part.images), { layout: context.layout, to }));
+      return {};
+    case 'registry':
+      await step('write-tree', async () => await writeTree(wholeTree(part.images), { layout: context.layout, to }));
+      return await namedRegistry(part, context);
+    case 'signatures':
+      await step('write-tree', async () => await writeTree(signatureFiles(part), { layout: context.layout, to }));
+      return {};
+    case 'archives':
+      await step('place-archives', async () => await makeArchives(part, to, context));
+      return {};
+    case 'agent':
+      await step('copy-agent', async () => await makeAgent(to, context));
+      return {};
+    case 'store':
+      return storage === undefined ? {} : await makeStore(part, storage, context);
+  }
+}
+
+/** Where signatures lie in a bundle, by their digests. */
+function signatureFiles({ images, blobs = [] }: Part): readonly TreeFile[] {
+  return [...new Set([...signatureBlobs(images), ...blobs])].map((digest) => ({ path: `sha256/${hexOf(digest)}`, blob: digest }));
+}
+
+/** Images with all that lies beside them. */
+function wholeTree(images: readonly NamedImage[]): readonly TreeFile[] {
+  return [...servedTree(images, 'all'), ...registryTree(attachedTreeImages(images), 'all')];
+}
+
+/** A tree is served by an image in it; a store beside it, where there is one, has found it by looking at files. */
+async function namedRegistry(part: Part, { host, facts, layout, signal }: MakeContext): Promise<Made> {
+  const found = facts.registryImage ?? (await findRegistryInLayout(layout, part.images, signal));
+  if (found !== undefined) return { registryImage: found.names[0] ?? found.reference };
+  if (!facts.payloads.includes('store')) {
+    host.log('notice', `${part.id}: no image was found that carries a registry, so nodes must be told one; give one with --registry-image`);
+  }
+  return {};
+}
+
+async function makeArchives(part: Part, to: string, context: MakeContext): Promise<void> {
+  const { archives, listFiles, leftOut = [] } = context.facts;
+  if (archives === undefined) await writeArchives(context.host, part.images, { ...context, to, work: join(context.work, 'archives') });
+  else for (const { path, name } of archives) await placeFile(path, join(to, `${name}.tgz`));
+  const gone = new Set(leftOut);
+  for (const [name, { from }] of listFiles) {
+    // A node looks for the archive of every line.
+    if (gone.size === 0) await placeFile(from, join(to, name));
+    else await writeFile(join(to, name), withoutImages(await readFile(from, 'utf8'), gone));
+  }
+}
+
+/** Always a copy where it cannot share blocks: its mode has to be set. */
+async function makeAgent(to: string, context: MakeContext): Promise<void> {
+  const agent = context.facts.agents.find(({ path }) => join(context.bundle, path) === to);
+  if (agent === undefined) return;
+  await mkdir(join(to, '..'), { recursive: true });
+  await output(context.host.exec, 'cp', ['--reflink=auto', '--dereference', '--no-preserve=all', agent.from, to], {
+    signal: context.signal,
+  });
+  await chmod(to, 0o755);
+}

@@ -1,0 +1,131 @@
+import { existsSync } from 'node:fs';
+import { dirname } from 'node:path';
+import type { Payload } from '../extract/payload.ts';
+import type { ArchivePool } from '../extract/pool.ts';
+import { output } from '../host/exec.ts';
+import { hostPath } from '../host/host.ts';
+import { waitForShared } from '../host/lock.ts';
+import { keepWritingBack } from '../host/write-back.ts';
+import { errorRecord } from '../model/errors.ts';
+import { WRITERS_LOCK } from '../model/places.ts';
+import { removeUnfinished } from '../mount/heal-dangling.ts';
+import { additionalStores } from '../storage/additional-stores.ts';
+import { imageRecordsReader } from '../storage/listed-images.ts';
+import { createLoader, type Loader } from '../storage/loader.ts';
+import type { StorageLocation } from '../storage/records.ts';
+import { readStoredLayers } from '../storage/stored-layers.ts';
+import type { RunContext } from './context.ts';
+import { executeLoads } from './execute.ts';
+import { type LoadStep, promoteAfterFailure } from './plan.ts';
+import type { Needs } from './preflight.ts';
+import { makeScratch, reclaimScratch, removeScratch } from './scratch.ts';
+
+/** How long writers that a killed run left behind may take to end, in seconds: the longest layer. */
+const WRITERS_WAIT_SECONDS = 600;
+
+export interface Delivery {
+  readonly payload: Payload;
+  readonly location: StorageLocation;
+  readonly pool: ArchivePool;
+  readonly needs: Needs;
+  readonly scratchPath: string;
+}
+
+/**
+ * Loads what is planned: records durably what is about to change, removes damaged records, then loads.
+ * What comes of each image is told by events; scratch is empty afterwards.
+ */
+export async function deliver(loads: readonly LoadStep[], delivery: Delivery, context: RunContext): Promise<void> {
+  const { host, settings, store, step } = context;
+  const { payload, location, pool, needs } = delivery;
+  store.update({ phase: 'loading', unsynced: [...new Set([...store.state.unsynced, ...loads.map((load) => load.image.reference)])] });
+  await step('record-plan', async () => await store.commit());
+  const scratch = await step('make-scratch', async () => await makeScratch(delivery.scratchPath));
+  try {
+    const loader = createLoader({
+      exec: host.exec,
+      location,
+      temporaryDirectory: scratch.temporary,
+      writersLock: hostPath(host, WRITERS_LOCK),
+      signal: context.kill,
+    });
+    const loadable = await removeDamaged(loads, loader, context);
+    if (store.state.suspect.length > 0) await removeUnsure(loads, location, context);
+    context.onEvent({ kind: 'phase', text: 'loading images' });
+    const sources = new Map(payload.images.map((image) => [image.reference, image]));
+    await using _writing = keepWritingBack(host, location.graphroot);
+    await executeLoads(loadable, {
+      ...context,
+      pool,
+      loader,
+      location,
+      stored: await readStoredLayers(location),
+      readImages: imageRecordsReader(location, host),
+      scratch: scratch.path,
+      scratchBytes: needs.aheadBytes,
+      parallel: needs.parallel,
+      retries: settings.retries,
+      sources,
+    });
+  } finally {
+    await step('remove-scratch', async () => await removeScratch(scratch.path));
+  }
+}
+
+/** Waits for what a killed run may have left at work, since until then storage changes and scratch is in use; then clears its scratch away. */
+export async function clearAfterKilledRun({ host, settings, step }: RunContext): Promise<void> {
+  await waitForShared(host.exec, hostPath(host, WRITERS_LOCK), WRITERS_WAIT_SECONDS);
+  await step('reclaim-scratch', async () => await reclaimScratch(host, settings.scratch));
+}
+
+/**
+ * All damaged records go before the first image is loaded: a layer goes only with the last image that has it.
+ * @returns the loads that can go on; those whose record could not be removed have failed
+ */
+async function removeDamaged(loads: readonly LoadStep[], loader: Loader, context: RunContext): Promise<readonly LoadStep[]> {
+  const damaged = new Map(loads.flatMap((load) => load.replaces.map((replaced) => [replaced.image.id, replaced] as const)));
+  let loadable = loads;
+  for (const { image, reason } of damaged.values()) {
+    context.host.log('warning', `image ${image.id} (${image.names.join(', ')}) is damaged and is loaded again: ${reason}`);
+    try {
+      await context.step('remove-damaged', async () => await loader.remove(image));
+    } catch (thrown) {
+      const error = errorRecord(thrown);
+      for (const load of loadable.filter((candidate) => candidate.replaces.some((replaced) => replaced.image.id === image.id))) {
+        context.onEvent({
+          kind: 'image-finished',
+          reference: load.image.reference,
+          result: 'failed',
+          bytes: load.image.archiveBytes,
+          error,
+        });
+        loadable = promoteAfterFailure(
+          loadable.filter((other) => other !== load),
+          load,
+        );
+      }
+    }
+  }
+  return loadable;
+}
+
+/** What a load of another boot had written when the machine went down, and not given a name: with files cut short skopeo would take it as it is. */
+async function removeUnsure(loads: readonly LoadStep[], location: StorageLocation, { host, step }: RunContext): Promise<void> {
+  const blobs = new Set(loads.flatMap((load) => load.image.layers.map((layer) => layer.digest)));
+  const stores = (await additionalStores(host)).filter((path) => existsSync(path));
+  for (const removed of await removeUnfinished(host, { location, stores, step }, blobs))
+    host.log('warning', `${removed} is removed: the machine went down before its files were known to be on the disk`);
+}
+
+/** Nothing that a load writes is synced by skopeo: only after this may the state say that it is there. Source: sync(1), --file-system. */
+export async function syncStorage(location: StorageLocation, context: RunContext): Promise<void> {
+  if (!existsSync(location.graphroot)) return;
+  context.onEvent({ kind: 'phase', text: 'writing to disk' });
+  context.store.update({ phase: 'syncing' });
+  await context.step(
+    'sync-storage',
+    async () => await output(context.host.exec, 'sync', ['--file-system', location.graphroot, dirname(location.graphroot)]),
+  );
+  const failed = new Set(context.store.state.images.filter((image) => image.state === 'failed').map((image) => image.reference));
+  context.store.update({ unsynced: [], suspect: context.store.state.suspect.filter((reference) => failed.has(reference)) });
+}

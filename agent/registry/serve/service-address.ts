@@ -1,0 +1,41 @@
+import { BlockList, isIP } from 'node:net';
+import { PrestageError } from '../../model/errors.ts';
+
+const LOOPBACK = new BlockList();
+LOOPBACK.addSubnet('127.0.0.0', 8, 'ipv4');
+LOOPBACK.addAddress('::1', 'ipv6');
+
+/** Whether nobody but this node reaches the address. */
+export function isLoopback(address: string): boolean {
+  const family = isIP(address);
+  return family === 0 ? address === 'localhost' : LOOPBACK.check(address, family === 6 ? 'ipv6' : 'ipv4');
+}
+
+/** `host:port` as clients write it; IPv6 in brackets (RFC 3986, 3.2.2). */
+export function formatAddress(address: string, port: number): string {
+  return isIP(address) === 6 ? `[${address}]:${port}` : `${address}:${port}`;
+}
+
+/** What the registry listens on. A host name says nothing about the interface, and resolving it may take the network: then all addresses. */
+export function listenHost(address: string): string | undefined {
+  if (address === 'localhost') return '127.0.0.1';
+  return isIP(address) === 0 ? undefined : address;
+}
+
+/** Where this node reaches it. */
+export function probeHost(address: string): string {
+  return listenHost(address) ?? '127.0.0.1';
+}
+
+/**
+ * Refuses to serve others without TLS: anybody on the network could take the registry's place.
+ * @throws PrestageError ERR_USAGE
+ */
+export function checkServing(address: string, hasTls: boolean): void {
+  if (isLoopback(address) || hasTls) return;
+  throw new PrestageError(
+    'ERR_USAGE',
+    `the registry is to serve other nodes on ${address} and has no certificate`,
+    'Make one with: prestage-agent certificates; then give --certificate and --key, or tls-certificate and tls-key',
+  );
+}

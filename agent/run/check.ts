@@ -1,0 +1,107 @@
+import { readBootId } from '../host/boot.ts';
+import type { Host } from '../host/host.ts';
+import { checkOwnPlaces } from '../host/own-places.ts';
+import { takeRunLock } from '../host/run-lock.ts';
+import type { Step } from '../host/steps.ts';
+import { type ErrorRecord, errorRecord, PrestageError } from '../model/errors.ts';
+import type { RunState } from '../model/run-state.ts';
+import { beginCheck } from '../mount/check-process.ts';
+import { dropDamagedCopy, hashStore, isStillOpen, recordIntact } from '../mount/check-store.ts';
+import { findCheckTarget } from '../mount/check-target.ts';
+import { createStateStore, readLastState } from '../state/run-record.ts';
+import { locateStorage } from '../storage/location.ts';
+import { heal } from './heal.ts';
+
+/** How long a check waits for another check, and then, if it found damage, for a run that is at work. */
+const LOCK_WAIT_SECONDS = 600;
+
+/** What a check of the mounted store has found. */
+export type CheckReport = { readonly kind: 'none' | 'intact' } | { readonly kind: 'damaged'; readonly error: ErrorRecord };
+
+interface CheckOptions {
+  readonly step: Step;
+  readonly signal: AbortSignal;
+}
+
+/**
+ * Hashes the store image that is mounted. If its bytes are wrong, the node is healed as a run would do it, and the state says so: before the
+ * healing begins, so that the next check can continue one that was interrupted, and when it is through. If another store was opened
+ * meanwhile, the verdict counts for nothing, and that store is checked.
+ * @throws PrestageError ERR_LOCKED, ERR_PLACE, ERR_STORE_BUSY; the signal's reason
+ */
+export async function checkMountedStore(host: Host, options: CheckOptions): Promise<CheckReport> {
+  await checkOwnPlaces(host);
+  for (;;) {
+    if ((await findCheckTarget(host)) === undefined && unhealedDamage(await stateOfThisBoot(host)) === undefined) return { kind: 'none' };
+    const report = await checkOnce(host, options);
+    if (report.kind !== 'exchanged') return report;
+    host.log('info', 'the store was exchanged while its image was hashed: the check begins again');
+  }
+}
+
+async function checkOnce(host: Host, { step, signal }: CheckOptions): Promise<CheckReport | { readonly kind: 'exchanged' }> {
+  await using stack = new AsyncDisposableStack();
+  const place = await step('begin-check', async () => await beginCheck(host, { waitSeconds: LOCK_WAIT_SECONDS, signal }));
+  stack.use(place);
+  const { target } = place;
+  const found = target === undefined ? ({ kind: 'none' } as const) : await hashStore(host, target, signal);
+  if (target !== undefined && found.kind === 'intact') {
+    // The place of the check is held: no agent closes this store now.
+    if (!(await isStillOpen(host, target))) return { kind: 'exchanged' };
+    await recordIntact(host, target, step);
+    return { kind: 'intact' };
+  }
+  const lock = { waitSeconds: LOCK_WAIT_SECONDS, command: 'check-store', signal };
+  await using _lock = await step('take-lock', async () => await takeRunLock(host, lock));
+  // Healing closes the store, and whoever closes it takes the place of the check.
+  await stack.disposeAsync();
+  if (!(await isStillOpen(host, target))) return { kind: 'exchanged' };
+  const state = await stateOfThisBoot(host);
+  const error = unhealedDamage(state) ?? (found.kind === 'damaged' ? digestError(found.fault) : undefined);
+  if (error === undefined) return { kind: 'none' };
+  if (state !== undefined) await step('record-damage', async () => await recordDamage(host, state, { error }));
+  if (target !== undefined) await dropDamagedCopy(target, step);
+  const location = state?.storage ?? (await locateStorage(host, {}));
+  const healed = await heal(error, { host, location, step });
+  if (state !== undefined) await step('record-damage', async () => await recordDamage(host, state, { error, healed: [...healed] }));
+  return { kind: 'damaged', error };
+}
+
+async function stateOfThisBoot(host: Host): Promise<RunState | undefined> {
+  const bootId = await readBootId();
+  const state = await readLastState(host, bootId);
+  return state === 'damaged' || state?.bootId !== bootId ? undefined : state;
+}
+
+/** What a check has found that was ended before it had healed: the state names a store still. Pure. */
+function unhealedDamage(state: RunState | undefined): ErrorRecord | undefined {
+  return state?.store !== undefined && state.outcome === 'failed' && state.error?.code === 'ERR_STORE_DIGEST' ? state.error : undefined;
+}
+
+/** @param fault continues the name of the image */
+function digestError(fault: string): ErrorRecord {
+  return errorRecord(
+    new PrestageError(
+      'ERR_STORE_DIGEST',
+      `the mounted store image ${fault}`,
+      'Write the bundle to the partition again; the next run takes it from there',
+    ),
+  );
+}
+
+/** Once healed, the state names neither store nor registry. */
+async function recordDamage(
+  host: Host,
+  state: RunState,
+  found: { readonly error: ErrorRecord; readonly healed?: string[] },
+): Promise<void> {
+  const { store: _, registry: __, ...rest } = state;
+  const store = createStateStore(host, found.healed === undefined ? state : rest);
+  const { error } = found;
+  store.update({
+    ...found,
+    outcome: 'failed',
+    images: state.images.map((image) => ({ ...image, state: 'failed', reason: error.message, error })),
+  });
+  await store.commit();
+}

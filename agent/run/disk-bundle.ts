@@ -1,0 +1,119 @@
+import { existsSync } from 'node:fs';
+import { mkdir, rename, writeFile } from 'node:fs/promises';
+import { dirname, join, relative } from 'node:path';
+import { manifestBytes, readBundle } from '../bundle/read-bundle.ts';
+import type { StoreBundle } from '../bundle/stage-bundle.ts';
+import { TREE_SCRATCH } from '../extract/fill-tree.ts';
+import { createArchivePool } from '../extract/pool.ts';
+import { output } from '../host/exec.ts';
+import { type Host, hostPath } from '../host/host.ts';
+import { makePrivateDirectory } from '../host/private-directory.ts';
+import { removeTree } from '../host/remove-tree.ts';
+import { spaceAt } from '../host/space.ts';
+import type { RunContext } from '../load/context.ts';
+import { BUNDLE_FILE } from '../model/bundle.ts';
+import { formatBytes } from '../model/bytes.ts';
+import { messageOf, PrestageError } from '../model/errors.ts';
+import { DISK_BUNDLE_PATH } from '../model/places.ts';
+import type { SignedImage } from '../signatures/bundle-signatures.ts';
+import { type OsTree, osTreeFault, splitOsTree } from '../tree/os-tree.ts';
+import { checkLimits, copySealedFiles } from '../tree/sealed-files.ts';
+import { keepSignatures } from './keep-signatures.ts';
+
+/** Of a bundle with a store, what is kept. */
+type KeptParts = Pick<StoreBundle, 'directory' | 'sealedSha256'> & {
+  readonly images: readonly SignedImage[];
+  readonly store: Pick<StoreBundle['store'], 'mirror' | 'osTree'>;
+};
+
+/**
+ * Keeps on the disk what a store image that was copied there needs besides: the bundle's manifest, its GPG signatures, the metadata mirror and the
+ * operating systems that are served with it, of which only what the manifest lists, in the size and with the hash that it lists. So the partition may go away. What
+ * is kept is checked each time it is used, as on the partition.
+ * @throws PrestageError ERR_BUNDLE_FILE, ERR_BUNDLE_PIN, ERR_SPACE_STORE
+ */
+export async function keepBundle(
+  { directory, sealedSha256, images, store }: KeptParts,
+  { host, step, stop }: Pick<RunContext, 'host' | 'step' | 'stop'>,
+): Promise<void> {
+  const path = hostPath(host, DISK_BUNDLE_PATH);
+  if (sealedSha256 === undefined) return;
+  const { mirror, osTree } = store;
+  if ((await keptBundle(host, sealedSha256)) !== undefined) {
+    // An earlier agent has kept a bundle without them; from what is kept itself nothing can be brought.
+    const keptTree = osTree === undefined ? undefined : { ...osTree, path: join(path, relative(directory, osTree.path)) };
+    if (keptTree === undefined || directory === path || (await osTreeFault(keptTree)) === undefined) return;
+  }
+  checkLimits({ from: mirror.path, files: mirror.files });
+  await step('keep-bundle', async () => {
+    const partial = `${path}.new`;
+    await removeTree(partial);
+    await makePrivateDirectory(partial);
+    const files = { from: mirror.path, files: mirror.files, signal: stop };
+    await copySealedFiles(join(partial, relative(directory, mirror.path)), files, noRoom);
+    if (osTree !== undefined) await keepOsTree(join(partial, relative(directory, osTree.path)), osTree, { host, stop });
+    await keepSignatures({ from: directory, to: partial, noRoom }, images);
+    await writeFile(join(partial, BUNDLE_FILE), await manifestBytes(directory, sealedSha256)).catch((cause: unknown) => {
+      throw noRoom(join(partial, BUNDLE_FILE), cause);
+    });
+    await output(host.exec, 'sync', ['--file-system', partial]);
+    await removeTree(path);
+    await rename(partial, path);
+    await output(host.exec, 'sync', ['--file-system', dirname(path)]);
+  });
+}
+
+/** Copies a tree of operating systems: layers by a thread, which gives a blob its name only if it has its digest. */
+async function keepOsTree(to: string, tree: OsTree, { host, stop }: Pick<RunContext, 'host' | 'stop'>): Promise<void> {
+  const { small, large } = splitOsTree(tree.files);
+  const fault = await osTreeFault(tree);
+  if (fault !== undefined) throw fault;
+  await mkdir(join(to, TREE_SCRATCH), { recursive: true });
+  const neededBytes = large.reduce((total, file) => total + file.sizeBytes, 0);
+  const { freeBytes } = await spaceAt(to);
+  if (freeBytes < neededBytes) {
+    throw noRoom(to, new Error(`the operating system takes ${formatBytes(neededBytes)}, and ${formatBytes(freeBytes)} are free`));
+  }
+  checkLimits({ from: tree.path, files: small });
+  await copySealedFiles(to, { from: tree.path, files: small, signal: stop }, noRoom);
+  await using pool = createArchivePool({ size: host.cores, log: host.log });
+  for (const { path, sha256, sizeBytes } of large) {
+    const from = join(tree.path, path);
+    const blobs = [{ digest: `sha256:${sha256}`, at: 0, sizeBytes }] as const;
+    const { damaged } = await pool.fill({ path: from, to, blobs, links: [], keeps: false }, { signal: stop });
+    for (const { reason } of damaged) {
+      throw new PrestageError(
+        'ERR_BUNDLE_FILE',
+        `${from} ${reason}`,
+        'Write the bundle to the partition again; where it fails again, change the disk',
+      );
+    }
+  }
+  await removeTree(join(to, TREE_SCRATCH));
+}
+
+function noRoom(path: string, cause: unknown): PrestageError {
+  if (cause instanceof PrestageError) return cause;
+  return new PrestageError(
+    'ERR_SPACE_STORE',
+    `what a store image on the disk needs of its bundle cannot be kept, ${path}: ${messageOf(cause)}`,
+    'Make room below /var/lib/prestage-agent, or give --placement partition',
+    { cause },
+  );
+}
+
+/** The bundle that was kept; undefined where there is none that can be used. */
+export async function keptBundle(host: Host, pinnedSha256: string | undefined): Promise<string | undefined> {
+  const path = hostPath(host, DISK_BUNDLE_PATH);
+  if (!existsSync(path)) return undefined;
+  return await readBundle(path, pinnedSha256).then(
+    () => path,
+    () => undefined,
+  );
+}
+
+/** Forgets it: the store image is not on the disk any more. */
+export async function forgetBundle({ host, step }: RunContext): Promise<void> {
+  const path = hostPath(host, DISK_BUNDLE_PATH);
+  if (existsSync(path)) await step('forget-bundle', async () => await removeTree(path));
+}

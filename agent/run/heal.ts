@@ -1,0 +1,90 @@
+import { existsSync } from 'node:fs';
+import { type Host, hostPath } from '../host/host.ts';
+import type { Step } from '../host/steps.ts';
+import { type ErrorRecord, exitCodeOf, exitCodes } from '../model/errors.ts';
+import { STORE_PATH } from '../model/places.ts';
+import type { ImageState, RunState } from '../model/run-state.ts';
+import { readOpenStore, type StoreRecord } from '../mount/store-record.ts';
+import { stopRegistry } from '../registry/serve/service.ts';
+import { assessStore, probeStore } from '../release/assess-store.ts';
+import { healNode } from '../release/heal.ts';
+import { inspectRecords, type StorageLocation } from '../storage/records.ts';
+import { removeMirrors } from './mirrors.ts';
+
+export interface HealContext {
+  readonly host: Host;
+  readonly location: StorageLocation;
+  readonly step: Step;
+}
+
+export interface FailureContext extends HealContext {
+  /** The state of the last run in this boot; undefined where there was none. */
+  readonly earlier: RunState | undefined;
+}
+
+/**
+ * What becomes of a node that was set up with a store when the bundle cannot be delivered: an open store that is intact stays, with the images
+ * that it has; otherwise engines are made to work without it.
+ * @returns what the state has to say; undefined where no store was ever set up here
+ * @throws PrestageError of healNode
+ */
+export async function healAfterFailure(
+  failure: ErrorRecord,
+  { host, location, step, earlier }: FailureContext,
+): Promise<Partial<RunState> | undefined> {
+  const path = hostPath(host, STORE_PATH);
+  if (!existsSync(path)) return undefined;
+  const open = await readOpenStore(host);
+  const verdict = assessStore({ failure, probe: await probeStore(host, { open }), ...(open && { open }) });
+  if (verdict.kind === 'heal') {
+    const healed = await heal(verdict.error, { host, location, step });
+    return { error: saysMore(failure) ? failure : verdict.error, healed: [...healed] };
+  }
+  return open === undefined ? undefined : await stillOpen(open, path, earlier);
+}
+
+/** A setting, a lack of room or a program is what is to be mended: to say that the store image cannot be reached would hide it. Pure. */
+function saysMore({ code }: ErrorRecord): boolean {
+  const exit = exitCodeOf(code);
+  // Records that cannot be read are those of the store that is to be healed.
+  return code !== 'ERR_STORAGE' && exit !== exitCodes.partition && exit !== exitCodes.payload;
+}
+
+/** What goes on to be usable: as the run has said that opened the store, else as the store itself says. */
+async function stillOpen(open: StoreRecord, path: string, earlier: RunState | undefined): Promise<Partial<RunState>> {
+  const { trust, trustReason, placement, image, sha256, verified } = open;
+  const store = { path, trust, trustReason, placement, image, sha256, verified };
+  if (earlier?.store?.sha256 === sha256) {
+    const { payload, delivery, registry, storage, images } = earlier;
+    return {
+      ...(payload && { payload }),
+      ...(delivery && { delivery }),
+      ...(registry && { registry }),
+      ...(storage && { storage }),
+      store,
+      images,
+    };
+  }
+  const { images } = await inspectRecords({ graphroot: path });
+  return {
+    store,
+    images: images.map(
+      ({ id, names, digests }): ImageState => ({
+        reference: names[0] ?? id,
+        names: [...names],
+        digests: [...digests],
+        state: 'present',
+        reason: 'it is in the mounted store',
+      }),
+    ),
+  };
+}
+
+/** Makes engines work without the store, and says what was done. @throws PrestageError of healNode */
+export async function heal(error: ErrorRecord, { host, location, step }: HealContext): Promise<readonly string[]> {
+  const stopMirror = async (): Promise<void> => {
+    await removeMirrors({ host, step });
+    await stopRegistry(host, step);
+  };
+  return ['an empty store stands in its place', ...(await healNode(host, { location, error, step, stopMirror }))];
+}

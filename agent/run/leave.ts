@@ -1,0 +1,126 @@
+import { existsSync } from 'node:fs';
+import { crioPid } from '../engine/crio-process.ts';
+import { engineReleaseSteps } from '../engine/release.ts';
+import { hostPath } from '../host/host.ts';
+import type { ReleaseStep } from '../host/release-step.ts';
+import { addNotices, type RunContext } from '../load/context.ts';
+import { PrestageError } from '../model/errors.ts';
+import { DISK_BUNDLE_PATH, REGISTRY_IMAGE_PATH, REGISTRY_PATH, STORE_PATH } from '../model/places.ts';
+import { unbindData } from '../mount/bind-data.ts';
+import { healDangling } from '../mount/heal-dangling.ts';
+import { mountsAt } from '../mount/mounted.ts';
+import { startCheck } from '../mount/start-check.ts';
+import { storeReleaseSteps } from '../mount/store-release.ts';
+import { stopRegistry } from '../registry/serve/service.ts';
+import { REGISTRY_NAME } from '../registry/serve/service-plan.ts';
+import { findImagesToKeep } from '../release/keep-plan.ts';
+import { treeReleaseSteps } from '../release/plan.ts';
+import { storeUsers } from '../release/store-users.ts';
+import { additionalStores } from '../storage/additional-stores.ts';
+import type { StorageLocation } from '../storage/records.ts';
+import { removeLookaside } from '../tree/lookaside-copy.ts';
+import { removeMirrorCopy } from '../tree/mirror-copy.ts';
+import { removeMirrors } from './mirrors.ts';
+
+/** Whether something of it is in use and stays for now. */
+export type Left = 'gone' | 'stays';
+
+export interface LeaveRequest {
+  readonly location: StorageLocation;
+  /**
+   * The bundle has a store image that could not be used, and the next run tries it again: what tells engines of the store stays, and an empty one
+   * stands in its place.
+   */
+  readonly comesBack: boolean;
+}
+
+/**
+ * Undoes all that runs before have set up for a delivery that brings images into the node's own storage: mirrors, registry, store image, trees and
+ * copies. It comes before the images are loaded, because these take the room; until they are there, engines ask the sources.
+ * @throws PrestageError ERR_STORE_DANGLING, ERR_STORAGE, ERR_REGISTRY_START
+ */
+export async function leaveAll(request: LeaveRequest, context: RunContext): Promise<void> {
+  const { host, step } = context;
+  await removeMirrors(context);
+  await stopRegistry(host, step);
+  if ((await leaveStore(request, context)) === 'gone') await unbindData(host, step);
+  await removeMirrorCopy(host, step);
+  await removeLookaside(host, step);
+  await leaveTrees([REGISTRY_PATH, REGISTRY_IMAGE_PATH], context);
+}
+
+/**
+ * Undoes what runs before have set up to mount a store image, and gives back the memory and the disk that it took. A store that containers run
+ * from stays open, and a notice says so.
+ * @throws PrestageError ERR_STORE_DANGLING, ERR_STORAGE, ERR_REGISTRY_START
+ */
+export async function leaveStore({ location, comesBack }: LeaveRequest, context: RunContext): Promise<Left> {
+  const { host, step } = context;
+  const path = hostPath(host, STORE_PATH);
+  const isOpen = (await mountsAt(path)).length > 0;
+  if (isOpen) {
+    const users = (await findImagesToKeep(host, location)).flatMap(({ containers }) => containers).filter((name) => name !== REGISTRY_NAME);
+    if (users.length > 0) return staysFor(users.join(', '), context);
+    // It runs from the store.
+    await removeMirrors(context);
+    await stopRegistry(host, step);
+  }
+  // Without it no store was ever opened here.
+  if (existsSync(path)) {
+    // Beforehand: a run that is killed between the two leaves engines that work.
+    const stores = (await additionalStores(host)).filter((store) => store !== path);
+    const removed = await healDangling(host, { location, stores, step });
+    addNotices(
+      context,
+      removed.map((what) => `removed ${what}: it stood on a store image that is not used any more`),
+    );
+  }
+  const steps = await storeReleaseSteps(host);
+  const named = (names: ReadonlySet<string>): readonly ReleaseStep[] => steps.filter(({ name }) => names.has(name));
+  try {
+    // Without a store, what is bound there is served.
+    const closing = steps.filter(({ name }) => !COPIES.has(name) && !EMPTY_STORE.has(name) && (isOpen || name !== 'unmount-data'));
+    await runSteps(closing, context);
+  } catch (error) {
+    if (!(error instanceof PrestageError) || error.code !== 'ERR_STORE_BUSY') throw error;
+    // What failed has ended its check.
+    addNotices(context, await startCheck(host, step));
+    return staysFor(error.message, context);
+  }
+  if (!comesBack) await runSteps(await engineReleaseSteps(host, 'store'), context);
+  // A registry without a store may serve what lies there.
+  await runSteps(
+    named(COPIES).filter(({ name }) => isOpen || name !== 'remove-mirror'),
+    context,
+  );
+  await leaveTrees([DISK_BUNDLE_PATH], context);
+  if (!comesBack && !(await isEmptyStoreUsed(context))) await runSteps(named(EMPTY_STORE), context);
+  return 'gone';
+}
+
+const COPIES: ReadonlySet<string> = new Set(['remove-store-copies', 'remove-mirror']);
+const EMPTY_STORE: ReadonlySet<string> = new Set(['remove-empty-store']);
+
+/** A CRI-O that runs has read of the store when it was started. */
+async function isEmptyStoreUsed({ host }: RunContext): Promise<boolean> {
+  return crioPid(host) !== undefined || (await storeUsers(host)).length > 0;
+}
+
+/** Removes trees and copies of earlier deliveries. */
+export async function leaveTrees(places: readonly string[], context: RunContext): Promise<void> {
+  await runSteps(await treeReleaseSteps(context.host, places), context);
+}
+
+function staysFor(users: string, context: RunContext): Left {
+  const notice = `the store image that is open stays, because it is in use: ${users}; it goes with the next boot, or once they have ended with: prestage-agent release`;
+  context.host.log('warning', notice);
+  addNotices(context, [notice]);
+  return 'stays';
+}
+
+async function runSteps(steps: readonly ReleaseStep[], { host, step }: RunContext): Promise<void> {
+  for (const { name, text, run } of steps) {
+    host.log('info', `not used any more: ${text}`);
+    await step(name, run);
+  }
+}

@@ -1,0 +1,198 @@
+import type { StoreBundle } from '../bundle/stage-bundle.ts';
+import type { MirrorRequest } from '../engine/registries-drop-in.ts';
+import { mirrorSources } from '../engine/registries-sources.ts';
+import { setUpEngines } from '../engine/set-up.ts';
+import { unseenExchange } from '../engine/unseen-exchange.ts';
+import { createArchivePool } from '../extract/pool.ts';
+import { hostPath } from '../host/host.ts';
+import { addNotices, type Planned, type RunContext } from '../load/context.ts';
+import type { BundleImage } from '../model/bundle.ts';
+import { formatBytes } from '../model/bytes.ts';
+import { MIRROR_PATH, REGISTRY_IMAGE_PATH, REGISTRY_PATH, STORE_PATH } from '../model/places.ts';
+import { closeStore } from '../mount/close-store.ts';
+import { ensureEmptyStore } from '../mount/empty-store.ts';
+import { healDangling } from '../mount/heal-dangling.ts';
+import { isAsWanted, type OpenedStore, openStore } from '../mount/open-store.ts';
+import { choosePlacements } from '../mount/placement.ts';
+import { startCheck } from '../mount/start-check.ts';
+import { readOpenStore } from '../mount/store-record.ts';
+import { chooseTrust, verityFacts } from '../mount/trust.ts';
+import { stopRegistry } from '../registry/serve/service.ts';
+import { hasSigstore } from '../signatures/bundle-signatures.ts';
+import { additionalStores } from '../storage/additional-stores.ts';
+import type { StorageLocation } from '../storage/records.ts';
+import { copyLookaside, removeLookaside } from '../tree/lookaside-copy.ts';
+import { copyMirror, hideFromMirror, removeMirrorCopy } from '../tree/mirror-copy.ts';
+import { forgetBundle, keepBundle } from './disk-bundle.ts';
+import { leaveTrees } from './leave.ts';
+import { type PlannedMirrors, planMirrors, removeMirrors } from './mirrors.ts';
+import { assertIntact, imagesOf, probed, served } from './opened-store.ts';
+import { registryAddress } from './registry-address.ts';
+import { setStoreMirrors } from './store-mirrors.ts';
+import { bindSystems, isAnswered, planSystems, type Systems, systemsState, unbindSystems, unstoredState } from './systems.ts';
+
+/** What came of a store image: it is mounted, or the engines of this node do not take it. */
+export type MountResult = { readonly kind: 'mounted'; readonly planned: Planned } | { readonly kind: 'refused'; readonly reason: string };
+
+/**
+ * Mounts the store image of the stage, has the engines see it, and serves its metadata, so that images are there and can be pulled though
+ * nothing was unpacked. What needs not wait for the store image is done while it is opened; engines are led to the registry when it answers.
+ * @throws PrestageError ERR_STORE_*, ERR_TRUST, ERR_SPACE_*, ERR_BUNDLE_FILE, ERR_SYSTEM_FILE
+ */
+export async function mountStore(bundle: StoreBundle, location: StorageLocation, context: RunContext): Promise<MountResult> {
+  const { host, store, step, settings, stage } = context;
+  store.update({ payload: 'store', phase: 'opening-store' });
+  if (context.isDry) return { kind: 'mounted', planned: await planMount(bundle, context) };
+  context.onEvent({ kind: 'phase', text: 'opening the store image' });
+  const image = settings.registryImage ?? bundle.store.registryImage;
+  const sources = image === undefined ? undefined : sourcesOf(bundle, context);
+  const systems = await planSystems(bundle, wantedStore(bundle, context).placement, context);
+  // Before anything of this bundle is set up: a store that has to stay keeps the mirror that belongs to it.
+  await closeOther(bundle, context);
+  await ensureEmptyStore(host, step);
+  const [opened, mirrors] = await allOrFirstFault([
+    openImage(bundle, context),
+    sources === undefined ? undefined : copyAndPlan(bundle, { sources, systems }, context),
+    setUpEngines(host, { stage, step }).then(({ notices }) => addNotices(context, notices)),
+  ]);
+  addNotices(context, opened.notices);
+  addNotices(context, await unseenExchange(host, opened));
+  const isStored = ({ reference }: BundleImage): boolean => !bundle.store.unstored.includes(reference);
+  const stored = await imagesOf(bundle.images.filter(isStored), opened);
+  const lacking = stored.filter(({ state }) => state === 'failed');
+  if (lacking.length > 0) {
+    if (opened.verified === 'pending') await assertIntact(opened, 'lacks images', context);
+    if (image !== undefined) await hideFromMirror(host, lacking);
+  }
+  const isOnDisk = opened.placement === 'disk';
+  // Systems that are not whole are left out of what is kept, as of what is served.
+  if (isOnDisk) await keepBundle({ ...bundle, store: { ...bundle.store, osTree: systems.tree } }, context);
+  const blobs = image === undefined ? undefined : await bindSystems(systems, { directory: bundle.directory, isOnDisk }, context);
+  const serving = image === undefined ? await probed(opened, context) : await served({ image, blobs }, opened, context);
+  if (serving.kind === 'refused') return serving;
+  const isServing = serving.kind === 'served' && mirrors !== undefined;
+  if (isServing) await setStoreMirrors(mirrors, context);
+  else await leaveMirror(context);
+  if (blobs === undefined || !isServing) await unbindSystems(opened.placement, context);
+  store.update({
+    osImage: systemsState(systems, isServing, context),
+    store: {
+      path: opened.path,
+      image: opened.image,
+      sha256: opened.sha256,
+      trust: opened.trust,
+      trustReason: opened.trustReason,
+      placement: opened.placement,
+      verified: opened.verified,
+    },
+  });
+  // Records that an earlier store has left, and that this one does not carry, would make every engine command fail.
+  const removed = await healDangling(host, { location, stores: await additionalStores(host), step });
+  addNotices(
+    context,
+    removed.map((what) => `removed ${what}: no store has what it stood on`),
+  );
+  const states = new Map(stored.map((one) => [one.reference, one]));
+  const images = bundle.images.flatMap((one) => states.get(one.reference) ?? unstoredState(systems, one, isServing, context));
+  store.update({ images });
+  context.onEvent({ kind: 'planned', images: images.length, alreadyDone: images.length, toLoad: 0, bytes: 0 });
+  if (!isOnDisk) await forgetBundle(context);
+  await leaveTrees([REGISTRY_PATH, REGISTRY_IMAGE_PATH], context);
+  addNotices(context, await startCheck(host, step));
+  return { kind: 'mounted', planned: { steps: [], needs: undefined, setup: [] } };
+}
+
+/** What the mirror shows of signatures decides which sources get it. */
+async function copyAndPlan(
+  bundle: StoreBundle,
+  { sources, systems }: { readonly sources: MirrorRequest['sources']; readonly systems: Systems },
+  context: RunContext,
+): Promise<PlannedMirrors> {
+  const { host, step, stop } = context;
+  const { path: from, files } = bundle.store.mirror;
+  await copyMirror(host, { from, files, systems: systems.tree, step, signal: stop });
+  const answered = bundle.images.filter(isAnswered(systems));
+  const images = answered.map(({ names, manifestDigest }) => ({ names, digest: manifestDigest }));
+  const signed = answered.map((image) => ({ names: image.names, signed: { bundle: bundle.directory, image } }));
+  const hasLookaside = await copyLookaside(host, signed, step);
+  const answering = { tree: hostPath(host, MIRROR_PATH), images, hasSignatures: answered.some(hasSigstore), hasLookaside };
+  return await planMirrors(sources, answering, context);
+}
+
+function sourcesOf(bundle: StoreBundle, context: RunContext): MirrorRequest['sources'] {
+  return mirrorSources(
+    bundle.images.flatMap((image) => image.names),
+    [registryAddress(context)],
+  );
+}
+
+/** Without a registry that answers, neither mirrors nor what it would serve. */
+async function leaveMirror(context: RunContext): Promise<void> {
+  await removeMirrors(context);
+  await stopRegistry(context.host, context.step);
+  await removeMirrorCopy(context.host, context.step);
+  await removeLookaside(context.host, context.step);
+}
+
+/** What a run would do, in lines. */
+async function planMount(bundle: StoreBundle, context: RunContext): Promise<Planned> {
+  const { host, settings, stage } = context;
+  const [placement] = choosePlacements(settings.placement, { stage, isMedium: isOnMedium(context) });
+  const facts = { ...(await verityFacts(host)), hasHashTree: true, isCopiedNow: placement.kind !== 'partition' };
+  const trust = chooseTrust(settings.trust, facts);
+  const { image, registryImage } = bundle.store;
+  const registry = settings.registryImage ?? registryImage;
+  const setup = [
+    `mount ${image.path} (${formatBytes(image.sizeBytes)}) at ${hostPath(host, STORE_PATH)}: ${placement.kind} (${placement.reason}), ${trust.kind} (${trust.reason})`,
+    `have the engines see its ${bundle.images.length} images`,
+    registry === undefined
+      ? 'no registry: the bundle names no image for one, so that what is pulled is asked for at the source'
+      : `serve their manifests at ${registryAddress(context)} by ${registry}, in front of the sources`,
+  ];
+  return { steps: [], needs: undefined, setup };
+}
+
+/** Nothing is installed to a medium that cannot be written. */
+function isOnMedium({ store }: RunContext): boolean {
+  return store.state.source?.fileSystem === 'iso9660';
+}
+
+function wantedStore(bundle: StoreBundle, context: RunContext) {
+  const { settings, store } = context;
+  return {
+    image: bundle.store.image,
+    isMedium: isOnMedium(context),
+    trust: settings.trust,
+    memoryReserveBytes: settings.memoryReserveBytes,
+    placement: store.state.source?.kind === 'disk' ? ('disk' as const) : settings.placement,
+  };
+}
+
+/** Closes the store of another bundle, or one that is placed or trusted otherwise. @throws PrestageError of closeStore */
+async function closeOther(bundle: StoreBundle, context: RunContext): Promise<void> {
+  const { host, step } = context;
+  const before = await readOpenStore(host);
+  if (before === undefined || isAsWanted(before, wantedStore(bundle, context))) return;
+  // The registry runs from the store: it would keep it from being closed. Mirrors stay: if the store has to stay, the registry is started again.
+  await stopRegistry(host, step);
+  await closeStore(host, { step, force: false });
+}
+
+async function openImage(bundle: StoreBundle, context: RunContext): Promise<OpenedStore> {
+  const { host, step } = context;
+  await using pool = createArchivePool({ size: host.cores, log: host.log });
+  return await openStore(host, {
+    ...wantedStore(bundle, context),
+    bundleDirectory: bundle.directory,
+    stage: context.stage,
+    step,
+    signal: context.stop,
+    pool,
+  });
+}
+
+/** Waits for all, also where one fails: nothing goes on behind the back of what undoes it. */
+async function allOrFirstFault<const T extends readonly unknown[]>(work: T): Promise<{ -readonly [K in keyof T]: Awaited<T[K]> }> {
+  await Promise.allSettled(work);
+  return await Promise.all(work);
+}

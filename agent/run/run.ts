@@ -1,0 +1,190 @@
+import { version } from '../assets.ts';
+import { readStageBundle } from '../bundle/read-payload.ts';
+import { processStartTicks, readBootId } from '../host/boot.ts';
+import { type Host, hostPath } from '../host/host.ts';
+import { unmount } from '../host/mounts.ts';
+import { takeRunLock } from '../host/run-lock.ts';
+import { addNotices, interrupted, type Planned, type RunContext, type RunOptions } from '../load/context.ts';
+import { clearAfterKilledRun } from '../load/load-images.ts';
+import { recording } from '../load/record-plan.ts';
+import { checkScratch } from '../load/scratch.ts';
+import { type ErrorRecord, errorRecord, PrestageError } from '../model/errors.ts';
+import { type ImageState, outcomeOf, type RunState, STATE_VERSION, suspectAfter } from '../model/run-state.ts';
+import { newTimeline } from '../model/run-timeline.ts';
+import { startCheck } from '../mount/start-check.ts';
+import { openPartition, PARTITION_TARGET } from '../partition/open.ts';
+import { missingPolicy } from '../signatures/node-policy.ts';
+import { createStateStore, DURABLE_STATE, readState } from '../state/run-record.ts';
+import { locateStorage } from '../storage/location.ts';
+import type { StorageLocation } from '../storage/records.ts';
+import { checkArchitecture } from './check-architecture.ts';
+import { deliverBundle } from './deliver.ts';
+import { keptBundle } from './disk-bundle.ts';
+import { healAfterFailure } from './heal.ts';
+import { removeDeadMirrors } from './mirrors.ts';
+import { serveAgain } from './serve-again.ts';
+
+const LOST_RECORD = `${DURABLE_STATE} cannot be read: whether a power cut ended the last run is not known; images that do not run can be loaded again after podman rmi`;
+
+/** How a run ended, and what it had planned as far as it came. */
+export interface RunReport extends Planned {
+  readonly state: RunState;
+}
+
+/**
+ * Makes containers-storage equal to the bundle, for one stage: what is there stays, what is missing or damaged is loaded. Always ends with a
+ * state that says how it ended; only what comes before the state exists (another instance at work) is thrown.
+ * @throws PrestageError ERR_LOCKED, ERR_PLACE
+ */
+export async function run(host: Host, options: RunOptions): Promise<RunReport> {
+  const { settings, step } = options;
+  await using _lock = await lockFor(host, options);
+  const startMs = host.clock.monotonicMs();
+  const found = await readState(host, DURABLE_STATE);
+  const earlier = found === 'damaged' ? undefined : found;
+  const store = createStateStore(host, await initialState(host, settings, found), options.isDry);
+  const onEvent = recording(store, options.onEvent);
+  const context: RunContext = { ...options, step: store.timed(step), host, store, stage: settings.stage, onEvent };
+  let plan: Planned = { steps: [], needs: undefined, setup: [] };
+  try {
+    await checkScratch(host, settings.scratch);
+    await tellMissingPolicy(context);
+    if (!options.isDry) await step('record-start', async () => await store.commit());
+    plan = await withSource(context, async (directory) => await reconcile(directory, context));
+  } catch (error) {
+    const record = errorRecord(options.stop.aborted ? interrupted(error) : error);
+    store.update({ error: record, images: store.state.images.map((image) => givenUp(image, record)) });
+    if (!options.isDry && !options.stop.aborted) await healAfter(record, earlier, context);
+  }
+  const durationMs = Math.round(host.clock.monotonicMs() - startMs);
+  store.update({
+    phase: 'finished',
+    outcome: endOf(store.state, options.stop.aborted),
+    finishedAt: host.clock.now().toISOString(),
+    durationMs,
+  });
+  if (!options.isDry) await step('record-end', async () => await store.commit());
+  return { state: store.state, ...plan };
+}
+
+/** It changes nothing of what a run does: what is loaded is there without a pull, and mirrors are right once there is a policy. */
+async function tellMissingPolicy({ host, store }: RunContext): Promise<void> {
+  const missing = await missingPolicy(host);
+  if (missing === undefined) return;
+  host.log('warning', missing.message);
+  store.update({ missingPolicy: missing });
+  addNotices({ store }, [`${missing.message}. ${missing.remedy}`]);
+}
+
+function endOf(state: RunState, isStopped: boolean): NonNullable<RunState['outcome']> {
+  const outcome = state.error !== undefined && state.images.length === 0 ? 'failed' : outcomeOf(state.images);
+  return isStopped && (outcome !== 'complete' || state.error !== undefined) ? 'interrupted' : outcome;
+}
+
+/** A node that was set up by an earlier run must have engines that work, whatever became of this one. */
+async function healAfter(failure: ErrorRecord, earlier: RunState | undefined, context: RunContext): Promise<void> {
+  const { host, store, step, settings } = context;
+  const attempt = async (act: () => Promise<void>): Promise<void> => {
+    try {
+      await act();
+    } catch (error) {
+      const [first, fault] = [store.state.error ?? failure, errorRecord(error)];
+      host.log('error', fault.message);
+      store.update({ error: { ...first, message: `${first.message}; then: ${fault.message}`, remedy: fault.remedy } });
+    }
+  };
+  await attempt(async () => {
+    const ofThisBoot = earlier?.bootId === store.state.bootId ? earlier : undefined;
+    const location = await locateStorage(host, wantedStorage(settings));
+    store.update((await healAfterFailure(failure, { host, location, step, earlier: ofThisBoot })) ?? {});
+    await serveAgain(ofThisBoot, context);
+    // A store that stays is checked, also if a step that failed has ended its check.
+    addNotices({ store }, await startCheck(host, step));
+  });
+  await attempt(async () => await removeDeadMirrors({ host, step }));
+}
+
+function wantedStorage({ graphroot, runroot }: RunOptions['settings']): Partial<StorageLocation> {
+  return { ...(graphroot && { graphroot }), ...(runroot && { runroot }) };
+}
+
+/** What a run did not come to was skipped, for the reason that ended the run. */
+function givenUp(image: ImageState, error: ErrorRecord): ImageState {
+  return image.state === 'pending' || image.state === 'loading' ? { ...image, state: 'skipped', reason: error.message, error } : image;
+}
+
+/** A dry run changes nothing, so it locks out nobody. */
+async function lockFor(host: Host, { settings, step, isDry }: RunOptions): Promise<AsyncDisposable> {
+  if (isDry) return { [Symbol.asyncDispose]: async () => undefined };
+  const request = { waitSeconds: settings.lockWaitSeconds, command: `run --stage ${settings.stage}` };
+  return await step('take-lock', async () => await takeRunLock(host, request));
+}
+
+async function initialState(host: Host, settings: RunOptions['settings'], found: Awaited<ReturnType<typeof readState>>): Promise<RunState> {
+  const bootId = await readBootId();
+  if (found === 'damaged') host.log('warning', LOST_RECORD);
+  const earlier = found === 'damaged' ? undefined : found;
+  return {
+    apiVersion: STATE_VERSION,
+    kind: 'RunState',
+    agentVersion: version,
+    bootId,
+    ...(host.root !== '/' && { root: host.root }),
+    pid: process.pid,
+    processStartTicks: (await processStartTicks(process.pid)) ?? 0,
+    startedAt: host.clock.now().toISOString(),
+    timeline: newTimeline,
+    stage: settings.stage,
+    policy: settings.policy,
+    phase: 'starting',
+    bytes: { total: 0, done: 0 },
+    notices: found === 'damaged' ? [LOST_RECORD] : [],
+    images: [],
+    unsynced: earlier?.bootId === bootId ? earlier.unsynced : [],
+    suspect: [...suspectAfter(earlier, bootId)],
+  };
+}
+
+/** Gives the directory of the bundle for as long as the action needs it: a directory as it is, or the partition as a lease. */
+async function withSource<T>(context: RunContext, action: (directory: string) => Promise<T>): Promise<T> {
+  const { host, settings, store, step } = context;
+  if (settings.bundle !== undefined) {
+    store.update({ source: { kind: 'directory', path: settings.bundle } });
+    return await action(settings.bundle);
+  }
+  const target = hostPath(host, context.isDry ? `${PARTITION_TARGET}-${process.pid}` : PARTITION_TARGET);
+  await step('reclaim-mount', async () => await unmount(host, target));
+  store.update({ phase: 'waiting-for-partition', source: { kind: 'partition', label: settings.label } });
+  context.onEvent({ kind: 'phase', text: `looking for the partition "${settings.label}"` });
+  const kept = await keptBundle(host, settings.bundleSha256);
+  const waitSeconds = kept === undefined ? settings.deviceWaitSeconds : 0;
+  const opening = openPartition(host, { label: settings.label, waitSeconds, target }, step, context.stop);
+  await using partition = await opening.catch((error: unknown) => {
+    if (kept === undefined || !(error instanceof PrestageError) || error.code !== 'ERR_PARTITION_MISSING') throw error;
+    return undefined;
+  });
+  if (partition === undefined) {
+    store.update({ source: { kind: 'disk', label: settings.label, ...(kept !== undefined && { path: kept }) } });
+    return await action(kept ?? '');
+  }
+  store.update({ source: { kind: 'partition', label: settings.label, device: partition.device, fileSystem: partition.fileSystem } });
+  return await action(partition.path);
+}
+
+async function reconcile(directory: string, context: RunContext): Promise<Planned> {
+  const { host, settings, store, isDry } = context;
+  if (!isDry) await clearAfterKilledRun(context);
+  context.onEvent({ kind: 'phase', text: 'reading the bundle' });
+  store.update({ phase: 'reading-bundle' });
+  const bundle = await readStageBundle({
+    directory,
+    stage: context.stage,
+    architecture: host.architecture,
+    pinnedSha256: settings.bundleSha256,
+  });
+  if (bundle.architecture !== undefined) store.update({ architecture: bundle.architecture });
+  checkArchitecture(bundle, host);
+  const location = await locateStorage(host, wantedStorage(settings));
+  store.update({ storage: { graphroot: location.graphroot, runroot: location.runroot } });
+  return await deliverBundle(bundle, location, context);
+}

@@ -1,0 +1,31 @@
+import type { Digest } from '../model/digest.ts';
+import type { StoredImage } from './records.ts';
+
+/** The records of a storage by what they are asked for: with 10,000 images nobody can afford to look at each for each. */
+export interface ImageIndex {
+  readonly byName: ReadonlyMap<string, readonly StoredImage[]>;
+  readonly byDigest: ReadonlyMap<Digest, readonly StoredImage[]>;
+}
+
+const indexes = new WeakMap<readonly StoredImage[], ImageIndex>();
+
+/** The index of these records, which is made once for each list of them. */
+export function indexOf(images: readonly StoredImage[]): ImageIndex {
+  const known = indexes.get(images);
+  if (known !== undefined) return known;
+  const made = { byName: groupBy(images, ({ names }) => names), byDigest: groupBy(images, ({ digests }) => digests) };
+  indexes.set(images, made);
+  return made;
+}
+
+function groupBy<K>(images: readonly StoredImage[], keysOf: (image: StoredImage) => readonly K[]): ReadonlyMap<K, readonly StoredImage[]> {
+  const groups = new Map<K, StoredImage[]>();
+  for (const image of images) {
+    for (const key of new Set(keysOf(image))) {
+      const group = groups.get(key);
+      if (group === undefined) groups.set(key, [image]);
+      else group.push(image);
+    }
+  }
+  return groups;
+}

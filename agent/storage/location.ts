@@ -1,0 +1,65 @@
+import { readFile } from 'node:fs/promises';
+import { parse } from 'smol-toml';
+import * as v from 'valibot';
+import { type Host, hostPath } from '../host/host.ts';
+import { messageOf, PrestageError } from '../model/errors.ts';
+import type { StorageLocation } from './records.ts';
+
+/** Where engines keep images when nothing says otherwise. Source: containers-storage.conf(5). */
+const DEFAULTS: StorageLocation = { graphroot: '/var/lib/containers/storage', runroot: '/run/containers/storage' };
+
+/** Read in this order; the first that is there counts alone. Source: containers-storage.conf(5). */
+const CONFIG_FILES = ['/etc/containers/storage.conf', '/usr/share/containers/storage.conf'] as const;
+
+const configSchema = v.object({
+  storage: v.optional(v.object({ driver: v.optional(v.string()), graphroot: v.optional(v.string()), runroot: v.optional(v.string()) }), {}),
+});
+
+/**
+ * The containers-storage of this machine's engines: from flags, else from storage.conf, else the defaults.
+ * @throws PrestageError ERR_STORAGE where storage.conf cannot be read or asks for another driver than overlay
+ */
+export async function locateStorage(host: Host, wanted: Partial<StorageLocation>): Promise<StorageLocation> {
+  const { graphroot, runroot } = wanted;
+  if (graphroot !== undefined && runroot !== undefined) return { graphroot, runroot };
+  const configured = await readConfig(host);
+  return {
+    isEngineDefault: graphroot === undefined && runroot === undefined && host.root === '/',
+    graphroot: graphroot ?? hostPath(host, configured.graphroot ?? DEFAULTS.graphroot),
+    runroot: runroot ?? hostPath(host, configured.runroot ?? DEFAULTS.runroot),
+  };
+}
+
+async function readConfig(host: Host): Promise<Partial<StorageLocation>> {
+  const override = host.env.CONTAINERS_STORAGE_CONF;
+  for (const path of override === undefined ? CONFIG_FILES.map((file) => hostPath(host, file)) : [override]) {
+    const text = await readFile(path, 'utf8').catch((error: NodeJS.ErrnoException) => {
+      if (error.code === 'ENOENT') return undefined;
+      throw error;
+    });
+    if (text !== undefined) return parseConfig(text, path);
+  }
+  return {};
+}
+
+function parseConfig(text: string, path: string): Partial<StorageLocation> {
+  const { storage } = v.parse(configSchema, tomlOf(text, path));
+  if (storage.driver !== undefined && storage.driver !== '' && storage.driver !== 'overlay') {
+    throw new PrestageError(
+      'ERR_STORAGE',
+      `${path} asks for the storage driver "${storage.driver}", only overlay is supported`,
+      'Set driver = "overlay" there, or give --graphroot and --runroot of an overlay storage',
+    );
+  }
+  return { ...(storage.graphroot && { graphroot: storage.graphroot }), ...(storage.runroot && { runroot: storage.runroot }) };
+}
+
+function tomlOf(text: string, path: string): unknown {
+  try {
+    return parse(text);
+  } catch (cause) {
+    throw new PrestageError('ERR_STORAGE', `${path} is not TOML: ${messageOf(cause)}`, 'Mend the file, or give --graphroot and --runroot', {
+      cause,
+    });
+  }
+}

@@ -1,0 +1,68 @@
+import { mkdir, readFile, writeFile } from 'node:fs/promises';
+import { dirname, join } from 'node:path';
+import type { SourceImage } from '../extract/payload.ts';
+import { output } from '../host/exec.ts';
+import type { Host } from '../host/host.ts';
+import type { Step } from '../host/steps.ts';
+import type { Digest } from '../model/digest.ts';
+import { PrestageError } from '../model/errors.ts';
+import { nameOf, parseReference } from '../model/reference.ts';
+import { signatureTag } from '../signatures/attachment.ts';
+import { type ImageSignatures, readSignatures } from '../signatures/bundle-signatures.ts';
+import { type NamedTreeImage, registryTree } from './registry-tree.ts';
+
+/**
+ * Puts the signatures that a bundle has into a tree that was made on the node, under the tags that name what is signed. What is there already is
+ * not written again. A signature that is damaged is left out, with a warning.
+ * @param to the directory that holds `docker`
+ * @returns whether the tree has any
+ */
+export async function addSignatures(
+  host: Host,
+  { to, images, step }: { readonly to: string; readonly images: readonly SourceImage[]; readonly step: Step },
+): Promise<boolean> {
+  const blobs = new Map<Digest, Buffer>();
+  const attached: NamedTreeImage[] = [];
+  for (const { names, reference, signed } of images) {
+    if (signed === undefined) continue;
+    try {
+      for (const found of await readSignatures(signed.bundle, signed.image)) attached.push(...treeImagesOf(found, names, blobs));
+    } catch (error) {
+      if (!(error instanceof PrestageError)) throw error;
+      host.log('warning', `${reference} is served without its signatures: ${error.message}`);
+    }
+  }
+  if (attached.length === 0) return false;
+  const files = registryTree(attached, 'all').map((file) => ({
+    path: join(to, file.path),
+    content: 'blob' in file ? blobs.get(file.blob) : file.text,
+  }));
+  const missing: typeof files = [];
+  for (const file of files) if (!(await isWritten(file))) missing.push(file);
+  if (missing.length === 0) return true;
+  await step('fill-tree', async () => {
+    for (const { path, content } of missing) {
+      await mkdir(dirname(path), { recursive: true });
+      await writeFile(path, content ?? '');
+    }
+    await output(host.exec, 'sync', ['--file-system', to]);
+  });
+  return true;
+}
+
+function treeImagesOf(
+  { subject, attachment }: ImageSignatures,
+  names: readonly string[],
+  blobs: Map<Digest, Buffer>,
+): readonly NamedTreeImage[] {
+  if (attachment === undefined) return [];
+  for (const [digest, bytes] of attachment.blobs) blobs.set(digest, bytes);
+  const { digest, manifest } = attachment;
+  const tags = [...new Set(names.map((name) => `${nameOf(parseReference(name))}:${signatureTag(subject)}`))];
+  return [{ names: tags, image: { top: { digest }, manifest: digest, config: manifest.config.digest, layers: manifest.signatures } }];
+}
+
+async function isWritten({ path, content }: { readonly path: string; readonly content: string | Buffer | undefined }): Promise<boolean> {
+  const found = await readFile(path).catch(() => undefined);
+  return found?.equals(Buffer.from(content ?? '')) === true;
+}

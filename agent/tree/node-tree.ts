@@ -1,0 +1,128 @@
+import { lstat } from 'node:fs/promises';
+import { join } from 'node:path';
+import * as v from 'valibot';
+import type { ArchivePool } from '../extract/pool.ts';
+import type { Host } from '../host/host.ts';
+import type { Step } from '../host/steps.ts';
+import { type Digest, isDigest } from '../model/digest.ts';
+import { type ErrorCode, type ErrorRecord, errorRecord, isErrorCode, PrestageError } from '../model/errors.ts';
+import { treeBlobPath } from '../model/registry-path.ts';
+import { type NamedTreeImage, registryTree } from './registry-tree.ts';
+import { endTree, startTree } from './tree-session.ts';
+
+/** How the tree of a registry is made on a node. */
+export interface TreeRequest<Image> {
+  readonly images: readonly Image[];
+  /** Root of the tree, a directory of our own. It is made. */
+  readonly to: string;
+  readonly pool: ArchivePool;
+  /** Images that are worked on at one time. */
+  readonly parallel: number;
+  readonly step: Step;
+  readonly signal: AbortSignal;
+  readonly onProgress?: (done: number, of: number) => void;
+}
+
+/** What a tree came to. */
+export interface MadeTree {
+  /** Images that are served, by all their names. */
+  readonly images: number;
+  readonly refused: readonly { readonly reference: string; readonly error: ErrorRecord }[];
+  readonly blobs: number;
+  /** Of these blobs. */
+  readonly bytes: number;
+}
+
+const resultSchema = v.object({
+  images: v.number(),
+  refused: v.array(
+    v.object({
+      reference: v.string(),
+      error: v.object({ code: v.custom<ErrorCode>(isErrorCode), message: v.string(), remedy: v.string() }),
+    }),
+  ),
+  blobs: v.number(),
+  bytes: v.number(),
+});
+/** Links that a thread writes at one time. */
+const LINKS_AT_ONCE = 512;
+
+/** What an image came to: in the tree, with what is attached to it, or refused. */
+export type Taken =
+  | (NamedTreeImage & { readonly attached?: readonly NamedTreeImage[] })
+  | { readonly reference: string; readonly error: ErrorRecord };
+
+/**
+ * Makes a tree by a way to fill it, or finds it complete for the same images.
+ * @param key names the state of what it is made from
+ * @param fill brings the blobs of the images, and says of each image what came of it
+ */
+export async function makeTree<Image>(
+  host: Host,
+  request: TreeRequest<Image>,
+  key: string,
+  fill: (keeps: boolean) => Promise<readonly Taken[]>,
+): Promise<MadeTree> {
+  const { to, step, pool, signal } = request;
+  const session = { to, step, key };
+  const started = await startTree(session);
+  if (started.kind === 'done') {
+    const recorded = v.safeParse(resultSchema, started.result);
+    if (recorded.success) return recorded.output;
+  }
+  const taken = await step('fill-tree', async () => {
+    const images = await fill(started.kind === 'fill' && started.keeps);
+    await writeLinks(to, withAttached(images), { pool, signal });
+    return images;
+  });
+  const images = taken.filter((one) => 'names' in one);
+  const blobs = new Set(registryTree(withAttached(taken), 'all').flatMap((file) => ('blob' in file ? [file.blob] : [])));
+  const sizes = await Promise.all([...blobs].map(async (digest) => (await sizeInTree(to, digest)) ?? 0));
+  const result = {
+    images: images.length,
+    refused: taken.filter((one) => 'error' in one),
+    blobs: blobs.size,
+    bytes: sizes.reduce((total, size) => total + size, 0),
+  };
+  await endTree(host, session, { blobs, result });
+  return result;
+}
+
+function withAttached(taken: readonly Taken[]): readonly NamedTreeImage[] {
+  return taken.flatMap((one) => ('names' in one ? [one, ...(one.attached ?? [])] : []));
+}
+
+/** What an image came to where it failed; what stops all images is thrown on. */
+export function refusal(reference: string, error: unknown): Taken {
+  if (error instanceof PrestageError && !STOPPING.has(error.code)) return { reference, error: errorRecord(error) };
+  throw error;
+}
+
+/** Size of a blob that lies in the tree. */
+export async function sizeInTree(to: string, digest: Digest): Promise<number | undefined> {
+  if (!isDigest(digest)) return undefined;
+  const found = await lstat(join(to, treeBlobPath(digest))).catch(() => undefined);
+  return found?.isFile() ? found.size : undefined;
+}
+
+const STOPPING: ReadonlySet<ErrorCode> = new Set([
+  'ERR_SPACE_REGISTRY',
+  'ERR_REGISTRY_WRITE',
+  'ERR_INTERRUPTED',
+  'ERR_ARCHIVE_WRITE',
+  'ERR_INTERNAL',
+]);
+
+async function writeLinks(
+  to: string,
+  images: readonly NamedTreeImage[],
+  { pool, signal }: { readonly pool: ArchivePool; readonly signal: AbortSignal },
+): Promise<void> {
+  const links = registryTree(images, 'all').flatMap((file) =>
+    'text' in file && isDigest(file.text) ? [{ path: file.path, digest: file.text }] : [],
+  );
+  for (let from = 0; from < links.length; from += LINKS_AT_ONCE) {
+    const job = { path: to, to, blobs: [], links: links.slice(from, from + LINKS_AT_ONCE), keeps: true };
+    await pool.fill(job, { signal });
+  }
+}

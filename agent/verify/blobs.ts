@@ -1,0 +1,129 @@
+import { constants } from 'node:fs';
+import { type FileHandle, lstat, open } from 'node:fs/promises';
+import { join } from 'node:path';
+import type { BundleFault } from '../bundle/verify-files.ts';
+import { type Digest, digestOf } from '../model/digest.ts';
+import { type ErrorCode, errorRecord, PrestageError } from '../model/errors.ts';
+import {
+  type Descriptor,
+  type ImageManifest,
+  type IndexManifest,
+  instanceFor,
+  MANIFEST_LIMIT_BYTES,
+  parseManifest,
+} from '../model/manifest.ts';
+import { isForeignLayer, notImage, notImageError } from '../model/manifest-content.ts';
+
+/** Blobs that lie under their digests: in an OCI layout, in a registry's tree. */
+export interface BlobStore {
+  /** The bundle's top. */
+  readonly directory: string;
+  /** Where a blob lies, relative to the top. */
+  readonly pathOf: (digest: Digest) => string;
+  /** False for a metadata mirror: it has manifests and configs only. */
+  readonly hasLayers: boolean;
+  /** What is wrong with a blob that is missing or another one. */
+  readonly code: ErrorCode;
+}
+
+/** An image that a store of blobs should have. */
+export interface WantedImage {
+  readonly reference: string;
+  /** Of its manifest, or of its manifest list. */
+  readonly digest: Digest;
+  /** It is attached to an image, and none itself. */
+  readonly isAttached?: true;
+}
+
+/**
+ * Follows images from their manifests to their blobs: every manifest has the bytes of its digest, every blob that it names lies there in its
+ * size. Of a list, the image for the architecture must be whole, and every other one whose manifest is there; manifests of others may be
+ * missing, as a copy of one platform leaves them out. Bytes of configs and layers are not read.
+ * @returns one fault a blob or image, with the first reference that needs it
+ */
+export async function reachFaults(store: BlobStore, images: readonly WantedImage[], architecture: string): Promise<readonly BundleFault[]> {
+  const faults = new Map<string, BundleFault>();
+  const seen = new Set<Digest>();
+  const note = (path: string, fault: PrestageError): void => {
+    if (!faults.has(path)) faults.set(path, { path, ...errorRecord(fault) });
+  };
+  const follow = async (
+    digest: Digest,
+    { reference, isAttached }: Pick<WantedImage, 'reference' | 'isAttached'>,
+    chosen: boolean,
+  ): Promise<void> => {
+    if (seen.has(digest)) return;
+    const path = store.pathOf(digest);
+    if (!chosen && !(await isThere(join(store.directory, path)))) return;
+    seen.add(digest);
+    const manifest = await readManifest(store, digest, reference).catch((error: unknown) => {
+      if (!(error instanceof PrestageError)) throw error;
+      note(path, error);
+      return undefined;
+    });
+    const what = chosen && isAttached !== true && manifest !== undefined ? notImage(manifest) : undefined;
+    if (what !== undefined) note(path, notImageError(`${join(store.directory, path)}, which ${reference} names,`, what));
+    if (manifest?.kind === 'image') {
+      const layers = manifest.layers.filter(({ mediaType }) => store.hasLayers && (chosen || !isForeignLayer(mediaType)));
+      for (const blob of [manifest.config, ...layers]) {
+        const fault = await blobFault(store, blob, reference);
+        if (fault !== undefined) note(store.pathOf(blob.digest), fault);
+      }
+    }
+    if (manifest?.kind !== 'index') return;
+    const own = instanceFor(manifest, architecture);
+    if (own === undefined) note(path, noInstance(store, manifest, { digest, reference }, architecture));
+    for (const instance of manifest.instances) await follow(instance.digest, { reference }, instance.digest === own?.digest);
+  };
+  for (const image of images) await follow(image.digest, image, true);
+  return [...faults.values()];
+}
+
+async function readManifest(store: BlobStore, digest: Digest, reference: string): Promise<ImageManifest | IndexManifest> {
+  const path = join(store.directory, store.pathOf(digest));
+  await using file: FileHandle = await open(path, constants.O_RDONLY | constants.O_NOFOLLOW | constants.O_NONBLOCK).catch(
+    (cause: NodeJS.ErrnoException) => {
+      throw blobError(store, `${path}, the manifest of ${reference}, cannot be read: ${cause.code ?? cause.message}`);
+    },
+  );
+  const found = await file.stat();
+  if (!found.isFile() || found.size > MANIFEST_LIMIT_BYTES)
+    throw blobError(store, `${path}, the manifest of ${reference}, is no manifest file`);
+  const bytes = await file.readFile();
+  const actual = digestOf(bytes);
+  if (actual !== digest) throw blobError(store, `${path}, the manifest of ${reference}, has the bytes of ${actual}`);
+  return parseManifest(bytes, path);
+}
+
+async function blobFault(store: BlobStore, blob: Descriptor, reference: string): Promise<PrestageError | undefined> {
+  const path = join(store.directory, store.pathOf(blob.digest));
+  const found = await lstat(path).catch((error: NodeJS.ErrnoException) => error.code ?? error.message);
+  if (typeof found === 'string') return blobError(store, `${path}, which ${reference} needs, cannot be read: ${found}`);
+  if (!found.isFile()) return blobError(store, `${path}, which ${reference} needs, is no plain file`);
+  if (found.size === blob.sizeBytes) return undefined;
+  return blobError(store, `${path} has ${found.size} bytes, and the manifest of ${reference} says ${blob.sizeBytes}`);
+}
+
+function noInstance(store: BlobStore, index: IndexManifest, image: WantedImage, architecture: string): PrestageError {
+  const platforms = index.instances.map((one) => `${one.os}/${one.architecture}`).join(', ');
+  return new PrestageError(
+    'ERR_ARCHITECTURE',
+    `${join(store.directory, store.pathOf(image.digest))}: ${image.reference} has no image for linux/${architecture}, only: ${platforms || 'none'}`,
+    'Pull it at the factory from where it has that architecture, or give --architecture',
+  );
+}
+
+export function blobError(store: Pick<BlobStore, 'code'>, message: string): PrestageError {
+  return new PrestageError(
+    store.code,
+    message,
+    'Write the bundle again from the factory; where it is wrong there, pull and build it again',
+  );
+}
+
+async function isThere(path: string): Promise<boolean> {
+  return await lstat(path).then(
+    () => true,
+    () => false,
+  );
+}
