@@ -49,7 +49,7 @@ async function refusal(requirement: Requirement, image: JudgedImage, tools: Judg
     case 'reject':
       return 'the policy rejects every image of this name';
     case 'unknown':
-      return `the policy demands ${requirement.what}, which this program does not check`;
+      return `the policy requires ${requirement.what}, which the agent cannot check`;
     case 'signed':
       return await signatureRefusal(requirement, image, tools);
   }
@@ -71,7 +71,7 @@ async function signatureRefusal(
     reasons.push(reason);
   }
   const kind = by === 'sigstore' ? 'sigstore' : 'GPG';
-  return reasons.length === 0 ? `the policy demands a ${kind} signature, and the image has none` : [...new Set(reasons)].join('; ');
+  return reasons.length === 0 ? `the policy requires a ${kind} signature, but the image has none` : [...new Set(reasons)].join('; ');
 }
 
 async function claimOf(signature: HeldSignature, keys: readonly Buffer[], tools: JudgeTools): Promise<SignedClaim | string> {

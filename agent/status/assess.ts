@@ -15,7 +15,7 @@ export interface StatusReport {
   readonly status: Verdict & {
     /** Whether storage was looked at for this answer; without root it may not be readable. */
     readonly storageChecked: boolean;
-    /** What could not be looked at of all that the run relies on; left out if there is nothing. */
+    /** What the run relies on and could not be checked; left out if empty. */
     readonly unseen?: readonly Pick<UnseenPart, 'what' | 'reason'>[];
     readonly counts: ReturnType<typeof countStates>;
     readonly run?: Omit<RunState, 'apiVersion' | 'kind' | 'images' | 'unsynced' | 'suspect'>;
@@ -24,10 +24,10 @@ export interface StatusReport {
   };
 }
 
-/** What the status is. Pure: the same facts give the same answer. */
+/** Decides the status. Pure: the same facts give the same answer. */
 export function assessRun(facts: StatusFacts): StatusReport {
   const { state } = facts;
-  // A record of another boot says nothing of a run of this one that could not write its own.
+  // A record of another boot says nothing about a run of this boot that ended before it wrote its own.
   const [ended] = facts.isSameBoot || facts.stateUnseen !== undefined ? [] : (facts.units ?? []).flatMap((unit) => judgeUnit(unit) ?? []);
   if (state === undefined) return report(ended ?? withoutRecord(facts), { images: [], unseen: [], facts });
   const images = state.images.map((image) => imageNow(image, state, facts));
@@ -39,7 +39,7 @@ function withoutRecord({ isDamaged, stateUnseen }: StatusFacts): Verdict {
   if (stateUnseen !== undefined) {
     return {
       readiness: 'unknown',
-      reason: `the record of the last run could not be looked at: ${stateUnseen.reason}`,
+      reason: `the record of the last run cannot be read: ${stateUnseen.reason}`,
       nextStep: stateUnseen.remedy,
       exitCode: exitCodes.unknown,
     };
@@ -47,7 +47,7 @@ function withoutRecord({ isDamaged, stateUnseen }: StatusFacts): Verdict {
   return {
     readiness: 'never-run',
     reason: isDamaged ? 'the record of the last run is damaged' : 'no run has left a record on this machine',
-    nextStep: 'Start one: prestage-agent run --stage discovery, or look at the unit: systemctl status "prestage-agent*"',
+    nextStep: 'Start a run: prestage-agent run --stage discovery, or check the units: systemctl status "prestage-agent*"',
     exitCode: exitCodes.unfinished,
   };
 }
@@ -77,7 +77,7 @@ function report(verdict: Verdict, { images, unseen, facts }: Found): StatusRepor
   };
 }
 
-/** What was found out of a store after the run is told with it. */
+/** If the store was checked after the run ended, the result of that check replaces the recorded one. */
 function withoutLists(
   state: RunState,
   now: StatusFacts['store'],

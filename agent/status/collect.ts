@@ -17,8 +17,8 @@ import { registriesNow } from './registries-now.ts';
 import { isDead, storeNow } from './store-now.ts';
 
 /**
- * Looks at the last run, and at all that it relies on as it is now. Reads only: works while a run goes on, after it, and after a crash. What this
- * user may not read is not taken to be as the run left it.
+ * Reads the record of the last run and the present state of everything that run relies on. Writes nothing, and works during a run, after it, and
+ * after a crash. What this user may not read is reported as unseen, not as unchanged.
  */
 export async function collectStatus(host: Host): Promise<StatusReport> {
   const bootId = await readBootId();
@@ -67,28 +67,28 @@ async function factsOfNode(host: Host, state: RunState): Promise<Facts> {
   return { isAlive, storage, dangling, store, ...registries, files, crio, ...(hasNoPolicy && { missingPolicy: policy.value }) };
 }
 
-/** Below the root lies the disk of another machine, or of this one as it is not running now: what it does when it runs cannot be looked at. */
+/** The root is the disk of another machine, or holds a system of this machine that is not running. Only what lies on the disk can be checked. */
 async function factsOfDisk(host: Host, state: RunState): Promise<Facts> {
   const unseen: Unseen = {
     kind: 'unseen',
-    reason: `the system below ${host.root} is not the one that runs`,
-    remedy: 'Ask on the node itself when it runs: prestage-agent status',
+    reason: `the system below ${host.root} is not the running one`,
+    remedy: 'Run this on the node itself: prestage-agent status',
   };
   const registries = state.registry === undefined ? [] : [{ address: state.registry.address, answer: unseen }];
   const storage = state.store === undefined ? await viewStorage(host, state, unseen) : unseen;
   return { isAlive: seen(false), storage, dangling: unseen, store: unseen, mirrors: seen([]), registries, files: unseen, crio: unseen };
 }
 
-/** pid and start time together name a process: a reused pid is another one. Where processes of others are hidden, nothing is known of it. */
+/** pid and start time together identify a process, since a pid is reused. If /proc hides processes of other users, the answer is unknown. */
 async function isAliveNow(state: RunState): Promise<boolean> {
   if ((await processStartTicks(1)) === undefined) throw Object.assign(new Error('processes are hidden'), { code: 'EPERM' });
   return state.bootId === (await readBootId()) && (await processStartTicks(state.pid)) === state.processStartTicks;
 }
 
-/** Storage, together with what is mounted beside it. A store that cannot be read is not read again: its disk may never answer. */
+/** Reads storage and the additional stores. A store that could not be read is not read again: its disk may never answer. */
 async function viewStorage(host: Host, state: RunState, store: Look<StoreNow>): Promise<Look<StorageContents>> {
   const { storage } = state;
-  if (storage === undefined) return { kind: 'unseen', reason: 'no run has come as far as storage', remedy: 'Start a run' };
+  if (storage === undefined) return { kind: 'unseen', reason: 'no run has recorded where storage is', remedy: 'Start a run' };
   return await look(async () => {
     const stores = isDead(store) ? [] : await additionalStores(host);
     const contents = await inspectStorage(belowRoot(host, state, storage), stores);
@@ -97,7 +97,7 @@ async function viewStorage(host: Host, state: RunState, store: Look<StoreNow>): 
   });
 }
 
-/** Of a store that cannot be read it is not known what stands on it. */
+/** If the store cannot be read, nothing is known about the records that depend on it. */
 async function danglingNow(host: Host, state: RunState, store: Look<StoreNow>): Promise<Look<readonly string[]>> {
   const { storage } = state;
   if (storage === undefined || isDead(store)) return seen([]);

@@ -6,41 +6,41 @@ import type { StoreProbe } from '../release/assess-store.ts';
 import type { StorageContents } from '../storage/records.ts';
 import type { Look, Unseen } from './look.ts';
 
-/** All that `status` decides by: what the run left, and what can be looked at now. */
+/** Everything that decides the status: the record of the run, and what can be seen now. */
 export interface StatusFacts {
   readonly state: RunState | undefined;
-  /** There is a record of a run, and it cannot be believed. */
+  /** A record of a run exists, but it is damaged. */
   readonly isDamaged: boolean;
-  /** There may be a record of a run, and this user cannot read it. */
+  /** A record of a run may exist, but this user cannot read it. */
   readonly stateUnseen?: Unseen;
-  /** The process of the run is there. */
+  /** Whether the process of the run is alive. */
   readonly isAlive: Look<boolean>;
   readonly isSameBoot: boolean;
   /** Storage as it is now, with what is mounted beside it. */
   readonly storage: Look<StorageContents>;
-  /** Records in storage that stand on layers that no store has, in words: engines fail on them. */
+  /** Records in storage that need layers which no store has, described for people. Engines fail on these records. */
   readonly dangling: Look<readonly string[]>;
-  /** What is mounted as store now. */
+  /** The store image that is mounted now. */
   readonly store: Look<StoreNow>;
   /** `host:port` of each mirror of ours in registries.conf or beside it. */
   readonly mirrors: Look<readonly string[]>;
   /** The registry that the run started, and those of our mirrors. */
   readonly registries: readonly RegistryNow[];
-  /** Files by which engines are told of store and mirrors, if they are not as the agent wrote them. */
+  /** Files that point engines to the store and the mirrors, if they are not as the agent wrote them. */
   readonly files: Look<readonly FileFault[]>;
   readonly crio: Look<CrioAwareness>;
-  /** The agent's units that were started in this boot, as systemd knows them; left out where it was not asked. */
+  /** The agent's units that were started in this boot, as systemd knows them; left out if systemd was not asked. */
   readonly units?: readonly UnitEnd[];
-  /** Why engines pull nothing; left out if there is a policy, or if that cannot be looked at. */
+  /** Why engines refuse every pull; left out if a policy exists, or if that cannot be checked. */
   readonly missingPolicy?: ErrorRecord;
-  /** Of this machine, as GOARCH names it. */
+  /** Architecture of this machine, as GOARCH names it. */
   readonly architecture: string;
 }
 
 export interface StoreNow {
   /** Undefined if no store image is mounted. */
   readonly open: { readonly image: string; readonly sha256: string; readonly verified: Verified } | undefined;
-  /** What reading from it gave. */
+  /** The result of a test read from it. */
   readonly probe: Look<StoreProbe>;
 }
 
@@ -53,10 +53,10 @@ export interface RegistryNow {
 }
 
 export interface FileFault {
-  /** On the node. */
+  /** Path on the node. */
   readonly path: string;
-  /** `untold`: a file of somebody else no longer says what the agent added to it. */
+  /** `untold`: a file that is not the agent's no longer contains what the agent added to it. */
   readonly fault: 'gone' | 'changed' | 'untold';
-  /** What engines learn from it. */
+  /** What the file points engines to. */
   readonly about: 'store' | 'mirrors';
 }

@@ -11,16 +11,16 @@ import { isMarked } from '../system-files/file.ts';
 import { readSetup, type WrittenFile } from '../system-files/record.ts';
 import type { FileFault } from './facts.ts';
 
-/** What a file of somebody else must still say for the agent's part in it to be there. */
+/** For files that are not the agent's: tells whether the agent's addition is still in the text. */
 const EDITED: Readonly<Record<string, (text: string) => boolean>> = {
   [ETC_STORAGE_CONF]: namesStore,
   [REGISTRIES_CONF]: (text) => withoutRewrite(text) !== text,
 };
 
 /**
- * The files by which engines are told of store and mirrors and that are not as the agent wrote them. Of those in /run only the storage.conf counts:
- * which units get a drop-in differs from boot to boot.
- * @throws NodeJS.ErrnoException where the record or a file may not be read
+ * Finds files that point engines to the store and the mirrors, and that are not as the agent wrote them. Of the files in /run only storage.conf
+ * counts, because the set of units with a drop-in differs from boot to boot.
+ * @throws NodeJS.ErrnoException if this user may not read the record or a file
  */
 export async function changedFiles(host: Host): Promise<readonly FileFault[]> {
   const setup = await readSetup(host);
@@ -41,7 +41,7 @@ function faultOf(path: string, fault: FileFault['fault'] | undefined): readonly 
 
 function addedFault(text: string | undefined, digest: WrittenFile['digest']): FileFault['fault'] | undefined {
   if (text === undefined) return 'gone';
-  // An older agent kept no digests.
+  // Older agents recorded no digests.
   return (digest === undefined ? isMarked(text) : digestOf(text) === digest) ? undefined : 'changed';
 }
 
@@ -58,7 +58,7 @@ function namesStore(text: string): boolean {
   try {
     return listedStores(text).includes(STORE_PATH);
   } catch (error) {
-    // No engine reads what cannot be parsed.
+    // Engines cannot read a file that cannot be parsed.
     if (error instanceof PrestageError) return false;
     throw error;
   }

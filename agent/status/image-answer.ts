@@ -9,27 +9,27 @@ export interface ImageReport {
   readonly kind: 'ImageStatus';
   readonly image: ImageVerdict & {
     readonly reference: string;
-    /** Whether storage has it already; left out if that could not be looked at. */
+    /** Whether storage has it already; left out if that could not be checked. */
     readonly stored?: boolean;
-    /** What a pull asks, as far as it was looked at. */
+    /** The places that a pull asks, as far as they were checked. */
     readonly places: readonly PlaceFacts[];
     readonly policies: readonly PolicyFacts[];
-    /** What could not be looked at as a whole; left out if there is nothing. */
+    /** What could not be checked at all; left out if empty. */
     readonly unseen?: readonly { readonly what: string; readonly reason: string }[];
   };
 }
 
 interface ImageVerdict {
-  /** `refused`: a policy, or a fault of its file. `absent`: no place that is asked has it. */
+  /** `refused`: by a policy, or because its file is faulty. `absent`: no place that a pull asks has the image. */
   readonly verdict: 'taken' | 'refused' | 'absent' | 'unknown';
   readonly reason: string;
   readonly nextStep: string;
   readonly exitCode: number;
-  /** What gives it to the engines, if that is known. */
+  /** Where engines get it from, if that is known. */
   readonly from?: { readonly kind: 'mirror' | 'source' | 'storage'; readonly name: string };
 }
 
-/** What engines of this node would do with an image. Nothing is said that was not looked at. Pure. */
+/** Tells what engines of this node would do with an image. Claims nothing that was not checked. Pure. */
 export function answerImage(facts: ImageFacts): ImageReport {
   const { fullName, policies, places, stored } = facts;
   const unseen = [
@@ -55,10 +55,10 @@ function verdictOf(facts: ImageFacts): ImageVerdict {
   const refusal = policies.find(({ verdict }) => verdict.kind === 'refused');
   if (refusal?.verdict.kind === 'refused') {
     const beside =
-      facts.stored.kind === 'seen' && facts.stored.value ? '; storage has the image already, and using it from there is no pull' : '';
+      facts.stored.kind === 'seen' && facts.stored.value ? '; storage already has the image, and using that copy needs no pull' : '';
     return {
       verdict: 'refused',
-      reason: `${readerOf(refusal)} would refuse it by ${entryOf(refusal)}: ${refusal.verdict.reason}${beside}`,
+      reason: `${readerOf(refusal)} would refuse it because of ${entryOf(refusal)}: ${refusal.verdict.reason}${beside}`,
       nextStep: refusal.verdict.remedy,
       exitCode: exitCodes.unsigned,
     };
@@ -76,21 +76,21 @@ function verdictOf(facts: ImageFacts): ImageVerdict {
     };
   }
   if (facts.stored.kind === 'seen' && facts.stored.value) {
-    return taken(fullName, 'it is in storage, and engines use it without a pull; no place that a pull asks has it');
+    return taken(fullName, 'it is in storage, and engines use it without a pull; no source or mirror has it');
   }
   return {
     verdict: 'absent',
-    reason: `no place that a pull asks has it: ${passedOver(facts).join('; ')}`,
-    nextStep: 'Put it into the bundle of this node, or give the node a source that has it',
+    reason: `no source or mirror has it: ${passedOver(facts).join('; ')}`,
+    nextStep: 'Add the image to the bundle of this node, or configure a source that has it',
     exitCode: exitCodes.failed,
   };
 }
 
-/** Pods whose namespace has a policy of its own need the signatures that storage keeps, which are not looked at here. */
+/** Pods of a namespace with its own policy need the signatures kept in storage, which this command does not check. */
 function fromStorage({ stored, fullName, policies }: ImageFacts, unseen: Unseen): ImageVerdict {
   const isPlain = policies.every(({ namespace, verdict }) => namespace === undefined || verdict.kind === 'accepted');
   if (stored.kind === 'seen' && stored.value && isPlain) {
-    return taken(fullName, `it is in storage, and engines use it without a pull; of a pull it is not known: ${unseen.reason}`);
+    return taken(fullName, `it is in storage, and engines use it without a pull; what a pull would do is unknown: ${unseen.reason}`);
   }
   return { verdict: 'unknown', reason: unseen.reason, nextStep: unseen.remedy, exitCode: exitCodes.unknown };
 }
@@ -102,7 +102,7 @@ function taken(name: string, reason: string): ImageVerdict {
 function unseenOf(facts: ImageFacts, place: PlaceFacts | undefined): Unseen | undefined {
   if (facts.places.kind === 'unseen') return facts.places;
   if (place?.answer.kind === 'unseen') return place.answer;
-  // What no place has, no policy is asked about.
+  // If no place has the image, no policy matters.
   if (place?.answer.kind !== 'has') return undefined;
   const policy = facts.policies.find(({ verdict }) => verdict.kind === 'unseen');
   return policy?.verdict.kind === 'unseen' ? policy.verdict : undefined;
@@ -116,19 +116,19 @@ function lastPlace(facts: ImageFacts): PlaceFacts | undefined {
   return placesOf(facts).at(-1);
 }
 
-/** Why each place is passed over. */
+/** Why each place cannot provide the image. */
 function passedOver(facts: ImageFacts): readonly string[] {
   const answers = placesOf(facts).map(({ name, answer }) => ({ name, ...answer }));
   return answers.filter((one) => one.kind === 'not').map(({ name, reason }) => `${name}: ${reason}`);
 }
 
-/** Which engines go by a policy, in words. */
+/** The engines that follow a policy, described for people. */
 export function readerOf({ engines, namespace }: Pick<PolicyFacts, 'engines' | 'namespace'>): string {
   const names = engines.join(' and ');
   return namespace === undefined ? names : `${names} (pods of the namespace ${namespace})`;
 }
 
-/** The entry of a policy, in words. */
+/** The entry of a policy, described for people. */
 export function entryOf({ file, scope }: Pick<PolicyFacts, 'file' | 'scope'>): string {
   return scope === undefined ? file : `${file}, "${scope}"`;
 }

@@ -1,14 +1,14 @@
 import type { Digest } from '../model/digest.ts';
 import type { Look, Unseen } from './look.ts';
 
-/** What `status --image` decides by. */
+/** What decides the answer of `status --image`. */
 export interface ImageFacts {
-  /** In full, as engines name it: of tag and digest the digest alone. */
+  /** Full name, as engines use it: if it has a tag and a digest, the tag is dropped. */
   readonly fullName: string;
-  /** Where a pull asks, in the order in which it asks; ends with the first place that is known to have the image, or that was not looked at. */
+  /** The places that a pull asks, in that order. Ends with the first place that has the image, or that could not be checked. */
   readonly places: Look<readonly PlaceFacts[]>;
   readonly policies: readonly PolicyFacts[];
-  /** Whether storage, or a store beside it, has the image already. */
+  /** Whether storage, or an additional store, has the image already. */
   readonly stored: Look<boolean>;
 }
 
@@ -23,16 +23,16 @@ export interface PlaceFacts {
 export type PlaceAnswer =
   /** It has the manifest. */
   | { readonly kind: 'has'; readonly digest: Digest }
-  /** It does not have it, is blocked, or does not answer: engines go on to the next. */
+  /** It does not have the image, is blocked, or does not answer: engines try the next place. */
   | { readonly kind: 'not'; readonly reason: string }
   | Unseen;
 
-/** What a policy says of the image, as the first place that has it shows it. */
+/** What a policy says about the image as the first place that has it presents it. */
 export interface PolicyFacts {
   readonly file: string;
-  /** Those that go by it. */
+  /** The engines that follow it. */
   readonly engines: readonly ('podman' | 'CRI-O')[];
-  /** The namespace of CRI-O that it is for; undefined for the policy of all images. */
+  /** The namespace whose pods CRI-O holds to it; undefined for the policy of all images. */
   readonly namespace?: string;
   /** The entry that decides; undefined if the file is missing or cannot be read. */
   readonly scope?: string;
@@ -40,7 +40,7 @@ export interface PolicyFacts {
 }
 
 export type PolicyVerdict =
-  /** With the signatures that meet its demands; none if it demands none. */
+  /** With the signatures that meet its requirements; empty if it requires none. */
   | { readonly kind: 'accepted'; readonly signatures: readonly AcceptedSignature[] }
   | { readonly kind: 'refused'; readonly reason: string; readonly remedy: string }
   | Unseen;

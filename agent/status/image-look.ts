@@ -18,8 +18,8 @@ import { ourMirrors, ownRegistryHealth, targetOf } from './registries-now.ts';
 import { isDead, storeNow } from './store-now.ts';
 
 /**
- * Says what the engines of this node would do with an image: from where a pull takes it, by which policy and with which signature, or why not.
- * Reads only. Of registries those alone are asked that serve this node by a mirror of ours: others may want a login, or a network.
+ * Tells what the engines of this node would do with an image: where a pull gets it, under which policy and with which signature, or why it fails.
+ * Writes nothing. Asks only registries that our own mirror entries name: others may need a login, or a network.
  * @throws PrestageError ERR_USAGE if the text is not a reference
  */
 export async function collectImageStatus(host: Host, text: string): Promise<ImageReport> {
@@ -43,14 +43,14 @@ interface Asked {
   readonly shown: ShownByRegistry | Unseen;
 }
 
-/** Engines take the first place that has the manifest, so that nobody is asked after it; nor after one of which it is not known. */
+/** Engines take the first place that has the manifest, so no place is asked after it, nor after one that could not be checked. */
 async function askPlaces(host: Host, reference: Reference): Promise<Asked> {
   const view = await readRegistriesInForce(host);
   if (view.shadowedBy !== undefined) throw shadowed(view.shadowedBy);
   const bootId = await readBootId();
   const found = await readLastState(host, bootId);
   const state = found === 'damaged' ? undefined : found;
-  // Below the root lies the disk of another machine: the registries of this one are not its.
+  // The root is the disk of another machine: the registries of this machine do not belong to it.
   const isElsewhere = host.root !== '/' && (state?.bootId !== bootId || (state.root ?? '/') !== host.root);
   const ours = { addresses: isElsewhere ? [] : await ourMirrors(host), own: state?.registry?.address };
   const places: PlaceFacts[] = [];
@@ -60,7 +60,7 @@ async function askPlaces(host: Host, reference: Reference): Promise<Asked> {
     if (answer.kind === 'unseen') return { places, shown: answer };
     if (shown !== undefined) return { places, shown };
   }
-  return { places, shown: { kind: 'unseen', reason: 'no place has the image', remedy: 'Give the node a source that has it' } };
+  return { places, shown: { kind: 'unseen', reason: 'no source or mirror has the image', remedy: 'Configure a source that has it' } };
 }
 
 async function askPlace(
@@ -68,7 +68,7 @@ async function askPlace(
   { name, blockedBy }: PullPlace,
   ours: { readonly addresses: readonly string[]; readonly own: string | undefined },
 ): Promise<{ readonly answer: PlaceAnswer; readonly shown?: ShownByRegistry }> {
-  if (blockedBy !== undefined) return { answer: { kind: 'not', reason: `it is blocked by ${blockedBy}` } };
+  if (blockedBy !== undefined) return { answer: { kind: 'not', reason: `blocked by ${blockedBy}` } };
   const { address } = splitPlace(name);
   if (!ours.addresses.includes(address)) return { answer: foreign(name) };
   const health = await ownRegistryHealth(host, address, ours.own);
@@ -76,23 +76,23 @@ async function askPlace(
   if (!health.value.healthy) return { answer: { kind: 'not', reason: `its registry does not answer: ${health.value.reason}` } };
   const shown = await look(async () => await askForImage(host, await targetOf(host, address), name));
   if (shown.kind === 'unseen') return { answer: shown };
-  if (shown.value === undefined) return { answer: { kind: 'not', reason: 'it does not have it' } };
+  if (shown.value === undefined) return { answer: { kind: 'not', reason: 'it does not have the image' } };
   return { answer: { kind: 'has', digest: shown.value.digest }, shown: shown.value };
 }
 
 function foreign(name: string): Unseen {
   return {
     kind: 'unseen',
-    reason: `${name} is asked, which is no registry that serves this node for us and was not looked at`,
-    remedy: 'Pull the image to see: podman pull',
+    reason: `${name} was not checked: it is not a registry that the agent set up for this node`,
+    remedy: 'Test it with a pull: podman pull',
   };
 }
 
 function shadowed(file: string): PrestageError {
   return new PrestageError(
     'ERR_REGISTRIES',
-    `podman reads ${file} for root and nothing in /etc/containers, and where it would pull from was not looked at`,
-    'Move it away, and ask again',
+    `${file} makes podman ignore /etc/containers for root, so the sources of a pull were not checked`,
+    'Move the file away, then repeat the command',
   );
 }
 

@@ -2,7 +2,7 @@ import { type ImageState, isInStorage, type RunState } from '../model/run-state.
 import { isPresent } from '../storage/is-present.ts';
 import type { StatusFacts } from './facts.ts';
 
-/** An image that the run left in storage, or served, and that is not there now is missing. What cannot be seen stays as the run left it. Pure. */
+/** An image that the run stored or served is `missing` if it is gone now. If that cannot be checked, the image keeps its recorded state. Pure. */
 export function imageNow(image: ImageState, state: RunState, facts: StatusFacts): ImageState {
   const reason = image.state === 'served' ? serverFault(state, facts) : isInStorage(image) ? storageFault(image, state, facts) : undefined;
   return reason === undefined ? image : { ...image, state: 'missing', reason };
@@ -24,10 +24,10 @@ function storageFault(image: ImageState, state: RunState, facts: StatusFacts): s
   const damage = storage.value.images
     .filter((stored) => stored.names.some((name) => image.names.includes(name)))
     .flatMap((stored) => stored.damage)[0];
-  return damage === undefined ? 'it has vanished from storage since the run' : `it is damaged: ${damage}`;
+  return damage === undefined ? 'it is no longer in storage' : `it is damaged: ${damage}`;
 }
 
-/** What is wrong with the store image that the run left mounted. */
+/** The fault of the store image that the run mounted, if it has one. */
 export function storeFault(
   { store }: RunState,
   { store: look, isSameBoot }: StatusFacts,
@@ -35,11 +35,11 @@ export function storeFault(
   if (store === undefined || look.kind === 'unseen') return undefined;
   const { open, probe } = look.value;
   if (open === undefined) {
-    const since = isSameBoot ? '' : ': the machine was booted since the run';
+    const since = isSameBoot ? '' : ': the machine was rebooted after the run';
     return { kind: 'closed', reason: `the store image ${store.image} is not mounted${since}` };
   }
   if (open.sha256 !== store.sha256) {
-    return { kind: 'closed', reason: `another store image, ${open.image}, is mounted in place of the one that the run opened` };
+    return { kind: 'closed', reason: `another store image, ${open.image}, is mounted instead of the one that the run opened` };
   }
   if (probe.kind === 'unseen' || probe.value.kind === 'readable') return undefined;
   return { kind: 'unreadable', reason: `the store image ${open.image} cannot be read: ${probe.value.path}: ${probe.value.reason}` };

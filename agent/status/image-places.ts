@@ -11,14 +11,14 @@ export interface PullPlace {
   readonly blockedBy?: string;
 }
 
-/** An image as engines pull it: of tag and digest the digest alone. Source: containers/common, libimage/normalize.go. Pure. */
+/** An image as engines pull it: if it has a tag and a digest, the tag is dropped. Source: containers/common, libimage/normalize.go. Pure. */
 export function pulledReference({ registry, repository, tag, digest }: Reference): Reference {
   if (digest !== undefined) return { registry, repository, digest };
   return { registry, repository, tag: tag ?? 'latest' };
 }
 
 /**
- * Where a pull of an image asks, in order. Pure.
+ * The places that a pull of an image asks, in that order. Pure.
  * Source: containers/image, pkg/sysregistriesv2, PullSourcesFromReference; docker/docker_image_src.go, newImageSource.
  * @param entries of the configuration in force
  */

@@ -13,13 +13,13 @@ import type { AcceptedSignature, PolicyFacts, PolicyVerdict } from './image-fact
 import type { FoundSignatures, ShownByRegistry } from './image-shown.ts';
 import { ASK_AS_ROOT, isDenied, look, type Unseen } from './look.ts';
 
-const SIGN = 'Build the bundle from a pull that has its signatures (pull --signatures require), or pull it from a source that has them';
-const ALLOW = 'Have the policy allow the image, or use another image';
-const LATER = 'Pull the image to see: podman pull';
+const SIGN = 'Build the bundle from a pull with signatures (pull --signatures require), or pull from a source that has them';
+const ALLOW = 'Allow the image in the policy, or use another image';
+const LATER = 'Test it with a pull: podman pull';
 
 /**
- * Holds an image against each policy that an engine of the node can go by.
- * @param shown as the first place shows it that has it; a sentence if that is not known
+ * Checks an image against each policy that an engine of the node can follow.
+ * @param shown the image as the first place that has it presents it, or why that is unknown
  */
 export async function judgePolicies(host: Host, fullName: string, shown: ShownByRegistry | Unseen): Promise<readonly PolicyFacts[]> {
   const files = await look(async () => await policyFiles(host));
@@ -29,7 +29,7 @@ export async function judgePolicies(host: Host, fullName: string, shown: ShownBy
 
 type PolicyFile = Pick<PolicyFacts, 'file' | 'engines' | 'namespace'>;
 
-/** Source: containers-policy.json(5): a file in the home of the user stands in for the one of all. */
+/** Source: containers-policy.json(5): a file in the user's home directory replaces the common one. */
 async function policyFiles(host: Host): Promise<readonly PolicyFile[]> {
   const personal = await look(async () => await readConfiguration(host, PERSONAL_POLICY));
   const hasPersonal = personal.kind === 'unseen' || personal.value !== undefined;
@@ -59,7 +59,7 @@ async function entryOf(host: Host, file: string, fullName: string): Promise<Poli
   try {
     const text = await readConfiguration(host, file);
     if (text !== undefined) return policyEntryOf(parsePolicy(text, file), fullName);
-    return { kind: 'refused', reason: 'there is no such file, and without it engines pull nothing', remedy: `Restore ${file}` };
+    return { kind: 'refused', reason: 'the file does not exist, and without it engines refuse every pull', remedy: `Restore ${file}` };
   } catch (error) {
     if (isDenied(error)) return { kind: 'unseen', reason: `${file}: this user may not read it`, remedy: ASK_AS_ROOT };
     const { code, message, remedy } = errorRecord(error);
@@ -75,7 +75,7 @@ async function judgeByEntry(host: Host, entry: PolicyEntry, { fullName, shown }:
   }
   const unknown = requirements.find((one) => one.kind === 'unknown');
   if (unknown !== undefined) {
-    return { kind: 'unseen', reason: `the policy demands ${unknown.what}, which this program does not check`, remedy: LATER };
+    return { kind: 'unseen', reason: `the policy requires ${unknown.what}, which the agent cannot check`, remedy: LATER };
   }
   const demands = requirements.filter((one) => one.kind === 'signed');
   if (demands.length === 0) return { kind: 'accepted', signatures: [] };
@@ -101,7 +101,7 @@ interface Demand {
   readonly held: Extract<FoundSignatures, { kind: 'found' }>['held'];
 }
 
-/** The first signature that meets a demand, or a sentence that says why none does. */
+/** The first signature that meets a requirement, or the reason why none does. */
 async function meet(host: Host, { entry, demand, fullName, digest, held }: Demand): Promise<AcceptedSignature | string> {
   const tools = toolsOf(host);
   const only = { ...entry, requirements: [demand] };
@@ -124,7 +124,7 @@ async function keyOf(key: Demand['demand']['keys'][number], tools: JudgeTools): 
   return 'data' in key ? key.data : await tools.readKey(key.path);
 }
 
-/** A key that may not be read leaves it open whether the signature is good; one that is missing accepts nothing, as with the engines. */
+/** If this user may not read a key, the verdict is unknown. A missing key accepts no signature; engines behave the same. */
 function toolsOf(host: Host): JudgeTools {
   return {
     readKey: async (path) =>

@@ -11,16 +11,16 @@ import { type SignatureSource, signatureSourceOf } from '../signatures/registrie
 import { messagesIn } from '../tree/tree-signatures.ts';
 import { look, type Unseen } from './look.ts';
 
-/** An image as a registry shows it to an engine of this machine. */
+/** An image as a registry presents it to an engine of this machine. */
 export interface ShownByRegistry {
-  /** Of the manifest or list that the name leads to. */
+  /** Digest of the manifest or list that the name resolves to. */
   readonly digest: Digest;
-  /** Of the manifest that a policy is held against: of a list, the instance. */
+  /** Digest of the manifest that a policy checks: for a list, that of the instance for this machine. */
   readonly verified: Digest;
   readonly signatures: ShownSignatures;
 }
 
-/** The signatures that engines find, by kind: they look for them at different places. */
+/** The signatures that engines find, by kind: engines look for each kind in a different place. */
 export interface ShownSignatures {
   readonly sigstore: FoundSignatures;
   readonly gpg: FoundSignatures;
@@ -28,11 +28,11 @@ export interface ShownSignatures {
 
 export type FoundSignatures =
   | { readonly kind: 'found'; readonly held: readonly HeldSignature[] }
-  /** Engines fail here, whatever the policy says of the signatures. */
+  /** Engines fail here, whatever the policy says about signatures. */
   | { readonly kind: 'fault'; readonly reason: string; readonly remedy: string }
   | Unseen;
 
-/** Where engines look for GPG signatures if no file names a place. Source: containers/image, docker/registries_d.go. */
+/** Where engines look for GPG signatures if no file configures a place. Source: containers/image, docker/registries_d.go. */
 const DEFAULT_LOOKASIDE = 'file:///var/lib/containers/sigstore';
 
 /**
@@ -91,8 +91,8 @@ async function attachedSignatures(
 function missingPayload(digest: Digest): FoundSignatures {
   return {
     kind: 'fault',
-    reason: `the registry does not have the payload ${digest} of a signature`,
-    remedy: 'Write the bundle again at the factory',
+    reason: `the registry lacks ${digest}, the payload of a signature`,
+    remedy: 'Write the bundle to the partition again at the factory',
   };
 }
 
@@ -103,7 +103,7 @@ async function lookasideSignatures(
 ): Promise<FoundSignatures> {
   const base = lookaside ?? DEFAULT_LOOKASIDE;
   if (!base.startsWith('file:///')) {
-    return { kind: 'unseen', reason: `the GPG signatures at ${base} were not looked at`, remedy: 'Pull the image to see: podman pull' };
+    return { kind: 'unseen', reason: `the GPG signatures at ${base} were not checked`, remedy: 'Test it with a pull: podman pull' };
   }
   const directory = hostPath(host, base.slice('file://'.length));
   return { kind: 'found', held: await messagesIn(directory, repository, verified) };

@@ -6,8 +6,8 @@ import { describeEnd } from './unit-end.ts';
 import type { UnseenPart } from './unseen.ts';
 
 /**
- * What stands behind the one word of the status. `degraded`: engines work, but not everything that the run should have set up.
- * `unknown`: no fault was found, and not everything that the run relies on could be looked at.
+ * The status in one word. `degraded`: engines work, but something that the run should have set up does not.
+ * `unknown`: no fault was found, but not everything that the run relies on could be checked.
  */
 export type Readiness = 'never-run' | 'running' | 'interrupted' | 'ready' | 'unknown' | 'degraded' | 'partial' | 'failed' | 'released';
 
@@ -20,7 +20,7 @@ export interface Verdict {
   readonly exitCode: number;
 }
 
-/** Judged is what is there now: the images as they are, and what could not be looked at. */
+/** What is judged: the images as they are now, and what could not be checked. */
 export interface Judged {
   readonly state: RunState;
   readonly images: readonly ImageState[];
@@ -28,13 +28,13 @@ export interface Judged {
   readonly facts: StatusFacts;
 }
 
-/** What the status of a machine is on which a run has left its record. Pure. */
+/** Decides the status of a machine that has the record of a run. Pure. */
 export function judgeRun({ state, images, unseen, facts }: Judged): Verdict {
   if (state.outcome === undefined && facts.isAlive.kind === 'unseen') return unknown(unseen);
   if (state.outcome === undefined && facts.isAlive.kind === 'seen' && facts.isAlive.value) {
     return {
       readiness: 'running',
-      reason: `the run of process ${state.pid} goes on (${state.phase})`,
+      reason: `a run is in progress (process ${state.pid}, phase ${state.phase})`,
       nextStep: 'Wait for it: prestage-agent status --watch',
       exitCode: exitCodes.unfinished,
     };
@@ -42,7 +42,7 @@ export function judgeRun({ state, images, unseen, facts }: Judged): Verdict {
   if (state.releasedAt !== undefined) {
     return {
       readiness: 'released',
-      reason: `what was set up here was taken back at ${state.releasedAt}`,
+      reason: `the setup of this machine was undone at ${state.releasedAt}`,
       nextStep: `Nothing to do; to set it up again: prestage-agent run --stage ${state.stage}`,
       exitCode: exitCodes.unfinished,
     };
@@ -71,7 +71,7 @@ export function judgeRun({ state, images, unseen, facts }: Judged): Verdict {
 function unknown(unseen: readonly UnseenPart[]): Verdict {
   return {
     readiness: 'unknown',
-    reason: `no fault was found, but not everything could be looked at: ${listOf(unseen)}`,
+    reason: `no fault was found, but not everything could be checked: ${listOf(unseen)}`,
     nextStep: [...new Set(unseen.map(({ remedy }) => remedy))].join('; '),
     exitCode: exitCodes.unknown,
   };
@@ -81,26 +81,26 @@ function listOf(unseen: readonly UnseenPart[]): string {
   return unseen.map(({ what, reason }) => `${what} (${reason})`).join(', ');
 }
 
-/** The run kept its mirror back because of a CRI-O that was restarted since. */
+/** The run withheld its mirror because CRI-O did not know the store. CRI-O has been restarted since. */
 function crioSince(state: RunState, { crio }: StatusFacts): Verdict | undefined {
   if (state.error?.code !== 'ERR_CRIO_STORE' || crio.kind === 'unseen' || crio.value === 'unaware') return undefined;
   return {
     readiness: 'degraded',
-    reason: 'CRI-O was restarted and sees the store, but the mirror of the store is not yet in front of the sources',
+    reason: 'CRI-O was restarted and now knows the store, but the mirror for the store is not set up yet',
     nextStep: `Start the run again: ${runAgain(state)}`,
     exitCode: exitCodeOf(state.error.code),
   };
 }
 
-/** What an error of the run itself makes of the node: of one that has its images, or was healed, and of one that has none. */
+/** The verdict on a run that ended with an error: `degraded` if the node has its images or was healed, else `failed`. */
 function endOfRun(state: RunState, outcome: RunState['outcome']): Verdict | undefined {
   const { error, healed } = state;
   if (error === undefined) return undefined;
   const verdict = { nextStep: error.remedy, exitCode: exitCodeOf(error.code) };
-  // A partition that is missed, or not given back, is a failure, unless what it brought goes on without it.
+  // A partition that is missing, or that could not be released, is a failure, unless the store or registry works without it.
   const goesOn = state.store !== undefined || state.registry !== undefined || verdict.exitCode !== exitCodes.partition;
   if (healed !== undefined || (outcome === 'complete' && goesOn)) {
-    const done = healed === undefined || healed.length === 0 ? '' : `; so that engines work: ${healed.join(', ')}`;
+    const done = healed === undefined || healed.length === 0 ? '' : `; done so that engines work: ${healed.join(', ')}`;
     return { readiness: 'degraded', reason: `${error.message}${done}`, ...verdict };
   }
   return outcome === 'partial' ? undefined : { readiness: 'failed', reason: error.message, ...verdict };
@@ -114,13 +114,13 @@ function lacking({ state, images, unseen }: Judged): Verdict {
     .slice(0, 1)
     .map((image) => `; first: ${image.reference}: ${image.reason ?? image.state}`)
     .join('');
-  // What an error of the run has cost is told behind it.
+  // The error of the run comes first, its consequence second.
   const cause = state.error === undefined ? '' : `${state.error.message}; `;
-  const limit = usable.length > 0 && unseen.length > 0 ? `; not looked at: ${listOf(unseen)}` : '';
+  const limit = usable.length > 0 && unseen.length > 0 ? `; not checked: ${listOf(unseen)}` : '';
   return {
     readiness: usable.length > 0 ? 'partial' : 'failed',
-    reason: `${cause}${usable.length} of ${images.length} images can be used${why}${limit}`,
-    nextStep: state.error?.remedy ?? first?.error?.remedy ?? `Load what is missing: ${runAgain(state)}`,
+    reason: `${cause}${usable.length} of ${images.length} images are usable${why}${limit}`,
+    nextStep: state.error?.remedy ?? first?.error?.remedy ?? `Load the missing images: ${runAgain(state)}`,
     exitCode: usable.length > 0 ? exitCodes.partial : exitCodes.failed,
   };
 }
@@ -129,7 +129,7 @@ function foreignArchitecture({ architecture }: RunState, { architecture: own }: 
   if (architecture === undefined || architecture === own) return undefined;
   return {
     readiness: 'failed',
-    reason: `the bundle is for ${architecture}, and this machine is ${own}: its images do not run here`,
+    reason: `the bundle is for ${architecture}, but this machine is ${own}: its images do not run here`,
     nextStep: `Write a bundle for ${own} to the partition`,
     exitCode: exitCodes.payload,
   };
@@ -137,7 +137,7 @@ function foreignArchitecture({ architecture }: RunState, { architecture: own }: 
 
 type Fault = Pick<Verdict, 'reason' | 'nextStep'>;
 
-/** What keeps a node that has its images from being ready. */
+/** The faults because of which a node is not ready although it has its images. */
 function faultsOf(state: RunState, facts: StatusFacts): readonly Fault[] {
   const { registries, files, crio, dangling } = facts;
   const store = storeFault(state, facts);
@@ -159,14 +159,14 @@ function faultsOf(state: RunState, facts: StatusFacts): readonly Fault[] {
 
 function danglingFault(state: RunState, dangling: readonly string[]): Fault {
   return {
-    reason: `in storage there are records of what stands on a store image that is gone, and engines fail on them: ${dangling.join(', ')}`,
+    reason: `storage has records that need a store image that is gone, and engines fail on them: ${dangling.join(', ')}`,
     nextStep: `Remove them: ${runAgain(state)}`,
   };
 }
 
 const UNAWARE: Fault = {
-  reason: 'CRI-O was started before it was told of the store, and looks for stores only when it starts',
-  nextStep: 'systemctl restart crio',
+  reason: 'CRI-O was started before the store was configured, and looks for stores only when it starts',
+  nextStep: 'Restart CRI-O: systemctl restart crio',
 };
 
 function isReliedOn(about: FileFault['about'], { store, registry }: RunState): boolean {
@@ -174,9 +174,9 @@ function isReliedOn(about: FileFault['about'], { store, registry }: RunState): b
 }
 
 function fileFault({ path, fault, about }: FileFault): string {
-  const purpose = about === 'store' ? 'tells engines of the store' : 'tells engines of the mirrors';
-  if (fault === 'gone') return `${path}, which ${purpose}, is gone`;
-  if (fault === 'changed') return `${path}, which ${purpose}, was changed since the agent wrote it`;
+  const purpose = about === 'store' ? 'points engines to the store' : 'points engines to the mirrors';
+  if (fault === 'gone') return `${path}, which ${purpose}, is missing`;
+  if (fault === 'changed') return `${path}, which ${purpose}, was changed after the agent wrote it`;
   return `${path} no longer ${purpose}`;
 }
 
@@ -191,14 +191,14 @@ function interrupted(state: RunState, facts: StatusFacts): Verdict {
   const why = unit === undefined ? '' : `: ${describeEnd(unit.unit, unit.how)}`;
   const how =
     state.outcome === 'interrupted'
-      ? 'was asked to end'
+      ? 'was asked to stop'
       : facts.isSameBoot
-        ? `ended without a word (process ${state.pid} is gone${why})`
-        : 'was cut off by a reboot or a power cut';
+        ? `ended unexpectedly (process ${state.pid} is gone${why})`
+        : 'was interrupted by a reboot or a power cut';
   return {
     readiness: 'interrupted',
-    reason: `the run that began at ${state.startedAt} ${how} (${state.phase})`,
-    nextStep: `Start it again, it goes on from there: ${runAgain(state)}`,
+    reason: `the run that began at ${state.startedAt} ${how} (phase ${state.phase})`,
+    nextStep: `Start it again; it continues from there: ${runAgain(state)}`,
     exitCode: exitCodes.interrupted,
   };
 }

@@ -17,8 +17,8 @@ const SECRET_NAME = /passw|secret|token|credential|api_?key|auth/i;
 const ADDRESS_NAME = /_proxy$/i;
 
 /**
- * The secrets of this machine that are known by their place, as they may be written somewhere: logins of registries with their parts, secrets in
- * the environment. They are looked for in everything that a report holds, and kept nowhere.
+ * Reads the secrets of this machine that lie in known places: registry logins with their parts, and secrets in the environment.
+ * They are used to find and hide these texts in a report, and are stored nowhere.
  */
 export async function knownSecrets(host: Host): Promise<readonly string[]> {
   const { env } = host;
@@ -34,7 +34,7 @@ export async function knownSecrets(host: Host): Promise<readonly string[]> {
   return [...new Set([...texts.flatMap(loginSecrets), ...environmentSecrets(env)])];
 }
 
-/** All texts under keys of logins, and the two parts of an `auth`, which is base64 of `user:password`. Pure. */
+/** All values under the keys of a login, and for `auth`, which is base64 of `user:password`, also the pair and the password. Pure. */
 export function loginSecrets(text: string): readonly string[] {
   const found: string[] = [];
   for (const [, key = '', value = ''] of text.matchAll(/"(auth|password|secret|identitytoken|registrytoken)"\s*:\s*"([^"]+)"/gi)) {

@@ -1,23 +1,23 @@
 import { errorRecord } from '../model/errors.ts';
 
-/** Something that was looked at for an answer, or why it could not be. What is unseen is not believed to be in order. */
+/** Something that was inspected, or why it could not be. Unseen never counts as being in order. */
 export type Look<T> = { readonly kind: 'seen'; readonly value: T } | Unseen;
 
 export interface Unseen {
   readonly kind: 'unseen';
-  /** In words. */
+  /** Why it could not be inspected, for people. */
   readonly reason: string;
   /** What the operator does next. */
   readonly remedy: string;
 }
 
-export const ASK_AS_ROOT = 'Ask again as root: sudo prestage-agent status';
+export const ASK_AS_ROOT = 'Run it as root: sudo prestage-agent status';
 
 export function seen<T>(value: T): Look<T> {
   return { kind: 'seen', value };
 }
 
-/** Looks at something. What this user may not read, or what cannot be read at all, is unseen. A fault of the agent itself is thrown. */
+/** Inspects something. What cannot be read, for example because this user may not, is unseen. A fault of the agent itself is thrown. */
 export async function look<T>(read: () => Promise<T>): Promise<Look<T>> {
   try {
     return seen(await read());
@@ -29,7 +29,7 @@ export async function look<T>(read: () => Promise<T>): Promise<Look<T>> {
   }
 }
 
-/** Whether the kernel has refused to let this user read something. Source: errno(3). */
+/** Whether the kernel denied this user access. Source: errno(3). */
 export function isDenied(error: unknown): boolean {
   if (!(error instanceof Error)) return false;
   return ('code' in error && (error.code === 'EACCES' || error.code === 'EPERM')) || isDenied(error.cause);

@@ -1,24 +1,24 @@
-/** What stands where a secret stood. */
+/** Replaces a secret. */
 const REDACTED = '[redacted]';
 
-/** Shorter ones would be found in everything. */
+/** Shorter secrets would match parts of ordinary words. */
 const SHORTEST_SECRET = 6;
 
-/** A name longer than this is none; the limit keeps the search linear. */
+/** A longer text is not a name; the limit keeps the search linear. */
 const NAME = String.raw`[\w.-]{0,64}`;
 /** A key whose value is a secret, as in JSON, YAML, TOML, INI, environment files and command lines. `auth` only as a word: `unauthorized: …` says why a pull failed. */
 const SECRET_KEY = String.raw`(?:${NAME}(?:passwd|password|passphrase|secret|token|credential|api[_-]?key|private[_-]?key|access[_-]?key)${NAME}|${NAME}\bauth|_auth|(?:proxy-)?authorization)`;
-/** A quoted value, also one that is not closed in its line, or what there is up to a delimiter: passwords have blanks. */
+/** A quoted value, even if its quote is not closed in the line, or all text up to a delimiter: passwords may have blanks. */
 const VALUE = String.raw`(?:(")(?:[^"\\\n]|\\.)*"?|(')[^'\n]*'?|[^"',;{}[\]&\n\s][^"',;}\]&\n]*)`;
 
-/** Not where a path goes on: images are named for what they are, too. */
+/** Does not match inside a path: names of images can contain these words, too. */
 const KEYS = new RegExp(
   String.raw`((?<![\w./@-])["']?${SECRET_KEY}(["']?)[ \t]*[:=])(?![ \t]*(?:["']?\[redacted\]|(?:Basic|Bearer|Negotiate)\b))([ \t]*)${VALUE}`,
   'gi',
 );
 
 const RULES: readonly ((text: string) => string)[] = [
-  // RFC 7468; also one that is cut off at its end or its beginning, and one in a JSON string or a data URL, where a line end is \n, %0A or a part of base64.
+  // RFC 7468; also keys cut off at their end or beginning, and keys in a JSON string or a data URL, where a line ends with \n or %0A, or in base64.
   (text) => text.replace(/-----BEGIN (?:[A-Z0-9]+ )*PRIVATE KEY-----[\s\S]*?(?:-----END (?:[A-Z0-9]+ )*PRIVATE KEY-----|$)/g, REDACTED),
   (text) => text.replace(/^(?:(?!-----BEGIN )[\s\S])*?-----END (?:[A-Z0-9]+ )*PRIVATE KEY-----/, REDACTED),
   (text) => text.replace(/-----BEGIN(?:(?:%20|\+)[A-Z0-9]+)*(?:%20|\+)PRIVATE(?:%20|\+)KEY-----[^\s"']*/gi, REDACTED),
@@ -33,9 +33,9 @@ const RULES: readonly ((text: string) => string)[] = [
 ];
 
 /**
- * A text without secrets: known ones wherever they stand, and what has the form of one: private keys, user information in addresses, authorization
- * headers, tokens, values of keys that are named for a secret. It hides rather too much than too little. JSON stays JSON. Pure.
- * @param known secrets of this machine, as they are written
+ * Hides secrets in a text: known ones, and whatever looks like one (private keys, user information in addresses, authorization headers, tokens,
+ * values of keys named after a secret). When in doubt, it hides. JSON stays valid JSON. Pure.
+ * @param known secrets of this machine, as they appear in texts
  */
 export function redact(text: string, known: readonly string[]): string {
   const literals = known.filter((secret) => secret.length >= SHORTEST_SECRET).toSorted((a, b) => b.length - a.length);
@@ -43,7 +43,7 @@ export function redact(text: string, known: readonly string[]): string {
   return RULES.reduce((rest, rule) => rule(rest), without);
 }
 
-/** The value of a key that has quotes gets some, so that JSON stays JSON. */
+/** If the key has quotes, the replacement gets quotes, too, so that JSON stays valid. */
 function hideValue(_: string, key: string, keyQuote: string, blank: string, double = '', single = ''): string {
   const quote = double || single || keyQuote;
   return `${key}${blank}${quote}${REDACTED}${quote}`;

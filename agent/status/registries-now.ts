@@ -19,7 +19,7 @@ import { assertReadable } from './store-now.ts';
 
 const PROBE_LIMIT_MS = 2000;
 
-/** Asks every registry by which engines of this node are to get images: the one that the run started, and each that our mirrors name. */
+/** Asks every registry that engines of this node are meant to use: the one that the run started, and each that our mirrors name. */
 export async function registriesNow(host: Host, state: RunState): Promise<Pick<StatusFacts, 'mirrors' | 'registries'>> {
   const mirrors = await look(async () => await ourMirrors(host));
   const own = state.registry?.address;
@@ -29,7 +29,7 @@ export async function registriesNow(host: Host, state: RunState): Promise<Pick<S
 }
 
 /**
- * Whether a registry answers that our mirrors name.
+ * Asks a registry that our mirrors name whether it is healthy.
  * @param own `host:port` of the one that the run of this node started
  */
 export async function ownRegistryHealth(host: Host, address: string, own: string | undefined): Promise<Look<Health>> {
@@ -37,13 +37,13 @@ export async function ownRegistryHealth(host: Host, address: string, own: string
   return answer.kind === 'seen' ? withoutUnseen(answer.value) : answer;
 }
 
-/** An answer by nobody knows whom is not an answer that was seen. */
+/** If it is unknown which process answered, the answer does not count. */
 function withoutUnseen(health: Health): Look<Health> {
   const { listener } = health;
   return listener?.kind === 'unseen' ? { kind: 'unseen', reason: listener.reason, remedy: ASK_AS_ROOT } : seen(health);
 }
 
-/** `host:port` of the mirrors that stand in our drop-in, or in our lines of registries.conf, and that nobody else names. */
+/** `host:port` of the mirrors in our drop-in or in our lines of registries.conf that no other file names. */
 export async function ourMirrors(host: Host): Promise<readonly string[]> {
   const [dropIn, main, others] = await Promise.all([
     entriesOf(host, DROP_IN_PATH),
@@ -64,7 +64,7 @@ async function entriesOf(host: Host, path: string): Promise<readonly RegistryEnt
   return text === undefined ? [] : parseRegistries(text, path).entries;
 }
 
-/** The record of our registry is for root alone, as its directory holds a key; whoever may not read it asks the registry as its clients do. */
+/** Only root may read the record of our registry, since its directory holds a key. Other users ask the registry as its clients do. */
 async function askOwn(host: Host, address: string): Promise<Health> {
   try {
     await assertReadable(hostPath(host, `${REGISTRY_RUN}/registry.json`));
@@ -76,8 +76,8 @@ async function askOwn(host: Host, address: string): Promise<Health> {
 }
 
 /**
- * As an engine asks: by plain HTTP on this node, else by TLS with the CA that is installed for it; source: containers-certs.d(5). What answers on
- * this node must be our registry.
+ * Asks as an engine does: by plain HTTP on this node, else by TLS with the CA that is installed for it; source: containers-certs.d(5). On this node
+ * the answering process must be our registry.
  */
 async function ask(host: Host, address: string, { isOwn }: { readonly isOwn: boolean }): Promise<Health> {
   const target = await targetOf(host, address);
@@ -96,7 +96,7 @@ export async function targetOf(host: Host, address: string): Promise<RegistryTar
   return isLoopback(name) ? target : { ...target, authority: await authorityFor(host, address) };
 }
 
-/** All CAs that are installed for an address; empty if none is: then the CAs of this machine count. Source: containers-certs.d(5). */
+/** All CAs that are installed for an address; if empty, the CAs of this machine apply. Source: containers-certs.d(5). */
 async function authorityFor(host: Host, address: string): Promise<string> {
   const directory = `/etc/containers/certs.d/${address}`;
   const names = await readdir(hostPath(host, directory)).catch(ifMissing(() => []));

@@ -10,20 +10,20 @@ const FILES_LIMIT = 100;
 /** Deepest directory, and most entries, that a listing shows. */
 const LISTING = { depth: 3, entries: 2000 };
 
-/** A text, and how much of it was left out to stay below PART_LIMIT_BYTES. */
+/** A text, and how many bytes of it were left out because of PART_LIMIT_BYTES. */
 export interface CutText {
   readonly text: string;
   readonly cutBytes: number;
 }
 
 /**
- * The beginning of a file, or its end, where its last lines say most. Nothing but plain files is read, and no name that is a link.
+ * Reads the beginning of a file, or its end if the last lines matter most. Reads regular files only and follows no link.
  * @throws NodeJS.ErrnoException
  */
 export async function readCut(path: string, keep: 'start' | 'end'): Promise<CutText> {
   await using file = await open(path, constants.O_RDONLY | constants.O_NONBLOCK | constants.O_NOFOLLOW);
   const found = await file.stat();
-  if (!found.isFile()) throw new Error('is no plain file');
+  if (!found.isFile()) throw new Error('it is not a regular file');
   const cutBytes = Math.max(0, found.size - PART_LIMIT_BYTES);
   const buffer = Buffer.alloc(found.size - cutBytes);
   const { bytesRead } = await file.read(buffer, 0, buffer.length, keep === 'end' ? cutBytes : 0);
@@ -37,7 +37,7 @@ export function cutText(text: string): CutText {
   return { text: cutBytes === 0 ? text : bytes.toString('utf8', cutBytes), cutBytes };
 }
 
-/** The files that a pattern names on the node; `*` stands for any name, or a part of one, at the end only. */
+/** The files on the node that match a pattern. `*` matches any text within the last part of the path. */
 export async function namedFiles(host: Host, pattern: string): Promise<readonly string[]> {
   const star = pattern.lastIndexOf('*');
   if (star < 0) return [pattern];
@@ -51,7 +51,7 @@ export async function namedFiles(host: Host, pattern: string): Promise<readonly 
     .map((name) => join(directory, name));
 }
 
-/** What lies below a directory of the node: mode, owner, size and name of each entry, not what is mounted there. */
+/** Lists a directory of the node: mode, owner, size and name of each entry. Does not descend into mounts. */
 export async function listing(host: Host, directory: string): Promise<string> {
   const lines: string[] = [];
   const walk = async (path: string, depth: number, device: number | undefined): Promise<void> => {

@@ -7,7 +7,7 @@ import { readSetup } from '../system-files/record.ts';
 import { collectStatus } from './collect.ts';
 import { cutText, listing, namedFiles, readCut } from './report-files.ts';
 
-/** One file of a report before it is written; `fault` says why it is not there, or not whole. */
+/** One file of a report before it is written; `fault` says why it is missing or incomplete. */
 export interface RawPart {
   /** Path inside the report. */
   readonly name: string;
@@ -16,12 +16,12 @@ export interface RawPart {
   readonly fault?: string;
 }
 
-/** No program of a report may take longer. */
+/** Time limit for each program that a report runs. */
 const PROGRAM_LIMIT_MS = 10_000;
-/** Of the journal, in lines. */
+/** Number of journal lines in a report. */
 const JOURNAL_LINES = 5000;
 
-/** Files of the node that a report holds. Never logins, keys or backups: those of others' files can be for root alone. */
+/** Files of the node that a report contains. Never logins, keys or backups: a backup may be of a file that only root may read. */
 const FILES: readonly string[] = [
   '/run/prestage-agent/state.json',
   '/run/prestage-agent/store.json',
@@ -45,12 +45,12 @@ const FILES: readonly string[] = [
   '/etc/crio/crio.conf.d/*',
   '/etc/systemd/system/prestage-*',
 ];
-/** Files whose end says most. */
+/** Files of which the end matters most. */
 const LOGS: readonly string[] = ['/run/prestage-agent/registry/registry.log'];
 
 const LSBLK_COLUMNS = 'NAME,SIZE,TYPE,RO,FSTYPE,LABEL,PARTLABEL,MOUNTPOINT';
 
-/** Programs, by the file that takes what they print. Each only reads. */
+/** Programs, by the file that receives their output. None of them writes. */
 const PROGRAMS: Readonly<Record<string, readonly string[]>> = {
   'tools/kernel.txt': ['uname', '-a'],
   'tools/podman.txt': ['podman', '--version'],
@@ -68,11 +68,11 @@ const PROGRAMS: Readonly<Record<string, readonly string[]>> = {
   ],
 };
 
-/** What the kernel says of disks, file systems and memory. */
+/** Kernel messages about disks, file systems and memory. */
 const KERNEL_LINE = /I\/O error|blk_update|EXT4|XFS|SQUASHFS|verity|device-mapper|\bloop\d|\bnvme|\bsd[a-z]+\b|overlay|out of memory|oom/i;
 const KERNEL_LINES = 300;
 
-/** Everything that a report is made of, as it is on this machine, secrets and all. Reads only; what cannot be read is a part with a fault. */
+/** Collects all parts of a report from this machine, still with their secrets. Writes nothing; an unreadable part gets a `fault`. */
 export async function readParts(host: Host): Promise<readonly RawPart[]> {
   const setup = await readSetup(host).catch(() => undefined);
   const files = await Promise.all([...FILES, ...(setup?.added ?? [])].map(async (pattern) => await namedFiles(host, pattern)));
@@ -98,7 +98,7 @@ async function part(name: string, read: () => Promise<string>): Promise<RawPart>
   }
 }
 
-/** A file that is not there says nothing, and is no part. */
+/** A missing file gives no part. */
 async function filePart(host: Host, path: string, keep: 'start' | 'end'): Promise<RawPart | undefined> {
   const name = `files${path}`;
   try {
@@ -127,7 +127,7 @@ async function spaceText(host: Host): Promise<string> {
   return JSON.stringify({ availableMemoryBytes: await availableMemoryBytes(), fileSystems: spaces }, undefined, 2);
 }
 
-/** The surveys of archives by number and size: what they hold is in the archives. */
+/** Only number and size of the surveys: their content can be read from the archives. */
 async function surveysText(host: Host): Promise<string> {
   const path = hostPath(host, '/var/lib/prestage-agent/surveys.json');
   const text = await readFile(path, 'utf8').catch((error: NodeJS.ErrnoException) => {

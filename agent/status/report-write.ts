@@ -14,7 +14,7 @@ import type { Report } from './report.ts';
 const TOP = 'prestage-report';
 
 /**
- * Writes a report into a directory of its own, which is made where it is missing and must be empty, readable for its owner alone.
+ * Writes a report into a directory, which must be empty and is created if it is missing. Only its owner can read it.
  * @throws PrestageError ERR_REPORT, ERR_USAGE
  */
 export async function writeReportDirectory(report: Report, directory: string): Promise<void> {
@@ -23,7 +23,7 @@ export async function writeReportDirectory(report: Report, directory: string): P
     await mkdir(directory, { recursive: true, mode: 0o700 });
     await checkWorkplace(directory);
     if ((await readdir(directory)).length > 0)
-      throw new PrestageError('ERR_USAGE', `${directory} is not empty`, 'Give a directory that does not exist yet, or an empty one');
+      throw new PrestageError('ERR_USAGE', `${directory} is not empty`, 'Use an empty directory, or one that does not exist yet');
     for (const { name, text } of report.files) {
       const path = join(directory, name);
       await mkdir(dirname(path), { recursive: true, mode: 0o700 });
@@ -33,7 +33,7 @@ export async function writeReportDirectory(report: Report, directory: string): P
 }
 
 /**
- * Writes a report as a gzip'd tar archive, readable for its owner alone; what lies there is replaced, and no link is followed.
+ * Writes a report as a gzipped tar archive that only its owner can read. Replaces an existing file; follows no link.
  * @throws PrestageError ERR_REPORT
  */
 export async function writeReportFile(host: Host, report: Report, path: string): Promise<void> {
@@ -50,8 +50,8 @@ async function writing(path: string, act: () => Promise<void>): Promise<void> {
     if (cause instanceof PrestageError) throw cause;
     throw new PrestageError(
       'ERR_REPORT',
-      `the report cannot be written to ${path}: ${messageOf(cause)}`,
-      'Give a place that can be written, with --output-file or --directory',
+      `${path}: the report cannot be written: ${messageOf(cause)}`,
+      'Choose a writable place with --output-file or --directory',
       { cause },
     );
   });

@@ -5,21 +5,21 @@ import { knownSecrets } from './known-secrets.ts';
 import { redact } from './redact.ts';
 import { type RawPart, readParts } from './report-parts.ts';
 
-/** Longest report, in bytes before it is packed. */
+/** Largest report, in bytes before compression. */
 const REPORT_LIMIT_BYTES = 16 * 1024 * 1024;
 
-/** What `report` says of one of its files. */
+/** Entry of one file in the index of a report. */
 export interface ReportEntry {
   /** Path inside the report. */
   readonly name: string;
   readonly sizeBytes: number;
-  /** So much of it was left out. */
+  /** Bytes left out because the part was too long. */
   readonly cutBytes?: number;
-  /** Why it is not there. */
+  /** Why the file is missing. */
   readonly fault?: string;
 }
 
-/** What a report holds; it lies in it as index.json. */
+/** Content of a report; stored in it as index.json. */
 export interface ReportIndex {
   readonly apiVersion: typeof STATUS_VERSION;
   readonly kind: 'Report';
@@ -41,8 +41,8 @@ export interface Report {
 }
 
 /**
- * Collects what somebody needs who looks at a ticket: status, records, settings, versions of tools, mounts, the journal of our units, the
- * configuration of engines. Reads only, works without root as far as files can be read, and leaves out logins, keys and whatever looks like one.
+ * Collects what is needed to work on a ticket: status, records, settings, versions of tools, mounts, the journal of our units, the configuration of
+ * engines. Changes nothing on the machine. Without root it contains what this user can read. Hides logins, keys and whatever looks like one.
  */
 export async function makeReport(host: Host): Promise<Report> {
   const [parts, secrets] = await Promise.all([readParts(host), knownSecrets(host)]);
@@ -70,7 +70,7 @@ function withinLimit(parts: readonly RawPart[]): { readonly files: readonly Repo
   let left = REPORT_LIMIT_BYTES;
   for (const { name, text, cutBytes, fault } of parts) {
     const sizeBytes = Buffer.byteLength(text);
-    const reason = fault ?? (sizeBytes > left ? `left out: the report would be larger than ${REPORT_LIMIT_BYTES} bytes` : undefined);
+    const reason = fault ?? (sizeBytes > left ? `left out: the report would exceed ${REPORT_LIMIT_BYTES} bytes` : undefined);
     if (reason !== undefined) {
       entries.push({ name, sizeBytes: 0, fault: reason });
       continue;

@@ -6,10 +6,10 @@ import { probeStore } from '../release/assess-store.ts';
 import type { StoreNow } from './facts.ts';
 import { type Look, look } from './look.ts';
 
-/** A person waits for the answer, and a disk that works answers in milliseconds. */
+/** A person is waiting for the answer, and a working disk answers in milliseconds. */
 const DISK_LIMIT_MS = 5000;
 
-/** What is mounted as store: record, boot and mount table must agree on it, and its disk must answer. */
+/** Finds the mounted store image. The record, the boot and the mount table must agree on it; then its disk is probed. */
 export async function storeNow(host: Host): Promise<Look<StoreNow>> {
   return await look(async () => {
     await assertReadable(hostPath(host, STORE_RECORD));
@@ -18,12 +18,12 @@ export async function storeNow(host: Host): Promise<Look<StoreNow>> {
   });
 }
 
-/** A store that cannot be read is not read again: its disk may never answer. */
+/** True if the store cannot be read. Do not read it again: its disk may never answer. */
 export function isDead(store: Look<StoreNow>): boolean {
   return store.kind === 'seen' && store.value.probe.kind === 'seen' && store.value.probe.value.kind === 'unreadable';
 }
 
-/** @throws NodeJS.ErrnoException where a file may be there that this user cannot read */
+/** @throws NodeJS.ErrnoException if a file may exist that this user cannot read */
 export async function assertReadable(path: string): Promise<void> {
   await access(path, constants.R_OK).catch((error: NodeJS.ErrnoException) => {
     if (error.code !== 'ENOENT') throw error;

@@ -68,7 +68,7 @@ describe('a run that is killed', () => {
     const before = await created(sandbox);
     await becomeAnotherBoot(sandbox);
     const status = JSON.parse((await sandbox.agent(['status', '--output', 'json'])).stdout);
-    assert.match(status.status.reason, /was cut off by a reboot or a power cut/);
+    assert.match(status.status.reason, /was interrupted by a reboot or a power cut/);
     assert.deepEqual([status.status.readiness, status.status.exitCode], ['interrupted', exitCodes.interrupted]);
 
     const { exitCode, state, stderr } = await sandbox.run(ARGS);

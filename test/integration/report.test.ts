@@ -204,9 +204,9 @@ describe('a report', () => {
     const log = parts.find(({ name }) => name.endsWith('registry.log'));
     assert.deepEqual(
       [log?.sizeBytes, log?.cutBytes, log?.fault],
-      [0, undefined, 'left out: the report would be larger than 16777216 bytes'],
+      [0, undefined, 'left out: the report would exceed 16777216 bytes'],
     );
-    assert.equal(parts.find(({ name }) => name.endsWith('fifo.conf'))?.fault, 'is no plain file');
+    assert.equal(parts.find(({ name }) => name.endsWith('fifo.conf'))?.fault, 'it is not a regular file');
     const total = parts.reduce((sum, { sizeBytes }) => sum + sizeBytes, 0);
     assert.ok(total > 10_000_000 && total <= 16_777_216, `${total}`);
     await node.output('sh', ['-c', 'rm /etc/containers/registries.conf.d/*.conf']);

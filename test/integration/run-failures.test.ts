@@ -72,7 +72,7 @@ describe('a run in which something fails', () => {
     assert.deepEqual([open.exitCode, open.state.outcome], [67, 'partial']);
     const status = await sandbox.agent(['status']);
     assert.equal(status.exitCode, 3);
-    assert.match(status.stdout, /^partial: 2 of 3 images can be used; first: quay\.io/);
+    assert.match(status.stdout, /^partial: 2 of 3 images are usable; first: quay\.io/);
     assert.match(status.stdout, /next: {6}Write the archive again at the factory/);
     await assertNothingLeft(sandbox);
   });

@@ -144,7 +144,7 @@ describe('a node whose policy demands GPG signatures', { skip: unavailable ?? fa
     const sources = 'docker:\n  "127.0.0.1:305":\n    use-sigstore-attachments: true\n';
     await putFile(node, '/etc/containers/registries.d/10-other.yaml', sources);
     const beside = await node.run(args);
-    assert.match(withheldOf(beside.state), /the policy demands a GPG signature, and the image has none/);
+    assert.match(withheldOf(beside.state), /the policy requires a GPG signature, but the image has none/);
     assert.ok(
       beside.state.notices.includes(
         `engines do not look for GPG signatures of what the registry of this node serves: /etc/containers/registries.d/10-other.yaml has the key "127.0.0.1:305" without "lookaside: file://${LOOKASIDE}"`,

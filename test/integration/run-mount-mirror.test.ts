@@ -55,7 +55,7 @@ describe('the metadata mirror of a node', () => {
     assert.deepEqual([status.readiness, status.exitCode], ['partial', 3]);
     assert.match(
       status.reason,
-      /^3 of 4 images can be used; first: quay\.io\/example\/tool:v1: the store image does not have quay\.io\/example\/tool:v1 under all its names/,
+      /^3 of 4 images are usable; first: quay\.io\/example\/tool:v1: the store image does not have quay\.io\/example\/tool:v1 under all its names/,
     );
 
     for (const { reference } of [tag, digest, list, registry]) {

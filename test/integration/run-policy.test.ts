@@ -83,7 +83,7 @@ describe('a node whose policy demands signatures', { skip: unavailable ?? false 
       assert.equal(state.withheld?.code, 'ERR_MIRROR_UNSIGNED');
       assert.match(
         state.withheld?.message ?? '',
-        /^engines would refuse images of 1 repository from our mirror, .*: quay\.io\/example\/tool \(\/etc\/containers\/policy\.json, "quay\.io\/example\/tool": .*: the policy demands a sigstore signature, and the image has none\)$/,
+        /^engines would refuse images of 1 repository from our mirror, .*: quay\.io\/example\/tool \(\/etc\/containers\/policy\.json, "quay\.io\/example\/tool": .*: the policy requires a sigstore signature, but the image has none\)$/,
       );
       const status = await node.status();
       assert.deepEqual([status.readiness, status.exitCode, status.reason], ['degraded', 13, state.withheld?.message]);

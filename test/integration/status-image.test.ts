@@ -105,7 +105,7 @@ describe('status of one image', { skip: unavailable ?? false }, () => {
         },
       ],
     });
-    const none = 'the policy demands a sigstore signature, and the image has none';
+    const none = 'the policy requires a sigstore signature, but the image has none';
     assert.equal(await pulls(), true);
     assert.equal((await ask(node, reference)).stored, true);
     await node.podman('rmi', reference);
@@ -114,7 +114,7 @@ describe('status of one image', { skip: unavailable ?? false }, () => {
     assert.deepEqual(await refusal(), [
       'refused',
       13,
-      `podman and CRI-O would refuse it by ${POLICY_FILE}, "${TOOL}": the signature is of another key`,
+      `podman and CRI-O would refuse it because of ${POLICY_FILE}, "${TOOL}": the signature is of another key`,
     ]);
     assert.equal(await pulls(), false);
 
@@ -122,7 +122,7 @@ describe('status of one image', { skip: unavailable ?? false }, () => {
     assert.deepEqual(await refusal(), [
       'refused',
       13,
-      `podman and CRI-O would refuse it by ${POLICY_FILE}, "default": the policy rejects every image of this name`,
+      `podman and CRI-O would refuse it because of ${POLICY_FILE}, "default": the policy rejects every image of this name`,
     ]);
     assert.equal(await pulls(), false);
 
@@ -130,7 +130,7 @@ describe('status of one image', { skip: unavailable ?? false }, () => {
     assert.deepEqual(await refusal(), [
       'refused',
       13,
-      `podman and CRI-O would refuse it by ${POLICY_FILE}: there is no such file, and without it engines pull nothing`,
+      `podman and CRI-O would refuse it because of ${POLICY_FILE}: the file does not exist, and without it engines refuse every pull`,
     ]);
     assert.equal(await pulls(), false);
 
@@ -140,7 +140,7 @@ describe('status of one image', { skip: unavailable ?? false }, () => {
     assert.deepEqual(await refusal(unsigned), [
       'refused',
       13,
-      `CRI-O (pods of the namespace team) would refuse it by /etc/crio/policies/team.json, "${COMPONENT}": ${none}`,
+      `CRI-O (pods of the namespace team) would refuse it because of /etc/crio/policies/team.json, "${COMPONENT}": ${none}`,
     ]);
     assert.equal((await ask(node, reference)).verdict, 'taken');
     await putFile(node, '/etc/crio/policies/team.json', '{');
@@ -155,8 +155,8 @@ describe('status of one image', { skip: unavailable ?? false }, () => {
     assert.deepEqual(await ask(node, other), {
       reference: other,
       verdict: 'unknown',
-      reason: `${other} is asked, which is no registry that serves this node for us and was not looked at`,
-      nextStep: 'Pull the image to see: podman pull',
+      reason: `${other} was not checked: it is not a registry that the agent set up for this node`,
+      nextStep: 'Test it with a pull: podman pull',
       exitCode: 12,
       stored: false,
       places: [
@@ -165,15 +165,15 @@ describe('status of one image', { skip: unavailable ?? false }, () => {
           kind: 'source',
           answer: {
             kind: 'unseen',
-            reason: `${other} is asked, which is no registry that serves this node for us and was not looked at`,
-            remedy: 'Pull the image to see: podman pull',
+            reason: `${other} was not checked: it is not a registry that the agent set up for this node`,
+            remedy: 'Test it with a pull: podman pull',
           },
         },
       ],
       policies: [{ file: POLICY_FILE, engines: ['podman', 'CRI-O'], scope: 'default', verdict: { kind: 'accepted', signatures: [] } }],
     });
     const { verdict, exitCode, unseen, nextStep } = await ask(node, fixture.images.tag.reference, NOBODY);
-    assert.deepEqual([verdict, exitCode, nextStep], ['unknown', 12, 'Ask again as root: sudo prestage-agent status']);
+    assert.deepEqual([verdict, exitCode, nextStep], ['unknown', 12, 'Run it as root: sudo prestage-agent status']);
     assert.deepEqual(unseen, [{ what: 'the registries that a pull asks', reason: 'this user may not read it' }]);
   });
 
@@ -187,7 +187,7 @@ describe('status of one image', { skip: unavailable ?? false }, () => {
       [
         'absent',
         4,
-        'no place that a pull asks has it: quay.io/other/image:latest: it is blocked by /etc/containers/registries.conf.d/90-block.conf',
+        'no source or mirror has it: quay.io/other/image:latest: blocked by /etc/containers/registries.conf.d/90-block.conf',
       ],
     );
     const wrong = await node.agent(['status', '--image', 'Quay.io/Other']);

@@ -67,7 +67,7 @@ describe('status of what is on a node now', () => {
       [
         'unknown',
         12,
-        'Ask again as root: sudo prestage-agent status',
+        'Run it as root: sudo prestage-agent status',
         false,
         [
           { what: 'containers-storage', reason: BY_USER },
@@ -105,7 +105,7 @@ describe('status of what is on a node now', () => {
         assert.deepEqual([user, readiness, exitCode], [user, 'failed', 4]);
         assert.match(
           reason,
-          /^0 of 4 images can be used; first: \S+: the store image \S+ is not mounted: the machine was booted since the run$/,
+          /^0 of 4 images are usable; first: \S+: the store image \S+ is not mounted: the machine was rebooted after the run$/,
         );
       }
     } finally {
@@ -130,7 +130,7 @@ describe('status of what is on a node now', () => {
         for (const user of ['root', 'nobody'] as const) {
           const { readiness, exitCode, reason: said } = await verdictOf(node, user);
           assert.deepEqual([user, readiness, exitCode], [user, 'failed', 4]);
-          assert.match(said, /^0 of 4 images can be used; first: \S+: the registry that serves it does not answer: /);
+          assert.match(said, /^0 of 4 images are usable; first: \S+: the registry that serves it does not answer: /);
           assert.match(said, why);
         }
       };
@@ -145,7 +145,7 @@ describe('status of what is on a node now', () => {
     await using node = await openMountNode(fixture, CRIO);
     await runOn(node, MOUNT);
     for (const [about, path] of Object.entries(DROP_INS)) {
-      const purpose = about === 'store' ? 'which tells engines of the store' : 'which tells engines of the mirrors';
+      const purpose = about === 'store' ? 'which points engines to the store' : 'which points engines to the mirrors';
       const degraded = (what: string) => ({
         readiness: 'degraded',
         reason: `${path}, ${purpose}, ${what}`,
@@ -154,9 +154,9 @@ describe('status of what is on a node now', () => {
       });
       const text = await readFile(node.path(path), 'utf8');
       await writeFile(node.path(path), `${text}# changed\n`);
-      assert.deepEqual(await verdictOf(node), degraded('was changed since the agent wrote it'));
+      assert.deepEqual(await verdictOf(node), degraded('was changed after the agent wrote it'));
       await rm(node.path(path));
-      assert.deepEqual(await verdictOf(node), degraded('is gone'));
+      assert.deepEqual(await verdictOf(node), degraded('is missing'));
       assert.match((await verdictOf(node, 'nobody')).reason, / is gone$/);
       await runOn(node, MOUNT);
       await assertReady(node);
@@ -203,7 +203,7 @@ describe('status of what is on a node now', () => {
     await startCrio();
     assert.deepEqual(await verdictOf(node), {
       readiness: 'degraded',
-      reason: 'CRI-O was restarted and sees the store, but the mirror of the store is not yet in front of the sources',
+      reason: 'CRI-O was restarted and now knows the store, but the mirror for the store is not set up yet',
       nextStep: `Start the run again: ${AGAIN}`,
       exitCode: 3,
     });
@@ -225,7 +225,7 @@ describe('status of what is on a node now', () => {
     assert.deepEqual([readiness, exitCode], ['failed', 4]);
     assert.match(
       reason,
-      /^0 of 4 images can be used; first: \S+: the store image \S+ cannot be read: \S+: error reading '\S+': Input\/output error$/,
+      /^0 of 4 images are usable; first: \S+: the store image \S+ cannot be read: \S+: error reading '\S+': Input\/output error$/,
     );
   });
 });

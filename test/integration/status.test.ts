@@ -61,7 +61,7 @@ describe('status', () => {
     const text = await sandbox.agent(['status']);
     assert.deepEqual(text.stdout.split('\n'), [
       'never-run: no run has left a record on this machine',
-      'next:      Start one: prestage-agent run --stage discovery, or look at the unit: systemctl status "prestage-agent*"',
+      'next:      Start a run: prestage-agent run --stage discovery, or check the units: systemctl status "prestage-agent*"',
       '',
     ]);
   });
@@ -96,7 +96,7 @@ describe('status', () => {
     assert.deepEqual([seen.readiness, seen.exitCode], ['running', exitCodes.unfinished]);
     // The image that is copied, and those that are unpacked ahead.
     assert.deepEqual([seen.counts.loading + seen.counts.pending, seen.counts.loaded], [3, 0]);
-    assert.equal(seen.reason, `the run of process ${started.pid} goes on (loading)`);
+    assert.equal(seen.reason, `a run is in progress (process ${started.pid}, phase loading)`);
     assert.equal((await started.ended).exitCode, 0);
   });
 
@@ -172,9 +172,9 @@ describe('status', () => {
     assert.deepEqual([found.readiness, found.exitCode], ['interrupted', exitCodes.interrupted]);
     assert.match(
       found.reason,
-      new RegExp(`^the run that began at \\S+ ended without a word \\(process ${started.pid} is gone\\) \\(loading\\)$`),
+      new RegExp(`^the run that began at \\S+ ended unexpectedly \\(process ${started.pid} is gone\\) \\(phase loading\\)$`),
     );
-    assert.equal(found.nextStep, 'Start it again, it goes on from there: prestage-agent run --stage discovery');
+    assert.equal(found.nextStep, 'Start it again; it continues from there: prestage-agent run --stage discovery');
   });
 
   it('sees at once what has vanished from storage or is damaged there', async () => {
@@ -182,7 +182,7 @@ describe('status', () => {
     await sandbox.podman('rmi', bundle.images[0]?.reference ?? '');
     const found = await status();
     assert.deepEqual(inBrief(found), ['partial', exitCodes.partial, { loaded: 2, missing: 1 }]);
-    assert.equal(found.images[0]?.reason, 'it has vanished from storage since the run');
+    assert.equal(found.images[0]?.reason, 'it is no longer in storage');
   });
 
   it('survives a state file that is cut off or is none', async () => {
@@ -212,8 +212,8 @@ describe('status', () => {
       [lines.slice(0, 2), lines.filter((line) => /^(storage|not seen):/.test(line))],
       [
         [
-          'unknown: no fault was found, but not everything could be looked at: containers-storage (this user may not read it)',
-          'next:      Ask again as root: sudo prestage-agent status',
+          'unknown: no fault was found, but not everything could be checked: containers-storage (this user may not read it)',
+          'next:      Run it as root: sudo prestage-agent status',
         ],
         [`storage:   ${sandbox.graphroot} (shown as the run left it)`, 'not seen:  containers-storage: this user may not read it'],
       ],
@@ -226,8 +226,8 @@ describe('status', () => {
     await chmod(join(sandbox.root, 'run/prestage-agent'), 0o700);
     const { stdout, exitCode } = await sandbox.agent(['status'], { HOME: '/nonexistent' }, NOBODY);
     const lines = [
-      'unknown: the record of the last run could not be looked at: this user may not read it',
-      'next:      Ask again as root: sudo prestage-agent status',
+      'unknown: the record of the last run cannot be read: this user may not read it',
+      'next:      Run it as root: sudo prestage-agent status',
       '',
     ];
     assert.deepEqual([exitCode, stdout.split('\n')], [exitCodes.unknown, lines]);

@@ -53,13 +53,13 @@ describe('an image is', () => {
       'refused without a signature',
       entryOf(demandOf(KEYS.ec)),
       [],
-      refused('the policy demands a sigstore signature, and the image has none'),
+      refused('the policy requires a sigstore signature, but the image has none'),
     ],
     [
       'refused with a signature of the other kind alone',
       entryOf(gpg),
       [signatureBy(KEYS.ec)],
-      refused('the policy demands a GPG signature, and the image has none'),
+      refused('the policy requires a GPG signature, but the image has none'),
     ],
     [
       'refused with a signature of another digest',
@@ -101,7 +101,7 @@ describe('an image is', () => {
       'refused with a demand that is not checked here',
       entryOf({ kind: 'unknown', what: 'sigstoreSigned with fulcio', by: 'sigstore' }),
       [signatureBy(KEYS.ec)],
-      refused('the policy demands sigstoreSigned with fulcio, which this program does not check'),
+      refused('the policy requires sigstoreSigned with fulcio, which the agent cannot check'),
     ],
     ['taken by a GPG signature', entryOf(gpg), [{ kind: 'gpg', message: gpgText }], { accepted: true }],
     [

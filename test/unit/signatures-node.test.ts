@@ -224,7 +224,7 @@ test('a repository is named whose policy demands what the mirror cannot show, on
       file: '/etc/containers/policy.json',
       scope: 'quay.io/a',
       image: 'quay.io/a/plain:1',
-      reason: 'the policy demands a sigstore signature, and the image has none',
+      reason: 'the policy requires a sigstore signature, but the image has none',
       refused: 2,
     },
     {
@@ -232,7 +232,7 @@ test('a repository is named whose policy demands what the mirror cannot show, on
       file: '/etc/crio/policies/team.json',
       scope: 'quay.io/c',
       image: 'quay.io/c/x:1',
-      reason: 'the policy demands a sigstore signature, and the image has none',
+      reason: 'the policy requires a sigstore signature, but the image has none',
       refused: 1,
     },
   ]);

@@ -73,7 +73,7 @@ test('records that stand on a store that is gone keep a node from being ready, t
     [status.readiness, status.reason, status.nextStep, status.exitCode],
     [
       'degraded',
-      'in storage there are records of what stands on a store image that is gone, and engines fail on them: container app of pod shop/web, layer l1',
+      'storage has records that need a store image that is gone, and engines fail on them: container app of pod shop/web, layer l1',
       'Remove them: prestage-agent run --stage installed',
       3,
     ],
@@ -94,13 +94,13 @@ test('all images in storage is ready', () => {
 });
 
 test('a run that goes on is unfinished', () => {
-  assert.deepEqual(verdict({ state: unfinished(), isAlive: seen(true) }), ['running', 'the run of process 7 goes on (loading)', 10]);
+  assert.deepEqual(verdict({ state: unfinished(), isAlive: seen(true) }), ['running', 'a run is in progress (process 7, phase loading)', 10]);
 });
 
 test('a run whose process is gone was interrupted', () => {
   assert.deepEqual(verdict({ state: unfinished() }), [
     'interrupted',
-    'the run that began at T ended without a word (process 7 is gone) (loading)',
+    'the run that began at T ended unexpectedly (process 7 is gone) (phase loading)',
     11,
   ]);
 });
@@ -108,7 +108,7 @@ test('a run whose process is gone was interrupted', () => {
 test('a run of another boot was interrupted by it', () => {
   assert.deepEqual(verdict({ state: unfinished(), isSameBoot: false }), [
     'interrupted',
-    'the run that began at T was cut off by a reboot or a power cut (loading)',
+    'the run that began at T was interrupted by a reboot or a power cut (phase loading)',
     11,
   ]);
 });
@@ -116,7 +116,7 @@ test('a run of another boot was interrupted by it', () => {
 test('a run that was asked to end was interrupted', () => {
   assert.deepEqual(verdict({ state: run({ outcome: 'interrupted' }) }), [
     'interrupted',
-    'the run that began at T was asked to end (finished)',
+    'the run that began at T was asked to stop (phase finished)',
     11,
   ]);
 });
@@ -128,8 +128,8 @@ test('an image that has vanished since makes the node partial, and says what to 
     [
       'partial',
       3,
-      'Load what is missing: prestage-agent run --stage installed',
-      { ...image('b', 'missing'), reason: 'it has vanished from storage since the run' },
+      'Load the missing images: prestage-agent run --stage installed',
+      { ...image('b', 'missing'), reason: 'it is no longer in storage' },
     ],
   );
 });
@@ -145,8 +145,8 @@ test('storage that could not be looked at is not ready, whatever the run left', 
     [status.readiness, status.reason, status.nextStep, status.exitCode, status.storageChecked, status.unseen],
     [
       'unknown',
-      'no fault was found, but not everything could be looked at: containers-storage (this user may not read it)',
-      'Ask again as root: sudo prestage-agent status',
+      'no fault was found, but not everything could be checked: containers-storage (this user may not read it)',
+      'Run it as root: sudo prestage-agent status',
       12,
       false,
       [{ what: 'containers-storage', reason: 'this user may not read it' }],
@@ -171,14 +171,14 @@ test('a record that this user may not read is neither none nor ready', () => {
   const { status } = assessRun(facts({ state: undefined, stateUnseen: DENIED }));
   assert.deepEqual(
     [status.readiness, status.reason, status.nextStep, status.exitCode],
-    ['unknown', 'the record of the last run could not be looked at: this user may not read it', ASK_AS_ROOT, 12],
+    ['unknown', 'the record of the last run cannot be read: this user may not read it', ASK_AS_ROOT, 12],
   );
 });
 
 test('a run whose process cannot be seen is neither running nor interrupted', () => {
   assert.deepEqual(verdict({ state: unfinished(), isAlive: DENIED }), [
     'unknown',
-    'no fault was found, but not everything could be looked at: the process of the run (this user may not read it)',
+    'no fault was found, but not everything could be checked: the process of the run (this user may not read it)',
     12,
   ]);
 });
@@ -187,7 +187,7 @@ test('a partial node says of what it has not looked at', () => {
   const state = run({ outcome: 'partial', images: [image('a', 'loaded'), image('b', 'failed', { reason: error.message, error })] });
   assert.deepEqual(verdict({ state, storage: DENIED }), [
     'partial',
-    '1 of 2 images can be used; first: b: skopeo could not load b; not looked at: containers-storage (this user may not read it)',
+    '1 of 2 images are usable; first: b: skopeo could not load b; not checked: containers-storage (this user may not read it)',
     3,
   ]);
 });
@@ -198,14 +198,14 @@ test('a failed image is the reason, and its remedy the next step', () => {
   );
   assert.deepEqual(
     [status.readiness, status.reason, status.nextStep, status.lastError],
-    ['partial', '1 of 2 images can be used; first: b: skopeo could not load b', 'Look at the disk', error],
+    ['partial', '1 of 2 images are usable; first: b: skopeo could not load b', 'Look at the disk', error],
   );
 });
 
 test('an image without a reason is named by its state', () => {
   assert.deepEqual(verdict({ state: run({ outcome: 'failed', images: [image('c', 'skipped')] }) }), [
     'failed',
-    '0 of 1 images can be used; first: c: skipped',
+    '0 of 1 images are usable; first: c: skipped',
     4,
   ]);
 });
@@ -225,7 +225,7 @@ test('with some images loaded, an error of the run leaves it partial, and is tol
     [status.readiness, status.reason, status.nextStep, status.lastError],
     [
       'partial',
-      'a.tar: it is compressed (gzip); 1 of 2 images can be used; first: b: skopeo could not load b',
+      'a.tar: it is compressed (gzip); 1 of 2 images are usable; first: b: skopeo could not load b',
       'Copy a.tar again',
       archive,
     ],
@@ -265,11 +265,11 @@ const closed: Readonly<Record<string, readonly [facts: Partial<StatusFacts>, rea
   'is not mounted': [{ store: mounted(undefined) }, 'the store image /image is not mounted'],
   'is not mounted since the machine was booted': [
     { store: mounted(undefined), isSameBoot: false },
-    'the store image /image is not mounted: the machine was booted since the run',
+    'the store image /image is not mounted: the machine was rebooted after the run',
   ],
   'is not the one that is mounted': [
     { store: mounted({ ...OPEN, image: '/other', sha256: 'cd'.repeat(32) }) },
-    'another store image, /other, is mounted in place of the one that the run opened',
+    'another store image, /other, is mounted instead of the one that the run opened',
   ],
   'cannot be read': [
     { store: mounted(OPEN, seen({ kind: 'unreadable', path: '/image', reason: 'EIO' })) },
@@ -278,7 +278,7 @@ const closed: Readonly<Record<string, readonly [facts: Partial<StatusFacts>, rea
 };
 for (const [what, [rest, reason]] of Object.entries(closed)) {
   test(`a node whose store image ${what} has none of its images, whoever asks`, () => {
-    const expected = ['failed', `0 of 2 images can be used; first: a: ${reason}`, 4];
+    const expected = ['failed', `0 of 2 images are usable; first: a: ${reason}`, 4];
     const state = run({ store: STORE });
     assert.deepEqual(verdict({ state, storage: DENIED, ...rest }), expected);
     assert.deepEqual(verdict({ state, storage: storage(), ...rest }), expected);
@@ -309,9 +309,9 @@ test('of a store, what could not be looked at is named part by part', () => {
     'unknown',
     [
       'containers-storage',
-      'what is mounted as store',
+      'the mounted store image',
       'our mirrors in registries.conf',
-      'the files that tell engines of store and mirrors',
+      'the files that point engines to the store and the mirrors',
       'whether CRI-O knows the store',
     ],
   ]);
@@ -327,12 +327,12 @@ test('images that are served count as long as the registry answers', () => {
   assert.deepEqual(verdict({ state: mixed, registries: [answers(true)] }), ['ready', 'all 2 images are in storage or served', 0]);
   assert.deepEqual(verdict({ state, registries: [answers(false)] }), [
     'failed',
-    '0 of 2 images can be used; first: a: the registry that serves it does not answer: refused',
+    '0 of 2 images are usable; first: a: the registry that serves it does not answer: refused',
     4,
   ]);
   assert.deepEqual(verdict({ state, registries: [{ address: REGISTRY.address, answer: DENIED }] }), [
     'unknown',
-    'no fault was found, but not everything could be looked at: the registry at 127.0.0.1:305 (this user may not read it)',
+    'no fault was found, but not everything could be checked: the registry at 127.0.0.1:305 (this user may not read it)',
     12,
   ]);
 });
@@ -383,11 +383,11 @@ test('a file that no longer tells engines what the run needs is degraded', () =>
   };
   assert.deepEqual(of(run({ store: STORE, registry: REGISTRY })), [
     'degraded',
-    '/etc/a, which tells engines of the store, is gone; /etc/b, which tells engines of the mirrors, was changed since the agent wrote it; /etc/c no longer tells engines of the store',
+    '/etc/a, which points engines to the store, is missing; /etc/b, which points engines to the mirrors, was changed after the agent wrote it; /etc/c no longer points engines to the store',
     'Write it again: prestage-agent run --stage installed',
     3,
   ]);
-  assert.deepEqual(of(run({ registry: REGISTRY }))[1], '/etc/b, which tells engines of the mirrors, was changed since the agent wrote it');
+  assert.deepEqual(of(run({ registry: REGISTRY }))[1], '/etc/b, which points engines to the mirrors, was changed after the agent wrote it');
   assert.equal(of(run())[0], 'ready');
 });
 
@@ -398,8 +398,8 @@ test('a CRI-O that does not know the store is degraded until it is restarted', (
   };
   assert.deepEqual(of(run({ store: STORE }), 'unaware'), [
     'degraded',
-    'CRI-O was started before it was told of the store, and looks for stores only when it starts',
-    'systemctl restart crio',
+    'CRI-O was started before the store was configured, and looks for stores only when it starts',
+    'Restart CRI-O: systemctl restart crio',
     3,
   ]);
   assert.equal(of(run({ store: STORE }), 'aware')[0], 'ready');
@@ -416,7 +416,7 @@ test('a run that kept its mirror back waits for CRI-O, and then for another run'
   assert.deepEqual(of(DENIED), ['degraded', kept.message, kept.remedy, 3]);
   assert.deepEqual(of(seen('aware')), [
     'degraded',
-    'CRI-O was restarted and sees the store, but the mirror of the store is not yet in front of the sources',
+    'CRI-O was restarted and now knows the store, but the mirror for the store is not set up yet',
     'Start the run again: prestage-agent run --stage installed',
     3,
   ]);
@@ -426,7 +426,7 @@ test('a bundle for another architecture is not ready', () => {
   assert.equal(verdict({ state: run({ architecture: 'amd64' }) })[0], 'ready');
   assert.deepEqual(verdict({ state: run({ architecture: 'arm64' }) }), [
     'failed',
-    'the bundle is for arm64, and this machine is amd64: its images do not run here',
+    'the bundle is for arm64, but this machine is amd64: its images do not run here',
     6,
   ]);
 });
@@ -436,7 +436,7 @@ test('a node that was healed is degraded, and says what was done', () => {
   const healed = run({ outcome: 'failed', error: gone, images: [], healed: ['the empty store is in place', '2 records removed'] });
   assert.deepEqual(verdict({ state: healed }), [
     'degraded',
-    'the store image is gone; so that engines work: the empty store is in place, 2 records removed',
+    'the store image is gone; done so that engines work: the empty store is in place, 2 records removed',
     6,
   ]);
   assert.deepEqual(verdict({ state: run({ outcome: 'failed', error: gone, images: [], healed: [] }) }), [
@@ -448,7 +448,7 @@ test('a node that was healed is degraded, and says what was done', () => {
 });
 
 test('a node that was released says so', () => {
-  assert.deepEqual(verdict({ state: run({ releasedAt: 'T2' }) }), ['released', 'what was set up here was taken back at T2', 10]);
+  assert.deepEqual(verdict({ state: run({ releasedAt: 'T2' }) }), ['released', 'the setup of this machine was undone at T2', 10]);
 });
 
 const unit: UnitEnd = {
@@ -459,7 +459,7 @@ const unit: UnitEnd = {
 };
 
 test('where the unit of this boot was ended before it left a record, no record of another boot is ready', () => {
-  const said = 'in this boot no run has left a record: prestage-agent-installed.service was ended by SIGTRAP';
+  const said = 'no run has left a record in this boot: prestage-agent-installed.service was terminated by SIGTRAP';
   assert.deepEqual(verdict({ units: [unit], isSameBoot: false }), ['interrupted', said, 11]);
   assert.deepEqual(verdict({ units: [unit], isSameBoot: false, state: undefined }), ['interrupted', said, 11]);
   assert.deepEqual(verdict({ units: [unit], isSameBoot: false, state: undefined, isDamaged: true }), ['interrupted', said, 11]);
@@ -475,10 +475,10 @@ test('a run of this boot is what its record says, whatever became of the unit', 
 });
 
 test('a run that ended without a word was ended as the unit says, where it was that of the unit', () => {
-  const word = (why: string) => `the run that began at T ended without a word (process 7 is gone${why}) (loading)`;
+  const word = (why: string) => `the run that began at T ended unexpectedly (process 7 is gone${why}) (phase loading)`;
   assert.deepEqual(verdict({ state: unfinished(), units: [unit] }), [
     'interrupted',
-    word(': prestage-agent-installed.service was ended by SIGTRAP'),
+    word(': prestage-agent-installed.service was terminated by SIGTRAP'),
     11,
   ]);
   assert.deepEqual(verdict({ state: unfinished(), units: [{ ...unit, pid: 8 }] }), ['interrupted', word(''), 11]);

@@ -53,7 +53,7 @@ describe('the answer for one image', () => {
     assert.equal(
       text({ policies: [refused], stored }),
       [
-        'refused: podman and CRI-O would refuse it by /etc/containers/policy.json, "quay.io/a": it has none; storage has the image already, and using it from there is no pull',
+        'refused: podman and CRI-O would refuse it because of /etc/containers/policy.json, "quay.io/a": it has none; storage already has the image, and using that copy needs no pull',
         'next:      Sign it',
         `image:     ${NAME}`,
         'storage:   has it',
@@ -64,13 +64,13 @@ describe('the answer for one image', () => {
     const { image } = answerImage({ ...FACTS, policies: [refused] });
     assert.deepEqual(
       [image.exitCode, image.reason],
-      [13, 'podman and CRI-O would refuse it by /etc/containers/policy.json, "quay.io/a": it has none'],
+      [13, 'podman and CRI-O would refuse it because of /etc/containers/policy.json, "quay.io/a": it has none'],
     );
     assert.doesNotMatch(answerImage({ ...FACTS, policies: [refused], stored: UNSEEN }).image.reason, /storage/);
   });
 
   it('is unknown where the first place that may have it was not looked at', () => {
-    const gone: PlaceFacts = { ...MIRROR, answer: { kind: 'not', reason: 'it does not have it' } };
+    const gone: PlaceFacts = { ...MIRROR, answer: { kind: 'not', reason: 'it does not have the image' } };
     const { scope: _scope, ...noEntry } = POLICY;
     assert.equal(
       text({
@@ -82,7 +82,7 @@ describe('the answer for one image', () => {
         'unknown: quay.io was not looked at',
         'next:      Ask as root',
         `image:     ${NAME}`,
-        `asked:     mirror 127.0.0.1:305/${NAME}: it does not have it`,
+        `asked:     mirror 127.0.0.1:305/${NAME}: it does not have the image`,
         `asked:     source ${NAME}: not looked at`,
         'policy:    /etc/containers/policy.json, of CRI-O (pods of the namespace team): not known: this user may not read it',
         'not seen:  containers-storage: this user may not read it',
@@ -105,7 +105,7 @@ describe('the answer for one image', () => {
       'taken',
       0,
       storage,
-      'it is in storage, and engines use it without a pull; of a pull it is not known: quay.io was not looked at',
+      'it is in storage, and engines use it without a pull; what a pull would do is unknown: quay.io was not looked at',
     ]);
     assert.equal(verdict({ places, stored, policies: [unseenPolicy] })[0], 'taken');
     assert.equal(verdict({ places, stored, policies: [{ ...unseenPolicy, namespace: 'team' }] })[0], 'unknown');
@@ -115,13 +115,13 @@ describe('the answer for one image', () => {
       'taken',
       0,
       storage,
-      'it is in storage, and engines use it without a pull; no place that a pull asks has it',
+      'it is in storage, and engines use it without a pull; no source or mirror has it',
     ]);
     assert.deepEqual(verdict({ places: { kind: 'seen', value: [not] }, stored: UNSEEN }), [
       'absent',
       4,
       undefined,
-      `no place that a pull asks has it: ${NAME}: it is blocked`,
+      `no source or mirror has it: ${NAME}: it is blocked`,
     ]);
   });
 

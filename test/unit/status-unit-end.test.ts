@@ -41,14 +41,14 @@ test('units are told apart, and others are nothing to the agent', () => {
   assert.deepEqual(readUnitEnds([discovery, show({ ExecMainStatus: 3 }), other].join('\n')), [end({ kind: 'exit', code: 3 })]);
 });
 
-const NEXT = `Look at what it said: journalctl -b -u ${UNIT}; then start a run: prestage-agent run --stage installed`;
+const NEXT = `Read its log: journalctl -b -u ${UNIT}; then start a run: prestage-agent run --stage installed`;
 const verdicts: readonly (readonly [how: UnitEnd['how'], readiness: string, exitCode: number, clause: string])[] = [
-  [{ kind: 'signal', name: 'SIGABRT' }, 'interrupted', 11, `${UNIT} was ended by SIGABRT`],
-  [{ kind: 'limit' }, 'interrupted', 11, `systemd ended ${UNIT}, because it took longer than its TimeoutStartSec`],
-  [{ kind: 'exit', code: 1 }, 'failed', 1, `${UNIT} ended with the exit code 1`],
-  [{ kind: 'exit', code: 5 }, 'failed', 5, `${UNIT} ended with the exit code 5`],
-  [{ kind: 'exit', code: 69 }, 'failed', 5, `${UNIT} ended with the exit code 5, which the policy open tolerates (69)`],
-  [{ kind: 'exit', code: 66 }, 'failed', 9, `${UNIT} ended with the exit code 66`],
+  [{ kind: 'signal', name: 'SIGABRT' }, 'interrupted', 11, `${UNIT} was terminated by SIGABRT`],
+  [{ kind: 'limit' }, 'interrupted', 11, `systemd stopped ${UNIT} because it exceeded TimeoutStartSec`],
+  [{ kind: 'exit', code: 1 }, 'failed', 1, `${UNIT} ended with exit code 1`],
+  [{ kind: 'exit', code: 5 }, 'failed', 5, `${UNIT} ended with exit code 5`],
+  [{ kind: 'exit', code: 69 }, 'failed', 5, `${UNIT} ended with exit code 5, which the policy open tolerates (69)`],
+  [{ kind: 'exit', code: 66 }, 'failed', 9, `${UNIT} ended with exit code 66`],
   [{ kind: 'exit', code: 126 }, 'failed', 9, `the launcher of ${UNIT} could not execute the agent (exit code 126)`],
   [{ kind: 'exit', code: 127 }, 'failed', 9, `the launcher of ${UNIT} could not execute the agent (exit code 127)`],
   [{ kind: 'exit', code: 203 }, 'failed', 9, `systemd could not execute the launcher of ${UNIT} (203/EXEC)`],
@@ -59,7 +59,7 @@ describe('a boot without a record of a run is what its unit says', () => {
     it(clause, () => {
       assert.deepEqual(judgeUnit(end(how)), {
         readiness,
-        reason: `in this boot no run has left a record: ${clause}`,
+        reason: `no run has left a record in this boot: ${clause}`,
         nextStep: NEXT,
         exitCode,
       });
@@ -73,10 +73,10 @@ describe('a boot without a record of a run is what its unit says', () => {
   it('and one that is being started will have one', () => {
     assert.deepEqual(judgeUnit(end({ kind: 'starting' })), {
       readiness: 'running',
-      reason: `${UNIT} is being started, and has no record yet`,
-      nextStep: `Wait for it, or look at what it says: journalctl -b -f -u ${UNIT}`,
+      reason: `${UNIT} is starting and has not written a record yet`,
+      nextStep: `Wait for it, or follow its log: journalctl -b -f -u ${UNIT}`,
       exitCode: 10,
     });
-    assert.equal(describeEnd(UNIT, { kind: 'starting' }), `${UNIT} is being started`);
+    assert.equal(describeEnd(UNIT, { kind: 'starting' }), `${UNIT} is starting`);
   });
 });

@@ -56,7 +56,7 @@ const ENDS: readonly AgentEnd[] = [
     status: 9,
     readiness: 'interrupted',
     reason:
-      /^the run that began at .* ended without a word \(process \d+ is gone: prestage-agent-installed\.service was ended by SIGKILL\)/,
+      /^the run that began at .* ended unexpectedly \(process \d+ is gone: prestage-agent-installed\.service was terminated by SIGKILL\)/,
   },
   {
     what: 'is ended by V8, which gets no memory for its code',
@@ -64,7 +64,7 @@ const ENDS: readonly AgentEnd[] = [
     result: 'signal',
     status: 5,
     readiness: 'interrupted',
-    reason: /: prestage-agent-installed\.service was ended by SIGTRAP$/,
+    reason: /: prestage-agent-installed\.service was terminated by SIGTRAP$/,
   },
   {
     what: 'aborts',
@@ -72,7 +72,7 @@ const ENDS: readonly AgentEnd[] = [
     result: 'signal',
     status: 6,
     readiness: 'interrupted',
-    reason: /: prestage-agent-installed\.service was ended by SIGABRT$/,
+    reason: /: prestage-agent-installed\.service was terminated by SIGABRT$/,
   },
   {
     what: 'is a program for another processor',
@@ -80,7 +80,7 @@ const ENDS: readonly AgentEnd[] = [
     result: 'exit-code',
     status: 1,
     readiness: 'failed',
-    reason: /: prestage-agent-installed\.service ended with the exit code 1$/,
+    reason: /: prestage-agent-installed\.service ended with exit code 1$/,
   },
   {
     what: 'is not executable',
@@ -116,7 +116,7 @@ const ENDS: readonly AgentEnd[] = [
     result: 'timeout',
     status: 9,
     readiness: 'interrupted',
-    reason: /: systemd ended prestage-agent-installed\.service, because it took longer than its TimeoutStartSec$/,
+    reason: /: systemd stopped prestage-agent-installed\.service because it exceeded TimeoutStartSec$/,
   },
 ];
 

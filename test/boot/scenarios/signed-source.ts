@@ -86,7 +86,7 @@ async function live(trial: Trial, { delivery, readiness, exitCode }: Expected, p
     if (readiness === 'degraded') {
       assert.match(
         status.reason,
-        /^engines would refuse images of 2 repositories from our mirror, .*the policy demands a sigstore signature/,
+        /^engines would refuse images of 2 repositories from our mirror, .*the policy requires a sigstore signature/,
       );
       assert.match(status.nextStep, /pull --signatures require/);
     }
