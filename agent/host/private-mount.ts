@@ -7,7 +7,7 @@ import { checkOwnPlaces } from './own-places.ts';
 import { makePrivateDirectory } from './private-directory.ts';
 import type { Step } from './steps.ts';
 
-/** Below it every process has mount points of its own, named for its id. */
+/** Below it every process has its own mount points, named after its pid. */
 const TARGETS = '/run/prestage-agent/partitions';
 
 let count = 0;
@@ -31,7 +31,7 @@ export interface PrivateMount {
 }
 
 /**
- * Mounts a partition where no other process does. The lease unmounts it.
+ * Mounts a partition at a mount point of this process. The lease unmounts it.
  * @throws PrestageError ERR_PARTITION_MOUNT
  */
 export async function mountPrivately(host: Host, { device, fileSystem, readOnly, step }: PrivateMount): Promise<MountLease> {
@@ -43,7 +43,7 @@ export async function mountPrivately(host: Host, { device, fileSystem, readOnly,
   };
 }
 
-/** Unmounts what killed processes have left: a partition would count as busy, and an image as attached. */
+/** Unmounts leftovers of killed processes. Otherwise their partition would count as busy, and their image as attached. */
 export async function reclaimTargets(host: Host): Promise<void> {
   const top = hostPath(host, TARGETS);
   for (const name of await readdir(top).catch(() => [])) if (!isAlive(name)) await unmount(host, join(top, name));

@@ -7,19 +7,19 @@ import { PrestageError } from '../model/errors.ts';
 import { makeParents, temporaryPath } from './inner-files.ts';
 
 export interface CopyOptions {
-  /** The bundle's top. */
+  /** Top directory of the bundle. */
   readonly from: string;
-  /** The partition's top. */
+  /** Top directory of the mounted partition. */
   readonly to: string;
-  /** Bytes that have just been written. */
+  /** Called with the number of bytes just written. */
   readonly onBytes: (bytes: number) => void;
   readonly signal: AbortSignal;
 }
 
 /**
- * Copies a file of a bundle and hashes what it reads: the file gets its name only where the bytes are those of the manifest. Nothing is
- * synced: whoever seals the bundle does that once for all.
- * @throws PrestageError ERR_BUNDLE_FILE where the source is not what the manifest says, ERR_SPACE_PARTITION, ERR_PARTITION_WRITE; the
+ * Copies a file of a bundle and hashes what it reads. The file gets its final name only if the hash matches the manifest. Nothing is synced here:
+ * the caller syncs once after all files.
+ * @throws PrestageError ERR_BUNDLE_FILE if the source does not match the manifest, ERR_SPACE_PARTITION, ERR_PARTITION_WRITE; the
  * signal's reason
  */
 export async function copyFile(file: BundleFile, options: CopyOptions): Promise<void> {
@@ -33,7 +33,7 @@ export async function copyFile(file: BundleFile, options: CopyOptions): Promise<
     checkSource(source.path, file, await copyHashed({ read: source.read, target, onBytes: options.onBytes, signal: options.signal }));
     await rename(temporary, path);
   } catch (error) {
-    // Where the device is gone, this fails, too; the first error tells more.
+    // If the device is gone, this fails, too. The first error says more.
     await rm(temporary, { force: true }).catch(() => undefined);
     throw writeError(path, error);
   }
@@ -54,7 +54,7 @@ async function openSource(path: string, file: BundleFile): Promise<Source> {
   const found = await handle.stat();
   if (!found.isFile() || found.size !== file.sizeBytes) {
     await handle.close();
-    throw sourceFault(path, found.isFile() ? `has ${found.size} bytes, and the manifest says ${file.sizeBytes}` : 'is no plain file');
+    throw sourceFault(path, found.isFile() ? `has ${found.size} bytes; the manifest says ${file.sizeBytes}` : 'is not a regular file');
   }
   return {
     path,
@@ -71,39 +71,39 @@ async function openSource(path: string, file: BundleFile): Promise<Source> {
 }
 
 function checkSource(path: string, file: BundleFile, found: { readonly sizeBytes: number; readonly sha256: string }): void {
-  if (found.sizeBytes !== file.sizeBytes) throw sourceFault(path, `has ${found.sizeBytes} bytes, and the manifest says ${file.sizeBytes}`);
+  if (found.sizeBytes !== file.sizeBytes) throw sourceFault(path, `has ${found.sizeBytes} bytes; the manifest says ${file.sizeBytes}`);
   if (found.sha256 !== file.sha256)
-    throw sourceFault(path, `has the bytes of sha256 ${found.sha256}, and the manifest says ${file.sha256}`);
+    throw sourceFault(path, `has sha256 ${found.sha256}; the manifest says ${file.sha256}`);
 }
 
 function sourceFault(path: string, what: string): PrestageError {
-  return new PrestageError('ERR_BUNDLE_FILE', `${path} ${what}`, 'Build the bundle again, then write it again: what is whole is kept');
+  return new PrestageError('ERR_BUNDLE_FILE', `${path} ${what}`, 'Build the bundle again, then write it again: intact files are kept');
 }
 
 function unreadable(path: string, cause: unknown): PrestageError {
   return new PrestageError(
     'ERR_BUNDLE_FILE',
     `${path} cannot be read: ${codeOf(cause)}`,
-    'Look at the disk that the bundle lies on, then write it again',
+    'Check the disk that holds the bundle, then write it again',
     { cause },
   );
 }
 
-/** An error of writing as an operator can act upon it: what is no error of the file system stays as it is. */
+/** Turns an error of the file system into one that an operator can act upon. Other errors are returned unchanged. */
 export function writeError(path: string, error: unknown): unknown {
   if (error instanceof PrestageError || !(error instanceof Error && 'code' in error && 'syscall' in error)) return error;
   if (error.code === 'ENOSPC' || error.code === 'EDQUOT') {
     return new PrestageError(
       'ERR_SPACE_PARTITION',
-      `${path} cannot be written: no space is left`,
-      'Make a larger partition: prestage-agent partition create DEVICE --replace --size SIZE',
+      `${path} cannot be written: no space left`,
+      'Create a larger partition: prestage-agent partition create DEVICE --replace --size SIZE',
       { cause: error },
     );
   }
   return new PrestageError(
     'ERR_PARTITION_WRITE',
     `${path} cannot be written: ${codeOf(error)}`,
-    'See whether the disk is still there and sound (lsblk, dmesg), then give the command again: it goes on where it was ended',
+    'Check that the disk is present and healthy (lsblk, dmesg), then run the command again: it continues where it stopped',
     { cause: error },
   );
 }

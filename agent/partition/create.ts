@@ -16,17 +16,17 @@ export interface CreateOptions {
   /** A disk, or a disk image. */
   readonly disk: string;
   readonly request: CreateRequest;
-  /** Plans, and changes nothing. */
+  /** Only plans; changes nothing. */
   readonly isDry: boolean;
   readonly step: Step;
-  /** Shows the plan and returns where the person agrees; throws where not. Not asked where nothing would be done. */
+  /** Shows the plan. Returns if the person agrees, else throws. Not called if there is nothing to do. */
   readonly confirm: (proposal: CreateProposal) => Promise<void>;
 }
 
 /** What a person decides about. */
 export interface CreateProposal {
   readonly plan: CreatePlan;
-  /** What lies on a partition that is to be replaced. */
+  /** Content of the partition to be replaced. */
   readonly losses: Losses | undefined;
 }
 
@@ -35,7 +35,7 @@ export interface CreateReport extends CreateProposal {
 }
 
 /**
- * Adds a data partition to a disk and formats it. The disk is looked at a second time after the person has agreed: it may have changed.
+ * Adds a data partition to a disk and formats it. The disk is read again after the person has agreed, because it may have changed.
  * @throws PrestageError ERR_DISK…, ERR_PARTITION_EXISTS, ERR_PARTITION_AMBIGUOUS, ERR_PARTITION_FILESYSTEM, ERR_USAGE; ERR_TOOL_FAILED; what
  * `confirm` throws
  */
@@ -44,7 +44,7 @@ export async function createPartition(host: Host, options: CreateOptions): Promi
   await step('reclaim-targets', async () => await reclaimTargets(host));
   await using disk = await openDisk(host, options.disk, { readOnly: options.isDry, step });
   const { plan, losses } = await propose(host, disk, options.request);
-  // What is reused keeps its file system; which release it is for shows when a bundle is written.
+  // A reused partition keeps its file system. The release that it must suit is known only when a bundle is written.
   if (plan.steps.length === 0) await warnOfFeatures(host, plan.partition.device, '');
   if (options.isDry || plan.steps.length === 0) return { plan, losses, isDone: false };
   await options.confirm({ plan, losses });
@@ -63,7 +63,7 @@ async function propose(host: Host, disk: OpenDisk, request: CreateRequest): Prom
   return { plan, losses: replaced === undefined ? undefined : await surveyLosses(host, facts, replaced) };
 }
 
-/** Tells every reason, and throws the gravest. */
+/** Throws the most serious reason and logs all others. */
 function refuse(host: Host, disk: DiskFacts): void {
   const [first, ...others] = refuseCreate(disk);
   if (first === undefined) return;
@@ -90,7 +90,7 @@ async function beforeTable(host: Host, disk: DiskFacts, { one, step }: { readonl
 /** Signatures of file systems lie in the first and last MiB of their place. */
 const SIGNATURE_BYTES = 1024 * 1024;
 
-/** What an earlier partition has left there must not show, should this end between the table and the file system. */
+/** Removes old signatures, so that they do not show up if this is interrupted between the table and the file system. */
 async function clearPlace(host: Host, { device, sectorBytes }: DiskFacts, { startSector, endSector }: DiskPartition): Promise<void> {
   const sectors = Math.min(SIGNATURE_BYTES / sectorBytes, endSector - startSector + 1);
   for (const first of [startSector, endSector - sectors + 1]) {
@@ -126,7 +126,7 @@ async function format(
   await step('format-partition', async () => await makeXfs(host, partition.device));
 }
 
-/** What a plan was made from; who uses the disk is judged anew. */
+/** The facts that a plan depends on. The uses of the disk are left out: they are judged again. */
 function essence(disk: DiskFacts): string {
   return JSON.stringify({ ...disk, uses: [], isClaimed: false });
 }
@@ -134,7 +134,7 @@ function essence(disk: DiskFacts): string {
 function changed(disk: DiskFacts): PrestageError {
   return new PrestageError(
     'ERR_DISK_CHANGED',
-    `${disk.name} is not as it was when the plan was shown; nothing was written`,
-    'Find out who else works on it, then give the command again',
+    `${disk.name} has changed since the plan was shown; nothing was written`,
+    'Find out what else changes the disk, then run the command again',
   );
 }

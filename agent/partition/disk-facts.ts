@@ -2,17 +2,17 @@ import * as v from 'valibot';
 import type { MountEntry } from '../host/mount-table.ts';
 import { PrestageError } from '../model/errors.ts';
 
-/** A partition as the table on the disk has it. Sectors are logical sectors of the disk. */
+/** A partition as listed in the table on the disk. Sectors are logical sectors of the disk. */
 export interface DiskPartition {
   readonly number: number;
-  /** Device node, such as /dev/nvme0n1p5; it exists only where the kernel has read the table. */
+  /** Device node, such as /dev/nvme0n1p5; it exists only if the kernel has read the table. */
   readonly device: string;
   readonly startSector: number;
   /** Last sector, which is part of it. */
   readonly endSector: number;
-  /** GPT partition name; empty where it has none. */
+  /** GPT partition name; empty if it has none. */
   readonly label: string;
-  /** File system type; undefined where it holds none that blkid knows. */
+  /** File system type; undefined if blkid recognizes none. */
   readonly fileSystem: string | undefined;
 }
 
@@ -24,9 +24,9 @@ export interface DiskUse {
   readonly at: string;
 }
 
-/** All that a plan has to know of a disk. */
+/** Everything that a plan needs to know about a disk. */
 export interface DiskFacts {
-  /** As a person calls it: the device, or the path of the image. */
+  /** Name for messages: the device, or the path of the image. */
   readonly name: string;
   /** Block device: that of the disk, or the loop device of the image. */
   readonly device: string;
@@ -40,17 +40,17 @@ export interface DiskFacts {
   readonly isReadOnly: boolean;
   /** `gpt`, `none`, or another kind of table by blkid's name (`dos`…). */
   readonly table: string;
-  /** What is wrong with the GPT, in words; undefined if there is none or it is whole. */
+  /** What is wrong with the GPT, for people; undefined if there is no GPT or it is intact. */
   readonly damage: string | undefined;
-  /** What blkid finds on the disk as a whole, such as xfs or LVM2_member; undefined where nothing. */
+  /** What blkid finds on the disk as a whole, such as xfs or LVM2_member; undefined if nothing. */
   readonly content: string | undefined;
-  /** Last sector that a partition may have, with the second table where it belongs: at the end of the disk. */
+  /** Last sector that a partition may use once the second table is at the end of the disk, where it belongs. */
   readonly lastUsableSector: number;
-  /** The second table lies before the end: the disk has grown. */
+  /** The disk has grown: its second table is not at its end. */
   readonly isGrown: boolean;
   readonly partitions: readonly DiskPartition[];
   readonly uses: readonly DiskUse[];
-  /** The kernel refuses an exclusive open: in use, also where `uses` does not say by what. */
+  /** The kernel refuses an exclusive open: the disk is in use, even if `uses` does not explain by what. */
   readonly isClaimed: boolean;
 }
 
@@ -116,10 +116,10 @@ export function parseDisk(json: string, device: string): BlockNode {
   const parsed = v.safeParse(v.pipe(v.string(), v.parseJson(), answerSchema), json);
   const [node] = parsed.success ? parsed.output.blockdevices : [];
   if (node !== undefined) return blockNode(node);
-  const reason = parsed.success ? 'no device' : parsed.issues[0].message;
+  const reason = parsed.success ? 'it lists no device' : parsed.issues[0].message;
   throw new PrestageError(
     'ERR_TOOL_FAILED',
-    `lsblk gave an answer that cannot be read: ${reason}`,
+    `the output of lsblk cannot be parsed: ${reason}`,
     `Run by hand: lsblk ${LSBLK_DISK_ARGS.join(' ')} ${device}`,
   );
 }
@@ -139,7 +139,7 @@ function blockNode(raw: RawNode): BlockNode {
   };
 }
 
-/** Who uses a disk or what lies on it. Pure. `swaps` is the text of /proc/swaps. */
+/** Finds what uses a disk or its partitions. Pure. `swaps` is the text of /proc/swaps. */
 export function usesOf(disk: BlockNode, mounts: readonly MountEntry[], swaps: string): readonly DiskUse[] {
   const swapDevices = new Set(swaps.split('\n').map((line) => line.split(/\s/)[0] ?? ''));
   const usesBelow = (node: BlockNode): readonly DiskUse[] => [

@@ -21,19 +21,19 @@ import { parseBlkid } from './find.ts';
 import { type GptPartition, judgeEnds, NO_ENDS } from './gpt.ts';
 import { readEnds } from './read-ends.ts';
 
-/** A disk, a partition, or an image behind a loop device. Giving it back detaches what was attached for it. */
+/** A disk, a partition, or an image behind a loop device. Disposing detaches a loop device that was attached for it. */
 export interface OpenDisk extends AsyncDisposable {
-  /** As a person calls it: the device node that links lead to, or the absolute path of the image. */
+  /** Name for messages: the device node with links resolved, or the absolute path of the image. */
   readonly name: string;
   /** Block device. */
   readonly device: string;
-  /** Path of the image, where it is one. */
+  /** Path of the image, if it is an image. */
   readonly image: string | undefined;
 }
 
 /**
- * Opens what a person names: a block device as it is, a plain file as a disk image through a loop device.
- * @throws PrestageError ERR_DISK, ERR_DISK_BUSY where the image is attached already
+ * Opens what a person names: a block device directly, a regular file as a disk image through a loop device.
+ * @throws PrestageError ERR_DISK, ERR_DISK_BUSY if the image is already attached
  */
 export async function openDisk(host: Host, path: string, options: { readonly readOnly: boolean; readonly step: Step }): Promise<OpenDisk> {
   const name = await realpath(path).catch((cause: NodeJS.ErrnoException) => {
@@ -42,7 +42,7 @@ export async function openDisk(host: Host, path: string, options: { readonly rea
   const found = await stat(name);
   if (found.isBlockDevice()) return { name, device: name, image: undefined, [Symbol.asyncDispose]: async () => undefined };
   if (!found.isFile()) throw notADisk(path, 'is neither a block device nor a file');
-  if (found.size < 1024 * 1024) throw notADisk(path, `has ${found.size} bytes, less than any disk`);
+  if (found.size < 1024 * 1024) throw notADisk(path, `has ${found.size} bytes, too few for a disk`);
   const attached = await lastingLoop(host, name);
   if (attached !== undefined) throw attachedAlready(name, attached);
   const isWritable = await canWrite(name);
@@ -50,10 +50,10 @@ export async function openDisk(host: Host, path: string, options: { readonly rea
   return { name, device: loop.device, image: name, [Symbol.asyncDispose]: async () => await loop[Symbol.asyncDispose]() };
 }
 
-/** A table with more than 128 entries ends some sectors earlier, too. */
+/** Smaller differences do not count as growth: a table with more than 128 entries also ends some sectors earlier. */
 const GROWN_BYTES = 1024 * 1024;
 
-/** Looks at a disk. A partition is a disk without a table here. Nothing is written. */
+/** Reads the facts of a disk. A partition is treated as a disk without a table. Nothing is written. */
 export async function readDisk(host: Host, disk: OpenDisk): Promise<DiskFacts> {
   const node = parseDisk(await output(host.exec, 'lsblk', [...LSBLK_DISK_ARGS, disk.device]), disk.device);
   const { table, content, damage, lastUsableSector, ...found } = await readTable(host, disk.device, node);
@@ -83,12 +83,12 @@ export async function readDisk(host: Host, disk: OpenDisk): Promise<DiskFacts> {
   };
 }
 
-/** The second table: one sector of header, 128 entries of 128 bytes. Source: UEFI 2.10, 5.3.1. */
+/** Size of the second table: one sector for the header, and 128 entries of 128 bytes. Source: UEFI 2.10, 5.3.1. */
 function reservedSectors(sectorBytes: number): number {
   return 1 + Math.ceil((128 * 128) / sectorBytes);
 }
 
-/** blkid tells a GPT only where it would be used, so that a disk with half a table looks blank to it: the ends are looked at as well. */
+/** blkid reports only a usable GPT; a disk with half a table looks blank to it. So both ends of the disk are read, too. */
 async function readTable(host: Host, device: string, { sizeBytes, sectorBytes }: BlockNode) {
   const probe = await probeWhole(host, device);
   const ends = judgeEnds(sizeBytes === 0 ? NO_ENDS : await readEnds(device, { sizeBytes, sectorBytes }), sectorBytes);
@@ -98,7 +98,7 @@ async function readTable(host: Host, device: string, { sizeBytes, sectorBytes }:
   return { ...ends, table: isMbr ? 'dos' : probe.table, content: probe.content };
 }
 
-/** What lies in a partition is read by its place on the disk: an image's partitions need not be known to the kernel. */
+/** Probes the content of a partition by its offset on the disk, because the kernel may not know the partitions of an image. */
 async function describePartition(
   host: Host,
   partition: GptPartition,
@@ -110,7 +110,7 @@ async function describePartition(
   return { ...partition, device: partitionDevice(device, partition.number), fileSystem: parseBlkid(probe.stdout).fileSystem };
 }
 
-/** Exit code 8 of blkid(8): signatures of several kinds lie there. */
+/** Exit code 8 of blkid(8): it found signatures of several kinds. */
 const AMBIVALENT = 8;
 
 async function probeWhole(host: Host, device: string): Promise<{ readonly table: string; readonly content: string | undefined }> {
@@ -128,18 +128,18 @@ async function identityOf(disk: OpenDisk, node: BlockNode): Promise<DiskIdentity
   return { kind: 'path', value: (await attributeOf(disk.device, 'loop/backing_file')) ?? disk.device };
 }
 
-/** An attribute of the block device; undefined where it has none or an empty one. Source: Linux, Documentation/ABI/stable/sysfs-block. */
+/** An attribute of the block device; undefined if missing or empty. Source: Linux, Documentation/ABI/stable/sysfs-block. */
 async function attributeOf(device: string, attribute: string): Promise<string | undefined> {
   const text = await readFile(`/sys/class/block/${basename(device)}/${attribute}`, 'utf8').catch(() => '');
   return text.trim() || undefined;
 }
 
-/** Where nothing else explains it: a scan of udev, or a program that a killed command has left, holds a device for a moment. */
+/** How long to wait if no use explains it: a udev scan, or a program left by a killed command, can hold a device briefly. */
 const CLAIM_LIMIT_MS = 2_000;
 const CLAIM_PAUSE_MS = 50;
 
 /**
- * Whether someone has claimed the device or a partition of it, in whatever mount namespace. Source: open(2), O_EXCL on a block device.
+ * Whether the device or a partition of it is claimed by anything in any mount namespace. Source: open(2), O_EXCL on a block device.
  */
 async function isClaimed(host: Host, device: string, limitMs: number): Promise<boolean> {
   for (const start = host.clock.monotonicMs(); await refusesExclusive(device); await host.clock.sleep(CLAIM_PAUSE_MS)) {
@@ -170,7 +170,7 @@ function notADisk(path: string, what: string, cause?: unknown): PrestageError {
   return new PrestageError(
     'ERR_DISK',
     `${path} ${what}`,
-    'Give a disk (lsblk -d -o NAME,MODEL,SERIAL,SIZE shows them) or a disk image; an empty one is made with: truncate -s 200G FILE',
+    'Name a disk (list them: lsblk -d -o NAME,MODEL,SERIAL,SIZE) or a disk image (make an empty one: truncate -s 200G FILE)',
     cause === undefined ? undefined : { cause },
   );
 }
@@ -178,7 +178,7 @@ function notADisk(path: string, what: string, cause?: unknown): PrestageError {
 function attachedAlready(image: string, loop: string): PrestageError {
   return new PrestageError(
     'ERR_DISK_BUSY',
-    `${image} is attached to ${loop} already`,
-    `Detach it (losetup --detach ${loop}), or give ${loop} in place of the image`,
+    `${image} is already attached to ${loop}`,
+    `Detach it (losetup --detach ${loop}), or name ${loop} instead of the image`,
   );
 }

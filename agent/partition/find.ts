@@ -6,13 +6,13 @@ export interface BlockPartition {
   /** Device node, such as /dev/nvme0n1p5. */
   readonly device: string;
   readonly sizeBytes: number;
-  /** GPT partition name, or volume label of virtual media; undefined where lsblk does not know it (no udev database). */
+  /** GPT partition name, or volume label of virtual media; undefined if lsblk does not know it (no udev database). */
   readonly label: string | undefined;
-  /** File system type; undefined where lsblk does not know it. */
+  /** File system type; undefined if lsblk does not know it. */
   readonly fileSystem: string | undefined;
 }
 
-/** The columns that are asked of lsblk(8). Old releases (2.32, RHEL 8) know no PATH column: `--paths` makes NAME one. */
+/** Columns requested from lsblk(8). Old releases (2.32, RHEL 8) have no PATH column; `--paths` puts the path into NAME. */
 export const LSBLK_ARGS = ['--json', '--bytes', '--paths', '--output', 'NAME,TYPE,SIZE,PARTLABEL,FSTYPE,LABEL'] as const;
 
 interface Node {
@@ -37,16 +37,16 @@ const nodeSchema: v.GenericSchema<Node> = v.object({
 const lsblkSchema = v.object({ blockdevices: v.array(nodeSchema) });
 
 /**
- * All partitions in lsblk's answer, and the disks without any that are or may be virtual media, each device once. The paths of a multipath disk show the same partitions as the multipath device
- * itself: only the latter's count.
- * @throws PrestageError ERR_TOOL_FAILED where the answer is not lsblk's JSON
+ * All partitions in the output of lsblk, and all disks without partitions that are or may be virtual media, each device once. For a multipath disk,
+ * only the partitions of the multipath device count, not the same ones under its paths.
+ * @throws PrestageError ERR_TOOL_FAILED if the text is not JSON of lsblk
  */
 export function parseLsblk(json: string): readonly BlockPartition[] {
   const parsed = v.safeParse(v.pipe(v.string(), v.parseJson(), lsblkSchema), json);
   if (!parsed.success) {
     throw new PrestageError(
       'ERR_TOOL_FAILED',
-      `lsblk gave an answer that cannot be read: ${parsed.issues[0].message}`,
+      `the output of lsblk cannot be parsed: ${parsed.issues[0].message}`,
       `Run by hand: lsblk ${LSBLK_ARGS.join(' ')}`,
     );
   }
@@ -55,8 +55,8 @@ export function parseLsblk(json: string): readonly BlockPartition[] {
 }
 
 /**
- * What `blkid --probe --output export` says of one device: `KEY=value` lines. The label is that of the partition table; that of the file
- * system counts for ISO 9660 on a whole disk alone, which has no table. Source: blkid(8).
+ * Parses the `KEY=value` lines of `blkid --probe --output export` for one device. The label is the one in the partition table. The label of the file
+ * system counts only for ISO 9660 on a whole disk, which has no table. Source: blkid(8).
  */
 export function parseBlkid(text: string): Pick<BlockPartition, 'label' | 'fileSystem'> {
   const value = (key: string): string | undefined => new RegExp(`^${key}=(.*)$`, 'm').exec(text)?.[1]?.replaceAll(/\\(.)/g, '$1');
@@ -78,14 +78,14 @@ export function udevName(label: string): string {
 
 /** The file system of virtual media. */
 const MEDIA = 'iso9660';
-/** What virtual media look like to lsblk(8): an optical drive, a USB disk, a loop device. */
+/** Types that lsblk(8) gives virtual media: an optical drive, a USB disk, a loop device. */
 const MEDIA_TYPES: readonly string[] = ['rom', 'disk', 'loop'];
 
 /** File systems that the agent mounts. */
 export const FILE_SYSTEMS: readonly string[] = ['xfs', 'ext4', 'iso9660'];
 
 /**
- * The one partition of the label, or undefined where there is none (yet).
+ * The only partition with the label, or undefined if there is none (yet).
  * @throws PrestageError ERR_PARTITION_AMBIGUOUS, ERR_PARTITION_FILESYSTEM
  */
 export function choosePartition(
@@ -99,15 +99,15 @@ export function choosePartition(
     throw new PrestageError(
       'ERR_PARTITION_AMBIGUOUS',
       `${others.length + 1} partitions have the label "${label}": ${devices}`,
-      `Detach the disk that is not meant, or give the other partition another label: sgdisk --change-name N:other DISK`,
+      `Detach the wrong disk, or relabel the wrong partition: sgdisk --change-name N:other DISK`,
     );
   }
   const { fileSystem } = first;
   if (fileSystem === undefined || !FILE_SYSTEMS.includes(fileSystem)) {
     throw new PrestageError(
       'ERR_PARTITION_FILESYSTEM',
-      `${first.device} (label "${label}") holds ${fileSystem ?? 'no file system that is known'}, expected one of ${FILE_SYSTEMS.join(', ')}`,
-      'Write the data partition again at the factory with XFS, or give --label of another partition',
+      `${first.device} (label "${label}") holds ${fileSystem ?? 'no known file system'}, expected one of ${FILE_SYSTEMS.join(', ')}`,
+      'Create the data partition again at the factory with XFS, or name another partition with --label',
     );
   }
   return { ...first, fileSystem };
@@ -122,7 +122,7 @@ function partitionsBelow(node: Node): readonly BlockPartition[] {
   return isMedia(node) ? [{ ...self, label: node.label ?? undefined }] : below;
 }
 
-/** A whole disk without partitions that holds ISO 9660, or of which lsblk does not know what it holds. */
+/** A whole disk without partitions that holds ISO 9660, or whose content lsblk does not know. */
 function isMedia(node: Node): boolean {
   const isBare = (node.children ?? []).length === 0 && MEDIA_TYPES.includes(node.type) && Number(node.size ?? 0) > 0;
   return isBare && (node.fstype ?? MEDIA) === MEDIA;

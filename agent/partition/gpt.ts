@@ -1,6 +1,6 @@
 import { crc32 } from 'node:zlib';
 
-/** A partition as a GPT has it; sectors are logical sectors of the size that the table was made for. */
+/** A partition as listed in a GPT. Sectors are logical sectors of the size that the table was made for. */
 export interface GptPartition {
   readonly number: number;
   readonly startSector: number;
@@ -12,28 +12,28 @@ export interface GptPartition {
 /** Source: UEFI 2.10, 5.3.2, GPT header. */
 export interface GptHeader {
   readonly sectorBytes: number;
-  /** Where the header itself lies. */
+  /** Sector of this header. */
   readonly sector: number;
-  /** Where the other header lies. */
+  /** Sector of the other header. */
   readonly otherSector: number;
   readonly lastUsableSector: number;
   readonly disk: string;
   readonly entries: { readonly sector: number; readonly count: number; readonly bytes: number; readonly crc: number };
 }
 
-/** What lies where a header may lie. */
+/** What was found at a place for a header. */
 export type FoundTable =
   | { readonly kind: 'absent' }
   | { readonly kind: 'damaged'; readonly sectorBytes: number; readonly fault: string }
   | { readonly kind: 'sound'; readonly header: GptHeader; readonly partitions: readonly GptPartition[] };
 
-/** What the first sector says: nothing; that a GPT has the disk; that and partitions of an MBR; or an MBR alone. */
+/** What the first sector holds: no MBR; a protective one, which announces a GPT; one that also has partitions; or an ordinary MBR. */
 export type Mbr = 'none' | 'protective' | 'hybrid' | 'mbr';
 
 const SIGNATURE = 'EFI PART';
 const HEADER_BYTES = 92;
 const PROTECTIVE = 0xee;
-/** 128 entries of 128 bytes are usual; a table of more than this is none. */
+/** 128 entries of 128 bytes are usual; anything larger than this is not a table. */
 const MOST_ENTRIES_BYTES = 1024 * 1024;
 
 /** Source: UEFI 2.10, 5.2.1 and 5.2.3. Pure. */
@@ -45,9 +45,9 @@ export function readMbr(sector: Buffer): Mbr {
 }
 
 /**
- * Reads a header, whose entries are to be read next. Pure.
+ * Reads a header. Its entries must be read separately. Pure.
  * @param bytes one sector
- * @returns undefined where no header lies, or what is wrong with it, in words
+ * @returns undefined if there is no header, or a text that says what is wrong with it
  */
 export function readHeader(
   bytes: Buffer,
@@ -55,15 +55,15 @@ export function readHeader(
 ): GptHeader | string | undefined {
   if (bytes.length < HEADER_BYTES || bytes.toString('latin1', 0, 8) !== SIGNATURE) return undefined;
   const headerBytes = bytes.readUInt32LE(12);
-  if (headerBytes < HEADER_BYTES || headerBytes > bytes.length) return `its header says that it has ${headerBytes} bytes`;
+  if (headerBytes < HEADER_BYTES || headerBytes > bytes.length) return `its header has an impossible size of ${headerBytes} bytes`;
   const summed = Buffer.from(bytes.subarray(0, headerBytes));
   summed.writeUInt32LE(0, 16);
   if (crc32(summed) !== bytes.readUInt32LE(16)) return 'the checksum of its header is wrong';
   const sectorAt = (offset: number): number => Number(bytes.readBigUInt64LE(offset));
-  if (sectorAt(24) !== place.sector) return `its header belongs at sector ${sectorAt(24)} and lies at ${place.sector}`;
+  if (sectorAt(24) !== place.sector) return `its header is at sector ${place.sector}, but belongs at sector ${sectorAt(24)}`;
   const entries = { sector: sectorAt(72), count: bytes.readUInt32LE(80), bytes: bytes.readUInt32LE(84), crc: bytes.readUInt32LE(88) };
   if (entries.bytes < 128 || entries.count * entries.bytes > MOST_ENTRIES_BYTES)
-    return `its header says that it has ${entries.count} entries of ${entries.bytes} bytes`;
+    return `its header claims an impossible ${entries.count} entries of ${entries.bytes} bytes`;
   return {
     ...place,
     otherSector: sectorAt(32),
@@ -73,7 +73,7 @@ export function readHeader(
   };
 }
 
-/** Reads the entries of a header. Source: UEFI 2.10, 5.3.3. Pure. @returns what is wrong with them, in words */
+/** Reads the entries of a header. Source: UEFI 2.10, 5.3.3. Pure. @returns the entries, or a text that says what is wrong with them */
 export function readEntries(bytes: Buffer, { entries }: GptHeader): readonly GptPartition[] | string {
   const wanted = entries.count * entries.bytes;
   if (bytes.length < wanted) return 'its entries lie beyond the end of the disk';
@@ -88,30 +88,30 @@ export function readEntries(bytes: Buffer, { entries }: GptHeader): readonly Gpt
   );
 }
 
-/** What both ends of a disk show. */
+/** What was found at both ends of a disk. */
 export interface DiskEnds {
   readonly mbr: Mbr;
   readonly first: FoundTable;
   readonly last: FoundTable;
 }
 
-/** Those of a disk without a medium. */
+/** The ends of a disk without a medium. */
 export const NO_ENDS: DiskEnds = { mbr: 'none', first: { kind: 'absent' }, last: { kind: 'absent' } };
 
-/** What a disk's ends come to. */
+/** The conclusion from both ends of a disk. */
 export interface TableVerdict {
   readonly kind: 'gpt' | 'mbr' | 'none';
-  /** What is wrong with a GPT, in words, with the partitions that can be read of it; undefined if it is whole. */
+  /** What is wrong with a GPT, for people, with the partitions that can still be read; undefined if it is intact. */
   readonly damage: string | undefined;
-  /** In sectors of this disk; none of a table that was made for sectors of another size. */
+  /** In sectors of this disk; empty if the table was made for sectors of another size. */
   readonly partitions: readonly GptPartition[];
-  /** Where the partitions of a GPT must end; undefined if no copy of it is sound. */
+  /** Last sector that partitions of the GPT may use; undefined if no copy of it is intact. */
   readonly lastUsableSector: number | undefined;
 }
 
 /**
- * What is to be said of a disk by its two ends: a table is whole if both of its copies are and say the same; if neither end shows
- * anything, there is none; all else is a damaged one, whatever can be read of it. Two copies for sectors of two sizes are not the same. Pure.
+ * Judges the table of a disk by its two ends. A table is intact if both copies are intact and equal. If both ends are blank, there is no table.
+ * Everything else is a damaged table, even if parts can be read. Copies for different sector sizes are not equal. Pure.
  */
 export function judgeEnds({ mbr, first, last }: DiskEnds, sectorBytes: number): TableVerdict {
   if (mbr !== 'protective' && mbr !== 'hybrid' && first.kind === 'absent' && last.kind === 'absent')
@@ -131,17 +131,17 @@ type SoundTable = Extract<FoundTable, { readonly kind: 'sound' }>;
 
 function copiesFault(first: FoundTable, last: FoundTable): readonly string[] {
   if (first.kind !== 'sound' || last.kind !== 'sound')
-    return [`at the start of the disk ${describeTable(first)}`, `at its end ${describeTable(last)}`];
+    return [`start of the disk: ${describeTable(first)}`, `end of the disk: ${describeTable(last)}`];
   const isSame = first.header.disk === last.header.disk && first.header.entries.crc === last.header.entries.crc;
-  return isSame ? [] : ['the tables at the two ends of the disk are not the same'];
+  return isSame ? [] : ['the tables at the two ends of the disk differ'];
 }
 
-/** So many partitions are named in a message. */
+/** Most partitions that a message names. */
 const MOST_NAMED = 8;
 
 function listed(partitions: readonly GptPartition[]): readonly string[] {
   if (partitions.length === 0) return [];
-  // A label is whatever bytes somebody wrote there.
+  // A label can contain any bytes.
   const named = partitions
     .slice(0, MOST_NAMED)
     .map(({ number, label, startSector, endSector }) => `${number} ${JSON.stringify(label)} (sectors ${startSector} to ${endSector})`);
@@ -156,7 +156,7 @@ function mbrFault(mbr: Mbr): readonly string[] {
     case 'none':
       return ['the protective MBR in front of it is missing'];
     case 'mbr':
-      return ['the MBR in front of it has partitions of its own, and does not protect it'];
+      return ['the MBR in front of it has partitions of its own and does not protect it'];
     case 'hybrid':
       return ['the MBR in front of it has partitions of its own (a hybrid MBR)'];
   }
@@ -164,16 +164,16 @@ function mbrFault(mbr: Mbr): readonly string[] {
 
 function sizeFault(sound: SoundTable | undefined, sectorBytes: number): readonly string[] {
   if (sound === undefined || sound.header.sectorBytes === sectorBytes) return [];
-  return [`it was made for sectors of ${sound.header.sectorBytes} bytes, and the disk has sectors of ${sectorBytes} bytes`];
+  return [`it was made for sectors of ${sound.header.sectorBytes} bytes, but the disk has sectors of ${sectorBytes} bytes`];
 }
 
 function describeTable(found: FoundTable): string {
   switch (found.kind) {
     case 'absent':
-      return 'there is none';
+      return 'no table';
     case 'damaged':
-      return `there is one of which ${found.fault}`;
+      return `a damaged table (${found.fault})`;
     case 'sound':
-      return `there is one with ${found.partitions.length === 1 ? '1 partition' : `${found.partitions.length} partitions`}`;
+      return `a table with ${found.partitions.length === 1 ? '1 partition' : `${found.partitions.length} partitions`}`;
   }
 }

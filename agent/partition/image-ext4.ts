@@ -10,11 +10,11 @@ import { EDGE_BYTES } from './plan-image.ts';
 
 const BLOCK_BYTES = 4096;
 const KIB = 1024;
-/** RHCOS has the numbers 1 to 4. */
+/** RHCOS uses the numbers 1 to 4. */
 const NUMBER = 5;
 
 /**
- * Makes a disk image with a GPT and an ext4 partition, which takes neither root nor a loop device: sgdisk and mke2fs write the file itself.
+ * Makes a disk image with a GPT and an ext4 partition. Needs neither root nor a loop device: sgdisk and mke2fs write the file directly.
  * @throws PrestageError ERR_BUNDLE_FILE, ERR_TOOL_MISSING, ERR_TOOL_FAILED, ERR_PARTITION_WRITE
  */
 export async function makeExt4Image(host: Host, work: ImageWork): Promise<void> {
@@ -35,7 +35,7 @@ export async function makeExt4Image(host: Host, work: ImageWork): Promise<void> 
   await readBackImage(work, files, placed);
 }
 
-/** mke2fs takes a whole directory: one with the files of the manifest alone, as hard links where that can be, else as copies. */
+/** mke2fs takes a whole directory. So this makes one with only the files of the manifest: hard links if possible, else copies. */
 async function stageFiles(stage: string, from: string, files: readonly BundleFile[]): Promise<void> {
   await mkdir(stage, { mode: 0o755 });
   for (const file of files) {
@@ -45,7 +45,7 @@ async function stageFiles(stage: string, from: string, files: readonly BundleFil
   }
 }
 
-/** debugfs(8) reads the file system at its place in the image. */
+/** Finds where the files are in the image. debugfs(8) reads the file system at its offset in the image. */
 async function placedFiles(host: Host, work: ImageWork, { files, list }: { readonly files: readonly BundleFile[]; readonly list: string }) {
   await writeFile(list, files.map((file) => `ex -l "/${file.path}"\n`).join(''));
   const text = await output(host.exec, 'debugfs', ['-f', list, `${work.path}?offset=${EDGE_BYTES}`], { signal: work.signal });

@@ -7,7 +7,7 @@ export interface Extent {
   /** Offset in the image. */
   readonly offset: number;
   readonly length: number;
-  /** Offset in the file; what no extent covers is zeros. */
+  /** Offset in the file. Ranges that no extent covers are zeros. */
   readonly at: number;
 }
 
@@ -19,7 +19,7 @@ export interface PlacedFile {
 const ISO_BLOCK = 2048;
 
 /**
- * Where the files of an ISO image lie, from `xorriso -find / -type f -exec report_lba`: `File data lba: xt , startlba , blocks , filesize , 'path'`,
+ * The places of files in an ISO image, from `xorriso -find / -type f -exec report_lba`: `File data lba: xt , startlba , blocks , filesize , 'path'`,
  * one line for each part of at most 4 GiB. Source: xorriso(1), report_lba.
  */
 export function parseLbaReport(text: string): ReadonlyMap<string, PlacedFile> {
@@ -35,10 +35,10 @@ export function parseLbaReport(text: string): ReadonlyMap<string, PlacedFile> {
 }
 
 /**
- * Where the files of an ext4 file system lie, from debugfs given one `ex -l "/path"` a line: its answer repeats each command. Leaf lines are
- * `level/depth entry/entries logical - logical physical - physical length [flags]`, in blocks; extents that are not initialized read as zeros.
+ * The places of files in an ext4 file system, from debugfs given one `ex -l "/path"` per line; its output repeats each command. Leaf lines are
+ * `level/depth entry/entries logical - logical physical - physical length [flags]`, in blocks; uninitialized extents read as zeros.
  * Source: debugfs(8), dump_extents.
- * @param sizes sizes of the files by path: debugfs tells blocks only
+ * @param sizes sizes of the files by path, since debugfs reports only blocks
  */
 export function parseExtents(
   text: string,
@@ -69,7 +69,7 @@ const PIECE_BYTES = 1024 * 1024;
 
 /**
  * sha256 of a file inside an image, read from the image itself.
- * @throws the signal's reason; PrestageError ERR_PARTITION_WRITE where the image is shorter
+ * @throws the signal's reason; PrestageError ERR_PARTITION_WRITE if the image ends too early
  */
 export async function hashPlaced(
   image: string,
@@ -90,7 +90,7 @@ export async function hashPlaced(
       options.onBytes(piece.length);
     }
     if (at !== extent.at + extent.length)
-      throw new PrestageError('ERR_PARTITION_WRITE', `${image} ends before its files do`, 'Make the image again: its disk may be full');
+      throw new PrestageError('ERR_PARTITION_WRITE', `${image} ends before its files do`, 'Check that the disk is not full, then make the image again');
   }
   zerosTo(file.sizeBytes);
   return hash.digest('hex');

@@ -7,8 +7,8 @@ import { parseLbaReport } from './image-extents.ts';
 import { checkBundle, type ImageWork, readBackImage, sealedFiles, workDirectory } from './image-work.ts';
 
 /**
- * Makes an ISO 9660 image with Rock Ridge names for virtual media, which the node finds by its volume label. Takes no root. Files over 4 GiB
- * have several parts (level 3); owners are root; with SOURCE_DATE_EPOCH the same bundle gives the same bytes.
+ * Makes an ISO 9660 image with Rock Ridge names for virtual media, which the node finds by its volume label. Does not need root. Files over 4 GiB
+ * have several parts (level 3). All files belong to root. With SOURCE_DATE_EPOCH the same bundle gives the same bytes.
  * @throws PrestageError ERR_BUNDLE_FILE, ERR_TOOL_MISSING, ERR_TOOL_FAILED, ERR_PARTITION_WRITE
  */
 export async function makeIsoImage(host: Host, work: ImageWork): Promise<void> {

@@ -12,9 +12,9 @@ import { hashPlaced, type PlacedFile } from './image-extents.ts';
 import type { ImagePlan } from './plan-image.ts';
 import type { WriteProgress } from './write.ts';
 
-/** What the makers of images share. */
+/** Input shared by all image formats. */
 export interface ImageWork {
-  /** Where the image comes into being: a name of its own beside the final one. */
+  /** Temporary path of the image, beside the final one. */
   readonly path: string;
   readonly bundle: SealedBundle;
   readonly plan: ImagePlan;
@@ -30,7 +30,7 @@ export async function makeEmpty(path: string, sizeBytes: number): Promise<void> 
   await file.truncate(sizeBytes);
 }
 
-/** A private directory beside the image, gone at the end; always of the same name, so that the next one takes away what a killed one left. */
+/** Makes a private directory beside the image and removes it at the end. Its name is fixed, so that the next command removes leftovers of a killed one. */
 export async function workDirectory(path: string): Promise<AsyncDisposable & { readonly path: string }> {
   const directory = workPathOf(path);
   await removeTree(directory);
@@ -49,7 +49,7 @@ export async function sealedFiles({ bundle }: Pick<ImageWork, 'bundle'>): Promis
 }
 
 /**
- * Compares every byte of the bundle with its manifest before a program that knows neither puts them into an image.
+ * Compares every byte of the bundle with its manifest, because the programs that write images do not check it.
  * @throws PrestageError ERR_BUNDLE_FILE
  */
 export async function checkBundle(host: Host, work: ImageWork, files: readonly BundleFile[]): Promise<void> {
@@ -63,13 +63,13 @@ export async function checkBundle(host: Host, work: ImageWork, files: readonly B
   const messages = faults.map((fault) => fault.message);
   throw new PrestageError(
     'ERR_BUNDLE_FILE',
-    listFaults(`${work.bundle.directory} is not what ${BUNDLE_FILE} says`, messages),
+    listFaults(`${work.bundle.directory} does not match its ${BUNDLE_FILE}`, messages),
     'Build the bundle again',
   );
 }
 
 /**
- * Compares every byte in the image, at the places that the image's own structures name, with the manifest.
+ * Compares every byte of the files in the image with the manifest. The image's own structures say where the files are.
  * @throws PrestageError ERR_PARTITION_WRITE with every file that differs
  */
 export async function readBackImage(work: ImageWork, files: readonly BundleFile[], placed: ReadonlyMap<string, PlacedFile>): Promise<void> {
@@ -82,15 +82,15 @@ export async function readBackImage(work: ImageWork, files: readonly BundleFile[
   for (const file of files) {
     const found = placed.get(file.path);
     const sha256 = found === undefined ? undefined : await hashPlaced(work.path, found, { signal: work.signal, onBytes });
-    if (sha256 === undefined) faults.push(`${file.path} is missing in the image`);
+    if (sha256 === undefined) faults.push(`${file.path} is missing from the image`);
     else if (sha256 !== file.sha256)
-      faults.push(`${file.path} has the bytes of sha256 ${sha256} in the image, and the manifest says ${file.sha256}`);
+      faults.push(`${file.path} has sha256 ${sha256} in the image; the manifest says ${file.sha256}`);
   }
   if (faults.length === 0) return;
   throw new PrestageError(
     'ERR_PARTITION_WRITE',
-    listFaults('the image is not what the bundle is', faults),
-    'Make the image again; where it fails again, change the disk',
+    listFaults('the image does not match the bundle', faults),
+    'Make the image again; if it fails again, replace the disk',
   );
 }
 

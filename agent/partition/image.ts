@@ -23,7 +23,7 @@ export interface ImageOptions {
   readonly format: ImageFormat;
   /** GPT label of the partition, or volume label of the ISO image. */
   readonly label: string;
-  /** An image that is there goes when the new one is whole. */
+  /** Replace an existing image once the new one is complete. */
   readonly isReplacing: boolean;
   readonly isDry: boolean;
   readonly isRoot: boolean;
@@ -36,12 +36,12 @@ export interface ImageReport {
   readonly path: string;
   readonly plan: ImagePlan;
   readonly bundle: SealedBundle;
-  /** Of the image; that of the plan in a dry run. */
+  /** Size of the image; in a dry run, the planned size. */
   readonly sizeBytes: number;
 }
 
 /**
- * Makes an image with a bundle on it, sized to its content, and reads every byte back. It gets its name when it is whole.
+ * Makes an image that holds a bundle and is just large enough for it, and reads every byte back. The image gets its final name when it is complete.
  * @throws PrestageError ERR_BUNDLE…, ERR_USAGE, ERR_SPACE_PARTITION, ERR_PARTITION_WRITE, ERR_TOOL_FAILED, ERR_TOOL_MISSING, ERR_INTERRUPTED
  */
 export async function makeImage(host: Host, options: ImageOptions): Promise<ImageReport> {
@@ -70,7 +70,7 @@ export async function makeImage(host: Host, options: ImageOptions): Promise<Imag
 }
 
 async function make(host: Host, work: ImageWork): Promise<void> {
-  // What a killed one has left, of whatever format.
+  // Remove leftovers of a killed command, whatever format it made.
   await rm(work.path, { force: true });
   await removeTree(workPathOf(work.path));
   switch (work.plan.fileSystem) {
@@ -83,7 +83,7 @@ async function make(host: Host, work: ImageWork): Promise<void> {
   }
 }
 
-/** The same way as to a disk: a partition through a loop device, and the bundle written to it. */
+/** Works as for a disk: makes a partition through a loop device and writes the bundle to it. */
 async function makeXfsImage(host: Host, work: ImageWork): Promise<void> {
   const { path, plan, bundle, label, step, onProgress, signal } = work;
   await step('start-image', async () => await makeEmpty(path, plan.sizeBytes));
@@ -114,16 +114,16 @@ async function checkOutput(path: string, isReplacing: boolean): Promise<void> {
   if (!found.isFile())
     throw new PrestageError(
       'ERR_USAGE',
-      `${path} is there and is no plain file`,
-      'Give the name of a file; a bundle is written to a disk with: prestage-agent partition write',
+      `${path} exists and is not a regular file`,
+      'Name a file; to write a bundle to a disk, use: prestage-agent partition write',
     );
-  if (!isReplacing) throw new PrestageError('ERR_USAGE', `${path} is there already`, 'Give another name, or --replace');
+  if (!isReplacing) throw new PrestageError('ERR_USAGE', `${path} already exists`, 'Choose another name, or use --replace');
 }
 
-/** Gives a name that nobody else has taken in the meantime. */
+/** Gives a file its final name, unless another process has taken that name in the meantime. */
 async function claim(from: string, to: string): Promise<void> {
   await link(from, to).catch(async (error: NodeJS.ErrnoException) => {
-    if (error.code === 'EEXIST') throw new PrestageError('ERR_USAGE', `${to} has come in the meantime`, 'Give another name, or --replace');
+    if (error.code === 'EEXIST') throw new PrestageError('ERR_USAGE', `${to} was created in the meantime`, 'Choose another name, or use --replace');
     // File systems without hard links.
     await rename(from, to);
   });
@@ -137,8 +137,8 @@ async function syncFile(path: string): Promise<void> {
 function interrupted(path: string, cause: unknown): PrestageError {
   return new PrestageError(
     'ERR_INTERRUPTED',
-    `making ${path} was ended before it was through; nothing is left of it`,
-    'Give the command again',
+    `${path}: making the image was interrupted; no partial file was left`,
+    'Run the command again',
     { cause },
   );
 }

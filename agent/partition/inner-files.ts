@@ -10,8 +10,8 @@ function parentsOf(path: string): readonly string[] {
 }
 
 /**
- * What stands in the way of files: links, files or mounts where directories have to be, and directories where files have to be. Nothing is
- * written through them, so that a strange partition cannot lead out of itself. One line each.
+ * Finds obstacles: links, files or mounts where directories are needed, and directories where files are needed. Nothing is written through them, so a
+ * crafted partition cannot redirect writes outside of itself. One line for each obstacle.
  */
 export async function obstaclesAt(top: string, paths: readonly string[]): Promise<readonly string[]> {
   const { dev } = await lstat(top);
@@ -21,7 +21,7 @@ export async function obstaclesAt(top: string, paths: readonly string[]): Promis
       const found = await lookAt(join(top, path));
       return found === undefined || (found.isDirectory() && found.dev === dev)
         ? []
-        : [`${join(top, path)} is no directory of the partition itself`];
+        : [`${join(top, path)} is not a directory on the partition itself`];
     }),
   );
   const directories = await Promise.all(
@@ -30,7 +30,7 @@ export async function obstaclesAt(top: string, paths: readonly string[]): Promis
   return [...inTheWay.flat(), ...directories.flat()];
 }
 
-/** Makes the directories on the way to an inner path; each is looked at, so that none is a link. */
+/** Makes the parent directories of an inner path, and checks that none of them is a link. */
 export async function makeParents(top: string, path: string): Promise<void> {
   for (const parent of parentsOf(path)) {
     await mkdir(join(top, parent)).catch((error: NodeJS.ErrnoException) => {
@@ -40,13 +40,13 @@ export async function makeParents(top: string, path: string): Promise<void> {
     if (!found.isDirectory())
       throw new PrestageError(
         'ERR_PARTITION_WRITE',
-        `${join(top, parent)} is no directory`,
-        'Make the partition anew: prestage-agent partition create DEVICE --replace',
+        `${join(top, parent)} is not a directory`,
+        'Create the partition again: prestage-agent partition create DEVICE --replace',
       );
   }
 }
 
-/** Removes a file or a link, never a directory with something in it, and never through a link or a mount; empty directories on the way go, too. */
+/** Removes a file or a link, and then its parent directories that are empty. Never follows a link or enters a mount. */
 export async function removeInner(top: string, path: string): Promise<void> {
   const parents = parentsOf(path);
   const { dev } = await lstat(top);
@@ -72,7 +72,7 @@ async function lookAt(path: string) {
   });
 }
 
-/** Where a file comes into being before it gets its name: beside it, always under the same name, so that the next write finds what is left. */
+/** Temporary path of a file, beside its final one. It is fixed, so that the next write finds leftovers. */
 export function temporaryPath(path: string): string {
   return join(dirname(path), `.prestage-partial-${createHash('sha256').update(path).digest('hex').slice(0, 16)}`);
 }

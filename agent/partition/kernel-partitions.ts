@@ -11,13 +11,13 @@ interface DiskTable {
   readonly sectorBytes: number;
 }
 
-/** How long a device node may take to come, after the kernel knows the partition. */
+/** How long a device node may take to appear after the kernel knows the partition. */
 const NODE_LIMIT_MS = 5_000;
 const NODE_PAUSE_MS = 50;
 
 /**
- * Makes the kernel know a partition as the table has it: where it read the table by itself there is nothing to do; a kernel without a reader
- * for GPT, and loop devices, are told with partx(8). Then waits for udev and the node.
+ * Makes the kernel know a partition as listed in the table. Usually the kernel has read the table by itself. Kernels without GPT support, and loop
+ * devices, need partx(8). Then waits for udev and the device node.
  * @throws PrestageError ERR_TOOL_FAILED
  */
 export async function announcePartition(host: Host, disk: DiskTable, partition: DiskPartition): Promise<void> {
@@ -30,24 +30,24 @@ export async function announcePartition(host: Host, disk: DiskTable, partition: 
     if (!(await isKnown())) {
       throw new PrestageError(
         'ERR_TOOL_FAILED',
-        `the kernel does not take partition ${partition.number} of ${disk.device}: ${added.stderr.trim() || 'no reason given'}`,
+        `${disk.device}: the kernel does not accept partition ${partition.number}: ${added.stderr.trim() || 'no reason given'}`,
         `Run by hand: partx --update ${disk.device}`,
       );
     }
   }
   for (const start = host.clock.monotonicMs(); !existsSync(partition.device); await host.clock.sleep(NODE_PAUSE_MS)) {
     if (host.clock.monotonicMs() - start > NODE_LIMIT_MS)
-      throw new PrestageError('ERR_TOOL_FAILED', `${partition.device} does not come up`, 'Look at: udevadm monitor, dmesg');
+      throw new PrestageError('ERR_TOOL_FAILED', `${partition.device} did not appear`, 'Find the cause with dmesg and udevadm monitor');
   }
 }
 
-/** Makes the kernel forget a partition that is gone from the table, or lies elsewhere now. */
+/** Makes the kernel forget a partition that was removed from the table or moved. */
 export async function forgetPartition(host: Host, disk: DiskTable, partition: Pick<DiskPartition, 'number' | 'device'>): Promise<void> {
   if ((await kernelRange(partition.device)) === undefined) return;
   await host.exec('partx', ['--delete', '--nr', String(partition.number), disk.device]);
 }
 
-/** Lets udev come to an end with what has just changed; nothing to do where none runs. */
+/** Waits until udev has handled the change; returns at once if udev does not run. */
 async function settle(host: Host): Promise<void> {
   if (existsSync('/run/udev/control')) await host.exec('udevadm', ['settle', '--timeout=10']);
 }

@@ -8,18 +8,18 @@ import { choosePartition, parseBlkid } from './find.ts';
 import { announcePartition } from './kernel-partitions.ts';
 import { refuseWrite } from './refusals.ts';
 
-/** A data partition that may be written. Giving it back detaches the image that it lies on. */
+/** A data partition that may be written. Disposing detaches the image that holds it. */
 export interface LocatedPartition extends AsyncDisposable {
-  /** As a person calls the disk, the partition or the image. */
+  /** Name of the disk, partition or image for messages. */
   readonly name: string;
   /** Device of the partition. */
   readonly device: string;
   readonly fileSystem: string;
   /** The partition as a device. */
   readonly facts: DiskFacts;
-  /** What `--expect-serial` is compared with: that of its disk. */
+  /** Identity of its disk, which `--expect-serial` is compared with. */
   readonly identity: DiskFacts['identity'];
-  /** Path of the image that it lies on, where it does. */
+  /** Path of the image that holds it, if an image does. */
   readonly image: string | undefined;
 }
 
@@ -35,7 +35,7 @@ export interface LocateRequest {
 const WRITABLE: readonly string[] = ['xfs', 'ext4'];
 
 /**
- * Finds the partition of the label on what a person names, and sees that nobody uses it. Other partitions of the disk may be in use.
+ * Finds the partition with the label on the disk, partition or image that a person names, and checks that it is not in use. Other partitions of the disk may be.
  * @throws PrestageError ERR_DISK…, ERR_PARTITION_MISSING, ERR_PARTITION_AMBIGUOUS, ERR_PARTITION_FILESYSTEM
  */
 export async function locatePartition(host: Host, request: LocateRequest): Promise<LocatedPartition> {
@@ -76,8 +76,8 @@ function writable(device: string, fileSystem: string | undefined): string {
   if (fileSystem !== undefined && WRITABLE.includes(fileSystem)) return fileSystem;
   throw new PrestageError(
     'ERR_PARTITION_FILESYSTEM',
-    `${device} holds ${fileSystem ?? 'no file system that is known'}, and a bundle is written to ${WRITABLE.join(' or ')}`,
-    'Format it: prestage-agent partition create DEVICE --reuse, or --replace to lose what it holds',
+    `${device} holds ${fileSystem ?? 'no known file system'}, but a bundle needs ${WRITABLE.join(' or ')}`,
+    'Format it: prestage-agent partition create DEVICE --reuse, or --replace to discard its content',
   );
 }
 
@@ -86,6 +86,6 @@ function missing(name: string, label: string, partitions: readonly { readonly de
   return new PrestageError(
     'ERR_PARTITION_MISSING',
     `${name} has no partition with the GPT label "${label}"; labels seen: ${seen || 'none'}`,
-    'Make one (prestage-agent partition create), or give --label',
+    'Create one (prestage-agent partition create), or name another with --label',
   );
 }

@@ -9,20 +9,20 @@ import { PrestageError } from '../model/errors.ts';
 import type { DiskFacts, DiskPartition } from './disk-facts.ts';
 import { announcePartition } from './kernel-partitions.ts';
 
-/** What a partition holds, for the person who is about to lose it. */
+/** Content of a partition, shown to the person before it is discarded. */
 export interface Losses {
-  /** Bytes in use; undefined where the file system does not mount. */
+  /** Bytes in use; undefined if the file system cannot be mounted. */
   readonly usedBytes: number | undefined;
-  /** Release of the bundle; undefined where there is no bundle with a manifest. */
+  /** Release of the bundle; undefined if there is no bundle with a manifest. */
   readonly release: string | undefined;
-  /** Names at the top, sorted, the first 20. */
+  /** The first 20 names in the top directory, sorted. */
   readonly names: readonly string[];
 }
 
 const SHOWN_NAMES = 20;
 const MOUNTABLE: readonly string[] = ['xfs', 'ext2', 'ext3', 'ext4', 'iso9660', 'vfat', 'btrfs'];
 
-/** Looks, read-only, at what a partition holds. What cannot be mounted is said to be unknown: it can be replaced all the same. */
+/** Reads, read-only, what a partition holds. If it cannot be mounted, its content is unknown; it can still be replaced. */
 export async function surveyLosses(host: Host, disk: DiskFacts, partition: DiskPartition): Promise<Losses> {
   const { fileSystem, device } = partition;
   const unknown: Losses = { usedBytes: undefined, release: undefined, names: [] };

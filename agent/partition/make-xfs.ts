@@ -3,9 +3,9 @@ import type { Host } from '../host/host.ts';
 import { PrestageError } from '../model/errors.ts';
 
 /**
- * Features that new releases of mkfs.xfs turn on and that the kernel of RHEL 8 (4.18, RHCOS up to 4.12) does not mount: turned off, the most
- * recent first. A release that does not know an option refuses the whole line; then the next is tried. Source: mkfs.xfs(8); the file
- * lts_4.19.conf of xfsprogs says the same, but its first release cannot be read by mkfs.xfs itself.
+ * Options that turn off features of new mkfs.xfs releases which the kernel of RHEL 8 (4.18, RHCOS up to 4.12) cannot mount, newest features first.
+ * A mkfs.xfs that does not know an option refuses the whole line; then the next line is tried. Source: mkfs.xfs(8). The file lts_4.19.conf of
+ * xfsprogs says the same, but mkfs.xfs cannot read its first release.
  */
 const CAUTIOUS: readonly (readonly string[])[] = [
   ['-m', 'bigtime=0,inobtcount=0', '-i', 'nrext64=0,exchange=0', '-n', 'parent=0'],
@@ -15,7 +15,7 @@ const CAUTIOUS: readonly (readonly string[])[] = [
 ];
 
 /**
- * Makes an XFS that every RHCOS mounts. What the device held is lost.
+ * Makes an XFS that every RHCOS can mount. The previous content of the device is lost.
  * @throws PrestageError ERR_TOOL_FAILED
  */
 export async function makeXfs(host: Host, device: string): Promise<void> {
@@ -29,6 +29,6 @@ export async function makeXfs(host: Host, device: string): Promise<void> {
   throw new PrestageError(
     'ERR_TOOL_FAILED',
     `mkfs.xfs ${device} failed: ${quote(stderr)}`,
-    `Look for disk errors with dmesg, then give the command again`,
+    `Look for disk errors with dmesg, then run the command again`,
   );
 }

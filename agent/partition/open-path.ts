@@ -8,26 +8,26 @@ import { openDisk, readDisk } from './disk.ts';
 import { choosePartition, FILE_SYSTEMS } from './find.ts';
 import { announcePartition } from './kernel-partitions.ts';
 
-/** A folder that can be read, wherever it lies. Giving it back unmounts and detaches what was made for it. */
+/** A folder that can be read, wherever it is. Disposing unmounts and detaches what was set up for it. */
 export interface OpenFolder extends AsyncDisposable {
   readonly path: string;
   /** What a person named: a folder, a block device, or an image of a disk or a file system. */
   readonly kind: 'folder' | 'device' | 'image';
-  /** The device that is mounted, where one is. */
+  /** The mounted device, if one was mounted. */
   readonly device: string | undefined;
 }
 
 /**
- * Opens what a person names for reading: a folder as it is; a partition, an ISO or an image of one by its file system; a disk or an image of one
- * by the partition of the label. Nothing is written, not even a journal.
- * @throws PrestageError ERR_PAYLOAD_MISSING where there is nothing, ERR_DISK…, ERR_PARTITION_…
+ * Opens what a person names for reading: a folder directly; a partition, an ISO, or an image of one by its file system; a disk, or an image of one, by
+ * its partition with the label. Nothing is written, not even a journal.
+ * @throws PrestageError ERR_PAYLOAD_MISSING if the path does not exist, ERR_DISK…, ERR_PARTITION_…
  */
 export async function openPath(host: Host, path: string, label: string): Promise<OpenFolder> {
   const found = await stat(path).catch((cause: NodeJS.ErrnoException) => {
     throw new PrestageError(
       'ERR_PAYLOAD_MISSING',
       `${path} cannot be read: ${cause.code ?? cause.message}`,
-      'Give the folder of a bundle, a device or a disk image',
+      'Name the folder of a bundle, a device or a disk image',
       { cause },
     );
   });
@@ -61,8 +61,8 @@ async function fileSystemOn(host: Host, disk: Awaited<ReturnType<typeof openDisk
     const seen = facts.partitions.map((one) => `"${one.label}"`).join(', ');
     throw new PrestageError(
       'ERR_PARTITION_MISSING',
-      `${disk.name} holds ${facts.content ?? 'no file system'} and no partition with the GPT label "${label}"; labels seen: ${seen || 'none'}`,
-      'Give --label, or the partition itself',
+      `${disk.name} holds ${facts.content ?? 'no file system'}, and no partition has the GPT label "${label}"; labels seen: ${seen || 'none'}`,
+      'Use --label, or name the partition itself',
     );
   }
   await announcePartition(host, facts, partition);

@@ -9,7 +9,7 @@ import { formatBytes } from '../model/bytes.ts';
 import { PrestageError } from '../model/errors.ts';
 import { type BlockPartition, choosePartition, LSBLK_ARGS, parseBlkid, parseLsblk, udevName } from './find.ts';
 
-/** How often a device that has not come up is looked for. */
+/** Interval between two looks for a missing device, in milliseconds. */
 const POLL_MS = 500;
 
 export interface OpenPartition extends MountLease {
@@ -20,7 +20,7 @@ export interface OpenPartition extends MountLease {
 
 export interface PartitionRequest {
   readonly label: string;
-  /** How long a device may take to come up, in seconds; 0 looks once. */
+  /** How long to wait for the device, in seconds; 0 looks once. */
   readonly waitSeconds: number;
   /** Where to mount it. */
   readonly target: string;
@@ -30,7 +30,7 @@ export interface PartitionRequest {
 export const PARTITION_TARGET = '/run/prestage-agent/partition';
 
 /**
- * Finds the partition of a GPT label, waits for a late device, and mounts it read-only. The lease gives it back and never deletes.
+ * Finds the partition with a GPT label, waits for a late device, and mounts it read-only. The lease unmounts it and never deletes anything.
  * @throws PrestageError ERR_PARTITION_MISSING, ERR_PARTITION_AMBIGUOUS, ERR_PARTITION_FILESYSTEM, ERR_PARTITION_MOUNT
  */
 export async function openPartition(host: Host, request: PartitionRequest, step: Step, signal?: AbortSignal): Promise<OpenPartition> {
@@ -47,7 +47,7 @@ export async function openPartition(host: Host, request: PartitionRequest, step:
   };
 }
 
-/** The partitions of this machine with their labels, from lsblk, from blkid where the machine has no udev, and from the by-partlabel link. */
+/** The partitions of this machine with their labels, from lsblk, from the by-partlabel link, and from blkid if the machine has no udev. */
 async function listPartitions(host: Host, label: string): Promise<readonly BlockPartition[]> {
   const listed = parseLsblk(await output(host.exec, 'lsblk', LSBLK_ARGS)).filter((partition) => existsSync(partition.device));
   const linked = await linkedDevice(host, label);
@@ -83,7 +83,7 @@ async function linkedDevice(host: Host, label: string): Promise<string | undefin
   }
 }
 
-/** Fills in from the device itself what lsblk does not know; only candidates for the label are read for their file system. */
+/** Probes the device for what lsblk does not know. The file system is probed only if the label can match. */
 async function probed(host: Host, partition: BlockPartition, label: string): Promise<BlockPartition> {
   if (partition.label !== undefined && (partition.label !== label || partition.fileSystem !== undefined)) return partition;
   const result = await host.exec('blkid', ['--probe', '--output', 'export', partition.device]);
@@ -95,7 +95,7 @@ function missingPartition(partitions: readonly BlockPartition[], request: Partit
   const seen = partitions.flatMap((partition) => (partition.label === undefined ? [] : [`"${partition.label}" (${partition.device})`]));
   return new PrestageError(
     'ERR_PARTITION_MISSING',
-    `no partition has the GPT label "${request.label}"; waited ${request.waitSeconds} s; labels seen: ${seen.length === 0 ? 'none' : seen.join(', ')}`,
-    'Check that the disk is attached, compare its labels (lsblk -o NAME,PARTLABEL), or give --label or --device-wait',
+    `no partition has the GPT label "${request.label}" after ${request.waitSeconds} s; labels seen: ${seen.length === 0 ? 'none' : seen.join(', ')}`,
+    'Check that the disk is attached, check its labels (lsblk -o NAME,PARTLABEL), or set --label or --device-wait',
   );
 }

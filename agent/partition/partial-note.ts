@@ -3,7 +3,7 @@ import { join } from 'node:path';
 import * as v from 'valibot';
 import { BUNDLE_LIMIT_BYTES, isInnerPath, PARTIAL_FILE } from '../model/bundle.ts';
 
-/** What PARTIAL_FILE holds while a bundle is being written: which files may be taken away, should another bundle be written instead. */
+/** Content of PARTIAL_FILE while a bundle is being written: the files that may be removed if another bundle is written instead. */
 const noteSchema = v.object({
   apiVersion: v.literal('prestage-agent/v1'),
   kind: v.literal('PartialBundle'),
@@ -19,7 +19,7 @@ export function formatNote(files: readonly NotedFile[]): string {
   return `${JSON.stringify({ apiVersion: 'prestage-agent/v1', kind: 'PartialBundle', files: [...unique.values()] })}\n`;
 }
 
-/** The files of the note at the top of a partition; undefined where there is none. One of another tool or an older version says nothing of files. */
+/** The files in the note at the top of a partition; undefined if there is no note. A note of another tool or version lists no files. */
 export async function readNote(top: string): Promise<readonly NotedFile[] | undefined> {
   try {
     await using file: FileHandle = await open(join(top, PARTIAL_FILE), 'r');

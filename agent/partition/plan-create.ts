@@ -4,11 +4,11 @@ import { type DiskFacts, type DiskPartition, partitionDevice } from './disk-fact
 
 export interface CreateRequest {
   readonly label: string;
-  /** At the end of the disk; or from `startSector` on, where that is given. */
+  /** Placed at the end of the disk, or at `startSector` if that is given. */
   readonly sizeBytes: number | undefined;
-  /** First sector; without a size the partition goes to the end of the disk. */
+  /** First sector; without a size the partition extends to the end of the disk. */
   readonly startSector: number | undefined;
-  /** What becomes of a partition of the label: an error, or it stays with what it holds, or it goes. */
+  /** What to do with an existing partition of the label: fail, keep it with its content, or replace it. */
   readonly existing: 'refuse' | 'reuse' | 'replace';
 }
 
@@ -22,34 +22,33 @@ export type CreateStep =
 
 export interface CreatePlan {
   readonly disk: DiskFacts;
-  /** As it will be. */
+  /** The partition as it will be. */
   readonly partition: DiskPartition;
   readonly steps: readonly CreateStep[];
-  /** What a person should know before it is done. */
+  /** Warnings shown before anything is changed. */
   readonly notices: readonly string[];
 }
 
-/** RHCOS has the numbers 1 to 4; the installer renumbers what stands in its way. */
+/** RHCOS uses the numbers 1 to 4; its installer renumbers a partition that conflicts. */
 const FIRST_NUMBER = 5;
 const ALIGNMENT_BYTES = 1024 * 1024;
-/** mkfs.xfs(8) makes nothing smaller. */
+/** Smallest file system that mkfs.xfs(8) makes. */
 const MINIMUM_BYTES = 300 * 1024 * 1024;
-/** What OpenShift's installer demands of an installation disk. */
+/** Smallest installation disk that OpenShift's installer accepts. */
 const INSTALLATION_BYTES = 120_000_000_000;
-/** GPT names have 36 UTF-16 units; what a launcher can carry is narrower still. Source: UEFI 2.10, 5.3.3. */
+/** GPT names have up to 36 UTF-16 units; the launcher supports only this subset. Source: UEFI 2.10, 5.3.3. */
 const LABEL = /^[A-Za-z0-9][A-Za-z0-9._-]{0,35}$/;
 
 /**
- * Decides what has to be done to a disk for a data partition at its end. Pure: nothing here has looked whether the disk may be touched
- * (refusals.ts).
+ * Decides the changes to a disk for a data partition at its end. Pure. Does not check whether the disk may be changed; refusals.ts does.
  * @throws PrestageError ERR_USAGE, ERR_PARTITION_EXISTS, ERR_PARTITION_AMBIGUOUS, ERR_PARTITION_FILESYSTEM, ERR_DISK_ROOM
  */
 export function planCreate(disk: DiskFacts, request: CreateRequest): CreatePlan {
   if (!LABEL.test(request.label))
     throw new PrestageError(
       'ERR_USAGE',
-      `"${request.label}" cannot be a label`,
-      'Give up to 36 letters, digits, dots, hyphens and underscores',
+      `"${request.label}" is not a valid label`,
+      'Use up to 36 letters, digits, dots, hyphens and underscores',
     );
   const [existing, ...others] = disk.partitions.filter((partition) => partition.label === request.label);
   if (others.length > 0) throw ambiguous(disk, request.label);
@@ -59,7 +58,7 @@ export function planCreate(disk: DiskFacts, request: CreateRequest): CreatePlan 
   throw exists(disk, existing);
 }
 
-/** What the same command leaves that is ended between table and file system: the very partition, with nothing in it. */
+/** True if the same command was interrupted between table and file system: the wanted partition exists and is empty. */
 function isUnfinished(disk: DiskFacts, partition: DiskPartition, request: CreateRequest): boolean {
   if (partition.fileSystem !== undefined || (request.sizeBytes === undefined && request.startSector === undefined)) return false;
   const range = rangeFor(disk, request, undefined);
@@ -72,11 +71,11 @@ function planReuse(disk: DiskFacts, partition: DiskPartition): CreatePlan {
   if (partition.fileSystem !== 'xfs' && partition.fileSystem !== 'ext4') {
     throw new PrestageError(
       'ERR_PARTITION_FILESYSTEM',
-      `${partition.device} (label "${partition.label}") holds ${partition.fileSystem}, which no bundle can be written to`,
-      'Give --replace to lose what it holds',
+      `${partition.device} (label "${partition.label}") holds ${partition.fileSystem}, which the agent cannot write a bundle to`,
+      'Use --replace to discard its content',
     );
   }
-  return { disk, partition, steps: [], notices: [`${partition.device} stays as it is, with what it holds`] };
+  return { disk, partition, steps: [], notices: [`${partition.device} and its content are kept`] };
 }
 
 function planNew(disk: DiskFacts, request: CreateRequest, replaced: DiskPartition | undefined): CreatePlan {
@@ -105,7 +104,7 @@ function rangeFor(disk: DiskFacts, request: CreateRequest, replaced: DiskPartiti
   if (startSector !== undefined)
     return { startSector, endSector: sectors === undefined ? disk.lastUsableSector : startSector + sectors - 1 };
   if (sectors !== undefined) {
-    // Aligned downwards: the partition has the size asked for, or a little more.
+    // Aligned downwards: the partition gets the requested size or slightly more.
     const alignment = ALIGNMENT_BYTES / disk.sectorBytes;
     const start = Math.floor((disk.lastUsableSector - sectors + 1) / alignment) * alignment;
     return { startSector: start, endSector: disk.lastUsableSector };
@@ -113,8 +112,8 @@ function rangeFor(disk: DiskFacts, request: CreateRequest, replaced: DiskPartiti
   if (replaced !== undefined) return { startSector: replaced.startSector, endSector: replaced.endSector };
   throw new PrestageError(
     'ERR_USAGE',
-    'the size of the partition is not known',
-    'Give --size (100GiB holds a release, 250GiB one with operators), or --start-sector',
+    'the size of the partition is missing',
+    'Set --size (100GiB for a release, 250GiB with operators), or --start-sector',
   );
 }
 
@@ -143,8 +142,8 @@ function noticesFor(disk: DiskFacts, partition: DiskPartition): readonly string[
   return [
     ...(frontBytes >= INSTALLATION_BYTES
       ? []
-      : [`only ${formatBytes(frontBytes)} lie in front of it: OpenShift is not installed on a disk that leaves less than 120 GB`]),
-    ...(isAligned ? [] : [`sector ${partition.startSector} is not at a multiple of 1 MiB: the disk can be slower`]),
+      : [`only ${formatBytes(frontBytes)} precede the partition: OpenShift needs at least 120 GB to install on this disk`]),
+    ...(isAligned ? [] : [`sector ${partition.startSector} is not aligned to 1 MiB: the disk may be slower`]),
   ];
 }
 
@@ -157,14 +156,14 @@ function describeShort(partition: DiskPartition): string {
 }
 
 function noRoom(message: string): PrestageError {
-  return new PrestageError('ERR_DISK_ROOM', message, 'Give another --size or --start-sector, remove a partition, or take a larger disk');
+  return new PrestageError('ERR_DISK_ROOM', message, 'Set another --size or --start-sector, remove a partition, or use a larger disk');
 }
 
 function exists(disk: DiskFacts, partition: DiskPartition): PrestageError {
   return new PrestageError(
     'ERR_PARTITION_EXISTS',
-    `${disk.name} has ${describeShort(partition)} already`,
-    'Write to it as it is (prestage-agent partition write), or give --reuse to keep what it holds, --replace to lose it',
+    `${disk.name} already has ${describeShort(partition)}`,
+    'Write to it (prestage-agent partition write), or use --reuse to keep its content or --replace to discard it',
   );
 }
 
@@ -173,6 +172,6 @@ function ambiguous(disk: DiskFacts, label: string): PrestageError {
   return new PrestageError(
     'ERR_PARTITION_AMBIGUOUS',
     `${disk.name} has ${found.length} partitions with the label "${label}": ${found.join(', ')}`,
-    'Give the one that is not meant another label: sgdisk --change-name N:other DISK',
+    'Relabel the wrong partition: sgdisk --change-name N:other DISK',
   );
 }

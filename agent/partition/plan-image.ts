@@ -7,27 +7,27 @@ import { contentBytes } from './plan-write.ts';
 export const IMAGE_FORMATS = ['disk', 'iso'] as const;
 export type ImageFormat = (typeof IMAGE_FORMATS)[number];
 
-/** How an image comes into being. */
+/** How an image is made. */
 export interface ImagePlan {
   readonly format: ImageFormat;
-  /** XFS is made through a loop device, which takes root; ext4 and ISO 9660 are made by programs that write the file alone. */
+  /** XFS is made through a loop device, which needs root; ext4 and ISO 9660 are made by programs that only write the file. */
   readonly fileSystem: 'xfs' | 'ext4' | 'iso9660';
-  /** Of the whole image; an estimate for iso9660. */
+  /** Size of the whole image; an estimate for iso9660. */
   readonly sizeBytes: number;
-  /** Of the partition; the image has 1 MiB before and after it. */
+  /** Size of the partition; the image has 1 MiB before and after it. */
   readonly partitionBytes: number;
 }
 
 const MIB = 1024 * 1024;
-/** Before the first partition, as every tool aligns it; and after it for the second GPT. */
+/** Space before the partition, the usual alignment, and after it, for the second GPT. */
 export const EDGE_BYTES = MIB;
-/** Log of 64 MiB at least, and nothing below 300 MiB. Source: mkfs.xfs(8). */
+/** The log takes at least 64 MiB, and the smallest file system has 300 MiB. Source: mkfs.xfs(8). */
 const XFS_BYTES = 336 * MIB;
 /** Journal of 64 MiB at this size, growing to 1 GiB; inode tables take 1.6 % of the rest. Source: mke2fs(8); tried with 5 to 250 GiB. */
 const EXT4_BYTES = 160 * MIB;
 /** Volume labels. Source: ECMA-119, 8.4.7; 32 characters. */
 const ISO_LABEL_LIMIT = 32;
-/** What the programs that make an image without root quote in their lists and answers. */
+/** Characters that the programs which make an image without root quote in their lists and output. */
 const AWKWARD = /['"\\\p{Cc}]/u;
 
 /**
@@ -42,8 +42,8 @@ export function planImage(
   if (format === 'iso' && label.length > ISO_LABEL_LIMIT)
     throw new PrestageError(
       'ERR_USAGE',
-      `"${label}" has ${label.length} characters, an ISO image takes a label of ${ISO_LABEL_LIMIT}`,
-      'Give a shorter --label',
+      `"${label}" has ${label.length} characters; the label of an ISO image may have ${ISO_LABEL_LIMIT}`,
+      'Use a shorter --label',
     );
   const content =
     contentBytes(bundle.files) + contentBytes([{ path: BUNDLE_FILE, sizeBytes: 256 * bundle.files.length + MIB, sha256: '' }]);
@@ -60,12 +60,12 @@ function sized(format: ImageFormat, fileSystem: ImagePlan['fileSystem'], bytes: 
 function refuseAwkward(bundle: Bundle): void {
   const awkward = bundle.files
     .filter((file) => AWKWARD.test(file.path))
-    .map((file) => `${quoteInput(file.path)} has a quote, a backslash or a control character`);
+    .map((file) => `${quoteInput(file.path)} contains a quote, a backslash or a control character`);
   if (awkward.length === 0) return;
   throw new PrestageError(
     'ERR_USAGE',
-    listFaults('files of the bundle cannot be put into an image', awkward),
-    'Rename them and build again, or make a disk image as root',
+    listFaults('some files of the bundle cannot be stored in an image', awkward),
+    'Rename them and build the bundle again, or make a disk image as root',
   );
 }
 
@@ -74,7 +74,7 @@ export function checkImageSpace(plan: ImagePlan, free: { readonly path: string; 
   if (plan.sizeBytes <= free.freeBytes) return;
   throw new PrestageError(
     'ERR_SPACE_PARTITION',
-    `${free.path} has ${formatBytes(free.freeBytes)} free for an image of ${formatBytes(plan.sizeBytes)}`,
-    'Make room there, or write the image to another file system',
+    `${free.path} has ${formatBytes(free.freeBytes)} free, but the image needs ${formatBytes(plan.sizeBytes)}`,
+    'Free space there, or write the image to another file system',
   );
 }

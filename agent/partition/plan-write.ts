@@ -2,21 +2,21 @@ import type { Bundle, BundleFile } from '../model/bundle.ts';
 import { formatBytes } from '../model/bytes.ts';
 import { PrestageError } from '../model/errors.ts';
 
-/** What lies on a partition that a bundle is to be written to. */
+/** Content of a partition that a bundle is to be written to. */
 export interface PartitionSurvey {
-  /** A bundle is there that was not written to its end. */
+  /** The partition holds an incompletely written bundle. */
   readonly isPartial: boolean;
-  /** The manifest that is there has the bytes of the new one. */
+  /** The manifest on the partition equals the new one. */
   readonly isSameManifest: boolean;
-  /** Release of the bundle that is there; undefined where there is none that can be read. */
+  /** Release of the bundle on the partition; undefined if there is no readable bundle. */
   readonly release: string | undefined;
-  /** Files that earlier bundles brought, with their sizes: those of the manifest, and of the note that an unfinished write leaves. */
+  /** Files of earlier bundles with their sizes: those listed in the manifest and in the note that an unfinished write leaves. */
   readonly earlier: readonly { readonly path: string; readonly sizeBytes: number }[];
-  /** Paths of the new bundle that are there with the right bytes. */
+  /** Paths of the new bundle that already have the right content. */
   readonly sound: ReadonlySet<string>;
-  /** Sizes of what is there under paths of the new bundle with other bytes. */
+  /** Sizes of existing files at paths of the new bundle that have other content. */
   readonly unsound: ReadonlyMap<string, number>;
-  /** Half-written files of a write that was ended, with their sizes. */
+  /** Incomplete files of an interrupted write, with their sizes. */
   readonly leftovers: ReadonlyMap<string, number>;
   readonly freeBytes: number;
   readonly sizeBytes: number;
@@ -25,23 +25,23 @@ export interface PartitionSurvey {
 export interface WritePlan {
   readonly copy: readonly BundleFile[];
   readonly keep: readonly BundleFile[];
-  /** Files with other bytes, and half-written ones, that go before anything is copied. */
+  /** Files with other content, and incomplete ones, which are removed before anything is copied. */
   readonly replace: readonly string[];
-  /** Files of earlier bundles that the new one does not have; they go when the new one is whole, or first where the person says so. */
+  /** Files of earlier bundles that the new one does not have. Removed once the new one is complete, or first with `isPruneFirst`. */
   readonly obsolete: readonly string[];
   readonly isPruneFirst: boolean;
   readonly copyBytes: number;
-  /** Nothing is to be done: the bundle is there. */
+  /** Nothing to do: the bundle is already on the partition. */
   readonly isDone: boolean;
-  /** Files that are whole and belong to something else are given up for this bundle: a person has to agree. */
+  /** Intact files of something else are replaced by this bundle: a person has to agree. */
   readonly isReplacing: boolean;
-  /** Release of the bundle that is given up; undefined where it is none, or is not known. */
+  /** Release of the bundle that is replaced; undefined if there is none, or if it is unknown. */
   readonly replacesRelease: string | undefined;
 }
 
-/** Blocks of XFS and ext4 as mkfs makes them. */
+/** Block size that mkfs uses for XFS and ext4. */
 const BLOCK_BYTES = 4096;
-/** Inode and directory entry of a file, generously. */
+/** Inode and directory entry of a file; a generous estimate. */
 const PER_FILE_BYTES = 1024;
 const RESERVE_BYTES = 4 * 1024 * 1024;
 
@@ -89,14 +89,14 @@ function checkSpace(
   const helps = !isPruneFirst && obsoleteBytes > 0 && neededBytes <= freeBytes + obsoleteBytes;
   throw new PrestageError(
     'ERR_SPACE_PARTITION',
-    `${where} (${formatBytes(survey.sizeBytes)}) has ${formatBytes(freeBytes)} for ${formatBytes(neededBytes)} that are to be copied`,
+    `${where} (${formatBytes(survey.sizeBytes)}) has ${formatBytes(freeBytes)} free, but ${formatBytes(neededBytes)} are to be copied`,
     helps
-      ? `Give --prune-first: ${formatBytes(obsoleteBytes)} of the earlier bundle then go before the new one comes`
-      : 'Make a larger partition: prestage-agent partition create DEVICE --replace --size SIZE',
+      ? `Use --prune-first: it first removes ${formatBytes(obsoleteBytes)} of the earlier bundle`
+      : 'Create a larger partition: prestage-agent partition create DEVICE --replace --size SIZE',
   );
 }
 
-/** What files take on a file system. */
+/** Bytes that files take up on a file system. */
 export function contentBytes(files: readonly BundleFile[]): number {
   return sum(files.map((file) => Math.ceil(file.sizeBytes / BLOCK_BYTES) * BLOCK_BYTES + PER_FILE_BYTES));
 }

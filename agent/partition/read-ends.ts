@@ -1,7 +1,7 @@
 import { type FileHandle, open } from 'node:fs/promises';
 import { type DiskEnds, type FoundTable, readEntries, readHeader, readMbr } from './gpt.ts';
 
-/** Sizes of logical sectors that disks have: a table for the other size lies at another place. */
+/** Logical sector sizes of disks. The place of a table depends on the size that it was made for. */
 const SECTOR_SIZES = [512, 4096] as const;
 
 /** Looks for partition tables at both ends of a disk, for sectors of each size. Reads some sectors, writes nothing. */
@@ -10,7 +10,7 @@ export async function readEnds(
   { sizeBytes, sectorBytes }: { readonly sizeBytes: number; readonly sectorBytes: number },
 ): Promise<DiskEnds> {
   await using file = await open(device, 'r');
-  // Its own size first: what lies there is what the kernel sees.
+  // The disk's own sector size comes first: the kernel uses that table.
   const sizes = SECTOR_SIZES.toSorted((a, b) => Number(b === sectorBytes) - Number(a === sectorBytes));
   const lastSector = (size: number): number => Math.floor(sizeBytes / size) - 1;
   const first = await firstFound(sizes, async (size) => await readTable(file, { sector: 1, sectorBytes: size }));
@@ -18,7 +18,7 @@ export async function readEnds(
   return { mbr: readMbr(await read(file, 0, 512)), first, last: atEnd.kind === 'absent' ? await otherOf(file, first) : atEnd };
 }
 
-/** The second table of a disk that has grown lies where the first one says. */
+/** On a disk that has grown, the first table says where the second one is. */
 async function otherOf(file: FileHandle, first: FoundTable): Promise<FoundTable> {
   if (first.kind !== 'sound') return { kind: 'absent' };
   const { otherSector, sectorBytes } = first.header;
@@ -43,7 +43,7 @@ async function readTable(file: FileHandle, place: { readonly sector: number; rea
   return typeof partitions === 'string' ? { kind: 'damaged', sectorBytes, fault: partitions } : { kind: 'sound', header, partitions };
 }
 
-/** What there is from an offset on; nothing where it lies outside of the disk. */
+/** Reads from an offset; returns fewer bytes at the end of the disk, and none outside of it. */
 async function read(file: FileHandle, offset: number, length: number): Promise<Buffer> {
   if (offset < 0 || !Number.isSafeInteger(offset)) return Buffer.alloc(0);
   const { buffer, bytesRead } = await file.read(Buffer.alloc(length), 0, length, offset);

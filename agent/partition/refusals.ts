@@ -1,7 +1,7 @@
 import { PrestageError } from '../model/errors.ts';
 import type { DiskFacts, DiskUse } from './disk-facts.ts';
 
-/** What a running system lies on. */
+/** Mount points of a running system. */
 const SYSTEM_MOUNTS: ReadonlySet<string> = new Set([
   '/',
   '/boot',
@@ -15,22 +15,22 @@ const SYSTEM_MOUNTS: ReadonlySet<string> = new Set([
   '/run/ostree-live',
 ]);
 
-/** Why a disk may not get another partition: every reason, the gravest first; empty where it may. Pure. */
+/** All reasons why a disk may not get another partition, the most serious first; empty if it may. Pure. */
 export function refuseCreate(disk: DiskFacts): readonly PrestageError[] {
   if (disk.kind !== 'disk' && disk.kind !== 'loop' && disk.kind !== 'image')
     return [
       new PrestageError(
         'ERR_DISK',
-        `${disk.name} is no whole disk, lsblk calls it "${disk.kind}"`,
-        'Give the whole disk, such as /dev/sda or /dev/nvme0n1',
+        `${disk.name} is not a whole disk: lsblk reports type "${disk.kind}"`,
+        'Name the whole disk, such as /dev/sda or /dev/nvme0n1',
       ),
     ];
   if (disk.sizeBytes === 0)
-    return [new PrestageError('ERR_DISK', `${disk.name} has no medium`, 'Give a disk that lsblk shows with a size')];
+    return [new PrestageError('ERR_DISK', `${disk.name} has no medium`, 'Name a disk that lsblk shows with a size')];
   return [...refuseWrite(disk), ...refuseTable(disk)];
 }
 
-/** Why nothing may be written to a disk or a partition. Pure. */
+/** All reasons why nothing may be written to a disk or a partition. Pure. */
 export function refuseWrite(disk: DiskFacts): readonly PrestageError[] {
   return [...refuseSystem(disk), ...refuseUse(disk), ...refuseReadOnly(disk)];
 }
@@ -42,8 +42,8 @@ function refuseSystem(disk: DiskFacts): readonly PrestageError[] {
   return [
     new PrestageError(
       'ERR_DISK_SYSTEM',
-      `${disk.name} holds the system that runs: ${places}`,
-      'Choose another disk, or start the machine from other media',
+      `${disk.name} holds the running system: ${places}`,
+      'Choose another disk, or boot the machine from other media',
     ),
   ];
 }
@@ -55,13 +55,13 @@ function refuseUse(disk: DiskFacts): readonly PrestageError[] {
   return [
     new PrestageError(
       'ERR_DISK_BUSY',
-      `${disk.name} is in use: the kernel refuses exclusive access, and no mount, swap or device of this system explains it`,
-      'Look for containers and other mount namespaces that have it mounted: grep DEVICE /proc/*/mountinfo',
+      `${disk.name} is in use: the kernel refuses exclusive access, but no mount, swap or device of this system explains why`,
+      'Find containers or other mount namespaces that have it mounted: grep DEVICE /proc/*/mountinfo',
     ),
   ];
 }
 
-/** A use in words: `/dev/sda3 is mounted at /mnt`. */
+/** Describes a use for people: `/dev/sda3 is mounted at /mnt`. */
 function describeUse(use: DiskUse): string {
   switch (use.kind) {
     case 'mount':
@@ -78,7 +78,7 @@ function remedyFor(use: DiskUse): string {
     case 'mount':
       return `Unmount it: umount ${use.at}`;
     case 'swap':
-      return `Take it out: swapoff ${use.device}`;
+      return `Turn it off: swapoff ${use.device}`;
     case 'holder':
       return `Stop ${use.at} (vgchange -an, mdadm --stop, cryptsetup close, multipath -f), or choose another disk`;
   }
@@ -89,7 +89,7 @@ function refuseReadOnly(disk: DiskFacts): readonly PrestageError[] {
   const remedy =
     disk.kind === 'image'
       ? `Make the file writable: chmod u+w ${disk.name}`
-      : `Take the write protection away: a switch, or blockdev --setrw ${disk.device}`;
+      : `Remove the write protection: by its switch, or with blockdev --setrw ${disk.device}`;
   return [new PrestageError('ERR_DISK_READ_ONLY', `${disk.name} is read-only`, remedy)];
 }
 
@@ -97,23 +97,23 @@ function refuseTable(disk: DiskFacts): readonly PrestageError[] {
   const refuse = (message: string, remedy: string): readonly PrestageError[] => [new PrestageError('ERR_DISK_TABLE', message, remedy)];
   if (disk.table === 'dos')
     return refuse(
-      `${disk.name} has an MBR partition table, a GPT is needed`,
-      `Convert it (sgdisk --mbrtogpt ${disk.name}), or wipe the disk if nothing on it is needed (wipefs --all ${disk.name})`,
+      `${disk.name} has an MBR partition table, but a GPT is needed`,
+      `Convert it (sgdisk --mbrtogpt ${disk.name}), or wipe the disk if you do not need its content (wipefs --all ${disk.name})`,
     );
   if (disk.table !== 'gpt' && disk.table !== 'none')
     return refuse(
-      `${disk.name} has a partition table of the kind "${disk.table}", a GPT is needed`,
-      `Wipe the disk if nothing on it is needed: wipefs --all ${disk.name}`,
+      `${disk.name} has a partition table of type "${disk.table}", but a GPT is needed`,
+      `Wipe the disk if you do not need its content: wipefs --all ${disk.name}`,
     );
   if (disk.content !== undefined)
     return refuse(
-      `${disk.name} holds ${disk.content} as a whole, not a GPT alone`,
-      `Wipe the disk if nothing on it is needed: wipefs --all ${disk.name}`,
+      `${disk.name} as a whole holds ${disk.content}, but only a GPT may be there`,
+      `Wipe the disk if you do not need its content: wipefs --all ${disk.name}`,
     );
   if (disk.damage !== undefined)
     return refuse(
-      `the GPT of ${disk.name} is damaged, and the disk is not blank: ${disk.damage}`,
-      `Repair it (gdisk ${disk.name}, then r), or if nothing on the disk is needed wipe both of its ends: sgdisk --zap-all ${disk.name}`,
+      `${disk.name} is not blank and its GPT is damaged: ${disk.damage}`,
+      `Repair it (gdisk ${disk.name}, then r), or wipe both ends if you do not need the content: sgdisk --zap-all ${disk.name}`,
     );
   return [];
 }

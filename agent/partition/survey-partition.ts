@@ -10,15 +10,15 @@ import { readNote } from './partial-note.ts';
 import type { PartitionSurvey } from './plan-write.ts';
 
 export interface SurveyOptions {
-  /** Threads that hash what is there already. */
+  /** Number of threads that hash existing files. */
   readonly parallel: number;
   readonly onProgress: (bytes: number) => void;
   readonly signal: AbortSignal;
 }
 
 /**
- * Looks at what a mounted partition holds, compared with a bundle. Files under its paths are hashed; nothing is written.
- * @throws PrestageError ERR_PARTITION_WRITE where something strange stands in the way
+ * Compares the content of a mounted partition with a bundle. Files at the paths of the bundle are hashed; nothing is written.
+ * @throws PrestageError ERR_PARTITION_WRITE if links, mounts or directories are in the way
  */
 export async function surveyPartition(top: string, sealed: SealedBundle, options: SurveyOptions): Promise<PartitionSurvey> {
   const { files } = sealed.bundle;
@@ -27,8 +27,8 @@ export async function surveyPartition(top: string, sealed: SealedBundle, options
   if (obstacles.length > 0) {
     throw new PrestageError(
       'ERR_PARTITION_WRITE',
-      listFaults(`${top} has something in the way of the bundle`, obstacles),
-      'Take it away, or make the partition anew: prestage-agent partition create DEVICE --replace',
+      listFaults(`${top} has obstacles at paths of the bundle`, obstacles),
+      'Remove them, or create the partition again: prestage-agent partition create DEVICE --replace',
     );
   }
   const note = await readNote(top);
@@ -51,7 +51,7 @@ export async function surveyPartition(top: string, sealed: SealedBundle, options
   };
 }
 
-/** A manifest that cannot be read is none: its files are then not known, and stay. */
+/** A manifest that cannot be parsed counts as missing: its files are then unknown and are kept. */
 async function manifestAt(top: string): Promise<SealedBundle | undefined> {
   try {
     return await readManifest(top);
@@ -65,7 +65,7 @@ function uniquePaths<T extends { readonly path: string }>(files: readonly T[]): 
   return [...new Map(files.map((file) => [file.path, file])).values()];
 }
 
-/** Sizes of those that are there at all, as links or files. */
+/** Sizes of the paths that exist, as links or files. */
 async function sizesOf(top: string, paths: readonly string[]): Promise<ReadonlyMap<string, number>> {
   const sizes = await Promise.all(
     paths.map(async (path): Promise<readonly (readonly [string, number])[]> => {

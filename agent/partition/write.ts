@@ -27,14 +27,14 @@ export interface WriteOptions {
   /** A disk, a partition or a disk image. */
   readonly target: string;
   readonly label: string;
-  /** Files of an earlier bundle go before the new ones come, where both do not fit. */
+  /** Remove files of an earlier bundle first, if both bundles do not fit. */
   readonly isPruneFirst: boolean;
   readonly isDry: boolean;
   readonly step: Step;
-  /** Asked where a whole bundle is given up; returns where the person agrees. */
+  /** Called before a complete bundle is replaced; returns if the person agrees. */
   readonly confirm: (proposal: WriteProposal) => Promise<void>;
   readonly onProgress: (progress: WriteProgress) => void;
-  /** Ends the work; the same command goes on from there. */
+  /** Interrupts the work; the same command continues from there. */
   readonly signal: AbortSignal;
 }
 
@@ -51,16 +51,16 @@ export interface WriteProgress {
 }
 
 export interface WriteReport extends WriteProposal {
-  /** False where nothing was written: the bundle was there, or it was a dry run. */
+  /** False if nothing was written: the bundle was already there, or it was a dry run. */
   readonly isWritten: boolean;
 }
 
-/** One reads and hashes while the other writes; more only makes a disk seek. */
+/** One copy reads and hashes while the other writes; more copies would only make a disk seek. */
 const PARALLEL_COPIES = 2;
 
 /**
- * Writes a bundle to a data partition: PARTIAL_FILE stands there from before the first change until every byte has been read back. What is
- * there already with the right bytes stays; so a write that was ended goes on.
+ * Writes a bundle to a data partition. PARTIAL_FILE exists there from before the first change until every byte has been read back. Files that already
+ * have the right content are kept, so an interrupted write continues.
  * @throws PrestageError ERR_BUNDLE…, ERR_DISK…, ERR_PARTITION_…, ERR_SPACE_PARTITION, ERR_INTERRUPTED; what `confirm` throws
  */
 export async function writeBundle(host: Host, options: WriteOptions): Promise<WriteReport> {
@@ -95,7 +95,7 @@ async function writeTo(host: Host, partition: LocatedPartition, work: Work): Pro
   return { ...proposal, isWritten: true };
 }
 
-/** A dry run leaves even the journal alone. */
+/** A dry run does not even replay the journal. */
 async function look(host: Host, partition: LocatedPartition, { bundle, options }: Work): Promise<PartitionSurvey> {
   await using mount = await mounted(host, partition, { readOnly: options.isDry, step: options.step });
   return await surveyPartition(mount.path, bundle, {
@@ -105,7 +105,7 @@ async function look(host: Host, partition: LocatedPartition, { bundle, options }
   });
 }
 
-/** The note is on the disk itself, not in a journal alone, before anything else changes: a mount of its own ends before the copying begins. */
+/** Writes the note in a mount of its own, so that it is on the disk itself, not only in a journal, before anything else changes. */
 async function mark(
   host: Host,
   partition: LocatedPartition,
@@ -136,14 +136,14 @@ async function copy(
   await step('sync-target', async () => await syncAll(host, partition, top));
 }
 
-/** syncfs(2): what a dead disk did not take comes out here at the latest. */
+/** syncfs(2): writes that a dead disk did not accept show up here at the latest. */
 async function syncAll(host: Host, partition: LocatedPartition, top: string): Promise<void> {
   const result = await host.exec('sync', ['--file-system', top]);
   if (result.exitCode === 0) return;
   throw new PrestageError(
     'ERR_PARTITION_WRITE',
-    `${partition.device} does not take what was written: ${quote(result.stderr)}`,
-    'See whether the disk is still there and sound (lsblk, dmesg), then give the command again: it goes on where it was ended',
+    `${partition.device} did not accept all writes: ${quote(result.stderr)}`,
+    'Check that the disk is present and healthy (lsblk, dmesg), then run the command again: it continues where it stopped',
   );
 }
 
@@ -161,7 +161,7 @@ async function copyAll(top: string, { bundle, plan, options }: Work & { readonly
       signal.throwIfAborted();
       await options.step('copy-bundle-file', async () => await copyFile(file, { from: bundle.directory, to: top, onBytes, signal }));
     }).catch((error: unknown) => {
-      // The first error ends the others; theirs say no more than that.
+      // The first error aborts the other copies; their errors add nothing.
       if (!stop.signal.aborted) stop.abort(error);
       throw error;
     }),
@@ -170,7 +170,7 @@ async function copyAll(top: string, { bundle, plan, options }: Work & { readonly
   if (stop.signal.aborted) throw stop.signal.reason;
 }
 
-/** Reads every byte from the disk: nothing of it is left in memory. */
+/** Reads every byte back from the disk, with caches dropped. */
 async function readBack(host: Host, partition: LocatedPartition, work: Work): Promise<void> {
   const { bundle, options } = work;
   await dropCaches(host, partition);
@@ -179,7 +179,7 @@ async function readBack(host: Host, partition: LocatedPartition, work: Work): Pr
   await checkFiles({ ...bundle, directory: mount.path }, 'full', { ...options, parallel: host.cores });
 }
 
-/** The bytes of a manifest, which have to be those that the plan was made from. */
+/** The bytes of the manifest, which must be those that the plan was made from. */
 async function readSealed(directory: string, bundle: SealedBundle): Promise<Buffer> {
   const path = join(directory, BUNDLE_FILE);
   const bytes = await readFile(path);
@@ -187,8 +187,8 @@ async function readSealed(directory: string, bundle: SealedBundle): Promise<Buff
   if (sha256 === bundle.sha256) return bytes;
   throw new PrestageError(
     'ERR_BUNDLE_FILE',
-    `${path} has the bytes of sha256 ${sha256}, expected ${bundle.sha256}`,
-    'Give the command again; where it fails again, change the disk',
+    `${path} has sha256 ${sha256}, expected ${bundle.sha256}`,
+    'Run the command again; if it fails again, replace the disk',
   );
 }
 
@@ -239,7 +239,7 @@ function faulty(directory: string, faults: readonly BundleFault[]): PrestageErro
   return new PrestageError(
     'ERR_BUNDLE_FILE',
     listFaults(
-      `${directory} is not what ${BUNDLE_FILE} says`,
+      `${directory} does not match its ${BUNDLE_FILE}`,
       faults.map((fault) => fault.message),
     ),
     faults[0]?.remedy ?? 'Build the bundle again',
@@ -249,8 +249,8 @@ function faulty(directory: string, faults: readonly BundleFault[]): PrestageErro
 function interrupted(partition: LocatedPartition, cause: unknown): PrestageError {
   return new PrestageError(
     'ERR_INTERRUPTED',
-    `writing to ${partition.name} was ended before it was through`,
-    'Give the command again: it goes on from there',
+    `writing to ${partition.name} was interrupted`,
+    'Run the command again; it continues from there',
     { cause },
   );
 }

@@ -90,7 +90,7 @@ describe('partition create', async () => {
         'this will be done:',
         '  add partition 5: "data" xfs, 401.0 MiB, sectors 1021952 to 1843166 (0.49 to 0.88 GiB)',
         '  format partition 5 with XFS',
-        'note: only 499.0 MiB lie in front of it: OpenShift is not installed on a disk that leaves less than 120 GB',
+        'note: only 499.0 MiB precede the partition: OpenShift needs at least 120 GB to install on this disk',
         'the data partition: 5: "data" xfs, 401.0 MiB, sectors 1021952 to 1843166 (0.49 to 0.88 GiB)',
         'nothing was written',
       ].join('\n'),
@@ -207,16 +207,16 @@ describe('partition create', async () => {
       [
         0,
         MIB,
-        `the protective MBR in front of it is missing; at the start of the disk there is none; at its end there is one with 1 partition; ${partitions}`,
+        `the protective MBR in front of it is missing; start of the disk: no table; end of the disk: a table with 1 partition; ${partitions}`,
       ],
       [0, 512, `the protective MBR in front of it is missing; ${partitions}`],
-      [899 * MIB, MIB, `at the start of the disk there is one with 1 partition; at its end there is none; ${partitions}`],
+      [899 * MIB, MIB, `start of the disk: a table with 1 partition; end of the disk: no table; ${partitions}`],
     ] as const) {
       const disk = await image();
       await output(execOnLinux, 'sgdisk', ['--new=1:2048:+100M', '--change-name=1:root', disk]);
       await poke(disk, offset, zeros(length));
       const { code, message, exitCode } = await refused(disk, ...size);
-      const said = `the GPT of ${disk} is damaged, and the disk is not blank: ${found}`;
+      const said = `${disk} is not blank and its GPT is damaged: ${found}`;
       assert.deepEqual([code, message, exitCode], ['ERR_DISK_TABLE', said, 5]);
       await execOnLinux('sgdisk', ['--zap-all', disk]);
       const made = await create(disk, ...size, ...agreed(disk));
@@ -246,10 +246,10 @@ describe('partition create', async () => {
         await new Promise((done) => setTimeout(done, 50));
       assert.deepEqual(await fail(disk.device), [
         5,
-        `error: ${disk.device} is in use: the kernel refuses exclusive access, and no mount, swap or device of this system explains it`,
+        `error: ${disk.device} is in use: the kernel refuses exclusive access, but no mount, swap or device of this system explains why`,
       ]);
       await hidden;
-      assert.deepEqual(await fail(serial), [5, `error: ${serial} is attached to ${disk.device} already`]);
+      assert.deepEqual(await fail(serial), [5, `error: ${serial} is already attached to ${disk.device}`]);
     },
   );
 
@@ -258,7 +258,7 @@ describe('partition create', async () => {
       (await create(device, '--size', '400MiB', '--yes', '--expect-serial', 'x')).stderr.split('\n')[0];
     {
       await using disk = await makeDisk({ directory: bench.work, label: 'swap', filesystem: 'none' });
-      assert.equal(await first(disk.partition), `error: ${disk.partition} is no whole disk, lsblk calls it "part"`);
+      assert.equal(await first(disk.partition), `error: ${disk.partition} is not a whole disk: lsblk reports type "part"`);
       await output(execOnLinux, 'mkswap', [disk.partition]);
       await output(execOnLinux, 'swapon', [disk.partition]);
       try {
@@ -288,7 +288,7 @@ describe('partition create', async () => {
     const { stderr, exitCode } = await create(disk, '--size', '400MiB', ...agreed(disk));
     await bench.wrap('lsblk', '');
     assert.equal(exitCode, 5, stderr);
-    assert.match(stderr, /^error: .* is not as it was when the plan was shown; nothing was written\n {2}ERR_DISK_CHANGED;/m);
+    assert.match(stderr, /^error: .* has changed since the plan was shown; nothing was written\n {2}ERR_DISK_CHANGED;/m);
     assert.doesNotMatch(await tableOf(disk), /data/);
   });
 

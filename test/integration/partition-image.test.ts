@@ -178,7 +178,7 @@ describe('partition image', async () => {
     const { stderr, exitCode } = await makeImage(path, '--format', 'iso');
     await bench.wrap('xorriso', '');
     assert.deepEqual([exitCode, /ERR_[A-Z_]+/.exec(stderr)?.[0]], [4, 'ERR_PARTITION_WRITE']);
-    assert.match(stderr, /prestage-agent has the bytes of sha256/);
+    assert.match(stderr, /prestage-agent has sha256/);
     assert.deepEqual(
       (await readdir(bench.work)).filter((name) => name.includes('wrong')),
       [],
@@ -190,7 +190,7 @@ describe('partition image', async () => {
     await writeFile(path, 'mine');
     const first = async (...args: readonly string[]) =>
       (await makeImage(path, '--format', 'iso', ...args)).stderr.split('\n').find((line) => line.startsWith('error'));
-    assert.equal(await first(), `error: ${path} is there already`);
+    assert.equal(await first(), `error: ${path} already exists`);
     const dry = await makeImage(path, '--format', 'iso', '--replace', '--dry-run');
     assert.match(dry.stdout, /there\.iso: ISO 9660, about \d+\.\d MiB, 7 files\nnothing was written$/);
     assert.equal(await readFile(path, 'utf8'), 'mine');
@@ -198,7 +198,7 @@ describe('partition image', async () => {
     assert.ok((await stat(path)).size > MIB);
     await rm(path);
     await mkdir(path);
-    assert.equal(await first('--replace'), `error: ${path} is there and is no plain file`);
+    assert.equal(await first('--replace'), `error: ${path} exists and is not a regular file`);
   });
 
   it('refuses a bundle whose bytes are not those of its manifest, and a format that it does not know', async () => {

@@ -164,7 +164,7 @@ describe('partition write', async () => {
     assert.equal(exitCode, 0, stderr);
     assert.match(
       stderr,
-      /the XFS on \S+ has features that kernels of older releases of OpenShift cannot be expected to mount: nrext64 \(from 4\.16 on\); make it anew/,
+      /\S+: older OpenShift releases may be unable to mount this XFS, because of: nrext64 \(from 4\.16 on\); to create it again/,
     );
     assert.deepEqual(await tree(), await treeOf(older));
   });
@@ -201,7 +201,7 @@ describe('partition write', async () => {
     assert.equal(exitCode, 7);
     assert.match(
       stderr,
-      /ERR_SPACE_PARTITION; next: Give --prune-first: 160\.0 MiB of the earlier bundle then go before the new one comes/,
+      /ERR_SPACE_PARTITION; next: Use --prune-first: it first removes 160\.0 MiB of the earlier bundle/,
     );
     assert.deepEqual(await tree(), await treeOf(half));
     assert.equal((await write(other, ...agreed(), '--prune-first')).exitCode, 0);
@@ -235,7 +235,7 @@ describe('partition write', async () => {
     await fillDisk(disk, bench.work, async (top) => await symlink(outside, join(top, 'archives')));
     const { stderr, exitCode } = await write(newer);
     assert.deepEqual([exitCode, /ERR_[A-Z_]+/.exec(stderr)?.[0]], [4, 'ERR_PARTITION_WRITE']);
-    assert.match(stderr, /archives is no directory of the partition itself/);
+    assert.match(stderr, /archives is not a directory on the partition itself/);
     assert.deepEqual(await readdir(outside), []);
   });
 
@@ -264,7 +264,7 @@ describe('partition write', async () => {
     const { stderr, exitCode } = await write(newer);
     await bench.wrap('blockdev', '');
     assert.deepEqual([exitCode, /ERR_[A-Z_]+/.exec(stderr)?.[0]], [6, 'ERR_BUNDLE_FILE']);
-    assert.match(stderr, /big\.tgz has the bytes of sha256/);
+    assert.match(stderr, /big\.tgz has sha256/);
     assert.equal(await nodeSays(), 'ERR_BUNDLE_PARTIAL');
     assert.equal((await write(newer)).exitCode, 0);
     assert.deepEqual(await tree(), await treeOf(newer));

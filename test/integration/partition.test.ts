@@ -76,7 +76,7 @@ describe('the data partition', () => {
     assert.deepEqual([exitCode, state.outcome, state.error?.code], [5, 'failed', 'ERR_PARTITION_MISSING']);
     assert.match(
       state.error?.message ?? '',
-      new RegExp(`^no partition has the GPT label "${LABEL}-none"; waited 1 s; labels seen: .*"${LABEL}" \\(${disk.partition}\\)`),
+      new RegExp(`^no partition has the GPT label "${LABEL}-none" after 1 s; labels seen: .*"${LABEL}" \\(${disk.partition}\\)`),
     );
     assert.match(state.error?.remedy ?? '', /^Check that the disk is attached/);
     const durationMs = state.durationMs ?? 0;
@@ -120,7 +120,7 @@ describe('the data partition', () => {
   });
 
   for (const [what, make, holds] of [
-    ['no file system', undefined, 'no file system that is known'],
+    ['no file system', undefined, 'no known file system'],
     ['swap', 'mkswap', 'swap'],
   ] as const) {
     it(`is refused where it holds ${what}`, async () => {
@@ -134,7 +134,7 @@ describe('the data partition', () => {
           {
             code: 'ERR_PARTITION_FILESYSTEM',
             message: `${wrong.partition} (label "${LABEL}-wrong") holds ${holds}, expected one of xfs, ext4, iso9660`,
-            remedy: 'Write the data partition again at the factory with XFS, or give --label of another partition',
+            remedy: 'Create the data partition again at the factory with XFS, or name another partition with --label',
           },
         ],
       );

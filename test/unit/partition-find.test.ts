@@ -109,7 +109,7 @@ test('two partitions of one label are refused with both names', () => {
     {
       code: 'ERR_PARTITION_AMBIGUOUS',
       message: '2 partitions have the label "data": /dev/a1, /dev/b1',
-      remedy: 'Detach the disk that is not meant, or give the other partition another label: sgdisk --change-name N:other DISK',
+      remedy: 'Detach the wrong disk, or relabel the wrong partition: sgdisk --change-name N:other DISK',
     },
   );
 });
@@ -117,7 +117,7 @@ test('two partitions of one label are refused with both names', () => {
 test('a partition with another file system, or with none, is refused', () => {
   const message = (fileSystem?: string) => thrownBy(() => choosePartition([part('/dev/a1', 'data', fileSystem)], 'data')).message;
   assert.equal(message('vfat'), '/dev/a1 (label "data") holds vfat, expected one of xfs, ext4, iso9660');
-  assert.equal(message(), '/dev/a1 (label "data") holds no file system that is known, expected one of xfs, ext4, iso9660');
+  assert.equal(message(), '/dev/a1 (label "data") holds no known file system, expected one of xfs, ext4, iso9660');
 });
 
 test('law: an udev name has no slash, no space and no control character', () => {

@@ -75,17 +75,17 @@ describe('the table of a disk, by both of its ends', () => {
     [
       'its start is wiped',
       { change: ({ start }) => start.fill(0) },
-      `the protective MBR in front of it is missing; at the start of the disk there is none; at its end there is one with 2 partitions; ${LISTED}`,
+      `the protective MBR in front of it is missing; start of the disk: no table; end of the disk: a table with 2 partitions; ${LISTED}`,
     ],
     [
       'its end is wiped',
       { change: ({ end }) => end.fill(0) },
-      `at the start of the disk there is one with 2 partitions; at its end there is none; ${LISTED}`,
+      `start of the disk: a table with 2 partitions; end of the disk: no table; ${LISTED}`,
     ],
     [
       'only its protective MBR is left',
       { change: ({ start, end }) => [start.subarray(512), end].map((bytes) => bytes.fill(0)) },
-      'at the start of the disk there is none; at its end there is none',
+      'start of the disk: no table; end of the disk: no table',
     ],
     [
       'its protective MBR is gone',
@@ -95,7 +95,7 @@ describe('the table of a disk, by both of its ends', () => {
     [
       'its MBR protects nothing',
       { change: ({ start }) => start.writeUInt8(0x83, 450) },
-      `the MBR in front of it has partitions of its own, and does not protect it; ${LISTED}`,
+      `the MBR in front of it has partitions of its own and does not protect it; ${LISTED}`,
     ],
     [
       'its MBR is a hybrid one',
@@ -105,27 +105,27 @@ describe('the table of a disk, by both of its ends', () => {
     [
       'a header has another checksum',
       { change: ({ start }) => start.writeUInt8(9, 512 + 56) },
-      `at the start of the disk there is one of which the checksum of its header is wrong; at its end there is one with 2 partitions; ${LISTED}`,
+      `start of the disk: a damaged table (the checksum of its header is wrong); end of the disk: a table with 2 partitions; ${LISTED}`,
     ],
     [
       'the entries have another checksum',
       { change: ({ end }) => end.writeUInt8(9, 200) },
-      `at the start of the disk there is one with 2 partitions; at its end there is one of which the checksum of its entries is wrong; ${LISTED}`,
+      `start of the disk: a table with 2 partitions; end of the disk: a damaged table (the checksum of its entries is wrong); ${LISTED}`,
     ],
     [
       'the two copies are those of two disks',
       { change: ({ start }) => gptEnds({ sizeBytes: SIZE, sectorBytes: 512, partitions: PARTITIONS, disk: 2 }).start.copy(start) },
-      `the tables at the two ends of the disk are not the same; ${LISTED}`,
+      `the tables at the two ends of the disk differ; ${LISTED}`,
     ],
     [
       'it was made for sectors of another size',
       { sectorBytes: 4096, diskSectorBytes: 512 },
-      `it was made for sectors of 4096 bytes, and the disk has sectors of 512 bytes; ${LISTED}`,
+      `it was made for sectors of 4096 bytes, but the disk has sectors of 512 bytes; ${LISTED}`,
     ],
     [
       'both copies are damaged',
       { change: ({ start, end }) => [start.writeUInt8(9, 512 + 56), end.writeUInt8(9, end.length - 512 + 56)] },
-      'at the start of the disk there is one of which the checksum of its header is wrong; at its end there is one of which the checksum of its header is wrong',
+      'start of the disk: a damaged table (the checksum of its header is wrong); end of the disk: a damaged table (the checksum of its header is wrong)',
     ],
   ];
   for (const [what, change, damage] of damages)
@@ -149,7 +149,7 @@ describe('the table of a disk, by both of its ends', () => {
     assert.deepEqual([damage.match(/"\\u001b\[2J"/g)?.length, damage.endsWith('(sectors 64 to 65), and 2 more')], [8, true]);
     assert.match(
       judgeEnds({ ...ends, first: { kind: 'sound', header, partitions: partitions.slice(0, 1) } }, 512).damage ?? '',
-      /one with 1 partition;/,
+      /a table with 1 partition;/,
     );
   });
 });
@@ -178,11 +178,11 @@ describe('a header of a GPT', () => {
         readHeader(Buffer.alloc(20), { sector: 1, sectorBytes: 512 }),
       ],
       [
-        'its header says that it has 91 bytes',
-        'its header says that it has 4294967295 bytes',
-        'its header belongs at sector 7 and lies at 1',
-        'its header says that it has 128 entries of 64 bytes',
-        'its header says that it has 1000000 entries of 128 bytes',
+        'its header has an impossible size of 91 bytes',
+        'its header has an impossible size of 4294967295 bytes',
+        'its header is at sector 1, but belongs at sector 7',
+        'its header claims an impossible 128 entries of 64 bytes',
+        'its header claims an impossible 1000000 entries of 128 bytes',
         undefined,
       ],
     );

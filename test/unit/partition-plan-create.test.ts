@@ -73,8 +73,8 @@ test('a first sector without a size takes the disk to its end, with a size as mu
 
 test('too little room for OpenShift in front, and a crooked first sector, are said', () => {
   assert.deepEqual(planCreate(diskFacts(), request({ startSector: 2049, sizeBytes: GIB })).notices, [
-    'only 1.0 MiB lie in front of it: OpenShift is not installed on a disk that leaves less than 120 GB',
-    'sector 2049 is not at a multiple of 1 MiB: the disk can be slower',
+    'only 1.0 MiB precede the partition: OpenShift needs at least 120 GB to install on this disk',
+    'sector 2049 is not aligned to 1 MiB: the disk may be slower',
   ]);
 });
 
@@ -95,7 +95,7 @@ for (const { title, disk, change, error } of [
       code: 'ERR_DISK_ROOM',
       message:
         '/dev/sda has 23.2 GiB free at its end; a partition of 100.0 GiB (sectors 838858752 to 1048575966) would overlap partition 1 "root" (sectors 2048 to 1000000000)',
-      remedy: 'Give another --size or --start-sector, remove a partition, or take a larger disk',
+      remedy: 'Set another --size or --start-sector, remove a partition, or use a larger disk',
     },
   },
   {
@@ -105,7 +105,7 @@ for (const { title, disk, change, error } of [
     error: {
       code: 'ERR_DISK_ROOM',
       message: '/dev/sda has 500.0 GiB, its last usable sector is 1048575966; a partition of 501.0 GiB does not fit',
-      remedy: 'Give another --size or --start-sector, remove a partition, or take a larger disk',
+      remedy: 'Set another --size or --start-sector, remove a partition, or use a larger disk',
     },
   },
   {
@@ -116,7 +116,7 @@ for (const { title, disk, change, error } of [
       code: 'ERR_DISK_ROOM',
       message:
         '/dev/sda has 500.0 GiB, its last usable sector is 1048575966; a partition of 1.0 GiB (sectors 2000000000 to 2002097151) does not fit',
-      remedy: 'Give another --size or --start-sector, remove a partition, or take a larger disk',
+      remedy: 'Set another --size or --start-sector, remove a partition, or use a larger disk',
     },
   },
   {
@@ -126,7 +126,7 @@ for (const { title, disk, change, error } of [
     error: {
       code: 'ERR_DISK_ROOM',
       message: 'a partition of 201.0 MiB is too small for XFS, which needs 300.0 MiB',
-      remedy: 'Give another --size or --start-sector, remove a partition, or take a larger disk',
+      remedy: 'Set another --size or --start-sector, remove a partition, or use a larger disk',
     },
   },
   {
@@ -135,8 +135,8 @@ for (const { title, disk, change, error } of [
     change: {},
     error: {
       code: 'ERR_PARTITION_EXISTS',
-      message: '/dev/sda has partition 7 "data" (sectors 2048 to 999999) already',
-      remedy: 'Write to it as it is (prestage-agent partition write), or give --reuse to keep what it holds, --replace to lose it',
+      message: '/dev/sda already has partition 7 "data" (sectors 2048 to 999999)',
+      remedy: 'Write to it (prestage-agent partition write), or use --reuse to keep its content or --replace to discard it',
     },
   },
   {
@@ -147,7 +147,7 @@ for (const { title, disk, change, error } of [
       code: 'ERR_PARTITION_AMBIGUOUS',
       message:
         '/dev/sda has 2 partitions with the label "data": partition 7 "data" (sectors 2048 to 999999), partition 8 "data" (sectors 2048 to 999999)',
-      remedy: 'Give the one that is not meant another label: sgdisk --change-name N:other DISK',
+      remedy: 'Relabel the wrong partition: sgdisk --change-name N:other DISK',
     },
   },
   {
@@ -156,8 +156,8 @@ for (const { title, disk, change, error } of [
     change: { existing: 'reuse' as const },
     error: {
       code: 'ERR_PARTITION_FILESYSTEM',
-      message: '/dev/sda7 (label "data") holds vfat, which no bundle can be written to',
-      remedy: 'Give --replace to lose what it holds',
+      message: '/dev/sda7 (label "data") holds vfat, which the agent cannot write a bundle to',
+      remedy: 'Use --replace to discard its content',
     },
   },
   {
@@ -166,8 +166,8 @@ for (const { title, disk, change, error } of [
     change: { sizeBytes: undefined },
     error: {
       code: 'ERR_USAGE',
-      message: 'the size of the partition is not known',
-      remedy: 'Give --size (100GiB holds a release, 250GiB one with operators), or --start-sector',
+      message: 'the size of the partition is missing',
+      remedy: 'Set --size (100GiB for a release, 250GiB with operators), or --start-sector',
     },
   },
   {
@@ -176,8 +176,8 @@ for (const { title, disk, change, error } of [
     change: { label: 'my data' },
     error: {
       code: 'ERR_USAGE',
-      message: '"my data" cannot be a label',
-      remedy: 'Give up to 36 letters, digits, dots, hyphens and underscores',
+      message: '"my data" is not a valid label',
+      remedy: 'Use up to 36 letters, digits, dots, hyphens and underscores',
     },
   },
 ]) {
@@ -194,7 +194,7 @@ test('a partition to be reused stays, and is formatted only where it holds nothi
     disk: withData,
     partition: data,
     steps: [],
-    notices: ['/dev/sda7 stays as it is, with what it holds'],
+    notices: ['/dev/sda7 and its content are kept'],
   });
   const bare = { ...data, fileSystem: undefined };
   const { steps } = planCreate(diskFacts({ partitions: [bare] }), request({ existing: 'reuse' }));

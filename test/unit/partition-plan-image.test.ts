@@ -37,8 +37,8 @@ test('a label that is too long for ISO 9660 is refused', () => {
     thrownBy(() => planImage(bundleOf(), { format: 'iso', label: 'x'.repeat(33), isRoot: true })),
     {
       code: 'ERR_USAGE',
-      message: `"${'x'.repeat(33)}" has 33 characters, an ISO image takes a label of 32`,
-      remedy: 'Give a shorter --label',
+      message: `"${'x'.repeat(33)}" has 33 characters; the label of an ISO image may have 32`,
+      remedy: 'Use a shorter --label',
     },
   );
 });
@@ -50,11 +50,11 @@ test('names that the makers of images would misread are refused, except where th
     {
       code: 'ERR_USAGE',
       message: [
-        'files of the bundle cannot be put into an image: 2 faults',
-        '"a\\"b" has a quote, a backslash or a control character',
-        '"c\\nd" has a quote, a backslash or a control character',
+        'some files of the bundle cannot be stored in an image: 2 faults',
+        '"a\\"b" contains a quote, a backslash or a control character',
+        '"c\\nd" contains a quote, a backslash or a control character',
       ].join('\n'),
-      remedy: 'Rename them and build again, or make a disk image as root',
+      remedy: 'Rename them and build the bundle again, or make a disk image as root',
     },
   );
   assert.equal(planImage(bundle, { format: 'disk', label: 'data', isRoot: true }).fileSystem, 'xfs');
@@ -67,8 +67,8 @@ test('an image that does not fit is refused before it is begun', () => {
     thrownBy(() => checkImageSpace(plan, { path: '/srv', freeBytes: MIB })),
     {
       code: 'ERR_SPACE_PARTITION',
-      message: '/srv has 1.0 MiB free for an image of 4.0 MiB',
-      remedy: 'Make room there, or write the image to another file system',
+      message: '/srv has 1.0 MiB free, but the image needs 4.0 MiB',
+      remedy: 'Free space there, or write the image to another file system',
     },
   );
 });

@@ -117,8 +117,8 @@ test('a bundle that does not fit is refused before anything is written', () => {
     thrownBy(() => planWrite(bundleOf(file('big', 1100 * MIB)), empty, options)),
     {
       code: 'ERR_SPACE_PARTITION',
-      message: '/dev/sda5 (2.0 GiB) has 1000.0 MiB for 1.1 GiB that are to be copied',
-      remedy: 'Make a larger partition: prestage-agent partition create DEVICE --replace --size SIZE',
+      message: '/dev/sda5 (2.0 GiB) has 1000.0 MiB free, but 1.1 GiB are to be copied',
+      remedy: 'Create a larger partition: prestage-agent partition create DEVICE --replace --size SIZE',
     },
   );
 });
@@ -128,7 +128,7 @@ test('where only both bundles do not fit, the remedy is to remove the earlier on
   const bundle = bundleOf(file('big', 1100 * MIB));
   assert.equal(
     thrownBy(() => planWrite(bundle, survey, options)).remedy,
-    'Give --prune-first: 500.0 MiB of the earlier bundle then go before the new one comes',
+    'Use --prune-first: it first removes 500.0 MiB of the earlier bundle',
   );
   const plan = planWrite(bundle, survey, { ...options, isPruneFirst: true });
   assert.deepEqual([plan.obsolete, plan.isPruneFirst], [['old'], true]);

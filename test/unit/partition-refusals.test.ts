@@ -19,14 +19,14 @@ for (const { title, change, error } of [
     change: { kind: 'part', name: '/dev/sda3' },
     error: {
       code: 'ERR_DISK',
-      message: '/dev/sda3 is no whole disk, lsblk calls it "part"',
-      remedy: 'Give the whole disk, such as /dev/sda or /dev/nvme0n1',
+      message: '/dev/sda3 is not a whole disk: lsblk reports type "part"',
+      remedy: 'Name the whole disk, such as /dev/sda or /dev/nvme0n1',
     },
   },
   {
     title: 'a drive without a medium',
     change: { sizeBytes: 0 },
-    error: { code: 'ERR_DISK', message: '/dev/sda has no medium', remedy: 'Give a disk that lsblk shows with a size' },
+    error: { code: 'ERR_DISK', message: '/dev/sda has no medium', remedy: 'Name a disk that lsblk shows with a size' },
   },
   {
     title: 'the disk of the system',
@@ -39,8 +39,8 @@ for (const { title, change, error } of [
     },
     error: {
       code: 'ERR_DISK_SYSTEM',
-      message: '/dev/sda holds the system that runs: /sysroot (/dev/sda4), /boot (/dev/sda3)',
-      remedy: 'Choose another disk, or start the machine from other media',
+      message: '/dev/sda holds the running system: /sysroot (/dev/sda4), /boot (/dev/sda3)',
+      remedy: 'Choose another disk, or boot the machine from other media',
     },
   },
   {
@@ -51,7 +51,7 @@ for (const { title, change, error } of [
   {
     title: 'swap space',
     change: { isClaimed: true, uses: [{ device: '/dev/sda5', kind: 'swap', at: 'swap' }] },
-    error: { code: 'ERR_DISK_BUSY', message: '/dev/sda is in use: /dev/sda5 is swap space', remedy: 'Take it out: swapoff /dev/sda5' },
+    error: { code: 'ERR_DISK_BUSY', message: '/dev/sda is in use: /dev/sda5 is swap space', remedy: 'Turn it off: swapoff /dev/sda5' },
   },
   {
     title: 'a disk below LVM, RAID or dm-crypt',
@@ -67,8 +67,8 @@ for (const { title, change, error } of [
     change: { isClaimed: true },
     error: {
       code: 'ERR_DISK_BUSY',
-      message: '/dev/sda is in use: the kernel refuses exclusive access, and no mount, swap or device of this system explains it',
-      remedy: 'Look for containers and other mount namespaces that have it mounted: grep DEVICE /proc/*/mountinfo',
+      message: '/dev/sda is in use: the kernel refuses exclusive access, but no mount, swap or device of this system explains why',
+      remedy: 'Find containers or other mount namespaces that have it mounted: grep DEVICE /proc/*/mountinfo',
     },
   },
   {
@@ -77,7 +77,7 @@ for (const { title, change, error } of [
     error: {
       code: 'ERR_DISK_READ_ONLY',
       message: '/dev/sda is read-only',
-      remedy: 'Take the write protection away: a switch, or blockdev --setrw /dev/sda',
+      remedy: 'Remove the write protection: by its switch, or with blockdev --setrw /dev/sda',
     },
   },
   {
@@ -90,8 +90,8 @@ for (const { title, change, error } of [
     change: { table: 'dos' },
     error: {
       code: 'ERR_DISK_TABLE',
-      message: '/dev/sda has an MBR partition table, a GPT is needed',
-      remedy: 'Convert it (sgdisk --mbrtogpt /dev/sda), or wipe the disk if nothing on it is needed (wipefs --all /dev/sda)',
+      message: '/dev/sda has an MBR partition table, but a GPT is needed',
+      remedy: 'Convert it (sgdisk --mbrtogpt /dev/sda), or wipe the disk if you do not need its content (wipefs --all /dev/sda)',
     },
   },
   {
@@ -99,8 +99,8 @@ for (const { title, change, error } of [
     change: { table: 'sun' },
     error: {
       code: 'ERR_DISK_TABLE',
-      message: '/dev/sda has a partition table of the kind "sun", a GPT is needed',
-      remedy: 'Wipe the disk if nothing on it is needed: wipefs --all /dev/sda',
+      message: '/dev/sda has a partition table of type "sun", but a GPT is needed',
+      remedy: 'Wipe the disk if you do not need its content: wipefs --all /dev/sda',
     },
   },
   {
@@ -108,18 +108,18 @@ for (const { title, change, error } of [
     change: { table: 'none', content: 'xfs' },
     error: {
       code: 'ERR_DISK_TABLE',
-      message: '/dev/sda holds xfs as a whole, not a GPT alone',
-      remedy: 'Wipe the disk if nothing on it is needed: wipefs --all /dev/sda',
+      message: '/dev/sda as a whole holds xfs, but only a GPT may be there',
+      remedy: 'Wipe the disk if you do not need its content: wipefs --all /dev/sda',
     },
   },
   {
     title: 'a damaged GPT',
-    change: { damage: 'at the start of the disk there is none; at its end there is one with 1 partition' },
+    change: { damage: 'start of the disk: no table; end of the disk: a table with 1 partition' },
     error: {
       code: 'ERR_DISK_TABLE',
       message:
-        'the GPT of /dev/sda is damaged, and the disk is not blank: at the start of the disk there is none; at its end there is one with 1 partition',
-      remedy: 'Repair it (gdisk /dev/sda, then r), or if nothing on the disk is needed wipe both of its ends: sgdisk --zap-all /dev/sda',
+        '/dev/sda is not blank and its GPT is damaged: start of the disk: no table; end of the disk: a table with 1 partition',
+      remedy: 'Repair it (gdisk /dev/sda, then r), or wipe both ends if you do not need the content: sgdisk --zap-all /dev/sda',
     },
   },
 ] satisfies readonly { title: string; change: Partial<DiskFacts>; error: unknown }[]) {
