@@ -11,12 +11,12 @@ import type { Needs } from './preflight.ts';
 export interface RunOptions {
   readonly settings: Settings & { readonly stage: Stage };
   readonly step: Step;
-  /** No new image once it has fired. */
+  /** Once it has fired, no new image is started. */
   readonly stop: AbortSignal;
-  /** Ends what is at work, too. */
+  /** Also ends the work in progress. */
   readonly kill: AbortSignal;
   readonly onEvent: OnRunEvent;
-  /** Plans, and writes nothing. */
+  /** Only plans; writes nothing. */
   readonly isDry: boolean;
 }
 
@@ -29,20 +29,20 @@ export interface RunContext extends RunOptions {
 
 /** What a run has planned. */
 export interface Planned {
-  /** What becomes of the images that are extracted. */
+  /** What happens to each image that is extracted. */
   readonly steps: readonly PlanStep[];
-  /** What extracting needs; undefined where nothing is extracted. */
+  /** What extracting needs; undefined if nothing is extracted. */
   readonly needs: Needs | undefined;
-  /** What is set up on the node besides, line by line. */
+  /** What else is set up on the node, line by line. */
   readonly setup: readonly string[];
 }
 
-/** How whatever a stop signal cuts short ends. */
+/** The error of any work that a stop signal cuts short. */
 export function interrupted(cause?: unknown): PrestageError {
-  return new PrestageError('ERR_INTERRUPTED', 'the run was asked to end', 'Start the run again: it goes on from here', { cause });
+  return new PrestageError('ERR_INTERRUPTED', 'the run was interrupted', 'Start the run again; it continues where it stopped', { cause });
 }
 
-/** Puts what a person should know into the state. */
+/** Adds notices for people to the state, each once. */
 export function addNotices({ store }: Pick<RunContext, 'store'>, notices: readonly string[]): void {
   if (notices.length > 0) store.update({ notices: [...new Set([...store.state.notices, ...notices])] });
 }

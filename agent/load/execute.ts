@@ -17,8 +17,8 @@ const RETRY_PAUSE_MS = 1000;
 const RETRY_PAUSE_LIMIT_MS = 30_000;
 
 /**
- * Loads images: leaders before those that wait for them, as many at a time as asked for and as scratch has room for. An image that fails
- * stops no other. What came of each is told by `image-finished` events.
+ * Loads images: leaders before the images that wait for them, and as many at a time as requested and as scratch has room for. A failed image
+ * does not stop the others. `image-finished` events report the result of each.
  */
 export async function executeLoads(loads: readonly LoadStep[], context: ExecuteContext): Promise<void> {
   const settled = new Map(loads.map((step) => [step.image.reference, Promise.withResolvers<void>()]));
@@ -63,8 +63,8 @@ export async function executeLoads(loads: readonly LoadStep[], context: ExecuteC
 }
 
 /**
- * The first load in plan order that may start now. Whom it waits for has started before: they hold their scratch already, so that no one
- * waits for room that another waiting one holds.
+ * The first load in plan order that may start now. The images that it waits for have started and hold their scratch already, so no image waits
+ * for room that another waiting image holds.
  */
 function nextStep(waiting: readonly LoadStep[], active: readonly LoadStep[], context: ExecuteContext): LoadStep | undefined {
   if (context.stop.aborted || active.length >= context.parallel * 2) return undefined;
@@ -79,7 +79,7 @@ async function loadWithRetries(step: LoadStep, context: LoadContext & Pick<Execu
   for (let attempt = 1; ; attempt++) {
     context.onEvent({ kind: 'image-started', reference, bytes: archiveBytes, attempt });
     try {
-      // The records may say otherwise than this run believes: whoever else works in this storage may have removed a layer.
+      // The storage may differ from what this run knows: another program may have removed a layer.
       if (attempt > 1) await context.stored.refresh();
       await loadImage(step, context);
       context.onEvent({ kind: 'image-finished', reference, result: 'loaded', bytes: archiveBytes });
@@ -103,7 +103,7 @@ async function loadWithRetries(step: LoadStep, context: LoadContext & Pick<Execu
   }
 }
 
-/** What an archive holds does not change by trying again; what a tool, the disk or memory said may. */
+/** Trying again does not change the content of an archive; it may help after an error of a tool, the disk or memory. */
 function canBeRetried(error: unknown): boolean {
   return !(error instanceof PrestageError) || errorTable[error.code].exit !== 'payload';
 }

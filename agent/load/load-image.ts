@@ -29,11 +29,11 @@ export interface LoadContext {
   readonly stored: StoredLayers;
   /** The image records as they are after the call. */
   readonly readImages: () => Promise<readonly StoredImage[]>;
-  /** Empty directory for blobs on their way. */
+  /** Empty directory for blobs that are being loaded. */
   readonly scratch: string;
   /** The images of the payload by their references. */
   readonly sources: ReadonlyMap<string, SourceImage>;
-  /** No image is started once it has fired; those at work come to their end. */
+  /** Once it has fired, no image is started; images in progress are finished. */
   readonly stop: AbortSignal;
   readonly onEvent: OnRunEvent;
   /** Runs the copy of an image when those that it waits for are settled and a place is free. */
@@ -41,8 +41,8 @@ export interface LoadContext {
 }
 
 /**
- * Loads one image under all its names, by way of a `dir:` layout in scratch: an archive is unpacked there, of an OCI layout only links are
- * made. That is done ahead, while images that bring shared layers are still being copied.
+ * Loads one image under all its names, by way of a `dir:` layout in scratch: an archive is unpacked there, the blobs of an OCI layout are only
+ * linked. This is done ahead, while images that bring shared layers are still being copied.
  * @throws PrestageError ERR_LOAD, ERR_ARCHIVE_*, ERR_LAYOUT_BLOB, or the stop signal's reason
  */
 export async function loadImage(step: LoadStep, context: LoadContext): Promise<void> {
@@ -64,7 +64,7 @@ export async function loadImage(step: LoadStep, context: LoadContext): Promise<v
   context.stored.add(step.image.layers);
 }
 
-/** Lays out what skopeo is to copy, and tells which layers are there now. */
+/** Lays out the files for skopeo to copy. @returns the layers among them */
 async function prepare(step: LoadStep, source: SourceImage, directory: string, context: LoadContext): Promise<ReadonlySet<Digest>> {
   await makeEmptyDirectory(directory);
   const written = await layOut(step, source, directory, context);
@@ -78,7 +78,7 @@ async function layOut(step: LoadStep, source: SourceImage, directory: string, co
   return new Set(step.image.layers.map((layer) => layer.digest));
 }
 
-/** A signature that is damaged costs the signature, and not the image: whoever demands one refuses the image then. */
+/** If a signature is damaged, the image is loaded without its signatures: engines whose policy demands one then refuse it. */
 async function addSignatures({ bundle, image }: SourceSignatures, directory: string, { host }: LoadContext): Promise<void> {
   try {
     const top = digestOf(await readFile(join(directory, 'manifest.json')));
@@ -89,7 +89,7 @@ async function addSignatures({ bundle, image }: SourceSignatures, directory: str
   }
 }
 
-/** A layer that was to come with another image is missing after all: that one has failed. */
+/** Whether a layer is missing because the image that should have brought it has failed. */
 async function lacksLayers({ image }: LoadStep, written: ReadonlySet<Digest>, context: LoadContext): Promise<boolean> {
   const isLacking = ({ digest }: Descriptor): boolean => !written.has(digest) && !context.stored.has(digest);
   if (!image.layers.some(isLacking)) return false;
@@ -104,7 +104,7 @@ async function copyNames({ image }: LoadStep, source: string, context: LoadConte
   }
 }
 
-/** The blob that skopeo has refused, where one of the image is damaged: to try again does not mend it. Blobs of archives are known to be right. */
+/** The error for a damaged blob, if that is why skopeo failed: trying again would not help. Blobs of archives have been checked already. */
 async function damagedBlob({ layout, digest }: LayoutImage, { pool, host, stop }: LoadContext): Promise<PrestageError | undefined> {
   const { image } = await layoutImage(layout, digest, host.architecture);
   for (const blob of [image.config, ...image.layers]) {
@@ -133,8 +133,8 @@ async function unpack(step: LoadStep, archived: ArchivedImage, directory: string
   if (step.image.digests.includes(unpacked.topDigest)) return written;
   throw new PrestageError(
     'ERR_ARCHIVE_REFERENCE',
-    `${archived.archive.path} now holds ${unpacked.topDigest}, it held ${step.image.digests.join(' or ')} when it was looked at`,
-    'Find out who changes the partition, then start the run again',
+    `${archived.archive.path} now holds ${unpacked.topDigest}, but held ${step.image.digests.join(' or ')} before`,
+    'Find out what changes the partition, then start the run again',
   );
 }
 
@@ -143,7 +143,7 @@ async function assertPresent(step: LoadStep, { location, readImages }: LoadConte
   if (isPresent(step.image, { images: await readImages() })) return;
   throw new PrestageError(
     'ERR_LOAD',
-    `skopeo ended well, but ${location.graphroot} does not list ${step.image.names.join(' and ')} with ${step.image.digests.join(' or ')}`,
+    `${location.graphroot} does not list ${step.image.names.join(' and ')} with ${step.image.digests.join(' or ')}, although skopeo succeeded`,
     'Check that no other program removes images while they are loaded, then start the run again',
   );
 }

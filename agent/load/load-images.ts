@@ -20,7 +20,7 @@ import { type LoadStep, promoteAfterFailure } from './plan.ts';
 import type { Needs } from './preflight.ts';
 import { makeScratch, reclaimScratch, removeScratch } from './scratch.ts';
 
-/** How long writers that a killed run left behind may take to end, in seconds: the longest layer. */
+/** How long writers that a killed run left behind may take to end, in seconds: enough for the longest layer. */
 const WRITERS_WAIT_SECONDS = 600;
 
 export interface Delivery {
@@ -33,7 +33,7 @@ export interface Delivery {
 
 /**
  * Loads what is planned: records durably what is about to change, removes damaged records, then loads.
- * What comes of each image is told by events; scratch is empty afterwards.
+ * Events report the result of each image; scratch is empty afterwards.
  */
 export async function deliver(loads: readonly LoadStep[], delivery: Delivery, context: RunContext): Promise<void> {
   const { host, settings, store, step } = context;
@@ -72,15 +72,15 @@ export async function deliver(loads: readonly LoadStep[], delivery: Delivery, co
   }
 }
 
-/** Waits for what a killed run may have left at work, since until then storage changes and scratch is in use; then clears its scratch away. */
+/** Waits for programs that a killed run may have left running, since they change storage and use scratch; then removes its scratch. */
 export async function clearAfterKilledRun({ host, settings, step }: RunContext): Promise<void> {
   await waitForShared(host.exec, hostPath(host, WRITERS_LOCK), WRITERS_WAIT_SECONDS);
   await step('reclaim-scratch', async () => await reclaimScratch(host, settings.scratch));
 }
 
 /**
- * All damaged records go before the first image is loaded: a layer goes only with the last image that has it.
- * @returns the loads that can go on; those whose record could not be removed have failed
+ * Removes all damaged records before the first image is loaded, because a layer is removed only with the last image that has it.
+ * @returns the loads that can continue; those whose record could not be removed have failed
  */
 async function removeDamaged(loads: readonly LoadStep[], loader: Loader, context: RunContext): Promise<readonly LoadStep[]> {
   const damaged = new Map(loads.flatMap((load) => load.replaces.map((replaced) => [replaced.image.id, replaced] as const)));
@@ -109,15 +109,18 @@ async function removeDamaged(loads: readonly LoadStep[], loader: Loader, context
   return loadable;
 }
 
-/** What a load of another boot had written when the machine went down, and not given a name: with files cut short skopeo would take it as it is. */
+/**
+ * Removes what a load of an earlier boot had written, but not yet named, when the machine went down: its files may be cut short, and skopeo would
+ * reuse them unchecked.
+ */
 async function removeUnsure(loads: readonly LoadStep[], location: StorageLocation, { host, step }: RunContext): Promise<void> {
   const blobs = new Set(loads.flatMap((load) => load.image.layers.map((layer) => layer.digest)));
   const stores = (await additionalStores(host)).filter((path) => existsSync(path));
   for (const removed of await removeUnfinished(host, { location, stores, step }, blobs))
-    host.log('warning', `${removed} is removed: the machine went down before its files were known to be on the disk`);
+    host.log('warning', `removed ${removed}: the machine went down before its files were known to be on the disk`);
 }
 
-/** Nothing that a load writes is synced by skopeo: only after this may the state say that it is there. Source: sync(1), --file-system. */
+/** skopeo does not sync what it writes, so only after this may the state call the images present. Source: sync(1), --file-system. */
 export async function syncStorage(location: StorageLocation, context: RunContext): Promise<void> {
   if (!existsSync(location.graphroot)) return;
   context.onEvent({ kind: 'phase', text: 'writing to disk' });

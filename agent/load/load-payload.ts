@@ -11,7 +11,7 @@ import { chooseScratch } from './scratch.ts';
 import { readSurveys, surveyPayload, writeSurveys } from './survey.ts';
 
 /**
- * Makes containers-storage equal to a payload: what is there stays, what is missing or damaged is loaded.
+ * Makes containers-storage match a payload: existing images are kept, missing or damaged ones are loaded.
  * @throws PrestageError ERR_SPACE_* before anything is changed
  */
 export async function extractPayload(payload: Payload, location: StorageLocation, context: RunContext): Promise<Planned> {

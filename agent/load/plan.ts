@@ -13,11 +13,11 @@ export interface KnownImage {
   readonly names: readonly string[];
   /** Digests by which storage may know it: the manifest's, or the list's that it is picked from. */
   readonly digests: readonly Digest[];
-  /** Layers, lowest first; empty where nothing had to be looked into because the image is there. */
+  /** Layers, lowest first; empty if the image is present and was not opened. */
   readonly layers: readonly Descriptor[];
-  /** What must be read of it. */
+  /** How much must be read to load it. */
   readonly archiveBytes: number;
-  /** How much its layers grow when they are unpacked; undefined where only an estimate is to be had. */
+  /** How much its layers grow when they are unpacked; undefined if only an estimate is known. */
   readonly growth: number | undefined;
 }
 
@@ -43,7 +43,7 @@ export interface KeepStep {
 export interface LoadStep {
   readonly kind: 'load';
   readonly image: KnownImage;
-  /** Layers that this image brings in; the others are there or come with an image that it waits for. */
+  /** Layers that this image brings in; the others are present, or come with an image that it waits for. */
   readonly writes: readonly Descriptor[];
   readonly writeBytes: number;
   /** References of the images that load shared layers first. */
@@ -101,7 +101,7 @@ function withWrites(step: LoadStep, writes: readonly Descriptor[]): LoadStep {
   return { ...step, writes, writeBytes: sumBytes(writes) };
 }
 
-/** The image's own records that must go before it can be loaded again. One without a name is of a load that was ended before it gave the name. */
+/** The image's own records that must be removed before it is loaded again. A record without a name is from a load that was interrupted before it set one. */
 function unusable(image: KnownImage, facts: PlanFacts): LoadStep['replaces'] {
   const { byDigest } = indexOf(facts.storage.images);
   const ofDigests = new Set(image.digests.flatMap((digest) => byDigest.get(digest) ?? []));
@@ -114,7 +114,7 @@ function unusable(image: KnownImage, facts: PlanFacts): LoadStep['replaces'] {
   });
 }
 
-/** What storage keeps when records go: layers of images that are replaced are counted as missing, since they go with them. */
+/** The layers that storage keeps when records are removed: layers of replaced images count as missing, since they are removed with them. */
 function layersAfterRemoval(storage: StorageContents, replaced: readonly KnownImage[]): ReadonlySet<Digest> {
   const gone = new Set(replaced.flatMap((image) => image.layers).map((layer) => layer.digest));
   return new Set([...storage.layers].filter((digest) => !gone.has(digest)));
@@ -125,9 +125,9 @@ interface Entry {
   readonly image: KnownImage;
   readonly replaces: LoadStep['replaces'];
   readonly missing: readonly Descriptor[];
-  /** Bytes that others need, too, once for each of them, for each byte of this image: what loading it first brings. */
+  /** Benefit of loading it first: bytes that other images need too, counted once for each of them, per byte of this image. */
   readonly gain: number;
-  /** Bytes that nobody else needs. */
+  /** Bytes that no other image needs. */
   readonly ownBytes: number;
 }
 
@@ -149,7 +149,7 @@ function orderLoads(todo: readonly Pick<Entry, 'image' | 'replaces'>[], present:
   ];
 }
 
-/** Who brings what most others wait for, in the least time, comes first: while a base is copied alone, a core is idle. */
+/** Puts first the images that bring what most others wait for in the least time: while a base is copied alone, a core is idle. */
 function rank(todo: readonly Pick<Entry, 'image' | 'replaces'>[], present: ReadonlySet<Digest>): readonly Entry[] {
   const lacking = todo.map((entry) => ({ ...entry, missing: missingLayers(entry.image, present) }));
   const needs = new Map<Digest, number>();

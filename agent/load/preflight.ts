@@ -12,7 +12,7 @@ export interface Resources {
   readonly scratch: FileSystemSpace;
 }
 
-/** What a run will take. Sizes are bytes. */
+/** What a run needs. Sizes are bytes. */
 export interface Needs {
   /** Images that are worked on at one time, at least 1. */
   readonly parallel: number;
@@ -73,7 +73,7 @@ export function findShortages(needs: Needs, resources: Resources, stage: Stage):
     shortages.push(
       new PrestageError(
         'ERR_SPACE_STORAGE',
-        `${storage.path} needs ${formatBytes(onStorage)} (estimated) and has ${formatBytes(storage.freeBytes)} free`,
+        `${storage.path} needs ${formatBytes(onStorage)} (estimated), but has only ${formatBytes(storage.freeBytes)} free`,
         'Make room there, give --graphroot on a larger file system, or shorten the image list of the stage',
       ),
     );
@@ -82,7 +82,7 @@ export function findShortages(needs: Needs, resources: Resources, stage: Stage):
     shortages.push(
       new PrestageError(
         'ERR_SPACE_SCRATCH',
-        `scratch ${scratch.path} needs ${formatBytes(needs.scratchBytes)} and has ${formatBytes(scratch.freeBytes)} free`,
+        `scratch ${scratch.path} needs ${formatBytes(needs.scratchBytes)}, but has only ${formatBytes(scratch.freeBytes)} free`,
         'Give --scratch on a larger file system',
       ),
     );
@@ -91,7 +91,7 @@ export function findShortages(needs: Needs, resources: Resources, stage: Stage):
     shortages.push(
       new PrestageError(
         'ERR_SPACE_MEMORY',
-        `what is held in memory (${storage.inMemory ? storage.path : scratch.path}) needs ${formatBytes(inMemory)} (estimated) and ${formatBytes(resources.memoryBytes)} of memory are free`,
+        `${storage.inMemory ? storage.path : scratch.path} is in memory and needs ${formatBytes(inMemory)} (estimated), but only ${formatBytes(resources.memoryBytes)} of memory is free`,
         'Give the machine more memory, or shorten the image list of the stage',
       ),
     );

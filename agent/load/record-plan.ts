@@ -4,7 +4,7 @@ import type { StateStore } from '../state/run-record.ts';
 import type { PlanStep } from './plan.ts';
 import type { Needs } from './preflight.ts';
 
-/** Writes down what is planned, image by image in the order of the list. */
+/** Puts the plan into the state, image by image in the order of the list. */
 export function recordPlan(
   plan: { readonly steps: readonly PlanStep[]; readonly needs: Needs; readonly order: readonly string[] },
   store: StateStore,
@@ -38,7 +38,7 @@ export function recordPlan(
     onEvent({ kind: 'image-finished', reference, result: 'failed', bytes: 0, error });
 }
 
-/** Writes down what the events say, then hands them on. */
+/** Puts the events into the state, then passes them on. */
 export function recording(store: StateStore, onEvent: OnRunEvent): OnRunEvent {
   const attempts = new Map<string, { readonly startMs: number; readonly count: number }>();
   return (event: RunEvent) => {

@@ -11,33 +11,33 @@ import { PrestageError } from '../model/errors.ts';
 import { fitsInMemory } from './preflight.ts';
 
 /**
- * Where blobs lie on their way: in memory when it is large enough, so that no disk is written twice. Both places are the agent's own, which root
- * alone can write to (own-places.ts); /dev/shm, where everybody can, is none.
+ * Where blobs lie while they are loaded: in memory if it is large enough, so that a disk is not written twice. Both directories belong to the agent,
+ * and only root can write to them (own-places.ts); /dev/shm is not used, because everybody can write to it.
  */
 const IN_MEMORY = '/run/prestage-agent/scratch';
 const ON_DISK = '/var/lib/prestage-agent/scratch';
-/** The directory of the agent in one that was asked for. */
+/** Name of the agent's directory below the one that is set. */
 const NAME = 'prestage-agent-scratch';
 
 /**
- * Makes sure that root alone can write to the scratch directory that is asked for, and to each directory that leads there: root deletes there.
- * @returns the directory by its canonical path, which need not be there yet; undefined when none is asked for
+ * Makes sure that only root can write to the scratch directory that is set, and to each directory above it, because root deletes there.
+ * @returns the canonical path of the directory, which need not exist yet; undefined if none is set
  * @throws PrestageError ERR_SCRATCH; nothing was touched
  */
 export async function checkScratch(host: Pick<Host, 'root'>, wanted: string | undefined): Promise<string | undefined> {
   if (wanted === undefined) return undefined;
-  // Another root than `/` is no node: it lies where the person who set it works.
+  // A root other than `/` is not a node: it belongs to the person who set it.
   const { path, missing, fault } = await walkChain(wanted, host.root === '/' ? 'alone' : 'caller');
   if (fault === undefined) return join(path, ...missing);
   throw new PrestageError(
     'ERR_SCRATCH',
-    `the scratch directory ${wanted} cannot be used, because others than root could exchange what root writes and deletes there: ${fault}`,
-    'Give --scratch below a directory that root alone can write to, such as /var/lib, or leave it out',
+    `the scratch directory ${wanted} cannot be used, because other users than root could replace what root writes and deletes there: ${fault}`,
+    'Give --scratch below a directory that only root can write to, such as /var/lib, or leave it out',
   );
 }
 
 /**
- * The scratch directory for a run: the one that is asked for, else the best of this machine.
+ * The scratch directory for a run: the one that is set, otherwise the best one of this machine.
  * @throws PrestageError ERR_SCRATCH
  */
 export async function chooseScratch(
@@ -52,21 +52,21 @@ export async function chooseScratch(
 }
 
 /**
- * Removes what a killed run may have left in any of the places; a place with something mounted in it is left alone.
+ * Removes what a killed run may have left in any of the directories; a directory with a mount in it is left alone.
  * @throws PrestageError ERR_SCRATCH, ERR_REMOVE
  */
 export async function reclaimScratch(host: Host, wanted: string | undefined): Promise<void> {
   const checked = await checkScratch(host, wanted);
   const places = [...(checked === undefined ? [] : [join(checked, NAME)]), hostPath(host, IN_MEMORY), hostPath(host, ON_DISK)];
   for (const place of places) {
-    if (await holdsMounts(place)) host.log('warning', `${place} holds a mount and is left alone`);
+    if (await holdsMounts(place)) host.log('warning', `${place} contains a mount and is not removed`);
     else await removeTree(place);
   }
 }
 
 /**
  * Makes the scratch directory, private, with an empty folder for skopeo's own temporary files in it.
- * @throws PrestageError ERR_SPACE_SCRATCH where something else stands in its place
+ * @throws PrestageError ERR_SPACE_SCRATCH if something else is in its place
  */
 export async function makeScratch(path: string): Promise<{ readonly path: string; readonly temporary: string }> {
   await makePrivateDirectory(path);
@@ -75,7 +75,7 @@ export async function makeScratch(path: string): Promise<{ readonly path: string
     throw new PrestageError(
       'ERR_SPACE_SCRATCH',
       `${path} is not a directory of this user`,
-      'Remove it, or give --scratch of another directory',
+      'Remove it, or give another directory with --scratch',
     );
   }
   const temporary = temporaryOf(path);
@@ -83,7 +83,7 @@ export async function makeScratch(path: string): Promise<{ readonly path: string
   return { path, temporary };
 }
 
-/** Removes the scratch directory with all that is in it; of one that somebody mounted for the agent, what is in it. */
+/** Removes the scratch directory with its contents; if somebody mounted it for the agent, only the contents. */
 export async function removeScratch(path: string): Promise<void> {
   const real = await canonical(path);
   const isMounted = (await readMounts()).some(({ target }) => target === real);

@@ -22,7 +22,7 @@ interface ImageContents {
   readonly layers: readonly Descriptor[];
 }
 
-/** What looking into an archive has told: valid for that size and time of the file. */
+/** What was found in an archive: valid for this size and time of the file. */
 interface SurveyRecord extends ImageContents {
   readonly sizeBytes: number;
   readonly modifiedMs: number;
@@ -59,13 +59,13 @@ export interface SurveyedPayload {
   readonly refused: readonly RefusedImage[];
   /** Records of all archives of the payload that are known now. */
   readonly surveys: Surveys;
-  /** Whether an archive had to be opened for them: then they are worth being written. */
+  /** Whether an archive had to be opened for them: then they should be written. */
   readonly hasNews: boolean;
 }
 
 /**
- * Learns what the images are made of, opening only those that must be: an image whose digest shows it to be present, and an archive that was
- * looked into before and has not changed, stay closed.
+ * Finds out what the images are made of, and opens only those that it must. An image whose digest is known to be present stays closed, and so does an
+ * archive that was opened before and has not changed.
  */
 export async function surveyPayload(payload: Payload, storage: StorageContents, context: SurveyContext): Promise<SurveyedPayload> {
   const surveys = new Map<string, SurveyRecord>();
@@ -95,17 +95,17 @@ export async function surveyPayload(payload: Payload, storage: StorageContents, 
   return { images: known.filter((image) => image !== undefined), refused, surveys, hasNews };
 }
 
-/** The records of earlier runs; none where the file is missing or cannot be read as such: the archives are then opened again. */
+/** The records of earlier runs; none if the file is missing or unreadable: the archives are then opened again. */
 export async function readSurveys(host: Host): Promise<Surveys> {
   const text = await readFile(hostPath(host, SURVEY_FILE), 'utf8').catch((error: NodeJS.ErrnoException) => {
     if (error.code === 'ENOENT') return undefined;
     throw error;
   });
   if (text === undefined) return new Map();
-  // One wrong digest in them would make every later run miss a layer and never look into the archive again.
+  // With one wrong digest in them, every later run would miss a layer and never open the archive again.
   const parsed = v.safeParse(surveysSchema, unsealRecord(text));
   if (parsed.success) return new Map(Object.entries(parsed.output.archives));
-  host.log('warning', `${SURVEY_FILE} cannot be read and is made anew: it is damaged, or of another version`);
+  host.log('warning', `${SURVEY_FILE} is damaged or of another version, and is written anew`);
   return new Map();
 }
 
@@ -137,8 +137,8 @@ async function assertRunsHere({ layout, digest, reference }: LayoutImage, found:
   if (own === undefined || own === architecture) return;
   throw new PrestageError(
     'ERR_ARCHITECTURE',
-    `${reference} is an image for linux/${own}, and this node is linux/${architecture}`,
-    `Pull an image at the factory that is for linux/${architecture}`,
+    `${reference} is an image for linux/${own}, but this node is linux/${architecture}`,
+    `At the factory, pull an image for linux/${architecture}`,
   );
 }
 
@@ -147,7 +147,7 @@ function assertHolds(image: SourceImage, contents: ImageContents): void {
   if (image.digest === undefined || image.digest === contents.topDigest || image.digest === contents.imageDigest) return;
   throw new PrestageError(
     'ERR_ARCHIVE_REFERENCE',
-    `${pathOf(image)} holds ${contents.topDigest}, ${image.reference} must be ${image.digest}`,
+    `${pathOf(image)} holds ${contents.topDigest}, but ${image.reference} must be ${image.digest}`,
     'Write the archive again at the factory',
   );
 }

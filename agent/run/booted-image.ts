@@ -8,7 +8,7 @@ const KERNEL_ARGUMENT = /(?:^|\s)ostree=(\/ostree\/boot\.[01]\/[^\s/]+\/[^\s/]+\
 /** What a deployment was made from. Source: rpm-ostree, origin files: `container-image-reference=ostree-unverified-registry:NAME@DIGEST`. */
 const ORIGIN = /^container-image-reference=.*@(sha256:[0-9a-f]{64})$/m;
 
-/** The digest of the image that the running operating system was deployed from; undefined if it is of none, or cannot be told. */
+/** The digest of the image from which the running operating system was deployed; undefined if it was not deployed from one, or this is unknown. */
 export async function bootedImage(host: Host, kernelArguments?: string): Promise<Digest | undefined> {
   const text = kernelArguments ?? (await readFile('/proc/cmdline', 'utf8').catch(() => ''));
   const link = KERNEL_ARGUMENT.exec(text)?.[1];

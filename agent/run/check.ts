@@ -12,7 +12,7 @@ import { createStateStore, readLastState } from '../state/run-record.ts';
 import { locateStorage } from '../storage/location.ts';
 import { heal } from './heal.ts';
 
-/** How long a check waits for another check, and then, if it found damage, for a run that is at work. */
+/** How long a check waits for another check, and then, if it found damage, for a run in progress. */
 const LOCK_WAIT_SECONDS = 600;
 
 /** What a check of the mounted store has found. */
@@ -24,9 +24,9 @@ interface CheckOptions {
 }
 
 /**
- * Hashes the store image that is mounted. If its bytes are wrong, the node is healed as a run would do it, and the state says so: before the
- * healing begins, so that the next check can continue one that was interrupted, and when it is through. If another store was opened
- * meanwhile, the verdict counts for nothing, and that store is checked.
+ * Hashes the mounted store image. If its bytes are wrong, the node is healed as by a run. The state records this twice: before the healing
+ * begins, so that the next check can continue an interrupted one, and when it is complete. If another store was opened in the meantime, the
+ * result is discarded and that store is checked.
  * @throws PrestageError ERR_LOCKED, ERR_PLACE, ERR_STORE_BUSY; the signal's reason
  */
 export async function checkMountedStore(host: Host, options: CheckOptions): Promise<CheckReport> {
@@ -35,7 +35,7 @@ export async function checkMountedStore(host: Host, options: CheckOptions): Prom
     if ((await findCheckTarget(host)) === undefined && unhealedDamage(await stateOfThisBoot(host)) === undefined) return { kind: 'none' };
     const report = await checkOnce(host, options);
     if (report.kind !== 'exchanged') return report;
-    host.log('info', 'the store was exchanged while its image was hashed: the check begins again');
+    host.log('info', 'the store was replaced while its image was being hashed; the check starts again');
   }
 }
 
@@ -46,14 +46,14 @@ async function checkOnce(host: Host, { step, signal }: CheckOptions): Promise<Ch
   const { target } = place;
   const found = target === undefined ? ({ kind: 'none' } as const) : await hashStore(host, target, signal);
   if (target !== undefined && found.kind === 'intact') {
-    // The place of the check is held: no agent closes this store now.
+    // The check lock is held, so no agent closes this store now.
     if (!(await isStillOpen(host, target))) return { kind: 'exchanged' };
     await recordIntact(host, target, step);
     return { kind: 'intact' };
   }
   const lock = { waitSeconds: LOCK_WAIT_SECONDS, command: 'check-store', signal };
   await using _lock = await step('take-lock', async () => await takeRunLock(host, lock));
-  // Healing closes the store, and whoever closes it takes the place of the check.
+  // Healing closes the store, and for that it takes the check lock.
   await stack.disposeAsync();
   if (!(await isStillOpen(host, target))) return { kind: 'exchanged' };
   const state = await stateOfThisBoot(host);
@@ -73,7 +73,7 @@ async function stateOfThisBoot(host: Host): Promise<RunState | undefined> {
   return state === 'damaged' || state?.bootId !== bootId ? undefined : state;
 }
 
-/** What a check has found that was ended before it had healed: the state names a store still. Pure. */
+/** The damage found by a check that was interrupted before it had healed the node: the state still names a store. Pure. */
 function unhealedDamage(state: RunState | undefined): ErrorRecord | undefined {
   return state?.store !== undefined && state.outcome === 'failed' && state.error?.code === 'ERR_STORE_DIGEST' ? state.error : undefined;
 }
@@ -84,7 +84,7 @@ function digestError(fault: string): ErrorRecord {
     new PrestageError(
       'ERR_STORE_DIGEST',
       `the mounted store image ${fault}`,
-      'Write the bundle to the partition again; the next run takes it from there',
+      'Write the bundle to the partition again; the next run mounts the new copy',
     ),
   );
 }

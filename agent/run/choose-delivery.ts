@@ -10,17 +10,17 @@ export interface ChosenDelivery {
   readonly extracts: boolean;
 }
 
-/** What the choice depends on. */
+/** The facts that the choice depends on. */
 export interface DeliveryFacts extends Pick<StageBundle, 'stage' | 'extractable'> {
   readonly wanted: DeliveryChoice;
   readonly hasStore: boolean;
-  /** What a registry can serve as it lies in the bundle. */
+  /** What a registry can serve directly from the bundle. */
   readonly served: 'registry' | 'oc-mirror' | undefined;
   /** Why the store image cannot be used on this node; undefined if it can, or if that is not known yet. */
   readonly refusal: string | undefined;
 }
 
-/** What a registry can serve as it lies in a bundle; undefined if there is nothing. */
+/** What a registry can serve directly from a bundle; undefined if there is nothing. */
 export function servedKind({ registry, ocMirror }: Pick<StageBundle, 'registry' | 'ocMirror'>): DeliveryFacts['served'] {
   if (registry !== undefined) return 'registry';
   return ocMirror !== undefined ? 'oc-mirror' : undefined;
@@ -33,7 +33,7 @@ export function hasOtherDelivery(bundle: Pick<StageBundle, 'registry' | 'ocMirro
 
 /**
  * The delivery for what a bundle holds. Pure.
- * @throws PrestageError ERR_DELIVERY where the one that is asked for does not go with it
+ * @throws PrestageError ERR_DELIVERY if the bundle cannot be delivered as requested
  */
 export function chooseDelivery(facts: DeliveryFacts): ChosenDelivery {
   return facts.wanted === 'auto' ? bestDelivery(facts) : askedDelivery(facts);
@@ -45,26 +45,26 @@ function bestDelivery({ stage, extractable, hasStore, served, refusal }: Deliver
   const instead = refusal === undefined ? '' : `${refusal}; `;
   if (extractable === undefined) {
     if (served === undefined) throw nothingToDeliver(instead);
-    return { kind: 'registry', extracts: false, reason: `${instead}what the bundle holds can only be served` };
+    return { kind: 'registry', extracts: false, reason: `${instead}the content of the bundle can only be served` };
   }
   if (served !== undefined && stage === 'installed')
     return {
       kind: 'registry',
       extracts: true,
-      reason: `${instead}the bundle has a registry tree, and images that go into containers-storage`,
+      reason: `${instead}the bundle has a registry tree, and images for containers-storage`,
     };
-  return { kind: 'extract', extracts: true, reason: `${instead}a payload of ${extractable} goes into containers-storage` };
+  return { kind: 'extract', extracts: true, reason: `${instead}the ${extractable} payload is loaded into containers-storage` };
 }
 
 function askedDelivery({ wanted, extractable, hasStore, served }: DeliveryFacts): ChosenDelivery {
-  const reason = 'asked for by the settings';
+  const reason = 'requested in the settings';
   if (wanted === 'mount' && hasStore) return { kind: 'mount', extracts: false, reason };
   if (wanted === 'extract' && extractable !== undefined) return { kind: 'extract', extracts: true, reason };
   if (wanted === 'registry' && (served !== undefined || extractable !== undefined)) return { kind: 'registry', extracts: false, reason };
   const held = [hasStore ? 'store' : '', served ?? '', extractable ?? ''].filter((name) => name !== '').join(', ') || 'nothing';
   throw new PrestageError(
     'ERR_DELIVERY',
-    `what the bundle holds for the stage (${held}) cannot be delivered by "${wanted}"`,
+    `the content of the bundle for the stage (${held}) cannot be delivered by "${wanted}"`,
     wanted === 'mount' ? 'Build the bundle with --payload store, or set delivery to auto' : 'Set delivery to auto',
   );
 }
@@ -72,7 +72,7 @@ function askedDelivery({ wanted, extractable, hasStore, served }: DeliveryFacts)
 function nothingToDeliver(instead: string): PrestageError {
   return new PrestageError(
     'ERR_PAYLOAD_MISSING',
-    `${instead}the bundle holds nothing else for the stage`,
+    `${instead}the bundle has no other payload for the stage`,
     'Build the bundle with --payload store, oci or archives',
   );
 }

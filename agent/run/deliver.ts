@@ -13,9 +13,9 @@ import { type MountResult, mountStore } from './mount.ts';
 import { serveBundle } from './serve-bundle.ts';
 
 /**
- * Chooses how the images of a bundle reach the engines, and has it done. Whether a store image can be opened, and whether engines take it, is known
- * only when it is tried: if not, and nothing else was asked for, the next best way is taken.
- * @throws PrestageError why the store image cannot be used, if the bundle has no other way; what the delivery that is taken throws
+ * Chooses how the images of a bundle reach the engines, and delivers them. Only an attempt shows whether a store image can be opened, and whether
+ * engines accept it. If it fails, and the settings do not demand `mount`, the next best delivery is used.
+ * @throws PrestageError why the store image cannot be used, if the bundle has no other delivery; errors of the delivery that is used
  */
 export async function deliverBundle(bundle: StageBundle, location: StorageLocation, context: RunContext): Promise<Planned> {
   const chosen = choose(bundle, context, undefined);
@@ -41,7 +41,7 @@ interface Unusable {
   readonly error: ErrorRecord;
 }
 
-/** A person has asked for something that cannot be: another delivery would hide it. */
+/** The settings ask for something impossible; another delivery would hide that. */
 function isSettingFault(error: unknown): boolean {
   return error instanceof PrestageError && ['ERR_SETTINGS', 'ERR_USAGE', 'ERR_CERTIFICATE'].includes(error.code);
 }
@@ -49,8 +49,8 @@ function isSettingFault(error: unknown): boolean {
 function refused(reason: Extract<MountResult, { kind: 'refused' }>['reason']): ErrorRecord {
   return {
     code: 'ERR_STORE_REFUSED',
-    message: `the engines of this node do not take the store image: ${reason}`,
-    remedy: 'Set delivery to auto, with a bundle that has an oci or archives payload, too',
+    message: `the engines of this node do not accept the store image: ${reason}`,
+    remedy: 'Set delivery to auto, and use a bundle that also has an oci or archives payload',
   };
 }
 
@@ -59,15 +59,13 @@ async function deliverInstead(error: ErrorRecord, bundle: StageBundle, location:
   const { host, store } = context;
   store.update({ store: undefined, registry: undefined, error: undefined, images: [] });
   const chosen = choose(bundle, context, error.message);
-  host.log('warning', `${error.message}; the images are delivered by ${chosen.kind}`);
-  addNotices(context, [
-    `${error.message}: the images are delivered by ${chosen.kind} instead. To have them mounted again: ${error.remedy}`,
-  ]);
+  host.log('warning', `${error.message}; the images are delivered by ${chosen.kind} instead`);
+  addNotices(context, [`${error.message}: the images are delivered by ${chosen.kind} instead. To mount them again: ${error.remedy}`]);
   await healUnreadable(error, location, context);
   return await deliverWithoutStore(chosen, bundle, { location, comesBack: true }, context);
 }
 
-/** A store that is open and cannot be read makes every engine command fail: it does not stay, whoever uses it. */
+/** An open store that cannot be read makes every engine command fail, so it is closed even if something uses it. */
 async function healUnreadable(failure: ErrorRecord, location: StorageLocation, context: RunContext): Promise<void> {
   const { host, step } = context;
   const open = await readOpenStore(host);

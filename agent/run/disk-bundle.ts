@@ -20,16 +20,16 @@ import { type OsTree, osTreeFault, splitOsTree } from '../tree/os-tree.ts';
 import { checkLimits, copySealedFiles } from '../tree/sealed-files.ts';
 import { keepSignatures } from './keep-signatures.ts';
 
-/** Of a bundle with a store, what is kept. */
+/** The parts of a bundle with a store that are kept. */
 type KeptParts = Pick<StoreBundle, 'directory' | 'sealedSha256'> & {
   readonly images: readonly SignedImage[];
   readonly store: Pick<StoreBundle['store'], 'mirror' | 'osTree'>;
 };
 
 /**
- * Keeps on the disk what a store image that was copied there needs besides: the bundle's manifest, its GPG signatures, the metadata mirror and the
- * operating systems that are served with it, of which only what the manifest lists, in the size and with the hash that it lists. So the partition may go away. What
- * is kept is checked each time it is used, as on the partition.
+ * Keeps on the disk what a store image that was copied there also needs: the bundle's manifest, its GPG signatures, the metadata mirror and the
+ * operating systems served with it. Copies only files that the manifest lists, with the size and the hash that it lists. The partition is then no
+ * longer needed. The copy is checked each time it is used, like the partition.
  * @throws PrestageError ERR_BUNDLE_FILE, ERR_BUNDLE_PIN, ERR_SPACE_STORE
  */
 export async function keepBundle(
@@ -40,7 +40,7 @@ export async function keepBundle(
   if (sealedSha256 === undefined) return;
   const { mirror, osTree } = store;
   if ((await keptBundle(host, sealedSha256)) !== undefined) {
-    // An earlier agent has kept a bundle without them; from what is kept itself nothing can be brought.
+    // An earlier version of the agent kept bundles without operating systems. They cannot be copied from the kept bundle itself.
     const keptTree = osTree === undefined ? undefined : { ...osTree, path: join(path, relative(directory, osTree.path)) };
     if (keptTree === undefined || directory === path || (await osTreeFault(keptTree)) === undefined) return;
   }
@@ -63,7 +63,7 @@ export async function keepBundle(
   });
 }
 
-/** Copies a tree of operating systems: layers by a thread, which gives a blob its name only if it has its digest. */
+/** Copies a tree of operating systems. Threads copy the layers, and give a blob its name only if it has that digest. */
 async function keepOsTree(to: string, tree: OsTree, { host, stop }: Pick<RunContext, 'host' | 'stop'>): Promise<void> {
   const { small, large } = splitOsTree(tree.files);
   const fault = await osTreeFault(tree);
@@ -72,7 +72,7 @@ async function keepOsTree(to: string, tree: OsTree, { host, stop }: Pick<RunCont
   const neededBytes = large.reduce((total, file) => total + file.sizeBytes, 0);
   const { freeBytes } = await spaceAt(to);
   if (freeBytes < neededBytes) {
-    throw noRoom(to, new Error(`the operating system takes ${formatBytes(neededBytes)}, and ${formatBytes(freeBytes)} are free`));
+    throw noRoom(to, new Error(`the operating system needs ${formatBytes(neededBytes)}, but only ${formatBytes(freeBytes)} is free`));
   }
   checkLimits({ from: tree.path, files: small });
   await copySealedFiles(to, { from: tree.path, files: small, signal: stop }, noRoom);
@@ -85,7 +85,7 @@ async function keepOsTree(to: string, tree: OsTree, { host, stop }: Pick<RunCont
       throw new PrestageError(
         'ERR_BUNDLE_FILE',
         `${from} ${reason}`,
-        'Write the bundle to the partition again; where it fails again, change the disk',
+        'Write the bundle to the partition again; if it fails again, replace the disk',
       );
     }
   }
@@ -96,13 +96,13 @@ function noRoom(path: string, cause: unknown): PrestageError {
   if (cause instanceof PrestageError) return cause;
   return new PrestageError(
     'ERR_SPACE_STORE',
-    `what a store image on the disk needs of its bundle cannot be kept, ${path}: ${messageOf(cause)}`,
+    `${path}, which the store image on the disk needs, cannot be written: ${messageOf(cause)}`,
     'Make room below /var/lib/prestage-agent, or give --placement partition',
     { cause },
   );
 }
 
-/** The bundle that was kept; undefined where there is none that can be used. */
+/** The kept bundle; undefined if there is none that can be used. */
 export async function keptBundle(host: Host, pinnedSha256: string | undefined): Promise<string | undefined> {
   const path = hostPath(host, DISK_BUNDLE_PATH);
   if (!existsSync(path)) return undefined;
@@ -112,7 +112,7 @@ export async function keptBundle(host: Host, pinnedSha256: string | undefined): 
   );
 }
 
-/** Forgets it: the store image is not on the disk any more. */
+/** Removes the kept bundle, because the store image is no longer on the disk. */
 export async function forgetBundle({ host, step }: RunContext): Promise<void> {
   const path = hostPath(host, DISK_BUNDLE_PATH);
   if (existsSync(path)) await step('forget-bundle', async () => await removeTree(path));

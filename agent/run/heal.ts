@@ -18,14 +18,14 @@ export interface HealContext {
 }
 
 export interface FailureContext extends HealContext {
-  /** The state of the last run in this boot; undefined where there was none. */
+  /** The state of the last run in this boot; undefined if there was none. */
   readonly earlier: RunState | undefined;
 }
 
 /**
- * What becomes of a node that was set up with a store when the bundle cannot be delivered: an open store that is intact stays, with the images
- * that it has; otherwise engines are made to work without it.
- * @returns what the state has to say; undefined where no store was ever set up here
+ * Decides about the store of a node when the bundle cannot be delivered: an intact open store stays open, with its images; otherwise the engines
+ * are made to work without it.
+ * @returns what to change in the state; undefined if no store was ever set up here
  * @throws PrestageError of healNode
  */
 export async function healAfterFailure(
@@ -43,14 +43,14 @@ export async function healAfterFailure(
   return open === undefined ? undefined : await stillOpen(open, path, earlier);
 }
 
-/** A setting, a lack of room or a program is what is to be mended: to say that the store image cannot be reached would hide it. Pure. */
+/** Whether a failure names what must be corrected: a setting, a lack of room or a program. An error about the store image would hide it. Pure. */
 function saysMore({ code }: ErrorRecord): boolean {
   const exit = exitCodeOf(code);
-  // Records that cannot be read are those of the store that is to be healed.
+  // The unreadable records are those of the store that is about to be healed.
   return code !== 'ERR_STORAGE' && exit !== exitCodes.partition && exit !== exitCodes.payload;
 }
 
-/** What goes on to be usable: as the run has said that opened the store, else as the store itself says. */
+/** What stays usable: as recorded by the run that opened the store, otherwise as the store itself lists it. */
 async function stillOpen(open: StoreRecord, path: string, earlier: RunState | undefined): Promise<Partial<RunState>> {
   const { trust, trustReason, placement, image, sha256, verified } = open;
   const store = { path, trust, trustReason, placement, image, sha256, verified };
@@ -80,7 +80,7 @@ async function stillOpen(open: StoreRecord, path: string, earlier: RunState | un
   };
 }
 
-/** Makes engines work without the store, and says what was done. @throws PrestageError of healNode */
+/** Makes engines work without the store. @returns what was done, for people. @throws PrestageError of healNode */
 export async function heal(error: ErrorRecord, { host, location, step }: HealContext): Promise<readonly string[]> {
   const stopMirror = async (): Promise<void> => {
     await removeMirrors({ host, step });

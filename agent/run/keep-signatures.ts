@@ -8,13 +8,13 @@ export interface KeepSignatures {
   /** Directories of bundles. */
   readonly from: string;
   readonly to: string;
-  /** The fault when a file cannot be written. */
+  /** Makes the error for a file that cannot be written. */
   readonly noRoom: (path: string, cause: unknown) => PrestageError;
 }
 
 /**
- * Keeps the GPG signatures of images, which no tree has a place for. One that is damaged stays where it is: whoever serves the images tells of it.
- * @throws what `noRoom` gives
+ * Copies the GPG signatures of images, for which a tree has no place. Skips damaged ones: they are reported when the images are served.
+ * @throws the error that `noRoom` makes
  */
 export async function keepSignatures({ from, to, noRoom }: KeepSignatures, images: readonly SignedImage[]): Promise<void> {
   const gpg = images.flatMap(({ signatures = [] }) => signatures.flatMap((one) => (one.kind === 'gpg' ? [one.file] : [])));

@@ -22,21 +22,21 @@ import { removeLookaside } from '../tree/lookaside-copy.ts';
 import { removeMirrorCopy } from '../tree/mirror-copy.ts';
 import { removeMirrors } from './mirrors.ts';
 
-/** Whether something of it is in use and stays for now. */
+/** Whether it was undone, or stays for now because it is in use. */
 export type Left = 'gone' | 'stays';
 
 export interface LeaveRequest {
   readonly location: StorageLocation;
   /**
-   * The bundle has a store image that could not be used, and the next run tries it again: what tells engines of the store stays, and an empty one
-   * stands in its place.
+   * The bundle has a store image that could not be used, and the next run tries it again: the engines keep their configuration for the store, and an
+   * empty store stands in its place.
    */
   readonly comesBack: boolean;
 }
 
 /**
- * Undoes all that runs before have set up for a delivery that brings images into the node's own storage: mirrors, registry, store image, trees and
- * copies. It comes before the images are loaded, because these take the room; until they are there, engines ask the sources.
+ * Undoes what earlier runs have set up, before images are loaded into the node's own storage: mirrors, registry, store image, trees and copies. It
+ * comes first because the images need the room; until they are loaded, engines ask the sources.
  * @throws PrestageError ERR_STORE_DANGLING, ERR_STORAGE, ERR_REGISTRY_START
  */
 export async function leaveAll(request: LeaveRequest, context: RunContext): Promise<void> {
@@ -50,8 +50,8 @@ export async function leaveAll(request: LeaveRequest, context: RunContext): Prom
 }
 
 /**
- * Undoes what runs before have set up to mount a store image, and gives back the memory and the disk that it took. A store that containers run
- * from stays open, and a notice says so.
+ * Undoes what earlier runs have set up to mount a store image, and frees the memory and the disk space that it took. A store that running containers
+ * use stays open, and a notice says so.
  * @throws PrestageError ERR_STORE_DANGLING, ERR_STORAGE, ERR_REGISTRY_START
  */
 export async function leaveStore({ location, comesBack }: LeaveRequest, context: RunContext): Promise<Left> {
@@ -61,29 +61,29 @@ export async function leaveStore({ location, comesBack }: LeaveRequest, context:
   if (isOpen) {
     const users = (await findImagesToKeep(host, location)).flatMap(({ containers }) => containers).filter((name) => name !== REGISTRY_NAME);
     if (users.length > 0) return staysFor(users.join(', '), context);
-    // It runs from the store.
+    // The registry runs from the store.
     await removeMirrors(context);
     await stopRegistry(host, step);
   }
   // Without it no store was ever opened here.
   if (existsSync(path)) {
-    // Beforehand: a run that is killed between the two leaves engines that work.
+    // Before the store is closed: a run that is killed in between leaves engines that work.
     const stores = (await additionalStores(host)).filter((store) => store !== path);
     const removed = await healDangling(host, { location, stores, step });
     addNotices(
       context,
-      removed.map((what) => `removed ${what}: it stood on a store image that is not used any more`),
+      removed.map((what) => `removed ${what}: it was based on a store image that is no longer used`),
     );
   }
   const steps = await storeReleaseSteps(host);
   const named = (names: ReadonlySet<string>): readonly ReleaseStep[] => steps.filter(({ name }) => names.has(name));
   try {
-    // Without a store, what is bound there is served.
+    // If no store is open, a registry serves what is bound there.
     const closing = steps.filter(({ name }) => !COPIES.has(name) && !EMPTY_STORE.has(name) && (isOpen || name !== 'unmount-data'));
     await runSteps(closing, context);
   } catch (error) {
     if (!(error instanceof PrestageError) || error.code !== 'ERR_STORE_BUSY') throw error;
-    // What failed has ended its check.
+    // The failed attempt has ended the check of the store.
     addNotices(context, await startCheck(host, step));
     return staysFor(error.message, context);
   }
@@ -101,7 +101,7 @@ export async function leaveStore({ location, comesBack }: LeaveRequest, context:
 const COPIES: ReadonlySet<string> = new Set(['remove-store-copies', 'remove-mirror']);
 const EMPTY_STORE: ReadonlySet<string> = new Set(['remove-empty-store']);
 
-/** A CRI-O that runs has read of the store when it was started. */
+/** A running CRI-O has read the configuration for the store when it was started. */
 async function isEmptyStoreUsed({ host }: RunContext): Promise<boolean> {
   return crioPid(host) !== undefined || (await storeUsers(host)).length > 0;
 }
@@ -112,7 +112,7 @@ export async function leaveTrees(places: readonly string[], context: RunContext)
 }
 
 function staysFor(users: string, context: RunContext): Left {
-  const notice = `the store image that is open stays, because it is in use: ${users}; it goes with the next boot, or once they have ended with: prestage-agent release`;
+  const notice = `the open store image is kept, because it is in use: ${users}; it is closed at the next boot, or, once nothing uses it, by: prestage-agent release`;
   context.host.log('warning', notice);
   addNotices(context, [notice]);
   return 'stays';
@@ -120,7 +120,7 @@ function staysFor(users: string, context: RunContext): Left {
 
 async function runSteps(steps: readonly ReleaseStep[], { host, step }: RunContext): Promise<void> {
   for (const { name, text, run } of steps) {
-    host.log('info', `not used any more: ${text}`);
+    host.log('info', `no longer used: ${text}`);
     await step(name, run);
   }
 }

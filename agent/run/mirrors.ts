@@ -20,17 +20,17 @@ import { registryAddress } from './registry-address.ts';
 import { signaturePlaces } from './signature-places.ts';
 import { type Answering, withholdMirrors } from './withhold.ts';
 
-/** Mirrors as files of the system, which say nothing to anybody until they are written. */
+/** Mirrors as files of the system. They have no effect until they are written. */
 export interface PlannedMirrors {
   readonly files: readonly SystemFile[];
   readonly notices: readonly string[];
-  /** Why some sources get no mirror, or all. */
+  /** Why some or all sources get no mirror. */
   readonly withheld?: ErrorRecord | undefined;
 }
 
 /**
- * The files that put the registry of this node in front of sources, in registries.conf or beside it; of sources whose images engines would then
- * refuse, none. Changes nothing.
+ * Plans the files that make engines ask the registry of this node before the sources, in registries.conf or beside it. Leaves out sources whose
+ * images engines would then refuse. Changes nothing.
  * @throws PrestageError ERR_REGISTRIES
  */
 export async function planMirrors(
@@ -57,7 +57,7 @@ export async function planMirrors(
 }
 
 /**
- * Tells the engines of a registry that answers, and has a running CRI-O read it again.
+ * Tells the engines about a registry that answers, and makes a running CRI-O reload its configuration.
  * @throws PrestageError ERR_SYSTEM_FILE
  */
 export async function setMirrors({ files, notices, withheld }: PlannedMirrors, context: RunContext): Promise<void> {
@@ -69,7 +69,7 @@ export async function setMirrors({ files, notices, withheld }: PlannedMirrors, c
   }
   if (files.length === 0) return await removeMirrors(context);
   const changed = await putSystemFiles(host, files, step);
-  // Of a run that wrote them in another form, or for another address.
+  // Files of a run that wrote them in another form, or for another address.
   const stale = await staleMirrorSteps(
     host,
     files.map(({ path }) => path),
@@ -79,27 +79,27 @@ export async function setMirrors({ files, notices, withheld }: PlannedMirrors, c
 }
 
 /**
- * Takes the mirrors away that lead to the registry of this node, so that engines ask the sources again. Nothing to do if there are none.
- * It comes before the registry is stopped: in between, engines would ask nobody, for good if the sources are blocked.
+ * Removes the mirrors that lead to the registry of this node, so that engines ask the sources again. Nothing to do if there are none.
+ * Comes before the registry is stopped: if a run were killed in between, blocked sources would leave the engines with nowhere to pull from.
  */
 export async function removeMirrors({ host, step }: Pick<RunContext, 'host' | 'step'>): Promise<void> {
   for (const { name, run } of await engineReleaseSteps(host, 'mirrors')) await step(name, run);
 }
 
-/** Ends the registry of this node, and before it what leads to it. What a boot before has left leads nowhere until this boot's registry answers. */
+/** Stops the registry of this node, and removes its mirrors first. Mirrors of an earlier boot can stay: no registry answers them yet in this boot. */
 export async function endRegistry(context: Pick<RunContext, 'host' | 'step'>): Promise<void> {
   const { host, step } = context;
   if ((await readRegistryRecord(host)) !== undefined) await removeMirrors(context);
   await stopRegistry(host, step);
 }
 
-/** Takes the mirrors away if no registry of this node answers: for a run that has failed, whatever it had come to. */
+/** Removes the mirrors if no registry of this node answers: for a failed run, however far it got. */
 export async function removeDeadMirrors(context: Pick<RunContext, 'host' | 'step'>): Promise<void> {
   const { host } = context;
   if ((await engineReleaseSteps(host, 'mirrors')).length === 0) return;
   const record = await readRegistryRecord(host);
   if (record !== undefined && (await registryHealth(host, record.address)).healthy) return;
-  host.log('warning', 'no registry of this node answers: its mirrors are taken away, and engines ask the sources');
+  host.log('warning', 'no registry of this node answers: its mirrors are removed, and engines ask the sources');
   await removeMirrors(context);
 }
 
@@ -110,19 +110,19 @@ async function tellCrio(
   const [told, wanted] = [hostPath(host, CRIO_TOLD), digestOf(JSON.stringify(files))];
   if (!isNews && (await readFile(told, 'utf8').catch(() => undefined)) === wanted) return;
   await step('reload-crio', async () => {
-    // To look for it is cheaper than to ask systemd, and in most runs it does not run yet.
+    // Looking for the process is cheaper than asking systemd, and in most runs CRI-O is not running yet.
     if (crioPid(host) !== undefined) await reloadCrio(host);
     await writeAtomic(told, wanted);
   });
 }
 
-/** A node that serves the cluster pulls from itself by TLS, too. Source: containers-certs.d(5). */
+/** A node that serves the cluster also pulls from itself over TLS. Source: containers-certs.d(5). */
 async function ownAuthority({ host, settings }: Pick<RunContext, 'host' | 'settings'>): Promise<PlannedMirrors> {
   if (settings.serve === 'node') return { files: [], notices: [] };
   const path = join(dirname(settings.tlsCertificate), 'ca.crt');
   const authority = await readFile(hostPath(host, path), 'utf8').catch(() => undefined);
   if (authority === undefined) {
-    const notice = `${path} is not there: this node does not trust its own registry, unless it knows who signed its certificate`;
+    const notice = `${path} does not exist: this node trusts its own registry only if it already trusts the CA of its certificate`;
     return { files: [], notices: [notice] };
   }
   const trusted = `/etc/containers/certs.d/${registryAddress({ settings })}/ca.crt`;

@@ -31,12 +31,12 @@ import { registryAddress } from './registry-address.ts';
 import { setStoreMirrors } from './store-mirrors.ts';
 import { bindSystems, isAnswered, planSystems, type Systems, systemsState, unbindSystems, unstoredState } from './systems.ts';
 
-/** What came of a store image: it is mounted, or the engines of this node do not take it. */
+/** The result for a store image: it is mounted, or the engines of this node do not accept it. */
 export type MountResult = { readonly kind: 'mounted'; readonly planned: Planned } | { readonly kind: 'refused'; readonly reason: string };
 
 /**
- * Mounts the store image of the stage, has the engines see it, and serves its metadata, so that images are there and can be pulled though
- * nothing was unpacked. What needs not wait for the store image is done while it is opened; engines are led to the registry when it answers.
+ * Mounts the store image of the stage, makes the engines see it, and serves its metadata. Images are then present and can be pulled although
+ * nothing was unpacked. Work that does not need the store image is done while it is opened; engines get the mirrors once the registry answers.
  * @throws PrestageError ERR_STORE_*, ERR_TRUST, ERR_SPACE_*, ERR_BUNDLE_FILE, ERR_SYSTEM_FILE
  */
 export async function mountStore(bundle: StoreBundle, location: StorageLocation, context: RunContext): Promise<MountResult> {
@@ -65,7 +65,7 @@ export async function mountStore(bundle: StoreBundle, location: StorageLocation,
     if (image !== undefined) await hideFromMirror(host, lacking);
   }
   const isOnDisk = opened.placement === 'disk';
-  // Systems that are not whole are left out of what is kept, as of what is served.
+  // Operating systems that are incomplete are neither kept nor served.
   if (isOnDisk) await keepBundle({ ...bundle, store: { ...bundle.store, osTree: systems.tree } }, context);
   const blobs = image === undefined ? undefined : await bindSystems(systems, { directory: bundle.directory, isOnDisk }, context);
   const serving = image === undefined ? await probed(opened, context) : await served({ image, blobs }, opened, context);
@@ -86,11 +86,11 @@ export async function mountStore(bundle: StoreBundle, location: StorageLocation,
       verified: opened.verified,
     },
   });
-  // Records that an earlier store has left, and that this one does not carry, would make every engine command fail.
+  // Records that need an earlier store, and that this one does not support, would make every engine command fail.
   const removed = await healDangling(host, { location, stores: await additionalStores(host), step });
   addNotices(
     context,
-    removed.map((what) => `removed ${what}: no store has what it stood on`),
+    removed.map((what) => `removed ${what}: it was based on a store image that is gone`),
   );
   const states = new Map(stored.map((one) => [one.reference, one]));
   const images = bundle.images.flatMap((one) => states.get(one.reference) ?? unstoredState(systems, one, isServing, context));
@@ -102,7 +102,7 @@ export async function mountStore(bundle: StoreBundle, location: StorageLocation,
   return { kind: 'mounted', planned: { steps: [], needs: undefined, setup: [] } };
 }
 
-/** What the mirror shows of signatures decides which sources get it. */
+/** The signatures that the mirror can show decide which sources get it. */
 async function copyAndPlan(
   bundle: StoreBundle,
   { sources, systems }: { readonly sources: MirrorRequest['sources']; readonly systems: Systems },
@@ -126,7 +126,7 @@ function sourcesOf(bundle: StoreBundle, context: RunContext): MirrorRequest['sou
   );
 }
 
-/** Without a registry that answers, neither mirrors nor what it would serve. */
+/** No registry answers: removes the mirrors and the files that it would serve. */
 async function leaveMirror(context: RunContext): Promise<void> {
   await removeMirrors(context);
   await stopRegistry(context.host, context.step);
@@ -134,7 +134,7 @@ async function leaveMirror(context: RunContext): Promise<void> {
   await removeLookaside(context.host, context.step);
 }
 
-/** What a run would do, in lines. */
+/** What a run would do, line by line. */
 async function planMount(bundle: StoreBundle, context: RunContext): Promise<Planned> {
   const { host, settings, stage } = context;
   const [placement] = choosePlacements(settings.placement, { stage, isMedium: isOnMedium(context) });
@@ -144,15 +144,15 @@ async function planMount(bundle: StoreBundle, context: RunContext): Promise<Plan
   const registry = settings.registryImage ?? registryImage;
   const setup = [
     `mount ${image.path} (${formatBytes(image.sizeBytes)}) at ${hostPath(host, STORE_PATH)}: ${placement.kind} (${placement.reason}), ${trust.kind} (${trust.reason})`,
-    `have the engines see its ${bundle.images.length} images`,
+    `make its ${bundle.images.length} images visible to the engines`,
     registry === undefined
-      ? 'no registry: the bundle names no image for one, so that what is pulled is asked for at the source'
-      : `serve their manifests at ${registryAddress(context)} by ${registry}, in front of the sources`,
+      ? 'start no registry, because the bundle names no image for one: pulls go to the sources'
+      : `serve their manifests at ${registryAddress(context)} with ${registry}, as a mirror of the sources`,
   ];
   return { steps: [], needs: undefined, setup };
 }
 
-/** Nothing is installed to a medium that cannot be written. */
+/** Nothing is installed to a read-only medium. */
 function isOnMedium({ store }: RunContext): boolean {
   return store.state.source?.fileSystem === 'iso9660';
 }
@@ -168,12 +168,12 @@ function wantedStore(bundle: StoreBundle, context: RunContext) {
   };
 }
 
-/** Closes the store of another bundle, or one that is placed or trusted otherwise. @throws PrestageError of closeStore */
+/** Closes the store of another bundle, or one with another placement or trust. @throws PrestageError of closeStore */
 async function closeOther(bundle: StoreBundle, context: RunContext): Promise<void> {
   const { host, step } = context;
   const before = await readOpenStore(host);
   if (before === undefined || isAsWanted(before, wantedStore(bundle, context))) return;
-  // The registry runs from the store: it would keep it from being closed. Mirrors stay: if the store has to stay, the registry is started again.
+  // The registry runs from the store and would keep it open. The mirrors stay: if the store cannot be closed, the registry is started again.
   await stopRegistry(host, step);
   await closeStore(host, { step, force: false });
 }
@@ -191,7 +191,7 @@ async function openImage(bundle: StoreBundle, context: RunContext): Promise<Open
   });
 }
 
-/** Waits for all, also where one fails: nothing goes on behind the back of what undoes it. */
+/** Waits for all even if one fails, so that nothing still runs while the work is undone. */
 async function allOrFirstFault<const T extends readonly unknown[]>(work: T): Promise<{ -readonly [K in keyof T]: Awaited<T[K]> }> {
   await Promise.allSettled(work);
   return await Promise.all(work);

@@ -17,8 +17,9 @@ import { removeMirrors } from './mirrors.ts';
 import { serveTree } from './serve.ts';
 
 /**
- * A store that lacks images may be a damaged one, whose records make every engine command fail: that is not left to the check behind the boot.
- * @param fault why it is looked at; it continues the path of the image
+ * Hashes an open store that lacks images at once, and does not wait for the check behind the boot: it may be damaged, and damaged records make
+ * every engine command fail.
+ * @param fault why it is hashed; continues the path of the image
  * @throws PrestageError ERR_STORE_DIGEST, with the store closed
  */
 export async function assertIntact({ image }: OpenedStore, fault: string, context: RunContext): Promise<void> {
@@ -34,17 +35,17 @@ export async function assertIntact({ image }: OpenedStore, fault: string, contex
   throw digestFault(image, `${fault}, and it ${found.fault}`);
 }
 
-/** Whether a registry answers from a store, or engines take none of it. */
+/** Whether a registry answers from a store, or the engines do not accept the store. */
 type Served = { readonly kind: 'served' | 'not-served' } | { readonly kind: 'refused'; readonly reason: string };
 
-/** Asks the engines whether they take the store. */
+/** Asks the engines whether they accept the store. */
 export async function probed(opened: OpenedStore, { host, stop }: RunContext): Promise<Served> {
   const { accepted, reason } = await probeEngines(host, opened.path, { signal: stop });
   return accepted ? { kind: 'not-served' } : { kind: 'refused', reason };
 }
 
 /**
- * The registry is started from an image in the store, so it is a probe, too: the engines are asked only if it does not start.
+ * Starts the registry from an image in the store. If it starts, the engines accept the store; they are asked only if it does not start.
  * @throws PrestageError of assertIntact
  */
 export async function served(
@@ -58,7 +59,7 @@ export async function served(
   } catch (error) {
     const answer = await probed(opened, context);
     if (answer.kind === 'refused') return answer;
-    // A block that dm-verity refuses ends the program that needs it, and no check goes on behind the boot.
+    // dm-verity refuses to read a damaged block, which ends the program that needs it, and no check of such a store runs behind the boot.
     if (opened.verified === 'kernel') await assertIntact(opened, 'has a registry that does not start', context);
     context.store.update({ error: errorRecord(error) });
     return answer;

@@ -17,7 +17,7 @@ export function listenAddress({ serve, serveAddress, registryPort }: RunContext[
   if (endpoint !== undefined && !('fault' in endpoint)) return endpoint.address.text;
   throw new PrestageError(
     'ERR_SETTINGS',
-    `the registry is to serve the cluster, and serve-address ${endpoint === undefined ? 'is not set' : `cannot be used: ${endpoint.fault}`}`,
-    'Set serve-address to the IPv4 address or the host name by which the other nodes reach this one',
+    `the registry must serve the cluster, but serve-address ${endpoint === undefined ? 'is not set' : `cannot be used: ${endpoint.fault}`}`,
+    'Set serve-address to the IPv4 address or the host name that other nodes use to reach this node',
   );
 }

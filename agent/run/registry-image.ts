@@ -17,11 +17,11 @@ import { readImages, type StorageLocation } from '../storage/records.ts';
 import { endRegistry } from './mirrors.ts';
 import type { Serving } from './serve.ts';
 
-/** Where the image of a registry is to come from. */
+/** The image that a registry is to run from. */
 export interface WantedImage {
   /** Full reference. */
   readonly name: string;
-  /** Of the manifest that the tree has for it; undefined where the tree has none. */
+  /** Digest of its manifest in the tree; undefined if the tree does not have it. */
   readonly digest: Digest | undefined;
   /** The directory that holds `docker`. */
   readonly tree: string;
@@ -30,9 +30,9 @@ export interface WantedImage {
 const recordSchema = v.object({ version: v.literal(1), name: v.string(), digest: v.string() });
 
 /**
- * Brings the image that a registry runs from to where podman finds it. It comes out of the tree, into a storage of its own: in the node's storage,
- * an engine that is started anew after a power cut would remove it, kubelet would collect it, and a container of podman's would stand in the way of
- * both. What the tree does not have may be in the node's storage.
+ * Puts the image that a registry runs from where podman finds it: it is loaded from the tree into a storage of its own. In the node's storage, an
+ * engine that restarts after a power cut would remove it, kubelet would collect it as garbage, and the container of podman would hinder both. An image
+ * that the tree does not have may be in the node's storage.
  * @throws PrestageError ERR_REGISTRY_IMAGE, ERR_LOAD, ERR_LAYOUT, ERR_LAYOUT_BLOB
  */
 export async function bringRegistryImage(
@@ -49,13 +49,13 @@ export async function bringRegistryImage(
   const serving = { image: name, imageStore: join(top, 'store') };
   const record = v.safeParse(recordSchema, unsealRecord(await readFile(join(top, 'image.json'), 'utf8').catch(() => '')));
   if (record.success && record.output.name === name && record.output.digest === digest) return serving;
-  // It would run on from what is removed now.
+  // Otherwise the registry would keep running from files that are removed now.
   await endRegistry(context);
   await step('load-registry-image', async () => await load({ name, digest, tree }, top, context));
   return serving;
 }
 
-/** All of it is synced before the record says that it is there; what has no record is made anew. */
+/** Everything is synced before the record is written; without a record the image is loaded again. */
 async function load({ name, digest, tree }: WantedImage & { readonly digest: Digest }, top: string, context: RunContext): Promise<void> {
   const { host, kill } = context;
   await removeTree(top);
@@ -78,8 +78,8 @@ async function load({ name, digest, tree }: WantedImage & { readonly digest: Dig
 }
 
 /**
- * Runs programs in a mount namespace of their own: the overlay driver mounts a storage upon itself, and leaves that behind. Their cache of blobs
- * is their own, too: it knows the node's storage and not this one. The script is constant.
+ * Runs programs in a mount namespace of their own, because the overlay driver mounts a storage on itself and leaves that mount behind. They also get
+ * a blob cache of their own, because the node's cache describes the node's storage. The script is constant.
  */
 function alone(exec: Exec, cache: string): Exec {
   const script = 'mkdir -p /var/lib/containers/cache && mount --bind "$0" /var/lib/containers/cache && exec "$@"';
@@ -90,7 +90,7 @@ function alone(exec: Exec, cache: string): Exec {
 function notThere(image: string): PrestageError {
   return new PrestageError(
     'ERR_REGISTRY_IMAGE',
-    `the registry is to run ${image}, which is neither in the bundle nor in the storage of this node`,
-    'Put that image into the bundle, or set registry-image to one that is there',
+    `the registry image ${image} is neither in the bundle nor in the storage of this node`,
+    'Add that image to the bundle, or set registry-image to an image that is in one of them',
   );
 }

@@ -24,16 +24,16 @@ import { healAfterFailure } from './heal.ts';
 import { removeDeadMirrors } from './mirrors.ts';
 import { serveAgain } from './serve-again.ts';
 
-const LOST_RECORD = `${DURABLE_STATE} cannot be read: whether a power cut ended the last run is not known; images that do not run can be loaded again after podman rmi`;
+const LOST_RECORD = `${DURABLE_STATE} cannot be read: a power cut may have interrupted the last run; if an image does not start, remove it with podman rmi and start the run again`;
 
-/** How a run ended, and what it had planned as far as it came. */
+/** How a run ended, and what it had planned by then. */
 export interface RunReport extends Planned {
   readonly state: RunState;
 }
 
 /**
- * Makes containers-storage equal to the bundle, for one stage: what is there stays, what is missing or damaged is loaded. Always ends with a
- * state that says how it ended; only what comes before the state exists (another instance at work) is thrown.
+ * Makes the images of the bundle available on this node, for one stage: existing images are kept, missing or damaged ones are delivered. Always ends
+ * with a state that says how it ended; only faults from before the state exists (another instance at work) are thrown.
  * @throws PrestageError ERR_LOCKED, ERR_PLACE
  */
 export async function run(host: Host, options: RunOptions): Promise<RunReport> {
@@ -67,7 +67,7 @@ export async function run(host: Host, options: RunOptions): Promise<RunReport> {
   return { state: store.state, ...plan };
 }
 
-/** It changes nothing of what a run does: what is loaded is there without a pull, and mirrors are right once there is a policy. */
+/** A missing policy changes nothing in a run: loaded images need no pull, and the mirrors are right once there is a policy. */
 async function tellMissingPolicy({ host, store }: RunContext): Promise<void> {
   const missing = await missingPolicy(host);
   if (missing === undefined) return;
@@ -81,7 +81,7 @@ function endOf(state: RunState, isStopped: boolean): NonNullable<RunState['outco
   return isStopped && (outcome !== 'complete' || state.error !== undefined) ? 'interrupted' : outcome;
 }
 
-/** A node that was set up by an earlier run must have engines that work, whatever became of this one. */
+/** On a node that an earlier run has set up, the engines must work even if this run failed. */
 async function healAfter(failure: ErrorRecord, earlier: RunState | undefined, context: RunContext): Promise<void> {
   const { host, store, step, settings } = context;
   const attempt = async (act: () => Promise<void>): Promise<void> => {
@@ -98,7 +98,7 @@ async function healAfter(failure: ErrorRecord, earlier: RunState | undefined, co
     const location = await locateStorage(host, wantedStorage(settings));
     store.update((await healAfterFailure(failure, { host, location, step, earlier: ofThisBoot })) ?? {});
     await serveAgain(ofThisBoot, context);
-    // A store that stays is checked, also if a step that failed has ended its check.
+    // A store that stays open is checked, even if a failed step has ended its check.
     addNotices({ store }, await startCheck(host, step));
   });
   await attempt(async () => await removeDeadMirrors({ host, step }));
@@ -108,12 +108,12 @@ function wantedStorage({ graphroot, runroot }: RunOptions['settings']): Partial<
   return { ...(graphroot && { graphroot }), ...(runroot && { runroot }) };
 }
 
-/** What a run did not come to was skipped, for the reason that ended the run. */
+/** Images that the run did not reach are skipped, for the reason that ended the run. */
 function givenUp(image: ImageState, error: ErrorRecord): ImageState {
   return image.state === 'pending' || image.state === 'loading' ? { ...image, state: 'skipped', reason: error.message, error } : image;
 }
 
-/** A dry run changes nothing, so it locks out nobody. */
+/** A dry run changes nothing, so it takes no lock. */
 async function lockFor(host: Host, { settings, step, isDry }: RunOptions): Promise<AsyncDisposable> {
   if (isDry) return { [Symbol.asyncDispose]: async () => undefined };
   const request = { waitSeconds: settings.lockWaitSeconds, command: `run --stage ${settings.stage}` };
@@ -145,7 +145,7 @@ async function initialState(host: Host, settings: RunOptions['settings'], found:
   };
 }
 
-/** Gives the directory of the bundle for as long as the action needs it: a directory as it is, or the partition as a lease. */
+/** Runs the action with the directory of the bundle: the directory that is set, or the partition, which is held as a lease meanwhile. */
 async function withSource<T>(context: RunContext, action: (directory: string) => Promise<T>): Promise<T> {
   const { host, settings, store, step } = context;
   if (settings.bundle !== undefined) {

@@ -5,8 +5,8 @@ import { readRegistryRecord } from '../registry/serve/service-record.ts';
 import { serveTree } from './serve.ts';
 
 /**
- * Starts the registry of a store again that could not be closed: the registry was stopped for it, and the engines still ask it. Nothing to do if it
- * was not stopped. A registry that does not start is a notice: the images of the store are there without it.
+ * Restarts the registry of a store that could not be closed: the registry was stopped for the closing, and the engines still ask it. Nothing to do if
+ * it was not stopped. If it does not start, only a notice says so: the images of the store are present without it.
  */
 export async function serveAgain(earlier: RunState | undefined, context: RunContext): Promise<void> {
   const { host, store } = context;
@@ -17,6 +17,6 @@ export async function serveAgain(earlier: RunState | undefined, context: RunCont
     const { tree, blobs, image } = registry;
     await serveTree({ tree, blobs, image, imageStore: stays.path }, context);
   } catch (error) {
-    addNotices(context, [`the registry does not start again: ${errorRecord(error).message}`]);
+    addNotices(context, [`the registry could not be restarted: ${errorRecord(error).message}`]);
   }
 }

@@ -23,9 +23,9 @@ import { serveTree } from './serve.ts';
 import { type ServedTree, treeOf } from './served-tree.ts';
 
 /**
- * Serves all blobs of a bundle by a registry on this node, from a tree that lies in the bundle or is made here, and puts it in front of the
- * sources. Where the delivery extracts as well, the images are loaded while engines can pull already.
- * @throws PrestageError ERR_SETTINGS, ERR_REGISTRY_*, ERR_MIRROR*, ERR_BUNDLE_FILE, ERR_SPACE_REGISTRY, ERR_SYSTEM_FILE; nothing is served then
+ * Serves all blobs of a bundle by a registry on this node, from a tree in the bundle or one that is made here, and makes engines ask it before the
+ * sources. If the delivery also extracts, the images are loaded while engines can already pull.
+ * @throws PrestageError ERR_SETTINGS, ERR_REGISTRY_*, ERR_MIRROR*, ERR_BUNDLE_FILE, ERR_SPACE_REGISTRY, ERR_SYSTEM_FILE; then nothing is served
  */
 export async function serveBundle(
   delivery: ChosenDelivery,
@@ -54,8 +54,8 @@ async function planServing(
   location: StorageLocation,
   context: RunContext,
 ): Promise<Planned> {
-  const what = bundle.registry !== undefined ? bundle.registry.path : `${hostPath(context.host, REGISTRY_PATH)}, made of the payload`;
-  const setup = [`serve ${what} at ${registryAddress(context)}`, 'put that registry in front of the sources of the images'];
+  const what = bundle.registry !== undefined ? bundle.registry.path : `${hostPath(context.host, REGISTRY_PATH)}, made from the payload`;
+  const setup = [`serve ${what} at ${registryAddress(context)}`, 'make engines ask that registry before the sources of the images'];
   if (bundle.ocMirror !== undefined) {
     const { damage } = await readSets(bundle.ocMirror.sets, context.stop);
     const error = damageError(damage);
@@ -65,11 +65,11 @@ async function planServing(
   return { steps: planned?.steps ?? [], needs: planned?.needs, setup };
 }
 
-/** @returns what becomes of each image */
+/** @returns the state of each image */
 async function serve(bundle: StageBundle, location: StorageLocation, context: RunContext): Promise<ImageState[]> {
   const { store } = context;
   store.update({ phase: 'making-tree' });
-  context.onEvent({ kind: 'phase', text: 'making the tree of the registry' });
+  context.onEvent({ kind: 'phase', text: 'making the registry tree' });
   const tree = await startServing(bundle, location, context).catch(async (error: unknown) => {
     await stopServing(context);
     throw error;
@@ -106,7 +106,7 @@ async function startRegistry(tree: ServedTree, location: StorageLocation, contex
   await setMirrors(mirrors, context);
 }
 
-/** What an earlier run has served, or made to be served, and this one does not serve. */
+/** Removes what an earlier run has served, or prepared for it, and this run does not serve. */
 async function leaveOtherTree({ path }: ServedTree, context: RunContext): Promise<void> {
   const { host, step } = context;
   if (path !== hostPath(host, REGISTRY_PATH)) return await leaveTrees([REGISTRY_PATH], context);
@@ -114,7 +114,7 @@ async function leaveOtherTree({ path }: ServedTree, context: RunContext): Promis
   await removeMirrorCopy(host, step);
 }
 
-/** What cannot be served any more, or not rightly, is not served at all, and the partition is free. A run that is asked to end says nothing about it. */
+/** If serving fails, stops the registry and releases the partition. A run that was interrupted leaves a running registry as it is. */
 async function stopServing(context: RunContext): Promise<void> {
   const { host, step, stop, store } = context;
   if (stop.aborted && (await readRegistryRecord(host)) !== undefined) return;
@@ -124,14 +124,14 @@ async function stopServing(context: RunContext): Promise<void> {
     await stopRegistry(host, step);
     await unbindData(host, step);
   } catch (error) {
-    host.log('warning', `what was served is not gone: ${messageOf(error)}`);
+    host.log('warning', `the registry could not be taken down completely: ${messageOf(error)}`);
   }
 }
 
 function noRegistryImage(tree: string): PrestageError {
   return new PrestageError(
     'ERR_REGISTRY_IMAGE',
-    `nothing says which image serves ${tree}: the bundle names none, and registry-image is not set`,
-    'Set registry-image to an image of the bundle that carries distribution, such as the component docker-registry of a release',
+    `no image is known that can serve ${tree}: the bundle names none, and registry-image is not set`,
+    'Set registry-image to an image of the bundle that contains distribution, such as the component docker-registry of a release',
   );
 }

@@ -9,8 +9,8 @@ import { removeMirrors } from './mirrors.ts';
 import { listenAddress } from './registry-address.ts';
 
 /**
- * Refuses to serve others by what they would refuse. Whether the certificate is still valid is for their clocks to say: that of a node can be wrong
- * at boot. Files that cannot be read are told when it is started.
+ * Refuses a certificate that the other nodes would refuse. Does not check whether it has expired, because the clock of a node can be wrong at boot.
+ * Files that cannot be read are reported when the registry is started.
  * @throws PrestageError ERR_CERTIFICATE
  */
 async function checkCertificate({ host, settings }: RunContext): Promise<void> {
@@ -24,12 +24,12 @@ async function checkCertificate({ host, settings }: RunContext): Promise<void> {
   const isItsKey = leaf.checkPrivateKey(readPrivateKey(key, paths.key));
   const fault = isItsKey
     ? serverFault({ chain, authorities: chain, address, now: leaf.validFromDate })
-    : `${paths.key} is the key of another one`;
+    : `${paths.key} is the key of another certificate`;
   if (fault === undefined) return;
   throw new PrestageError(
     'ERR_CERTIFICATE',
     `the other nodes would refuse ${paths.certificate}: ${fault}`,
-    `Make one: prestage-agent certificates --directory DIR --address ${address.text}`,
+    `Make a new one: prestage-agent certificates --directory DIR --address ${address.text}`,
   );
 }
 
@@ -40,7 +40,7 @@ export interface Serving {
   /** The directory on the partition that links in the tree lead into. */
   readonly blobs?: string | undefined;
   readonly image: string;
-  /** The store that has the image; the node's storage where left out. */
+  /** The store that has the image; the node's storage if left out. */
   readonly imageStore?: string;
 }
 

@@ -32,7 +32,7 @@ import { holdsSignatures, type ServedImage, treeImages } from '../tree/tree-imag
 import type { AnsweredImage } from '../tree/tree-signatures.ts';
 import { registryAddress } from './registry-address.ts';
 
-/** A registry tree on this node, and what it is to answer for. */
+/** A registry tree on this node, and the images that it serves. */
 export interface ServedTree {
   /** The directory that holds `docker`. */
   readonly path: string;
@@ -42,17 +42,17 @@ export interface ServedTree {
   readonly sources: MirrorRequest['sources'];
   /** `pending` are those that will be served. */
   readonly images: readonly ImageState[];
-  /** The images that it answers for, by what engines ask. */
+  /** The images that it answers for, by the names that engines ask for. */
   readonly answers: readonly AnsweredImage[];
   /** Whether signatures lie beside its images. */
   readonly hasSignatures: boolean;
   /** The images whose bundle names signatures of them. */
   readonly signed: readonly SignedSource[];
-  /** What could not be read of the payload: nobody can tell which images it costs. */
+  /** The part of the payload that could not be read: it is unknown which images are lost with it. */
   readonly damage?: ErrorRecord | undefined;
-  /** The image that is to serve it, where something says which. */
+  /** The image that is to serve it, if one is named. */
   readonly registryImage: string | undefined;
-  /** What the tree has by a full reference. */
+  /** The digest that the tree has for a full reference. */
   readonly find: (reference: Reference) => Digest | undefined;
 }
 
@@ -65,7 +65,10 @@ export async function treeOf(bundle: StageBundle, context: RunContext): Promise<
   return bundle.ocMirror !== undefined ? await treeOfMirror(bundle.ocMirror, context) : await treeOfPayload(bundle, context);
 }
 
-/** The factory has made the tree: what decides is copied, and configs and layers are served as they lie there, and checked by those who pull them. */
+/**
+ * A tree from the factory: its links and manifests are copied. Its configs and layers are served from where they lie, and checked by the engines that
+ * pull them.
+ */
 async function treeInBundle(bundle: StageBundle, registry: RegistrySource, context: RunContext): Promise<ServedTree> {
   const { host, step, stage, stop } = context;
   const data = await bindData(host, bundle.directory, step);
@@ -76,14 +79,14 @@ async function treeInBundle(bundle: StageBundle, registry: RegistrySource, conte
   const facts = await readTreeFacts(path, inTree);
   const lacking = (digest: Digest): readonly MissingBlob[] =>
     missingBlobs([{ repository: '', digest, tags: [] }], facts, host.architecture);
-  // By a tag, engines take whatever manifest they get.
+  // For a tag, engines accept whatever manifest they get.
   const unread = inTree.filter(({ digest }) => facts.manifests.get(digest) === undefined);
   const forged = unread.find(({ digest }) => existsSync(join(path, treeBlobPath(digest))));
   if (forged !== undefined) throw damaged(from, [{ part: 'manifest', digest: forged.digest }]);
   const judged = (bundle.images ?? []).map((image) => ({ image, missing: lacking(image.manifestDigest) }));
   const whole = judged.filter(({ missing }) => missing.length === 0).map(({ image }) => image);
   const broken = judged.filter(({ missing }) => missing.length > 0).map(({ image }) => image);
-  // Of an image that is not whole engines would take the manifest, and fail at what it lacks.
+  // Engines would take the manifest of an incomplete image, and then fail at the missing blobs.
   if (broken.length > 0)
     await hideFromMirror(
       host,
@@ -106,14 +109,14 @@ async function treeInBundle(bundle: StageBundle, registry: RegistrySource, conte
 }
 
 const IN_USE =
-  'the registry serves from the partition, which stays mounted: nothing can be installed on its disk before prestage-agent release';
+  'the registry serves from the partition, which stays mounted: run prestage-agent release before anything is installed on its disk';
 
 function damaged(tree: string, parts: readonly Pick<MissingBlob, 'part' | 'digest'>[]): PrestageError {
   const named = parts.map(({ part, digest }) => `${part} ${digest}`).join(', ');
   return new PrestageError(
     'ERR_BUNDLE_FILE',
-    `${tree} lacks ${named}, or has it with other bytes`,
-    'Write the bundle to the partition again; where it fails again, change the disk',
+    `${tree} lacks ${named}, or has a damaged copy`,
+    'Write the bundle to the partition again; if it fails again, replace the disk',
   );
 }
 
@@ -160,7 +163,7 @@ async function treeOfMirror({ sets, resources }: OcMirrorFolder, context: RunCon
   };
 }
 
-/** They only help to name sources: one that cannot be read is no reason to serve nothing. */
+/** They only help to name sources, so one that cannot be read does not prevent serving. */
 function configurationsOf(texts: readonly string[], context: RunContext): readonly SetConfiguration[] {
   return texts.flatMap((text) => {
     try {
@@ -172,7 +175,7 @@ function configurationsOf(texts: readonly string[], context: RunContext): readon
   });
 }
 
-/** The registry component of a release, the newest where there are several: oc-mirror tags components `VERSION-ARCHITECTURE-COMPONENT`. */
+/** The registry component of a release, the newest if there are several: oc-mirror tags components `VERSION-ARCHITECTURE-COMPONENT`. */
 function releaseRegistry(images: readonly MirroredImage[]): string | undefined {
   const found = images.flatMap(({ sources: [source], tags, digest }) =>
     tags
@@ -188,7 +191,7 @@ function lacks(image: string, parts: readonly { readonly part: string; readonly 
     new PrestageError(
       'ERR_MIRROR_MISSING',
       `${image} is not served: the archives lack ${named}`,
-      `Bring ${parts[0]?.from ?? 'all archives'}`,
+      `Add ${parts[0]?.from ?? 'all archives'}`,
     ),
   );
 }
@@ -231,7 +234,7 @@ async function makeTreeOf(
   return await archivesTree(host, { ...request, images: images.filter((image) => image.kind === 'archive') });
 }
 
-/** Finds what is served by a reference, by the repository that it has in the tree. */
+/** Makes a function that finds the digest that is served for a reference, by its repository in the tree. */
 function finder(images: readonly ServedImage[], repositoryOf: (reference: Reference) => string): ServedTree['find'] {
   return (reference) => {
     const repository = repositoryOf(reference);

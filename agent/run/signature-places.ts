@@ -4,7 +4,7 @@ import { planRegistriesD, REGISTRIES_D_PATH, readRegistriesD } from '../signatur
 import { OWNED_MARK } from '../system-files/file.ts';
 import type { SystemFile } from '../system-files/put.ts';
 
-/** What a registry of ours has to show. */
+/** The signatures that a registry of ours can show. */
 export interface OwnSignatures {
   /** Whether signatures lie beside its images. */
   readonly hasSignatures: boolean;
@@ -12,7 +12,7 @@ export interface OwnSignatures {
   readonly hasLookaside: boolean;
 }
 
-/** How engines are led to the signatures of the images that our registry serves. */
+/** How engines find the signatures of the images that our registry serves. */
 export interface SignaturePlaces {
   readonly files: readonly SystemFile[];
   readonly notices: readonly string[];
@@ -45,14 +45,14 @@ export async function signaturePlaces(
     }
     case 'there': {
       const isMissed = hasLookaside && !own.hasLookaside;
-      const notice = `engines do not look for GPG signatures of what the registry of this node serves: ${own.file} has the key "${address}" without "lookaside: ${LOOKASIDE}"`;
+      const notice = `engines do not look for GPG signatures of images from the registry of this node: ${own.file} has the key "${address}" without "lookaside: ${LOOKASIDE}"`;
       return { files: [], notices: isMissed ? [notice] : [], looksForSignatures: true, looksInLookaside: hasLookaside && own.hasLookaside };
     }
     case 'refused':
       return {
         ...NOWHERE,
         notices: [
-          `engines do not look for signatures at the registry of this node, as ${REGISTRIES_D_PATH} cannot be added: ${own.reason}`,
+          `engines do not look for signatures at the registry of this node, because ${REGISTRIES_D_PATH} cannot be added: ${own.reason}`,
         ],
       };
   }

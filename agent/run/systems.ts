@@ -17,7 +17,7 @@ import { registryAddress } from './registry-address.ts';
 /** The operating systems of a bundle, and what a run does with them. */
 export interface Systems {
   readonly images: readonly BundleImage[];
-  /** What is served beside the mirror; undefined if nothing is. */
+  /** The tree that is served beside the mirror; undefined if none is. */
   readonly tree?: OsTree & {
     /** Its top, as the registry sees it. */
     readonly data: string;
@@ -27,8 +27,9 @@ export interface Systems {
 }
 
 /**
- * Decides whether the operating systems of a bundle are served beside its mirror. From memory a node serves them only until it has booted its own:
- * their layers stay on the partition, which is free then. Nothing pivots in discovery, whose disk must be free.
+ * Decides whether the operating systems of a bundle are served beside its mirror. With its store in memory, a node serves them only until it has booted
+ * its own: their layers are read from the partition, which is released then. In discovery they are not served, because no node pivots there and the
+ * disk must be free.
  */
 export async function planSystems(
   {
@@ -66,7 +67,7 @@ export function isAnswered(systems: Systems): (image: Pick<BundleImage, 'referen
 }
 
 /**
- * Binds what layers are served from: the bundle, or what was kept of it on the disk.
+ * Binds the directory that layers are served from: the bundle, or its kept copy on the disk.
  * @returns the directory that the registry has to see
  * @throws PrestageError ERR_STORE_MOUNT, ERR_STORE_BUSY
  */
@@ -80,12 +81,12 @@ export async function bindSystems(
   return join(tree.data, TREE_ROOT, 'blobs');
 }
 
-/** Frees the partition if only they were read from it. */
+/** Releases the partition if only the operating systems were read from it. */
 export async function unbindSystems(placement: PlacementChoice, { host, step }: RunContext): Promise<void> {
   if (placement !== 'partition') await unbindData(host, step);
 }
 
-/** What became of systems that are not in the store, image by image. A node that runs its own needs none. Pure. */
+/** The state of an operating system that is not in the store. A node that already runs it needs none. Pure. */
 export function unstoredState({ because }: Systems, image: BundleImage, isServing: boolean, context: RunContext): readonly ImageState[] {
   const { reference, names, manifestDigest } = image;
   const state = { reference, names: [...names], digests: [manifestDigest] };
@@ -101,13 +102,13 @@ export function systemsState({ images, tree, because }: Systems, isServing: bool
   const references = images.map(({ reference }) => reference);
   if (because !== undefined) return { references, state: because.state, reason: because.reason };
   if (!isServing) return { references, state: 'failed', reason: 'no registry of this node serves it' };
-  return { references, state: 'served', reason: `whole at ${registryAddress(context)}, from ${tree?.path ?? ''}` };
+  return { references, state: 'served', reason: `complete at ${registryAddress(context)}, from ${tree?.path ?? ''}` };
 }
 
 function notServed(reference: string): PrestageError {
   return new PrestageError(
     'ERR_STORE_IMAGE',
     `${reference} is not in the store image, and no registry of this node serves it`,
-    'Set registry-image to an image that carries distribution, or build the bundle with --os-image both',
+    'Set registry-image to an image that contains distribution, or build the bundle with --os-image both',
   );
 }

@@ -11,7 +11,7 @@ import { demandsSignature, type ShownImage, type UnshownRepository, unshownRepos
 import { type AnsweredImage, shownImages } from '../tree/tree-signatures.ts';
 import type { OwnSignatures, SignaturePlaces } from './signature-places.ts';
 
-/** A tree that is about to be served, and what it is to answer for. */
+/** A tree that is about to be served, and the images that it answers for. */
 export interface Answering extends OwnSignatures {
   /** The directory that holds `docker`. */
   readonly tree: string;
@@ -24,14 +24,14 @@ export interface WithheldMirrors {
   readonly withheld: ErrorRecord | undefined;
 }
 
-/** Below it a run keeps what only root may read and write. */
+/** A run keeps files below it that only root may read and write. */
 const SCRATCH = '/run/prestage-agent';
-/** Repositories that are named; the rest is a number. */
+/** How many repositories a message names; it gives the number of the others. */
 const NAMED = 3;
 
 /**
- * Takes sources out whose policy demands signatures that our mirror cannot show. Engines take the first mirror that has a manifest, and where
- * they then refuse the image they ask nobody else: such a mirror would keep a node from images that it can pull, for good.
+ * Leaves out sources whose policy demands signatures that our mirror cannot show. Engines take the first mirror that has a manifest, and if they then
+ * refuse the image, they ask no other registry: such a mirror would permanently keep a node from images that it could pull.
  * If a policy cannot be read, no mirror is certain to be right.
  * @param looks where engines look for signatures of what our registry serves
  */
@@ -49,7 +49,7 @@ export async function withholdMirrors(
   const shown = await shownImages({ root: tree, lookaside }, demanding, host.architecture);
   const seen = looks.looksForSignatures ? shown : shown.map((image): ShownImage => ({ ...image, signatures: [] }));
   const tools: JudgeTools = {
-    // A key that is not there accepts nothing, as with the engines.
+    // A missing key accepts no signature, as in the engines.
     readKey: async (path) => await readFile(hostPath(host, path)).catch(() => Buffer.alloc(0)),
     openGpg: async (message, keys) => await openSigned(host.exec, hostPath(host, SCRATCH), { message, keys }),
   };
@@ -60,7 +60,7 @@ export async function withholdMirrors(
 }
 
 function unreadable(fault: ErrorRecord): ErrorRecord {
-  return { ...fault, message: `${fault.message}; whether engines would take images from our mirrors is not known, so there are none` };
+  return { ...fault, message: `${fault.message}; engines might refuse images from our mirrors, so none are set up` };
 }
 
 function unsigned(unshown: readonly UnshownRepository[]): ErrorRecord {
@@ -71,8 +71,8 @@ function unsigned(unshown: readonly UnshownRepository[]): ErrorRecord {
   return errorRecord(
     new PrestageError(
       'ERR_MIRROR_UNSIGNED',
-      `engines would refuse images of ${unshown.length} ${unshown.length === 1 ? 'repository' : 'repositories'} from our mirror, so these are pulled from where they were pulled before: ${named.join(', ')}${more}`,
-      'Give the node its network for these images, or build the bundle from a pull that has their signatures (pull --signatures require) and write it again',
+      `engines would refuse images of ${unshown.length} ${unshown.length === 1 ? 'repository' : 'repositories'} from our mirror, so these are still pulled as before: ${named.join(', ')}${more}`,
+      'Connect the node to the network for these images, or build the bundle from a pull with their signatures (pull --signatures require) and write it again',
     ),
   );
 }

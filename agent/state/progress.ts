@@ -1,7 +1,7 @@
 import { formatBytes, formatDuration, formatRate } from '../model/bytes.ts';
 import type { ErrorRecord } from '../model/errors.ts';
 
-/** What a run tells while it goes on. Sizes are bytes of archives. */
+/** What a run reports while it works. Sizes are bytes of archives. */
 export type RunEvent =
   | { readonly kind: 'phase'; readonly text: string }
   | { readonly kind: 'planned'; readonly images: number; readonly alreadyDone: number; readonly toLoad: number; readonly bytes: number }
@@ -27,7 +27,7 @@ export interface ActiveImage {
   readonly isCopying: boolean;
 }
 
-/** A run in figures, as a person wants to see it. */
+/** The progress of a run in figures, for people. */
 export interface Progress {
   readonly phase: string;
   readonly images: number;

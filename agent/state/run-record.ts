@@ -10,7 +10,7 @@ import { sealRecord, unsealRecord } from '../model/seal.ts';
 export const LIVE_STATE = '/run/prestage-agent/state.json';
 /** State that survives a reboot. */
 export const DURABLE_STATE = '/var/lib/prestage-agent/state.json';
-/** The live state is written at most so often. */
+/** Least time between two writes of the live state. */
 const LIVE_PERIOD_MS = 1000;
 
 /** Keeps the state of one run and writes it where others read it. */
@@ -45,7 +45,7 @@ export function createStateStore(host: Host, initial: RunState, isDry = false): 
     lastWriteMs = host.clock.monotonicMs();
     enqueue(LIVE_STATE).catch((error: unknown) => host.log('warning', `the live state cannot be written: ${String(error)}`));
   };
-  // What comes too early for a write of its own is written when its time has come.
+  // A change that comes too early is written at the end of the period.
   const live = (): void => {
     if (isDry || later !== undefined) return;
     const waitMs = lastWriteMs + LIVE_PERIOD_MS - host.clock.monotonicMs();
@@ -92,14 +92,14 @@ export function createStateStore(host: Host, initial: RunState, isDry = false): 
   };
 }
 
-/** The state of the last run: the live file where it is of this boot, else the durable one. `damaged` where neither can be believed. */
+/** The state of the last run: the live file if it is of this boot, otherwise the durable one. `damaged` if neither can be trusted. */
 export async function readLastState(host: Host, bootId: string): Promise<RunState | 'damaged' | undefined> {
   const live = await readState(host, LIVE_STATE);
   if (live !== undefined && live !== 'damaged' && live.bootId === bootId) return live;
   return (await readState(host, DURABLE_STATE)) ?? live;
 }
 
-/** The state in one file; undefined where there is no file, `damaged` where it is cut off, changed or of another version. */
+/** The state in one file; undefined if there is no file, `damaged` if it is cut off, changed or of another version. */
 export async function readState(host: Host, path: string): Promise<RunState | 'damaged' | undefined> {
   const text = await readFile(hostPath(host, path), 'utf8').catch((error: NodeJS.ErrnoException) => {
     if (error.code === 'ENOENT') return undefined;

@@ -3,8 +3,8 @@ import type { Descriptor } from '../model/manifest.ts';
 import { readLayers, type StorageLocation } from './records.ts';
 
 /**
- * What a run knows of the layers in storage. To parse the records of 10,000 layers takes 0.1 s, and a run may load 2,000 images: they are read
- * when the run begins to load and when a load has failed, and what the run itself has loaded is added.
+ * What a run knows of the layers in storage. Parsing the records of 10,000 layers takes 0.1 s, and a run may load 2,000 images. So the records are
+ * read when the run begins to load and when a load has failed; layers that the run itself has loaded are added.
  */
 export interface StoredLayers {
   has(digest: Digest): boolean;

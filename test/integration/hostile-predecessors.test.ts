@@ -158,7 +158,10 @@ describe('what went wrong in the predecessors does not happen here:', () => {
     const skipped = status.images.filter((image: { state: string }) => image.state === 'skipped');
     assert.equal(skipped.length, 2);
     for (const image of skipped)
-      assert.deepEqual([image.reason, image.error.remedy], ['the run was asked to end', 'Start the run again: it goes on from here']);
+      assert.deepEqual(
+        [image.reason, image.error.remedy],
+        ['the run was interrupted', 'Start the run again; it continues where it stopped'],
+      );
   });
 
   it('a unit that runs once and never reloads', async () => {

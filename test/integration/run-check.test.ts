@@ -122,7 +122,7 @@ describe('a check of the store image that is at work', () => {
     assert.deepEqual([exitCode, state.outcome, state.notices.length], [0, 'complete', 1], stderr);
     assert.match(
       state.notices[0] ?? '',
-      /^nobody checks the bytes of the store image: the check did not start: setsid .*; start it with: prestage-agent check-store$/,
+      /^the bytes of the store image are not checked, because the check did not start: setsid .*; start it with: prestage-agent check-store$/,
     );
   });
 

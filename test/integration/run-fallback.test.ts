@@ -58,7 +58,7 @@ describe('a bundle with a store image and another payload', () => {
       await assertExtracted(node, ended);
       assert.match(
         ended.state.delivery?.reason ?? '',
-        new RegExp(`${reason.source}.*; a payload of oci goes into containers-storage$`),
+        new RegExp(`${reason.source}.*; the oci payload is loaded into containers-storage$`),
         what,
       );
       const [notice = '', ...others] = ended.state.notices;
@@ -124,7 +124,7 @@ describe('a bundle with a store image and another payload', () => {
     });
     const ended = await run(node, suite.fixture.bundle, '--delivery', 'extract');
     assert.deepEqual([ended.exitCode, ended.state.outcome], [0, 'complete'], ended.stderr);
-    assert.match(ended.state.notices.join('\n'), /^the store image that is open stays, because it is in use: used; /);
+    assert.match(ended.state.notices.join('\n'), /^the open store image is kept, because it is in use: used; /);
     assert.deepEqual(await node.ourMounts(), ['/run/prestage-agent/data', '/var/lib/prestage-agent/store']);
     assert.equal(existsSync(node.path(DROP_IN)), false);
     assert.equal(await node.output('podman', ['exec', 'used', 'cat', '/etc/name'], { env }), 'tag');

@@ -147,7 +147,7 @@ describe('a node whose policy demands GPG signatures', { skip: unavailable ?? fa
     assert.match(withheldOf(beside.state), /the policy requires a GPG signature, but the image has none/);
     assert.ok(
       beside.state.notices.includes(
-        `engines do not look for GPG signatures of what the registry of this node serves: /etc/containers/registries.d/10-other.yaml has the key "127.0.0.1:305" without "lookaside: file://${LOOKASIDE}"`,
+        `engines do not look for GPG signatures of images from the registry of this node: /etc/containers/registries.d/10-other.yaml has the key "127.0.0.1:305" without "lookaside: file://${LOOKASIDE}"`,
       ),
       beside.state.notices.join('\n'),
     );

@@ -36,8 +36,8 @@ describe('a run with a store image', () => {
       assert.equal(planned.exitCode, 0, planned.stderr);
       for (const line of [
         ...lines,
-        /^have the engines see its 4 images$/m,
-        /^serve their manifests at 127\.0\.0\.1:305 by quay\.io\/example\/registry:v1, in front of the sources$/m,
+        /^make its 4 images visible to the engines$/m,
+        /^serve their manifests at 127\.0\.0\.1:305 with quay\.io\/example\/registry:v1, as a mirror of the sources$/m,
         /^nothing was written$/m,
       ])
         assert.match(planned.stdout, line);
@@ -110,8 +110,8 @@ describe('a run with a store image', () => {
         'failed',
         {
           code: 'ERR_SETTINGS',
-          message: 'the registry is to serve the cluster, and serve-address is not set',
-          remedy: 'Set serve-address to the IPv4 address or the host name by which the other nodes reach this one',
+          message: 'the registry must serve the cluster, but serve-address is not set',
+          remedy: 'Set serve-address to the IPv4 address or the host name that other nodes use to reach this node',
         },
       ],
     );

@@ -10,8 +10,7 @@ import { mountSuite } from '../support/mount-suite.ts';
 const CRIO_DROP_IN = '/etc/crio/crio.conf.d/50-prestage.conf';
 const UNAWARE = {
   code: 'ERR_CRIO_STORE',
-  message:
-    'CRI-O was started before it was told of the store, and does not see its images: the mirror of the store is not in front of the sources',
+  message: 'CRI-O was started before the store was configured, and does not see its images: the mirror of the store is not used',
   remedy: 'Restart CRI-O, then start the run again: systemctl restart crio; prestage-agent run --stage installed',
 };
 

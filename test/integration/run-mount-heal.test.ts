@@ -158,7 +158,7 @@ describe('a node whose store image', () => {
     );
     assert.deepEqual(
       [status.exitCode, status.run?.store, status.nextStep],
-      [6, undefined, 'Write the bundle to the partition again; the next run takes it from there'],
+      [6, undefined, 'Write the bundle to the partition again; the next run mounts the new copy'],
     );
     await assertEnginesWork(node);
     assert.deepEqual(await node.ourMounts(), []);
@@ -188,7 +188,7 @@ describe('a node whose store image', () => {
     assert.deepEqual(await node.readOnlyImages(env), [registry, list].map(({ reference }) => reference).toSorted());
     assert.deepEqual(
       ended.state.notices.map((notice) => notice.replace(/ \(.*\)/, '')),
-      ['removed container used', `removed image ${tag.reference}`].map((what) => `${what}: no store has what it stood on`),
+      ['removed container used', `removed image ${tag.reference}`].map((what) => `${what}: it was based on a store image that is gone`),
     );
     await node.output('podman', ['pull', list.reference], { env });
 

@@ -81,7 +81,7 @@ describe('the operating system on a node with a mounted store', { skip: unavaila
       });
       assert.match(
         (await node.agent(['status'])).stdout,
-        new RegExp(`^system: +served, whole at 127\\.0\\.0\\.1:305, from .*${system.digest}$`, 'm'),
+        new RegExp(`^system: +served, complete at 127\\.0\\.0\\.1:305, from .*${system.digest}$`, 'm'),
       );
       // What is kept on the disk needs no partition; memory holds no layers.
       assert.equal((await holdersOf(data)).length > 0, placement !== 'disk');

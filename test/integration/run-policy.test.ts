@@ -140,7 +140,7 @@ describe('a node whose policy demands signatures', { skip: unavailable ?? false 
       assert.equal(beside.state.withheld?.code, 'ERR_MIRROR_UNSIGNED');
       assert.ok(
         beside.state.notices.includes(
-          `engines do not look for signatures at the registry of this node, as ${PLACES} cannot be added: /etc/containers/registries.d/10-other.yaml has the key "127.0.0.1:305" without use-sigstore-attachments`,
+          `engines do not look for signatures at the registry of this node, because ${PLACES} cannot be added: /etc/containers/registries.d/10-other.yaml has the key "127.0.0.1:305" without use-sigstore-attachments`,
         ),
         beside.state.notices.join('\n'),
       );

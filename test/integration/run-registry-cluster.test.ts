@@ -102,7 +102,7 @@ describe('a node that serves the cluster', () => {
     const { exitCode, state } = await serve(...toCluster(), '--tls-certificate', certificate, '--tls-key', key);
     assert.deepEqual(
       [exitCode, state.notices],
-      [0, ['/run/ca.crt is not there: this node does not trust its own registry, unless it knows who signed its certificate']],
+      [0, ['/run/ca.crt does not exist: this node trusts its own registry only if it already trusts the CA of its certificate']],
     );
   });
 
@@ -129,7 +129,7 @@ describe('a node that serves the cluster', () => {
       what: 'the key of another certificate',
       flags: ['--serve-address', '192.0.2.1', '--tls-key', '/run/other.key'],
       code: 'ERR_CERTIFICATE',
-      message: /^the other nodes would refuse .*registry\.crt: \/run\/other\.key is the key of another one$/,
+      message: /^the other nodes would refuse .*registry\.crt: \/run\/other\.key is the key of another certificate$/,
     },
   ];
   for (const { what, flags, code, message } of refused) {

@@ -61,7 +61,7 @@ describe('a registry of a node that cannot serve, or must not', () => {
       what: 'runs from an image that is nowhere',
       flags: ['--registry-image', 'quay.io/example/none:v1'],
       code: 'ERR_REGISTRY_IMAGE',
-      message: /^the registry is to run quay\.io\/example\/none:v1, which is neither in the bundle nor in the storage of this node$/,
+      message: /^the registry image quay\.io\/example\/none:v1 is neither in the bundle nor in the storage of this node$/,
     },
     {
       what: 'runs from an image without the program',
@@ -79,7 +79,7 @@ describe('a registry of a node that cannot serve, or must not', () => {
       what: 'serves the cluster by no address',
       flags: ['--serve', 'cluster'],
       code: 'ERR_SETTINGS',
-      message: /^the registry is to serve the cluster, and serve-address is not set$/,
+      message: /^the registry must serve the cluster, but serve-address is not set$/,
     },
     {
       what: 'serves the cluster without a certificate',
@@ -153,7 +153,7 @@ describe('a registry of a node that cannot serve, or must not', () => {
     );
     const ended = await run(to);
     assert.equal(ended.state.error?.code, 'ERR_REGISTRY_IMAGE');
-    assert.match(ended.state.error?.message ?? '', /^nothing says which image serves /);
+    assert.match(ended.state.error?.message ?? '', /^no image is known that can serve /);
     await assertNothingServed(ended);
 
     const { reference } = fixture.images.registry;
@@ -245,7 +245,7 @@ describe('a registry of a node that cannot serve, or must not', () => {
       );
       assert.match(
         state.images[0]?.reason ?? '',
-        new RegExp(`/run/prestage-agent/data/registry lacks ${part} sha256:[0-9a-f]{64}, or has it with other bytes$`),
+        new RegExp(`/run/prestage-agent/data/registry lacks ${part} sha256:[0-9a-f]{64}, or has a damaged copy$`),
       );
       const layer = fixture.images.tag.instances[0]?.layers.at(-1)?.digest;
       assert.deepEqual(await Promise.all([asked('tool/manifests/v1'), asked(`tool/manifests/${fixture.images.tag.digest}`)]), [
@@ -285,7 +285,7 @@ describe('a registry of a node that cannot serve, or must not', () => {
         image === fixture.images.digest ? [image.reference, 'failed', 'ERR_BUNDLE_FILE'] : [image.reference, 'served', undefined],
       ),
     );
-    assert.match(state.images[1]?.reason ?? '', new RegExp(`lacks layer sha256:${hexOf(digest)}, or has it with other bytes$`));
+    assert.match(state.images[1]?.reason ?? '', new RegExp(`lacks layer sha256:${hexOf(digest)}, or has a damaged copy$`));
     const dropIn = await readFile(node.path('/etc/containers/registries.conf.d/50-prestage.conf'), 'utf8');
     assert.doesNotMatch(dropIn, /example\/component/);
     await assertPulls(node, [fixture.images.tag, fixture.images.list]);

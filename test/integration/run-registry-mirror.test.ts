@@ -106,7 +106,7 @@ describe('archives of oc-mirror on the partition, and no network', () => {
       assert.deepEqual([exitCode, state.outcome, state.error, state.notices], [0, 'complete', undefined, []], stderr);
       assert.deepEqual(
         [state.payload, state.delivery],
-        ['oc-mirror', { kind: 'registry', reason: 'what the bundle holds can only be served' }],
+        ['oc-mirror', { kind: 'registry', reason: 'the content of the bundle can only be served' }],
       );
       assert.deepEqual(state.registry, {
         address: '127.0.0.1:305',
@@ -181,7 +181,7 @@ describe('archives of oc-mirror on the partition, and no network', () => {
       assert.equal(error?.code, 'ERR_MIRROR_MISSING');
       const named = reason?.match(/sha256:[0-9a-f]{64}/g) ?? [];
       assert.ok(named.length > 0 && named.every((digest) => [...gone].some((one) => one === digest)), reason);
-      assert.equal(error?.remedy, `Bring ${join(directory, 'mirror_000002.tar')}, which is not there`);
+      assert.equal(error?.remedy, `Add ${join(directory, 'mirror_000002.tar')}, which is not there`);
     }
     const { readiness, nextStep } = await node.status();
     assert.deepEqual([readiness, nextStep], ['partial', state.error.remedy]);
@@ -215,7 +215,7 @@ describe('archives of oc-mirror on the partition, and no network', () => {
     assert.deepEqual([nothing.exitCode, nothing.state.error?.code], [6, 'ERR_ARCHIVE_TRUNCATED'], nothing.stderr);
     const [cause, consequence] = nothing.state.error?.message.split('; therefore: ') ?? [];
     assert.equal(cause, `${join(directory, 'mirror_000001.tar')}: the file is empty; ${error.message}`);
-    assert.match(consequence ?? '', /^nothing says which image serves /);
+    assert.match(consequence ?? '', /^no image is known that can serve /);
   });
 
   inSequence('of several runs may lie in folders of their own', async () => {

@@ -61,7 +61,7 @@ describe('a node that serves what it has to make into a tree, or loads as well',
     const ended = await installed(node, await fixture.bundleOf(['oci', 'registry']));
     assert.deepEqual(ended.state.delivery, {
       kind: 'registry',
-      reason: 'the bundle has a registry tree, and images that go into containers-storage',
+      reason: 'the bundle has a registry tree, and images for containers-storage',
     });
     assert.deepEqual([ended.exitCode, statesOf(ended)], [0, fixture.all.map(({ reference }) => [reference, 'loaded'])], ended.stderr);
     for (const image of fixture.all) assert.equal((await node.podman('image', 'exists', image.reference)).exitCode, 0);

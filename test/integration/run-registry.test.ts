@@ -142,7 +142,7 @@ describe('a registry tree on the partition, and no network', () => {
     const { exitCode, state } = await node.run(['--stage', 'discovery', '--delivery', 'registry', '--label', data.label]);
     assert.deepEqual([exitCode, state.outcome], [0, 'complete']);
     assert.deepEqual(state.notices, [
-      'the registry serves from the partition, which stays mounted: nothing can be installed on its disk before prestage-agent release',
+      'the registry serves from the partition, which stays mounted: run prestage-agent release before anything is installed on its disk',
     ]);
     assert.ok((await holdersOf(data)).length > 0);
     const { stdout } = await node.agent(['run', '--stage', 'installed', '--delivery', 'registry', '--label', data.label, '--dry-run']);

@@ -151,7 +151,7 @@ describe('a sealed bundle', () => {
         [],
         {
           code: 'ERR_BUNDLE_ARCHITECTURE',
-          message: `the bundle in ${directory} was built for arm64, and this node is amd64`,
+          message: `the bundle in ${directory} was built for arm64, but this node is amd64`,
           remedy: 'Build the bundle with --architecture amd64, and write it to the partition',
         },
       ],
@@ -188,7 +188,7 @@ describe('a sealed bundle', () => {
             foreign.reference,
             'failed',
             'ERR_ARCHITECTURE',
-            'quay.io/example/foreign:v1 is an image for linux/arm64, and this node is linux/amd64',
+            'quay.io/example/foreign:v1 is an image for linux/arm64, but this node is linux/amd64',
           ],
         ],
       ],

@@ -63,7 +63,11 @@ describe('a run on a partition', () => {
       ['loaded', 'skipped', 'skipped'],
     );
     for (const image of state.images.filter((candidate) => candidate.state === 'skipped')) {
-      const error = { code: 'ERR_INTERRUPTED', message: 'the run was asked to end', remedy: 'Start the run again: it goes on from here' };
+      const error = {
+        code: 'ERR_INTERRUPTED',
+        message: 'the run was interrupted',
+        remedy: 'Start the run again; it continues where it stopped',
+      };
       assert.deepEqual([image.reason, image.error], [error.message, error]);
     }
     assert.deepEqual([state.unsynced, (await sandbox.log()).length], [[], 1]);

@@ -107,7 +107,7 @@ describe('status', () => {
     assert.deepEqual(
       [found.run?.delivery, found.run?.payload, found.run?.source],
       [
-        { kind: 'extract', reason: 'a payload of archives goes into containers-storage' },
+        { kind: 'extract', reason: 'the archives payload is loaded into containers-storage' },
         'archives',
         { kind: 'directory', path: bundle.directory },
       ],
@@ -122,7 +122,7 @@ describe('status', () => {
       'stage:     discovery (policy closed)',
       `source:    directory ${bundle.directory}`,
       'payload:   archives',
-      'delivery:  extract (a payload of archives goes into containers-storage)',
+      'delivery:  extract (the archives payload is loaded into containers-storage)',
       `storage:   ${sandbox.graphroot}`,
       'images:    3 loaded',
       `archives:  ${size} of ${size} read`,

@@ -21,7 +21,7 @@ test('auto mounts a store image, unless it cannot be used', () => {
   assert.deepEqual(chooseDelivery({ ...FACTS, hasStore: true, extractable: 'oci', refusal: 'the store image x does not mount: no' }), {
     kind: 'extract',
     extracts: true,
-    reason: 'the store image x does not mount: no; a payload of oci goes into containers-storage',
+    reason: 'the store image x does not mount: no; the oci payload is loaded into containers-storage',
   });
 });
 
@@ -30,12 +30,12 @@ test('auto serves and extracts on the installed node, and only extracts in disco
   assert.deepEqual(chooseDelivery(both), {
     kind: 'registry',
     extracts: true,
-    reason: 'the bundle has a registry tree, and images that go into containers-storage',
+    reason: 'the bundle has a registry tree, and images for containers-storage',
   });
   assert.deepEqual(chooseDelivery({ ...both, stage: 'discovery' }), {
     kind: 'extract',
     extracts: true,
-    reason: 'a payload of oci goes into containers-storage',
+    reason: 'the oci payload is loaded into containers-storage',
   });
 });
 
@@ -43,20 +43,22 @@ test('auto serves what can be nothing but served, and refuses what it cannot del
   assert.deepEqual(chooseDelivery({ ...FACTS, served: 'oc-mirror', stage: 'discovery' }), {
     kind: 'registry',
     extracts: false,
-    reason: 'what the bundle holds can only be served',
+    reason: 'the content of the bundle can only be served',
   });
   assert.deepEqual(
-    thrownBy(() => chooseDelivery({ ...FACTS, hasStore: true, refusal: 'the engines of this node do not take the store image: too old' })),
+    thrownBy(() =>
+      chooseDelivery({ ...FACTS, hasStore: true, refusal: 'the engines of this node do not accept the store image: too old' }),
+    ),
     {
       code: 'ERR_PAYLOAD_MISSING',
-      message: 'the engines of this node do not take the store image: too old; the bundle holds nothing else for the stage',
+      message: 'the engines of this node do not accept the store image: too old; the bundle has no other payload for the stage',
       remedy: 'Build the bundle with --payload store, oci or archives',
     },
   );
 });
 
 test('what is asked for is taken where the bundle allows it', () => {
-  const reason = 'asked for by the settings';
+  const reason = 'requested in the settings';
   assert.deepEqual(chooseDelivery({ ...FACTS, wanted: 'mount', hasStore: true }), { kind: 'mount', extracts: false, reason });
   assert.deepEqual(chooseDelivery({ ...FACTS, wanted: 'extract', extractable: 'archives', hasStore: true }), {
     kind: 'extract',
@@ -76,7 +78,7 @@ test('a delivery that does not go with the bundle is refused', () => {
     thrownBy(() => chooseDelivery({ ...FACTS, wanted: 'mount', extractable: 'archives' })),
     {
       code: 'ERR_DELIVERY',
-      message: 'what the bundle holds for the stage (archives) cannot be delivered by "mount"',
+      message: 'the content of the bundle for the stage (archives) cannot be delivered by "mount"',
       remedy: 'Build the bundle with --payload store, or set delivery to auto',
     },
   );
@@ -84,7 +86,7 @@ test('a delivery that does not go with the bundle is refused', () => {
     thrownBy(() => chooseDelivery({ ...FACTS, wanted: 'extract', hasStore: true, served: 'registry' })),
     {
       code: 'ERR_DELIVERY',
-      message: 'what the bundle holds for the stage (store, registry) cannot be delivered by "extract"',
+      message: 'the content of the bundle for the stage (store, registry) cannot be delivered by "extract"',
       remedy: 'Set delivery to auto',
     },
   );
@@ -92,7 +94,7 @@ test('a delivery that does not go with the bundle is refused', () => {
     thrownBy(() => chooseDelivery({ ...FACTS, wanted: 'registry' })),
     {
       code: 'ERR_DELIVERY',
-      message: 'what the bundle holds for the stage (nothing) cannot be delivered by "registry"',
+      message: 'the content of the bundle for the stage (nothing) cannot be delivered by "registry"',
       remedy: 'Set delivery to auto',
     },
   );

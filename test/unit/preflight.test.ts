@@ -39,33 +39,33 @@ test('a machine with room has no shortage', () => {
 
 test('storage that is too small is refused with both figures', () => {
   assert.deepEqual(said(needs({ storageBytes: 12 * GIB }), machine({ storage: space({ freeBytes: 8 * GIB }) })), [
-    ['ERR_SPACE_STORAGE', '/var needs 12.0 GiB (estimated) and has 8.0 GiB free'],
+    ['ERR_SPACE_STORAGE', '/var needs 12.0 GiB (estimated), but has only 8.0 GiB free'],
   ]);
 });
 
 test('scratch that lies on the storage’s file system counts there', () => {
   const storage = space({ freeBytes: 10 * GIB });
   assert.deepEqual(said(needs(), machine({ storage, scratch: { ...storage, path: '/var/scratch' } })), [
-    ['ERR_SPACE_STORAGE', '/var needs 11.0 GiB (estimated) and has 10.0 GiB free'],
+    ['ERR_SPACE_STORAGE', '/var needs 11.0 GiB (estimated), but has only 10.0 GiB free'],
   ]);
 });
 
 test('scratch that is too small is refused with both figures', () => {
   assert.deepEqual(said(needs(), machine({ scratch: space({ path: '/s', freeBytes: GIB / 2, id: 'other' }) })), [
-    ['ERR_SPACE_SCRATCH', 'scratch /s needs 1.0 GiB and has 512.0 MiB free'],
+    ['ERR_SPACE_SCRATCH', 'scratch /s needs 1.0 GiB, but has only 512.0 MiB free'],
   ]);
 });
 
 test('storage in memory must fit into the memory that is free, together with scratch', () => {
   const storage = space({ inMemory: true, freeBytes: 15 * GIB, sizeBytes: 16 * GIB });
   assert.deepEqual(said(needs(), machine({ memoryBytes: 10 * GIB, storage }), 'discovery'), [
-    ['ERR_SPACE_MEMORY', 'what is held in memory (/var) needs 11.0 GiB (estimated) and 10.0 GiB of memory are free'],
+    ['ERR_SPACE_MEMORY', '/var is in memory and needs 11.0 GiB (estimated), but only 10.0 GiB of memory is free'],
   ]);
 });
 
 test('scratch alone in memory must fit, too', () => {
   assert.deepEqual(said(needs({ scratchBytes: 2 * GIB }), machine({ memoryBytes: GIB })), [
-    ['ERR_SPACE_MEMORY', 'what is held in memory (/run) needs 2.0 GiB (estimated) and 1.0 GiB of memory are free'],
+    ['ERR_SPACE_MEMORY', '/run is in memory and needs 2.0 GiB (estimated), but only 1.0 GiB of memory is free'],
   ]);
 });
 
