@@ -2,6 +2,7 @@ import { constants } from 'node:fs';
 import { type FileHandle, lstat, mkdir, open, symlink, writeFile } from 'node:fs/promises';
 import { join, resolve } from 'node:path';
 import * as v from 'valibot';
+import type { AbsentInstance } from '../model/absent-instances.ts';
 import { besideImage, hasSubject, OCI_INDEX_TYPE } from '../model/attached.ts';
 import { type Digest, digestOf, hexOf } from '../model/digest.ts';
 import { PrestageError } from '../model/errors.ts';
@@ -22,6 +23,7 @@ import {
   type OciIndex,
   parseOciIndex,
 } from '../model/oci-layout.ts';
+import { findAbsent, readAbsentInstances } from './absent-instances.ts';
 
 /** The image of a layout for one architecture. */
 export interface LayoutImage {
@@ -30,6 +32,8 @@ export interface LayoutImage {
   readonly image: ImageManifest;
   /** Images that the list names; 1 without a list. */
   readonly instances: number;
+  /** Of these, what the layout lacks. */
+  readonly absent: readonly AbsentInstance[];
 }
 
 /** A config is JSON of some KB; one that is larger is not read. */
@@ -125,7 +129,7 @@ export async function layoutImage(directory: string, digest: Digest, architectur
   if (top.kind === 'image') {
     refuseOther(layoutBlobPath(directory, digest), top);
     await requireBlobs(directory, top);
-    return { manifestDigest: digest, image: top, instances: 1 };
+    return { manifestDigest: digest, image: top, instances: 1, absent: [] };
   }
   const chosen = instanceFor(top, architecture);
   if (chosen === undefined) {
@@ -136,14 +140,28 @@ export async function layoutImage(directory: string, digest: Digest, architectur
       `Pull an image at the factory that has linux/${architecture}`,
     );
   }
-  if (!(await isBlob(directory, chosen.digest))) throw absentInstance(directory, digest, chosen.digest, architecture);
+  const absent = await findAbsent(top, (one) => layoutBlobPath(directory, one));
+  if (absent.some((one) => one.digest === chosen.digest)) throw await absentInstance(directory, digest, chosen.digest, architecture);
   const image = await readLayoutManifest(directory, chosen.digest);
   if (image.kind === 'index') {
     throw new PrestageError('ERR_MANIFEST', `${directory}: the list ${digest} names another list, ${chosen.digest}`, PULL_AGAIN);
   }
   refuseOther(layoutBlobPath(directory, chosen.digest), image);
   await requireBlobs(directory, image);
-  return { manifestDigest: chosen.digest, image, instances: top.instances.length };
+  return { manifestDigest: chosen.digest, image, instances: top.instances.length, absent };
+}
+
+/**
+ * A list of a layout, and what it names that the layout lacks; undefined for what is not a list.
+ * @throws PrestageError ERR_LAYOUT, ERR_LAYOUT_BLOB, ERR_MANIFEST
+ */
+export async function layoutList(
+  directory: string,
+  digest: Digest,
+): Promise<{ readonly list: IndexManifest; readonly absent: readonly AbsentInstance[] } | undefined> {
+  const list = await readLayoutManifest(directory, digest);
+  if (list.kind === 'image') return undefined;
+  return { list, absent: await findAbsent(list, (one) => layoutBlobPath(directory, one)) };
 }
 
 /**
@@ -180,19 +198,17 @@ export async function configArchitecture(directory: string, config: Descriptor):
   return parsed.success && parsed.output.architecture !== '' ? parsed.output.architecture : undefined;
 }
 
-/** A mirror that was filled with some platforms answers for the list, and not for the images of the others. */
-function absentInstance(directory: string, list: Digest, instance: Digest, architecture: string): PrestageError {
+/** A mirror that was filled with some platforms answers for the list, and not for the images of the others. What `pull` brought is known to have been there. */
+export async function absentInstance(directory: string, list: Digest, instance: Digest, architecture: string): Promise<PrestageError> {
+  const recorded = (await readAbsentInstances(directory)).get(list);
+  if (recorded !== undefined && !recorded.some((one) => one.digest === instance)) {
+    const path = layoutBlobPath(directory, instance);
+    return new PrestageError('ERR_LAYOUT_BLOB', `${path}, the image of the list ${list} for linux/${architecture}, is missing`, PULL_AGAIN);
+  }
   return new PrestageError(
     'ERR_ARCHITECTURE',
     `${directory}: the list ${list} names ${instance} for linux/${architecture}, which is not there: where the list came from may not have it`,
     `Pull it from a source that has the image for linux/${architecture}, or take it off the list`,
-  );
-}
-
-async function isBlob(directory: string, digest: Digest): Promise<boolean> {
-  return await lstat(layoutBlobPath(directory, digest)).then(
-    () => true,
-    () => false,
   );
 }
 

@@ -1,3 +1,4 @@
+import type { BundleImage } from '../model/bundle.ts';
 import type { RunState } from '../model/run-state.ts';
 import type { OnRunEvent, RunEvent } from '../state/progress.ts';
 import type { StateStore } from '../state/run-record.ts';
@@ -59,4 +60,13 @@ export function recording(store: StateStore, onEvent: OnRunEvent): OnRunEvent {
     }
     onEvent(event);
   };
+}
+
+/** What the bundle says of each image: a node of another platform does not get it from here. Pure. */
+export function withAbsent(images: RunState['images'], ofBundle: readonly BundleImage[]): RunState['images'] {
+  const absent = new Map(ofBundle.map((image) => [image.reference, image.absent]));
+  return images.map((image) => {
+    const some = absent.get(image.reference);
+    return some === undefined ? image : { ...image, absent: some };
+  });
 }

@@ -56,6 +56,11 @@ const imageSchema = v.object({
   signatures: v.exactOptional(v.array(signatureSchema)),
   /** Of the same manifests, in no order that counts. */
   attachments: v.exactOptional(v.array(attachmentSchema)),
+  /**
+   * What its list names and the input of the build did not have, as a registry may have some platforms only. Instances for other architectures that it
+   * had are not named, although no payload has them.
+   */
+  absent: v.exactOptional(v.array(v.object({ digest, platform: v.string() }))),
   /** Sum of its distinct layers for the bundle's architecture, as they lie in the payload. */
   compressedBytes: bytes,
   /** The same, unpacked. */

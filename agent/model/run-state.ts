@@ -30,6 +30,10 @@ const imageSchema = v.object({
   /** Digests by which storage may know it. */
   digests: v.array(v.custom<Digest>((value) => typeof value === 'string' && isDigest(value), 'is not a sha256 digest')),
   state: v.picklist(imageStates),
+  /** What the list of the image names and nobody brought; left out if that is nothing, or not known. */
+  absent: v.optional(
+    v.array(v.object({ digest: v.custom<Digest>((value) => typeof value === 'string' && isDigest(value)), platform: v.string() })),
+  ),
   /** Why it is in that state; always there for `skipped` and `failed`. */
   reason: v.optional(v.string()),
   error: v.optional(errorSchema),

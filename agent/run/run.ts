@@ -6,7 +6,7 @@ import { unmount } from '../host/mounts.ts';
 import { takeRunLock } from '../host/run-lock.ts';
 import { addNotices, interrupted, type Planned, type RunContext, type RunOptions } from '../load/context.ts';
 import { clearAfterKilledRun } from '../load/load-images.ts';
-import { recording } from '../load/record-plan.ts';
+import { recording, withAbsent } from '../load/record-plan.ts';
 import { checkScratch } from '../load/scratch.ts';
 import { type ErrorRecord, errorRecord, PrestageError } from '../model/errors.ts';
 import { type ImageState, outcomeOf, type RunState, STATE_VERSION, suspectAfter } from '../model/run-state.ts';
@@ -186,5 +186,7 @@ async function reconcile(directory: string, context: RunContext): Promise<Planne
   checkArchitecture(bundle, host);
   const location = await locateStorage(host, wantedStorage(settings));
   store.update({ storage: { graphroot: location.graphroot, runroot: location.runroot } });
-  return await deliverBundle(bundle, location, context);
+  const planned = await deliverBundle(bundle, location, context);
+  store.update({ images: withAbsent(store.state.images, bundle.images ?? []) });
+  return planned;
 }

@@ -55,10 +55,11 @@ async function askPlaces(host: Host, reference: Reference): Promise<Asked> {
   const ours = { addresses: isElsewhere ? [] : await ourMirrors(host), own: state?.registry?.address };
   const places: PlaceFacts[] = [];
   for (const place of pullPlaces(view.entries, reference)) {
-    const { answer, shown } = await askPlace(host, place, ours);
+    const { answer, shown, isLast } = await askPlace(host, place, ours);
     places.push({ name: place.name, kind: place.kind, answer });
     if (answer.kind === 'unseen') return { places, shown: answer };
     if (shown !== undefined) return { places, shown };
+    if (isLast) break;
   }
   return { places, shown: { kind: 'unseen', reason: 'no source or mirror has the image', remedy: 'Configure a source that has it' } };
 }
@@ -67,7 +68,7 @@ async function askPlace(
   host: Host,
   { name, blockedBy }: PullPlace,
   ours: { readonly addresses: readonly string[]; readonly own: string | undefined },
-): Promise<{ readonly answer: PlaceAnswer; readonly shown?: ShownByRegistry }> {
+): Promise<{ readonly answer: PlaceAnswer; readonly shown?: ShownByRegistry; readonly isLast?: true }> {
   if (blockedBy !== undefined) return { answer: { kind: 'not', reason: `blocked by ${blockedBy}` } };
   const { address } = splitPlace(name);
   if (!ours.addresses.includes(address)) return { answer: foreign(name) };
@@ -77,6 +78,7 @@ async function askPlace(
   const shown = await look(async () => await askForImage(host, await targetOf(host, address), name));
   if (shown.kind === 'unseen') return { answer: shown };
   if (shown.value === undefined) return { answer: { kind: 'not', reason: 'it does not have the image' } };
+  if ('lacks' in shown.value) return { answer: { kind: 'not', reason: shown.value.lacks }, isLast: true };
   return { answer: { kind: 'has', digest: shown.value.digest }, shown: shown.value };
 }
 

@@ -20,6 +20,12 @@ export interface ShownByRegistry {
   readonly signatures: ShownSignatures;
 }
 
+/** The registry has a list, but not the image for this machine: engines that read the list there fail, and ask no other registry. */
+export interface LacksPlatform {
+  /** Continues the name of the registry. */
+  readonly lacks: string;
+}
+
 /** The signatures that engines find, by kind: engines look for each kind in a different place. */
 export interface ShownSignatures {
   readonly sigstore: FoundSignatures;
@@ -41,13 +47,18 @@ const DEFAULT_LOOKASIDE = 'file:///var/lib/containers/sigstore';
  * @returns undefined if the registry does not have it
  * @throws PrestageError ERR_REGISTRY_START, ERR_LAYOUT
  */
-export async function askForImage(host: Host, target: RegistryTarget, place: string): Promise<ShownByRegistry | undefined> {
+export async function askForImage(host: Host, target: RegistryTarget, place: string): Promise<ShownByRegistry | LacksPlatform | undefined> {
   const { repository, name } = splitPlace(place);
   const top = await askRegistry(target, { repository, name, kind: 'manifests', limitBytes: MANIFEST_LIMIT_BYTES });
   if (top === undefined) return undefined;
   const manifest = parseManifest(top.bytes, place);
   const verified = manifest.kind === 'image' ? top.digest : instanceFor(manifest, host.architecture)?.digest;
-  if (verified === undefined) return undefined;
+  const platform = `linux/${host.architecture}`;
+  if (verified === undefined) return { lacks: `its list ${top.digest} has no image for ${platform}` };
+  if (verified !== top.digest) {
+    const own = await askRegistry(target, { repository, name: verified, kind: 'manifests', limitBytes: MANIFEST_LIMIT_BYTES });
+    if (own === undefined) return { lacks: `it has the list ${top.digest}, and not ${verified}, which that names for ${platform}` };
+  }
   return { digest: top.digest, verified, signatures: await findSignatures(host, target, { place, repository, verified }) };
 }
 

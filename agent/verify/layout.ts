@@ -10,7 +10,8 @@ import { quoteInput } from '../model/faults.ts';
 import { nameOf, type Reference } from '../model/reference.ts';
 import { attachmentFaults } from './attachments.ts';
 import { type BlobStore, blobError, reachFaults } from './blobs.ts';
-import { type Checked, faultOf, type Part, type VerifyContext, within } from './context.ts';
+import { type Checked, faultOf, joinChecked, type Part, type VerifyContext, within } from './context.ts';
+import { verifyLists } from './lists.ts';
 
 const BLOBS = 'blobs/sha256';
 /** Of `blobs/sha256`, relative to a layout. Source: OCI image-spec, image-layout.md. */
@@ -38,7 +39,9 @@ export async function verifyLayout(
     if (images === undefined) {
       const found = await readNamedLayout(directory, context.architecture);
       const refused = found.refused.map(({ error }): BundleFault => ({ path: index, ...error }));
-      return { faults: [...refused, ...(await reachFaults(store, found.images, context.architecture))], notices: found.skipped };
+      const { others, ...lists } = await verifyLists(directory, store, found.images, context.architecture);
+      const reached = { faults: await reachFaults(store, others, context.architecture), notices: [] };
+      return joinChecked([{ faults: refused, notices: found.skipped }, lists, reached]);
     }
     const entries = await readOciLayout(directory);
     const named = new Set((await withoutAttached(directory, entries)).map((entry) => entry.digest));

@@ -1,5 +1,6 @@
 import type { SealedBundle } from '../bundle/read-bundle.ts';
 import { type BundleFault, unlistedFiles, verifyFiles } from '../bundle/verify-files.ts';
+import { absentText } from '../model/absent-instances.ts';
 import type { Bundle, BundleFile, BundleImage, BundlePayload, StorePieces } from '../model/bundle.ts';
 import { STAGES } from '../model/stage.ts';
 import { type ArchivesSurvey, surveyFolder, verifyArchive, verifyArchives } from './archives.ts';
@@ -45,7 +46,7 @@ export async function verifySealed({ directory, bundle }: SealedBundle, context:
     ...surveys,
     { faults: quick, notices: [] },
     ...payloads,
-    { faults: [], notices: await strangers(directory, bundle) },
+    { faults: [], notices: [...absentNotices(bundle), ...(await strangers(directory, bundle))] },
   ]);
 }
 
@@ -115,6 +116,12 @@ function imagesOf(bundle: Bundle): readonly BundleImage[] {
     const [first] = group;
     return first === undefined ? [] : [{ ...first, names: [...new Set(group.flatMap((image) => image.names))] }];
   });
+}
+
+/** No fault: the node needs its own platform alone, and the build had that. */
+function absentNotices(bundle: Bundle): readonly string[] {
+  const text = absentText(imagesOf(bundle), 'the input of its build did not have');
+  return text === undefined ? [] : [text];
 }
 
 async function strangers(directory: string, bundle: Bundle): Promise<readonly string[]> {

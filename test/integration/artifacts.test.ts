@@ -1,8 +1,9 @@
 import assert from 'node:assert/strict';
-import { appendFile, mkdtemp, readFile, rm, writeFile } from 'node:fs/promises';
+import { appendFile, cp, mkdtemp, readFile, rm, writeFile } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { after, before, describe, it } from 'node:test';
+import { readManifest } from '../../agent/bundle/read-bundle.ts';
 import { readStageBundle } from '../../agent/bundle/read-payload.ts';
 import { readOciLayout } from '../../agent/extract/oci-layout.ts';
 import { linuxHost } from '../../agent/host/linux.ts';
@@ -188,14 +189,32 @@ describe('a list of platforms of which the registry has some', () => {
   it('is verified and built for the platform that is there, and for the other it is refused with what to do', async () => {
     const from = join(work, 'layout');
     await appendFile(join(from, 'ocp-images.txt'), `${line}\n`);
-    assert.deepEqual((await verifyAt(from)).faults, []);
-    await runBuild({ from, to: join(work, 'bundle') });
-    assert.deepEqual((await verifyAt(join(work, 'bundle'))).faults, []);
+    const absent = [{ digest: instance('arm64'), platform: 'linux/arm64' }];
+    const notice = (fate: string): string =>
+      `the list of 1 image names 1 manifest that ${fate}: linux/arm64 (1); first: ${instance('arm64')} of ${line}`;
+    const folder = await verifyAt(from);
+    assert.deepEqual([folder.faults, folder.notices], [[], [notice('this layout does not have')]]);
+    const bundle = join(work, 'bundle');
+    await runBuild({ from, to: bundle, payloads: ['oci', 'registry'] });
+    assert.deepEqual((await readManifest(bundle)).bundle.stages.installed?.images[0]?.absent, absent);
+    const built = await verifyAt(bundle);
+    assert.deepEqual([built.faults, built.notices[0]], [[], notice('the input of its build did not have')]);
     assert.deepEqual(await errorOf(runBuild({ from, to: join(work, 'other'), architecture: 'arm64' })), {
       code: 'ERR_ARCHITECTURE',
       message: `${from}: the list ${otherArchitecture.digest} names ${instance('arm64')} for linux/arm64, which is not there: where the list came from may not have it`,
       remedy: 'Pull it from a source that has the image for linux/arm64, or take it off the list',
     });
+  });
+
+  it('is damaged, for verify, if what pull brought is lost', async () => {
+    const from = join(work, 'lost');
+    await cp(join(work, 'layout'), from, { recursive: true });
+    await writeFile(join(from, 'absent-instances.json'), `{"lists":{"${otherArchitecture.digest}":[]}}`);
+    const { faults } = await verifyAt(from, 'quick');
+    assert.deepEqual(
+      faults.map(({ path, code }) => [path, code]),
+      [[`blobs/sha256/${hexOf(instance('arm64'))}`, 'ERR_LAYOUT_BLOB']],
+    );
   });
 
   it('is pulled into an archive, too', async () => {

@@ -57,6 +57,12 @@ test('an image of a list is described with the instance that is kept and with it
   );
 });
 
+test('what the list of an image names and the input lacks is recorded with its platform', () => {
+  const absent = [{ digest: digestFor('arm'), platform: 'linux/arm64/v8' }];
+  const described = bundleImage({ reference: 'quay.io/e/one:1', names: [], image: imageOf('one', [], { absent }) }, new Map());
+  assert.deepEqual(described.absent, absent);
+});
+
 test('layers whose unpacked size nobody has counted count for nothing', () => {
   const image = imageOf('one', ['base']);
   assert.equal(bundleImage({ reference: 'quay.io/e/one:1', names: [], image }, new Map()).unpackedBytes, 0);

@@ -44,6 +44,9 @@ const attachments = fc.array(
     ),
   { maxLength: 3 },
 );
+const absent = fc.array(fc.record({ digest: digests, platform: fc.constantFrom('linux/arm64', '') }, { noNullPrototype: true }), {
+  maxLength: 2,
+});
 const image = fc
   .record(
     {
@@ -52,6 +55,7 @@ const image = fc
       instanceDigest: digests,
       signatures,
       attachments,
+      absent,
       compressedBytes: bytes,
       unpackedBytes: bytes,
     },

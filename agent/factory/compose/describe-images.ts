@@ -20,6 +20,7 @@ export function bundleImage(
     ...(image.manifest !== image.top.digest && { instanceDigest: image.manifest }),
     ...(signatures && { signatures: signatures.flatMap(bundleSignatures) }),
     ...(attached && { attachments: attached.map(bundleAttachment) }),
+    ...(image.absent && { absent: image.absent.map((one) => ({ ...one })) }),
     compressedBytes: sum((layer) => layer.sizeBytes),
     unpackedBytes: sum((layer) => unpackedBytes.get(layer.digest) ?? 0),
   };

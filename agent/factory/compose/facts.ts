@@ -1,6 +1,7 @@
 import { createHash } from 'node:crypto';
 import { readFile } from 'node:fs/promises';
 import pLimit from 'p-limit';
+import { layoutList } from '../../extract/oci-layout.ts';
 import type { ReleaseSignature } from '../../model/bundle.ts';
 import { type Digest, isDigest } from '../../model/digest.ts';
 import { PrestageError } from '../../model/errors.ts';
@@ -55,6 +56,7 @@ export async function outlineOf(input: BuildInput, options: FactOptions): Promis
         .update(await readFile(from))
         .digest('hex'),
     });
+  const absent = await absentIn(input);
   const describe = ({ names, listed, source }: InputImage): unknown => [listed.text, names, stateOf(source)];
   const key = keyOf(
     'bundle',
@@ -63,6 +65,7 @@ export async function outlineOf(input: BuildInput, options: FactOptions): Promis
     options.sourceDateEpoch ?? null,
     options.osImages ?? null,
     [options.compression, options.compressionLevel ?? null],
+    ...(absent.length > 0 ? ['absent', absent] : []),
     ...(options.skipsArtifacts === true ? ['skip-artifacts', input.leftOut] : []),
     input.stages.map(({ stage, images }) => [stage, images.map(describe)]),
     input.registryImage === undefined ? null : describe(input.registryImage),
@@ -71,6 +74,21 @@ export async function outlineOf(input: BuildInput, options: FactOptions): Promis
     agents,
   );
   return { agents, listFiles, key };
+}
+
+/** What lists of a layout name and the layout lacks: it can come with a later pull, and the digest of the list stays. */
+async function absentIn({ directory, stages, registryImage }: BuildInput): Promise<readonly Digest[]> {
+  const images = [...stages.flatMap((one) => one.images), ...(registryImage === undefined ? [] : [registryImage])];
+  const lists = new Set(images.flatMap(({ source }) => (source.kind === 'layout' ? [source.digest] : [])));
+  const limit = pLimit(PARALLEL_READS);
+  const found = await Promise.all(
+    // What cannot be read is told by whoever reads the image.
+    [...lists].map(async (digest) => await limit(async () => (await layoutList(directory, digest).catch(() => undefined))?.absent ?? [])),
+  );
+  return found
+    .flat()
+    .map(({ digest }) => digest)
+    .toSorted();
 }
 
 /** What names one state of an image's bytes. */

@@ -1,6 +1,7 @@
 import { readFile } from 'node:fs/promises';
 import * as v from 'valibot';
 import { layoutBlobPath, layoutImage } from '../../extract/oci-layout.ts';
+import type { AbsentInstance } from '../../model/absent-instances.ts';
 import { type Digest, digestOf, isDigest } from '../../model/digest.ts';
 import { PrestageError } from '../../model/errors.ts';
 import { quoteInput } from '../../model/faults.ts';
@@ -23,6 +24,8 @@ export interface SourceImage {
   /** RFC 3339; left out where the config does not say. */
   readonly created?: string;
   readonly labels: Readonly<Record<string, string>>;
+  /** What its list names and the layout lacks; left out if it lacks nothing. */
+  readonly absent?: readonly AbsentInstance[];
 }
 
 /** An image and the full references that it goes by. */
@@ -85,7 +88,7 @@ export function unionOf(lists: readonly (readonly NamedImage[])[]): readonly Nam
  * @throws PrestageError ERR_LAYOUT, ERR_LAYOUT_BLOB, ERR_MANIFEST, ERR_ARCHITECTURE, ERR_NOT_IMAGE
  */
 export async function readSourceImage(directory: string, digest: Digest, architecture: string): Promise<SourceImage> {
-  const { manifestDigest, image } = await layoutImage(directory, digest, architecture);
+  const { manifestDigest, image, absent } = await layoutImage(directory, digest, architecture);
   const config = await readConfig(directory, image.config.digest, image.config.sizeBytes);
   if (config.os !== '' && config.os !== 'linux')
     throw notImageError(layoutBlobPath(directory, manifestDigest), `an image for ${quoteInput(config.os)}`);
@@ -103,6 +106,7 @@ export async function readSourceImage(directory: string, digest: Digest, archite
     diffIds: config.rootfs.diff_ids,
     ...(config.created && { created: config.created }),
     labels: config.config?.Labels ?? {},
+    ...(absent.length > 0 && { absent }),
   };
 }
 

@@ -1,7 +1,9 @@
 import { readFile } from 'node:fs/promises';
 import { join } from 'node:path';
+import { readAbsentInstances } from '../../extract/absent-instances.ts';
 import { writeAtomic } from '../../host/atomic.ts';
 import type { Step } from '../../host/steps.ts';
+import { ABSENT_INSTANCES_FILE, formatAbsentInstances } from '../../model/absent-instances.ts';
 import { OCI_MANIFEST_TYPE } from '../../model/attached.ts';
 import type { Digest } from '../../model/digest.ts';
 import { PrestageError } from '../../model/errors.ts';
@@ -31,6 +33,7 @@ export async function openOciTarget({ directory, store, absent, references, step
   const path = join(directory, OCI_INDEX_FILE);
   const earlier = await readIndex(path);
   const lookaside = new Map((await readLookasideRecord(directory)).map((entry) => [lookasideKey(entry.repository, entry.subject), entry]));
+  const lists = new Map(await readAbsentInstances(directory));
   const pulled = new Map<string, OciEntry>();
   const beside = new Map<string, OciEntry>();
   const images = new Set(references);
@@ -42,6 +45,7 @@ export async function openOciTarget({ directory, store, absent, references, step
       await store.sync();
       await writeAtomic(join(directory, OCI_MARKER_FILE), OCI_MARKER);
       if (lookaside.size > 0) await writeAtomic(join(directory, LOOKASIDE_FILE), formatLookasideRecord([...lookaside.values()]));
+      if (lists.size > 0) await writeAtomic(join(directory, ABSENT_INSTANCES_FILE), formatAbsentInstances(lists));
       await writeAtomic(path, formatOciIndex(withBeside(mergeEntries(earlier, references, pulled), beside)));
       await absent.save();
     });
@@ -52,8 +56,9 @@ export async function openOciTarget({ directory, store, absent, references, step
     extraBytes: () => 0,
     attachmentOf: (reference) => earlier.find((entry) => entry.reference === reference)?.digest,
     lookasideOf: (repository, subject) => lookaside.get(lookasideKey(repository, subject)),
-    deliver: async ({ reference, top, mediaType, manifests }, { attachments, lookaside: found, attached }) => {
+    deliver: async ({ reference, top, mediaType, manifests, absent: lacking }, { attachments, lookaside: found, attached }) => {
       for (const { digest, bytes } of manifests) await store.writeSmall(digest, bytes);
+      if (top.manifest.kind === 'index') lists.set(top.digest, lacking);
       pulled.set(reference, { reference, digest: top.digest, sizeBytes: top.bytes.length, mediaType });
       for (const one of [...attachments.map((each) => ({ ...each, mediaType: OCI_MANIFEST_TYPE })), ...attached]) {
         const { reference: name, digest, sizeBytes, mediaType: type } = one;

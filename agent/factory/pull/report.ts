@@ -1,3 +1,4 @@
+import type { AbsentInstance } from '../../model/absent-instances.ts';
 import type { Digest } from '../../model/digest.ts';
 import { type ErrorRecord, errorRecord, type PrestageError } from '../../model/errors.ts';
 import type { ListedImage } from '../../model/image-list.ts';
@@ -6,7 +7,7 @@ import type { PulledAttached } from './attached-fetch.ts';
 import type { StepResult } from './execute.ts';
 import type { PullPlan, PullStep } from './plan.ts';
 import type { PullResult } from './progress.ts';
-import type { AbsentInstance, ResolvedImage } from './resolve.ts';
+import type { ResolvedImage } from './resolve.ts';
 import type { Resolution } from './resolve-all.ts';
 import { isUnsigned } from './signed.ts';
 

@@ -2,6 +2,7 @@ import { randomBytes } from 'node:crypto';
 import { readFile, rm } from 'node:fs/promises';
 import { join } from 'node:path';
 import type { Exec } from '../../host/exec.ts';
+import { type AbsentInstance, platformText } from '../../model/absent-instances.ts';
 import { type Digest, digestOf } from '../../model/digest.ts';
 import { PrestageError } from '../../model/errors.ts';
 import type { ListedImage } from '../../model/image-list.ts';
@@ -16,13 +17,6 @@ export interface RawManifest {
   readonly digest: Digest;
   readonly bytes: Buffer;
   readonly manifest: ImageManifest | IndexManifest;
-}
-
-/** A manifest that a list names and that its registry does not have, as a mirror of some platforms leaves out the others. */
-export interface AbsentInstance {
-  readonly digest: Digest;
-  /** `linux/arm64/v8`; empty if the list does not say. */
-  readonly platform: string;
 }
 
 /** An image as a registry has it at one moment: what is fetched then is this, by digest, whatever a tag says meanwhile. */
@@ -76,7 +70,8 @@ export async function resolveImage(listed: ListedImage, context: ResolveContext)
   const manifests = new Map([[top.digest, top]]);
   const absent = new Map<Digest, AbsentInstance>();
   let refusal: PrestageError | undefined;
-  for (const { digest, os, architecture, variant } of top.manifest.kind === 'index' ? top.manifest.instances : []) {
+  for (const instance of top.manifest.kind === 'index' ? top.manifest.instances : []) {
+    const { digest } = instance;
     if (manifests.has(digest) || absent.has(digest)) continue;
     try {
       const child = await get(digest);
@@ -87,7 +82,7 @@ export async function resolveImage(listed: ListedImage, context: ResolveContext)
       // A mirror may have been filled with some platforms only.
       if (!(error instanceof PrestageError) || error.code !== 'ERR_PULL_MISSING') throw error;
       refusal ??= error;
-      absent.set(digest, { digest, platform: [os, architecture, variant].filter((word) => word !== '').join('/') });
+      absent.set(digest, { digest, platform: platformText(instance) });
     }
   }
   const all = [...manifests.values()];
