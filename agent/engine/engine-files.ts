@@ -22,8 +22,8 @@ const crioSchema = v.object({
 
 /**
  * The files that tell podman, skopeo and CRI-O of the store. In discovery /etc/containers/storage.conf is changed, which all of them read. On the
- * installed node that file belongs to the Machine Config Operator, which takes any change for a fault (field facts, section 4): there CRI-O is
- * told by a drop-in, and podman by the environment of units and login shells. Pure.
+ * installed node that file belongs to the Machine Config Operator, which takes any change for a fault: there CRI-O is told by a drop-in, and podman
+ * by the environment of units and login shells. Pure. Source: docs/field-facts.md, "Files of the Machine Config Operator".
  * @throws PrestageError ERR_SYSTEM_FILE where the storage.conf that is in force cannot be added to
  */
 export function planEngineFiles(facts: EngineFacts, stage: Stage): EnginePlan {

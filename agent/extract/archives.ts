@@ -49,7 +49,7 @@ const TEXT_LIMIT_BYTES = 16 * 1024 * 1024;
 
 /**
  * Reads lists and mapping of a stage and looks for the archives. Nothing is written, no archive is opened.
- * Source: field facts, section 6 (image list, archive, folder of the factory-precaching tool).
+ * Source: docs/field-facts.md, "Image list", "Archive", "Folder of the factory-precaching tool".
  * @throws PrestageError ERR_PAYLOAD_MISSING, ERR_LIST, ERR_MAPPING
  */
 export async function readArchives(directory: string, stage: Stage): Promise<ArchivesPayload> {

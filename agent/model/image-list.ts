@@ -35,7 +35,7 @@ const LIST_LINE_LENGTH_LIMIT = 4096;
 /**
  * Reads an image list: one pull-spec a line, the first field where white space follows it; empty lines and `#` comments are passed over,
  * CRLF, tabs and a byte order mark are taken. A reference that comes again is dropped with a notice.
- * Source: field facts, "Image list"; the prototype reads it by `awk '{print$1}'`.
+ * Source: docs/field-facts.md, "Image list".
  * @param where path of the list, for messages
  * @throws PrestageError ERR_LIST with every fault and its place
  */

@@ -21,7 +21,7 @@ const SCHEME = /^[a-z][a-z0-9+.-]*:\/\/\/?/;
 /**
  * Reads oc-mirror's mapping.txt: `source=destination` lines, the destination being `repository[:tag]` with or without a registry and a scheme.
  * Where a source has several destination tags, the first line counts, with a notice.
- * Source: field facts, "Folder of the factory-precaching tool"; oc-mirror v1, pkg/image/mapping.go (exactly one `=` a line).
+ * Source: docs/field-facts.md, "Folder of the factory-precaching tool"; oc-mirror v1, pkg/image/mapping.go (exactly one `=` a line).
  * @param where path of the file, for messages
  * @throws PrestageError ERR_MAPPING with every fault and its place
  */

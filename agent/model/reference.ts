@@ -67,7 +67,7 @@ export function nameOf(reference: Reference): string {
 /**
  * The name of an image's archive without `.tgz`, and of its top directory: the last path component of the text as the list
  * has it, with the first `:` turned into `_`. Registry and namespace are dropped, so two images can have one name.
- * Source: field facts, "Archive"; the factory-precaching tool, cmd/download.go, parseMappingFile.
+ * Source: docs/field-facts.md, "Archive"; openshift-kni/telco-ran-tools, cmd/download.go, parseMappingFile.
  */
 export function archiveNameOf(listText: string): string {
   return listText.slice(listText.lastIndexOf('/') + 1).replace(':', '_');

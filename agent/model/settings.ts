@@ -70,7 +70,7 @@ export interface Settings {
  * connections of their own. 288 to 307 are assigned to no service (IANA, Service Name and Transport Protocol Port Number Registry).
  */
 const DEFAULT_REGISTRY_PORT = 305;
-/** The release's component docker-registry from 4.21 on. Source: field facts, "Registry image". */
+/** The release's component docker-registry from 4.21 on. Source: docs/field-facts.md, "Registry image". */
 const DEFAULT_REGISTRY_COMMAND = '/usr/bin/distribution serve /etc/registry/config.yaml';
 /** Where ignition puts the certificate of a node that serves the cluster. */
 const TLS_DIRECTORY = '/etc/prestage-agent/tls';

@@ -13,7 +13,7 @@ interface ListKind {
  * - discovery: `ai-images.txt` (factory-precaching tool), `initial-images*.txt` (prototype)
  * - installed: `ocp-images.txt` (factory-precaching tool), `ocp-images-*.txt` and `ocp_images.txt*` (prototype: `ocp_images.txt.4.10.3`)
  *
- * Source: field facts, "Folder of the factory-precaching tool"; the prototype's README.
+ * Source: docs/field-facts.md, "Folder of the factory-precaching tool".
  */
 const KINDS: Readonly<Record<Stage, readonly ListKind[]>> = {
   discovery: [

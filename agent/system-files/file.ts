@@ -110,7 +110,7 @@ export async function missingDirectories(host: Host, path: string): Promise<read
 
 /**
  * Gives files the SELinux label of their place, where the machine has SELinux: systemd and CRI-O may not read files with a foreign one.
- * Source: restorecon(8); field facts, section 1: only where the program exists.
+ * Source: restorecon(8); docs/field-facts.md, "SELinux labels": only if the program exists.
  */
 export async function relabel(host: Host, paths: readonly string[]): Promise<void> {
   if (host.root !== '/' || paths.length === 0) return;

@@ -15,7 +15,7 @@ import { archivePath, copyFolder, makeTinyBundle, repack, type TinyBundle, write
 
 const LABEL = `predecessor-${process.pid}`;
 
-/** Field facts, section 7: what went wrong before, each on the real thing. */
+/** docs/field-facts.md, "Mistakes of earlier tools": each of them, with the real tools. */
 describe('what went wrong in the predecessors does not happen here:', () => {
   let home: Sandbox;
   let bundle: TinyBundle;

@@ -71,7 +71,7 @@ function unitEnvironment(): Readonly<Record<string, string>> {
 async function pullLoop(image: string): Promise<string> {
   const path = join(MCO_DATA, 'machine-config-daemon-pull.service.yaml');
   const known = `while ! /usr/bin/podman pull $(cat /tmp/podman_policy_args) --authfile=/var/lib/kubelet/config.json '{{ .Images.machineConfigOperator }}'; do sleep 1; done`;
-  if (!existsSync(path)) console.log(`went without ${path}: the loop is as the field facts have it`);
+  if (!existsSync(path)) console.log(`went without ${path}: the loop is as docs/field-facts.md describes it`);
   const unit: { contents: string } = existsSync(path)
     ? parseYaml(await readFile(path, 'utf8'))
     : { contents: `ExecStart=/bin/sh -c "${known}"` };

@@ -26,7 +26,7 @@ const COMPRESS = 'gzip -1n';
 
 /**
  * Writes one archive per image by tar(1), the members that a reader needs first at its front. The same images give the same bytes.
- * Source: field facts, section 6 ("Archive"); tar(1), "reproducibility".
+ * Source: docs/field-facts.md, "Archive"; tar(1), "reproducibility".
  * @throws PrestageError ERR_TOOL_FAILED, ERR_TOOL_MISSING
  */
 export async function writeArchives(host: Host, images: readonly NamedImage[], options: WriteArchivesOptions): Promise<void> {

@@ -10,7 +10,7 @@ import { readReference } from '../../model/reference.ts';
 import type { NamedImage } from './source-image.ts';
 import { inflaterOf } from './unpacked-sizes.ts';
 
-/** The program of the component docker-registry from OpenShift 4.21 on; older ones cannot serve a tree. Source: field facts, "Registry image". */
+/** The program of the component docker-registry from OpenShift 4.21 on; older ones cannot serve a tree. Source: docs/field-facts.md, "Registry image". */
 const PROGRAM = 'usr/bin/distribution';
 
 const layersSchema = v.array(v.looseObject({ id: v.string(), parent: v.optional(v.string(), '') }));

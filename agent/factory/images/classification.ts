@@ -44,7 +44,7 @@ const DISCOVERY_COMPONENTS: readonly string[] = [
 ];
 
 /**
- * Which images which stage needs. Source: field facts, section 6, the classification of the factory-precaching tool.
+ * Which images which stage needs. Source: docs/field-facts.md, "Classification".
  * A user's own rows come before these.
  */
 export const CLASSIFICATION: readonly ClassificationRow[] = [

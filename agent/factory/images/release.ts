@@ -5,7 +5,7 @@ import { readReference } from '../../model/reference.ts';
 import { visible } from '../../model/visible.ts';
 import type { NamedImage } from './classification.ts';
 
-/** Where a release image keeps its list of components. Source: field facts, "Release image". */
+/** Where a release image keeps its list of components. Source: docs/field-facts.md, "Release image". */
 export const IMAGE_REFERENCES = 'release-manifests/image-references';
 
 /** The other kinds, such as ImageStreamTag, name no image that could be pulled. Source: openshift/api, image/v1, TagReference. */

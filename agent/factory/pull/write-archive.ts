@@ -33,7 +33,7 @@ const COMMON = { mtime: new Date(0), uid: 0, gid: 0, uname: '', gname: '' } as c
 /**
  * Writes the archive of an image: a tar of skopeo's `dir:` layout in one top directory, manifests first, so that who reads it knows early what
  * it holds. Durable and under its name only when it is whole.
- * Source: field facts, section 6; containers/image, directory/directory_transport.go.
+ * Source: docs/field-facts.md, "Archive"; containers/image, directory/directory_transport.go.
  */
 export async function writeArchive(job: ArchiveJob): Promise<void> {
   const { image, path, scratch, signal } = job;
