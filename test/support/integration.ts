@@ -1,16 +1,18 @@
 import { spawn } from 'node:child_process';
 import { globSync } from 'node:fs';
-import { basename } from 'node:path';
+import { basename, dirname, relative } from 'node:path';
 
-/** Runs the integration tests of some rooms: `npm run integration -- ROOM...`. A room is a word that the name of a file holds: `pull`, `registry`, `hostile`. */
-const files = globSync('test/integration/**/*.test.ts').toSorted();
+const TOP = 'test/integration';
+
+/** Runs the integration tests of some rooms: `npm run integration -- ROOM...`. A room is a folder, such as `factory/pull` or `pull`, or a word of a file's name. */
+const files = globSync(`${TOP}/**/*.test.ts`).toSorted();
 const rooms = process.argv.slice(2);
 const unknown = rooms.filter((room) => !files.some((file) => isIn(file, room)));
 
 if (rooms.length === 0 || unknown.length > 0) {
-  const names = [...new Set(files.map((file) => basename(file).split(/[-.]/)[0]))];
-  if (unknown.length > 0) process.stderr.write(`No file of test/integration has ${unknown.join(' or ')} in its name.\n`);
-  process.stderr.write(`Give a word of a file's name, such as one of these: ${names.join(', ')}\n`);
+  const names = [...new Set(files.map(roomOf))];
+  if (unknown.length > 0) process.stderr.write(`${TOP} has no room and no file ${unknown.join(' or ')}.\n`);
+  process.stderr.write(`Give a room, or a word of a file's name. The rooms: ${names.join(', ')}\n`);
   process.exitCode = 2;
 } else {
   const chosen = files.filter((file) => rooms.some((room) => isIn(file, room)));
@@ -23,6 +25,10 @@ if (rooms.length === 0 || unknown.length > 0) {
   });
 }
 
+function roomOf(file: string): string {
+  return relative(TOP, dirname(file));
+}
+
 function isIn(file: string, room: string): boolean {
-  return basename(file, '.test.ts').includes(room);
+  return `/${roomOf(file)}`.endsWith(`/${room}`) || basename(file, '.test.ts').includes(room);
 }

@@ -1,0 +1,4 @@
+import { buildScenarios } from '../../../support/crash/build.ts';
+import { testCrashes } from '../../../support/crash/points.ts';
+
+for (const scenario of buildScenarios) testCrashes(scenario);

@@ -1,0 +1,234 @@
+import assert from 'node:assert/strict';
+import { appendFile, cp, mkdtemp, readFile, rm, writeFile } from 'node:fs/promises';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import { after, before, describe, it } from 'node:test';
+import { readManifest } from '../../../agent/bundle/read-bundle.ts';
+import { readStageBundle } from '../../../agent/bundle/read-payload.ts';
+import { readOciLayout } from '../../../agent/extract/oci-layout.ts';
+import { linuxHost } from '../../../agent/host/linux.ts';
+import { type Digest, hexOf } from '../../../agent/model/digest.ts';
+import { type ErrorRecord, errorRecord } from '../../../agent/model/errors.ts';
+import { parseReference } from '../../../agent/model/reference.ts';
+import { type VerifyReport, verify } from '../../../agent/verify/verify.ts';
+import { makeChart } from '../../support/artifacts.ts';
+import { runBuild } from '../../support/build.ts';
+import { writeArchives } from '../../support/image-archives.ts';
+import { smallImageSet } from '../../support/image-set.ts';
+import { type MadeImage, writeOciLayout } from '../../support/images.ts';
+import { tryPull } from '../../support/pulls.ts';
+import { localReference, type Registry, startRegistry } from '../../support/registry.ts';
+
+const set = await smallImageSet();
+const { release, otherArchitecture } = set.images;
+const host = linuxHost({ root: '/', env: {}, log: () => undefined });
+
+const errorOf = async (work: Promise<unknown>): Promise<ErrorRecord> =>
+  errorRecord(
+    await work.then(
+      () => assert.fail(),
+      (error: unknown) => error,
+    ),
+  );
+const verifyAt = async (path: string, mode: 'quick' | 'full' = 'full'): Promise<VerifyReport> =>
+  await verify(host, { path, mode, label: 'data', parallel: 2, architecture: 'amd64', signal: new AbortController().signal });
+
+describe('lists and layouts with a Helm chart', () => {
+  let work: string;
+  let chart: MadeImage;
+  let registry: Registry;
+  /** An image and the chart, as the registry names them. */
+  let lines: readonly string[];
+  before(async () => {
+    work = await mkdtemp(join(tmpdir(), 'artifacts-'));
+    chart = await makeChart(set.store, 'quay.io/e/charts/chart:1.0.0');
+    registry = await startRegistry({ near: set.store });
+    lines = await registry.add(set.store, [release, chart]);
+  });
+  after(async () => {
+    await registry[Symbol.asyncDispose]();
+    await rm(work, { recursive: true, force: true });
+  });
+  const refusal = (where: string, remedy = 'Take it off the list, or give --skip-artifacts to pull and build'): ErrorRecord => ({
+    code: 'ERR_NOT_IMAGE',
+    message: `${where} is a Helm chart, not a container image for Linux`,
+    remedy,
+  });
+
+  it('pull fails that line and brings the others', async () => {
+    const { report } = await tryPull(join(work, 'failed'), lines);
+    assert.equal(report.outcome, 'partial');
+    assert.deepEqual(
+      report.images.map(({ reference, state, error }) => [reference, state, error]),
+      [
+        [lines[0], 'pulled', undefined],
+        [lines[1], 'failed', refusal(String(lines[1]))],
+      ],
+    );
+  });
+
+  it('pull leaves it out if it may, and build knows it then as what it is', async () => {
+    const to = join(work, 'skipped');
+    const { report } = await tryPull(to, lines, { skipsArtifacts: true });
+    assert.deepEqual([report.outcome, report.images.map(({ state }) => state)], ['complete', ['pulled', 'left-out']]);
+    assert.deepEqual((await readOciLayout(to)).length, 1);
+    const list = join(work, 'list.txt');
+    await writeFile(list, lines.map((line) => `${line}\n`).join(''));
+    const building = { from: to, to: join(work, 'bundle'), lists: { installed: list }, payloads: ['oci', 'archives'] as const };
+    assert.deepEqual(
+      await errorOf(runBuild(building)),
+      refusal(`installed: ${lines[1]} is left out: ${lines[1]}`, 'Take these lines off the lists, or build with --skip-artifacts'),
+    );
+    const { messages } = await runBuild({ ...building, skipsArtifacts: true });
+    assert.ok(
+      messages.some((message) => message.startsWith(`notice: installed: ${lines[1]} is left out: `)),
+      messages.join('\n'),
+    );
+    const { faults, images } = await verifyAt(join(work, 'bundle'));
+    assert.deepEqual([faults, images], [[], { installed: 1 }]);
+    assert.equal(await readFile(join(work, 'bundle/archives/ocp-images.txt'), 'utf8'), `${lines[0]}\n`);
+    // What is an image by now counts as one.
+    assert.equal((await tryPull(to, lines.slice(0, 1))).report.outcome, 'complete');
+    await tryPull(to, lines);
+    assert.equal(await readFile(join(to, 'left-out.json'), 'utf8'), '{\n "leftOut": {}\n}\n');
+  });
+
+  it('pull writes no line for it beside archives', async () => {
+    const to = join(work, 'archives');
+    const { report } = await tryPull(to, lines, { format: 'archives', skipsArtifacts: true });
+    assert.deepEqual([report.outcome, await readFile(join(to, 'ocp-images.txt'), 'utf8')], ['complete', `${lines[0]}\n`]);
+  });
+
+  it('build names its line, and makes the bundle of the others if it may', async () => {
+    for (const form of ['layout', 'folder'] as const) {
+      const from = join(work, `from-${form}`);
+      if (form === 'layout') await writeOciLayout(set.store, [release, chart], from);
+      else await writeArchives(set.store, from, { lists: { 'ocp-images.txt': [release, chart] } });
+      const list = join(from, 'ocp-images.txt');
+      if (form === 'layout') await writeFile(list, `${release.reference}\n${chart.reference}\n`);
+      const to = join(work, `built-${form}`);
+      const where = form === 'layout' ? join(from, 'blobs/sha256', hexOf(chart.digest)) : join(from, 'chart_1.0.0.tgz');
+      assert.deepEqual(
+        await errorOf(runBuild({ from, to })),
+        refusal(`installed: ${chart.reference}: ${where}`, 'Take these lines off the lists, or build with --skip-artifacts'),
+      );
+      const payloads = form === 'layout' ? (['oci'] as const) : (['archives'] as const);
+      const { messages } = await runBuild({ from, to, payloads, skipsArtifacts: true });
+      assert.ok(messages.includes(`notice: ${chart.reference} is left out: it is no container image`), messages.join('\n'));
+      assert.deepEqual((await verifyAt(to)).faults, []);
+    }
+  });
+
+  it('verify and the node leave it out with its place, and what has no full name as well', async () => {
+    const directory = join(work, 'named');
+    await writeOciLayout(
+      set.store,
+      [release, chart, { ...release, reference: '1.0' }, { ...otherArchitecture, reference: 'app:1' }],
+      directory,
+    );
+    const index = join(directory, 'index.json');
+    const skipped = [
+      `${index}: manifests.3 is left out: ${otherArchitecture.digest} is named "app:1", which is not a full name (registry/repository:tag)`,
+      `${index}: manifests.1, ${chart.reference}, is left out: ${refusal(join(directory, 'blobs/sha256', hexOf(chart.digest))).message}`,
+    ];
+    for (const mode of ['quick', 'full'] as const) {
+      const { faults, notices } = await verifyAt(directory, mode);
+      assert.deepEqual([faults, notices], [[], skipped]);
+    }
+    const bundle = await readStageBundle({ directory, stage: 'installed', architecture: 'amd64', pinnedSha256: undefined });
+    const { images, refused, notices, listed } = await bundle.payload();
+    assert.deepEqual(
+      [images.map(({ names }) => names), refused, listed, notices.slice(1)],
+      [[[release.reference]], [], [release.reference], skipped],
+    );
+  });
+
+  it('a layout without any image by a full name is no payload', async () => {
+    const directory = join(work, 'nameless');
+    await writeOciLayout(set.store, [{ ...release, reference: '1.0' }], directory);
+    const bundle = await readStageBundle({ directory, stage: 'installed', architecture: 'amd64', pinnedSha256: undefined });
+    assert.deepEqual(await errorOf(bundle.payload()), {
+      code: 'ERR_LAYOUT',
+      message: `${join(directory, 'index.json')}: manifests.0 is left out: ${release.digest} is named "1.0", which is not a full name (registry/repository:tag)`,
+      remedy: 'Give the images full names in the layout, or build a bundle with a list that names them by digest',
+    });
+  });
+});
+
+describe('a list of platforms of which the registry has some', () => {
+  let work: string;
+  let registry: Registry;
+  let line: string;
+  const instance = (architecture: string): Digest =>
+    otherArchitecture.instances.find((one) => one.architecture === architecture)?.manifest.digest ?? assert.fail();
+  before(async () => {
+    work = await mkdtemp(join(tmpdir(), 'absent-'));
+    registry = await startRegistry({ near: set.store });
+    [line = ''] = await registry.add(set.store, [otherArchitecture]);
+    const { repository } = parseReference(otherArchitecture.reference);
+    const home = join(registry.root, 'docker/registry/v2/repositories', repository);
+    await rm(join(home, '_manifests/revisions/sha256', hexOf(instance('arm64'))), { recursive: true });
+  });
+  after(async () => {
+    await registry[Symbol.asyncDispose]();
+    await rm(work, { recursive: true, force: true });
+  });
+
+  it('is pulled with these, and says which are lacking, the second time too', async () => {
+    for (const state of ['pulled', 'kept']) {
+      const { report } = await tryPull(join(work, 'layout'), [line]);
+      const [image] = report.images;
+      assert.deepEqual(
+        [report.outcome, image?.state, image?.absent],
+        ['complete', state, [{ digest: instance('arm64'), platform: 'linux/arm64' }]],
+      );
+    }
+    assert.equal(line, localReference(registry.host, otherArchitecture.reference));
+  });
+
+  it('is verified and built for the platform that is there, and for the other it is refused with what to do', async () => {
+    const from = join(work, 'layout');
+    await appendFile(join(from, 'ocp-images.txt'), `${line}\n`);
+    const absent = [{ digest: instance('arm64'), platform: 'linux/arm64' }];
+    const notice = (fate: string): string =>
+      `the list of 1 image names 1 manifest that ${fate}: linux/arm64 (1); first: ${instance('arm64')} of ${line}`;
+    const folder = await verifyAt(from);
+    assert.deepEqual([folder.faults, folder.notices], [[], [notice('this layout does not have')]]);
+    const bundle = join(work, 'bundle');
+    await runBuild({ from, to: bundle, payloads: ['oci', 'registry'] });
+    assert.deepEqual((await readManifest(bundle)).bundle.stages.installed?.images[0]?.absent, absent);
+    const built = await verifyAt(bundle);
+    assert.deepEqual([built.faults, built.notices[0]], [[], notice('the input of its build did not have')]);
+    assert.deepEqual(await errorOf(runBuild({ from, to: join(work, 'other'), architecture: 'arm64' })), {
+      code: 'ERR_ARCHITECTURE',
+      message: `${from}: the list ${otherArchitecture.digest} names ${instance('arm64')} for linux/arm64, which is not there: where the list came from may not have it`,
+      remedy: 'Pull it from a source that has the image for linux/arm64, or take it off the list',
+    });
+  });
+
+  it('is damaged, for verify, if what pull brought is lost', async () => {
+    const from = join(work, 'lost');
+    await cp(join(work, 'layout'), from, { recursive: true });
+    await writeFile(join(from, 'absent-instances.json'), `{"lists":{"${otherArchitecture.digest}":[]}}`);
+    const { faults } = await verifyAt(from, 'quick');
+    assert.deepEqual(
+      faults.map(({ path, code }) => [path, code]),
+      [[`blobs/sha256/${hexOf(instance('arm64'))}`, 'ERR_LAYOUT_BLOB']],
+    );
+  });
+
+  it('is pulled into an archive, too', async () => {
+    const { report } = await tryPull(join(work, 'archives'), [line], { format: 'archives' });
+    assert.equal(report.outcome, 'complete');
+    const { faults } = await verifyAt(join(work, 'archives'));
+    assert.deepEqual(faults, []);
+  });
+
+  it('fails if nothing of it is there', async () => {
+    const { repository } = parseReference(otherArchitecture.reference);
+    const home = join(registry.root, 'docker/registry/v2/repositories', repository);
+    await rm(join(home, '_manifests/revisions/sha256', hexOf(instance('amd64'))), { recursive: true });
+    const { report } = await tryPull(join(work, 'nothing'), [line]);
+    assert.deepEqual([report.outcome, report.images[0]?.error?.code], ['failed', 'ERR_PULL_MISSING']);
+  });
+});
