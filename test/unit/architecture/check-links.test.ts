@@ -1,6 +1,6 @@
 import assert from 'node:assert/strict';
 import { describe, it } from 'node:test';
-import { linkFaults, type Tree } from '../support/check-links.ts';
+import { linkFaults, type Tree } from '../../support/check-links.ts';
 
 const GUIDE = `# The guide, for \`run\`
 
