@@ -10,10 +10,10 @@ import { isReadOnly, mountsAt } from './mounted.ts';
 import { removeMountPoint, unmountAll } from './unmount.ts';
 
 /**
- * Binds the directory of a bundle to DATA_PATH, read-only, so that it can be read when the run has given the partition back. Nothing to do
- * where the same directory is bound already.
- * @returns the path where the directory is seen
- * @throws PrestageError ERR_STORE_MOUNT, ERR_STORE_BUSY where another directory is bound there and in use
+ * Binds the directory of a bundle to DATA_PATH, read-only, so that it can be read after the run has released the partition. Nothing to do if the
+ * same directory is bound already.
+ * @returns the path where the directory is bound
+ * @throws PrestageError ERR_STORE_MOUNT, ERR_STORE_BUSY if another directory is bound there and in use
  */
 export async function bindData(host: Host, bundleDirectory: string, step: Step): Promise<string> {
   const path = hostPath(host, DATA_PATH);
@@ -36,8 +36,8 @@ export async function bindData(host: Host, bundleDirectory: string, step: Step):
 }
 
 /**
- * Takes the binding away, so that the partition is free; nothing to do where there is none.
- * @throws PrestageError ERR_STORE_BUSY where something reads it
+ * Removes the binding, so that the partition is free; nothing to do if there is none.
+ * @throws PrestageError ERR_STORE_BUSY if something reads from it
  */
 export async function unbindData(host: Host, step: Step): Promise<void> {
   const path = hostPath(host, DATA_PATH);

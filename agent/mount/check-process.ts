@@ -10,12 +10,12 @@ import { CHECK_LOCK, CHECK_RECORD } from '../model/places.ts';
 import { sealRecord, unsealRecord } from '../model/seal.ts';
 import { type CheckTarget, findCheckTarget } from './check-target.ts';
 
-/** Unit of the check that works while the boot goes on. */
+/** Unit of the check that runs while the boot continues. */
 export const CHECK_UNIT = 'prestage-check.service';
 /** systemd kills the unit 10 s after SIGTERM, by its TimeoutStopSec. */
 export const CHECK_STOP_SECONDS = 10;
 const SYSTEMCTL_LIMIT_MS = 30_000;
-/** A check ends within some 100 ms. It is waited for this long after SIGTERM, and as long again after SIGKILL. */
+/** How long to wait for the end of a check after SIGTERM, and again after SIGKILL. Usually it ends within 100 ms. */
 const END_LIMIT_SECONDS = 5;
 
 const recordSchema = v.object({
@@ -27,17 +27,17 @@ const recordSchema = v.object({
   target: v.optional(v.string()),
 });
 
-/** A check that is at work, as it lies in CHECK_RECORD. */
+/** A running check, as recorded in CHECK_RECORD. */
 export type RunningCheck = Readonly<v.InferOutput<typeof recordSchema>>;
 
-/** The place of the one check. While it is held nobody closes the store, unless they end the check first. */
+/** The check lock, which only one check can hold. While it is held, nobody closes the store without ending the check first. */
 export interface CheckLease extends AsyncDisposable {
   readonly target: CheckTarget | undefined;
 }
 
 /**
- * Takes the place of the one check, looks at the open store, and records both for whoever has to end the check.
- * @throws PrestageError ERR_LOCKED if another check is at work for longer than the wait; the signal's reason
+ * Takes the check lock, looks at the open store, and records the check and the store, so that others can end the check.
+ * @throws PrestageError ERR_LOCKED if another check runs for longer than the wait; the signal's reason
  */
 export async function beginCheck(host: Host, options: { readonly waitSeconds: number; readonly signal: AbortSignal }): Promise<CheckLease> {
   await using stack = new AsyncDisposableStack();
@@ -53,7 +53,7 @@ export async function beginCheck(host: Host, options: { readonly waitSeconds: nu
   return { target, [Symbol.asyncDispose]: async () => await held.disposeAsync() };
 }
 
-/** The check that is at work; undefined if there is none. */
+/** The running check; undefined if there is none. */
 export async function readRunningCheck(host: Host): Promise<RunningCheck | undefined> {
   const text = await readFile(hostPath(host, CHECK_RECORD), 'utf8').catch(() => undefined);
   const parsed = v.safeParse(recordSchema, text === undefined ? undefined : unsealRecord(text));
@@ -63,8 +63,8 @@ export async function readRunningCheck(host: Host): Promise<RunningCheck | undef
 }
 
 /**
- * Ends the check that is at work, and keeps another one from beginning until the lease is given back: a check holds the image file open, and with
- * it the partition or the memory. Only for whoever holds the run lock: a check that heals holds it, too, and so is never ended by this.
+ * Ends the running check, and keeps another one from starting until the lease is released: a check holds the image file open, and with it the
+ * partition or the memory. The caller must hold the run lock: a check that heals holds it too, so this never ends a healing.
  * @throws PrestageError ERR_STORE_BUSY if the check does not end
  */
 export async function endCheck(host: Host): Promise<AsyncDisposable> {
@@ -83,12 +83,12 @@ export async function endCheck(host: Host): Promise<AsyncDisposable> {
   const who = (await readRunningCheck(host))?.pid;
   throw new PrestageError(
     'ERR_STORE_BUSY',
-    `the check of the store image${who === undefined ? '' : ` (process ${who})`} does not end`,
-    `Find the process with: fuser -v ${hostPath(host, CHECK_LOCK)}; if it hangs in a read, the disk of the store image is at fault`,
+    `the check of the store image${who === undefined ? '' : ` (process ${who})`} does not stop`,
+    `Find the process with: fuser -v ${hostPath(host, CHECK_LOCK)}; if it hangs in a read, check the disk of the store image`,
   );
 }
 
-/** The place of the check, if it becomes free in time. */
+/** The check lock, if it becomes free in time. */
 async function takePlace(host: Host, waitSeconds: number): Promise<AsyncDisposable | undefined> {
   try {
     return await takeLock({ path: hostPath(host, CHECK_LOCK), waitSeconds, command: 'closing the store' });

@@ -11,34 +11,34 @@ export type StoreCheck = { readonly kind: 'intact' } | DamagedStore;
 
 export interface DamagedStore {
   readonly kind: 'damaged';
-  /** What continues the name of the image: `has the sha256 …, but its bundle says …`, or `cannot be read: …`. */
+  /** Continues the name of the image: `has the sha256 …, but its bundle says …`, or `cannot be read: …`. */
   readonly fault: string;
 }
 
 /**
- * Hashes the image of the store that a look has found, in a thread of low priority. Changes nothing: what the verdict is worth afterwards, another
- * look must tell. Rejects with the signal's reason.
+ * Hashes the image of a store that was found open, in a thread of low priority. Changes nothing: before acting on the result, the caller must look
+ * again whether that store is still open. Rejects with the signal's reason.
  */
 export async function hashStore(host: Host, { record }: CheckTarget, signal: AbortSignal): Promise<StoreCheck> {
   const fault = await faultOf(host, record, signal);
   return fault === undefined ? { kind: 'intact' } : { kind: 'damaged', fault };
 }
 
-/** Whether the same store is open as when it was looked at. A verdict about another one must not be acted on. */
+/** Whether the same store is still open. A result about another store must be ignored. */
 export async function isStillOpen(host: Host, target: CheckTarget | undefined): Promise<boolean> {
   return (await findCheckTarget(host))?.identity === target?.identity;
 }
 
 /**
- * Records that the open store was found intact. Only for whoever keeps the store from being closed meanwhile: by the place of the check, or by
- * the run lock.
+ * Records that the open store was found intact. The caller must keep the store from being closed meanwhile, by holding the check lock or the run
+ * lock.
  */
 export async function recordIntact(host: Host, { record }: CheckTarget, step: Step): Promise<void> {
   if (record.verified !== 'pending') return;
   await step('record-check', async () => await writeStoreRecord(host, { ...record, verified: 'yes' }));
 }
 
-/** Takes the name from a damaged copy on the disk, so that the next opening copies it again. Another file of that name stays. */
+/** Removes a damaged copy from the disk, so that the next opening copies the image again. Another file with that name is kept. */
 export async function dropDamagedCopy(target: CheckTarget, step: Step): Promise<void> {
   const { placement, image } = target.record;
   if (placement !== 'disk' || !(await isSameFile(target))) return;

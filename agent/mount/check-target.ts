@@ -9,8 +9,8 @@ import { readOpenStore, type StoreRecord } from './store-record.ts';
 export interface CheckTarget {
   readonly record: StoreRecord;
   /**
-   * Equal for two looks that saw the same store: the same boot, the same opening, the same mount of the same file. A mount's number alone does
-   * not tell, because the kernel gives it again, and neither does the file's, because a file system that was written anew has the same ones.
+   * Equal if two looks saw the same store: the same boot, the same opening, the same mount of the same file. The number of a mount is not enough,
+   * because the kernel uses it again; nor is that of a file, because a file system that is written again has the same numbers.
    */
   readonly identity: string;
   /** Device and inode of the image; undefined if the file cannot be looked at. */
@@ -31,7 +31,7 @@ export async function findCheckTarget(host: Host): Promise<CheckTarget | undefin
   return { record, identity, file };
 }
 
-/** Whether the path of the image still names the very file that was looked at. */
+/** Whether the path of the image still names the same file. */
 export async function isSameFile({ record, file }: CheckTarget): Promise<boolean> {
   const found = await lstat(record.image, { bigint: true }).catch(() => undefined);
   return found !== undefined && `${found.dev}:${found.ino}` === file;

@@ -13,19 +13,19 @@ import { putBack, storeBefore } from './put-back.ts';
 import { removeStoreRecord } from './store-record.ts';
 import { removeMountPoint, unmountAll } from './unmount.ts';
 
-/** A loop device lets go of its file soon after its last user: so often, this long apart, it is looked at. */
+/** A loop device releases its file soon after its last user has ended: how often this is checked, and the pause between two checks. */
 const DETACH_LOOKS = 25;
 const DETACH_PAUSE_MS = 20;
 
-/** What is in use is unmounted lazily where it is forced: it is out of sight at once, and ends with its last user. */
+/** With force, a mount that is in use is unmounted lazily: it disappears at once, and is released with its last user. */
 export interface CloseForce {
   readonly force: boolean;
 }
 
 /**
- * Closes the store, whole or half-done: afterwards the empty one stands at STORE_PATH. A copy on the disk stays. A check of the store is ended
- * first. If a step fails and closing is not forced, the store is put back as it was.
- * @throws PrestageError ERR_STORE_BUSY if a step fails and closing is not forced: the store of before is open. After any other error no store is
+ * Closes the store, even one that is open only in part: afterwards the empty store is at STORE_PATH. A copy on the disk is kept. A check of the store
+ * is ended first. If a step fails and closing is not forced, the store is put back as it was.
+ * @throws PrestageError ERR_STORE_BUSY if a step fails and closing is not forced: the store is open as before. After any other error no store is
  * open, unless closing was forced
  */
 export async function closeStore(host: Host, { step, force }: CloseForce & { readonly step: Step }): Promise<void> {
@@ -33,15 +33,15 @@ export async function closeStore(host: Host, { step, force }: CloseForce & { rea
 }
 
 /**
- * What there is to close, in order; each step needs the one before, and puts the store back if it fails. The mount that the store needs goes last:
- * what fails before it can be put back, and behind it nothing is left to fail. Only looks.
+ * The steps that close the store, in order; each needs the one before, and puts the store back if it fails. The mount that the store needs comes last:
+ * after a failure before it the store can be put back, and after it nothing is left to fail. Changes nothing itself.
  */
 export async function closingSteps(host: Host, { force }: CloseForce): Promise<readonly ReleaseStep[]> {
   const before = await storeBefore(host);
   const isInMemory = before.record?.placement === 'ram';
   const mounts = [
     ...(await closingPlace(host, { name: 'unmount-data', absolute: DATA_PATH, what: 'unmount the directory of the bundle at', force })),
-    ...(await closingPlace(host, { name: 'unmount-ram', absolute: RAM_PATH, what: 'give back the memory of the store image at', force })),
+    ...(await closingPlace(host, { name: 'unmount-ram', absolute: RAM_PATH, what: 'free the memory of the store image at', force })),
   ];
   const closing = [
     ...closingMount(host, before.source, force),
@@ -66,7 +66,7 @@ export async function closingSteps(host: Host, { force }: CloseForce): Promise<r
   }));
 }
 
-/** Nobody sees the store any more that is closed here: what fails is told, and the first failure is the one that counts. */
+/** Closes what remains of a store that no engine sees any more. Further failures are only logged: the first one is reported. */
 async function closeRest(host: Host): Promise<void> {
   try {
     await closeStore(host, { step: plainStep, force: true });
@@ -75,7 +75,7 @@ async function closeRest(host: Host): Promise<void> {
   }
 }
 
-/** A check that begins after the look is ended as well. */
+/** Also ends a check that has started since the steps were planned. */
 async function withoutCheck(host: Host, run: () => Promise<void>): Promise<void> {
   await using _place = await endCheck(host);
   await run();
@@ -115,7 +115,7 @@ function closingMount(host: Host, source: string | undefined, isForced: boolean)
   return [{ name: 'unmount-store', text: `unmount the store at ${path}`, run }];
 }
 
-/** Containers keep the file system by overlays of their own, which the mount point knows nothing of: then the loop device stays. */
+/** Containers can use the file system through overlays of their own, even after it is unmounted: then the loop device stays. */
 async function staysAttached(host: Host, source: string, image: string): Promise<boolean> {
   for (let look = 0; look < DETACH_LOOKS; look++) {
     if ((await backingFileOf(source)) !== image) return false;
@@ -132,7 +132,7 @@ function usedByContainers(host: Host, source: string, reason: string): PrestageE
   );
 }
 
-/** If it is forced, a device that something still uses goes with its last user: first it is closed plainly, which every cryptsetup can. */
+/** Closes the device plainly first, which every cryptsetup can. With force, a device that is still in use is removed with its last user. */
 function closingVerity(host: Host, stage: Stage, isForced: boolean): ReleaseStep {
   const device = verityDevice(stage);
   const isGone = (): boolean => !existsSync(hostPath(host, device));
@@ -146,13 +146,13 @@ function closingVerity(host: Host, stage: Stage, isForced: boolean): ReleaseStep
       if (reason === undefined || isGone()) return;
       reasons.push(reason);
     }
-    // What is mounted is gone, and that is what counts.
-    host.log('warning', `${device} does not close: ${reasons.join('; ')}`);
+    // The store is unmounted, which is enough.
+    host.log('warning', `${device} cannot be closed: ${reasons.join('; ')}`);
   };
   return { name: 'close-verity', text: `close the dm-verity device ${device}`, run };
 }
 
-/** Why a program did not do it, or is not there; undefined if it did. */
+/** Why a program failed, or could not be started; undefined if it succeeded. */
 async function failureOf(host: Host, file: string, args: readonly string[]): Promise<string | undefined> {
   try {
     const { exitCode, stderr } = await host.exec(file, args);

@@ -12,9 +12,9 @@ export interface CopyImageRequest {
   readonly image: StoreImage;
   /** The file to write; its directory is there. */
   readonly to: string;
-  /** It has to outlive a power cut. */
+  /** It must survive a power cut. */
   readonly isDurable: boolean;
-  /** Copies in its threads where the pieces of the image are known. */
+  /** Copies in its threads if the pieces of the image are known. */
   readonly pool: ArchivePool;
   readonly signal: AbortSignal;
   /** Bytes of the image that have been read so far. */
@@ -22,8 +22,8 @@ export interface CopyImageRequest {
 }
 
 /**
- * Copies a store image and hashes what it reads: the file gets its name only where the bytes are those of the bundle. Where its pieces are known, they
- * are copied side by side.
+ * Copies a store image and hashes what it reads: the file gets its name only if the bytes match the bundle. If its pieces are known, they are copied
+ * in parallel.
  * @throws PrestageError ERR_STORE_DIGEST, ERR_BUNDLE_FILE, ERR_SPACE_STORE; the signal's reason
  */
 export async function copyImage({ image, to, isDurable, pool, signal, onProgress }: CopyImageRequest): Promise<void> {
@@ -49,7 +49,7 @@ export async function copyImage({ image, to, isDurable, pool, signal, onProgress
 }
 
 /**
- * Copies a hash tree that has the size that its bundle says; the root hash tells what its bytes are worth.
+ * Copies a hash tree if its size is as in the bundle. Its bytes are checked later, against the root hash.
  * @throws PrestageError ERR_BUNDLE_FILE, ERR_STORE_DIGEST, ERR_SPACE_STORE; the signal's reason
  */
 export async function copyHashTree({ image, to, isDurable, signal }: Omit<CopyImageRequest, 'pool' | 'onProgress'>): Promise<void> {

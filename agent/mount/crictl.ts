@@ -8,7 +8,7 @@ const ENDPOINT = 'unix:///var/run/crio/crio.sock';
 /** For one request. CRI-O waits for each container of a pod until it ends, 10 s before it kills it. */
 const REQUEST_SECONDS = 120;
 
-/** CRI-O does not run; or whether pods can be ended through it, and why not. */
+/** `no-crio` if CRI-O is not running; otherwise whether pods can be ended through it, and why not. */
 export type Crictl = { readonly kind: 'no-crio' | 'answers' } | { readonly kind: 'silent'; readonly reason: string };
 
 /** Asks CRI-O by crictl(1), which comes with it on a node. */
@@ -18,7 +18,7 @@ export async function askCrictl(host: Host): Promise<Crictl> {
   return answer === undefined ? { kind: 'answers' } : { kind: 'silent', reason: answer };
 }
 
-/** Stops a pod and removes it. @returns why not; undefined where it is gone */
+/** Stops a pod and removes it. @returns why this failed; undefined if the pod is gone */
 export async function endPod(host: Host, { id }: Pod): Promise<string | undefined> {
   return await crictl(host, ['rmp', '--force', id]);
 }

@@ -11,7 +11,7 @@ import {
   readLayerRecords,
 } from '../storage/records.ts';
 
-/** An image record of the main store that no command can read to its end: `podman images` fails for as long as it is there. */
+/** An image record of the main store that no command can read completely: `podman images` fails as long as it exists. */
 export interface DanglingImage {
   /** 64 hex digits. */
   readonly id: string;
@@ -25,19 +25,19 @@ export interface DanglingContainer {
   readonly id: string;
   readonly names: readonly string[];
   readonly layer: string;
-  /** What people call it. */
+  /** Its name in messages. */
   readonly title: string;
-  /** The pod that it belongs to, where CRI-O made it. */
+  /** The pod that it belongs to, if CRI-O made it. */
   readonly pod?: Pod;
 }
 
-/** What of a main store stands on something that is in no store any more. */
+/** What in a main store depends on something that is in no store any more. */
 export interface Dangling {
   readonly images: readonly DanglingImage[];
   readonly containers: readonly DanglingContainer[];
   /**
-   * Layers that nothing uses, whose parent is gone: what a pull that was ended leaves. A later pull would build upon them, and its image
-   * would not start: the layer names its parents by short links (overlay/l) that only the lost store had. Only the topmost of each chain.
+   * Unused layers whose parent is gone, left behind by an interrupted pull. A later pull would build on them, and its image would not start: such a
+   * layer names its parents by short links (overlay/l) that only the lost store had. Only the topmost of each chain.
    */
   readonly layers: readonly LeftoverLayer[];
 }
@@ -47,10 +47,10 @@ export function podsOf(containers: readonly Pick<DanglingContainer, 'pod'>[]): r
   return [...new Map(containers.flatMap(({ pod }) => (pod === undefined ? [] : [[pod.id, pod] as const]))).values()];
 }
 
-/** A layer of the main store on which nothing stands any more. */
+/** A layer of the main store that nothing uses any more. */
 export interface LeftoverLayer {
   readonly id: string;
-  /** The layer of its chain that no store has; left out where the chain is whole. */
+  /** The layer of its chain that no store has; left out if the chain is complete. */
   readonly missing?: string;
 }
 
@@ -62,11 +62,11 @@ export interface StoreRecords {
 }
 
 /**
- * What of the main store dangles: its chain of layers ends neither in it nor in one of the additional stores. Reads records alone, locks
- * nothing and starts nothing.
- * @param stores graphroots of the additional stores that are there now; one that is missing or empty is no store
- * @param assumed a store beside them, for a question about what is going to be
- * @throws PrestageError ERR_STORAGE where records cannot be read
+ * Finds what dangles in the main store: records whose chain of layers is not complete in it and the additional stores. Only reads records; takes no
+ * lock and starts no program.
+ * @param stores graphroots of the additional stores that exist now; a missing or empty one does not count
+ * @param assumed a further store, for a question about a planned state
+ * @throws PrestageError ERR_STORAGE if records cannot be read
  */
 export async function findDangling(location: RecordsLocation, stores: readonly string[], assumed?: StoreRecords): Promise<Dangling> {
   const [main, ...additional] = await Promise.all([location, ...stores.map((graphroot) => ({ graphroot }))].map(readRecords));
@@ -79,17 +79,17 @@ export function isNothing({ images, containers, layers }: Dangling): boolean {
   return images.length + containers.length + layers.length === 0;
 }
 
-/** What a load has left that was ended in its midst, in a main store. The next load of the image builds upon its layers without a look at their files. */
+/** What an interrupted load has left in a main store. The next load of the image would build on these layers without checking their files. */
 export interface Unfinished {
-  /** Image records that have got neither a name nor a digest yet. */
+  /** Image records that do not have a name or a digest yet. */
   readonly images: readonly { readonly id: string }[];
-  /** Layers that nothing uses, whether their chains are whole or not. Only the topmost of each chain. */
+  /** Unused layers, whether their chains are complete or not. Only the topmost of each chain. */
   readonly layers: readonly LeftoverLayer[];
 }
 
 /**
- * What was left of loads of some blobs: it has one of them, or stands on one.
- * @throws PrestageError ERR_STORAGE where records cannot be read
+ * Finds images and layers left behind by interrupted loads: they contain one of these blobs or are stacked on one.
+ * @throws PrestageError ERR_STORAGE if records cannot be read
  */
 export async function findUnfinished(location: RecordsLocation, blobs: ReadonlySet<string>): Promise<Unfinished> {
   return unfinishedOf(await readRecords(location), blobs);
@@ -166,7 +166,7 @@ function leftovers(main: StoreRecords, parents: ReadonlyMap<string, string>): re
   });
 }
 
-/** Layers of the main store that neither an image nor a container nor another layer stands on. */
+/** The topmost layers of the main store that no image and no container uses. */
 function topmostUnused(main: StoreRecords, parents: ReadonlyMap<string, string>): readonly string[] {
   const used = new Set([...main.images, ...main.containers].flatMap(({ layer }) => chainOf(layer ?? '', parents)));
   const unused = main.layers.filter(({ id }) => !used.has(id));

@@ -20,7 +20,7 @@ const DIRECTORIES = ['.', 'overlay', 'overlay/l', 'overlay-containers', 'overlay
 const RECORD_FILES = ['overlay-images/images.json', 'overlay-layers/layers.json'];
 
 /**
- * Makes sure, durably, that the additional store is there and empty, and repairs what is half-made. Nothing to do where a store image is
+ * Makes sure, durably, that the additional store exists and is empty, and repairs one that is incomplete. Nothing to do if a store image is
  * mounted over it.
  */
 export async function ensureEmptyStore(host: Host, step: Step): Promise<void> {
@@ -30,8 +30,8 @@ export async function ensureEmptyStore(host: Host, step: Step): Promise<void> {
 }
 
 /**
- * The same, for a store image that was just taken away: the tokens are new each time. An engine that looked while the mount changed may have
- * noted the old token of the empty store together with the records of the store image; with the same token it would go on with these.
+ * The same after a store image was unmounted, with new tokens each time. An engine that looked while the mount changed may have noted the old token of
+ * the empty store together with the records of the store image; with the same token it would keep using these records.
  */
 export async function renewEmptyStore(host: Host, step: Step): Promise<void> {
   const path = hostPath(host, STORE_PATH);
@@ -39,7 +39,7 @@ export async function renewEmptyStore(host: Host, step: Step): Promise<void> {
   await step('make-empty-store', async () => await makeEmptyStore(path));
 }
 
-/** The records are put before the tokens: who sees a new token reads them. */
+/** Writes the records before the tokens, because an engine that sees a new token reads the records. */
 async function makeEmptyStore(path: string): Promise<void> {
   for (const directory of DIRECTORIES) await makeDirectory(join(path, directory));
   for (const file of RECORD_FILES.map((name) => join(path, name))) if (!(await hasNoRecords(file))) await putFile(file, NO_RECORDS);
@@ -64,7 +64,7 @@ async function hasNoRecords(path: string): Promise<boolean> {
   return (await readSmallFile(path))?.toString() === NO_RECORDS;
 }
 
-/** Empty stores that an older agent made have zeros there, as its store images have. */
+/** Empty stores of an older agent have zeros there, like its store images. */
 async function hasOwnToken(path: string): Promise<boolean> {
   const token = await readSmallFile(path);
   return token !== undefined && isToken(token);
@@ -77,7 +77,7 @@ async function readSmallFile(path: string): Promise<Buffer | undefined> {
 
 async function makeDirectory(path: string): Promise<void> {
   if (await isDirectory(path)) return;
-  // Whatever stands here is no directory, so nothing below it can be lost.
+  // Whatever is here is not a directory, so nothing below it can be lost.
   await rm(path, { force: true });
   await mkdir(path, { recursive: true, mode: 0o755 });
 }

@@ -15,29 +15,28 @@ import { type Dangling, findDangling, findUnfinished, isNothing, type LeftoverLa
 export interface HealRequest {
   /** The main store. */
   readonly location: StorageLocation;
-  /** Graphroots of the additional stores that count as there, and that podman is told of. */
+  /** Graphroots of the additional stores that count as present, and that podman uses. */
   readonly stores: readonly string[];
   readonly step: Step;
 }
 
-/** What healing needs while it goes on: a configuration for podman, and the scaffold. In memory, gone with the boot. */
+/** Working directory of the healing, for a configuration of podman and the scaffold. In memory, so it does not survive a reboot. */
 const HEAL_PATH = '/run/prestage-agent/heal';
 
 /** Short name of a layer of the scaffold in overlay/l: 26 characters. Source: github.com/containers/storage, drivers/overlay/overlay.go. */
 const LINK_LENGTH = 26;
 
 /**
- * Removes what of the main store dangles, by podman, which takes the locks of containers-storage: containers first, then image records, then
- * layers that nothing uses. What does not dangle is not touched. Afterwards `podman images` works.
- * Running containers on lost layers end with it: they could not be started again.
- * @returns what was removed, for people; empty where nothing dangled, and then podman was not started
- * @throws PrestageError ERR_STORE_DANGLING where something is left, ERR_STORAGE
+ * Removes what dangles in the main store by podman, which takes the locks of containers-storage: first containers, then image records, then unused
+ * layers. Nothing else is touched. Afterwards `podman images` works. This ends running containers on lost layers, which could not be restarted anyway.
+ * @returns what was removed, for people; empty if nothing dangled, and then podman was not started
+ * @throws PrestageError ERR_STORE_DANGLING if something is left, ERR_STORAGE
  */
 export async function healDangling(host: Host, request: HealRequest): Promise<readonly string[]> {
   const { location, stores } = request;
   const found = await findDangling(location, stores);
   if (isNothing(found)) {
-    // Of a healing that was killed when it was through with everything else.
+    // Left by a healing that was killed after it had done everything else.
     await removeTree(hostPath(host, HEAL_PATH));
     return [];
   }
@@ -50,10 +49,10 @@ export async function healDangling(host: Host, request: HealRequest): Promise<re
 }
 
 /**
- * Removes from the main store what loads of some blobs have left that were ended in their midst: files of its layers may have been cut short by a
- * power cut, and the next load of an image would build upon them.
+ * Removes from the main store what interrupted loads of these blobs have left: a power cut may have cut files of the layers short, and the next load
+ * of an image would build on them.
  * @returns what was removed, for people
- * @throws PrestageError ERR_STORAGE_DAMAGED where something is left, ERR_STORAGE
+ * @throws PrestageError ERR_STORAGE_DAMAGED if something is left, ERR_STORAGE
  */
 export async function removeUnfinished(host: Host, request: HealRequest, blobs: ReadonlySet<string>): Promise<readonly string[]> {
   const { location, step } = request;
@@ -68,7 +67,7 @@ export async function removeUnfinished(host: Host, request: HealRequest, blobs: 
   throw new PrestageError(
     'ERR_STORAGE_DAMAGED',
     `${first.id} in ${location.graphroot} may have files cut short by a power cut, and podman could not remove it`,
-    'End what uses it (podman ps --all --external, crictl pods), then start the run again',
+    'Stop what uses it (podman ps --all --external and crictl pods list it), then start the run again',
   );
 }
 
@@ -78,8 +77,8 @@ interface Podman extends AsyncDisposable {
 }
 
 /**
- * Podman with exactly these stores. An engine's default storage goes by a storage.conf of ours: naming the roots would make podman compare
- * its own records, and its own storage.conf may list the store that is to go.
+ * Podman with exactly these stores. For the default storage of an engine it gets a storage.conf of ours: with the roots as options, podman would compare
+ * them with its own records, and the storage.conf of the node may list the store that is to be removed.
  */
 async function preparePodman(host: Host, { location, stores }: HealRequest): Promise<Podman> {
   const directory = hostPath(host, HEAL_PATH);
@@ -101,8 +100,8 @@ async function preparePodman(host: Host, { location, stores }: HealRequest): Pro
 }
 
 /**
- * Containers go first: those of other engines, which podman knows by storage's records alone, keep an image from going. A CRI-O that runs is asked to
- * end its pods itself, as it goes on to know pods whose records somebody else removed.
+ * Removes containers first: containers of other engines, which podman knows only from the records of storage, keep an image from being removed. A
+ * running CRI-O is asked to end its pods itself, because it would keep listing pods whose records somebody else removed.
  */
 async function removeContainers(
   host: Host,
@@ -125,7 +124,7 @@ async function endPods(host: Host, containers: Dangling['containers'], step: Ste
   if (pods.length === 0 || (await askCrictl(host)).kind !== 'answers') return;
   for (const pod of pods) {
     const reason = await step('heal-container', async () => await endPod(host, pod));
-    if (reason !== undefined) host.log('warning', `pod ${pod.name} does not end: ${reason}; podman removes its records`);
+    if (reason !== undefined) host.log('warning', `pod ${pod.name} could not be ended: ${reason}; podman removes its records`);
   }
 }
 
@@ -135,7 +134,7 @@ async function removeImages(podman: Podman, request: HealRequest): Promise<reado
   return before.map(({ names, id, reason }) => `image ${names[0] ?? id} (${reason})`);
 }
 
-/** All in one start of podman; what that leaves, one by one: the first that podman cannot remove ends the others. */
+/** Removes all by one call of podman, then the rest one by one: podman stops at the first that it cannot remove. */
 async function removeAll(
   podman: Podman,
   command: readonly string[],
@@ -151,10 +150,10 @@ async function removeAll(
 }
 
 /**
- * Podman has no command that removes a layer. What it has: an image that is tagged gets a record in the main store, and with its last record a
- * layer goes. So an additional store of our own, the scaffold, brings the missing parents as empty layers, and an image for each layer that
- * is to go; that image is tagged and removed. Editing layers.json instead would need containers-storage's locks, which are those of fcntl(2) and
- * not of flock(2). What a kill between the two leaves is an image record that dangles, and goes as such.
+ * Podman has no command that removes a layer. But an image that is tagged gets a record in the main store, and when the last record of a layer is
+ * removed, the layer is removed too. So an additional store of our own, the scaffold, brings the missing parents as empty layers, and an image for each
+ * layer to remove; that image is tagged and then removed. Editing layers.json instead would need the locks of containers-storage, which are locks of
+ * fcntl(2), not of flock(2). A kill between tagging and removing leaves a dangling image record, which the next healing removes.
  */
 async function removeLayers(
   host: Host,
@@ -213,7 +212,7 @@ async function assertHealed(podman: Podman, { location, stores }: HealRequest): 
   const what = left.length === 0 ? '' : `; these records are left: ${left.join(', ')}`;
   throw new PrestageError(
     'ERR_STORE_DANGLING',
-    `records in ${location.graphroot} stand on a store image that is gone, and podman could not remove them (podman images ${howEnded(listed)}: ${quote(listed.stderr)})${what}`,
-    'End the pods and containers that stand on them: crictl pods, then crictl rmp --force POD; podman ps --all --external, then podman rm --force ID. Then podman rmi --force ID for each image, and start the run again',
+    `records in ${location.graphroot} depend on a store image that is gone, and podman could not remove them (podman images ${howEnded(listed)}: ${quote(listed.stderr)})${what}`,
+    'End the pods and containers that use them: crictl pods, then crictl rmp --force POD; podman ps --all --external, then podman rm --force ID. Then podman rmi --force ID for each image, and start the run again',
   );
 }

@@ -2,7 +2,7 @@ import type { Stage } from '../model/stage.ts';
 
 /** The argv of the programs that open and close a store image. Pure. Sources: mount(8), veritysetup(8). */
 
-/** Containers may read and execute what has it, and nobody writes it. */
+/** Containers may read and execute files with this label, and nobody may write them. */
 const SELINUX_CONTEXT = 'system_u:object_r:container_ro_file_t:s0';
 /**
  * `noexec` holds for programs that are started from this mount itself. Containers see the files through an overlay with flags of its own: they
@@ -13,7 +13,7 @@ const STRICT = 'ro,nosuid,nodev,noexec';
 const TMPFS_SLACK_BYTES = 1024 * 1024;
 
 export interface SquashfsMount {
-  /** A file, which gets a loop device that goes with the mount, or a block device. */
+  /** A file, which gets a loop device that is removed with the mount, or a block device. */
   readonly source: string;
   readonly isFile: boolean;
   readonly target: string;
@@ -25,7 +25,7 @@ export function squashfsMountArgs({ source, isFile, target, hasSelinux }: Squash
   return ['-t', 'squashfs', '-o', options.join(','), source, target];
 }
 
-/** mount(8) makes two system calls of it; all flags are named because the second one replaces those of the source. */
+/** mount(8) makes two system calls for it. All flags are named, because the second call replaces the flags of the source. */
 export function bindMountArgs(source: string, target: string): readonly string[] {
   return ['-o', `bind,${STRICT}`, source, target];
 }
@@ -61,8 +61,8 @@ export function verityCloseArgs(stage: Stage): readonly string[] {
 }
 
 /**
- * Programs that have a device go with its last user, in the order in which they are tried. cryptsetup 2.3.7 of RHEL 8 does not know the option of
- * veritysetup; what stands below it does. Sources: veritysetup(8), close; dmsetup(8), remove.
+ * Programs that remove a device with its last user, in the order in which they are tried. The veritysetup of RHEL 8 (cryptsetup 2.3.7) does not have
+ * the option; dmsetup does. Sources: veritysetup(8), close; dmsetup(8), remove.
  */
 export function verityDeferredCloses(stage: Stage): readonly { readonly file: string; readonly args: readonly string[] }[] {
   return [

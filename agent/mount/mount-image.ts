@@ -5,7 +5,7 @@ import { PrestageError } from '../model/errors.ts';
 import { STORE_PATH } from '../model/places.ts';
 import { squashfsMountArgs, type VerityOpening, verityDevice, verityOpenArgs } from './mount-argv.ts';
 
-/** There where SELinux is on. Source: selinux(8), selinuxfs. */
+/** Exists if SELinux is enabled. Source: selinux(8), selinuxfs. */
 const SELINUX = '/sys/fs/selinux/enforce';
 
 export interface ImageSource {
@@ -15,7 +15,7 @@ export interface ImageSource {
 }
 
 /**
- * Mounts a store image over the empty store. The loop device of a file goes with the mount.
+ * Mounts a store image over the empty store. The loop device of a file is removed with the mount.
  * @throws PrestageError ERR_STORE_MOUNT
  */
 export async function mountImage(host: Host, { source, isFile }: ImageSource): Promise<void> {
@@ -23,7 +23,7 @@ export async function mountImage(host: Host, { source, isFile }: ImageSource): P
   if (mounted.exitCode !== 0) throw doesNotMount(source, quote(mounted.stderr));
 }
 
-/** The same, with what mount(8) says instead of an error. */
+/** The same, but returns the result of mount(8) instead of throwing. */
 export async function mountSquashfs(host: Host, { source, isFile }: ImageSource): Promise<ExecResult> {
   const target = hostPath(host, STORE_PATH);
   const hasSelinux = existsSync(hostPath(host, SELINUX));
@@ -44,7 +44,7 @@ export async function openVerity(host: Host, opening: VerityOpening): Promise<st
 export function doesNotMount(source: string, reason: string): PrestageError {
   return new PrestageError(
     'ERR_STORE_MOUNT',
-    `the store image ${source} does not mount: ${reason}`,
-    'Look at the messages of the kernel (dmesg), then run: prestage-agent verify --full; write the bundle again where it is damaged',
+    `the store image ${source} cannot be mounted: ${reason}`,
+    'Look at the messages of the kernel (dmesg), then run: prestage-agent verify --full; if the bundle is damaged, write it again',
   );
 }

@@ -17,7 +17,7 @@ export interface PlacedMount {
 }
 
 /**
- * Mounts a store image that is in its place. A copy that does not mount is not kept.
+ * Mounts a store image that is in its place. A copy that cannot be mounted is not kept.
  * @throws PrestageError ERR_STORE_MOUNT, ERR_STORE_UNSUPPORTED if the image is intact and the kernel cannot mount it, ERR_STORE_DIGEST if it is
  * not intact
  */
@@ -30,7 +30,7 @@ export async function mountPlaced(host: Host, mount: PlacedMount): Promise<void>
   throw fault;
 }
 
-/** The same errno tells of a damaged image and of a kernel that lacks something: the bytes decide. */
+/** A damaged image and a kernel that lacks something give the same errno, so the bytes are hashed to tell which it is. */
 async function mountFault({ record, placed, source, request }: PlacedMount, { stderr }: ExecResult): Promise<PrestageError> {
   const refusal = mountRefusal(stderr);
   if (refusal === 'other') return doesNotMount(source, quote(stderr));
@@ -40,7 +40,7 @@ async function mountFault({ record, placed, source, request }: PlacedMount, { st
   if (kind === undefined) return doesNotMount(source, `it is not a squashfs: ${quote(stderr)}`);
   return new PrestageError(
     'ERR_STORE_UNSUPPORTED',
-    `the kernel of this node cannot mount the store image ${placed.path}, ${kind}, whose bytes are as the bundle says: ${quote(stderr)}`,
-    'Build the bundle with --store-compression gzip, which all kernels of OpenShift read, or with an oci or archives payload, too, and leave delivery at auto',
+    `the kernel of this node cannot mount the store image ${placed.path} (${kind}), which is intact: ${quote(stderr)}`,
+    'Build the bundle with --store-compression gzip, which all OpenShift kernels can read, or add an oci or archives payload and leave delivery at auto',
   );
 }

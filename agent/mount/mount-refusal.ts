@@ -2,8 +2,8 @@ import { constants } from 'node:fs';
 import { open } from 'node:fs/promises';
 
 /**
- * What a refusal of mount(8) says of the kernel and of the image: `kernel` cannot do it, whatever the image holds; `either` the kernel lacks
- * something that the image needs, or the image is damaged; `other` is neither: a loop device, a right, a disk.
+ * Why mount(8) refused an image. `kernel`: the kernel cannot mount it, whatever the image holds. `either`: the kernel lacks something that the image
+ * needs, or the image is damaged. `other`: neither, but a loop device, a permission or a disk, for example.
  */
 export type MountRefusal = 'kernel' | 'either' | 'other';
 

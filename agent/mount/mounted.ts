@@ -2,14 +2,14 @@ import { access, constants, readFile } from 'node:fs/promises';
 import { basename, join } from 'node:path';
 import { canonical, type MountEntry, readMounts } from '../host/mount-table.ts';
 
-/** What is mounted at exactly this path, the one that is seen last. */
+/** The mounts at exactly this path; the last one is visible. */
 export async function mountsAt(path: string): Promise<readonly MountEntry[]> {
   const target = await canonical(path);
   return (await readMounts()).filter((mount) => mount.target === target);
 }
 
 /**
- * The file behind a loop device that mounts are made of, as the kernel names it; undefined for other devices.
+ * The file behind a loop device, as the kernel names it; undefined for other devices.
  * Source: Linux, Documentation/ABI/testing/sysfs-block-loop.
  */
 export async function backingFileOf(source: string): Promise<string | undefined> {

@@ -22,7 +22,7 @@ import { type ChosenTrust, chooseTrust, type Trust, type TrustChoice, type Trust
 
 export interface OpenStoreRequest {
   readonly image: StoreImage;
-  /** The opened bundle, read-only. Not touched where a copy on the disk is there already. */
+  /** The opened bundle, read-only. Not touched if the disk already has a copy. */
   readonly bundleDirectory: string;
   readonly stage: Stage;
   /** The bundle lies on a medium that nothing is installed to. */
@@ -33,9 +33,9 @@ export interface OpenStoreRequest {
   readonly memoryReserveBytes?: number | undefined;
   readonly step: Step;
   readonly signal: AbortSignal;
-  /** Bytes of the image that have been read so far; only where it is copied or hashed. */
+  /** Bytes of the image that have been read so far; only called if it is copied or hashed. */
   readonly onProgress?: (bytes: number) => void;
-  /** Hashes where nothing is copied. */
+  /** Hashes if nothing is copied. */
   readonly pool: ArchivePool;
 }
 
@@ -55,14 +55,14 @@ export interface OpenedStore {
   readonly wasOpen: boolean;
   /** The partition has to stay for as long as the store is open. */
   readonly servesFromPartition: boolean;
-  /** What a person should know of how it was opened. */
+  /** What people should know about how it was opened. */
   readonly notices: readonly string[];
 }
 
 /**
- * Mounts a store image at STORE_PATH. One that is open already stays where it has the same sha256 and is placed and trusted as asked for;
- * another one is closed first. After any error but ERR_STORE_BUSY a valid empty store stands there, and nothing of ours stays mounted;
- * ERR_STORE_BUSY leaves the store of before.
+ * Mounts a store image at STORE_PATH. A store that is open already is kept if it has the same sha256 and the requested placement and trust; another
+ * one is closed first. After any error but ERR_STORE_BUSY a valid empty store is there, and nothing of ours stays mounted; after ERR_STORE_BUSY the
+ * store is open as before.
  * @throws PrestageError ERR_TRUST, ERR_STORE_DIGEST, ERR_STORE_MOUNT, ERR_STORE_UNSUPPORTED, ERR_STORE_BUSY, ERR_BUNDLE_FILE, ERR_SPACE_MEMORY, ERR_SPACE_STORE;
  * the signal's reason
  */
@@ -95,7 +95,7 @@ async function closeBefore(host: Host, step: Step): Promise<void> {
   }
 }
 
-/** Whether an open store stays as it is: what is open and pending is not what somebody wants who asks for a hash. Pure. */
+/** Whether an open store is kept. A store whose check is still pending does not satisfy a request for trust `hash`. Pure. */
 export function isAsWanted(
   record: StoreRecord,
   { image, trust, placement }: Pick<OpenStoreRequest, 'trust' | 'placement'> & { readonly image: Pick<StoreImage, 'sha256'> },
@@ -118,7 +118,7 @@ async function openFirst(
       return { record: await openClosed(host, request, placement), notices };
     } catch (error) {
       if (!(error instanceof PrestageError) || !NO_ROOM.has(error.code)) throw error;
-      notices.push(`the store image lies on the ${next.kind}, and not in ${placement.kind}: ${error.message}`);
+      notices.push(`the store image is used from the ${next.kind}, and not from ${placement.kind}: ${error.message}`);
       await closeStore(host, { step, force: true });
     }
     placement = next;
@@ -126,7 +126,7 @@ async function openFirst(
   return { record: await openClosed(host, request, placement), notices };
 }
 
-/** Opens where nothing is open. What it leaves at an error is for the caller to close. */
+/** Opens the store when none is open. After an error the caller must close what is left. */
 async function openClosed(host: Host, request: OpenStoreRequest, placement: ChosenPlacement): Promise<StoreRecord> {
   const { image, step, stage } = request;
   const facts = await trustFacts(host, image, placement.kind);
@@ -174,7 +174,7 @@ interface SourceRequest {
   readonly facts: TrustFacts;
 }
 
-/** What is mounted. Where nobody asked for verity and the kernel does not do it after all, the image is trusted otherwise. */
+/** What to mount. If verity was not requested and the kernel turns out to lack it, another kind of trust is chosen. */
 async function sourceOf(host: Host, of: SourceRequest): Promise<{ readonly trust: ChosenTrust; readonly source: string }> {
   const { request, placed, wanted, facts } = of;
   if (placed.hashTree === undefined) return { trust: wanted, source: placed.path };
@@ -186,13 +186,13 @@ async function sourceOf(host: Host, of: SourceRequest): Promise<{ readonly trust
     if (request.trust !== 'auto') {
       throw new PrestageError(
         'ERR_TRUST',
-        `dm-verity was asked for, and the kernel does not do it: ${messageOf(error)}`,
+        `dm-verity was requested, but the kernel cannot set it up: ${messageOf(error)}`,
         'Give --trust auto, or --trust hash',
         { cause: error },
       );
     }
     host.log('warning', messageOf(error));
-    const trust = chooseTrust('auto', { ...facts, verityLacks: 'dm-verity does not open the image', isCopiedNow: placed.isHashed });
+    const trust = chooseTrust('auto', { ...facts, verityLacks: 'dm-verity cannot open the image', isCopiedNow: placed.isHashed });
     return { trust, source: placed.path };
   }
 }
@@ -213,7 +213,7 @@ function opened(
   return { trust, trustReason, placement, path, image, sha256, verified, wasOpen, servesFromPartition, notices };
 }
 
-/** Nobody can use yet what is closed here, so nothing is lost by force. */
+/** Closes with force, because nobody can be using this store yet. */
 async function closeAfter(host: Host, { step }: OpenStoreRequest, error: unknown): Promise<void> {
   try {
     await closeStore(host, { step, force: true });
@@ -222,7 +222,7 @@ async function closeAfter(host: Host, { step }: OpenStoreRequest, error: unknown
   }
 }
 
-/** Copies on the disk that are not what is open. One that a container still uses loses its name only. A copy that cannot be removed costs room, and no store. */
+/** Removes copies on the disk other than the open one. A copy that a container still uses only loses its name. A copy that cannot be removed is no error. */
 async function removeOtherCopies(host: Host, { image, step }: OpenStoreRequest, placement: Placement): Promise<void> {
   const directory = hostPath(host, DISK_COPY_PATH);
   const isOpen = (name: string): boolean => placement === 'disk' && name.startsWith(image.sha256);
@@ -233,7 +233,7 @@ async function removeOtherCopies(host: Host, { image, step }: OpenStoreRequest, 
       await removeTrees(others.map((name) => join(directory, name)));
     });
   } catch (error) {
-    host.log('warning', `old store images in ${directory} stay: ${messageOf(error)}`);
+    host.log('warning', `old store images in ${directory} could not be removed: ${messageOf(error)}`);
   }
 }
 

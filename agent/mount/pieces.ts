@@ -8,9 +8,9 @@ interface PiecesRequest {
   readonly pieces: StorePieces;
   /** The file that has the bytes of the image. */
   readonly from: string;
-  /** A file that is there, of the image's size; the pieces are written to it where it is given. */
+  /** An existing file of the image's size, to which the pieces are written; left out if nothing is copied. */
   readonly to?: string;
-  /** Up to four of its threads work at it. */
+  /** Up to four of its threads are used. */
   readonly pool: Pick<ArchivePool, 'copyPieces'>;
   readonly signal: AbortSignal;
   /** Bytes of the image that have been read. */
@@ -18,14 +18,14 @@ interface PiecesRequest {
 }
 
 /**
- * Threads at most. Four hash 4 GB/s with SHA extensions, more than a disk gives; each takes some MiB of memory. More than there are cores do not help:
- * 840 MB on 2 cores, median of 7 on a busy machine, with two 704, with three 732 ms.
+ * Most threads. Four hash 4 GB/s with SHA extensions, more than a disk gives; each takes some MiB of memory. More threads than cores do not help:
+ * 840 MB on 2 cores took 704 ms with two threads and 732 ms with three (median of 7, on a busy machine).
  */
 export const PIECE_THREADS = 4;
 
 /**
- * Compares all pieces of an image with their hashes, in threads, and copies them where asked: the whole is that of the bundle then, as its
- * manifest seals the pieces. The first fault ends the others; once the promise has settled, nothing is written any more.
+ * Compares all pieces of an image with their hashes, in threads, and copies them if requested. If all match, the image is that of the bundle, because
+ * its manifest seals the pieces. The first fault ends the other threads; once the promise has settled, nothing more is written.
  * @throws PrestageError ERR_STORE_DIGEST, ERR_BUNDLE_FILE, ERR_SPACE_STORE; the signal's reason
  */
 export async function passPieces({ image, pieces, from, to, pool, signal, onProgress }: PiecesRequest): Promise<void> {

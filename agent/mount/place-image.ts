@@ -17,14 +17,14 @@ import { checkDigest, innerPath, openImage, type StoreImage } from './store-imag
 
 export interface PlaceRequest {
   readonly image: StoreImage;
-  /** The opened bundle, mounted read-only where it is a partition. */
+  /** The opened bundle, mounted read-only if it is a partition. */
   readonly bundleDirectory: string;
   readonly placement: Placement;
   /** What a copy in memory must leave free; from the memory of the machine if left out. */
   readonly memoryReserveBytes?: number | undefined;
-  /** The hash tree has to be placed, too. */
+  /** The hash tree must be placed, too. */
   readonly withHashTree: boolean;
-  /** The bytes have to be known before anything is done with them. */
+  /** The bytes must be hashed before the image is used. */
   readonly mustHash: boolean;
   readonly pool: ArchivePool;
   readonly step: Step;
@@ -35,7 +35,7 @@ export interface PlaceRequest {
 /** A store image where it can stay for as long as it is mounted. */
 export interface PlacedImage {
   readonly path: string;
-  /** Undefined where none was asked for. */
+  /** Undefined if none was requested. */
   readonly hashTree: string | undefined;
   readonly isHashed: boolean;
 }
@@ -45,7 +45,7 @@ export interface PlacedImage {
  * @throws PrestageError ERR_STORE_DIGEST, ERR_BUNDLE_FILE, ERR_SPACE_MEMORY, ERR_SPACE_STORE, ERR_STORE_MOUNT; the signal's reason
  */
 export async function placeImage(host: Host, request: PlaceRequest): Promise<PlacedImage> {
-  // A thread starts in 40 ms, a mount that comes before the copy takes as long.
+  // A thread needs 40 ms to start, as long as the mount that precedes the copy.
   if (request.image.pieces !== undefined && (request.placement === 'ram' || request.mustHash)) request.pool.start(PIECE_THREADS);
   switch (request.placement) {
     case 'ram':
@@ -68,7 +68,7 @@ async function placeOnPartition(host: Host, request: PlaceRequest): Promise<Plac
   return { path, hashTree, isHashed: request.mustHash };
 }
 
-/** Holds nothing of the partition once it is done. */
+/** Keeps nothing of the partition open afterwards. */
 async function placeInMemory(host: Host, request: PlaceRequest): Promise<PlacedImage> {
   const { step } = request;
   await checkSource(request);
@@ -83,8 +83,8 @@ async function placeInMemory(host: Host, request: PlaceRequest): Promise<PlacedI
     if (mounted.exitCode !== 0) {
       throw new PrestageError(
         'ERR_STORE_MOUNT',
-        `no tmpfs mounts at ${directory}: ${quote(mounted.stderr)}`,
-        'Run the command by hand to see why, or give --placement partition',
+        `no tmpfs can be mounted at ${directory}: ${quote(mounted.stderr)}`,
+        `Run by hand to see why: mount ${tmpfsMountArgs(neededBytes, directory).join(' ')}; or give --placement partition`,
       );
     }
   });
@@ -93,7 +93,7 @@ async function placeInMemory(host: Host, request: PlaceRequest): Promise<PlacedI
   return { path, hashTree: request.withHashTree ? tree : undefined, isHashed: true };
 }
 
-/** A copy that is there needs no partition any more. */
+/** Once there is a copy, the partition is no longer needed. */
 async function placeOnDisk(host: Host, request: PlaceRequest): Promise<PlacedImage> {
   const { image, step, withHashTree } = request;
   const { image: path, hashTree: tree } = diskCopyOf(host, image.sha256);
@@ -102,7 +102,7 @@ async function placeOnDisk(host: Host, request: PlaceRequest): Promise<PlacedIma
     if (!request.mustHash) return { ...placed, isHashed: false };
     const fault = await copyFault(request, path);
     if (fault === undefined) return { ...placed, isHashed: true };
-    host.log('warning', `${fault}: it is copied again`);
+    host.log('warning', `${fault}; the image is copied again`);
   }
   await checkSource(request);
   const directory = hostPath(host, DISK_COPY_PATH);
@@ -122,7 +122,7 @@ export function diskCopyOf(host: Pick<Host, 'root'>, sha256: string): { readonly
   return { image: `${top}.squashfs`, hashTree: `${top}.verity` };
 }
 
-/** The tree first: where the image has its name, all is there. */
+/** Copies the hash tree first, so that once the image has its name, everything is there. */
 async function copyBoth(request: PlaceRequest, path: string, tree: string): Promise<void> {
   const { image, pool, signal, onProgress, placement } = request;
   const isDurable = placement === 'disk';
@@ -135,7 +135,7 @@ async function isCopied({ image, withHashTree }: PlaceRequest, path: string, tre
   return copy?.isFile() === true && copy.size === image.sizeBytes && (!withHashTree || treeCopy?.isFile() === true);
 }
 
-/** Why a copy on the disk is not the image; undefined where it is. */
+/** Why a copy on the disk does not match the image; undefined if it does. */
 async function copyFault(request: PlaceRequest, path: string): Promise<string | undefined> {
   try {
     await hashImage(request, { ...request.image, path }, path);

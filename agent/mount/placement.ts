@@ -22,29 +22,29 @@ export interface PlacementFacts {
 }
 
 /**
- * Where the image may lie, best first: the next one is for the case that there is no room. In discovery the disk of the partition has to be free for
- * the installation, and the root disk is memory itself. Pure.
+ * The possible placements, best first; the next one is used if there is no room. In discovery the disk of the partition must be free for the
+ * installation, and the root disk is in memory itself. Pure.
  */
 export function choosePlacements(
   wanted: PlacementChoice,
   { stage, isMedium }: PlacementFacts,
 ): readonly [ChosenPlacement, ...ChosenPlacement[]] {
-  if (wanted !== 'auto') return [{ kind: wanted, reason: 'it was asked for' }];
-  if (stage === 'installed') return [{ kind: 'partition', reason: 'the partition stays, and nothing has to be copied' }];
-  const onMedium = { kind: 'partition', reason: 'nothing is installed to the medium that the bundle lies on' } as const;
+  if (wanted !== 'auto') return [{ kind: wanted, reason: 'it was requested' }];
+  if (stage === 'installed') return [{ kind: 'partition', reason: 'the partition stays available, and nothing has to be copied' }];
+  const onMedium = { kind: 'partition', reason: 'nothing is installed to the medium of the bundle' } as const;
   return [{ kind: 'ram', reason: 'the disk of the partition must be free for the installation' }, ...(isMedium ? [onMedium] : [])];
 }
 
-/** Least and most that is kept free if nothing is asked for. */
+/** Least and most memory that is kept free by default. */
 const LEAST_RESERVE_BYTES = 256 * 1024 * 1024;
 const MOST_RESERVE_BYTES = 2 * 1024 * 1024 * 1024;
 /** Share of the memory that is kept free between the two. */
 const RESERVE_SHARE = 1 / 8;
 
 /**
- * Memory that must stay free beside a store image in memory. A discovery goes on after the run: the assisted agent, the installer and podman run,
- * containers write to /var, which is memory too, and a program that finds none is killed. Nobody could measure a whole discovery here: an eighth of the
- * machine is 2 GiB of the 16 GiB that OpenShift asks of a control plane node, and 1 GiB of the 8 GiB of a worker. Pure.
+ * Memory that must stay free beside a store image in memory. A discovery continues after the run: the assisted agent, the installer and podman run,
+ * containers write to /var, which is in memory too, and a program that finds no memory is killed. A whole discovery could not be measured: an eighth of
+ * the machine is 2 GiB of the 16 GiB that OpenShift requires for a control plane node, and 1 GiB of the 8 GiB for a worker. Pure.
  * @param totalBytes MemTotal of proc_meminfo(5)
  */
 export function memoryReserveBytes(totalBytes: number): number {
@@ -72,14 +72,14 @@ export function checkRoom(placement: Placement, facts: RoomFacts): void {
   if (placement === 'ram' && availableMemoryBytes < neededBytes + reserveBytes) {
     throw new PrestageError(
       'ERR_SPACE_MEMORY',
-      `the store image takes ${formatBytes(neededBytes)} of memory, ${formatBytes(reserveBytes)} must stay free, and ${formatBytes(availableMemoryBytes)} are available`,
-      'Give the machine more memory, or a smaller --memory-reserve, or --placement partition if the partition lies on a disk that nothing is installed to',
+      `the store image needs ${formatBytes(neededBytes)} of memory and ${formatBytes(reserveBytes)} must stay free, but only ${formatBytes(availableMemoryBytes)} is available`,
+      'Give the machine more memory, or a smaller --memory-reserve, or --placement partition if nothing is installed to the disk of the partition',
     );
   }
   if (placement === 'disk' && freeDiskBytes < neededBytes) {
     throw new PrestageError(
       'ERR_SPACE_STORE',
-      `the copy of the store image takes ${formatBytes(neededBytes)} and the disk has ${formatBytes(freeDiskBytes)} free`,
+      `the copy of the store image needs ${formatBytes(neededBytes)}, but the disk has only ${formatBytes(freeDiskBytes)} free`,
       'Make room below /var/lib/prestage-agent, or give --placement partition',
     );
   }

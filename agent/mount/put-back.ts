@@ -24,7 +24,7 @@ export async function storeBefore(host: Host): Promise<StoreBefore> {
 }
 
 /**
- * Opens a store again as it was, because a step of its closing failed: device, mount and record. What the step left as it was stays.
+ * Opens a store again as it was, with device, mount and record, because a step of its closing failed. Parts that are still there are kept.
  * @returns the error to throw: ERR_STORE_BUSY if the store is open as before, ERR_STORE_MOUNT if it cannot be opened any more
  */
 export async function putBack(host: Host, before: StoreBefore, failure: unknown): Promise<PrestageError> {
@@ -36,8 +36,8 @@ export async function putBack(host: Host, before: StoreBefore, failure: unknown)
   } catch (error) {
     return new PrestageError(
       'ERR_STORE_MOUNT',
-      `the store at ${path} could not be closed as a whole: ${messageOf(failure)}; and it cannot be opened again: ${messageOf(error)}`,
-      'Start the run again, which opens the store image of the bundle; if that fails, restart the node',
+      `the store at ${path} could not be closed completely: ${messageOf(failure)}; and it cannot be opened again: ${messageOf(error)}`,
+      'Start the run again to open the store image of the bundle; if that fails, restart the node',
       { cause: failure },
     );
   }
@@ -50,7 +50,7 @@ export async function putBack(host: Host, before: StoreBefore, failure: unknown)
   );
 }
 
-/** The device, while it still has the image; else the image again. */
+/** The device if it still has the image, otherwise the image itself. */
 async function sourceOf(
   host: Host,
   { record, image }: StoreBefore,

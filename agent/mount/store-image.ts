@@ -12,7 +12,7 @@ export interface StoreImage {
   readonly sizeBytes: number;
   /** 64 lower-case hex digits. */
   readonly sha256: string;
-  /** Hashes of its pieces, so that it can be hashed on several cores; undefined where its bundle has none. */
+  /** Hashes of its pieces, so that it can be hashed on several cores; undefined if its bundle has none. */
   readonly pieces?: StorePieces | undefined;
   /** File with the dm-verity superblock and hash tree; absolute, in the opened bundle. */
   readonly hashTree: string;
@@ -21,19 +21,19 @@ export interface StoreImage {
   readonly rootHash: string;
 }
 
-/** Where a file lies in a bundle: its path from the bundle's top. No part of the way is a link. */
+/** The path of a file relative to the top of its bundle. Refuses a path that leads through a link or out of the bundle. */
 export async function innerPath(bundleDirectory: string, path: string): Promise<string> {
   const inner = relative(bundleDirectory, path);
   const [top, real] = await Promise.all([realpath(bundleDirectory), realpath(path)]).catch((cause: NodeJS.ErrnoException) => {
     throw unreadable(path, cause.code ?? cause.message, cause);
   });
   if (isInnerPath(inner) && real === join(top, inner)) return inner;
-  throw unreadable(path, `it leads to ${real}, and the bundle is ${top}`);
+  throw unreadable(path, `its path leads to ${real}, by a link or out of the bundle ${top}`);
 }
 
 /**
- * Opens an image that has the size that its bundle says.
- * @throws PrestageError ERR_BUNDLE_FILE where it cannot be read, ERR_STORE_DIGEST where it has another size
+ * Opens an image and checks its size against the bundle.
+ * @throws PrestageError ERR_BUNDLE_FILE if it cannot be read, ERR_STORE_DIGEST if it has another size
  */
 export async function openImage(image: Pick<StoreImage, 'path' | 'sizeBytes'>): Promise<FileHandle> {
   const { path, sizeBytes } = image;
@@ -45,11 +45,11 @@ export async function openImage(image: Pick<StoreImage, 'path' | 'sizeBytes'>): 
   const found = await handle.stat();
   if (found.isFile() && found.size === sizeBytes) return handle;
   await handle.close();
-  if (!found.isFile()) throw unreadable(path, 'it is no plain file');
+  if (!found.isFile()) throw unreadable(path, 'it is not a plain file');
   throw digestFault(path, `has ${found.size} bytes, but its bundle says ${sizeBytes}`);
 }
 
-/** @param what continues the path: `has …, but its bundle says …` */
+/** @param what text that continues the path: `has …, but its bundle says …` */
 export function digestFault(path: string, what: string): PrestageError {
   return new PrestageError(
     'ERR_STORE_DIGEST',
@@ -58,7 +58,7 @@ export function digestFault(path: string, what: string): PrestageError {
   );
 }
 
-/** What continues the name of an image: the sha256 that it has, and the one that it should have. */
+/** Text that continues the name of an image: the sha256 that it has, and the one that it should have. */
 export function otherSha256(got: string, wanted: string): string {
   return `has the sha256 ${got}, but its bundle says ${wanted}`;
 }
@@ -75,17 +75,14 @@ export function wrongPiece({ path }: Pick<StoreImage, 'path'>, pieces: StorePiec
 }
 
 export function wrongPieces({ path, sizeBytes }: Pick<StoreImage, 'path' | 'sizeBytes'>, pieces: StorePieces): PrestageError {
-  return digestFault(
-    path,
-    `has ${sizeBytes} bytes, which are not the ${pieces.sha256.length} pieces of ${pieces.sizeBytes} bytes that its bundle lists`,
-  );
+  return digestFault(path, `has ${sizeBytes} bytes, but its bundle lists ${pieces.sha256.length} pieces of ${pieces.sizeBytes} bytes`);
 }
 
 export function unreadable(path: string, reason: string, cause?: unknown): PrestageError {
   return new PrestageError(
     'ERR_BUNDLE_FILE',
     `the store image ${path} cannot be read: ${reason}`,
-    'Look at the disk that the bundle lies on, then write it again',
+    'Check the disk that holds the bundle, then write the bundle again',
     { cause },
   );
 }

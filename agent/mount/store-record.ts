@@ -10,8 +10,8 @@ import { verityDevice } from './mount-argv.ts';
 import { backingFileOf, mountsAt } from './mounted.ts';
 
 /**
- * How far the bytes of the mounted image are known: `kernel` checks them when they are read, `before-mount` they were hashed before, `pending`
- * they will be hashed, `yes` they were hashed since.
+ * How the bytes of the mounted image are checked. `kernel`: the kernel checks them when they are read. `before-mount`: they were hashed before the
+ * mount. `pending`: they are not hashed yet. `yes`: they were hashed after the mount.
  */
 export type Verified = 'kernel' | 'before-mount' | 'pending' | 'yes';
 
@@ -21,22 +21,22 @@ const recordSchema = v.object({
   trust: v.picklist(['verity', 'hash', 'background']),
   trustReason: v.string(),
   placement: v.picklist(['ram', 'partition', 'disk']),
-  /** The file that is mounted, where it can be read now. */
+  /** The file that is mounted, by a path where it can be read now. */
   image: v.string(),
-  /** What it should have, by the bundle; 64 hex digits. */
+  /** The digest that it should have, by the bundle; 64 hex digits. */
   sha256: v.string(),
   sizeBytes: v.number(),
   verified: v.picklist(['kernel', 'before-mount', 'pending', 'yes']),
-  /** Names this one opening; left out by agents of before. */
+  /** Identifies this opening; left out by earlier agents. */
   opening: v.optional(v.string()),
-  /** What opens the dm-verity device again; left out for other kinds of trust, and by agents of before. */
+  /** What opens the dm-verity device again; left out for other kinds of trust, and by earlier agents. */
   verity: v.optional(v.object({ hashTree: v.string(), rootHash: v.string() })),
 });
 
-/** What the open store is, and how it is trusted: as it lies in STORE_RECORD. */
+/** The open store, and how it is trusted, as recorded in STORE_RECORD. */
 export type StoreRecord = Readonly<v.InferOutput<typeof recordSchema>>;
 
-/** The open store; undefined where there is none, or where record, boot and mount table do not agree on one. */
+/** The open store; undefined if there is none, or if record, boot and mount table do not agree on one. */
 export async function readOpenStore(host: Host): Promise<StoreRecord | undefined> {
   const text = await readFile(hostPath(host, STORE_RECORD), 'utf8').catch(() => undefined);
   const parsed = v.safeParse(recordSchema, text === undefined ? undefined : unsealRecord(text));

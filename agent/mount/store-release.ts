@@ -6,8 +6,8 @@ import { DISK_COPY_PATH, LOOKASIDE_PATH, MIRROR_PATH, STORE_PATH } from '../mode
 import { type CloseForce, closingSteps } from './close-store.ts';
 
 /**
- * What there is to undo of an opened store, in order: mounts, devices and the record; then copies, the metadata mirror, signatures and the empty store.
- * Only looks. The engines must know nothing of STORE_PATH any more when the last step runs.
+ * The steps that undo an opened store, in order: mounts, devices and the record; then copies, the metadata mirror, signatures and the empty store.
+ * Changes nothing itself. When the last step runs, the engines must no longer use STORE_PATH.
  */
 export async function storeReleaseSteps(host: Host, { force }: CloseForce = { force: false }): Promise<readonly ReleaseStep[]> {
   return [

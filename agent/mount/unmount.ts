@@ -4,18 +4,18 @@ import type { Host } from '../host/host.ts';
 import { PrestageError } from '../model/errors.ts';
 import { mountsAt } from './mounted.ts';
 
-/** A loop device lets go of its file some time after its last user: so often, this long apart, it is tried again. */
+/** A loop device releases its file some time after its last user has ended: number of tries, and the pause between two of them. */
 const TRIES = 10;
 const FORCED_TRIES = 2;
 const PAUSE_MS = 100;
 
 export interface UnmountOptions {
-  /** What is busy is taken out of sight at once and ends with its last user. umount(8), --lazy. */
+  /** A busy mount disappears at once and is released with its last user. umount(8), --lazy. */
   readonly isForced: boolean;
 }
 
 /**
- * Unmounts all that is mounted at exactly this path, one over the other; nothing to do where nothing is. Deletes nothing.
+ * Unmounts everything at exactly this path, also if mounted one over the other; nothing to do if nothing is mounted. Deletes nothing.
  * @throws PrestageError ERR_STORE_BUSY
  */
 export async function unmountAll(host: Host, path: string, { isForced }: UnmountOptions): Promise<void> {
@@ -24,18 +24,18 @@ export async function unmountAll(host: Host, path: string, { isForced }: Unmount
     if (stderr === undefined) continue;
     const lazy = isForced ? await host.exec('umount', ['--lazy', path]) : undefined;
     if (lazy?.exitCode === 0) {
-      host.log('warning', `${path} is in use (${stderr}): it goes with its last user`);
+      host.log('warning', `${path} is in use (${stderr}); it is released with its last user`);
       continue;
     }
     throw new PrestageError(
       'ERR_STORE_BUSY',
-      `${path} cannot be unmounted, because something uses it: ${stderr}`,
+      `${path} cannot be unmounted, because it is in use: ${stderr}`,
       `Stop what uses it, then give the command again: fuser -vm ${path} lists programs, podman ps and crictl ps list containers`,
     );
   }
 }
 
-/** What umount said; undefined where it did it. */
+/** The error of umount; undefined if it succeeded. */
 async function unmountOne(host: Host, path: string, tries: number): Promise<string | undefined> {
   let stderr = '';
   for (let attempt = 0; attempt < tries; attempt++) {

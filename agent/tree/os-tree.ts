@@ -37,7 +37,7 @@ export async function osTreeFault({ path, files }: OsTree): Promise<PrestageErro
     const found = await lstat(join(path, file.path)).catch(() => undefined);
     const isRight = found?.isFile() === true && found.size === file.sizeBytes && file.path === treeBlobPath(`sha256:${file.sha256}`);
     if (isRight) continue;
-    const got = found === undefined ? 'it is not there' : found.isFile() ? `it has ${found.size} bytes` : 'it is no plain file';
+    const got = found === undefined ? 'it is not there' : found.isFile() ? `it has ${found.size} bytes` : 'it is not a plain file';
     return new PrestageError(
       'ERR_BUNDLE_FILE',
       `${join(path, file.path)} is not the layer of an operating system that prestage.json lists, ${file.sizeBytes} bytes: ${got}`,

@@ -74,7 +74,7 @@ function readSealed(path: string, { sizeBytes, sha256 }: BundleFile, piece: Buff
   try {
     const file = openSync(path, constants.O_RDONLY | constants.O_NOFOLLOW | constants.O_NONBLOCK);
     try {
-      if (!fstatSync(file).isFile()) throw new Error('it is no plain file');
+      if (!fstatSync(file).isFile()) throw new Error('it is not a plain file');
       const bytes = piece.subarray(0, readWhole(file, piece.subarray(0, sizeBytes + 1)));
       const hash = sha256Of(bytes);
       if (bytes.length === sizeBytes && hash === sha256) return bytes;

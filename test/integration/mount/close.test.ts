@@ -68,19 +68,19 @@ describe('a store that cannot be closed', () => {
       'the store is read',
       'disk',
       reading(join(STORE_PATH, 'overlay-images/images.json')),
-      /store cannot be unmounted, because something uses it: .*target is busy/,
+      /store cannot be unmounted, because it is in use: .*target is busy/,
     ],
     [
       'the partition is read',
       'partition',
       reading(join(DATA_PATH, 'store/installed.squashfs')),
-      /data cannot be unmounted, because something uses it: .*target is busy/,
+      /data cannot be unmounted, because it is in use: .*target is busy/,
     ],
     [
       'the memory is read',
       'ram',
       reading(join(RAM_PATH, 'store.squashfs')),
-      /ram cannot be unmounted, because something uses it: .*target is busy/,
+      /ram cannot be unmounted, because it is in use: .*target is busy/,
     ],
     ...(['disk', 'partition', 'ram'] as const).map(
       (placement) =>
@@ -130,7 +130,7 @@ describe('a store that cannot be closed', () => {
         assert.equal(error.code, 'ERR_STORE_MOUNT');
         assert.match(
           error.message,
-          /could not be closed as a whole: .* target is busy\.; and it cannot be opened again: .* mount: no room$/,
+          /could not be closed completely: .* target is busy\.; and it cannot be opened again: .* mount: no room$/,
         );
         assert.deepEqual(await seen(node), { record: undefined, images: 0, mounts: [] });
       },
@@ -169,7 +169,7 @@ describe('a store that cannot be closed', () => {
     assert.deepEqual(await seen(node), { record: undefined, images: 0, mounts: [] });
     assert.match(
       node.messages.join('\n'),
-      /warning: \/dev\/mapper\/prestage-installed does not close: Device .* is still in use\.; Device .* is still in use\./,
+      /warning: \/dev\/mapper\/prestage-installed cannot be closed: Device .* is still in use\.; Device .* is still in use\./,
     );
     verity.setClosing(true);
     await closeStore(verity.host, { step: plainStep, force: true });

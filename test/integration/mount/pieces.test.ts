@@ -110,7 +110,7 @@ describe('a store image whose pieces are known', () => {
       const pieces = change(image.pieces);
       const expected = {
         code: 'ERR_STORE_DIGEST',
-        message: `the store image ${image.path} has ${SIZE_BYTES} bytes, which are not the ${pieces.sha256.length} pieces of ${pieces.sizeBytes} bytes that its bundle lists`,
+        message: `the store image ${image.path} has ${SIZE_BYTES} bytes, but its bundle lists ${pieces.sha256.length} pieces of ${pieces.sizeBytes} bytes`,
         remedy: REMEDY,
       };
       assert.deepEqual(await refusedCopy({ ...image, pieces }), expected);

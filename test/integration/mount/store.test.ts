@@ -72,7 +72,7 @@ describe('a store image', () => {
     const image = join(node.path(DATA_PATH), 'store/installed.squashfs');
     assert.deepEqual(opened, {
       trust: 'background',
-      trustReason: 'the kernel has no device-mapper; the image is usable at once and hashed while the boot goes on',
+      trustReason: 'the kernel has no device-mapper; the image is usable at once and hashed while the boot continues',
       placement: 'partition',
       path: node.path(STORE_PATH),
       image,
@@ -131,7 +131,7 @@ describe('a store image', () => {
     assert.deepEqual([opened.verified, (await hashOpen(node)).found], ['before-mount', { kind: 'intact' }]);
     assert.match(
       node.messages.join('\n'),
-      /warning: .*\.squashfs (?:does not match its bundle: its piece at byte \d+ has|has) the sha256 [0-9a-f]{64}, but (?:should have|its bundle says) [0-9a-f]{64}: it is copied again/,
+      /warning: .*\.squashfs (?:does not match its bundle: its piece at byte \d+ has|has) the sha256 [0-9a-f]{64}, but (?:should have|its bundle says) [0-9a-f]{64}; the image is copied again/,
     );
   });
 
@@ -163,7 +163,7 @@ describe('a store image', () => {
     const path = node.path(STORE_PATH);
     assert.deepEqual(error, {
       code: 'ERR_STORE_BUSY',
-      message: `${path} cannot be unmounted, because something uses it: umount: ${path}: target is busy.`,
+      message: `${path} cannot be unmounted, because it is in use: umount: ${path}: target is busy.`,
       remedy: `Stop what uses it, then give the command again: fuser -vm ${path} lists programs, podman ps and crictl ps list containers`,
     });
     assert.deepEqual([(await readOpenStore(node.host))?.sha256, await node.listed()], [first.image.sha256, 2]);
@@ -199,8 +199,8 @@ describe('a store image', () => {
     ['that was cut off', (path: string) => truncate(path, 8192), 'ERR_STORE_DIGEST', /has 8192 bytes, but its bundle says \d+$/],
     ['that has grown', (path: string) => appendFile(path, 'x'), 'ERR_STORE_DIGEST', /has \d+ bytes, but its bundle says \d+$/],
     ['that is missing', (path: string) => rm(path), 'ERR_BUNDLE_FILE', /cannot be read: ENOENT$/],
-    ['that is a directory', replaceByDirectory, 'ERR_BUNDLE_FILE', /cannot be read: it is no plain file$/],
-    ['that leads out of the bundle', replaceByLink, 'ERR_BUNDLE_FILE', /it leads to \/etc\/passwd, and the bundle is /],
+    ['that is a directory', replaceByDirectory, 'ERR_BUNDLE_FILE', /cannot be read: it is not a plain file$/],
+    ['that leads out of the bundle', replaceByLink, 'ERR_BUNDLE_FILE', /its path leads to \/etc\/passwd, by a link or out of the bundle /],
   ] as const) {
     for (const [placement, hashed] of [
       ['ram', 'in pieces'],
@@ -246,7 +246,7 @@ describe('a store image', () => {
     for (const placement of ['ram', 'disk', 'partition'] as const) {
       const error = errorRecord(await node.open(bundle, { placement }).catch((thrown: unknown) => thrown));
       assert.equal(error.code, 'ERR_STORE_MOUNT', error.message);
-      assert.match(error.message, /the store image .* does not mount: it is not a squashfs: mount: .*wrong fs type/);
+      assert.match(error.message, /the store image .* cannot be mounted: it is not a squashfs: mount: .*wrong fs type/);
       assert.deepEqual([await node.listed(), await node.mounts(), await namesIn(node.path(DISK_COPY_PATH))], [0, [], []]);
     }
   });
@@ -259,14 +259,14 @@ describe('a store image', () => {
     assert.equal(error.code, 'ERR_SPACE_MEMORY');
     assert.match(
       error.message,
-      /^the store image takes 4\.0 TiB of memory, \d+\.\d [GM]iB must stay free, and \d+\.\d [GM]iB are available$/,
+      /^the store image needs 4\.0 TiB of memory and \d+\.\d [GM]iB must stay free, but only \d+\.\d [GM]iB is available$/,
     );
     const onDisk = errorRecord(await node.open(huge, { placement: 'disk' }).catch((thrown: unknown) => thrown));
     assert.equal(onDisk.code, 'ERR_SPACE_STORE');
     assert.deepEqual([await node.listed(), await node.mounts()], [0, []]);
     // It fits, and the reserve that is asked for does not.
     const reserved = await node.open(first, { placement: 'ram', memoryReserveBytes: 2 ** 50 }).catch((thrown: unknown) => thrown);
-    assert.match(errorRecord(reserved).message, /of memory, 1\.0 PiB must stay free|of memory, 1024\.0 TiB must stay free/);
+    assert.match(errorRecord(reserved).message, /of memory and 1\.0 PiB must stay free|of memory and 1024\.0 TiB must stay free/);
     const onMedium = { placement: 'auto', isMedium: true, stage: 'discovery', memoryReserveBytes: 2 ** 50 } as const;
     const opened = await node.open(first, onMedium);
     assert.deepEqual([opened.placement, opened.notices.length], ['partition', 1]);
@@ -312,7 +312,7 @@ describe('a store image', () => {
     assert.equal(error.code, 'ERR_TRUST');
     assert.match(
       error.message,
-      /^dm-verity was asked for, and the kernel does not do it: the store image .*\/installed\.squashfs does not mount: veritysetup open: .*device-mapper/,
+      /^dm-verity was requested, but the kernel cannot set it up: the store image .*\/installed\.squashfs cannot be mounted: veritysetup open: .*device-mapper/,
     );
     assert.deepEqual([await node.listed(), await node.mounts()], [0, []]);
     for (const [placement, trust, verified] of [
@@ -329,7 +329,7 @@ describe('a store image', () => {
   onNode('is not opened by dm-verity on a machine that has none', async (node) => {
     assert.deepEqual(errorRecord(await node.open(first, { trust: 'verity' }).catch((thrown: unknown) => thrown)), {
       code: 'ERR_TRUST',
-      message: 'dm-verity was asked for, and the kernel has no device-mapper',
+      message: 'dm-verity was requested, but the kernel has no device-mapper',
       remedy: 'Give --trust auto, or --trust hash',
     });
     assert.deepEqual([await node.listed(), await node.mounts()], [0, []]);
@@ -401,7 +401,7 @@ describe('a store image', () => {
       [
         ['unmount-store', `unmount the store at ${node.path(STORE_PATH)}`],
         ['forget-store', `remove ${node.path(STORE_RECORD)}`],
-        ['unmount-ram', `give back the memory of the store image at ${node.path(RAM_PATH)}`],
+        ['unmount-ram', `free the memory of the store image at ${node.path(RAM_PATH)}`],
         ['remove-store-copies', `remove the store images on the disk ${node.path(DISK_COPY_PATH)}`],
         ['remove-mirror', `remove the metadata mirror ${node.path(MIRROR_PATH)}`],
         ['remove-empty-store', `remove the empty store ${node.path(STORE_PATH)}`],

@@ -199,10 +199,7 @@ describe('partition write', async () => {
     await write(half);
     const { stderr, exitCode } = await write(other, ...agreed());
     assert.equal(exitCode, 7);
-    assert.match(
-      stderr,
-      /ERR_SPACE_PARTITION; next: Use --prune-first: it first removes 160\.0 MiB of the earlier bundle/,
-    );
+    assert.match(stderr, /ERR_SPACE_PARTITION; next: Use --prune-first: it first removes 160\.0 MiB of the earlier bundle/);
     assert.deepEqual(await tree(), await treeOf(half));
     assert.equal((await write(other, ...agreed(), '--prune-first')).exitCode, 0);
     assert.deepEqual(await tree(), await treeOf(other));

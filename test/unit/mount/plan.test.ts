@@ -24,11 +24,15 @@ const NO_DM = 'the kernel has no device-mapper';
 
 test('auto takes dm-verity where there is all for it, the hash of a copy that is made anyway, and the background for the rest', () => {
   const rows: readonly (readonly [Partial<TrustFacts>, string, string])[] = [
-    [{}, 'verity', 'the kernel checks what is read, and nothing is hashed before'],
-    [{ isCopiedNow: true }, 'verity', 'the kernel checks what is read, and nothing is hashed before'],
-    [{ verityLacks: NO_DM }, 'background', `${NO_DM}; the image is usable at once and hashed while the boot goes on`],
+    [{}, 'verity', 'the kernel checks blocks when they are read, and nothing has to be hashed beforehand'],
+    [{ isCopiedNow: true }, 'verity', 'the kernel checks blocks when they are read, and nothing has to be hashed beforehand'],
+    [{ verityLacks: NO_DM }, 'background', `${NO_DM}; the image is usable at once and hashed while the boot continues`],
     [{ verityLacks: NO_DM, isCopiedNow: true }, 'hash', `${NO_DM}; the image is hashed while it is copied`],
-    [{ hasHashTree: false, isCopiedNow: true }, 'hash', 'the bundle has no hash tree of the image; the image is hashed while it is copied'],
+    [
+      { hasHashTree: false, isCopiedNow: true },
+      'hash',
+      'the bundle has no hash tree for the image; the image is hashed while it is copied',
+    ],
   ];
   for (const [facts, kind, reason] of rows) assert.deepEqual(chooseTrust('auto', { ...able, ...facts }), { kind, reason });
 });
@@ -38,7 +42,7 @@ test('a kind of trust that is asked for is taken, or refused with what is missin
     thrownBy(() => chooseTrust('verity', { ...able, verityLacks: NO_DM })),
     {
       code: 'ERR_TRUST',
-      message: `dm-verity was asked for, and ${NO_DM}`,
+      message: `dm-verity was requested, but ${NO_DM}`,
       remedy: 'Give --trust auto, or --trust hash',
     },
   );
@@ -57,7 +61,7 @@ test('a kind of trust that is asked for is taken, or refused with what is missin
           'ERR_TRUST',
         );
       const { kind, reason } = chooseTrust(wanted, found);
-      if (wanted !== 'auto') return assert.deepEqual([kind, reason], [wanted, 'it was asked for']);
+      if (wanted !== 'auto') return assert.deepEqual([kind, reason], [wanted, 'it was requested']);
       return assert.equal(kind === 'verity', isPossible);
     }),
   );
@@ -71,7 +75,7 @@ test('dm-verity takes the device-mapper of the kernel and veritysetup', async ()
     assert.deepEqual(await factsWith(bin), { verityLacks: 'the kernel has no device-mapper' });
     await mkdir(join(root, 'dev/mapper'), { recursive: true });
     await writeFile(join(root, 'dev/mapper/control'), '');
-    assert.deepEqual(await factsWith(bin), { verityLacks: 'there is no veritysetup on this machine' });
+    assert.deepEqual(await factsWith(bin), { verityLacks: 'veritysetup is not installed on this machine' });
     await mkdir(bin);
     await writeFile(join(bin, 'veritysetup'), '');
     await chmod(join(bin, 'veritysetup'), 0o755);
@@ -86,14 +90,14 @@ test('auto places the image in memory in discovery, or on a medium that nothing 
   assert.deepEqual(choosePlacements('auto', { stage: 'discovery', isMedium: false }), [inMemory]);
   assert.deepEqual(choosePlacements('auto', { stage: 'discovery', isMedium: true }), [
     inMemory,
-    { kind: 'partition', reason: 'nothing is installed to the medium that the bundle lies on' },
+    { kind: 'partition', reason: 'nothing is installed to the medium of the bundle' },
   ]);
   for (const isMedium of [true, false])
     assert.deepEqual(choosePlacements('auto', { stage: 'installed', isMedium }), [
-      { kind: 'partition', reason: 'the partition stays, and nothing has to be copied' },
+      { kind: 'partition', reason: 'the partition stays available, and nothing has to be copied' },
     ]);
   for (const wanted of PLACEMENT_CHOICES.filter((choice) => choice !== 'auto'))
-    assert.deepEqual(choosePlacements(wanted, { stage: 'discovery', isMedium: true }), [{ kind: wanted, reason: 'it was asked for' }]);
+    assert.deepEqual(choosePlacements(wanted, { stage: 'discovery', isMedium: true }), [{ kind: wanted, reason: 'it was requested' }]);
 });
 
 test('a refusal of mount tells of the kernel, of the kernel or the image, or of neither', () => {
@@ -130,16 +134,16 @@ test('a copy in memory leaves the reserve to the others, and one on the disk mus
     thrownBy(() => checkRoom('ram', short)),
     {
       code: 'ERR_SPACE_MEMORY',
-      message: 'the store image takes 100.0 MiB of memory, 64.0 MiB must stay free, and 164.0 MiB are available',
+      message: 'the store image needs 100.0 MiB of memory and 64.0 MiB must stay free, but only 164.0 MiB is available',
       remedy:
-        'Give the machine more memory, or a smaller --memory-reserve, or --placement partition if the partition lies on a disk that nothing is installed to',
+        'Give the machine more memory, or a smaller --memory-reserve, or --placement partition if nothing is installed to the disk of the partition',
     },
   );
   assert.deepEqual(
     thrownBy(() => checkRoom('disk', short)),
     {
       code: 'ERR_SPACE_STORE',
-      message: 'the copy of the store image takes 100.0 MiB and the disk has 100.0 MiB free',
+      message: 'the copy of the store image needs 100.0 MiB, but the disk has only 100.0 MiB free',
       remedy: 'Make room below /var/lib/prestage-agent, or give --placement partition',
     },
   );

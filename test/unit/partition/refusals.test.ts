@@ -117,8 +117,7 @@ for (const { title, change, error } of [
     change: { damage: 'start of the disk: no table; end of the disk: a table with 1 partition' },
     error: {
       code: 'ERR_DISK_TABLE',
-      message:
-        '/dev/sda is not blank and its GPT is damaged: start of the disk: no table; end of the disk: a table with 1 partition',
+      message: '/dev/sda is not blank and its GPT is damaged: start of the disk: no table; end of the disk: a table with 1 partition',
       remedy: 'Repair it (gdisk /dev/sda, then r), or wipe both ends if you do not need the content: sgdisk --zap-all /dev/sda',
     },
   },

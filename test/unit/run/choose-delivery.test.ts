@@ -18,10 +18,10 @@ test('auto mounts a store image, unless it cannot be used', () => {
     extracts: false,
     reason: 'the bundle has a store image for the stage: nothing has to be unpacked',
   });
-  assert.deepEqual(chooseDelivery({ ...FACTS, hasStore: true, extractable: 'oci', refusal: 'the store image x does not mount: no' }), {
+  assert.deepEqual(chooseDelivery({ ...FACTS, hasStore: true, extractable: 'oci', refusal: 'the store image x cannot be mounted: no' }), {
     kind: 'extract',
     extracts: true,
-    reason: 'the store image x does not mount: no; the oci payload is loaded into containers-storage',
+    reason: 'the store image x cannot be mounted: no; the oci payload is loaded into containers-storage',
   });
 });
 

@@ -136,7 +136,7 @@ describe('the copy of a metadata mirror', () => {
         await rm(path);
         await mkdir(path);
       },
-      got: 'it is no plain file',
+      got: 'it is not a plain file',
     },
   ];
   for (const { what, change, got } of attacks) {
