@@ -5,24 +5,24 @@ import { join } from 'node:path';
 import { BUNDLE_FILE, BUNDLE_LIMIT_BYTES, type Bundle, PARTIAL_FILE, parseBundle } from '../model/bundle.ts';
 import { PrestageError } from '../model/errors.ts';
 
-/** A bundle whose manifest has been read. Nothing that it lists has been looked at. */
+/** A bundle whose manifest has been read. The files that it lists have not been checked. */
 export interface SealedBundle {
-  /** The bundle's top. */
+  /** Top directory of the bundle. */
   readonly directory: string;
   readonly bundle: Bundle;
-  /** Of the manifest's bytes, 64 lower-case hex digits: what `--bundle-sha256` pins. */
+  /** Hash of the manifest's bytes, 64 lower-case hex digits, which `--bundle-sha256` pins. */
   readonly sha256: string;
 }
 
-/** What a folder is, judged by its top alone: sealed, a bundle that is being written or whose writing was ended, or without a manifest. */
+/** Classifies a folder by its top directory alone: `partial` if a bundle is being written there or its writing was interrupted; `none` without a manifest. */
 export async function sealOf(directory: string): Promise<'sealed' | 'partial' | 'none'> {
   if (await isThere(join(directory, PARTIAL_FILE))) return 'partial';
   return (await isThere(join(directory, BUNDLE_FILE))) ? 'sealed' : 'none';
 }
 
 /**
- * Reads the manifest of a bundle that a folder holds.
- * @param pinnedSha256 the only hash that the manifest may have; any where left out
+ * Reads the manifest of the bundle in a folder.
+ * @param pinnedSha256 the only hash that the manifest may have; if left out, any hash
  * @throws PrestageError ERR_BUNDLE_PARTIAL, ERR_BUNDLE_PIN, ERR_BUNDLE
  */
 export async function readBundle(directory: string, pinnedSha256?: string): Promise<SealedBundle> {
@@ -33,7 +33,7 @@ export async function readBundle(directory: string, pinnedSha256?: string): Prom
 }
 
 /**
- * Reads the manifest alone, also where the bundle is not whole.
+ * Reads only the manifest, even if the bundle is incomplete.
  * @param judge called with the hash of the manifest's bytes before they are parsed
  * @throws PrestageError ERR_BUNDLE; what `judge` throws
  */
@@ -46,7 +46,7 @@ export async function readManifest(directory: string, judge?: (sha256: string) =
 }
 
 /**
- * The bytes of a manifest that was read before: they still have the hash that they had then.
+ * Reads the bytes of a manifest again, and checks that they still have the hash of the first reading.
  * @throws PrestageError ERR_BUNDLE, ERR_BUNDLE_PIN
  */
 export async function manifestBytes(directory: string, sha256: string): Promise<Buffer> {
@@ -59,16 +59,16 @@ export async function manifestBytes(directory: string, sha256: string): Promise<
 export function partialBundle(directory: string): PrestageError {
   return new PrestageError(
     'ERR_BUNDLE_PARTIAL',
-    `${join(directory, PARTIAL_FILE)} says that the bundle was not written to its end`,
-    'Give the command that wrote it again: it goes on where it was ended',
+    `${join(directory, PARTIAL_FILE)} says that the bundle is incomplete`,
+    'Run the command that wrote it again: it continues where it stopped',
   );
 }
 
 function otherPin(directory: string, sha256: string, pinnedSha256: string): PrestageError {
   return new PrestageError(
     'ERR_BUNDLE_PIN',
-    `${join(directory, BUNDLE_FILE)} has the sha256 ${sha256}, and ${pinnedSha256} is pinned`,
-    'Put the bundle there that the pin was taken from, or render the ignition again with --bundle',
+    `${join(directory, BUNDLE_FILE)} has the sha256 ${sha256}, but ${pinnedSha256} is pinned`,
+    'Write the bundle that was pinned, or render the ignition again with --bundle',
   );
 }
 
@@ -79,8 +79,8 @@ async function readPlainFile(path: string): Promise<Buffer> {
     },
   );
   const found = await file.stat();
-  if (!found.isFile()) throw unreadable(path, 'it is no plain file');
-  if (found.size > BUNDLE_LIMIT_BYTES) throw unreadable(path, `it has ${found.size} bytes, more than ${BUNDLE_LIMIT_BYTES}`);
+  if (!found.isFile()) throw unreadable(path, 'it is not a regular file');
+  if (found.size > BUNDLE_LIMIT_BYTES) throw unreadable(path, `it has ${found.size} bytes, more than the limit of ${BUNDLE_LIMIT_BYTES}`);
   return await file.readFile();
 }
 
@@ -93,7 +93,7 @@ function unreadable(path: string, reason: string, cause?: unknown): PrestageErro
   );
 }
 
-/** Also a broken link or a directory of the name: whatever lies there has to be explained. */
+/** True for anything of that name, even a broken link or a directory. */
 async function isThere(path: string): Promise<boolean> {
   return await lstat(path).then(
     () => true,

@@ -24,12 +24,12 @@ export interface BundleRequest {
   readonly stage: Stage;
   /** GOARCH name of this machine. */
   readonly architecture: string;
-  /** Hash that the bundle's manifest must have (64 hex digits); then a folder without manifest is refused, too. */
+  /** Hash that the bundle's manifest must have (64 hex digits). If set, a folder without a manifest is refused, too. */
   readonly pinnedSha256: string | undefined;
 }
 
 /**
- * Reads what a partition or folder holds for a stage: a bundle sealed by its manifest, or a folder recognised by what lies in it.
+ * Reads what a partition or folder holds for a stage: a bundle sealed by its manifest, or a folder recognized by its content.
  * @throws PrestageError ERR_BUNDLE_PARTIAL, ERR_BUNDLE_PIN, ERR_BUNDLE, ERR_PAYLOAD_MISSING
  */
 export async function readStageBundle(request: BundleRequest): Promise<StageBundle> {
@@ -38,7 +38,7 @@ export async function readStageBundle(request: BundleRequest): Promise<StageBund
     throw new PrestageError(
       'ERR_PAYLOAD_MISSING',
       `${directory} cannot be read: ${cause.code ?? cause.message}`,
-      'Give --bundle the directory of a bundle',
+      'Set --bundle to the directory of a bundle',
       { cause },
     );
   });
@@ -47,7 +47,7 @@ export async function readStageBundle(request: BundleRequest): Promise<StageBund
   if (pinnedSha256 !== undefined) {
     throw new PrestageError(
       'ERR_BUNDLE_PIN',
-      `${directory} has no ${BUNDLE_FILE}, and one with the sha256 ${pinnedSha256} is pinned`,
+      `${directory} has no ${BUNDLE_FILE}, but one with the sha256 ${pinnedSha256} is pinned`,
       'Write the bundle that the ignition was rendered for',
     );
   }
@@ -76,7 +76,7 @@ export async function readStageBundle(request: BundleRequest): Promise<StageBund
   return { ...folder, ocMirror: undefined, extractable: 'archives', payload };
 }
 
-/** @throws PrestageError ERR_REFERENCE where a name is none, for every delivery alike */
+/** @throws PrestageError ERR_REFERENCE if a name is not a reference, whatever the delivery */
 function sealedBundle({ directory, bundle, sha256 }: SealedBundle, stage: Stage): StageBundle {
   const payload = async (): Promise<Payload> => await sealedPayload(bundle, directory, stage);
   const images = bundleImages(bundle, stage, join(directory, BUNDLE_FILE)).map((image) => {
@@ -140,7 +140,7 @@ function onlyServed(directory: string): never {
   throw new PrestageError(
     'ERR_PAYLOAD_MISSING',
     `${directory} holds archives of oc-mirror, which cannot be extracted`,
-    'Set delivery to registry: it serves what they hold',
+    'Set delivery to registry, which serves their images',
   );
 }
 
@@ -151,7 +151,7 @@ async function sealedPayload(bundle: Bundle, directory: string, stage: Stage): P
     const kinds = bundle.payloads.map((one) => one.kind).join(', ');
     throw new PrestageError(
       'ERR_PAYLOAD_MISSING',
-      `${directory} holds no payload that can be extracted, it holds: ${kinds || 'none'}`,
+      `${directory} holds no payload that can be extracted; its payloads: ${kinds || 'none'}`,
       'Build the bundle with --payload oci or archives',
     );
   }
@@ -202,7 +202,7 @@ function layoutImage(image: BundleImage, layout: string): LayoutImage {
   };
 }
 
-/** What goes to engines, into units and configuration is what the grammar allows, whoever wrote the manifest. */
+/** Parses a name before it goes to engines, units or configuration, so that no manifest can bring in other characters. */
 function fullName(name: string): string {
   return formatReference(parseReference(name));
 }
@@ -220,13 +220,13 @@ function unlisted(image: BundleImage, refused: Payload['refused']): Payload['ref
   if (known !== undefined) return known;
   const error = new PrestageError(
     'ERR_ARCHIVE_MISSING',
-    `${image.reference} is in ${BUNDLE_FILE} and not in the image list beside the archives`,
+    `${image.reference} is in ${BUNDLE_FILE}, but not in the image list beside the archives`,
     'Build the bundle again',
   );
   return { reference: image.reference, error: errorRecord(error) };
 }
 
-/** An OCI layout without a bundle around it, as `pull` leaves it: all its images, whatever the stage. */
+/** An OCI layout outside of a bundle, as `pull` writes it: gives all its images, whatever the stage. */
 async function layoutFolder(directory: string, architecture: string): Promise<Payload> {
   const { images: entries, refused, skipped } = await readNamedLayout(directory, architecture);
   const images = entries.map(
@@ -245,6 +245,6 @@ async function layoutFolder(directory: string, architecture: string): Promise<Pa
     listed: [...images, ...refused].map((image) => image.reference),
     images,
     refused,
-    notices: ['the OCI layout has no image list: all its images are loaded, whatever the stage', ...skipped],
+    notices: ['the OCI layout has no image list, so all its images are loaded, whatever the stage', ...skipped],
   };
 }

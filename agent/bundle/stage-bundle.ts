@@ -3,16 +3,16 @@ import type { BundleFile, BundleImage, StorePieces } from '../model/bundle.ts';
 import type { Stage } from '../model/stage.ts';
 import type { OcMirrorFolder } from '../tree/archive-sets.ts';
 
-/** What a partition or folder holds for one stage, and in which forms. Paths are absolute unless said otherwise; sizes are bytes. */
+/** What a partition or folder holds for one stage, in all its forms. Paths are absolute unless stated otherwise; sizes are bytes. */
 export interface StageBundle {
-  /** The bundle's top. */
+  /** Top directory of the bundle. */
   readonly directory: string;
   readonly stage: Stage;
-  /** Of prestage.json; undefined for a folder without one. */
+  /** sha256 of prestage.json; undefined for a folder without one. */
   readonly sealedSha256: string | undefined;
   /** GOARCH name of the nodes that it was built for; undefined for a folder without prestage.json. */
   readonly architecture: string | undefined;
-  /** The images of the stage as prestage.json has them. */
+  /** The images of the stage as listed in prestage.json. */
   readonly images: readonly BundleImage[] | undefined;
   readonly store: StoreSource | undefined;
   readonly registry: RegistrySource | undefined;
@@ -45,11 +45,11 @@ export interface StoreSource {
   };
   /** Registry tree of manifests and configs; its files have paths below it. */
   readonly mirror: { readonly path: string; readonly files: readonly BundleFile[] };
-  /** References of the operating systems, which the mirror does not answer for. */
+  /** References of the operating systems, which the mirror does not serve. */
   readonly unmirrored: readonly string[];
-  /** Registry tree with them, whole; undefined if they are not to be served. */
+  /** Registry tree with all blobs of the operating systems; undefined if they are not to be served. */
   readonly osTree: { readonly path: string; readonly files: readonly BundleFile[] } | undefined;
-  /** References of those that are not in the store image. */
+  /** References of operating systems that are not in the store image. */
   readonly unstored: readonly string[];
   /** Image in the store that carries distribution. */
   readonly registryImage: string | undefined;

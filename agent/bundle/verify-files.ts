@@ -5,39 +5,39 @@ import { type ArchivePool, createArchivePool } from '../extract/pool.ts';
 import { BUNDLE_FILE, type BundleFile, type StorePieces } from '../model/bundle.ts';
 import { type ErrorRecord, errorRecord, PrestageError } from '../model/errors.ts';
 
-/** What is wrong with one file of a bundle. */
+/** A fault of one file of a bundle. */
 export interface BundleFault extends ErrorRecord {
-  /** Relative to the bundle's top, as its manifest has it. */
+  /** Relative to the top of the bundle, as in its manifest. */
   readonly path: string;
 }
 
-/** `quick`: a plain file of the right size lies there, and no symbolic link on the way to it. `full`: every byte is hashed, too. */
+/** `quick`: checks for a regular file of the right size with no symbolic link on the way to it. `full`: hashes every byte, too. */
 export type VerifyMode = 'quick' | 'full';
 
 export interface VerifyFilesOptions {
-  /** Threads that hash. */
+  /** Number of threads that hash. */
   readonly parallel: number;
   readonly mode: VerifyMode;
-  /** Bytes of all files that have been hashed, several times a second; never in mode `quick`. */
+  /** Called several times a second with the number of bytes hashed so far; never in mode `quick`. */
   readonly onProgress?: ((bytesRead: number) => void) | undefined;
-  /** Ends the work at once; the promise rejects with the signal's reason. */
+  /** Aborts the work at once; the promise rejects with the signal's reason. */
   readonly signal?: AbortSignal | undefined;
-  /** What else is checked of a file that is as the manifest says, in mode `full`: right after it was hashed, while the page cache has it. */
+  /** Further check of a file that matches the manifest, in mode `full`: called right after hashing, while the file is in the page cache. */
   readonly inspect?: ((file: BundleFile) => Promise<readonly BundleFault[]>) | undefined;
-  /** Pieces that files must have as well, by path; compared in mode `full`. */
+  /** Hashes of pieces that files must have, too, by path; compared in mode `full`. */
   readonly pieces?: ReadonlyMap<string, StorePieces> | undefined;
-  /** Threads to use instead of own ones; as many as `parallel`. */
+  /** Threads of the caller to use instead of new ones; `parallel` of them. */
   readonly pool?: Hasher | undefined;
 }
 
-/** Stats at a time: enough to keep a disk busy, far from the limit of open files. */
+/** Number of simultaneous stats: enough to keep a disk busy, well below the limit of open files. */
 const PARALLEL_STATS = 32;
 
 /**
  * Compares the files of a bundle with its manifest. Nothing is written.
- * @param directory the bundle's top
- * @returns what is wrong, in the order of `files`, one fault a file (and what `inspect` gives); empty where all is well
- * @throws what the signal says; PrestageError ERR_ARCHIVE_WORKER where a thread dies
+ * @param directory top directory of the bundle
+ * @returns the faults in the order of `files`, at most one for each file, plus those of `inspect`; empty if there are none
+ * @throws the signal's reason; PrestageError ERR_ARCHIVE_WORKER if a thread dies
  */
 export async function verifyFiles(
   directory: string,
@@ -51,7 +51,7 @@ export async function verifyFiles(
   return files.flatMap((file) => quick.get(file.path) ?? hashed.get(file.path) ?? []);
 }
 
-/** Paths, relative to the bundle's top and sorted, of what lies there and is not in its manifest. Directories of their own have a `/` at their end. */
+/** Files that the manifest does not list: sorted paths relative to the top of the bundle. A directory without any listed file is named once, with a `/` at its end. */
 export async function unlistedFiles(directory: string, files: readonly BundleFile[]): Promise<readonly string[]> {
   const listed = new Set([BUNDLE_FILE, ...files.map((file) => file.path)]);
   const parents = new Set(files.flatMap((file) => parentsOf(file.path)));
@@ -85,7 +85,7 @@ async function quickFaults(
         signal?.throwIfAborted();
         const refused = parentsOf(file.path).find((path) => refusedParents.has(path));
         const what =
-          refused === undefined ? await quickFault(directory, file) : `is missing: ${join(directory, refused)} is no directory of its own`;
+          refused === undefined ? await quickFault(directory, file) : `is missing: ${join(directory, refused)} is not a directory`;
         return what === undefined ? [] : [[file.path, fileFault(directory, file, what)]];
       }),
     ),
@@ -97,11 +97,11 @@ async function quickFault(directory: string, file: BundleFile): Promise<string |
   const found = await lstat(join(directory, file.path)).catch((error: NodeJS.ErrnoException) => error.code ?? error.message);
   if (found === 'ENOENT') return 'is missing';
   if (typeof found === 'string') return `cannot be read: ${found}`;
-  if (!found.isFile()) return `is ${found.isSymbolicLink() ? 'a symbolic link' : 'no plain file'}, and the manifest lists a plain file`;
-  return found.size === file.sizeBytes ? undefined : `has ${found.size} bytes, and the manifest says ${file.sizeBytes}`;
+  if (!found.isFile()) return `is ${found.isSymbolicLink() ? 'a symbolic link' : 'not a regular file'}, but the manifest lists a regular file`;
+  return found.size === file.sizeBytes ? undefined : `has ${found.size} bytes, but the manifest says ${file.sizeBytes}`;
 }
 
-/** A directory itself, not a link to one; a part of a path that is a file is none either. */
+/** True for a real directory only: not for a symbolic link. */
 async function isDirectory(path: string): Promise<boolean> {
   return await lstat(path).then(
     (found) => found.isDirectory(),
@@ -109,7 +109,7 @@ async function isDirectory(path: string): Promise<boolean> {
   );
 }
 
-/** Hashes the biggest files first, so that no thread is left alone with one at the end. */
+/** Hashes the biggest files first, so that at the end no single thread is left with a big file. */
 async function hashFaults(
   directory: string,
   files: readonly BundleFile[],
@@ -148,7 +148,7 @@ async function hashFault(directory: string, file: BundleFile, pool: Hasher, opti
     const found = await pool.hash(job, { ...(signal && { signal }), ...(onProgress && { onProgress }) });
     onProgress?.(file.sizeBytes);
     if (found.sha256 !== file.sha256 || found.sizeBytes !== file.sizeBytes) {
-      return fileFault(directory, file, `has the bytes of sha256 ${found.sha256}, and the manifest says ${file.sha256}`);
+      return fileFault(directory, file, `has the sha256 ${found.sha256}, but the manifest says ${file.sha256}`);
     }
     return pieces === undefined ? undefined : pieceFault(directory, file, { wanted: pieces, found: found.pieces ?? [] });
   } catch (error) {
@@ -157,7 +157,7 @@ async function hashFault(directory: string, file: BundleFile, pool: Hasher, opti
   }
 }
 
-/** A file that is as the manifest says, of which the manifest has other pieces. */
+/** The file as a whole matches the manifest. Finds the first piece that does not. */
 function pieceFault(
   directory: string,
   file: BundleFile,
@@ -167,7 +167,7 @@ function pieceFault(
   if (index < 0) return undefined;
   const error = new PrestageError(
     'ERR_BUNDLE_FILE',
-    `${join(directory, file.path)}: piece ${index + 1} of ${found.length} has the sha256 ${found[index]}, and the manifest says ${wanted.sha256[index]}`,
+    `${join(directory, file.path)}: piece ${index + 1} of ${found.length} has the sha256 ${found[index]}, but the manifest says ${wanted.sha256[index]}`,
     'Build the bundle again at the factory',
   );
   return { path: file.path, ...errorRecord(error) };
@@ -177,19 +177,19 @@ function fileFault(directory: string, file: BundleFile, what: string): BundleFau
   const error = new PrestageError(
     'ERR_BUNDLE_FILE',
     `${join(directory, file.path)} ${what}`,
-    'Write the bundle again from the factory; where it fails again, change the disk',
+    'Write the bundle again from the factory; if it fails again, replace the disk',
   );
   return { path: file.path, ...errorRecord(error) };
 }
 
-/** Threads of someone else, who ends them. */
+/** Threads of the caller: disposing does not end them. */
 function lent(pool: Hasher): Hasher & AsyncDisposable {
   return { hash: pool.hash, [Symbol.asyncDispose]: async () => undefined };
 }
 
 function ignore(): void {}
 
-/** The directories on the way to a path, outermost first, without the top. */
+/** The parent directories of a path, outermost first, without the top. */
 function parentsOf(path: string): readonly string[] {
   const parent = dirname(path);
   return parent === '.' ? [] : [...parentsOf(parent), parent];

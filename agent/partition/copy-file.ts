@@ -54,7 +54,7 @@ async function openSource(path: string, file: BundleFile): Promise<Source> {
   const found = await handle.stat();
   if (!found.isFile() || found.size !== file.sizeBytes) {
     await handle.close();
-    throw sourceFault(path, found.isFile() ? `has ${found.size} bytes; the manifest says ${file.sizeBytes}` : 'is not a regular file');
+    throw sourceFault(path, found.isFile() ? `has ${found.size} bytes, but the manifest says ${file.sizeBytes}` : 'is not a regular file');
   }
   return {
     path,
@@ -71,9 +71,9 @@ async function openSource(path: string, file: BundleFile): Promise<Source> {
 }
 
 function checkSource(path: string, file: BundleFile, found: { readonly sizeBytes: number; readonly sha256: string }): void {
-  if (found.sizeBytes !== file.sizeBytes) throw sourceFault(path, `has ${found.sizeBytes} bytes; the manifest says ${file.sizeBytes}`);
+  if (found.sizeBytes !== file.sizeBytes) throw sourceFault(path, `has ${found.sizeBytes} bytes, but the manifest says ${file.sizeBytes}`);
   if (found.sha256 !== file.sha256)
-    throw sourceFault(path, `has sha256 ${found.sha256}; the manifest says ${file.sha256}`);
+    throw sourceFault(path, `has the sha256 ${found.sha256}, but the manifest says ${file.sha256}`);
 }
 
 function sourceFault(path: string, what: string): PrestageError {

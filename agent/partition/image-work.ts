@@ -84,7 +84,7 @@ export async function readBackImage(work: ImageWork, files: readonly BundleFile[
     const sha256 = found === undefined ? undefined : await hashPlaced(work.path, found, { signal: work.signal, onBytes });
     if (sha256 === undefined) faults.push(`${file.path} is missing from the image`);
     else if (sha256 !== file.sha256)
-      faults.push(`${file.path} has sha256 ${sha256} in the image; the manifest says ${file.sha256}`);
+      faults.push(`${file.path} has the sha256 ${sha256} in the image, but the manifest says ${file.sha256}`);
   }
   if (faults.length === 0) return;
   throw new PrestageError(

@@ -187,7 +187,7 @@ async function readSealed(directory: string, bundle: SealedBundle): Promise<Buff
   if (sha256 === bundle.sha256) return bytes;
   throw new PrestageError(
     'ERR_BUNDLE_FILE',
-    `${path} has sha256 ${sha256}, expected ${bundle.sha256}`,
+    `${path} has the sha256 ${sha256}, expected ${bundle.sha256}`,
     'Run the command again; if it fails again, replace the disk',
   );
 }

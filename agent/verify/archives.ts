@@ -13,16 +13,16 @@ import { STAGES, type Stage } from '../model/stage.ts';
 import { pickStageLists } from '../model/stage-lists.ts';
 import { type Checked, faultOf, joinChecked, type Part, type VerifyContext, within } from './context.ts';
 
-/** What the lists of an archives folder say. */
+/** Content of the image lists of a folder of archives. */
 export interface ArchivesSurvey extends Checked {
-  /** Every archive once, with the digests that may be in it: any where empty. */
+  /** Every archive once, with the digests that it must hold; if there are none, any image is accepted. */
   readonly archives: readonly ListedArchive[];
-  /** Images of the lists, by stage. */
+  /** Number of listed images, by stage. */
   readonly images: Readonly<Partial<Record<Stage, number>>>;
 }
 
 export interface ListedArchive {
-  /** Relative to the bundle's top. */
+  /** Relative to the top of the bundle. */
   readonly path: string;
   /** Name of its top directory. */
   readonly name: string;
@@ -31,13 +31,13 @@ export interface ListedArchive {
   readonly expected: readonly Digest[];
 }
 
-/** Start and least length of a gzip file. Source: RFC 1952, 2.3. */
+/** First bytes and minimum length of a gzip file. Source: RFC 1952, 2.3. */
 const GZIP_START = Buffer.from([0x1f, 0x8b]);
 const GZIP_LEAST_BYTES = 18;
 
 /**
- * Reads the image lists of a folder and looks for their archives.
- * @param stages what the manifest of the bundle says; without one, the stages that have a list count
+ * Reads the image lists of a folder and finds their archives.
+ * @param stages the stages in the manifest of the bundle; without a manifest, the stages that have a list count
  */
 export async function surveyFolder(part: Part, stages: Bundle['stages'] | undefined): Promise<ArchivesSurvey> {
   const directory = join(part.directory, part.path);
@@ -55,13 +55,13 @@ export async function surveyFolder(part: Part, stages: Bundle['stages'] | undefi
   const known = new Set(archives.map((archive) => archive.path));
   const strange = files.filter((name) => name.endsWith('.tgz') && !known.has(within(part, name))).toSorted();
   return {
-    ...joinChecked([...surveys, { faults: [], notices: strange.map((name) => `${join(directory, name)} is on no image list`) }]),
+    ...joinChecked([...surveys, { faults: [], notices: strange.map((name) => `${join(directory, name)} is not on any image list`) }]),
     archives,
     images: Object.fromEntries(wanted.map((stage, index) => [stage, surveys[index]?.count ?? 0])),
   };
 }
 
-/** Checks one archive: quick that it is there and starts as one; full that its blobs have their digests and its manifest the one of its reference. */
+/** Checks one archive. `quick`: it exists and starts like a gzip file. `full`: its blobs match their digests, and its manifest that of its reference. */
 export async function verifyArchive(part: Part, archive: ListedArchive, context: VerifyContext): Promise<readonly BundleFault[]> {
   try {
     if (context.mode === 'quick') await requireGzip(join(part.directory, archive.path), archive.sizeBytes);
@@ -73,7 +73,7 @@ export async function verifyArchive(part: Part, archive: ListedArchive, context:
   }
 }
 
-/** Checks all archives, biggest first. */
+/** Checks all archives, the biggest first. */
 export async function verifyArchives(
   part: Part,
   archives: readonly ListedArchive[],
@@ -113,7 +113,7 @@ async function surveyStage(part: Part, stage: Stage, images: readonly BundleImag
   }
 }
 
-/** The list of a stage against the manifest of the bundle, both ways. */
+/** Compares the image list of a stage with the manifest of the bundle, in both directions. */
 function listFaults(
   part: Part,
   { stage, images, listed }: { readonly stage: Stage; readonly images: readonly BundleImage[]; readonly listed: readonly string[] },
@@ -127,10 +127,10 @@ function listFaults(
   return [
     ...images
       .filter((image) => !inList.has(image.reference))
-      .map((image) => fault(`the image list of the stage ${stage} lacks ${image.reference}, which prestage.json has`)),
+      .map((image) => fault(`the image list of the stage ${stage} lacks ${image.reference}, which is in prestage.json`)),
     ...listed
       .filter((reference) => !inManifest.has(reference))
-      .map((reference) => fault(`the image list of the stage ${stage} has ${reference}, which prestage.json lacks`)),
+      .map((reference) => fault(`the image list of the stage ${stage} has ${reference}, which is not in prestage.json`)),
   ];
 }
 
@@ -162,13 +162,13 @@ async function readWhole(part: Part, archive: ListedArchive, context: VerifyCont
     context.onRead(archive.sizeBytes);
     const others = archive.expected.filter((digest) => digest !== unpacked.topDigest);
     if (others.length === 0) return;
-    // A reference may name the image of one platform that the list in the archive leads to.
+    // A reference may name the image of one platform in the manifest list of the archive.
     const { imageDigest } = await context.pool.survey(job, { signal: context.signal });
     const [wrong] = others.filter((digest) => digest !== imageDigest);
     if (wrong === undefined) return;
     throw new PrestageError(
       'ERR_ARCHIVE_REFERENCE',
-      `${path} holds ${unpacked.topDigest}, and ${archive.reference} should be ${wrong}`,
+      `${path} holds ${unpacked.topDigest}, but ${archive.reference} should be ${wrong}`,
       'Write the archive again at the factory',
     );
   } finally {
@@ -186,14 +186,14 @@ async function requireGzip(path: string, sizeBytes: number): Promise<void> {
   });
   const { buffer } = await file.read(Buffer.alloc(GZIP_START.length), 0, GZIP_START.length, 0);
   if (sizeBytes >= GZIP_LEAST_BYTES && buffer.equals(GZIP_START)) return;
-  throw new PrestageError('ERR_ARCHIVE_FORMAT', `${path} (${sizeBytes} bytes) is no gzip file`, 'Write the archive again at the factory');
+  throw new PrestageError('ERR_ARCHIVE_FORMAT', `${path} (${sizeBytes} bytes) is not a gzip file`, 'Write the archive again at the factory');
 }
 
 function hasList(stage: Stage, files: readonly string[]): boolean {
   try {
     return pickStageLists(stage, files).length > 0;
   } catch {
-    // Several lists of a kind: readArchives says which.
+    // There are several lists of one kind: readArchives reports which.
     return true;
   }
 }

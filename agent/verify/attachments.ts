@@ -9,20 +9,20 @@ import { MANIFEST_LIMIT_BYTES } from '../model/manifest.ts';
 import { nameOf, type Reference, readReference } from '../model/reference.ts';
 import { type BlobStore, reachFaults } from './blobs.ts';
 
-/** A payload that has attachments, under the tags by which clients look for them. */
+/** A payload with attachments, stored under the tags that clients look for. */
 export interface AttachmentStore {
   readonly blobs: BlobStore;
-  /** What a tag of a repository leads to; undefined if there is no such tag. */
+  /** The digest that a tag of a repository leads to; undefined if the tag does not exist. */
   readonly tagged: (repository: Reference, tag: string) => Promise<Digest | undefined>;
-  /** The file that says so, or the index that says so of all. */
+  /** The file that holds the tag, or the index that holds all tags. */
   readonly pathOfTag: (repository: Reference, tag: string) => string;
 }
 
 type Attachment = NonNullable<BundleImage['attachments']>[number];
 
 /**
- * Checks what is attached to images: that the tag of each leads to it in every repository of its image, and that its manifest and its blobs are
- * there, as with images.
+ * Checks the attachments of images: the tag of each leads to it in every repository of its image, and its manifest and blobs are present, as with
+ * images.
  */
 export async function attachmentFaults(
   store: AttachmentStore,
@@ -36,7 +36,7 @@ export async function attachmentFaults(
     for (const attachment of attachments) {
       const tag = tagOf(attachment);
       for (const repository of repositories) {
-        // An image that goes by this tag keeps it.
+        // If an image of the bundle has this tag itself, the tag stays with it.
         if (names.includes(`${nameOf(repository)}:${tag}`)) continue;
         const fault = await tagFault(store, { attachment, repository, tag });
         if (fault !== undefined) faults.push({ path: store.pathOfTag(repository, tag), ...errorRecord(fault) });
@@ -67,12 +67,12 @@ async function tagFault({ blobs, tagged }: AttachmentStore, { attachment, reposi
   const { kind, manifest } = attachment;
   const name = `${nameOf(repository)}:${tag}`;
   const found = await tagged(repository, tag);
-  if (found === undefined) return wrong(`${name} is missing, which leads to the attachment ${manifest}`);
+  if (found === undefined) return wrong(`${name} is missing; it should lead to the attachment ${manifest}`);
   if (kind !== 'referrer') return found === manifest ? undefined : wrong(`${name} leads to ${found}, not to the attachment ${manifest}`);
   const path = join(blobs.directory, blobs.pathOf(found));
   const bytes = await readPlainFile(path, MANIFEST_LIMIT_BYTES);
   if (bytes === undefined || digestOf(bytes) !== found)
-    return wrong(`${path}, the list of referrers ${name}, is missing or has other bytes`);
+    return wrong(`${path}, the list of referrers ${name}, is missing or does not match its digest`);
   try {
     const listed = parseReferrers(bytes, name);
     return listed.some(({ digest }) => digest === manifest) ? undefined : wrong(`the list of referrers ${name} does not name ${manifest}`);

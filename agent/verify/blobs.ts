@@ -14,32 +14,32 @@ import {
 } from '../model/manifest.ts';
 import { isForeignLayer, notImage, notImageError } from '../model/manifest-content.ts';
 
-/** Blobs that lie under their digests: in an OCI layout, in a registry's tree. */
+/** Blobs stored under their digests, in an OCI layout or in the tree of a registry. */
 export interface BlobStore {
-  /** The bundle's top. */
+  /** Top directory of the bundle. */
   readonly directory: string;
-  /** Where a blob lies, relative to the top. */
+  /** Path of a blob, relative to the top. */
   readonly pathOf: (digest: Digest) => string;
-  /** False for a metadata mirror: it has manifests and configs only. */
+  /** False for a metadata mirror, which has only manifests and configs. */
   readonly hasLayers: boolean;
-  /** What is wrong with a blob that is missing or another one. */
+  /** Error code for a blob that is missing or does not match. */
   readonly code: ErrorCode;
 }
 
 /** An image that a store of blobs should have. */
 export interface WantedImage {
   readonly reference: string;
-  /** Of its manifest, or of its manifest list. */
+  /** Digest of its manifest or manifest list. */
   readonly digest: Digest;
-  /** It is attached to an image, and none itself. */
+  /** It is an attachment of an image, not an image itself. */
   readonly isAttached?: true;
 }
 
 /**
- * Follows images from their manifests to their blobs: every manifest has the bytes of its digest, every blob that it names lies there in its
- * size. Of a list, the image for the architecture must be whole, and every other one whose manifest is there; manifests of others may be
- * missing, as a copy of one platform leaves them out. Bytes of configs and layers are not read.
- * @returns one fault a blob or image, with the first reference that needs it
+ * Follows images from their manifests to their blobs. Every manifest must match its digest, and every blob that it names must exist in its size.
+ * In a manifest list, the image for the architecture must be complete, and so must every other image whose manifest exists. Manifests of other
+ * platforms may be missing, because a copy for one platform leaves them out. Configs and layers are not read.
+ * @returns one fault for each blob or image, with the first reference that needs it
  */
 export async function reachFaults(store: BlobStore, images: readonly WantedImage[], architecture: string): Promise<readonly BundleFault[]> {
   const faults = new Map<string, BundleFault>();
@@ -88,10 +88,10 @@ async function readManifest(store: BlobStore, digest: Digest, reference: string)
   );
   const found = await file.stat();
   if (!found.isFile() || found.size > MANIFEST_LIMIT_BYTES)
-    throw blobError(store, `${path}, the manifest of ${reference}, is no manifest file`);
+    throw blobError(store, `${path}, the manifest of ${reference}, is not a regular file of at most ${MANIFEST_LIMIT_BYTES} bytes`);
   const bytes = await file.readFile();
   const actual = digestOf(bytes);
-  if (actual !== digest) throw blobError(store, `${path}, the manifest of ${reference}, has the bytes of ${actual}`);
+  if (actual !== digest) throw blobError(store, `${path}, the manifest of ${reference}, has the digest ${actual}`);
   return parseManifest(bytes, path);
 }
 
@@ -99,9 +99,9 @@ async function blobFault(store: BlobStore, blob: Descriptor, reference: string):
   const path = join(store.directory, store.pathOf(blob.digest));
   const found = await lstat(path).catch((error: NodeJS.ErrnoException) => error.code ?? error.message);
   if (typeof found === 'string') return blobError(store, `${path}, which ${reference} needs, cannot be read: ${found}`);
-  if (!found.isFile()) return blobError(store, `${path}, which ${reference} needs, is no plain file`);
+  if (!found.isFile()) return blobError(store, `${path}, which ${reference} needs, is not a regular file`);
   if (found.size === blob.sizeBytes) return undefined;
-  return blobError(store, `${path} has ${found.size} bytes, and the manifest of ${reference} says ${blob.sizeBytes}`);
+  return blobError(store, `${path} has ${found.size} bytes, but the manifest of ${reference} says ${blob.sizeBytes}`);
 }
 
 function noInstance(store: BlobStore, index: IndexManifest, image: WantedImage, architecture: string): PrestageError {
@@ -109,7 +109,7 @@ function noInstance(store: BlobStore, index: IndexManifest, image: WantedImage, 
   return new PrestageError(
     'ERR_ARCHITECTURE',
     `${join(store.directory, store.pathOf(image.digest))}: ${image.reference} has no image for linux/${architecture}, only: ${platforms || 'none'}`,
-    'Pull it at the factory from where it has that architecture, or give --architecture',
+    'Pull it at the factory from a registry that has that architecture, or set --architecture',
   );
 }
 
@@ -117,7 +117,7 @@ export function blobError(store: Pick<BlobStore, 'code'>, message: string): Pres
   return new PrestageError(
     store.code,
     message,
-    'Write the bundle again from the factory; where it is wrong there, pull and build it again',
+    'Write the bundle again from the factory; if it is faulty there, pull and build it again',
   );
 }
 

@@ -3,25 +3,25 @@ import type { ArchivePool } from '../extract/pool.ts';
 import type { Host } from '../host/host.ts';
 import { type ErrorRecord, errorRecord, PrestageError } from '../model/errors.ts';
 
-/** What all checks of one verification share. */
+/** Input shared by all checks of one verification. */
 export interface VerifyContext {
   readonly host: Host;
   readonly mode: VerifyMode;
-  /** GOARCH name: which image of a list must be whole. */
+  /** GOARCH name; the image of a manifest list for it must be complete. */
   readonly architecture: string;
   readonly pool: ArchivePool;
   readonly parallel: number;
-  /** Directory of our own for small files. */
+  /** Private directory for small files. */
   readonly scratch: string;
   readonly signal: AbortSignal;
-  /** Bytes that have been read, of those that `mode` full reads. */
+  /** Called with the number of bytes read, in mode `full`. */
   readonly onRead: (bytes: number) => void;
 }
 
 /** What a check found. */
 export interface Checked {
   readonly faults: readonly BundleFault[];
-  /** What is no fault, and worth a line. */
+  /** Observations that are not faults but worth a line. */
   readonly notices: readonly string[];
 }
 
@@ -31,7 +31,7 @@ export function joinChecked(all: readonly Checked[]): Checked {
   return { faults: all.flatMap((one) => one.faults), notices: all.flatMap((one) => one.notices) };
 }
 
-/** A part of a bundle: `directory` is the bundle's top, `path` what is meant, relative to it; the top itself where empty. */
+/** A part of a bundle: `directory` is the top of the bundle, `path` is relative to it; an empty path means the top itself. */
 export interface Part {
   readonly directory: string;
   readonly path: string;
@@ -41,7 +41,7 @@ export function within(part: Part, name: string): string {
   return part.path === '' ? name : `${part.path}/${name}`;
 }
 
-/** A thrown error as the fault of a path; what the agent cannot foresee is thrown on. */
+/** Turns a thrown error into the fault of a path. Throws unexpected errors, and interruptions, again. */
 export function faultOf(path: string, error: unknown): BundleFault {
   const record: ErrorRecord = errorRecord(error);
   if (!(error instanceof PrestageError) || record.code === 'ERR_INTERRUPTED') throw error;

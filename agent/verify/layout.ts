@@ -14,13 +14,13 @@ import { type Checked, faultOf, joinChecked, type Part, type VerifyContext, with
 import { verifyLists } from './lists.ts';
 
 const BLOBS = 'blobs/sha256';
-/** Of `blobs/sha256`, relative to a layout. Source: OCI image-spec, image-layout.md. */
+/** Path of a blob, relative to a layout. Source: OCI image-spec, image-layout.md. */
 const BLOB_PATH = /^blobs\/sha256\/([^/]+)$/;
 
 /**
  * Checks an OCI image layout: its index, and every image from its manifest to its blobs.
- * @param part `attached`: images beside which their attachments have to lie
- * @param images what the manifest of the bundle says should be there; without one, what the index names counts
+ * @param part `attached`: images whose attachments must be present, too
+ * @param images the images in the manifest of the bundle; without a manifest, the images in the index count
  */
 export async function verifyLayout(
   part: Part & { readonly attached?: readonly BundleImage[] },
@@ -66,7 +66,7 @@ export async function verifyLayout(
   }
 }
 
-/** Hashes all blobs of a layout that no manifest of a bundle vouches for: each must have the digest that names it. */
+/** Hashes all blobs of a layout that is not part of a bundle. Each must match the digest in its name. */
 export async function hashLayout(part: Part, context: VerifyContext): Promise<Checked> {
   const files = await blobFiles(part);
   const faults = await verifyFiles(part.directory, files, { ...context, onProgress: context.onRead });
@@ -80,17 +80,17 @@ export async function hashLayout(part: Part, context: VerifyContext): Promise<Ch
   };
 }
 
-/** Bytes of all blobs of a layout. */
+/** Total size of all blobs of a layout, in bytes. */
 export async function layoutBytes(part: Part): Promise<number> {
   return (await blobFiles(part)).reduce((total, file) => total + file.sizeBytes, 0);
 }
 
-/** Blobs whose name is not the hash that the manifest of the bundle has for them. Pure: the hashes of the files are compared elsewhere. */
+/** Blobs whose name differs from their hash in the manifest of the bundle. Pure: the files themselves are hashed elsewhere. */
 export function misnamedBlobs(files: readonly BundleFile[], path: string): readonly BundleFault[] {
   return files.flatMap((file): readonly BundleFault[] => {
     const hex = file.path.startsWith(`${path}/`) ? BLOB_PATH.exec(file.path.slice(path.length + 1))?.[1] : undefined;
     if (hex === undefined || hex === file.sha256) return [];
-    const error = blobError({ code: 'ERR_LAYOUT_BLOB' }, `${quoteInput(file.path)} has the sha256 ${file.sha256}, not that of its name`);
+    const error = blobError({ code: 'ERR_LAYOUT_BLOB' }, `${quoteInput(file.path)} has the sha256 ${file.sha256}, which is not its name`);
     return [{ path: file.path, ...errorRecord(error) }];
   });
 }
@@ -114,7 +114,7 @@ async function blobFiles(part: Part): Promise<readonly BundleFile[]> {
 function unnamedFault(part: Part, index: string, image: BundleImage): PrestageError {
   return new PrestageError(
     'ERR_LAYOUT',
-    `${join(part.directory, index)} does not name ${image.manifestDigest}, the manifest of ${image.reference}`,
+    `${join(part.directory, index)} lacks ${image.manifestDigest}, the manifest of ${image.reference}`,
     'Build the bundle again at the factory',
   );
 }

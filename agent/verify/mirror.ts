@@ -7,19 +7,19 @@ import type { OcMirrorFolder } from '../tree/archive-sets.ts';
 import { type ArchivedBlob, readSets } from '../tree/read-sets.ts';
 import { type Checked, faultOf, type VerifyContext } from './context.ts';
 
-/** Bytes of all archives of oc-mirror in a folder. */
+/** Total size of all archives of oc-mirror in a folder, in bytes. */
 export function mirrorBytes({ sets }: OcMirrorFolder): number {
   return archivesOf({ sets }).reduce((total, archive) => total + archive.sizeBytes, 0);
 }
 
-/** All archives of a folder, in the order in which they go on top of each other. */
+/** All archives of a folder, in the order in which they build on each other. */
 export function archivesOf({ sets }: Pick<OcMirrorFolder, 'sets'>): OcMirrorFolder['sets'][number]['archives'] {
   return sets.flatMap((set) => set.archives);
 }
 
 /**
- * Checks archives of oc-mirror: none is missing between others, and each can be read to its end; in mode `full` every blob has its digest.
- * Which images they bring is known only to a run that has unpacked all.
+ * Checks archives of oc-mirror: none is missing between others, and each can be read to its end; in mode `full` every blob matches its digest.
+ * Which images they hold is known only after a run has unpacked all of them.
  */
 export async function verifyMirror(directory: string, { sets }: OcMirrorFolder, context: VerifyContext): Promise<Checked> {
   try {
@@ -50,7 +50,7 @@ async function blobDamage(blobs: readonly ArchivedBlob[], context: VerifyContext
         if (sizeBytes < blob.sizeBytes)
           return [archiveDamage(blob.path, archiveFault('ERR_ARCHIVE_TRUNCATED', blob.path, `the file ends within blob ${blob.digest}`))];
         if (actual === blob.digest) return [];
-        return [archiveDamage(blob.path, archiveFault('ERR_ARCHIVE_DIGEST', blob.path, `blob ${blob.digest} has the bytes of ${actual}`))];
+        return [archiveDamage(blob.path, archiveFault('ERR_ARCHIVE_DIGEST', blob.path, `blob ${blob.digest} has the digest ${actual}`))];
       }),
     ),
   );

@@ -11,25 +11,25 @@ import { type Policy, policyEntryOf } from '../signatures/policy.ts';
 /** An image that a node with the policy would refuse. */
 export interface RefusedImage {
   readonly stage: Stage;
-  /** The name that is pulled. */
+  /** The name of the image in a pull. */
   readonly name: string;
-  /** The entry of the policy that decides over it. */
+  /** The entry of the policy that decides. */
   readonly scope: string;
   readonly reason: string;
 }
 
 /** What a node with a policy would do with the images of a bundle. */
 export interface PolicyReport {
-  /** The file of the policy, or the release of OpenShift that has it. */
+  /** The file of the policy, or the OpenShift release that contains it. */
   readonly policy: string;
-  /** Names of images that are taken. */
+  /** Number of image names that the policy accepts. */
   readonly accepted: number;
   readonly refused: readonly RefusedImage[];
 }
 
 /**
- * Checks the signatures of a bundle against a policy: key, signed text, digest and identity, as engines do at a pull. Each name of each image is a
- * pull of its own.
+ * Checks the signatures of a bundle against a policy: key, signed text, digest and identity, as engines do in a pull. Each name of each image counts
+ * as a separate pull.
  * @param directory the bundle
  */
 export async function verifyPolicy(
@@ -54,7 +54,7 @@ export async function verifyPolicy(
   return { policy: policy.file, accepted, refused };
 }
 
-/** What a policy takes from the machine that verifies. @param scratch directory that only this user can write to */
+/** Gives a policy what it needs from the verifying machine: keys and gpg. @param scratch directory that only this user can write to */
 export function judgeTools(host: Host, scratch: string): JudgeTools {
   return {
     readKey: async (path) =>
@@ -62,7 +62,7 @@ export function judgeTools(host: Host, scratch: string): JudgeTools {
         throw new PrestageError(
           'ERR_POLICY_FILE',
           `the key ${path} of the policy cannot be read: ${cause.code ?? cause.message}`,
-          'Put the key there, or give a policy with keyData',
+          'Put the key there, or use a policy with keyData',
           { cause },
         );
       }),
@@ -70,7 +70,7 @@ export function judgeTools(host: Host, scratch: string): JudgeTools {
   };
 }
 
-/** Signatures that cannot be read are none, and the reason is told with the refusal. */
+/** If signatures cannot be read, the image counts as unsigned, and the refusal gives the reason. */
 async function signaturesOf(
   directory: string,
   image: BundleImage,

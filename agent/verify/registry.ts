@@ -17,8 +17,8 @@ const BLOB_PATH = /\/blobs\/sha256\/([0-9a-f]{2})\/([^/]+)\/data$/;
 /**
  * Checks a registry tree of distribution: that every name of every image leads to its manifest, by digest and by tag, and on to its blobs.
  * Source: github.com/distribution/distribution, registry/storage/paths.go.
- * @param part `attached`: images beside which their attachments have to lie
- * @param content `metadata`: manifests and configs only
+ * @param part `attached`: images whose attachments must be present, too
+ * @param content `metadata`: only manifests and configs are expected
  */
 export async function verifyRegistry(
   part: Part & { readonly attached?: readonly BundleImage[] },
@@ -48,7 +48,7 @@ export async function verifyRegistry(
   };
 }
 
-/** Checks that the image that is to serve a tree is in it, whole. It need not be one of the images of a stage. */
+/** Checks that a tree completely contains the image that is to serve it. That image need not belong to a stage. */
 export async function verifyRegistryImage(part: Part, name: string, context: VerifyContext): Promise<Checked> {
   const place = placeOf(name);
   if (place instanceof PrestageError) return { faults: [{ path: part.path, ...errorRecord(place) }], notices: [] };
@@ -61,23 +61,23 @@ export async function verifyRegistryImage(part: Part, name: string, context: Ver
   }
   const error = new PrestageError(
     'ERR_BUNDLE_FILE',
-    `the registry image ${name} is not in ${part.path}: ${join(part.directory, link)} leads to no manifest`,
+    `the registry image ${name} is not in ${part.path}: ${join(part.directory, link)} does not lead to a manifest`,
     'Build the bundle again at the factory',
   );
   return { faults: [{ path: link, ...errorRecord(error) }], notices: [] };
 }
 
-/** Blobs whose place is not that of the hash that the manifest of the bundle has for them. Pure. */
+/** Blobs whose path does not fit their hash in the manifest of the bundle. Pure. */
 export function misplacedBlobs(files: readonly BundleFile[], path: string): readonly BundleFault[] {
   return files.flatMap((file): readonly BundleFault[] => {
     const [, start, hex] = (file.path.startsWith(`${path}/`) && BLOB_PATH.exec(file.path)) || [];
     if (hex === undefined || (hex === file.sha256 && hex.slice(0, 2) === start)) return [];
-    const error = blobError({ code: 'ERR_BUNDLE_FILE' }, `${quoteInput(file.path)} has the sha256 ${file.sha256}, not that of its place`);
+    const error = blobError({ code: 'ERR_BUNDLE_FILE' }, `${quoteInput(file.path)} has the sha256 ${file.sha256}, which does not fit its path`);
     return [{ path: file.path, ...errorRecord(error) }];
   });
 }
 
-/** The links that a name needs: one from its repository to the manifest, and one from its tag. */
+/** Checks the links that a name needs: one from its repository to the manifest, and one from its tag. */
 async function linkFaults(part: Part, image: BundleImage, name: string): Promise<readonly BundleFault[]> {
   const place = placeOf(name);
   if (place instanceof PrestageError) return [{ path: part.path, ...errorRecord(place) }];

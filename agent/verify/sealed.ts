@@ -9,17 +9,17 @@ import { misnamedBlobs, verifyLayout } from './layout.ts';
 import { misplacedBlobs, verifyRegistry, verifyRegistryImage } from './registry.ts';
 import { verifyStore } from './store.ts';
 
-/** Strange files that are named; of more it gives the number. */
+/** Most unlisted files that are named; of the rest only the number is given. */
 const NAMED_STRANGERS = 20;
 
-/** Bytes that a full verification of a bundle reads. */
+/** Number of bytes that a full verification of a bundle reads. */
 export function sealedBytes(bundle: Bundle): number {
   return bundle.files.reduce((total, file) => total + file.sizeBytes, 0);
 }
 
 /**
- * Verifies a sealed bundle: its files against the manifest, then each payload against the images that it must have. In mode full the archives are
- * read right after they were hashed, and store images beside the hashing.
+ * Verifies a sealed bundle: its files against the manifest, and each payload against the images that it must have. In mode `full`, archives are read
+ * right after they are hashed, and store images are read while other files are hashed.
  */
 export async function verifySealed({ directory, bundle }: SealedBundle, context: VerifyContext): Promise<Checked> {
   const surveys = await Promise.all(
@@ -50,7 +50,7 @@ export async function verifySealed({ directory, bundle }: SealedBundle, context:
   ]);
 }
 
-/** What the bundle says of the pieces of its store images, by their paths. */
+/** The recorded pieces of the store images, by path. */
 function piecesOf({ payloads }: Bundle): ReadonlyMap<string, StorePieces> {
   return new Map(
     payloads.flatMap((payload) =>
@@ -63,17 +63,17 @@ interface PayloadWork {
   readonly directory: string;
   readonly payload: BundlePayload;
   readonly bundle: Bundle;
-  /** Paths of files with faults, when they are known. */
+  /** Paths of files with faults; settles when all files have been checked. */
   readonly broken: Promise<ReadonlySet<string>>;
 }
 
 async function verifyPayload({ directory, payload, bundle, broken }: PayloadWork, context: VerifyContext): Promise<Checked> {
   const all = imagesOf(bundle);
-  // An image can lie in two repositories, and something else be attached to it in each.
+  // An image can be in two repositories, with different attachments in each.
   const attached = STAGES.flatMap((stage) => bundle.stages[stage]?.images ?? []);
   switch (payload.kind) {
     case 'archives':
-      // Looked at with the files.
+      // Checked together with the files.
       return { faults: [], notices: [] };
     case 'oci':
       return joinChecked([
@@ -108,7 +108,7 @@ async function survey(directory: string, path: string, bundle: Bundle): Promise<
   }
 }
 
-/** The images of all stages, each manifest once, with all its names. */
+/** The images of all stages. Each manifest appears once, with all its names. */
 function imagesOf(bundle: Bundle): readonly BundleImage[] {
   const all = STAGES.flatMap((stage) => bundle.stages[stage]?.images ?? []);
   const byDigest = Map.groupBy(all, (image) => image.manifestDigest);
@@ -127,5 +127,5 @@ function absentNotices(bundle: Bundle): readonly string[] {
 async function strangers(directory: string, bundle: Bundle): Promise<readonly string[]> {
   const found = await unlistedFiles(directory, bundle.files);
   const named = found.slice(0, NAMED_STRANGERS).map((path) => `${path} does not belong to the bundle`);
-  return found.length > NAMED_STRANGERS ? [...named, `${found.length - NAMED_STRANGERS} more do not belong to the bundle`] : named;
+  return found.length > NAMED_STRANGERS ? [...named, `${found.length - NAMED_STRANGERS} more files do not belong to the bundle`] : named;
 }

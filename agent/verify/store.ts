@@ -14,20 +14,20 @@ import { verifyRegistry } from './registry.ts';
 type StorePayload = Extract<BundlePayload, { kind: 'store' }>;
 
 interface StoreWork {
-  /** The bundle's top. */
+  /** Top directory of the bundle. */
   readonly directory: string;
   readonly payload: StorePayload;
-  /** Of its stage. */
+  /** Images of its stage. */
   readonly images: readonly BundleImage[];
-  /** Of the bundle; empty if it is not known. */
+  /** Release of the bundle; empty if unknown. */
   readonly release: string;
-  /** Paths of files with faults, when they are known. */
+  /** Paths of files with faults; settles when all files have been checked. */
   readonly broken: Promise<ReadonlySet<string>>;
 }
 
 /**
- * Checks a store image: its metadata mirror and the tree of operating systems; in mode full also the dm-verity hash tree against the image, and, as root, that the storage in
- * it answers to every name of every image. The bytes of its files are compared elsewhere.
+ * Checks a store image: its metadata mirror and the tree of operating systems. In mode `full` also checks the dm-verity hash tree against the image
+ * and, as root, that the storage in it has every name of every image. Its files are hashed elsewhere.
  */
 export async function verifyStore({ directory, payload, images, release, broken }: StoreWork, context: VerifyContext): Promise<Checked> {
   const mirrored = images.filter(({ reference }) => payload.unmirrored?.includes(reference) !== true);
@@ -39,13 +39,13 @@ export async function verifyStore({ directory, payload, images, release, broken 
   if (context.mode === 'quick') return joinChecked([mirror, packing]);
   const verity = await verifyHashTree(directory, payload, context);
   const stored = images.filter(({ reference }) => payload.unstored?.includes(reference) !== true);
-  // The kernel's squashfs reader gets no image that is known to be damaged.
+  // Never let the squashfs driver of the kernel read an image that is known to be damaged.
   const isDamaged = verity.faults.length > 0 || (await broken).has(payload.image);
   const contents = isDamaged ? NOTHING_WRONG : await verifyContents(directory, payload, stored, context);
   return joinChecked([mirror, packing, verity, contents]);
 }
 
-/** The image says itself how it is packed, and the manifest says the same; whether the nodes of the release can mount that is worth a line. */
+/** Compares the compression in the header of the image with the manifest, and notes if nodes of the release probably cannot mount it. */
 async function verifyPacking(directory: string, { image, compression }: StorePayload, release: string): Promise<Checked> {
   const kind = await squashfsKind(join(directory, image));
   const packed = kind?.replace(/^.* with /, '');
@@ -55,13 +55,13 @@ async function verifyPacking(directory: string, { image, compression }: StorePay
   if (compression === undefined || compression.algorithm === packed) return { faults: [], notices };
   const error = new PrestageError(
     'ERR_BUNDLE_FILE',
-    `${image} is a ${kind}, and ${BUNDLE_FILE} says ${compressionText(compression)}`,
+    `${image} is a ${kind}, but ${BUNDLE_FILE} says ${compressionText(compression)}`,
     'Build the bundle again at the factory',
   );
   return { faults: [{ path: image, ...errorRecord(error) }], notices };
 }
 
-/** Operating systems lie in a tree of their own, whole. */
+/** Checks the separate tree of operating systems, which has all blobs. */
 async function verifyOsTree(
   directory: string,
   { osTree, unmirrored = [] }: StorePayload,
@@ -80,7 +80,7 @@ async function verifyHashTree(directory: string, payload: StorePayload, { host, 
   const result = await host.exec('veritysetup', ['verify', image, tree, payload.verity.rootHash], { signal }).catch(toolMissing);
   signal.throwIfAborted();
   if (result === undefined)
-    return { faults: [], notices: [`veritysetup is not installed: the hash tree ${tree} was not recomputed, only its sha256 compared`] };
+    return { faults: [], notices: [`veritysetup is not installed: only the sha256 of the hash tree ${tree} was compared, the tree was not recomputed`] };
   if (result.exitCode === 0) return NOTHING_WRONG;
   const error = new PrestageError(
     'ERR_BUNDLE_FILE',
@@ -98,7 +98,7 @@ async function verifyContents(
 ): Promise<Checked> {
   const image = join(directory, payload.image);
   if (process.getuid?.() !== 0)
-    return { faults: [], notices: [`${image} was not mounted, which takes root: its names were not looked up`] };
+    return { faults: [], notices: [`${image} was not mounted, which needs root: the names in it were not checked`] };
   try {
     await using store = await mountReadOnly(host, { device: image, fileSystem: 'squashfs', target: await privateTarget(host) });
     const found = await inspectStorage({ graphroot: store.path, runroot: store.path });
@@ -108,7 +108,7 @@ async function verifyContents(
   }
 }
 
-/** What a store lacks of the images that it should have, or has damaged. Pure. */
+/** The faults of a store: images that are missing, damaged, or lack a name. Pure. */
 function storeFaults(payload: StorePayload, images: readonly BundleImage[], found: StorageContents): readonly BundleFault[] {
   const fault = (what: string): BundleFault => ({
     path: payload.image,
@@ -119,10 +119,10 @@ function storeFaults(payload: StorePayload, images: readonly BundleImage[], foun
   return [
     ...images.flatMap(({ reference, names, manifestDigest }) => {
       const stored = found.images.find((image) => image.digests.includes(manifestDigest));
-      if (stored === undefined) return [fault(`${reference}: no image of the manifest ${manifestDigest} is in the store`)];
+      if (stored === undefined) return [fault(`${reference}: the store has no image with the manifest ${manifestDigest}`)];
       return [
         ...stored.damage.map((what) => fault(`${reference}: ${what}`)),
-        ...names.filter((name) => !known.has(name)).map((name) => fault(`${reference}: it does not go by ${name}`)),
+        ...names.filter((name) => !known.has(name)).map((name) => fault(`${reference}: its image lacks the name ${name}`)),
       ];
     }),
     ...(registry !== undefined && !known.has(registry) ? [fault(`the registry image ${registry} is not in the store`)] : []),

@@ -25,13 +25,13 @@ export interface VerifyRequest {
   readonly mode: VerifyMode;
   /** GPT label of the partition on a disk. */
   readonly label: string;
-  /** Threads at most. */
+  /** Maximum number of threads. */
   readonly parallel: number;
-  /** GOARCH name of the nodes, which a bundle must be for; left out, it is that of the bundle or, without a manifest, of this machine. */
+  /** GOARCH name of the nodes, which a bundle must match; defaults to that of the bundle or, without a manifest, of this machine. */
   readonly architecture?: string | undefined;
   /** The only hash that prestage.json may have. */
   readonly bundleSha256?: string | undefined;
-  /** Says which images of the bundle a node with this policy would refuse. */
+  /** If set, the report names the images that a node with this policy would refuse. */
   readonly policy?: Policy | undefined;
   readonly signal: AbortSignal;
   readonly onProgress?: (progress: VerifyProgress) => void;
@@ -42,23 +42,23 @@ export interface VerifyProgress {
   readonly totalBytes: number;
 }
 
-/** What a verification found. Sizes are bytes. */
+/** Result of a verification. Sizes are bytes. */
 export interface VerifyReport {
-  /** What was named. */
+  /** The path in the request. */
   readonly path: string;
   readonly source: 'folder' | 'device' | 'image';
   /** The device that was mounted. */
   readonly device?: string;
-  /** `bundle`: sealed by prestage.json; a folder without one is recognised by what it holds. */
+  /** `bundle`: sealed by prestage.json; a folder without one is recognized by its content. */
   readonly what: 'bundle' | 'archives' | 'oci' | 'oc-mirror';
   readonly mode: VerifyMode;
   readonly isSound: boolean;
   readonly release?: string;
   readonly architecture: string;
-  /** Of prestage.json. */
+  /** sha256 of prestage.json. */
   readonly bundleSha256?: string;
   readonly payloads: readonly string[];
-  /** Of a bundle: how its store images are packed, in words; `not recorded` by an earlier build. */
+  /** For a bundle: how its store images are compressed, as a text; `not recorded` for older builds. */
   readonly stores?: readonly { readonly stage: Stage; readonly image: string; readonly compression: string }[];
   readonly images: Readonly<Partial<Record<Stage, number>>>;
   readonly files: number;
@@ -72,7 +72,7 @@ export interface VerifyReport {
 /**
  * Verifies a bundle or a folder. `quick` reads its structure: the manifest and its pin, sizes, manifests of images, names, lists. `full` reads every
  * byte: hashes of files, digests of blobs, archives to their end, the hash tree and the names of store images. Nothing is written there.
- * @throws PrestageError where there is nothing to verify: ERR_PAYLOAD_MISSING, ERR_DISK…, ERR_PARTITION_…; the signal's reason
+ * @throws PrestageError if there is nothing to verify: ERR_PAYLOAD_MISSING, ERR_DISK…, ERR_PARTITION_…; the signal's reason
  */
 export async function verify(host: Host, request: VerifyRequest): Promise<VerifyReport> {
   await using opened = await openPath(host, request.path, request.label);
@@ -220,34 +220,34 @@ function storesOf({ payloads }: Bundle): Pick<VerifyReport, 'stores'> {
 function noBundle(directory: string): PrestageError {
   return new PrestageError(
     'ERR_USAGE',
-    `${directory} has no ${BUNDLE_FILE}, so that it does not say which images a node pulls`,
-    'Build a bundle of it, and give that with --policy or --openshift',
+    `${directory} has no ${BUNDLE_FILE}, so the images that a node pulls are unknown`,
+    'Build a bundle from it, and verify that bundle with --policy or --openshift',
   );
 }
 
 function pinFaults(sha256: string | undefined, directory: string, pinned: string | undefined): Checked {
   if (pinned === undefined || sha256 === pinned) return NOTHING_WRONG;
-  const what = sha256 === undefined ? 'is not there' : `has the sha256 ${sha256}`;
+  const what = sha256 === undefined ? 'is missing' : `has the sha256 ${sha256}`;
   const error = new PrestageError(
     'ERR_BUNDLE_PIN',
-    `${join(directory, BUNDLE_FILE)} ${what}, and one of ${pinned} is asked for`,
-    'Put the bundle there that the hash was taken from, or give the hash of this one',
+    `${join(directory, BUNDLE_FILE)} ${what}, but ${pinned} was requested`,
+    'Write the bundle with that hash, or use the hash of this one',
   );
   return { faults: [faultOf(BUNDLE_FILE, error)], notices: [] };
 }
 
-/** The machine that verifies may be another one than the node: only an architecture that was asked for is compared. */
+/** The verifying machine need not be a node, so only a requested architecture is compared. */
 function architectureFaults({ architecture }: Bundle, directory: string, { architecture: wanted }: VerifyRequest): Checked {
   if (wanted === undefined || wanted === architecture) return NOTHING_WRONG;
   const error = new PrestageError(
     'ERR_BUNDLE_ARCHITECTURE',
-    `${join(directory, BUNDLE_FILE)} says that the bundle was built for ${architecture}, and ${wanted} is asked for`,
+    `${join(directory, BUNDLE_FILE)} says that the bundle was built for ${architecture}, but ${wanted} was requested`,
     `Build the bundle with --architecture ${wanted}`,
   );
   return { faults: [faultOf(BUNDLE_FILE, error)], notices: [] };
 }
 
-/** The first fault of a file is enough: what follows from it says no more. */
+/** Keeps the first fault of each file, since later ones are its consequences. */
 function withoutDoubles({ faults, notices }: Checked): Checked {
   const broken = new Set<string>();
   const kept = faults.filter((fault) => {
@@ -264,7 +264,7 @@ function nothingThere(directory: string, names: readonly string[]): PrestageErro
   const lists = STAGES.flatMap(stageListNames).join(', ');
   return new PrestageError(
     'ERR_PAYLOAD_MISSING',
-    `${directory} holds neither ${BUNDLE_FILE} nor an OCI layout nor an image list; it holds: ${names.toSorted().slice(0, 12).join(', ') || 'nothing'}`,
-    `Give the folder of a bundle, or one with an image list (${lists})`,
+    `${directory} holds no ${BUNDLE_FILE}, OCI layout or image list; it holds: ${names.toSorted().slice(0, 12).join(', ') || 'nothing'}`,
+    `Name the folder of a bundle, or one with an image list (${lists})`,
   );
 }

@@ -178,7 +178,7 @@ describe('partition image', async () => {
     const { stderr, exitCode } = await makeImage(path, '--format', 'iso');
     await bench.wrap('xorriso', '');
     assert.deepEqual([exitCode, /ERR_[A-Z_]+/.exec(stderr)?.[0]], [4, 'ERR_PARTITION_WRITE']);
-    assert.match(stderr, /prestage-agent has sha256/);
+    assert.match(stderr, /prestage-agent has the sha256/);
     assert.deepEqual(
       (await readdir(bench.work)).filter((name) => name.includes('wrong')),
       [],

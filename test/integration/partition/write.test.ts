@@ -261,7 +261,7 @@ describe('partition write', async () => {
     const { stderr, exitCode } = await write(newer);
     await bench.wrap('blockdev', '');
     assert.deepEqual([exitCode, /ERR_[A-Z_]+/.exec(stderr)?.[0]], [6, 'ERR_BUNDLE_FILE']);
-    assert.match(stderr, /big\.tgz has sha256/);
+    assert.match(stderr, /big\.tgz has the sha256/);
     assert.equal(await nodeSays(), 'ERR_BUNDLE_PARTIAL');
     assert.equal((await write(newer)).exitCode, 0);
     assert.deepEqual(await tree(), await treeOf(newer));

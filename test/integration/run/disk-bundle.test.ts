@@ -148,7 +148,7 @@ describe('what the root disk keeps of a bundle whose partition is hostile', () =
     await writeFile(join(directory, 'prestage.json'), '{}');
     assert.deepEqual(await refusal(), [
       'ERR_BUNDLE_PIN',
-      `/partition/prestage.json has the sha256 ${sha256Of('{}')}, and ${sha256Of(MANIFEST)} is pinned`,
+      `/partition/prestage.json has the sha256 ${sha256Of('{}')}, but ${sha256Of(MANIFEST)} is pinned`,
     ]);
     await assert.rejects(kept(), { code: 'ENOENT' });
   });

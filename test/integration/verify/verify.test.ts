@@ -99,7 +99,7 @@ test('of a folder of archives every fault is told: missing, exchanged, damaged, 
   assert.equal(codes[archive(set.images.whiteouts)], 'ERR_ARCHIVE_TOP');
   assert.equal(report.faults.length, 5);
   assert.ok(report.faults.every((fault) => fault.remedy.length > 10));
-  assert.deepEqual(report.notices, [`${join(place.folder, 'stranger.tgz')} is on no image list`]);
+  assert.deepEqual(report.notices, [`${join(place.folder, 'stranger.tgz')} is not on any image list`]);
   const quick = brief(await verifyAt(place.folder, { mode: 'quick' }));
   assert.deepEqual(
     quick.toSorted(),
@@ -131,7 +131,7 @@ test('an archive that holds another image than its digest reference says is told
     {
       path: `${to}.tgz`,
       code: 'ERR_ARCHIVE_REFERENCE',
-      message: `${join(place.folder, `${to}.tgz`)} holds ${set.images.links.digest}, and ${name}@${wanted} should be ${wanted}`,
+      message: `${join(place.folder, `${to}.tgz`)} holds ${set.images.links.digest}, but ${name}@${wanted} should be ${wanted}`,
       remedy: 'Write the archive again at the factory',
     },
   ]);
@@ -194,7 +194,7 @@ test('a manifest that was exchanged for another valid one is found, also quick',
   const report = await verifyAt(place.folder, { mode: 'quick' });
   assert.deepEqual(
     report.faults.map((fault) => fault.message),
-    [`${blobPath(place.folder, agent.digest)}, the manifest of ${agent.reference}, has the bytes of ${release.digest}`],
+    [`${blobPath(place.folder, agent.digest)}, the manifest of ${agent.reference}, has the digest ${release.digest}`],
   );
 });
 
@@ -290,8 +290,8 @@ test('a bundle that was sealed wrong is told, too: each payload must have each i
     assert.deepEqual(
       report.faults.map((fault) => `${fault.path}: ${fault.message}`).toSorted(),
       [
-        `archives: the image list of the stage installed lacks ${release.reference}, which prestage.json has`,
-        `oci/index.json: ${join(place.folder, 'oci/index.json')} does not name ${agent.digest}, the manifest of ${agent.reference}`,
+        `archives: the image list of the stage installed lacks ${release.reference}, which is in prestage.json`,
+        `oci/index.json: ${join(place.folder, 'oci/index.json')} lacks ${agent.digest}, the manifest of ${agent.reference}`,
         report.faults
           .filter((fault) => fault.path === blob)
           .map((fault) => `${blob}: ${fault.message}`)
@@ -299,8 +299,8 @@ test('a bundle that was sealed wrong is told, too: each payload must have each i
         `${tag}: ${join(place.folder, tag)} leads ${agent.reference} to "${indexByTag.digest}", not to ${agent.digest}`,
       ].toSorted(),
     );
-    assert.match(report.faults.find((fault) => fault.path === blob)?.message ?? '', /has the sha256 [0-9a-f]{64}, not that of its name$/);
-    assert.deepEqual(report.notices, [`${join(place.folder, 'archives', archiveName(release.reference))}.tgz is on no image list`]);
+    assert.match(report.faults.find((fault) => fault.path === blob)?.message ?? '', /has the sha256 [0-9a-f]{64}, which is not its name$/);
+    assert.deepEqual(report.notices, [`${join(place.folder, 'archives', archiveName(release.reference))}.tgz is not on any image list`]);
   }
 });
 
@@ -334,7 +334,7 @@ test('a folder that holds nothing to verify is refused with what lies there', as
   await writeFile(join(place.folder, 'holiday.jpg'), '');
   await assert.rejects(verifyAt(place.folder), {
     code: 'ERR_PAYLOAD_MISSING',
-    message: `${place.folder} holds neither prestage.json nor an OCI layout nor an image list; it holds: holiday.jpg`,
+    message: `${place.folder} holds no prestage.json, OCI layout or image list; it holds: holiday.jpg`,
   });
   await assert.rejects(verifyAt(join(place.work, 'nowhere')), { code: 'ERR_PAYLOAD_MISSING' });
 });

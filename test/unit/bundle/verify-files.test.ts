@@ -8,7 +8,7 @@ import fc from 'fast-check';
 import { type BundleFault, unlistedFiles, verifyFiles } from '../../../agent/bundle/verify-files.ts';
 import type { BundleFile } from '../../../agent/model/bundle.ts';
 
-const REMEDY = 'Write the bundle again from the factory; where it fails again, change the disk';
+const REMEDY = 'Write the bundle again from the factory; if it fails again, replace the disk';
 
 /** A directory with files of these contents, and their entries of a manifest. */
 async function makeFiles(contents: Readonly<Record<string, string>>) {
@@ -61,15 +61,15 @@ test('every fault is told in the order of the manifest: missing, size, link, lin
 
   const quick = [
     fault('a-missing', `${at('a-missing')} is missing`),
-    fault('b-short', `${at('b-short')} has 2 bytes, and the manifest says 3`),
-    fault('c-link', `${at('c-link')} is a symbolic link, and the manifest lists a plain file`),
-    fault('d/linked', `${at('d/linked')} is missing: ${at('d')} is no directory of its own`),
-    fault('e-directory', `${at('e-directory')} is no plain file, and the manifest lists a plain file`),
+    fault('b-short', `${at('b-short')} has 2 bytes, but the manifest says 3`),
+    fault('c-link', `${at('c-link')} is a symbolic link, but the manifest lists a regular file`),
+    fault('d/linked', `${at('d/linked')} is missing: ${at('d')} is not a directory`),
+    fault('e-directory', `${at('e-directory')} is not a regular file, but the manifest lists a regular file`),
   ];
   assert.deepEqual(await verifyFiles(made.directory, made.files, { parallel: 2, mode: 'quick' }), quick);
   assert.deepEqual(await verifyFiles(made.directory, made.files, { parallel: 2, mode: 'full' }), [
     ...quick,
-    fault('f-bytes', `${at('f-bytes')} has the bytes of sha256 ${sha256('abd')}, and the manifest says ${sha256('abc')}`),
+    fault('f-bytes', `${at('f-bytes')} has the sha256 ${sha256('abd')}, but the manifest says ${sha256('abc')}`),
   ]);
 });
 
@@ -110,13 +110,13 @@ test('a file whose pieces the manifest has is compared with them, too, and the f
     {
       path: 'image',
       code: 'ERR_BUNDLE_FILE',
-      message: `${at}: piece 2 of 3 has the sha256 ${sha256('bb')}, and the manifest says ${sha256('bx')}`,
+      message: `${at}: piece 2 of 3 has the sha256 ${sha256('bb')}, but the manifest says ${sha256('bx')}`,
       remedy: 'Build the bundle again at the factory',
     },
   ]);
   await writeFile(at, 'aabbd');
   assert.deepEqual(await found('aa', 'bb', 'd'), [
-    fault('image', `${at} has the bytes of sha256 ${sha256('aabbd')}, and the manifest says ${sha256('aabbc')}`),
+    fault('image', `${at} has the sha256 ${sha256('aabbd')}, but the manifest says ${sha256('aabbc')}`),
   ]);
 });
 

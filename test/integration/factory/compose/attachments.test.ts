@@ -170,7 +170,7 @@ describe('what is attached to an image', () => {
     };
     const name = `${reference.slice(0, reference.lastIndexOf(':'))}:${attachedTag(image.digest, 'att')}`;
     assert.deepEqual(await without(`${home}/${attachedTag(image.digest, 'att')}/current/link`), [
-      `${name} is missing, which leads to the attachment ${att?.manifest}`,
+      `${name} is missing; it should lead to the attachment ${att?.manifest}`,
     ]);
     const blob = `registry/${treeBlobPath(referrer?.manifest ?? image.digest)}`;
     const [lost = '', ...more] = await without(blob);
