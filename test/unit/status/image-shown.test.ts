@@ -1,10 +1,10 @@
 import assert from 'node:assert/strict';
 import { createServer } from 'node:http';
 import { after, before, test } from 'node:test';
-import { linuxHost } from '../../agent/host/linux.ts';
-import { digestOf } from '../../agent/model/digest.ts';
-import { askForImage } from '../../agent/status/image-shown.ts';
-import { digestFor } from '../support/source-images.ts';
+import { linuxHost } from '../../../agent/host/linux.ts';
+import { digestOf } from '../../../agent/model/digest.ts';
+import { askForImage } from '../../../agent/status/image-shown.ts';
+import { digestFor } from '../../support/source-images.ts';
 
 const host = { ...linuxHost({ root: '/', env: {}, log: () => undefined }), architecture: 'arm64' };
 const list = (...architectures: readonly string[]): string =>

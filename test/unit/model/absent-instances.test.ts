@@ -1,8 +1,8 @@
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
-import { withAbsent } from '../../agent/load/record-plan.ts';
-import { absentText, formatAbsentInstances, parseAbsentInstances, platformText } from '../../agent/model/absent-instances.ts';
-import { digestFor } from '../support/source-images.ts';
+import { withAbsent } from '../../../agent/load/record-plan.ts';
+import { absentText, formatAbsentInstances, parseAbsentInstances, platformText } from '../../../agent/model/absent-instances.ts';
+import { digestFor } from '../../support/source-images.ts';
 
 const [list, other, arm, s390x] = [digestFor('list'), digestFor('other'), digestFor('arm'), digestFor('s390x')];
 const ARM = { digest: arm, platform: 'linux/arm64/v8' };

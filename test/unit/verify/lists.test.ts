@@ -3,11 +3,11 @@ import { mkdir, mkdtemp, rm, symlink, writeFile } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { after, before, test } from 'node:test';
-import { layoutImage } from '../../agent/extract/oci-layout.ts';
-import { ABSENT_INSTANCES_FILE, type AbsentInstance, formatAbsentInstances } from '../../agent/model/absent-instances.ts';
-import { type Digest, digestOf, hexOf } from '../../agent/model/digest.ts';
-import { errorRecord } from '../../agent/model/errors.ts';
-import { verifyLists } from '../../agent/verify/lists.ts';
+import { layoutImage } from '../../../agent/extract/oci-layout.ts';
+import { ABSENT_INSTANCES_FILE, type AbsentInstance, formatAbsentInstances } from '../../../agent/model/absent-instances.ts';
+import { type Digest, digestOf, hexOf } from '../../../agent/model/digest.ts';
+import { errorRecord } from '../../../agent/model/errors.ts';
+import { verifyLists } from '../../../agent/verify/lists.ts';
 
 const REFERENCE = 'quay.io/e/app:1';
 let layout: string;
