@@ -3,20 +3,20 @@ import { parseAllDocuments } from 'yaml';
 import { messageOf, PrestageError } from '../../model/errors.ts';
 import { schemaFaults } from '../../model/faults.ts';
 
-/** What is needed of a file-based catalog. Source: operator-registry, "File-based catalogs" (olm.package, olm.channel, olm.bundle). */
+/** The needed parts of a file-based catalog. Source: operator-registry, "File-based catalogs" (olm.package, olm.channel, olm.bundle). */
 export interface Catalog {
   readonly packages: readonly CatalogPackage[];
   readonly channels: readonly CatalogChannel[];
   readonly bundles: readonly CatalogBundle[];
-  /** Documents that cannot be read, and may be those that somebody asks for. */
+  /** Documents that cannot be read and may belong to a wanted package. */
   readonly faults: readonly CatalogFault[];
 }
 
 /** A document that cannot be read. */
 export interface CatalogFault {
-  /** Undefined if the document does not say it. */
+  /** Undefined if the document does not name it. */
   readonly package: string | undefined;
-  /** What is wrong, with file and document. */
+  /** The fault, with file and document. */
   readonly message: string;
 }
 
@@ -31,7 +31,7 @@ export interface CatalogChannel {
   readonly entries: readonly ChannelEntry[];
 }
 
-/** A bundle in a channel, and which ones it comes after. */
+/** A bundle in a channel, and the bundles that it replaces. */
 export interface ChannelEntry {
   readonly name: string;
   readonly replaces: string | undefined;
@@ -82,10 +82,10 @@ export interface CatalogFile {
 }
 
 /**
- * Reads a catalog's files: JSON documents one after another, or YAML documents. Documents of other schemas are passed over.
- * A document that cannot be read is kept as a fault, if it is of a wanted package or does not say of which one.
- * @param wanted packages that matter, the empty text for all: a file that names none of them is not parsed, since catalogs have hundreds of MB
- * @throws PrestageError ERR_CATALOG for a JSON file that is cut off
+ * Reads a catalog's files: consecutive JSON documents, or YAML documents. Skips documents of other schemas.
+ * Keeps a document that cannot be read as a fault if it belongs to a wanted package or names none.
+ * @param wanted names of packages, or an empty text for all: a file that contains none of them is not parsed, since catalogs have hundreds of MB
+ * @throws PrestageError ERR_CATALOG for a truncated JSON file
  */
 export function parseCatalog(files: readonly CatalogFile[], wanted: readonly string[]): Catalog {
   const documents = files
@@ -151,7 +151,7 @@ function schemaOf(document: unknown): string | undefined {
     : undefined;
 }
 
-/** What is no document is an Error. */
+/** A document that cannot be parsed is returned as an Error. */
 function documentsOf(file: CatalogFile): readonly unknown[] {
   if (file.path.endsWith('.json')) return splitJson(file);
   return [...parseAllDocuments(file.text, { logLevel: 'error' })].map((document, index) => {
@@ -165,7 +165,7 @@ function documentsOf(file: CatalogFile): readonly unknown[] {
   });
 }
 
-/** JSON objects one after another, as `opm render` writes them. Braces in strings do not count. */
+/** Consecutive JSON objects, as `opm render` writes them. Ignores braces in strings. */
 function splitJson(file: CatalogFile): readonly unknown[] {
   const { text } = file;
   const documents: unknown[] = [];
@@ -181,8 +181,8 @@ function splitJson(file: CatalogFile): readonly unknown[] {
   if (depth === 0) return documents;
   throw new PrestageError(
     'ERR_CATALOG',
-    `${file.path}: document ${documents.length + 1} has no end`,
-    'Fetch the catalog again: the file is cut off',
+    `${file.path} is cut off in document ${documents.length + 1}`,
+    'Fetch the catalog again',
   );
 }
 

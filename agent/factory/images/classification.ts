@@ -7,11 +7,11 @@ import { STAGES, type Stage } from '../../model/stage.ts';
 /** An image as factory commands list it. */
 export interface NamedImage {
   readonly reference: string;
-  /** Component of the release, or name of the related image; undefined where nothing names it. */
+  /** Component of the release, or name of the related image; undefined if nothing names it. */
   readonly component: string | undefined;
 }
 
-/** A row of the classification: images whose component or repository fits are needed in these stages. The first row that fits counts. */
+/** A row of the classification: these stages need the images whose component or repository matches. The first matching row counts. */
 export interface ClassificationRow {
   /** Component name, `*` stands for any text. */
   readonly component?: string | undefined;
@@ -25,7 +25,7 @@ export const RELEASE_COMPONENT = 'release';
 
 const BOTH: readonly Stage[] = ['discovery', 'installed'];
 
-/** Components of a release that the discovery stage needs, too. */
+/** Components of a release that the discovery stage needs as well. */
 const DISCOVERY_COMPONENTS: readonly string[] = [
   'must-gather',
   'hyperkube',
@@ -44,7 +44,7 @@ const DISCOVERY_COMPONENTS: readonly string[] = [
 ];
 
 /**
- * Which images which stage needs. Source: docs/field-facts.md, "Classification".
+ * The stages that need an image. Source: docs/field-facts.md, "Classification".
  * A user's own rows come before these.
  */
 export const CLASSIFICATION: readonly ClassificationRow[] = [
@@ -88,7 +88,7 @@ export function stagesOf(image: NamedImage, rows: readonly ClassificationRow[] =
   return row?.stages ?? [];
 }
 
-/** Whether a text fits a pattern in which `*` stands for any text; a pattern that is left out fits all. */
+/** Whether a text matches a pattern in which `*` stands for any text; an undefined pattern matches every text. */
 export function fits(pattern: string | undefined, text: string): boolean {
   if (pattern === undefined) return true;
   const parts = pattern.split('*');
@@ -109,6 +109,6 @@ function yamlOf(text: string, where: string): unknown {
   try {
     return parse(text);
   } catch (cause) {
-    throw new PrestageError('ERR_CLASSIFICATION', `${where} is not YAML: ${messageOf(cause)}`, 'Mend the file', { cause });
+    throw new PrestageError('ERR_CLASSIFICATION', `${where} is not YAML: ${messageOf(cause)}`, 'Correct the file', { cause });
   }
 }

@@ -35,7 +35,7 @@ interface LayerPaths {
 }
 
 /**
- * Reads files out of an image without running it: what a higher layer has or whites out hides what lower ones have.
+ * Reads files from an image without running it. A file or a whiteout in a higher layer hides the file in lower layers.
  * Source: OCI image-spec, layer.md (whiteouts, opaque directories).
  * @throws PrestageError ERR_SOURCE
  */
@@ -51,7 +51,7 @@ export async function readImageFiles(host: Host, request: ImageFilesRequest): Pr
   return [...files].map(([path, text]) => ({ path, text })).toSorted((a, b) => (a.path < b.path ? -1 : 1));
 }
 
-/** Files below a directory, by the same filter. */
+/** Reads the files below a directory that the filter accepts. */
 export async function readFolderFiles(directory: string, wants: (path: string) => boolean): Promise<readonly ImageFile[]> {
   const entries = await readdir(directory, { recursive: true, withFileTypes: true });
   const paths = entries
@@ -111,7 +111,7 @@ async function ociLayers(spec: string, host: Host): Promise<LayerPaths> {
   if (entry === undefined || found.length > 1) {
     throw new PrestageError(
       'ERR_SOURCE',
-      `${directory} has ${found.length} images${name === undefined ? '' : ` named ${name}`}, one is wanted; it has: ${entries
+      `${directory} has ${found.length} images${name === undefined ? '' : ` named ${name}`}, not exactly one; it has: ${entries
         .map((one) => one.reference)
         .slice(0, 20)
         .join(', ')}`,

@@ -12,17 +12,17 @@ import { messageOf, PrestageError } from '../../model/errors.ts';
 export interface LayerRequest {
   /** Which files are wanted, by their paths relative to the root of the image. */
   readonly wants: (path: string) => boolean;
-  /** Larger ones of them are refused. */
+  /** Larger wanted files are refused. */
   readonly fileLimitBytes: number;
-  /** What the layer must be; not compared if left out. */
+  /** The expected digest of the layer; not checked if left out. */
   readonly digest?: Digest;
 }
 
-/** What a layer does to the files of those below it. */
+/** The changes that a layer makes to the files of the layers below it. */
 export interface LayerChange {
   /** Texts of wanted files by path. */
   readonly files: ReadonlyMap<string, string>;
-  /** What it takes away: paths, and below those that end in a slash, or are empty, everything. */
+  /** Paths that it removes. A path that ends in a slash, or is empty, removes everything below it. */
   readonly removed: readonly string[];
 }
 
@@ -31,7 +31,7 @@ const UNPACKED_LIMIT_BYTES = 8 * 1024 ** 3;
 
 /**
  * Reads the wanted files of one layer, a tar archive that is plain, gzip or zstd. Source: OCI image-spec, layer.md (whiteouts, opaque directories).
- * @throws PrestageError ERR_SOURCE; ERR_LAYOUT_BLOB if it is another layer
+ * @throws PrestageError ERR_SOURCE; ERR_LAYOUT_BLOB if its digest differs
  */
 export async function readLayer(path: string, { wants, fileLimitBytes, digest }: LayerRequest): Promise<LayerChange> {
   const files = new Map<string, string>();
@@ -44,14 +44,14 @@ export async function readLayer(path: string, { wants, fileLimitBytes, digest }:
       removed.push(
         whiteout[2] === '.wh..opq' || name.endsWith('.wh..wh..opq') ? (whiteout[1] ?? '') : `${whiteout[1] ?? ''}${whiteout[2]}`,
       );
-    // The entry ends in the error of the whole, which the pipeline reports.
+    // If the archive fails, its current entry fails with it; the pipeline reports the error.
     stream.on('error', () => undefined);
     if (header.type !== 'file' || !wants(name)) {
       stream.on('end', next).resume();
       return;
     }
     if ((header.size ?? 0) > fileLimitBytes) {
-      next(new PrestageError('ERR_SOURCE', `${path}: ${name} has ${header.size} bytes, more than ${fileLimitBytes}`, 'Name another image'));
+      next(new PrestageError('ERR_SOURCE', `${path}: ${name} has ${header.size} bytes, more than the limit of ${fileLimitBytes}`, 'Name another image'));
       return;
     }
     const chunks: Buffer[] = [];
@@ -86,16 +86,16 @@ export async function readLayer(path: string, { wants, fileLimitBytes, digest }:
   });
   const actual = `sha256:${hash.digest('hex')}`;
   if (digest !== undefined && actual !== digest)
-    throw new PrestageError('ERR_LAYOUT_BLOB', `${path} has the bytes of ${actual}`, 'Pull the images again: what is whole is kept');
+    throw new PrestageError('ERR_LAYOUT_BLOB', `${path} does not match its name: its digest is ${actual}`, 'Pull the images again; complete blobs are kept');
   return { files, removed };
 }
 
-/** Whether a layer takes a file of those below it away. Pure. */
+/** Whether a layer removes a file of the layers below it. Pure. */
 export function removes({ removed }: Pick<LayerChange, 'removed'>, path: string): boolean {
   return removed.some((gone) => path === gone || path.startsWith(gone.endsWith('/') || gone === '' ? gone : `${gone}/`));
 }
 
-/** Passes a stream on, and looks at every chunk of it. */
+/** Passes a stream through and looks at each chunk. */
 function tap(look: (chunk: Buffer) => void): Transform {
   return new Transform({
     transform: (chunk: Buffer, _encoding, done) => {

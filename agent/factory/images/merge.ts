@@ -4,14 +4,14 @@ import { nameOf } from '../../model/reference.ts';
 export interface MergedList {
   /** References in the order of the lists, each once. */
   readonly references: readonly string[];
-  /** Doubles that were dropped, with their places. */
+  /** Dropped duplicates, with their places. */
   readonly notices: readonly string[];
-  /** What cannot be used together. */
+  /** Images that cannot be used together. */
   readonly conflicts: readonly string[];
 }
 
 /**
- * Joins lists: order is kept, doubles go. A conflict is one tag at two digests, or one archive name for two images. Pure.
+ * Merges image lists. Keeps the order, drops duplicates, and reports conflicts: one tag with two digests, or one archive name for two images. Pure.
  * @throws PrestageError ERR_LIST with every fault of every list
  */
 export function mergeLists(lists: readonly ListText[]): MergedList {
@@ -22,11 +22,11 @@ export function mergeLists(lists: readonly ListText[]): MergedList {
   );
   const moved = [...tagged].flatMap(([name, group]) => {
     const digests = new Set(group.map((image) => image.reference.digest));
-    return digests.size > 1 ? [`${name} stands for ${[...digests].join(' and ')}`] : [];
+    return digests.size > 1 ? [`${name} is listed with different digests: ${[...digests].join(' and ')}`] : [];
   });
   const collided = archiveCollisions(images).map(
     (group) =>
-      `${group.map((image) => image.text).join(' and ')} have the same archive name ${group[0]?.archiveName}.tgz (it matters for --format archives)`,
+      `${group.map((image) => image.text).join(' and ')} have the same archive name ${group[0]?.archiveName}.tgz (only a problem for --format archives)`,
   );
   return { references: images.map((image) => image.text), notices, conflicts: [...moved, ...collided] };
 }

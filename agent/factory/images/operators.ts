@@ -8,9 +8,9 @@ import type { NamedImage } from './classification.ts';
 /** One wanted operator: `NAME`, `NAME:CHANNEL` or `NAME:CHANNEL@VERSION`. */
 export interface WantedPackage {
   readonly name: string;
-  /** The default channel where left out. */
+  /** The default channel if left out. */
   readonly channel: string | undefined;
-  /** The head of the channel where left out. */
+  /** The head of the channel if left out. */
   readonly version: string | undefined;
 }
 
@@ -18,23 +18,23 @@ export interface WantedPackage {
 export function parseWantedPackage(text: string): WantedPackage {
   const found = /^([A-Za-z0-9._-]+)(?::([A-Za-z0-9._-]+)(?:@([A-Za-z0-9._+-]+))?)?$/.exec(text);
   if (found?.[1] === undefined)
-    throw new PrestageError('ERR_USAGE', `"${text}" is not a package`, 'Write it as NAME, NAME:CHANNEL or NAME:CHANNEL@VERSION');
+    throw new PrestageError('ERR_USAGE', `"${text}" does not name a package`, 'Write it as NAME, NAME:CHANNEL or NAME:CHANNEL@VERSION');
   return { name: found[1], channel: found[2], version: found[3] };
 }
 
-/** What an operator needs: its bundle image and the related images. Pure. */
+/** The images that an operator needs: its bundle image and the related images. */
 export interface OperatorImages {
   readonly package: string;
   readonly channel: string;
   readonly bundle: string;
   readonly images: readonly NamedImage[];
-  /** What the answer may lack: related images without a reference, and documents that cannot be read. */
+  /** Possible gaps: related images without a reference, and documents that cannot be read. */
   readonly notices: readonly string[];
 }
 
 /**
- * The images of one operator. What cannot be read and is of another one, or of another version, does not matter.
- * @throws PrestageError ERR_OPERATOR naming package, channel and what exists; ERR_CATALOG for what cannot be read of that operator
+ * The images of one operator. Ignores unreadable parts of other operators and other versions. Pure.
+ * @throws PrestageError ERR_OPERATOR with package, channel and the alternatives; ERR_CATALOG for unreadable parts of that operator
  */
 export function operatorImages(catalog: Catalog, wanted: WantedPackage): OperatorImages {
   const unread = catalog.faults
@@ -42,10 +42,10 @@ export function operatorImages(catalog: Catalog, wanted: WantedPackage): Operato
     .map((fault) => fault.message);
   try {
     const found = findImages(catalog, wanted);
-    return { ...found, notices: [...found.notices, ...unread.map((fault) => `${fault}; the document is passed over`)] };
+    return { ...found, notices: [...found.notices, ...unread.map((fault) => `${fault}; the document is skipped`)] };
   } catch (error) {
     if (unread.length === 0 || !(error instanceof PrestageError) || error.code !== 'ERR_OPERATOR') throw error;
-    throw broken(`${error.message}; what cannot be read may say more`, unread);
+    throw broken(`${error.message}; it may be in a document that cannot be read`, unread);
   }
 }
 
@@ -70,7 +70,7 @@ function findImages(catalog: Catalog, wanted: WantedPackage): OperatorImages {
     const read = reference === '' ? undefined : readReference(reference);
     return typeof read === 'string' ? [`${bundle.where}, bundle ${bundle.name}, ${place}: ${read}`] : [];
   });
-  if (faults.length > 0) throw broken(`${bundle.where}, bundle ${bundle.name} names what cannot be pulled`, faults);
+  if (faults.length > 0) throw broken(`${bundle.where}, bundle ${bundle.name} names images that cannot be pulled`, faults);
   const named = all.filter(({ reference }) => reference !== '').map(({ reference, component }) => ({ reference, component }));
   return {
     package: channel.package,
@@ -79,7 +79,7 @@ function findImages(catalog: Catalog, wanted: WantedPackage): OperatorImages {
     images: [...new Map(named.map((image) => [image.reference, image])).values()],
     notices: all
       .filter(({ reference }) => reference === '')
-      .map(({ place }) => `${bundle.where}, bundle ${bundle.name}, ${place}: names no image, so that none is listed for it`),
+      .map(({ place }) => `${bundle.where}, bundle ${bundle.name}, ${place}: names no image, so none is listed`),
   };
 }
 
@@ -89,7 +89,7 @@ function broken(heading: string, faults: readonly string[]): PrestageError {
 
 /**
  * The entry that nothing replaces or skips. Source: OLM, "Operator upgrade graph": `replaces`, `skips`, and `skipRange` over bundle versions.
- * @throws PrestageError ERR_OPERATOR where there is none (a cycle) or more than one
+ * @throws PrestageError ERR_OPERATOR if there is none (a cycle) or more than one
  */
 export function channelHead(channel: CatalogChannel, catalog: Pick<Catalog, 'bundles'>): ChannelEntry {
   const versions = versionsOf(channel, catalog);
@@ -106,7 +106,7 @@ export function channelHead(channel: CatalogChannel, catalog: Pick<Catalog, 'bun
   const where = `package ${channel.package}, channel ${channel.name}`;
   if (head === undefined)
     throw refused(
-      `${where} has no head: every one of its ${channel.entries.length} entries is replaced by another`,
+      `${where} has no head: each of its ${channel.entries.length} entries is replaced by another`,
       'Name a version: NAME:CHANNEL@VERSION',
     );
   throw refused(
@@ -115,7 +115,7 @@ export function channelHead(channel: CatalogChannel, catalog: Pick<Catalog, 'bun
   );
 }
 
-/** Entries in the range of another one; an entry is not in its own way. */
+/** Entries in the range of another entry; an entry does not skip itself. */
 function skippedByRange(entry: ChannelEntry, channel: CatalogChannel, versions: ReadonlyMap<string, string>): readonly string[] {
   const { skipRange } = entry;
   if (skipRange === undefined) return [];
@@ -141,7 +141,7 @@ function entryOfVersion(channel: CatalogChannel, version: string, catalog: Catal
   if (found !== undefined) return found;
   const existing = channel.entries.map((entry) => bundles.get(entry.name)?.version ?? entry.name);
   throw refused(
-    `package ${channel.package}, channel ${channel.name} has no version ${version}, it has: ${shorten(existing)}`,
+    `package ${channel.package}, channel ${channel.name} has no version ${version}; it has: ${shorten(existing)}`,
     'Name one of these versions',
   );
 }
@@ -151,15 +151,15 @@ function findChannel(catalog: Catalog, wanted: WantedPackage): CatalogChannel {
   const found = catalog.packages.find((candidate) => candidate.name === wanted.name);
   if (found === undefined && channels.length === 0) {
     throw refused(
-      `the catalog has no package ${wanted.name}, it has: ${shorten(catalog.packages.map((candidate) => candidate.name))}`,
-      'Name one of the catalog’s packages',
+      `the catalog has no package ${wanted.name}; it has: ${shorten(catalog.packages.map((candidate) => candidate.name))}`,
+      'Name one of these packages',
     );
   }
   const name = wanted.channel ?? found?.defaultChannel;
   const channel = channels.find((candidate) => candidate.name === name);
   if (channel !== undefined) return channel;
   throw refused(
-    `package ${wanted.name} has no channel ${name ?? '(and no default one)'}, it has: ${shorten(channels.map((candidate) => candidate.name))}`,
+    `package ${wanted.name} has no ${name === undefined ? 'default channel' : `channel ${name}`}; it has: ${shorten(channels.map((candidate) => candidate.name))}`,
     'Name one of these channels: NAME:CHANNEL',
   );
 }

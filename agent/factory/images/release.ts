@@ -8,7 +8,7 @@ import type { NamedImage } from './classification.ts';
 /** Where a release image keeps its list of components. Source: docs/field-facts.md, "Release image". */
 export const IMAGE_REFERENCES = 'release-manifests/image-references';
 
-/** The other kinds, such as ImageStreamTag, name no image that could be pulled. Source: openshift/api, image/v1, TagReference. */
+/** Other kinds, such as ImageStreamTag, do not name an image that can be pulled. Source: openshift/api, image/v1, TagReference. */
 const fromSchema = v.object({ kind: v.literal('DockerImage'), name: v.string() });
 const streamSchema = v.object({
   kind: v.literal('ImageStream'),
@@ -17,11 +17,11 @@ const streamSchema = v.object({
 });
 
 export interface ReleaseContents {
-  /** Version, such as 4.14.0; empty where the release does not say. */
+  /** Version, such as 4.14.0; empty if the release does not state it. */
   readonly version: string;
   /** Components in the order of the document. */
   readonly images: readonly NamedImage[];
-  /** Components that name no image that could be pulled: whoever wants one of them cannot have it. */
+  /** Components that do not name an image that can be pulled. An error only if one of them is wanted. */
   readonly broken: readonly BrokenComponent[];
 }
 
@@ -34,7 +34,7 @@ export interface BrokenComponent {
 
 /**
  * Reads a release's image-references, an ImageStream in JSON.
- * @throws PrestageError ERR_RELEASE if it is none; what is wrong with single components is in the answer
+ * @throws PrestageError ERR_RELEASE if it is not one; faults of single components are in the result
  */
 export function parseImageReferences(text: string, where: string): ReleaseContents {
   const parsed = v.safeParse(v.pipe(v.string(), v.parseJson(), streamSchema), text);
@@ -54,7 +54,7 @@ export function parseImageReferences(text: string, where: string): ReleaseConten
   return { version: metadata.name, images, broken };
 }
 
-/** The error for components that are wanted and name no image. Pure. */
+/** The error for wanted components that do not name an image. Pure. */
 export function brokenComponents(where: string, broken: readonly BrokenComponent[]): PrestageError {
   const { message } = unreadable(
     where,
@@ -63,7 +63,7 @@ export function brokenComponents(where: string, broken: readonly BrokenComponent
   return new PrestageError(
     'ERR_RELEASE',
     message,
-    'Take the list from a release as it was published, or leave the components out: --exclude NAME',
+    'Use a release as it was published, or leave the components out with --exclude NAME',
   );
 }
 
@@ -71,8 +71,8 @@ function unreadable(where: string, faults: readonly string[]): PrestageError {
   return new PrestageError(
     'ERR_RELEASE',
     listFaults(
-      `${where} cannot be read as the components of a release`,
-      faults.map((fault) => `${where} cannot be read as the components of a release: ${fault}`),
+      `${where} is not a valid list of release components`,
+      faults.map((fault) => `${where} is not a valid list of release components: ${fault}`),
     ),
     'Name a release image, such as quay.io/openshift-release-dev/ocp-release:VERSION-x86_64',
   );

@@ -1,7 +1,7 @@
 import type { Stage } from '../../model/stage.ts';
 import { type ClassificationRow, fits, type NamedImage, stagesOf } from './classification.ts';
 
-/** What is wanted of a set of images; a part that is left out wants all. */
+/** Which images of a set are wanted; an empty part selects all. */
 export interface Selection {
   readonly stage: Stage | undefined;
   /** Component names or patterns; `*` stands for any text. */
@@ -12,13 +12,13 @@ export interface Selection {
 
 export interface Selected {
   readonly images: readonly NamedImage[];
-  /** What the patterns left out, with the reason. */
+  /** Images that the patterns leave out, with the reason. */
   readonly ignored: readonly (NamedImage & { readonly reason: string })[];
-  /** Patterns that fit nothing: a typing error, most likely. */
+  /** Patterns that match nothing, most likely typing errors. */
   readonly unused: readonly string[];
 }
 
-/** The images that a stage needs and that the patterns want. A pattern fits a component's name or a reference. Pure. */
+/** The images that a stage needs and the patterns select. A pattern is matched against component name and reference. Pure. */
 export function selectImages(all: readonly NamedImage[], selection: Selection): Selected {
   const ofStage = all.filter((image) => selection.stage === undefined || stagesOf(image, selection.rows).includes(selection.stage));
   const reasonOf = (image: NamedImage): string | undefined => {

@@ -56,7 +56,7 @@ test('an operator needs its bundle and the related images, each once', () => {
       { reference: 'quay.io/o/foo-bundle:2', component: undefined },
       { reference: 'quay.io/o/foo:2', component: 'op' },
     ],
-    notices: ['foo/catalog.yaml, document 3, bundle foo.v2, relatedImages.2 (none): names no image, so that none is listed for it'],
+    notices: ['foo/catalog.yaml, document 3, bundle foo.v2, relatedImages.2 (none): names no image, so none is listed'],
   });
 });
 
@@ -71,8 +71,8 @@ test('files that name no wanted package are not parsed', () => {
 
 test('a catalog that is cut off is refused with file and document', () => {
   const messageOf = (path: string, text: string) => thrownBy(() => parseCatalog([{ path, text }], ['foo'])).message;
-  assert.equal(messageOf('c.json', '{"schema":"olm.package","name":"foo"} {"a":"foo"'), 'c.json: document 2 has no end');
-  assert.equal(messageOf('c.json', '}foo'), 'c.json: document 1 has no end');
+  assert.equal(messageOf('c.json', '{"schema":"olm.package","name":"foo"} {"a":"foo"'), 'c.json is cut off in document 2');
+  assert.equal(messageOf('c.json', '}foo'), 'c.json is cut off in document 1');
 });
 
 test('a document that cannot be read fails the answer only if it could have given it', () => {
@@ -93,10 +93,10 @@ test('a document that cannot be read fails the answer only if it could have give
   const read = parseCatalog([{ path: 'foo/catalog.yaml', text: `${YAML}${own}` }], ['foo']);
   const { notices, images } = operatorImages(read, parseWantedPackage('foo'));
   assert.deepEqual([images.length, notices.length], [2, 3]);
-  assert.match(notices[1] ?? '', /^foo\/catalog.yaml, document 5: image: .*; the document is passed over$/);
+  assert.match(notices[1] ?? '', /^foo\/catalog.yaml, document 5: image: .*; the document is skipped$/);
   const { code, message } = thrownBy(() => operatorImages(read, parseWantedPackage('foo:stable@foo.v1')));
   assert.equal(code, 'ERR_CATALOG');
-  assert.match(message, /^package foo, channel stable: the catalog has no bundle foo.v1; what cannot be read may say more: 2 faults\n/);
+  assert.match(message, /^package foo, channel stable: the catalog has no bundle foo.v1; it may be in a document that cannot be read: 2 faults\n/);
 });
 
 test('what is listed can be pulled: null and missing references are told, others that are none are refused, each with its place', () => {
@@ -111,8 +111,8 @@ test('what is listed can be pulled: null and missing references are told, others
     ['quay.io/o/foo-bundle:2', 'quay.io/o/b:1'],
   );
   assert.deepEqual(notices, [
-    'c.yaml, document 3, bundle foo.v2, relatedImages.0 (a): names no image, so that none is listed for it',
-    'c.yaml, document 3, bundle foo.v2, relatedImages.1: names no image, so that none is listed for it',
+    'c.yaml, document 3, bundle foo.v2, relatedImages.0 (a): names no image, so none is listed',
+    'c.yaml, document 3, bundle foo.v2, relatedImages.1: names no image, so none is listed',
   ]);
   assert.deepEqual(
     thrownBy(() => operatorImages(catalog('[{name: a, image: "{{IMAGE}}"}]'), parseWantedPackage('foo'))),
@@ -145,7 +145,7 @@ test('a range that spans the head itself does not unseat it, and a version that 
 test('a cycle has no head, and two heads are named', () => {
   assert.throws(
     () => headOf(channel(entry('a', { replaces: 'b' }), entry('b', { replaces: 'a' }))),
-    /has no head: every one of its 2 entries/,
+    /has no head: each of its 2 entries/,
   );
   assert.throws(() => headOf(channel(entry('a'), entry('b'))), /package foo, channel stable has 2 heads: a, b/);
 });
@@ -163,9 +163,9 @@ test('a version is found by property, by name or by the name’s end', () => {
 
 test('what does not exist is refused with what does', () => {
   const messageOf = (wanted: string) => thrownBy(() => operatorImages(yamlCatalog(), parseWantedPackage(wanted))).message;
-  assert.equal(messageOf('bar'), 'the catalog has no package bar, it has: foo');
-  assert.equal(messageOf('foo:beta'), 'package foo has no channel beta, it has: stable');
-  assert.equal(messageOf('foo:stable@9'), 'package foo, channel stable has no version 9, it has: 2.0.0, foo.v1');
+  assert.equal(messageOf('bar'), 'the catalog has no package bar; it has: foo');
+  assert.equal(messageOf('foo:beta'), 'package foo has no channel beta; it has: stable');
+  assert.equal(messageOf('foo:stable@9'), 'package foo, channel stable has no version 9; it has: 2.0.0, foo.v1');
   assert.equal(messageOf('foo:stable@foo.v1'), 'package foo, channel stable: the catalog has no bundle foo.v1');
 });
 
@@ -173,14 +173,14 @@ test('without a default channel one must be named, and long lists are cut', () =
   const channels = Array.from({ length: 22 }, (_, i) => ({ ...channel(entry('a')), name: `c${i}` }));
   assert.match(
     thrownBy(() => operatorImages({ packages: [], channels, bundles: [], faults: [] }, parseWantedPackage('foo'))).message,
-    /^package foo has no channel \(and no default one\), it has: c0, .*c19 and 2 more$/,
+    /^package foo has no default channel; it has: c0, .*c19 and 2 more$/,
   );
 });
 
 test('an empty catalog says that it has none', () => {
   assert.equal(
     thrownBy(() => operatorImages({ packages: [], channels: [], bundles: [], faults: [] }, parseWantedPackage('foo'))).message,
-    'the catalog has no package foo, it has: none',
+    'the catalog has no package foo; it has: none',
   );
 });
 

@@ -131,12 +131,12 @@ test('components without a pull-spec of their own are told by their place', () =
     [code, ...message.split('\n')],
     [
       'ERR_RELEASE',
-      'r cannot be read as the components of a release: 5 faults',
-      'r cannot be read as the components of a release: spec.tags.0 ("etcd"): from is {"kind":"ImageStreamTag","name":"4.14:etcd"}, not a DockerImage with a name',
-      'r cannot be read as the components of a release: spec.tags.1 ("pod"): from is null, not a DockerImage with a name',
-      'r cannot be read as the components of a release: spec.tags.2 ("cli"): from is missing, not a DockerImage with a name',
-      'r cannot be read as the components of a release: spec.tags.3 ("empty"): "" is not an image reference: "library/" is not a repository path',
-      'r cannot be read as the components of a release: spec.tags.5 ("template"): "{{.Ref1}}" is not an image reference: "library/{{.Ref1}}" is not a repository path',
+      'r is not a valid list of release components: 5 faults',
+      'r is not a valid list of release components: spec.tags.0 ("etcd"): from is {"kind":"ImageStreamTag","name":"4.14:etcd"}, not a DockerImage with a name',
+      'r is not a valid list of release components: spec.tags.1 ("pod"): from is null, not a DockerImage with a name',
+      'r is not a valid list of release components: spec.tags.2 ("cli"): from is missing, not a DockerImage with a name',
+      'r is not a valid list of release components: spec.tags.3 ("empty"): "" is not an image reference: "library/" is not a repository path',
+      'r is not a valid list of release components: spec.tags.5 ("template"): "{{.Ref1}}" is not an image reference: "library/{{.Ref1}}" is not a repository path',
     ],
   );
 });
@@ -180,8 +180,8 @@ test('one tag at two digests and one archive name for two images are conflicts',
     { where: 'a', text: `quay.io/o/a:1@${digest('a')}\nquay.io/o/a:1@${digest('b')}\nquay.io/x/c:1\nquay.io/y/c:1\n` },
   ]);
   assert.deepEqual(merged.conflicts, [
-    `quay.io/o/a:1 stands for ${digest('a')} and ${digest('b')}`,
-    'quay.io/x/c:1 and quay.io/y/c:1 have the same archive name c_1.tgz (it matters for --format archives)',
+    `quay.io/o/a:1 is listed with different digests: ${digest('a')} and ${digest('b')}`,
+    'quay.io/x/c:1 and quay.io/y/c:1 have the same archive name c_1.tgz (only a problem for --format archives)',
   ]);
 });
 
