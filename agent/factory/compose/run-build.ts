@@ -91,7 +91,7 @@ export async function runBuild(machine: Host, job: BuildJob): Promise<BuildRepor
     canLink,
   });
   for (const text of facts.leftOut ?? [])
-    if (!input.leftOut.includes(text)) host.log('notice', `${text} is left out: it is no container image`);
+    if (!input.leftOut.includes(text)) host.log('notice', `${text} is left out: it is not a container image`);
   checkSignatures(host, facts, options);
   warnOfNodes(host, facts);
   const parts = planBuild(facts);

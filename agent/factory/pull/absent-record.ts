@@ -4,26 +4,26 @@ import { writeAtomic } from '../../host/atomic.ts';
 import { readPlainFile } from '../../host/plain-file.ts';
 
 /**
- * What registries and web servers said they do not have beside images, so that the next pull into the folder asks nothing twice. It saves
- * requests and decides nothing else: without it, everything is asked again.
+ * Signatures and attachments that registries and web servers reported absent, so that the next pull into the folder does not ask again. It
+ * only saves requests: without it, everything is asked again.
  */
 export interface AbsentRecord {
   /** Whether this was absent when it was last asked for. */
   has(name: string): boolean;
-  /** @param name what was asked for, in full: a reference with its tag, or a URL */
+  /** @param name full reference with its tag, or URL */
   set(name: string, isAbsent: boolean): void;
-  /** Writes the file if it would say something else. */
+  /** Writes the file if its content has changed. */
   save(): Promise<void>;
 }
 
-/** Lies in the folder that is pulled into. */
+/** A file in the folder that is pulled into. */
 export const ABSENT_FILE = 'absent-signatures.json';
-/** A name has some 200 characters: room for 50 000 of them. A larger file counts as none. */
+/** A name has some 200 characters: room for 50,000 of them. A larger file is ignored. */
 const LIMIT_BYTES = 16 * 1024 * 1024;
 
 const schema = v.pipe(v.string(), v.parseJson(), v.object({ absent: v.array(v.string()) }));
 
-/** Reads the record of a folder. A file that is missing, not plain, too large or of another form counts as an empty one. */
+/** Reads the record of a folder. A file that is missing, not plain, too large or malformed counts as empty. */
 export async function openAbsentRecord(directory: string): Promise<AbsentRecord> {
   const path = join(directory, ABSENT_FILE);
   const bytes = await readPlainFile(path, LIMIT_BYTES);

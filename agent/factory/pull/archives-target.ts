@@ -13,34 +13,34 @@ import { writeArchive } from './write-archive.ts';
 
 export interface ArchivesTargetOptions {
   readonly directory: string;
-  /** Directory on the same file system for archives on their way. */
+  /** Directory on the same file system for unfinished archives. */
   readonly scratch: string;
-  /** Blobs until the last archive that needs them is written. */
+  /** Holds blobs until the last archive that needs them is written. */
   readonly store: BlobStore;
   readonly pool: ArchivePool;
   /** List files to write, by name. */
   readonly lists: ReadonlyMap<string, string>;
-  /** Lines that the written lists do not have. */
+  /** Lines to leave out of the written lists. */
   readonly leftOut: ReadonlySet<string>;
   readonly step: Step;
   readonly signal: AbortSignal;
 }
 
 /**
- * The folder of the prototype: one archive per image and the lists. Archives come under their names when they are whole, lists when all
- * images have been tried.
+ * Writes the folder of the prototype: one archive per image and the lists. An archive gets its name when it is complete; the lists are
+ * written when all images have been tried.
  */
 export function createArchivesTarget(options: ArchivesTargetOptions): PullTarget {
   const { directory, scratch, store, pool, lists, leftOut, step, signal } = options;
   const pathOf = ({ listed }: ResolvedImage): string => join(directory, `${listed.archiveName}.tgz`);
-  // Images of one digest under several repositories have one archive.
+  // An image in several repositories has one archive.
   const written = new Map<string, Promise<void>>();
   return {
     store,
     isDelivered: async (image) => {
       const { archiveName } = image.listed;
       const to = await mkdtemp(join(scratch, 'check-'));
-      // Whatever is wrong with it: it is written again.
+      // An archive with any fault is written again.
       const job = { path: pathOf(image), name: archiveName, architecture: architectureOf(image), writeBlobs: [], to };
       const found = await pool.unpack(job, { signal }).catch(() => undefined);
       await removeTree(to);
@@ -67,7 +67,7 @@ export function createArchivesTarget(options: ArchivesTargetOptions): PullTarget
   };
 }
 
-/** An architecture that the image has, to read an archive of it anywhere. */
+/** One architecture of the image, so that its archive can be checked on any machine. */
 function architectureOf({ top }: ResolvedImage): string {
   return (top.manifest.kind === 'index' ? top.manifest.instances[0]?.architecture : undefined) ?? '';
 }

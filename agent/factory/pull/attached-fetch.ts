@@ -32,7 +32,7 @@ export interface PulledAttached {
   readonly artifactType: string;
 }
 
-/** What lies under one tag beside an image: an attachment, or the list of referrers and all of them. */
+/** The content of one tag beside an image: an attachment, or the list of referrers with all referrers. */
 export interface PulledTag {
   readonly tag: string;
   readonly digest: Digest;
@@ -48,20 +48,20 @@ export interface FetchContext {
   readonly signal: AbortSignal;
 }
 
-/** A look-up of what lies under one tag. */
+/** Looks up the content of one tag. */
 export interface TagLookUp {
   readonly tag: string;
   /** Undefined if it is absent. @throws PrestageError ERR_PULL_*, ERR_FETCH_*, ERR_ATTACHMENT */
   fetch(place: ImagePlace, context: FetchContext): Promise<PulledTag | undefined>;
 }
 
-/** Statuses by which registries without a list of referrers answer, too. Source: google/go-containerregistry, pkg/v1/remote/referrers.go. */
+/** Statuses besides 404 of registries that cannot list referrers. Source: google/go-containerregistry, pkg/v1/remote/referrers.go. */
 const NO_REFERRERS_API: readonly number[] = [400, 405, 406];
 /** A page has some 100 referrers. */
 const PAGES_LIMIT = 100;
-const STANDS_BETWEEN = 'Find out what stands between here and the registry, a proxy for instance; then pull again';
+const STANDS_BETWEEN = 'Check for a proxy that changes data on its way from the registry, then pull again';
 
-/** All that is looked up of a manifest. */
+/** All look-ups for a manifest. */
 export function lookUpsOf(subject: Digest): readonly TagLookUp[] {
   return [
     ...TAGGED_KINDS.map((kind): TagLookUp => {
@@ -96,7 +96,7 @@ async function fetchReferrers(subject: Digest, place: ImagePlace, context: Fetch
     const where = `${place.name}@${digest}`;
     const bytes = await manifestBytes(place, digest, context);
     if (bytes === undefined) {
-      context.log('notice', `${where} is listed as a referrer of ${subject}, and the registry does not have it: it is left out`);
+      context.log('notice', `${where} is left out: the registry lists it as a referrer of ${subject} but does not have it`);
       continue;
     }
     if (digestOf(bytes) !== digest) throw otherBytes(where, digest);
@@ -107,7 +107,7 @@ async function fetchReferrers(subject: Digest, place: ImagePlace, context: Fetch
   if (found.length === 0) return undefined;
   const list = Buffer.from(formatReferrers(found));
   const tag = referrersTag(subject);
-  // The limit of a manifest holds for what we write, too.
+  // The size limit of a manifest also holds for this list.
   parseReferrers(list, `the list of referrers of ${place.name}@${subject}`);
   const digest = digestOf(list);
   await context.store.writeSmall(digest, list);
@@ -117,7 +117,7 @@ async function fetchReferrers(subject: Digest, place: ImagePlace, context: Fetch
   return { tag, digest, sizeBytes: list.length, mediaType: OCI_INDEX_TYPE, attached };
 }
 
-/** Undefined if the registry has no such call. */
+/** Undefined if the registry cannot list referrers. */
 async function listedByApi(subject: Digest, place: ImagePlace, { client, signal }: FetchContext): Promise<readonly Referrer[] | undefined> {
   const where = `the list of referrers of ${place.name}@${subject}`;
   const found: Referrer[] = [];
@@ -129,7 +129,7 @@ async function listedByApi(subject: Digest, place: ImagePlace, { client, signal 
     if (answer === undefined || !isList) {
       answer?.drop();
       if (page === 0) return undefined;
-      throw tooMuch(where, `page ${page + 1} of it is not a list of referrers`);
+      throw tooMuch(where, `its page ${page + 1} is not a list of referrers`);
     }
     const bytes = await client.bytesOf(answer, MANIFEST_LIMIT_BYTES, () =>
       tooMuch(where, `it has more than ${MANIFEST_LIMIT_BYTES} bytes`),
@@ -145,7 +145,7 @@ async function listedByApi(subject: Digest, place: ImagePlace, { client, signal 
 async function listedUnderTag(subject: Digest, place: ImagePlace, context: FetchContext): Promise<readonly Referrer[]> {
   const tag = referrersTag(subject);
   const bytes = await manifestBytes(place, tag, context);
-  // Tools that mirror images by digest give them such a tag: then it is the image itself.
+  // Tools that mirror images by digest give them such a tag, too: then it leads to the image itself.
   if (bytes === undefined || digestOf(bytes) === subject) return [];
   return parseReferrers(bytes, `${place.name}:${tag}`);
 }
@@ -160,7 +160,7 @@ async function manifestBytes(place: ImagePlace, name: string, { client, signal }
   const answer = await client.get(place, `manifests/${name}`, { accept: `${OCI_MANIFEST_TYPE}, ${OCI_INDEX_TYPE}`, signal });
   if (answer === undefined) return undefined;
   const where = `${place.name}${name.startsWith('sha256:') ? '@' : ':'}${name}`;
-  const tooLong = (): PrestageError => tooMuch(where, `it has more than ${MANIFEST_LIMIT_BYTES} bytes, which no manifest may have`);
+  const tooLong = (): PrestageError => tooMuch(where, `it has more than ${MANIFEST_LIMIT_BYTES} bytes, the limit for a manifest`);
   return await client.bytesOf(answer, MANIFEST_LIMIT_BYTES, tooLong);
 }
 
@@ -171,7 +171,7 @@ interface Kept {
   readonly place: ImagePlace;
 }
 
-/** Brings the blobs, then the manifest that names them. */
+/** Fetches the blobs, then stores the manifest that names them. */
 async function keep(
   { bytes, manifest, where, place }: Kept,
   context: FetchContext,
@@ -191,8 +191,8 @@ async function fetchBlob(
   if (answer === undefined) {
     throw new PrestageError(
       'ERR_PULL_MISSING',
-      `${where} names the blob ${digest}, and the registry does not have it`,
-      'Attach it again, or pull without --attachments',
+      `${where} names the blob ${digest}, but the registry does not have it`,
+      'Attach the artifact again, or pull without --attachments',
     );
   }
   const incoming = await store.receive();
@@ -211,13 +211,13 @@ async function fetchBlob(
 }
 
 function otherBytes(where: string, digest: Digest): PrestageError {
-  return new PrestageError('ERR_PULL_DIGEST', `${where}: the registry gave other bytes for ${digest}`, STANDS_BETWEEN);
+  return new PrestageError('ERR_PULL_DIGEST', `${where}: the registry sent other bytes than ${digest}`, STANDS_BETWEEN);
 }
 
 function tooMuch(where: string, what: string): PrestageError {
   return new PrestageError(
     'ERR_ATTACHMENT',
     `${where} cannot be used: ${what}`,
-    'Correct in the registry what is attached to the image, or pull without --attachments',
+    'Correct the attachments of the image in the registry, or pull without --attachments',
   );
 }

@@ -8,17 +8,17 @@ import type { AbsentRecord } from './absent-record.ts';
 import { type FetchContext, lookUpsOf, type PulledAttached, type PulledTag, type TagLookUp } from './attached-fetch.ts';
 import { createFinder, type Finder } from './finder.ts';
 
-/** What lies under one tag beside an image, with its name in an OCI image layout. */
+/** The content of one tag beside an image, with its name in an OCI image layout. */
 export interface NamedTag extends PulledTag {
   readonly reference: string;
 }
 
-/** Brings what is attached to the manifests of an image into the store. It throws ERR_PULL_*, ERR_FETCH_* or ERR_ATTACHMENT for whatever is neither there nor absent. */
+/** Fetches the attachments of an image's manifests. It throws ERR_PULL_*, ERR_FETCH_* or ERR_ATTACHMENT if one is neither available nor absent. */
 export type AttachedFinder = Finder<readonly NamedTag[]>;
 
 export interface AttachedContext extends FetchContext {
   readonly registries: RegistriesView;
-  /** What an earlier pull has brought under a name. */
+  /** The digest that an earlier pull has fetched under a name. */
   readonly known: (reference: string) => Digest | undefined;
   readonly absent: AbsentRecord;
 }
@@ -46,7 +46,7 @@ async function tagsOf(repository: Reference, subject: Digest, context: AttachedC
   return found.length === 0 ? undefined : found;
 }
 
-/** The first place that has the manifest: where skopeo has the image from. */
+/** The first place that has the manifest: skopeo has fetched the image from there. */
 async function placeOf(name: string, subject: Digest, { registries, client, signal }: AttachedContext): Promise<ImagePlace> {
   const places = imagePlaces(registries, name);
   const [only] = places;
@@ -65,7 +65,7 @@ async function placeOf(name: string, subject: Digest, { registries, client, sign
   if (fault instanceof Error) throw fault;
   throw new PrestageError(
     'ERR_PULL_MISSING',
-    `${name}@${subject}: none of the registries has the image any more that it came from`,
+    `${name}@${subject}: no configured registry has the image any more`,
     'Correct registries.conf, or pull without --attachments',
   );
 }
@@ -77,7 +77,7 @@ const MANIFEST_TYPES = [
   'application/vnd.docker.distribution.manifest.list.v2+json',
 ].join(', ');
 
-/** What an earlier pull has brought, if all its bytes are still there. */
+/** The content that an earlier pull has fetched, if it is still complete. */
 async function knownTag(
   reference: string,
   tag: TagLookUp['tag'],
@@ -99,7 +99,7 @@ async function knownTag(
     }
     return { tag, digest, sizeBytes: bytes.length, mediaType: kind === 'referrer' ? OCI_INDEX_TYPE : OCI_MANIFEST_TYPE, attached };
   } catch (error) {
-    // What lies there is asked for again.
+    // Content that cannot be used is fetched again.
     if (error instanceof PrestageError) return undefined;
     throw error;
   }

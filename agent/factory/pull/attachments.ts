@@ -12,9 +12,9 @@ import { copyFlags, type PullSource, sourceEnv } from '../web/source.ts';
 import type { AbsentRecord } from './absent-record.ts';
 import { createFinder, type Finder } from './finder.ts';
 
-/** The signatures of one manifest, as the registry has them beside the image; their blobs are in the store. */
+/** The signatures of one manifest that the registry has beside the image; their blobs are in the store. */
 export interface PulledAttachment {
-  /** In full, with the tag that names the manifest: its name in an OCI image layout. */
+  /** Full reference, with the tag that names the manifest: its name in an OCI image layout. */
   readonly reference: string;
   /** The manifest that is signed. */
   readonly subject: Digest;
@@ -27,22 +27,22 @@ export interface PulledAttachment {
 export interface AttachmentContext {
   readonly exec: Exec;
   readonly source: PullSource;
-  /** Directory for files on their way; the caller empties it. */
+  /** Directory for temporary files; the caller empties it. */
   readonly scratch: string;
   readonly store: BlobStore;
   readonly signal: AbortSignal;
-  /** The attachment that an earlier pull has brought under a name. */
+  /** The attachment that an earlier pull has fetched under a name. */
   readonly known: (reference: string) => Digest | undefined;
   readonly absent: AbsentRecord;
-  /** What was absent at an earlier pull is asked for again. */
+  /** Also asks for signatures that were absent at an earlier pull. */
   readonly asksAgain: boolean;
 }
 
-/** Brings the signatures of all manifests of an image into the store. It throws ERR_PULL_* or ERR_SIGNATURE for whatever is neither there nor absent. */
+/** Fetches the signatures of an image's manifests. It throws ERR_PULL_* or ERR_SIGNATURE if one is neither available nor absent. */
 export type AttachmentFinder = Finder<PulledAttachment>;
 
 const LOOKUP_LIMIT_MS = 120_000;
-/** What a registry says of a tag that it does not have; a login that is missing, a limit or a fault is none of these. */
+/** How a registry reports a tag that it does not have. A missing login, a rate limit or a fault does not match. */
 const ABSENT = /manifest unknown|name unknown|repository name not known|status ?(?:code)?(?: from registry)?:? 404/i;
 
 export function createAttachmentFinder(context: AttachmentContext): AttachmentFinder {
@@ -63,7 +63,7 @@ async function attachmentOf(reference: string, subject: Digest, context: Attachm
   return found;
 }
 
-/** What an earlier pull has brought, if all its bytes are still there. */
+/** The attachment that an earlier pull has fetched, if it is still complete. */
 async function knownAttachment(
   reference: string,
   subject: Digest,
@@ -79,8 +79,8 @@ async function knownAttachment(
 }
 
 /**
- * One skopeo a look-up, into `dir:`, since the manifest and its blobs are small. The policy of this machine does not count for the
- * signatures themselves: they are what it goes by.
+ * One skopeo per look-up, into `dir:`, since the manifest and its blobs are small. The policy of this machine does not apply to signatures:
+ * it decides by them.
  */
 async function fetchAttachment(reference: string, subject: Digest, context: AttachmentContext): Promise<PulledAttachment | undefined> {
   const { exec, source, scratch, store, signal } = context;
@@ -111,7 +111,7 @@ async function fetchAttachment(reference: string, subject: Digest, context: Atta
 function otherBytes(reference: string, digest: Digest): PrestageError {
   return new PrestageError(
     'ERR_PULL_DIGEST',
-    `${reference}: the registry gave other bytes for ${digest}`,
-    'Find out what stands between here and the registry, a proxy for instance; then pull again',
+    `${reference}: the registry sent other bytes than ${digest}`,
+    'Check for a proxy that changes data on its way from the registry, then pull again',
   );
 }

@@ -32,12 +32,12 @@ export interface ExecuteContext {
   readonly parallel: number;
   readonly retries: number;
   readonly stallMs: number;
-  /** Ends what is at work. */
+  /** Stops running transfers. */
   readonly stop: AbortSignal;
   readonly onEvent: OnPullEvent;
 }
 
-/** What became of one step. */
+/** The result of one step. */
 export interface StepResult {
   readonly step: PullStep;
   readonly result: PullResult;
@@ -51,8 +51,8 @@ export interface StepResult {
 }
 
 /**
- * Fetches and delivers images, so many at a time. An image that fails stops no other, unless the folder itself cannot be written: then
- * nothing more is begun.
+ * Fetches and delivers images, several at a time. A failed image does not stop the others, unless the folder itself cannot be written: then
+ * no further image is started.
  */
 export async function executePull(steps: readonly PullStep[], context: ExecuteContext): Promise<readonly StepResult[]> {
   const limit = pLimit(context.parallel);
@@ -90,7 +90,7 @@ export async function executePull(steps: readonly PullStep[], context: ExecuteCo
   return await Promise.all(startOrder(steps).map((step) => limit(perform, step)));
 }
 
-/** The registry has just given the image itself to the same login: if it refuses what lies beside it, it can think better of that. */
+/** The registry has just served the image itself to the same login, so a refusal of its signatures or attachments may be temporary. */
 function isPassingBesideImage(error: unknown): boolean {
   return isTransient(error) || (error instanceof PrestageError && ['ERR_PULL_LOGIN', 'ERR_PULL_DENIED'].includes(error.code));
 }
@@ -139,7 +139,7 @@ function isOfTarget(error: PrestageError): boolean {
 
 function reasonOf(stop: AbortSignal, broken: AbortSignal): unknown {
   return stop.aborted
-    ? new PrestageError('ERR_INTERRUPTED', 'the pull was asked to end', 'Pull again: it goes on from here')
+    ? new PrestageError('ERR_INTERRUPTED', 'the pull was interrupted', 'Pull again to continue')
     : broken.reason;
 }
 

@@ -3,16 +3,16 @@ import type { Digest } from '../../model/digest.ts';
 import type { Reference } from '../../model/reference.ts';
 import type { ResolvedImage } from './resolve.ts';
 
-/** Looks for something beside images, for each manifest of each repository once. */
+/** Looks for signatures or attachments of images, once for each manifest of each repository. */
 export interface Finder<T> {
-  /** @throws what a look-up throws, when all look-ups of the image have ended */
+  /** @throws the error of a look-up, after all look-ups of the image have ended */
   find(image: ResolvedImage): Promise<readonly T[]>;
 }
 
 export interface LookUps<T> {
-  /** What names a look-up: one that goes on, or has succeeded, is not made again. */
+  /** Identifies a look-up: one that is running, or has succeeded, is not repeated. */
   readonly keyOf: (repository: Reference, subject: Digest) => string;
-  /** Gives undefined for what is absent. */
+  /** Returns undefined if there is nothing. */
   readonly lookUp: (repository: Reference, subject: Digest) => Promise<T | undefined>;
 }
 
@@ -37,7 +37,7 @@ export function createFinder<T>({ keyOf, lookUp }: LookUps<T>): Finder<T> {
   return {
     find: async ({ listed, manifests }) => {
       const all = await Promise.allSettled(manifests.map(async ({ digest }) => await look(listed.reference, digest)));
-      // All have ended by now: what one that fails left at work would still write.
+      // All have ended by now: a look-up that still ran after a failure would write into the folder.
       const failed = all.find(({ status }) => status === 'rejected');
       if (failed?.status === 'rejected') throw failed.reason;
       return all.flatMap((one) => (one.status === 'fulfilled' && one.value !== undefined ? [one.value] : []));

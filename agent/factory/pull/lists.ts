@@ -6,10 +6,10 @@ import { STAGES } from '../../model/stage.ts';
 import { pickStageLists, stageListNames } from '../../model/stage-lists.ts';
 import type { PullRequest } from './request.ts';
 
-/** What the lists of a request ask for. */
+/** The images that the lists of a request ask for. */
 export interface WantedImages {
   readonly images: readonly ListedImage[];
-  /** List files to write, by name; none where the format has none. */
+  /** List files to write, by name; none if the format has none. */
   readonly lists: ReadonlyMap<string, string>;
   readonly notices: readonly string[];
 }
@@ -25,7 +25,7 @@ export function wantedImages(request: Pick<PullRequest, 'lists' | 'format' | 'st
   const { images, notices } = parseImageLists(request.lists);
   if (images.length === 0) {
     const where = request.lists.map((list) => list.where).join(', ');
-    throw new PrestageError('ERR_LIST', `${where} lists no image`, 'Write one image reference a line; prestage-agent images makes lists');
+    throw new PrestageError('ERR_LIST', `${where} lists no image`, 'Write one image reference per line, or make lists with prestage-agent images');
   }
   if (request.format === 'oci') return { images, lists: new Map(), notices };
   refuseCollisions(images);
@@ -35,7 +35,7 @@ export function wantedImages(request: Pick<PullRequest, 'lists' | 'format' | 'st
   return {
     images,
     lists,
-    notices: [...notices, ...unknown.map((name) => `the node does not take ${name} for a list, only ${known}: give --stage`)],
+    notices: [...notices, ...unknown.map((name) => `the node does not read ${name} as a list, only ${known}; give --stage`)],
   };
 }
 
@@ -46,7 +46,7 @@ function listFiles({ lists, stage }: Pick<PullRequest, 'lists' | 'stage'>): Read
     const name = basename(list.where);
     const earlier = named.get(name);
     if (earlier !== undefined) {
-      throw new PrestageError('ERR_USAGE', `${earlier.where} and ${list.where} have one name`, 'Give --stage to write them as one list');
+      throw new PrestageError('ERR_USAGE', `${earlier.where} and ${list.where} have the same file name`, 'Give --stage to write them as one list');
     }
     named.set(name, list);
   }
@@ -60,10 +60,10 @@ function withLineEnd(text: string): string {
 function refuseCollisions(images: readonly ListedImage[]): void {
   const groups = archiveCollisions(images);
   if (groups.length === 0) return;
-  const faults = groups.map((group) => `${group.map(({ text }) => text).join(' and ')} would both be ${group[0]?.archiveName}.tgz`);
+  const faults = groups.map((group) => `${group.map(({ text }) => text).join(' and ')} would have the same archive name ${group[0]?.archiveName}.tgz`);
   throw new PrestageError(
     'ERR_ARCHIVE_COLLISION',
     faults.join('\n'),
-    'List them by digest, pull them into folders of their own, or pull with --format oci',
+    'List them by digest, pull them into separate folders, or pull with --format oci',
   );
 }

@@ -12,21 +12,21 @@ import { storeNumbered } from './numbered-signatures.ts';
 
 export interface LookasideContext {
   readonly server: LookasideServer;
-  /** The base for all images; that of registries.d where left out. */
+  /** Base address for all images; by registries.d if left out. */
   readonly lookaside: string | undefined;
   readonly registriesD: RegistriesD;
   readonly store: BlobStore;
   readonly signal: AbortSignal;
-  /** What an earlier pull has brought of a manifest in a repository. */
+  /** The signatures of a manifest in a repository that an earlier pull has fetched. */
   readonly known: (repository: string, subject: Digest) => LookasideEntry | undefined;
   readonly absent: AbsentRecord;
-  /** What was absent at an earlier pull is asked for again. */
+  /** Also asks for signatures that were absent at an earlier pull. */
   readonly asksAgain: boolean;
 }
 
 /**
- * Brings the GPG signatures of all manifests of an image into the store. It throws ERR_PULL_*, ERR_FETCH_*, ERR_SIGNATURE or ERR_REGISTRIES_D for
- * whatever is neither there nor absent.
+ * Fetches the GPG signatures of an image's manifests. It throws ERR_PULL_*, ERR_FETCH_*, ERR_SIGNATURE or ERR_REGISTRIES_D if one is neither
+ * available nor absent.
  */
 export type LookasideFinder = Finder<LookasideEntry>;
 
@@ -40,7 +40,7 @@ export function createLookasideFinder(context: LookasideContext): LookasideFinde
   });
 }
 
-/** Whether engines could read signatures below an address. Source: containers/image, docker/docker_image_src.go, getOneSignature. */
+/** Whether engines can read signatures below an address. Source: containers/image, docker/docker_image_src.go, getOneSignature. */
 export function isLookaside(base: string): boolean {
   const url = URL.parse(base);
   if (url === null) return false;
@@ -53,8 +53,8 @@ function baseOf(repository: Reference, { lookaside, registriesD }: LookasideCont
   if (isLookaside(base)) return base.replace(/\/+$/, '');
   throw new PrestageError(
     'ERR_REGISTRIES_D',
-    `the lookaside of ${nameOf(repository)}, "${base}", is not an address that begins with https://, http:// or file://`,
-    'Correct the file of registries.d, or give --lookaside',
+    `the lookaside "${base}" of ${nameOf(repository)} is not an address that begins with https://, http:// or file://`,
+    'Correct the file in registries.d, or give --lookaside',
   );
 }
 
@@ -78,7 +78,7 @@ async function entryOf({ base, repository, subject }: Sought, context: Lookaside
   return files.length === 0 ? undefined : { repository: name, subject, files };
 }
 
-/** Engines count from 1 until a file is absent. A lookaside can have sigstore signatures as well; those come from the registry, as attachments. */
+/** Engines count from 1 until a file is absent. Skips sigstore signatures, which come from the registry as attachments. */
 async function messagesAt(
   urlOf: (number: number) => URL,
   image: string,
@@ -88,6 +88,6 @@ async function messagesAt(
     get: async (number) => await server.get(urlOf(number), signal),
     skips: (bytes) => bytes.subarray(0, SIGSTORE_MARK.length).equals(Buffer.from(SIGSTORE_MARK)),
     what: { place: 'the lookaside', subject: image },
-    remedy: 'Look at what the lookaside has there, or give another --lookaside',
+    remedy: 'Check the files of the lookaside, or give another --lookaside',
   });
 }

@@ -8,7 +8,7 @@ import { bytesOf, createHttpClient, type HttpClient, shown, Transient } from '..
 import type { PullSource } from '../web/source.ts';
 import { httpOptions, readCertificates, statusError } from '../web/source-http.ts';
 
-/** Gives the files of lookasides. Disposing of it closes its connections. */
+/** Reads files of lookasides. Disposing of it closes its connections. */
 export interface LookasideServer extends Disposable {
   /**
    * The bytes of a file, or undefined if it is absent: a 404, or no such file. Nothing else counts as absent.
@@ -17,9 +17,9 @@ export interface LookasideServer extends Disposable {
   get(url: URL, signal: AbortSignal): Promise<Buffer | undefined>;
 }
 
-const AGAIN = 'Pull again later; or give another --lookaside';
+const AGAIN = 'Pull again later, or give another --lookaside';
 
-/** @param source certificates and proxy are those of the registries, as with engines */
+/** @param source its certificates and proxy apply to lookasides, too, as with engines */
 export async function openLookasideServer({ env }: Pick<Host, 'env'>, source: PullSource): Promise<LookasideServer> {
   const client = createHttpClient(httpOptions(env, source, await readCertificates(source.certDir)));
   return {
@@ -59,7 +59,7 @@ async function fromWeb(url: URL, client: HttpClient, signal: AbortSignal): Promi
 function tooLarge(where: string): PrestageError {
   return new PrestageError(
     'ERR_SIGNATURE',
-    `the signature ${where} has more than ${PAYLOAD_LIMIT_BYTES} bytes, and engines read no larger one`,
-    'Look at what the lookaside has there; sign the image again, or give another --lookaside',
+    `the signature ${where} has more than ${PAYLOAD_LIMIT_BYTES} bytes, the limit of engines`,
+    'Check the file; sign the image again, or give another --lookaside',
   );
 }

@@ -4,18 +4,18 @@ import { SIGNATURES_LIMIT } from '../../signatures/attachment.ts';
 import type { BlobStore } from '../shared/blob-store.ts';
 
 export interface NumberedSource {
-  /** Gets the signature of a number, which counts from 1; undefined if it is absent. */
+  /** Returns the signature with a number, from 1 on; undefined if it is absent. */
   readonly get: (number: number) => Promise<Buffer | undefined>;
-  /** Signatures that are passed over; none if left out. */
+  /** Whether to skip a signature; skips none if left out. */
   readonly skips?: (bytes: Buffer) => boolean;
-  /** What has signatures of what, for a message. */
+  /** The place of the signatures and what they sign, for messages. */
   readonly what: { readonly place: string; readonly subject: string };
   readonly remedy: string;
 }
 
 /**
- * Brings signatures that are counted from 1 until one is absent into the store, in their order.
- * @throws PrestageError ERR_SIGNATURE for more than SIGNATURES_LIMIT of them; what `get` throws
+ * Stores signatures in their order: they are numbered from 1, and the first absent number ends them.
+ * @throws PrestageError ERR_SIGNATURE for more than SIGNATURES_LIMIT of them; errors of `get`
  */
 export async function storeNumbered(store: BlobStore, { get, skips, what, remedy }: NumberedSource): Promise<readonly Digest[]> {
   const files: Digest[] = [];

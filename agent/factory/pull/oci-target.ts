@@ -17,17 +17,17 @@ import type { PullTarget } from './target.ts';
 export interface OciTargetOptions {
   readonly directory: string;
   readonly store: BlobStore;
-  /** Is written with the index. */
+  /** Saved together with the index. */
   readonly absent: AbsentRecord;
-  /** In full, in the order of the list. */
+  /** Full references, in the order of the list. */
   readonly references: readonly string[];
   readonly step: Step;
 }
 
 /**
- * One OCI image layout. An image is in its index only when all that it needs is in its blobs, after every image anew, so that a pull that is
- * killed leaves a layout that holds what it names.
- * @throws PrestageError ERR_LAYOUT where the folder holds an index that cannot be read; ERR_SIGNATURE for a record of signatures like that
+ * Writes one OCI image layout. The index is written again after each image, and names an image only when all its blobs are there: so a
+ * killed pull leaves a consistent layout.
+ * @throws PrestageError ERR_LAYOUT if the folder holds an index that cannot be read; ERR_SIGNATURE for such a record of signatures
  */
 export async function openOciTarget({ directory, store, absent, references, step }: OciTargetOptions): Promise<PullTarget> {
   const path = join(directory, OCI_INDEX_FILE);
@@ -62,11 +62,11 @@ export async function openOciTarget({ directory, store, absent, references, step
       pulled.set(reference, { reference, digest: top.digest, sizeBytes: top.bytes.length, mediaType });
       for (const one of [...attachments.map((each) => ({ ...each, mediaType: OCI_MANIFEST_TYPE })), ...attached]) {
         const { reference: name, digest, sizeBytes, mediaType: type } = one;
-        // An image can be listed by a tag that looks like the one of a list of referrers.
+        // An image can be listed by a tag that looks like that of a list of referrers.
         if (!images.has(name)) beside.set(name, { reference: name, digest, sizeBytes, mediaType: type });
       }
       for (const entry of found) lookaside.set(lookasideKey(entry.repository, entry.subject), entry);
-      // One write at a time, and one for all images that are done until it starts.
+      // One write at a time; it covers all images that are done when it starts.
       if (!isQueued) {
         isQueued = true;
         written = written.then(writeIndex).catch((error: unknown) => {
@@ -84,8 +84,8 @@ function lookasideKey(repository: string, subject: Digest): string {
 }
 
 /**
- * The entries after a pull: those of earlier pulls that it did not bring again, in their order, then its own in the order of the list. A name
- * that stands for another image now has only that one. Pure.
+ * The entries after a pull: those of earlier pulls that are not listed now, in their order, then the listed ones in the order of the list. If
+ * a name now leads to another image, only the new entry is kept. Pure.
  */
 export function mergeEntries(
   earlier: readonly OciEntry[],
@@ -98,7 +98,7 @@ export function mergeEntries(
   return [...earlier.filter(({ reference }) => !own.has(reference)), ...mine.filter((entry) => entry !== undefined)];
 }
 
-/** Signatures and attachments stand behind the images, under names that say of which manifest they are. Pure. */
+/** Puts signatures and attachments after the images, under names that contain the manifest they belong to. Pure. */
 function withBeside(entries: readonly OciEntry[], beside: ReadonlyMap<string, OciEntry>): readonly OciEntry[] {
   const others = entries.filter(({ reference }) => !beside.has(reference));
   return [...others, ...[...beside.values()].toSorted((a, b) => (a.reference < b.reference ? -1 : 1))];
@@ -113,11 +113,11 @@ async function readIndex(path: string): Promise<readonly OciEntry[]> {
   try {
     const { entries, skipped } = parseOciIndex(text, path);
     const [first] = skipped;
-    // They would be lost when the index is written again.
+    // Skipped entries would be lost when the index is written again.
     if (first !== undefined) throw new PrestageError('ERR_LAYOUT', `${path}: ${first.place}: ${first.reason}`, '');
     return entries;
   } catch (cause) {
     if (!(cause instanceof PrestageError)) throw cause;
-    throw new PrestageError(cause.code, cause.message, `Give another --to, or remove ${path}: blobs that are whole are kept`, { cause });
+    throw new PrestageError(cause.code, cause.message, `Give another --to, or remove ${path}; complete blobs are kept`, { cause });
   }
 }

@@ -4,26 +4,26 @@ import type { ResolvedImage } from './resolve.ts';
 
 /** What is to be done for an image. Sizes are bytes. */
 export interface PullStep {
-  /** `keep` where all that it needs is there and whole. */
+  /** `keep` if all its blobs are there and complete. */
   readonly kind: 'fetch' | 'keep';
   readonly image: ResolvedImage;
   /** All its blobs. */
   readonly sizeBytes: number;
-  /** Its blobs that are missing, without those that an image before it in the plan brings. */
+  /** Its missing blobs, without those that are fetched for an earlier image of the plan. */
   readonly fetchBytes: number;
 }
 
 export interface PullPlan {
   readonly steps: readonly PullStep[];
-  /** What comes over the network, each blob once. */
+  /** Blobs that are fetched over the network, each once. */
   readonly fetchBytes: number;
-  /** What the images need and is there. */
+  /** Blobs of the images that are there already. */
   readonly keptBytes: number;
 }
 
 /**
- * Decides what to fetch: the same facts give the same plan. Steps stand in the order of the list.
- * @param present blobs that are there and whole
+ * Decides what to fetch: the same facts give the same plan. Steps are in the order of the list.
+ * @param present blobs that are there and complete
  */
 export function planPull(images: readonly ResolvedImage[], present: ReadonlySet<Digest>): PullPlan {
   const planned = new Set<Digest>();
@@ -38,7 +38,7 @@ export function planPull(images: readonly ResolvedImage[], present: ReadonlySet<
   return { steps, fetchBytes: steps.reduce((total, step) => total + step.fetchBytes, 0), keptBytes: sum([...kept.values()]) };
 }
 
-/** The order to start in: what brings most first, so that no big image is left for the end alone. */
+/** The order to start in: the largest download first, so that no large image is left for the end. */
 export function startOrder(steps: readonly PullStep[]): readonly PullStep[] {
   return steps.toSorted((a, b) => b.fetchBytes - a.fetchBytes);
 }

@@ -1,10 +1,10 @@
 import { formatBytes, formatDuration, formatRate } from '../../model/bytes.ts';
 import type { ErrorRecord } from '../../model/errors.ts';
 
-/** What became of an image: something was fetched or written for it, all was there, or not. */
+/** The result for an image: fetched or written, complete already, failed, or not tried. */
 export type PullResult = 'pulled' | 'kept' | 'failed' | 'skipped';
 
-/** What a pull tells while it goes on. */
+/** Events of a running pull. */
 export type PullEvent =
   | { readonly kind: 'phase'; readonly text: string }
   /** `images` still to be done, `fetchBytes` to come over the network. */
@@ -52,7 +52,7 @@ export function advancePull(progress: PullProgress, event: PullEvent): PullProgr
   }
 }
 
-/** `12/20 images, 1.2 GiB of 2.8 GiB, 98 MiB/s, 17 s left`. What is fetched twice after a failure counts twice. Pure. */
+/** `12/20 images, 1.2 GiB of 2.8 GiB, 98 MiB/s, 17 s left`. Data that is fetched again after a failure counts twice. Pure. */
 export function describePull(progress: PullProgress, elapsedMs: number): string {
   const failed = progress.failed === 0 ? '' : `, ${progress.failed} failed`;
   const images = `${progress.finished}/${progress.images} images${failed}`;
@@ -63,18 +63,18 @@ export function describePull(progress: PullProgress, elapsedMs: number): string 
   return `${images}, ${formatBytes(done)} of ${formatBytes(progress.fetchBytes)}, ${formatRate(rate)}${left}`;
 }
 
-/** What a person without a terminal is told of an event; undefined for what comes too often. Pure. */
+/** The line for an event if there is no terminal; undefined for frequent events. Pure. */
 export function pullLine(event: PullEvent, progress: PullProgress): string | undefined {
   switch (event.kind) {
     case 'phase':
       return event.text;
     case 'planned':
-      return `${event.images} images to do: ${formatBytes(event.fetchBytes)} to fetch, ${formatBytes(event.keptBytes)} are there`;
+      return `${event.images} images to pull: ${formatBytes(event.fetchBytes)} to fetch, ${formatBytes(event.keptBytes)} already there`;
     case 'image-started':
     case 'bytes':
       return undefined;
     case 'image-retried':
-      return `${event.error.message}; tried again in ${event.pauseMs / 1000} s`;
+      return `${event.error.message}; retrying in ${event.pauseMs / 1000} s`;
     case 'image-finished':
       return `${progress.finished}/${progress.images} ${event.result} ${event.reference}${event.error === undefined ? '' : `: ${event.error.code}: ${event.error.message}`}`;
   }

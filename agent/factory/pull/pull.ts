@@ -37,8 +37,8 @@ import type { PullTarget } from './target.ts';
 const PARALLEL_CHECKS = 32;
 
 /**
- * Pulls the images of lists into one folder: an OCI image layout, or the prototype's archives. What is there and whole is kept; a reference
- * whose tag has moved is replaced as a whole; what is wrong with single images stands in the report.
+ * Pulls the images of lists into one folder: an OCI image layout, or the prototype's archives. Keeps complete blobs and archives; replaces an
+ * image as a whole if its tag has moved; reports faults of single images.
  * @throws PrestageError ERR_LIST, ERR_USAGE, ERR_ARCHIVE_COLLISION, ERR_LAYOUT, ERR_LOCKED, ERR_TOOL_MISSING, ERR_SPACE_PULL, ERR_PULL_WRITE
  */
 export async function pull(host: Host, asked: PullRequest): Promise<PullReport> {
@@ -51,10 +51,10 @@ export async function pull(host: Host, asked: PullRequest): Promise<PullReport> 
   const absent = await openAbsentRecord(places.to);
   const leftOut = new Set<string>();
   const target = await openTarget({ request, wanted, places, pool, absent, leftOut });
-  request.onEvent({ kind: 'phase', text: `asking registries for ${wanted.images.length} images` });
+  request.onEvent({ kind: 'phase', text: `looking up ${wanted.images.length} images` });
   const resolution = await resolveAll(wanted.images, { host, request, scratch: places.scratch, store: target.store });
   for (const [text, error] of resolution.failed) if (request.skipsArtifacts && isArtifact(error)) leftOut.add(text);
-  request.onEvent({ kind: 'phase', text: 'checking what is there' });
+  request.onEvent({ kind: 'phase', text: 'checking existing files' });
   const delivered = await deliveredOf(resolution.resolved, target);
   const rest = resolution.resolved.filter((image) => !delivered.includes(image));
   const plan = planPull(rest, await presentOf(rest, target));
@@ -70,7 +70,7 @@ export async function pull(host: Host, asked: PullRequest): Promise<PullReport> 
     await request.step('write-lists', async () => await recordLeftOut(places.to, facts));
   }
   if (report.outcome === 'complete') await releaseSignatures(resolution.resolved, { host, request, places, target });
-  // Archives that failed are written from the blobs that have come.
+  // The next pull writes failed archives from the blobs that are there.
   if (request.format === 'oci' || report.outcome === 'complete') await places.forget();
   return report;
 }
@@ -81,7 +81,7 @@ interface Setting {
   readonly places: Places;
   readonly pool: ArchivePool;
   readonly absent: AbsentRecord;
-  /** Lines that are left out, as the list has them: known once the registries have been asked. */
+  /** Lines to leave out, as listed: known once the registries have answered. */
   readonly leftOut: ReadonlySet<string>;
 }
 
@@ -96,7 +96,7 @@ async function openTarget({ request, wanted, places, pool, absent, leftOut }: Se
   return await openOciTarget({ directory: to, store, absent, references, step });
 }
 
-/** Keeps in the folder which of its lines are no images; of other lines it keeps what earlier pulls have said. */
+/** Records in the folder which listed lines are artifacts, and keeps the records of earlier pulls about other lines. */
 async function recordLeftOut(to: string, { listed, resolution, skipsArtifacts }: PullFacts): Promise<void> {
   const all = new Map(await readLeftOut(to));
   for (const { text, reference } of listed) {
@@ -128,7 +128,7 @@ async function spaceFault(to: string, plan: PullPlan, target: PullTarget): Promi
   if (needBytes <= freeBytes) return undefined;
   return new PrestageError(
     'ERR_SPACE_PULL',
-    `${to} needs ${formatBytes(needBytes)} and has ${formatBytes(freeBytes)} free`,
+    `${to} needs ${formatBytes(needBytes)} but has ${formatBytes(freeBytes)} free`,
     'Make room there, give --to on a larger file system, or shorten the list',
   );
 }
@@ -170,7 +170,7 @@ async function releaseSignatures(
 ): Promise<void> {
   const { releaseSignatures: from, source, retries, step, stop, onEvent } = request;
   if (from === undefined) return;
-  onEvent({ kind: 'phase', text: 'asking for the signatures of releases' });
+  onEvent({ kind: 'phase', text: 'fetching the signatures of releases' });
   using server = await openLookasideServer(host, source);
   await pullReleaseSignatures(images, { host, from, to: places.to, server, store: target.store, retries, step, signal: stop });
 }

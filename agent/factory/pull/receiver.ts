@@ -12,33 +12,33 @@ import { type Claims, createClaims } from '../shared/claims.ts';
 import type { ResolvedImage } from './resolve.ts';
 
 /**
- * Takes what skopeo brings. A destination of skopeo that takes every manifest type as it is and knows which blobs are there already: `oci:`
- * refuses Docker's types under `--preserve-digests`, and `dir:` fetches shared layers once for each image. This is the push side of the
- * distribution protocol on loopback, for the running skopeos of one pull alone.
+ * Receives images from skopeo: a destination that accepts every manifest type unchanged and knows which blobs are there already. (`oci:`
+ * refuses Docker's types under `--preserve-digests`, and `dir:` fetches shared layers once for each image.) It is the push side of the
+ * distribution protocol on loopback, only for the skopeo processes of one pull.
  * Measured over the 24 images of the bench, two at a time on 2 cores: see test/bench/pull.ts.
  * Source: OCI distribution-spec, "Push"; what skopeo 1.9.3 asks for (containers/image, docker/docker_image_dest.go).
  */
 export interface Receiver extends AsyncDisposable {
-  /** Lets one skopeo bring one image. */
+  /** Opens a session in which one skopeo pushes one image. */
   open(image: ResolvedImage, onBytes: (bytes: number) => void): Promise<Session>;
 }
 
-/** What one skopeo may bring. Closing it frees what it has not brought. */
+/** The image that one skopeo may push. Closing the session frees the blobs that it has not pushed. */
 export interface Session extends AsyncDisposable {
   /** skopeo's name of the destination. */
   readonly destination: string;
   /** The login for it, containers-auth.json(5). */
   readonly authFile: string;
-  /** What went wrong on this side; skopeo only sees a status. */
+  /** A fault on this side; skopeo only sees a status. */
   readonly fault: PrestageError | undefined;
-  /** When the last byte came, or another image brought what this one waits for: by performance.now(). */
+  /** When the last byte arrived, or another image's blob that this one waited for, by performance.now(). */
   readonly activeMs: number;
 }
 
 interface State {
   readonly store: BlobStore;
   readonly claims: Claims<OpenSession>;
-  /** By the user name of their login, which nobody else knows. */
+  /** By the user name of their login, which is secret. */
   readonly sessions: Map<string, OpenSession>;
   readonly uploads: Map<string, IncomingBlob>;
 }
@@ -55,7 +55,7 @@ interface OpenSession {
   waiting: number;
 }
 
-/** All images go to one repository: the login tells them apart, so that skopeo has no other repository to look for blobs in. */
+/** All images go to one repository, so that skopeo looks for blobs in no other; the login tells them apart. */
 const REPOSITORY = 'pull';
 const BLOB = new RegExp(`^/v2/${REPOSITORY}/blobs/(sha256:[0-9a-f]{64})$`);
 const UPLOAD = new RegExp(`^/v2/${REPOSITORY}/blobs/uploads/([0-9a-f]*)$`);
@@ -67,7 +67,7 @@ const MANIFEST = new RegExp(`^/v2/${REPOSITORY}/manifests/[^/]+$`);
  */
 export async function startReceiver(store: BlobStore, scratch: string): Promise<Receiver> {
   const state: State = { store, claims: createClaims((digest) => store.has(digest)), sessions: new Map(), uploads: new Map() };
-  // No limits of time: a layer of some GB comes as slowly as the network brings it.
+  // No time limits: a layer of some GB arrives as slowly as the network delivers it.
   const server = createServer({ requestTimeout: 0, keepAliveTimeout: 600_000 }, (request, response) => {
     void answer(state, request, response);
   });
@@ -130,7 +130,7 @@ async function answer(state: State, request: IncomingMessage, response: ServerRe
   try {
     await route(state, session, request, response);
   } catch (error) {
-    // Anything else is a skopeo that has ended in the middle of a blob: its exit code says why.
+    // Any other error means that skopeo ended in the middle of a blob: its exit code says why.
     if (error instanceof PrestageError) session.fault ??= error;
     reply(response, 507);
   }
@@ -150,7 +150,7 @@ async function route(state: State, session: OpenSession, request: IncomingMessag
   return reply(response, 404);
 }
 
-/** Whether a blob is there. "No" means: bring it; it is said to one skopeo at a time. */
+/** Answers whether a blob is there. "No" makes skopeo push it, so only one skopeo at a time gets that answer. */
 async function answerHead(state: State, session: OpenSession, digest: Digest, response: ServerResponse): Promise<void> {
   session.waiting++;
   const isClaimed = await state.claims.claim(digest, session).finally(() => session.waiting--);
@@ -206,13 +206,13 @@ async function finishUpload({ state, session, response }: Exchange, id: string, 
     await upload.drop();
     return reply(response, 400);
   }
-  // skopeo has compared the digest, too: here it is what gives the blob its name.
+  // skopeo has checked the digest, too; here the blob gets its name by it.
   if ((await upload.finish(digest)) !== digest) return reply(response, 400);
   state.claims.fulfil(digest);
   reply(response, 201, { location: `/v2/${REPOSITORY}/blobs/${digest}`, 'docker-content-digest': digest });
 }
 
-/** The manifests are known already: what skopeo brings must be the same. */
+/** The manifests are known already: skopeo must push the same ones. */
 async function takeManifest(session: OpenSession, request: IncomingMessage, response: ServerResponse): Promise<void> {
   const chunks: Buffer[] = [];
   let sizeBytes = 0;
@@ -232,8 +232,8 @@ async function* chunksOf(request: IncomingMessage): AsyncGenerator<Buffer, void,
 function tooLong(session: OpenSession): PrestageError {
   return new PrestageError(
     'ERR_PULL_DIGEST',
-    `${session.reference}: the registry gives a blob of more than ${session.limitBytes} bytes, and no blob of its manifests is larger`,
-    'Find out what stands between here and the registry, a proxy for instance; then pull again',
+    `${session.reference}: the registry sends a blob of more than ${session.limitBytes} bytes, the largest size in its manifests`,
+    'Check for a proxy that changes data on its way from the registry, then pull again',
   );
 }
 

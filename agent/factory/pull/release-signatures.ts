@@ -31,18 +31,18 @@ export interface ReleaseSignatureContext {
   readonly signal: AbortSignal;
 }
 
-/** Where release images lie at Red Hat, and in copies of the same name. */
+/** Repositories of release images at Red Hat, and of copies with the same name. */
 const RELEASE_REPOSITORY = /(?:^|\/)ocp-release(?:-nightly)?$/;
 /** Label of a release image; no other image of a release has it. Source: openshift/oc, pkg/cli/admin/release/new.go. */
 const RELEASE_LABEL = 'io.openshift.release';
 const configSchema = v.object({ config: v.object({ Labels: v.object({ [RELEASE_LABEL]: v.pipe(v.string(), v.nonEmpty()) }) }) });
 
 /**
- * Brings the signatures by which a cluster believes a release that it is to be upgraded to. They are not those of the images: the cluster-version
- * operator checks them, not an engine. What an earlier pull has brought is not asked for again.
+ * Fetches the signatures by which a cluster accepts a release as an upgrade. They are not signatures of images: the cluster-version operator
+ * checks them, not an engine. Signatures of an earlier pull are not fetched again.
  * Source: openshift/library-go, pkg/verify/store/sigstore.
- * @param images of which all blobs are in the store; those that are no release are passed over
- * @throws PrestageError ERR_USAGE, ERR_PULL_*, ERR_FETCH_*, ERR_SIGNATURE: whatever is neither there nor absent
+ * @param images images whose blobs are all in the store; those that are not releases are skipped
+ * @throws PrestageError ERR_USAGE, ERR_PULL_*, ERR_FETCH_*, ERR_SIGNATURE if a signature is neither available nor absent
  */
 export async function pullReleaseSignatures(images: readonly ResolvedImage[], context: ReleaseSignatureContext): Promise<void> {
   const { host, to, store, step } = context;
@@ -62,7 +62,7 @@ export async function pullReleaseSignatures(images: readonly ResolvedImage[], co
     if (found.length === 0) host.log('warning', `${context.from} has no signature of the release ${image.reference}`);
     for (const entry of found) entries.set(entry.subject, entry);
   }
-  if (releases === 0) host.log('warning', 'no image of the lists is that of a release, so that no release signatures were asked for');
+  if (releases === 0) host.log('warning', 'the lists contain no release image, so no release signatures were fetched');
   if (entries.size === 0) return;
   await step('write-index', async () => {
     await store.sync();
@@ -72,7 +72,7 @@ export async function pullReleaseSignatures(images: readonly ResolvedImage[], co
   });
 }
 
-/** The store as an address without a slash at its end. */
+/** The place of the signatures as an address without a slash at its end. */
 async function baseOf(from: string): Promise<string> {
   const { protocol } = URL.parse(from) ?? {};
   if (protocol === 'https:' || protocol === 'http:') return from.replace(/\/+$/, '');
@@ -100,7 +100,7 @@ async function keptFiles(entry: LookasideEntry | undefined, store: BlobStore): P
   return entry === undefined || blobs.includes(undefined) ? undefined : entry.files;
 }
 
-/** Counted from 1 until a file is absent. */
+/** The signatures of a release: numbered from 1, and the first absent file ends them. */
 async function filesAt(
   base: string,
   subject: Digest,
@@ -114,7 +114,7 @@ async function filesAt(
         retries,
         signal,
         isRetryable: (error) => error instanceof PrestageError && error.code.startsWith('ERR_PULL'),
-        onRetry: (error, pauseMs) => host.log('notice', `${url.href}: ${String(error)}; again in ${pauseMs / 1000} s`),
+        onRetry: (error, pauseMs) => host.log('notice', `${url.href}: ${String(error)}; retrying in ${pauseMs / 1000} s`),
       },
       async () => await server.get(url, signal),
     ).catch((error: unknown) => {
@@ -127,7 +127,7 @@ async function filesAt(
 
 function ofThisOption(error: unknown): unknown {
   if (!(error instanceof PrestageError)) return error;
-  return new PrestageError(error.code, error.message, 'Pull again later: what has come is kept; or give another --release-signatures', {
+  return new PrestageError(error.code, error.message, 'Pull again later (complete blobs are kept), or give another --release-signatures', {
     cause: error,
   });
 }

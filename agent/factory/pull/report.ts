@@ -14,14 +14,14 @@ import { isUnsigned } from './signed.ts';
 export interface PulledImage {
   /** As the list has it. */
   readonly reference: string;
-  /** `planned` in a dry run only; `left-out` is no container image, and was allowed to be none. */
+  /** `planned` in a dry run only; `left-out` is an artifact that may be left out. */
   readonly state: PullResult | 'planned' | 'left-out';
   readonly error?: ErrorRecord;
-  /** Of the manifest that the reference led to; the rest as well only where a registry told it. */
+  /** Of the manifest that the reference leads to. It and the fields below are known only if a registry has answered. */
   readonly digest?: string;
   /** All its blobs. */
   readonly sizeBytes?: number;
-  /** Those of them that are fetched for it, each blob for one image. */
+  /** Its blobs that are fetched for it; each blob is fetched for one image. */
   readonly fetchBytes?: number;
   /** Its manifests that have sigstore signatures; undefined if none were asked for. */
   readonly signed?: readonly Digest[];
@@ -31,7 +31,7 @@ export interface PulledImage {
   readonly absent?: readonly AbsentInstance[];
   /** A release of OpenShift demands a signature of it, and the registry has none. */
   readonly lacksSignature?: true;
-  /** What was brought beside its manifests; undefined if it was not asked for. */
+  /** Attachments that were fetched; undefined if they were not asked for. */
   readonly attached?: readonly PulledAttached[];
 }
 
@@ -39,10 +39,10 @@ export interface PullReport {
   readonly outcome: 'complete' | 'partial' | 'failed' | 'interrupted' | 'planned';
   /** In the order of the list. */
   readonly images: readonly PulledImage[];
-  /** What the plan had to fetch, and what was there. */
+  /** Bytes that the plan had to fetch, and bytes that were there. */
   readonly fetchBytes: number;
   readonly keptBytes: number;
-  /** What would keep a planned pull from starting. */
+  /** The error that would keep a planned pull from starting. */
   readonly error?: ErrorRecord;
 }
 
@@ -51,11 +51,11 @@ export interface PullFacts {
   readonly listed: readonly ListedImage[];
   readonly resolution: Resolution;
   readonly plan: PullPlan;
-  /** Images that the plan passes over, because the folder has them in their final form. */
+  /** Images that the plan skips, because the folder has them in their final form. */
   readonly delivered: readonly ResolvedImage[];
 }
 
-/** What a dry run says. Pure. */
+/** The report of a dry run. Pure. */
 export function planReport(facts: PullFacts, lacking: PrestageError | undefined): PullReport {
   const states = facts.plan.steps.map((step) => [step.image.listed.text, { state: step.kind === 'keep' ? 'kept' : 'planned' }] as const);
   const images = imagesOf(facts, new Map(states), 'planned');
@@ -63,7 +63,7 @@ export function planReport(facts: PullFacts, lacking: PrestageError | undefined)
   return { outcome: 'planned', images, ...figures(facts), ...(error && { error }) };
 }
 
-/** What a pull says at its end. Pure. */
+/** The report of a pull. Pure. */
 export function pullReport(facts: PullFacts, results: readonly StepResult[], isStopped: boolean): PullReport {
   const states = results.map((one) => [one.step.image.listed.text, stateOf(one)] as const);
   const images = imagesOf(facts, new Map(states), 'skipped');
@@ -114,7 +114,7 @@ function imagesOf(
   });
 }
 
-/** Whether the error of a line says that it names no container image. */
+/** Whether the error of a line means that it does not name a container image. */
 export function isArtifact({ code }: ErrorRecord): boolean {
   return code === 'ERR_NOT_IMAGE';
 }

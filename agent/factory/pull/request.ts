@@ -8,38 +8,38 @@ import type { OnPullEvent } from './progress.ts';
 export const PULL_FORMATS = ['oci', 'archives'] as const;
 export type PullFormat = (typeof PULL_FORMATS)[number];
 
-/** What becomes of signatures: those that are there are taken; an image without one fails; they are not asked for. */
+/** How signatures are handled: fetched if available; demanded, so that an image without one fails; not asked for. */
 export const SIGNATURE_CHOICES = ['auto', 'require', 'none'] as const;
 export type SignatureChoice = (typeof SIGNATURE_CHOICES)[number];
 
 export interface PullRequest {
   /** The lists to pull, read as if they were one. */
   readonly lists: readonly ListText[];
-  /** The folder; made where it is missing. */
+  /** The folder; created if missing. */
   readonly to: string;
   readonly format: PullFormat;
-  /** Whose list the written one is, where the format has lists: it gives the list its name. The names stay where left out. */
+  /** The stage of the written list, if the format has lists: it determines the list's name. If left out, lists keep their names. */
   readonly stage?: Stage;
   readonly source: PullSource;
   /** An OCI image layout has a place for them; archives have none. */
   readonly signatures: SignatureChoice;
-  /** Base address of GPG signatures; that of registries.d where left out. */
+  /** Base address of GPG signatures; by registries.d if left out. */
   readonly lookaside?: string;
-  /** Address or folder of a store of release signatures; none are brought where left out. */
+  /** Address or folder of a store of release signatures; none are fetched if left out. */
   readonly releaseSignatures?: string;
-  /** Bring attestations, SBOMs and referrers of each image; an OCI image layout has a place for them. */
+  /** Fetch attestations, SBOMs and referrers of each image; an OCI image layout has a place for them. */
   readonly attachments: boolean;
-  /** Lines that name no container image are left out, instead of failing. */
+  /** Leave out lines that do not name a container image, instead of failing. */
   readonly skipsArtifacts: boolean;
   /** Images at a time. */
   readonly parallel: number;
   /** Attempts after the first. */
   readonly retries: number;
   readonly stallMs: number;
-  /** Write nothing; say what would be fetched. */
+  /** Write nothing; report what would be fetched. */
   readonly isDry: boolean;
   readonly step: Step;
-  /** Ends the pull: what has come whole is kept. */
+  /** Stops the pull; complete blobs are kept. */
   readonly stop: AbortSignal;
   readonly onEvent: OnPullEvent;
 }

@@ -12,40 +12,40 @@ import { formatReference, nameOf } from '../../model/reference.ts';
 import { pullFailure } from '../shared/failures.ts';
 import { inspectFlags, type PullSource, sourceEnv } from '../web/source.ts';
 
-/** A manifest with the bytes that its digest is of. */
+/** A manifest with its original bytes. */
 export interface RawManifest {
   readonly digest: Digest;
   readonly bytes: Buffer;
   readonly manifest: ImageManifest | IndexManifest;
 }
 
-/** An image as a registry has it at one moment: what is fetched then is this, by digest, whatever a tag says meanwhile. */
+/** An image as a registry has it at one moment. It is then fetched by digest, even if its tag moves in the meantime. */
 export interface ResolvedImage {
   readonly listed: ListedImage;
-  /** In full; its name in an OCI image layout. */
+  /** Full reference; its name in an OCI image layout. */
   readonly reference: string;
-  /** The manifest that the reference leads to: of the list, where there is one. */
+  /** The manifest that the reference leads to: that of the list, if there is one. */
   readonly top: RawManifest;
   readonly mediaType: string;
   /** All manifests, top first, each once. */
   readonly manifests: readonly RawManifest[];
   /** Manifests that its list names and the registry does not have. */
   readonly absent: readonly AbsentInstance[];
-  /** Configs and layers of all its platforms, each once; without layers that no registry may hand out. */
+  /** Configs and layers of all its platforms, each once; without layers that registries may not distribute. */
   readonly blobs: readonly Descriptor[];
 }
 
 export interface ResolveContext {
   readonly exec: Exec;
   readonly source: PullSource;
-  /** Directory for files on their way. */
+  /** Directory for temporary files. */
   readonly scratch: string;
   readonly signal: AbortSignal;
-  /** Manifests that need not be asked for; their bytes have been compared with their digest. */
+  /** Returns a manifest that need not be fetched; its bytes match its digest. */
   readonly known: (digest: Digest) => Promise<Buffer | undefined>;
 }
 
-/** One manifest is a few KiB: a registry that has not given it by then gives none. */
+/** A manifest has a few KiB: a registry that has not sent it by then will not send it. */
 const MANIFEST_LIMIT_MS = 120_000;
 
 /**
@@ -60,8 +60,8 @@ export async function resolveImage(listed: ListedImage, context: ResolveContext)
     if (digest !== undefined && digest !== actual) {
       throw new PrestageError(
         'ERR_PULL_DIGEST',
-        `${reference}: the registry gave the manifest ${actual} for ${digest}`,
-        'Find out what stands between here and the registry, a proxy for instance; then pull again',
+        `${reference}: the registry sent the manifest ${actual} instead of ${digest}`,
+        'Check for a proxy that changes data on its way from the registry, then pull again',
       );
     }
     return { digest: actual, bytes, manifest: parseManifest(bytes, `the manifest ${actual} of ${reference}`) };
@@ -79,7 +79,7 @@ export async function resolveImage(listed: ListedImage, context: ResolveContext)
         throw new PrestageError('ERR_MANIFEST', `${reference}: its list names another list, ${digest}`, 'Take the image off the list');
       manifests.set(digest, child);
     } catch (error) {
-      // A mirror may have been filled with some platforms only.
+      // A mirror may have only some platforms.
       if (!(error instanceof PrestageError) || error.code !== 'ERR_PULL_MISSING') throw error;
       refusal ??= error;
       absent.set(digest, { digest, platform: platformText(instance) });
@@ -93,7 +93,7 @@ export async function resolveImage(listed: ListedImage, context: ResolveContext)
   return { listed, reference, top, mediaType: mediaTypeOf(top), manifests: all, absent: [...absent.values()], blobs: blobsOf(all) };
 }
 
-/** The bytes, through a file: text through a pipe would lose a line end at the end, and the digest with it. */
+/** The bytes, through a file: text through a pipe would lose its last line end, which changes the digest. */
 async function inspectRaw(listed: ListedImage, digest: Digest | undefined, context: ResolveContext): Promise<Buffer> {
   const { exec, source, signal } = context;
   const from = `docker://${digest === undefined ? formatReference(listed.reference) : `${nameOf(listed.reference)}@${digest}`}`;
@@ -112,7 +112,7 @@ async function inspectRaw(listed: ListedImage, digest: Digest | undefined, conte
   }
 }
 
-/** OCI manifests need not say what they are. */
+/** OCI manifests need not state their media type. */
 function mediaTypeOf({ bytes, manifest }: RawManifest): string {
   const json: unknown = JSON.parse(bytes.toString('utf8'));
   if (typeof json === 'object' && json !== null && 'mediaType' in json && typeof json.mediaType === 'string' && json.mediaType !== '')

@@ -6,7 +6,7 @@ import type { PulledAttachment } from './attachments.ts';
 import type { PullStep } from './plan.ts';
 import type { ResolvedImage } from './resolve.ts';
 
-/** What was found beside an image. */
+/** Signatures and attachments that were found for an image. */
 export interface PulledBeside {
   readonly attachments: readonly PulledAttachment[];
   readonly lookaside: readonly LookasideEntry[];
@@ -14,20 +14,20 @@ export interface PulledBeside {
   readonly attached: readonly NamedTag[];
 }
 
-/** A folder that images are pulled into, in one form. */
+/** A folder that images are pulled into, in one format. */
 export interface PullTarget {
-  /** Where blobs go as they come. */
+  /** Receives blobs as they arrive. */
   readonly store: BlobStore;
   /** Whether the folder holds exactly this image in its final form, every byte compared; then nothing is done for it. */
   isDelivered(image: ResolvedImage): Promise<boolean>;
   /** Bytes that the steps write besides the blobs that are fetched. */
   extraBytes(steps: readonly PullStep[]): number;
-  /** What lies in the folder under a name: signatures, or something else beside an image; undefined if it has none, or has no place for any. */
+  /** The digest of signatures or an attachment in the folder, by name; undefined if there are none, or the format has no place for them. */
   attachmentOf(reference: string): Digest | undefined;
   /** The GPG signatures that the folder has of a manifest in a repository. */
   lookasideOf(repository: string, subject: Digest): LookasideEntry | undefined;
-  /** Brings an image, whose blobs and what lies beside it are all in the store, into its final form. */
+  /** Writes an image in its final form; its blobs, signatures and attachments must all be in the store. */
   deliver(image: ResolvedImage, beside: PulledBeside): Promise<void>;
-  /** Ends the work, when all images have been tried. */
+  /** Completes the folder when all images have been tried. */
   finish(): Promise<void>;
 }

@@ -16,14 +16,14 @@ export interface TransferContext {
   readonly receiver: Receiver;
   readonly store: BlobStore;
   readonly signal: AbortSignal;
-  /** A transfer that brings nothing for so long is ended and counts as a failed connection. */
+  /** A transfer without data for this long is stopped and counts as a failed connection. */
   readonly stallMs: number;
   readonly onBytes: (bytes: number) => void;
 }
 
 /**
- * Fetches what is missing of an image, by the digest that it was resolved to. Its signatures are fetched by
- * attachments.ts: they lie under tags of their own.
+ * Fetches the missing blobs of an image, by the digest that it was resolved to. Its signatures have tags of their own:
+ * attachments.ts fetches them.
  * @throws PrestageError ERR_PULL_*, ERR_SPACE_PULL
  */
 export async function transferImage(image: ResolvedImage, context: TransferContext): Promise<void> {
@@ -55,12 +55,12 @@ export async function transferImage(image: ResolvedImage, context: TransferConte
   const missing = image.blobs.filter(({ digest }) => !context.store.has(digest)).map(({ digest }) => digest);
   throw new PrestageError(
     'ERR_PULL',
-    `${image.listed.text}: skopeo ended well and did not bring ${missing.join(', ')}`,
+    `${image.listed.text}: skopeo succeeded but did not deliver ${missing.join(', ')}`,
     'Try by hand: skopeo copy --all --preserve-digests docker://REFERENCE dir:DIRECTORY',
   );
 }
 
-/** A list at one go; if the registry lacks some of it, skopeo would fail at these, so each of the others for itself. */
+/** Copies a list in one go. If the registry lacks some of its images, skopeo would fail, so the others are copied one by one. */
 function copiesOf({ top, manifests, absent }: ResolvedImage): readonly { readonly digest: Digest; readonly isList: boolean }[] {
   if (absent.length === 0) return [{ digest: top.digest, isList: true }];
   return manifests.filter(({ manifest }) => manifest.kind === 'image').map(({ digest }) => ({ digest, isList: false }));

@@ -7,29 +7,29 @@ import { type Digest, digestOf, hexOf } from '../../model/digest.ts';
 import { PrestageError } from '../../model/errors.ts';
 import { type Descriptor, MANIFEST_LIMIT_BYTES } from '../../model/manifest.ts';
 
-/** A blob on its way: bytes go in, and it gets its name only where they have its digest. */
+/** A blob that is being received. It gets its name only if its bytes match the digest. */
 export interface IncomingBlob {
   write(bytes: Buffer): Promise<void>;
   /**
-   * Makes it durable under its name; gives the digest of the bytes, which is another where they were refused.
-   * Afterwards, as after `drop`, nothing is left of it but what has its name.
+   * Makes the blob durable under its name if its bytes match the digest, and removes them otherwise.
+   * @returns the digest of the bytes
    */
   finish(digest: Digest): Promise<Digest>;
   drop(): Promise<void>;
 }
 
-/** The blobs of a directory, each by its digest, and only whole ones: none is believed that was not hashed by this process. */
+/** The complete blobs of a directory, by digest. Only blobs that this process has hashed count. */
 export interface BlobStore {
   has(digest: Digest): boolean;
   path(digest: Digest): string;
   /**
-   * Hashes a blob that an earlier run may have left; true where it is whole. There is no journal of what was hashed before: size and time
-   * of a file do not tell of damage on the disk, and hashing costs a fraction of fetching.
+   * Hashes a blob that an earlier run may have left; true if it is complete. Results are not kept for the next run: size and time of a file do
+   * not reveal damage on the disk, and hashing costs a fraction of fetching.
    */
   check(blob: Pick<Descriptor, 'digest' | 'sizeBytes'>): Promise<boolean>;
-  /** The bytes of a small blob that is there and whole. */
+  /** The bytes of a small blob; undefined if it is missing or damaged. */
   readSmall(digest: Digest): Promise<Buffer | undefined>;
-  /** Writes a small blob, a manifest, that hashes to the digest; nothing where it is there. */
+  /** Writes a small blob, such as a manifest, unless it is there. Its bytes must match the digest. */
   writeSmall(digest: Digest, bytes: Buffer): Promise<void>;
   receive(): Promise<IncomingBlob>;
   /** Makes the names durable. */
@@ -37,11 +37,11 @@ export interface BlobStore {
 }
 
 export interface BlobStoreOptions {
-  /** `blobs/sha256` of a layout; it need not be there to look into it. */
+  /** `blobs/sha256` of a layout; it may be missing as long as nothing is written. */
   readonly directory: string;
-  /** Directory on the same file system for blobs on their way. */
+  /** Directory on the same file system for blobs that are being received. */
   readonly scratch: string;
-  /** The digest of a file's bytes; rejects where it cannot be read. */
+  /** The digest of a file's bytes; rejects if the file cannot be read. */
   readonly hash: (path: string) => Promise<Digest>;
   readonly step: Step;
 }
@@ -114,7 +114,7 @@ async function receive({ scratch, path, step, accept }: Target): Promise<Incomin
   };
 }
 
-/** A full or broken target is no fault of a registry, and trying again does not help. */
+/** Reports a full or broken target as such: the registry is not at fault, and a retry does not help. */
 async function writing<T>(act: () => Promise<T>): Promise<T> {
   try {
     return await act();
@@ -129,14 +129,14 @@ export function targetError(cause: unknown): PrestageError {
   const code = cause instanceof Error && 'code' in cause ? String(cause.code) : String(cause);
   const path = cause instanceof Error && 'path' in cause ? `${String(cause.path)}: ` : '';
   if (code === 'ENOSPC' || code === 'EDQUOT') {
-    return new PrestageError('ERR_SPACE_PULL', `${path}the target is full (${code})`, 'Make room, then pull again: what has come is kept', {
+    return new PrestageError('ERR_SPACE_PULL', `${path}the target is full (${code})`, 'Make room, then pull again; complete blobs are kept', {
       cause,
     });
   }
   return new PrestageError(
     'ERR_PULL_WRITE',
     `${path}the target cannot be written: ${code}`,
-    'Check the disk with: dmesg; then pull again',
+    'Check the disk with dmesg, then pull again',
     {
       cause,
     },

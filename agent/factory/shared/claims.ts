@@ -1,15 +1,15 @@
 import type { Digest } from '../../model/digest.ts';
 
-/** Who brings which blob: two images that share one fetch it once, also when they are at work at the same time. */
+/** Decides which image fetches which blob, so that images fetch a shared blob once, even if they are pulled at the same time. */
 export interface Claims<Owner> {
   /**
-   * True where the owner is to bring the blob. Where another one is bringing it, waits for that one's end; false where the blob is there then,
-   * or where the owner itself has ended meanwhile.
+   * True if the owner has to fetch the blob. While another owner fetches it, waits for that owner's end; false if the blob is there then,
+   * or if the asking owner itself has ended in the meantime.
    */
   claim(digest: Digest, owner: Owner): Promise<boolean>;
-  /** The blob has come: wakes those who wait for it. */
+  /** Reports that the blob is there: wakes the owners that wait for it. */
   fulfil(digest: Digest): void;
-  /** The owner has ended: what it has not brought is free for the next one that asks. */
+  /** Reports the end of an owner: blobs that it has not fetched are free for the next owner that asks. */
   release(owner: Owner): void;
 }
 
@@ -20,8 +20,8 @@ interface Claim<Owner> {
 }
 
 /**
- * Nobody waits in a circle: an owner that was told to bring a blob waits for no other before it does.
- * @param isThere whether a blob need not be brought any more
+ * There is no deadlock: an owner that has to fetch a blob waits for no other owner before it has done so.
+ * @param isThere whether a blob is there already
  */
 export function createClaims<Owner>(isThere: (digest: Digest) => boolean): Claims<Owner> {
   const claims = new Map<Digest, Claim<Owner>>();

@@ -3,52 +3,52 @@ import { type ErrorCode, PrestageError } from '../../model/errors.ts';
 
 interface Failure {
   readonly code: ErrorCode;
-  /** What skopeo says in such a case; containers/image hands most of it through from the registry or from Go's network code. */
+  /** Matches skopeo's message; containers/image passes most of it on from the registry or from Go's network code. */
   readonly pattern: RegExp;
   readonly what: string;
   readonly remedy: string;
 }
 
 /**
- * What skopeo's messages mean, the first that fits: the narrow ones stand before the broad.
+ * The meanings of skopeo's messages. The first match counts, so narrow patterns stand before broad ones.
  * Source: containers/image, docker/errors.go and docker_client.go; distribution, registry/api/errcode; tried with skopeo 1.9.3.
  */
 const FAILURES: readonly Failure[] = [
   {
     code: 'ERR_PULL_DIGEST',
     pattern: /digest did not match|does not match (?:expected|the|provided manifest) digest|digest mismatch|size mismatch/i,
-    what: 'the registry gave bytes of another digest',
-    remedy: 'Find out what stands between here and the registry, a proxy for instance; then pull again',
+    what: 'the registry sent data with another digest',
+    remedy: 'Check for a proxy that changes data on its way from the registry, then pull again',
   },
   {
     code: 'ERR_PULL_TLS',
     pattern: /x509:|tls: (?!handshake timeout)|server gave HTTP response to HTTPS client|certificate (?:signed|is not|has expired)/i,
-    what: 'the registry cannot be trusted',
-    remedy: 'Give its certificate with --ca FILE; or --no-tls-verify where the network is trusted',
+    what: 'the TLS connection to the registry is not trusted',
+    remedy: 'Give its certificate with --ca FILE, or --no-tls-verify if the network is trusted',
   },
   {
     code: 'ERR_PULL_LIMIT',
     pattern: /toomanyrequests|too many requests|status ?(?:code)?(?: from registry)?:? 429/i,
-    what: 'the registry asks for fewer requests',
-    remedy: 'Pull again later or with a smaller --parallel, or log in: logins have higher limits',
+    what: 'the registry limits the rate of requests',
+    remedy: 'Pull again later or with a smaller --parallel, or log in for a higher limit',
   },
   {
     code: 'ERR_PULL_SERVER',
     pattern: /status ?(?:code)?(?: from registry)?:? 5\d\d|internal server error|bad gateway|service unavailable|gateway time-?out/i,
     what: 'the registry failed',
-    remedy: 'Pull again later: what has come is kept',
+    remedy: 'Pull again later; complete blobs are kept',
   },
   {
     code: 'ERR_PULL_LOGIN',
     pattern: /unauthorized|invalid username\/password|authentication required|status ?(?:code)?(?: from registry)?:? 401/i,
-    what: 'the registry wants a login, or another one',
-    remedy: 'Log in with: skopeo login REGISTRY; or give --authfile',
+    what: 'the registry demands a login, or a different one',
+    remedy: 'Log in with skopeo login REGISTRY, or give --authfile',
   },
   {
     code: 'ERR_PULL_DENIED',
     pattern:
       /denied:|access to the (?:requested )?resource is (?:denied|not authorized)|forbidden|status ?(?:code)?(?: from registry)?:? 403/i,
-    what: 'the registry refuses this login the image',
+    what: 'the registry denies this login access to the image',
     remedy: 'Ask for access to the repository, or give another --authfile',
   },
   {
@@ -69,17 +69,17 @@ const FAILURES: readonly Failure[] = [
     pattern:
       /connection (?:reset|refused|timed out)|\bEOF\b|broken pipe|i\/o timeout|handshake timeout|deadline exceeded|no such host|network is unreachable|no route to host|server misbehaving|http2:|closed (?:network )?connection|server sent GOAWAY|malformed HTTP|timeout awaiting/i,
     what: 'the connection to the registry failed',
-    remedy: 'Check network, name service and proxy, then pull again: what has come is kept',
+    remedy: 'Check network, DNS and proxy, then pull again; complete blobs are kept',
   },
 ];
 
-/** What a message repeats of the request: a repository may be called as it likes. */
+/** Names that a message repeats from the request: a repository's name can contain any of these words. */
 const NAMES = /(?:docker|https?):\/\/\S+|reading (?:manifest|blob) \S+|\bin \S+\/\S+/g;
 
-/** What can be otherwise a moment later. */
+/** Failures that may pass after a moment. */
 const TRANSIENT: ReadonlySet<ErrorCode> = new Set(['ERR_PULL_LIMIT', 'ERR_PULL_SERVER', 'ERR_PULL_NETWORK']);
 
-/** The error that the messages of a failed skopeo mean. Pure. */
+/** The error for a failed skopeo, by its messages. Pure. */
 export function pullFailure(reference: string, result: Pick<ExecResult, 'exitCode' | 'endedBy' | 'stderr'>): PrestageError {
   const said = lastMessage(result.stderr);
   const spoken = said.replaceAll(NAMES, '');
@@ -87,18 +87,18 @@ export function pullFailure(reference: string, result: Pick<ExecResult, 'exitCod
   if (found !== undefined) return new PrestageError(found.code, `${reference}: ${found.what}: ${quote(said)}`, found.remedy);
   return new PrestageError(
     'ERR_PULL',
-    `${reference}: skopeo ${howEnded(result)}: ${quote(said) || 'without a message'}`,
+    `${reference}: skopeo ${howEnded(result)}: ${quote(said) || 'no message'}`,
     'Try by hand: skopeo inspect --raw docker://REFERENCE',
   );
 }
 
-/** Whether trying again soon can help. */
+/** Whether a retry may succeed soon. */
 export function isTransient(error: unknown): boolean {
   return error instanceof PrestageError && TRANSIENT.has(error.code);
 }
 
 /**
- * skopeo's verdict without its progress lines, in which references and digests stand that would be taken for messages.
+ * skopeo's last message without its progress lines: references and digests in them could be taken for messages.
  * Source: logrus, text formatter: `time="…" level=fatal msg="…"`.
  */
 function lastMessage(stderr: string): string {

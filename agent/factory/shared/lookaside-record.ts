@@ -6,8 +6,8 @@ import { PrestageError } from '../../model/errors.ts';
 import { LOOKASIDE_FILE, LOOKASIDE_LIMIT_BYTES, type LookasideEntry, parseLookasideRecord } from '../../signatures/lookaside.ts';
 
 /**
- * The GPG signatures that a pull has brought into an OCI image layout; none if it has no record of any.
- * @param file that of images, or RELEASE_SIGNATURES_FILE
+ * The GPG signatures that a pull has fetched into an OCI image layout; none if it has no record of signatures.
+ * @param file the record of images, or RELEASE_SIGNATURES_FILE
  * @throws PrestageError ERR_SIGNATURE for a record that is not a plain file, is larger than 16 MiB, or cannot be read
  */
 export async function readLookasideRecord(layout: string, file = LOOKASIDE_FILE): Promise<readonly LookasideEntry[]> {
@@ -18,6 +18,6 @@ export async function readLookasideRecord(layout: string, file = LOOKASIDE_FILE)
   throw new PrestageError(
     'ERR_SIGNATURE',
     `${path} cannot be read: it is not a plain file of at most ${LOOKASIDE_LIMIT_BYTES} bytes`,
-    `Remove ${path}, then pull again: what is whole is kept`,
+    `Remove ${path}, then pull again; complete blobs are kept`,
   );
 }

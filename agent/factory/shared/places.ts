@@ -17,21 +17,21 @@ export interface PlacesRequest {
   readonly step: Step;
 }
 
-/** Where a pull works. */
+/** The directories of a pull. */
 export interface Places extends AsyncDisposable {
   /** The folder that is pulled into. */
   readonly to: string;
   /** Blobs by their digest. */
   readonly blobs: string;
-  /** What is on its way, on the same file system; empty at the start, gone at the end. */
+  /** Temporary files, on the same file system; empty at the start, removed at the end. */
   readonly scratch: string;
-  /** What a later pull can go on from, and nobody else needs: also removes that. */
+  /** Also removes the files that only a later pull could continue from. */
   forget(): Promise<void>;
 }
 
 /**
- * Makes the directories of a pull and takes away what a killed one left on its way. A dry run gets a scratch elsewhere and makes nothing.
- * @throws PrestageError ERR_PULL_WRITE, ERR_SPACE_PULL, ERR_LOCKED where another pull works in the folder
+ * Makes the directories of a pull and removes temporary files of a killed one. A dry run gets a scratch directory elsewhere and makes nothing.
+ * @throws PrestageError ERR_PULL_WRITE, ERR_SPACE_PULL, ERR_LOCKED if another pull works in the folder
  */
 export async function makePlaces(host: Host, request: PlacesRequest, to: string): Promise<Places> {
   const { step } = request;
@@ -44,7 +44,7 @@ export async function makePlaces(host: Host, request: PlacesRequest, to: string)
   }
   const scratch = join(staging, 'work');
   const lock = await step('start-pull', async () => await lockAndClear({ to, blobs, scratch }));
-  host.log('debug', `${to}: on the way in ${scratch}`);
+  host.log('debug', `${to}: temporary files in ${scratch}`);
   return {
     to,
     blobs,
@@ -58,7 +58,7 @@ export async function makePlaces(host: Host, request: PlacesRequest, to: string)
 }
 
 async function lockAndClear({ to, blobs, scratch }: Pick<Places, 'to' | 'blobs' | 'scratch'>): Promise<AsyncDisposable> {
-  // Beside the folder's own files it would travel with them. Of this user alone: everybody can take a name in the directory above.
+  // Not in the folder, since the lock would be copied along with it. Private to this user, since anyone can take a name in the directory above.
   const locks = join(tmpdir(), `prestage-agent-${process.geteuid?.()}`);
   await makeWorkplace(locks);
   const path = join(locks, `pull-${hexOf(digestOf(to)).slice(0, 16)}.lock`);

@@ -5,7 +5,7 @@ export interface RetryOptions {
   /** Attempts after the first. */
   readonly retries: number;
   readonly isRetryable: (error: unknown) => boolean;
-  /** Ends a pause; what is at work has to listen by itself. */
+  /** Ends a pause; the work itself has to listen to it, too. */
   readonly signal: AbortSignal;
   readonly onRetry: (error: unknown, pauseMs: number) => void;
 }
@@ -18,7 +18,7 @@ export function pauseBefore(attempt: number): number {
   return Math.min(FIRST_PAUSE_MS * 2 ** (attempt - 1), PAUSE_LIMIT_MS);
 }
 
-/** Does the work until it succeeds, fails for good, or has been tried often enough; then its last error is thrown. */
+/** Repeats the work until it succeeds, fails for good, or has no retries left; then throws its last error. */
 export async function withRetries<T>(options: RetryOptions, work: () => Promise<T>): Promise<T> {
   for (let attempt = 1; ; attempt++) {
     try {

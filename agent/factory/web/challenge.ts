@@ -1,11 +1,11 @@
 import type { Login } from './logins.ts';
 
-/** What a registry wants before it answers. Source: RFC 9110, 11.6.1; distribution, docs/spec/auth/token.md. */
+/** The authentication that a registry demands. Source: RFC 9110, 11.6.1; distribution, docs/spec/auth/token.md. */
 export type Challenge =
   | { readonly kind: 'basic' }
   | { readonly kind: 'bearer'; readonly realm: string; readonly service: string | undefined; readonly scope: string };
 
-/** What is sent to a server of tokens. */
+/** The request to a token server. */
 export interface TokenRequest {
   readonly url: URL;
   readonly method: 'GET' | 'POST';
@@ -14,7 +14,7 @@ export interface TokenRequest {
 }
 
 /**
- * Reads the challenge of a registry; undefined if it is of a kind that is not known. Pure.
+ * Reads the challenge of a registry; undefined if its kind is not known. Pure.
  * @param header value of WWW-Authenticate
  */
 export function readChallenge(header: string, repository: string): Challenge | undefined {
@@ -31,7 +31,7 @@ export function basicLogin(login: Extract<Login, { user: string }>): string {
   return `Basic ${Buffer.from(`${login.user}:${login.password}`).toString('base64')}`;
 }
 
-/** How a token is asked for; undefined if the address of the server of tokens is none. Pure. */
+/** The request for a token; undefined if the address of the token server is not valid. Pure. */
 export function tokenRequest(challenge: Extract<Challenge, { kind: 'bearer' }>, login: Login | undefined): TokenRequest | undefined {
   const url = URL.parse(challenge.realm);
   if (url === null || !/^https?:$/.test(url.protocol)) return undefined;

@@ -9,7 +9,7 @@ export interface ImagePlace {
   readonly registry: string;
   /** Path in the registry. */
   readonly repository: string;
-  /** Takes HTTP, and certificates that nobody vouches for. */
+  /** Allows HTTP and unverified certificates. */
   readonly isInsecure: boolean;
 }
 

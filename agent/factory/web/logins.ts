@@ -5,16 +5,16 @@ import type { Exec } from '../../host/exec.ts';
 import { ifMissing } from '../../host/if-missing.ts';
 import { PrestageError } from '../../model/errors.ts';
 
-/** A login for a registry: a password, or a token that a server of tokens exchanges. */
+/** A login for a registry: a password, or a token that a token server exchanges. */
 export type Login = { readonly user: string; readonly password: string } | { readonly identityToken: string };
 
-/** A file of logins. Source for this file: containers-auth.json(5); containers/image, pkg/docker/config/config.go. */
+/** An auth file. Source for this file: containers-auth.json(5); containers/image, pkg/docker/config/config.go. */
 export type LoginFile = v.InferOutput<typeof fileSchema>;
 
 export interface LoginContext {
   readonly exec: Exec;
   readonly env: Readonly<Record<string, string | undefined>>;
-  /** The one file that counts; those of the user if left out. */
+  /** The only auth file to use; those of the user if left out. */
   readonly authFile: string | undefined;
 }
 
@@ -28,13 +28,13 @@ const fileSchema = v.object({
 });
 const helperSchema = v.pipe(v.string(), v.parseJson(), v.object({ Username: v.string(), Secret: v.string() }));
 const DOCKER_HUB = 'docker.io';
-/** What a helper gives for a user if the secret is an identity token. Source: docker/docker-credential-helpers. */
+/** The user name that a helper returns if the secret is an identity token. Source: docker/docker-credential-helpers. */
 const TOKEN_USER = '<token>';
 
 /**
- * The login for a repository, as skopeo finds it: the files in their order, and in each the most precise name. Helpers are asked as well.
+ * The login for a repository, as skopeo finds it: the auth files in their order, and in each the most specific name. Also asks credential helpers.
  * @param name registry and repository
- * @throws PrestageError ERR_PULL_LOGIN for a file that cannot be read, or a helper that does not answer
+ * @throws PrestageError ERR_PULL_LOGIN for a file that cannot be read, or a helper that fails
  */
 export async function findLogin(name: string, context: LoginContext): Promise<Login | undefined> {
   for (const path of filesOf(context)) {
@@ -50,7 +50,7 @@ export async function findLogin(name: string, context: LoginContext): Promise<Lo
 export function parseLogins(text: string, path: string): LoginFile {
   const parsed = v.safeParse(v.pipe(v.string(), v.parseJson(undefined, 'is not JSON'), fileSchema), text);
   if (parsed.success) return parsed.output;
-  throw new PrestageError('ERR_PULL_LOGIN', `${path} cannot be read as a file of logins`, 'Correct it, or give another --authfile');
+  throw new PrestageError('ERR_PULL_LOGIN', `${path} is not a valid auth file`, 'Correct it, or give another --authfile');
 }
 
 /** The login of a file for a repository. Pure. */
@@ -67,7 +67,7 @@ export function loginIn({ auths }: LoginFile, name: string): Login | undefined {
   return undefined;
 }
 
-/** Docker's names of registries are addresses; its own has an old one. */
+/** Docker writes registries as addresses, and its own registry by an old name. */
 function plainName(key: string): string {
   const name = key.replace(/^https?:\/\//, '').replace(/\/(?:v[12]\/?)?$/, '');
   return name === 'index.docker.io' ? DOCKER_HUB : name;
@@ -97,5 +97,5 @@ async function askHelper({ credHelpers, credsStore }: LoginFile, name: string, e
     const { Username: user, Secret: password } = parsed.output;
     return user === TOKEN_USER ? { identityToken: password } : { user, password };
   }
-  throw new PrestageError('ERR_PULL_LOGIN', `${program} gives no login for ${registry}`, 'Give a file with the login: --authfile FILE');
+  throw new PrestageError('ERR_PULL_LOGIN', `${program} returned no login for ${registry}`, 'Give an auth file with the login: --authfile FILE');
 }

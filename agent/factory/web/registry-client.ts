@@ -11,19 +11,19 @@ import type { PullSource } from './source.ts';
 import { httpOptions, readCertificates, statusError } from './source-http.ts';
 
 /**
- * Asks registries what skopeo has no call for, by the logins, certificates and proxies of the images' own transfer. Disposing of it closes its
- * connections. Source: OCI distribution-spec; distribution, docs/spec/auth.
+ * Sends requests to registries that skopeo has no command for, with the logins, certificates and proxies of the image transfer. Disposing of it
+ * closes its connections. Source: OCI distribution-spec; distribution, docs/spec/auth.
  */
 export interface RegistryClient extends Disposable {
   /**
-   * Gives the answer if the registry has what is asked for; undefined if it answers 404, MANIFEST_UNKNOWN or NAME_UNKNOWN.
-   * @param path below the repository, or a whole address of the same registry
+   * Returns the answer if the registry has the content; undefined if it answers 404, MANIFEST_UNKNOWN or NAME_UNKNOWN.
+   * @param path below the repository, or a full address at the same registry
    * @throws PrestageError ERR_PULL_*, ERR_FETCH_*; the signal's reason
    */
   get(place: ImagePlace, path: string, options: AskOptions): Promise<HttpAnswer | undefined>;
-  /** All bytes of an answer. @throws PrestageError as `get`, and what `tooLong` gives */
+  /** All bytes of an answer. @throws PrestageError as `get`, and the error of `tooLong` */
   bytesOf(answer: HttpAnswer, limitBytes: number, tooLong: () => PrestageError): Promise<Buffer>;
-  /** Hands on the bytes of an answer as they come. @throws what `take` throws, and PrestageError as `get` */
+  /** Passes on the bytes of an answer as they arrive. @throws errors of `take`, and PrestageError as `get` */
   each(answer: HttpAnswer, take: (piece: Buffer) => Promise<void>): Promise<void>;
 }
 
@@ -36,9 +36,9 @@ export interface AskOptions {
   readonly signal: AbortSignal;
 }
 
-/** What a registry says of an error, and what a server of tokens says, are some KB. */
+/** Error documents of registries and answers of token servers have some KB. */
 const SMALL_LIMIT_BYTES = 1024 * 1024;
-const AGAIN = 'Pull again later: what has come is kept';
+const AGAIN = 'Pull again later; complete blobs are kept';
 const DOCKER_HUB = { name: 'docker.io', host: 'registry-1.docker.io' };
 const errorsSchema = v.pipe(v.string(), v.parseJson(), v.object({ errors: v.array(v.object({ code: v.string() })) }));
 const tokenSchema = v.pipe(v.string(), v.parseJson(), v.object({ token: v.optional(v.string()), access_token: v.optional(v.string()) }));
@@ -63,7 +63,7 @@ export function openRegistryClient(host: Pick<Host, 'env' | 'exec'>, source: Pul
     opened.push(client);
     return client;
   };
-  /** Whether a registry without TLS is there shows when it is asked. */
+  /** Only a request shows whether an insecure registry uses TLS. */
   const baseOf = async (place: ImagePlace, signal: AbortSignal): Promise<URL> => {
     const address = place.registry === DOCKER_HUB.name ? DOCKER_HUB.host : place.registry;
     const secure = new URL(`https://${address}/v2/`);
@@ -117,7 +117,7 @@ export function openRegistryClient(host: Pick<Host, 'env' | 'exec'>, source: Pul
   };
 }
 
-/** What fails on the way to a registry, and what may pass, is told by one code. */
+/** Reports every temporary failure of the connection with one code. */
 async function passing<T>(work: () => Promise<T>): Promise<T> {
   try {
     return await work();
@@ -128,7 +128,7 @@ async function passing<T>(work: () => Promise<T>): Promise<T> {
 }
 
 async function firstAnswering(client: HttpClient, [url, ...others]: readonly URL[], signal: AbortSignal): Promise<URL> {
-  if (url === undefined) throw new PrestageError('ERR_INTERNAL', 'a registry was asked at no address', 'Report this');
+  if (url === undefined) throw new PrestageError('ERR_INTERNAL', 'a registry has no address', 'Report this as a bug');
   try {
     const answer = await client.ask(url, { method: 'GET', signal });
     answer.drop();
@@ -149,15 +149,15 @@ async function tokenOf(client: HttpClient, request: ReturnType<typeof tokenReque
   const answer = await client.ask(request.url, { ...request, signal });
   if (answer.status !== 200) {
     answer.drop();
-    throw statusError(request.url, answer.status, 'Log in with: skopeo login REGISTRY; or give --authfile');
+    throw statusError(request.url, answer.status, 'Log in with skopeo login REGISTRY, or give --authfile');
   }
-  const tooLong = (): PrestageError => new PrestageError('ERR_PULL', `${shown(request.url)} gives a token above 1 MiB`, AGAIN);
+  const tooLong = (): PrestageError => new PrestageError('ERR_PULL', `${shown(request.url)} sends a token of more than 1 MiB`, AGAIN);
   const parsed = v.safeParse(tokenSchema, (await bytesOf(answer, SMALL_LIMIT_BYTES, tooLong)).toString('utf8'));
   const token = parsed.success ? (parsed.output.token ?? parsed.output.access_token) : undefined;
   return token === undefined ? undefined : `Bearer ${token}`;
 }
 
-/** Some registries say with another status than 404 that they have no such manifest. */
+/** Some registries report a missing manifest with another status than 404. */
 async function saysUnknown(answer: HttpAnswer): Promise<boolean> {
   if (answer.status < 400 || answer.status >= 500 || REFUSALS.includes(answer.status)) return false;
   const text = await bytesOf(answer, SMALL_LIMIT_BYTES, () => new PrestageError('ERR_PULL', 'too long', AGAIN)).catch(() =>

@@ -5,7 +5,7 @@ import { type ErrorCode, PrestageError } from '../../model/errors.ts';
 import { type HttpOptions, shown } from './http.ts';
 import type { PullSource } from './source.ts';
 
-/** What a directory of certificates has, PEM. Source: containers-certs.d(5). */
+/** The contents of a directory of certificates, PEM. Source: containers-certs.d(5). */
 export type Certificates = Pick<HttpOptions, 'ca' | 'identity'>;
 
 const STATUS_CODES: ReadonlyMap<number, ErrorCode> = new Map([
@@ -14,7 +14,7 @@ const STATUS_CODES: ReadonlyMap<number, ErrorCode> = new Map([
   [429, 'ERR_PULL_LIMIT'],
 ]);
 
-/** How web servers are asked beside skopeo: by the proxies and certificates of the images' own transfer. Pure. */
+/** Options for requests that skopeo does not make: the proxies and certificates of the image transfer. Pure. */
 export function httpOptions(env: HttpOptions['env'], { proxy }: PullSource, certificates: Certificates): HttpOptions {
   const proxies = proxy === undefined ? {} : { HTTPS_PROXY: proxy, HTTP_PROXY: proxy, https_proxy: proxy, http_proxy: proxy };
   const direct = [env.no_proxy ?? env.NO_PROXY ?? '', 'localhost', '127.0.0.1', '[::1]'].filter((one) => one !== '').join(',');
@@ -28,7 +28,7 @@ export function httpOptions(env: HttpOptions['env'], { proxy }: PullSource, cert
   };
 }
 
-/** `*.crt` are trusted; the first `*.cert` with a `*.key` of its name is shown. A directory that is missing has none. */
+/** `*.crt` are trusted; the first `*.cert` with a `*.key` of its name is presented. A missing directory has none. */
 export async function readCertificates(directory: string | undefined): Promise<Certificates> {
   const names = directory === undefined ? [] : (await readdir(directory).catch(ifMissing((): string[] => []))).toSorted();
   const read = async (name: string): Promise<string> => await readFile(join(directory ?? '', name), 'utf8');
@@ -40,10 +40,10 @@ export async function readCertificates(directory: string | undefined): Promise<C
   };
 }
 
-/** The error that a status means, if it does not mean that something is absent. Pure. */
+/** The error for a status other than those that mean absent. Pure. */
 export function statusError(url: URL, status: number, remedy: string): PrestageError {
   const code = STATUS_CODES.get(status) ?? (status >= 500 ? 'ERR_PULL_SERVER' : 'ERR_PULL');
-  return new PrestageError(code, `${shown(url)} is answered with the status ${status}`, remedy);
+  return new PrestageError(code, `${shown(url)} returned status ${status}`, remedy);
 }
 
 function keyOf(certificate: string): string {

@@ -4,20 +4,20 @@ import { PrestageError } from '../../model/errors.ts';
 
 /** How skopeo reaches the registries that images come from. */
 export interface PullSource {
-  /** Logins, containers-auth.json(5); the one of the user where left out. */
+  /** Auth file, containers-auth.json(5); that of the user if left out. */
   readonly authFile?: string;
-  /** Directory with `*.crt` to trust and `*.cert`, `*.key` to show, containers-certs.d(5). */
+  /** Directory with `*.crt` to trust and `*.cert`, `*.key` to present, containers-certs.d(5). */
   readonly certDir?: string;
-  /** A certificate to trust; where it is given there is no `certDir`. */
+  /** A certificate to trust; not together with `certDir`. */
   readonly caFile?: string;
-  /** False takes HTTP, and certificates that nobody vouches for. */
+  /** False allows HTTP and unverified certificates. */
   readonly tlsVerify: boolean;
-  /** URL of a proxy; that of the environment where left out. */
+  /** URL of a proxy; that of the environment if left out. */
   readonly proxy?: string;
 }
 
 /**
- * The source with its certificate in a directory, as skopeo wants it.
+ * The source with its certificate in a directory, as skopeo expects it.
  * @throws PrestageError ERR_USAGE
  */
 export async function withCaDirectory({ caFile, ...source }: PullSource, scratch: string): Promise<PullSource> {
@@ -45,7 +45,7 @@ export function copyFlags(source: PullSource): readonly string[] {
   return flags('--src-', source);
 }
 
-/** What skopeo's environment needs. Loopback is never asked through a proxy. Source: Go, net/http, ProxyFromEnvironment. */
+/** Variables for skopeo's environment. Loopback is never asked through a proxy. Source: Go, net/http, ProxyFromEnvironment. */
 export function sourceEnv(source: PullSource): Readonly<Record<string, string>> {
   return source.proxy === undefined ? {} : { HTTPS_PROXY: source.proxy, HTTP_PROXY: source.proxy };
 }

@@ -114,7 +114,7 @@ describe('lists and layouts with a Helm chart', () => {
       );
       const payloads = form === 'layout' ? (['oci'] as const) : (['archives'] as const);
       const { messages } = await runBuild({ from, to, payloads, skipsArtifacts: true });
-      assert.ok(messages.includes(`notice: ${chart.reference} is left out: it is no container image`), messages.join('\n'));
+      assert.ok(messages.includes(`notice: ${chart.reference} is left out: it is not a container image`), messages.join('\n'));
       assert.deepEqual((await verifyAt(to)).faults, []);
     }
   });

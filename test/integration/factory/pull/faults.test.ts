@@ -140,7 +140,7 @@ describe('a pull into a folder that is too small', () => {
     await onTmpfs(4096, async (to) => {
       const error = await tryPull(to, references).then(() => undefined, errorRecord);
       assert.equal(error?.code, 'ERR_SPACE_PULL');
-      assert.match(error.message, /^\S+ needs 8\.\d MiB and has \d\.\d MiB free$/);
+      assert.match(error.message, /^\S+ needs 8\.\d MiB but has \d\.\d MiB free$/);
       assert.deepEqual(await readdir(join(to, 'blobs/sha256')), []);
     });
   });

@@ -156,7 +156,7 @@ describe('the signatures of a release', () => {
       const failed = await tryPull(await newFolder(), references, options).then(() => assert.fail(`${status} was absent`), errorRecord);
       assert.deepEqual(
         [failed.code, failed.remedy, refusing.asked.length],
-        [code, 'Pull again later: what has come is kept; or give another --release-signatures', 2],
+        [code, 'Pull again later (complete blobs are kept), or give another --release-signatures', 2],
       );
     }
     await using empty = await serve([404]);
@@ -174,7 +174,7 @@ describe('the signatures of a release', () => {
     const { log } = await tryPull(await newFolder(), references.slice(1), { releaseSignatures: server.url });
     assert.deepEqual(
       [server.asked, warningsOf(log)],
-      [[], ['warning: no image of the lists is that of a release, so that no release signatures were asked for']],
+      [[], ['warning: the lists contain no release image, so no release signatures were fetched']],
     );
     const wrong = await tryPull(await newFolder(), references, { releaseSignatures: join(work, 'nowhere') }).then(
       () => assert.fail('it was taken'),

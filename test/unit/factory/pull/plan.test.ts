@@ -145,7 +145,7 @@ describe('the lists of a pull', () => {
       ],
     );
     assert.deepEqual(kept.notices, [
-      'the node does not take more.txt for a list, only ai-images.txt, initial-images*.txt, ocp-images.txt, ocp-images-*.txt, ocp_images.txt*: give --stage',
+      'the node does not read more.txt as a list, only ai-images.txt, initial-images*.txt, ocp-images.txt, ocp-images-*.txt, ocp_images.txt*; give --stage',
     ]);
     assert.deepEqual(
       [...wantedImages({ lists, format: 'archives', stage: 'discovery' }).lists],
@@ -160,8 +160,8 @@ describe('the lists of a pull', () => {
       thrownBy(() => wantedImages({ lists, format: 'archives' })),
       {
         code: 'ERR_ARCHIVE_COLLISION',
-        message: 'q.io/a/x:1 and q.io/b/x:1 would both be x_1.tgz',
-        remedy: 'List them by digest, pull them into folders of their own, or pull with --format oci',
+        message: 'q.io/a/x:1 and q.io/b/x:1 would have the same archive name x_1.tgz',
+        remedy: 'List them by digest, pull them into separate folders, or pull with --format oci',
       },
     );
     assert.equal(wantedImages({ lists, format: 'oci' }).images.length, 4);

@@ -116,7 +116,7 @@ describe('how a web server is asked beside skopeo', () => {
       codes.map(({ code }) => code),
       ['ERR_PULL_LOGIN', 'ERR_PULL_DENIED', 'ERR_PULL_LIMIT', 'ERR_PULL_SERVER', 'ERR_PULL_SERVER', 'ERR_PULL'],
     );
-    assert.equal(codes[0]?.message, 'https://x/ is answered with the status 401');
+    assert.equal(codes[0]?.message, 'https://x/ returned status 401');
   });
 });
 
