@@ -179,11 +179,7 @@ function splitJson(file: CatalogFile): readonly unknown[] {
     if (depth < 0) break;
   }
   if (depth === 0) return documents;
-  throw new PrestageError(
-    'ERR_CATALOG',
-    `${file.path} is cut off in document ${documents.length + 1}`,
-    'Fetch the catalog again',
-  );
+  throw new PrestageError('ERR_CATALOG', `${file.path} is cut off in document ${documents.length + 1}`, 'Fetch the catalog again');
 }
 
 function endOfString(text: string, from: number): number {

@@ -51,7 +51,13 @@ export async function readLayer(path: string, { wants, fileLimitBytes, digest }:
       return;
     }
     if ((header.size ?? 0) > fileLimitBytes) {
-      next(new PrestageError('ERR_SOURCE', `${path}: ${name} has ${header.size} bytes, more than the limit of ${fileLimitBytes}`, 'Name another image'));
+      next(
+        new PrestageError(
+          'ERR_SOURCE',
+          `${path}: ${name} has ${header.size} bytes, more than the limit of ${fileLimitBytes}`,
+          'Name another image',
+        ),
+      );
       return;
     }
     const chunks: Buffer[] = [];
@@ -86,7 +92,11 @@ export async function readLayer(path: string, { wants, fileLimitBytes, digest }:
   });
   const actual = `sha256:${hash.digest('hex')}`;
   if (digest !== undefined && actual !== digest)
-    throw new PrestageError('ERR_LAYOUT_BLOB', `${path} does not match its name: its digest is ${actual}`, 'Pull the images again; complete blobs are kept');
+    throw new PrestageError(
+      'ERR_LAYOUT_BLOB',
+      `${path} does not match its name: its digest is ${actual}`,
+      'Pull the images again: pulled blobs are kept',
+    );
   return { files, removed };
 }
 

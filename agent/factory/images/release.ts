@@ -60,11 +60,7 @@ export function brokenComponents(where: string, broken: readonly BrokenComponent
     where,
     broken.map(({ place, fault }) => `${place}: ${fault}`),
   );
-  return new PrestageError(
-    'ERR_RELEASE',
-    message,
-    'Use a release as it was published, or leave the components out with --exclude NAME',
-  );
+  return new PrestageError('ERR_RELEASE', message, 'Use a release as it was published, or leave the components out with --exclude NAME');
 }
 
 function unreadable(where: string, faults: readonly string[]): PrestageError {

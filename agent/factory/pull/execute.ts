@@ -138,9 +138,7 @@ function isOfTarget(error: PrestageError): boolean {
 }
 
 function reasonOf(stop: AbortSignal, broken: AbortSignal): unknown {
-  return stop.aborted
-    ? new PrestageError('ERR_INTERRUPTED', 'the pull was interrupted', 'Pull again to continue')
-    : broken.reason;
+  return stop.aborted ? new PrestageError('ERR_INTERRUPTED', 'the pull was interrupted', 'Pull again to continue') : broken.reason;
 }
 
 function finished({ onEvent }: ExecuteContext, result: StepResult): StepResult {

@@ -25,7 +25,11 @@ export function wantedImages(request: Pick<PullRequest, 'lists' | 'format' | 'st
   const { images, notices } = parseImageLists(request.lists);
   if (images.length === 0) {
     const where = request.lists.map((list) => list.where).join(', ');
-    throw new PrestageError('ERR_LIST', `${where} lists no image`, 'Write one image reference per line, or make lists with prestage-agent images');
+    throw new PrestageError(
+      'ERR_LIST',
+      `${where} lists no image`,
+      'Write one image reference per line, or make lists with prestage-agent images',
+    );
   }
   if (request.format === 'oci') return { images, lists: new Map(), notices };
   refuseCollisions(images);
@@ -46,7 +50,11 @@ function listFiles({ lists, stage }: Pick<PullRequest, 'lists' | 'stage'>): Read
     const name = basename(list.where);
     const earlier = named.get(name);
     if (earlier !== undefined) {
-      throw new PrestageError('ERR_USAGE', `${earlier.where} and ${list.where} have the same file name`, 'Give --stage to write them as one list');
+      throw new PrestageError(
+        'ERR_USAGE',
+        `${earlier.where} and ${list.where} have the same file name`,
+        'Give --stage to write them as one list',
+      );
     }
     named.set(name, list);
   }
@@ -60,7 +68,9 @@ function withLineEnd(text: string): string {
 function refuseCollisions(images: readonly ListedImage[]): void {
   const groups = archiveCollisions(images);
   if (groups.length === 0) return;
-  const faults = groups.map((group) => `${group.map(({ text }) => text).join(' and ')} would have the same archive name ${group[0]?.archiveName}.tgz`);
+  const faults = groups.map(
+    (group) => `${group.map(({ text }) => text).join(' and ')} would have the same archive name ${group[0]?.archiveName}.tgz`,
+  );
   throw new PrestageError(
     'ERR_ARCHIVE_COLLISION',
     faults.join('\n'),

@@ -118,6 +118,6 @@ async function readIndex(path: string): Promise<readonly OciEntry[]> {
     return entries;
   } catch (cause) {
     if (!(cause instanceof PrestageError)) throw cause;
-    throw new PrestageError(cause.code, cause.message, `Give another --to, or remove ${path}; complete blobs are kept`, { cause });
+    throw new PrestageError(cause.code, cause.message, `Give another --to, or remove ${path}: pulled blobs are kept`, { cause });
   }
 }

@@ -127,7 +127,7 @@ async function filesAt(
 
 function ofThisOption(error: unknown): unknown {
   if (!(error instanceof PrestageError)) return error;
-  return new PrestageError(error.code, error.message, 'Pull again later (complete blobs are kept), or give another --release-signatures', {
+  return new PrestageError(error.code, error.message, 'Pull again later (pulled blobs are kept), or give another --release-signatures', {
     cause: error,
   });
 }

@@ -39,7 +39,7 @@ export interface PullRequest {
   /** Write nothing; report what would be fetched. */
   readonly isDry: boolean;
   readonly step: Step;
-  /** Stops the pull; complete blobs are kept. */
+  /** Stops the pull: pulled blobs are kept. */
   readonly stop: AbortSignal;
   readonly onEvent: OnPullEvent;
 }

@@ -29,26 +29,26 @@ const FAILURES: readonly Failure[] = [
   {
     code: 'ERR_PULL_LIMIT',
     pattern: /toomanyrequests|too many requests|status ?(?:code)?(?: from registry)?:? 429/i,
-    what: 'the registry limits the rate of requests',
-    remedy: 'Pull again later or with a smaller --parallel, or log in for a higher limit',
+    what: 'the registry limits the number of requests',
+    remedy: 'Pull again later or with a smaller --parallel, or log in: logins have higher limits',
   },
   {
     code: 'ERR_PULL_SERVER',
     pattern: /status ?(?:code)?(?: from registry)?:? 5\d\d|internal server error|bad gateway|service unavailable|gateway time-?out/i,
-    what: 'the registry failed',
-    remedy: 'Pull again later; complete blobs are kept',
+    what: 'the registry answered with a server error',
+    remedy: 'Pull again later: pulled blobs are kept',
   },
   {
     code: 'ERR_PULL_LOGIN',
     pattern: /unauthorized|invalid username\/password|authentication required|status ?(?:code)?(?: from registry)?:? 401/i,
-    what: 'the registry demands a login, or a different one',
+    what: 'the registry requires a login, or rejects the one that was given',
     remedy: 'Log in with skopeo login REGISTRY, or give --authfile',
   },
   {
     code: 'ERR_PULL_DENIED',
     pattern:
       /denied:|access to the (?:requested )?resource is (?:denied|not authorized)|forbidden|status ?(?:code)?(?: from registry)?:? 403/i,
-    what: 'the registry denies this login access to the image',
+    what: 'the registry denies these credentials access to the image',
     remedy: 'Ask for access to the repository, or give another --authfile',
   },
   {
@@ -69,7 +69,7 @@ const FAILURES: readonly Failure[] = [
     pattern:
       /connection (?:reset|refused|timed out)|\bEOF\b|broken pipe|i\/o timeout|handshake timeout|deadline exceeded|no such host|network is unreachable|no route to host|server misbehaving|http2:|closed (?:network )?connection|server sent GOAWAY|malformed HTTP|timeout awaiting/i,
     what: 'the connection to the registry failed',
-    remedy: 'Check network, DNS and proxy, then pull again; complete blobs are kept',
+    remedy: 'Check network, name service and proxy, then pull again: pulled blobs are kept',
   },
 ];
 

@@ -18,6 +18,6 @@ export async function readLookasideRecord(layout: string, file = LOOKASIDE_FILE)
   throw new PrestageError(
     'ERR_SIGNATURE',
     `${path} cannot be read: it is not a plain file of at most ${LOOKASIDE_LIMIT_BYTES} bytes`,
-    `Remove ${path}, then pull again; complete blobs are kept`,
+    `Remove ${path}, then pull again: pulled blobs are kept`,
   );
 }

@@ -97,5 +97,9 @@ async function askHelper({ credHelpers, credsStore }: LoginFile, name: string, e
     const { Username: user, Secret: password } = parsed.output;
     return user === TOKEN_USER ? { identityToken: password } : { user, password };
   }
-  throw new PrestageError('ERR_PULL_LOGIN', `${program} returned no login for ${registry}`, 'Give an auth file with the login: --authfile FILE');
+  throw new PrestageError(
+    'ERR_PULL_LOGIN',
+    `${program} returned no login for ${registry}`,
+    'Give an auth file with the login: --authfile FILE',
+  );
 }

@@ -38,7 +38,7 @@ export interface AskOptions {
 
 /** Error documents of registries and answers of token servers have some KB. */
 const SMALL_LIMIT_BYTES = 1024 * 1024;
-const AGAIN = 'Pull again later; complete blobs are kept';
+const AGAIN = 'Pull again later: pulled blobs are kept';
 const DOCKER_HUB = { name: 'docker.io', host: 'registry-1.docker.io' };
 const errorsSchema = v.pipe(v.string(), v.parseJson(), v.object({ errors: v.array(v.object({ code: v.string() })) }));
 const tokenSchema = v.pipe(v.string(), v.parseJson(), v.object({ token: v.optional(v.string()), access_token: v.optional(v.string()) }));

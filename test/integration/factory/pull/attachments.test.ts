@@ -186,7 +186,9 @@ describe('a pull with attachments', () => {
     ]);
     assert.deepEqual([report.outcome, report.images[0]?.attached?.length], ['complete', 3]);
     assert.ok(
-      log.some((line) => line.startsWith('notice: ') && line.includes(`@${gone?.digest} is left out: the registry lists it as a referrer of`)),
+      log.some(
+        (line) => line.startsWith('notice: ') && line.includes(`@${gone?.digest} is left out: the registry lists it as a referrer of`),
+      ),
       log.join('\n'),
     );
   });

@@ -156,7 +156,7 @@ describe('the signatures of a release', () => {
       const failed = await tryPull(await newFolder(), references, options).then(() => assert.fail(`${status} was absent`), errorRecord);
       assert.deepEqual(
         [failed.code, failed.remedy, refusing.asked.length],
-        [code, 'Pull again later (complete blobs are kept), or give another --release-signatures', 2],
+        [code, 'Pull again later (pulled blobs are kept), or give another --release-signatures', 2],
       );
     }
     await using empty = await serve([404]);

@@ -96,7 +96,10 @@ test('a document that cannot be read fails the answer only if it could have give
   assert.match(notices[1] ?? '', /^foo\/catalog.yaml, document 5: image: .*; the document is skipped$/);
   const { code, message } = thrownBy(() => operatorImages(read, parseWantedPackage('foo:stable@foo.v1')));
   assert.equal(code, 'ERR_CATALOG');
-  assert.match(message, /^package foo, channel stable: the catalog has no bundle foo.v1; it may be in a document that cannot be read: 2 faults\n/);
+  assert.match(
+    message,
+    /^package foo, channel stable: the catalog has no bundle foo.v1; it may be in a document that cannot be read: 2 faults\n/,
+  );
 });
 
 test('what is listed can be pulled: null and missing references are told, others that are none are refused, each with its place', () => {
@@ -143,10 +146,7 @@ test('a range that spans the head itself does not unseat it, and a version that 
 });
 
 test('a cycle has no head, and two heads are named', () => {
-  assert.throws(
-    () => headOf(channel(entry('a', { replaces: 'b' }), entry('b', { replaces: 'a' }))),
-    /has no head: each of its 2 entries/,
-  );
+  assert.throws(() => headOf(channel(entry('a', { replaces: 'b' }), entry('b', { replaces: 'a' }))), /has no head: each of its 2 entries/);
   assert.throws(() => headOf(channel(entry('a'), entry('b'))), /package foo, channel stable has 2 heads: a, b/);
 });
 
