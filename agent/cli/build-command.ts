@@ -14,42 +14,42 @@ import { flagOf } from './flag-of.ts';
 import type { Answer } from './output.ts';
 import { dryRunFlag } from './setting-flags.ts';
 
-/** `prestage-agent build`: makes the bundle that goes to the partition. */
+/** `prestage-agent build`: builds the bundle that goes to the partition. */
 export const buildCommand: CommandSpec = {
   name: 'build',
   description:
-    'Make a bundle out of what pull fetched: the payloads, the executable, and prestage.json with the size and sha256 of every file. What is there unchanged is kept.',
+    'Build a bundle from pulled images: the payloads, the executable, and prestage.json with the size and sha256 of every file. Unchanged parts are kept.',
   flags: [
-    { usage: '--from <dir>', help: 'OCI image layout or folder of archives, as pull writes them' },
-    { usage: '--to <dir>', help: 'folder of the bundle: new, empty, or of an earlier build' },
-    { usage: '--payload <kinds>', help: `comma-separated, of ${PAYLOAD_KINDS.join(', ')} (default: oci)` },
-    { usage: '--list-discovery <file>', help: 'image list of the stage discovery (default: the one that lies in --from)' },
-    { usage: '--list-installed <file>', help: 'image list of the stage installed (default: the one that lies in --from)' },
-    { usage: '--architecture <arch>', help: 'GOARCH name of the nodes (default: that of this machine)' },
+    { usage: '--from <dir>', help: 'OCI image layout or folder of archives, as written by pull' },
+    { usage: '--to <dir>', help: 'folder of the bundle: new, empty, or from an earlier build' },
+    { usage: '--payload <kinds>', help: `comma-separated list of ${PAYLOAD_KINDS.join(', ')} (default: oci)` },
+    { usage: '--list-discovery <file>', help: 'image list of the stage discovery (default: the one in --from)' },
+    { usage: '--list-installed <file>', help: 'image list of the stage installed (default: the one in --from)' },
+    { usage: '--architecture <arch>', help: 'architecture of the nodes, as GOARCH names it (default: that of this machine)' },
     { usage: '--agent <files...>', help: 'executables for the nodes, one for each architecture (default: this one)' },
     {
       usage: '--registry-image <reference>',
-      help: 'image of --from that serves the mirror (default: the listed one that carries distribution)',
+      help: 'image in --from that serves the mirror (default: the listed image that contains distribution)',
     },
     {
       usage: '--signatures <choice>',
-      help: 'auto: warn of signatures that the release demands and that are not there; require: fail (default: auto)',
+      help: 'if signatures that the release requires are missing: auto warns, require fails (default: auto)',
     },
     {
       usage: '--os-image <choice>',
-      help: `operating systems in a store payload: ${OS_IMAGE_CHOICES.join(', ')} (default: by the release)`,
+      help: `operating system images in a store payload: ${OS_IMAGE_CHOICES.join(', ')} (default: depends on the release)`,
     },
     {
       usage: '--store-compression <choice>',
-      help: `of store images: ${COMPRESSION_CHOICES.join(', ')}; auto: what the nodes of the release can mount (default: auto)`,
+      help: `compression of store images: ${COMPRESSION_CHOICES.join(', ')}; auto: one that nodes of the release can mount (default: auto)`,
     },
     {
       usage: '--store-level <n>',
-      help: 'level of the compression: gzip 1 to 9, zstd 1 to 22 (default: measured, see docs/factory-guide.md)',
+      help: 'compression level: gzip 1 to 9, zstd 1 to 22 (default: by measurement, see docs/factory-guide.md)',
     },
-    { usage: '--skip-artifacts', help: 'leave out listed lines that are no container images, such as Helm charts, instead of ending' },
-    { usage: '--work <dir>', help: 'where a store is unpacked on the way (default: in the bundle)' },
-    { usage: '--jobs <n>', help: 'copies and threads at a time, 1 to 64 (default: the cores)' },
+    { usage: '--skip-artifacts', help: 'leave out listed entries that are not container images, such as Helm charts, instead of failing' },
+    { usage: '--work <dir>', help: 'work folder in which a store is unpacked (default: in the bundle)' },
+    { usage: '--jobs <n>', help: 'copies and threads at a time, 1 to 64 (default: number of cores)' },
     dryRunFlag,
   ],
   forms: ['text', 'json'],
@@ -78,7 +78,7 @@ const level = v.pipe(
 const payloads = v.pipe(
   v.string(),
   v.transform((text) => text.split(',').map((word) => word.trim())),
-  v.array(v.picklist(PAYLOAD_KINDS, `is not of ${PAYLOAD_KINDS.join(', ')}`)),
+  v.array(v.picklist(PAYLOAD_KINDS, `must be one of ${PAYLOAD_KINDS.join(', ')}`)),
 );
 const schema = v.object({
   from: v.optional(given, ''),
@@ -89,15 +89,15 @@ const schema = v.object({
   architecture: v.exactOptional(v.pipe(v.string(), v.regex(/^[a-z0-9]+$/, 'is not a GOARCH name, such as amd64'))),
   agent: v.optional(v.array(path), []),
   registryImage: v.exactOptional(path),
-  signatures: v.optional(v.picklist(['auto', 'require'], 'is not auto or require'), 'auto'),
-  osImage: v.exactOptional(v.picklist(OS_IMAGE_CHOICES, `is not of ${OS_IMAGE_CHOICES.join(', ')}`)),
-  storeCompression: v.optional(v.picklist(COMPRESSION_CHOICES, `is not of ${COMPRESSION_CHOICES.join(', ')}`), 'auto'),
+  signatures: v.optional(v.picklist(['auto', 'require'], 'must be auto or require'), 'auto'),
+  osImage: v.exactOptional(v.picklist(OS_IMAGE_CHOICES, `must be one of ${OS_IMAGE_CHOICES.join(', ')}`)),
+  storeCompression: v.optional(v.picklist(COMPRESSION_CHOICES, `must be one of ${COMPRESSION_CHOICES.join(', ')}`), 'auto'),
   storeLevel: v.exactOptional(level),
   skipArtifacts: v.optional(v.boolean(), false),
   work: v.exactOptional(path),
   jobs: v.exactOptional(jobs),
   dryRun: v.optional(v.boolean(), false),
-  /** Seconds since 1970 that a squashfs can hold. */
+  /** Seconds since 1970, as far as a squashfs can store them. */
   sourceDateEpoch: v.exactOptional(
     v.pipe(
       v.string(),
@@ -113,7 +113,7 @@ async function actBuild(terminal: Terminal, options: Readonly<Record<string, unk
   const parsed = v.safeParse(schema, { ...options, ...(epoch !== undefined && epoch !== '' && { sourceDateEpoch: epoch }) });
   if (!parsed.success) {
     const faults = parsed.issues.map((issue) => `${settingOf(v.getDotPath(issue) ?? '')} ${issue.message}`);
-    throw new PrestageError('ERR_USAGE', `nothing can be built: ${faults.join('; ')}`, 'Look at: prestage-agent build --help');
+    throw new PrestageError('ERR_USAGE', `build cannot start: ${faults.join('; ')}`, 'Run: prestage-agent build --help');
   }
   const host = hostFor(terminal, {});
   const {
@@ -152,31 +152,31 @@ async function actBuild(terminal: Terminal, options: Readonly<Record<string, unk
   return { data: { apiVersion: 'prestage-agent/v1', kind: 'Build', ...report }, text: buildText(report), exitCode: 0 };
 }
 
-/** The time that a build is dated by comes from the environment. */
+/** The date of a build comes from the environment. */
 function settingOf(path: string): string {
   return path === 'sourceDateEpoch' ? EPOCH : flagOf(path);
 }
 
-/** What a build did or would do, for people. Pure. */
+/** The result or the plan of a build, as text for people. Pure. */
 export function buildText(report: BuildReport): string {
   const { outcome, bundle, parts, osImages, compression, manifestSha256 } = report;
   const lines = parts.map(({ id, state, outputBytes, workBytes }) => {
-    const work = workBytes === 0 ? '' : `, ${formatBytes(workBytes)} for the work`;
-    return state === 'keep' ? `keep    ${id}` : `make    ${id} (about ${formatBytes(outputBytes)} more${work})`;
+    const work = workBytes === 0 ? '' : `, ${formatBytes(workBytes)} of work space`;
+    return state === 'keep' ? `keep    ${id}` : `make    ${id} (about ${formatBytes(outputBytes)}${work})`;
   });
   const packing = compression === undefined ? [] : [`store images: ${compressionText(compression)} (${compression.reason})`];
   const choices = [...packing, ...(osImages === undefined ? [] : [systemsText(osImages)])];
   if (outcome === 'planned') return [...lines, ...choices, 'nothing was written'].join('\n');
   const pin = manifestSha256 === undefined ? [] : [`sha256 of prestage.json, for ignition: ${manifestSha256}`];
-  if (outcome === 'unchanged') return [`unchanged: ${bundle} is what would be built`, ...pin].join('\n');
+  if (outcome === 'unchanged') return [`unchanged: ${bundle} is up to date`, ...pin].join('\n');
   const made = parts.filter(({ state }) => state === 'make').map(({ id }) => id);
   return [`built: ${bundle} (made ${made.join(', ') || 'only the manifest'})`, ...choices, ...pin].join('\n');
 }
 
 const SYSTEMS_TEXT: Readonly<Record<OsImageChoice, string>> = {
-  serve: 'served whole beside the store',
+  serve: 'served complete beside the store',
   store: 'in the store only',
-  both: 'served whole and in the store',
+  both: 'served complete and in the store',
   omit: 'left out of the bundle',
 };
 

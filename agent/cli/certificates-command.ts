@@ -5,15 +5,15 @@ import type { CommandSpec } from './command-spec.ts';
 import { hostFor, type Terminal } from './context.ts';
 import type { Answer } from './output.ts';
 
-/** `prestage-agent certificates`: a CA, and a certificate for each node that serves the cluster. */
+/** `prestage-agent certificates`: creates a CA, and a certificate for each node that serves the cluster. */
 export const certificatesCommand: CommandSpec = {
   name: 'certificates',
   description:
-    'Make a CA, and for each node that serves the others a key and a certificate. What is there and good is kept; the key of the CA goes to no node.',
+    'Create a CA and, for each node that serves other nodes, a key and a certificate. Valid existing files are kept. Never copy the key of the CA to a node.',
   flags: [
-    { usage: '--directory <dir>', help: 'where they lie, with those of an earlier call' },
-    { usage: '--address <address...>', help: 'IP address or host name by which other nodes reach a server; several, one after the other' },
-    { usage: '--days <n>', help: 'how long what is made is valid, 1 to 36500 days (default: 3650)' },
+    { usage: '--directory <dir>', help: 'folder for the files; may hold those of an earlier call' },
+    { usage: '--address <address...>', help: 'IP address or host name that other nodes use to reach a server; can be repeated' },
+    { usage: '--days <n>', help: 'validity of new certificates, 1 to 36500 days (default: 3650)' },
   ],
   forms: ['text', 'json'],
   examples: ['prestage-agent certificates --directory tls --address 192.0.2.10 --address node1.example.com'],
@@ -35,8 +35,8 @@ async function actCertificates(terminal: Terminal, options: Readonly<Record<stri
   const parsed = v.safeParse(schema, options);
   if (!parsed.success) {
     const faults = parsed.issues.map((issue) => `--${v.getDotPath(issue)} ${issue.message}`);
-    const message = `no certificates can be made: ${faults.join('; ')}`;
-    throw new PrestageError('ERR_USAGE', message, 'Look at: prestage-agent certificates --help');
+    const message = `certificates cannot start: ${faults.join('; ')}`;
+    throw new PrestageError('ERR_USAGE', message, 'Run: prestage-agent certificates --help');
   }
   const { directory, address, days } = parsed.output;
   const host = hostFor(terminal, {});
@@ -45,9 +45,9 @@ async function actCertificates(terminal: Terminal, options: Readonly<Record<stri
   return { data: { apiVersion: 'prestage-agent/v1', kind: 'Certificates', ...report }, text: certificatesText(report), exitCode: 0 };
 }
 
-/** For people, a line for each certificate. Pure. */
+/** A line for each certificate, for people. Pure. */
 function certificatesText({ authority, servers }: Omit<CertificateReport, 'notices'>): string {
   return [authority, ...servers]
-    .map(({ certificate, isNew, notAfter }) => `${isNew ? 'made' : 'kept'}    ${certificate} (to ${notAfter.slice(0, 10)})`)
+    .map(({ certificate, isNew, notAfter }) => `${isNew ? 'made' : 'kept'}    ${certificate} (valid until ${notAfter.slice(0, 10)})`)
     .join('\n');
 }

@@ -5,13 +5,13 @@ import { hostFor, stepFor } from './context.ts';
 import { stopSignal } from './interrupt.ts';
 import { settingFlags, settingsOf } from './setting-flags.ts';
 
-const REMEDY = 'Give the command again if a store image is still mounted; whoever closes a store ends its check';
+const REMEDY = 'If a store image is still mounted, give the command again; closing a store also ends its check';
 
-/** `prestage-agent check-store`: hashes the mounted store image; a run with trust by background starts it. */
+/** `prestage-agent check-store`: hashes the mounted store image; a run with trust `background` starts it. */
 export const checkStoreCommand: CommandSpec = {
   name: 'check-store',
   description:
-    'Hash the store image that is mounted. Where its bytes are wrong, the engines are made to work without it. A run that mounts first starts this by itself.',
+    'Hash the mounted store image. If its bytes are wrong, make the engines work without it. A run with trust "background" starts this by itself.',
   flags: settingFlags(['root']),
   forms: ['text', 'json'],
   examples: ['prestage-agent check-store'],
@@ -28,12 +28,12 @@ export const checkStoreCommand: CommandSpec = {
   },
 };
 
-/** Who may not read a store cannot say that it is intact, damaged or absent. */
+/** A user who cannot read a store cannot tell whether it is intact, damaged or absent. */
 function requireRoot(): void {
   if (process.geteuid?.() === 0) return;
   throw new PrestageError(
     'ERR_USAGE',
-    'check-store reads the mounted store image, which only root may do',
-    'Give the command as root: sudo prestage-agent check-store',
+    'check-store reads the mounted store image, and only root can do that',
+    'Run it as root: sudo prestage-agent check-store',
   );
 }

@@ -14,10 +14,10 @@ export interface CommandSpec {
   readonly description: string;
   readonly arguments?: readonly Flag[];
   readonly flags: readonly Flag[];
-  /** Forms that `--output` takes; left out where the command answers in one form only. */
+  /** Forms that `--output` accepts; left out if the command has only one form. */
   readonly forms?: readonly OutputForm[];
   readonly examples?: readonly string[];
-  /** Commands below this one, such as `images release`; a command that has some does nothing by itself. */
+  /** Subcommands, such as `images release`; a command that has some does nothing by itself. */
   readonly commands?: readonly CommandSpec[];
   readonly act?: (terminal: Terminal, options: Readonly<Record<string, unknown>>, args: readonly string[]) => Promise<Answer>;
 }

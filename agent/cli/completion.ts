@@ -5,11 +5,11 @@ export const SHELLS: readonly string[] = ['bash'];
 
 /**
  * A completion script for bash(1), from the table of commands.
- * @throws PrestageError ERR_USAGE for a shell that has none
+ * @throws PrestageError ERR_USAGE for a shell that is not supported
  */
 export function completionScript(shell: string, commands: readonly Pick<CommandSpec, 'name' | 'flags' | 'forms' | 'commands'>[]): string {
   if (!SHELLS.includes(shell)) {
-    throw new PrestageError('ERR_USAGE', `there is no completion for the shell "${shell}"`, `Choose one of: ${SHELLS.join(', ')}`);
+    throw new PrestageError('ERR_USAGE', `completion does not support the shell "${shell}"`, `Choose one of: ${SHELLS.join(', ')}`);
   }
   const names = [...commands.map((command) => command.name), 'help', '--help', '--version'];
   const cases = commands.map((command) => `    ${command.name}) words="${wordsOf(command).join(' ')}" ;;`);

@@ -3,13 +3,13 @@ import { PrestageError } from '../model/errors.ts';
 import type { Flag } from './command-spec.ts';
 import type { Terminal } from './context.ts';
 
-/** What a person has to agree to. */
+/** What a person has to confirm. */
 export interface Question {
   /** What will be done and what will be lost, in lines. */
   readonly plan: string;
-  /** What has to be typed, exactly. */
+  /** The exact text that has to be typed. */
   readonly name: string;
-  /** What `--expect-serial` has to be. */
+  /** The value that `--expect-serial` must have. */
   readonly identity: { readonly kind: string; readonly value: string };
 }
 
@@ -19,10 +19,10 @@ export interface ConfirmFlags {
 }
 
 export const confirmFlags: readonly Flag[] = [
-  { usage: '--yes', help: 'do not ask; --expect-serial is demanded with it' },
+  { usage: '--yes', help: 'do not ask for confirmation; requires --expect-serial' },
   {
     usage: '--expect-serial <serial>',
-    help: 'the serial number of the disk, as the plan shows it; for a disk image its path. Nothing is done to another disk',
+    help: 'serial number of the disk as the plan shows it, or the path of a disk image; any other disk is refused',
   },
 ];
 
@@ -31,8 +31,8 @@ export function confirmFlagsOf(options: Readonly<Record<string, unknown>>): Conf
 }
 
 /**
- * Shows a plan, and returns where it is agreed to: by flags, or by a person who types the name of the disk on a terminal.
- * @throws PrestageError ERR_SERIAL where the disk is another than the flags say, ERR_NOT_CONFIRMED
+ * Shows a plan, and returns if it is confirmed: by flags, or by a person who types the name of the disk on a terminal.
+ * @throws PrestageError ERR_SERIAL if the disk is not the one that the flags name, ERR_NOT_CONFIRMED
  */
 export async function confirm(terminal: Terminal, question: Question, flags: ConfirmFlags): Promise<void> {
   const { identity, name, plan } = question;
@@ -40,24 +40,23 @@ export async function confirm(terminal: Terminal, question: Question, flags: Con
   if (flags.expectSerial !== undefined && flags.expectSerial.trim() !== identity.value) {
     throw new PrestageError(
       'ERR_SERIAL',
-      `${name} has the ${identity.kind} "${identity.value}", and "${flags.expectSerial}" is expected; nothing was written`,
+      `${name} has the ${identity.kind} "${identity.value}", but "${flags.expectSerial}" was expected; nothing was written`,
       'Look at the disks (lsblk -d -o NAME,MODEL,SERIAL,SIZE): device names can change from boot to boot',
     );
   }
   if (flags.isYes && flags.expectSerial !== undefined) return;
-  const demand = `Give --yes --expect-serial '${identity.value}' (the ${identity.kind} of the disk that is meant)`;
-  if (flags.isYes)
-    throw new PrestageError('ERR_NOT_CONFIRMED', `--yes alone does not say which disk is meant; nothing was written`, demand);
+  const demand = `Give --yes --expect-serial '${identity.value}' (the ${identity.kind} of the intended disk)`;
+  if (flags.isYes) throw new PrestageError('ERR_NOT_CONFIRMED', `--yes alone does not identify the disk; nothing was written`, demand);
   const { in: input } = terminal;
   if (input?.isTTY !== true || terminal.err.isTTY !== true)
-    throw new PrestageError('ERR_NOT_CONFIRMED', 'there is no terminal to ask on; nothing was written', demand);
-  const answer = await ask(input, terminal, `Type ${name} to go on: `);
+    throw new PrestageError('ERR_NOT_CONFIRMED', 'there is no terminal on which to ask for confirmation; nothing was written', demand);
+  const answer = await ask(input, terminal, `Type ${name} to continue: `);
   if (answer === name) return;
-  throw new PrestageError('ERR_NOT_CONFIRMED', `"${answer}" was typed, not ${name}; nothing was written`, 'Give the command again');
+  throw new PrestageError('ERR_NOT_CONFIRMED', `expected ${name}, got "${answer}"; nothing was written`, 'Give the command again');
 }
 
 /**
- * Shows a plan that concerns no disk, and returns where it is agreed to: by a flag, or by a person who types a word on a terminal.
+ * Shows a plan that does not concern a disk, and returns if it is confirmed: by a flag, or by a person who types a word on a terminal.
  * @throws PrestageError ERR_NOT_CONFIRMED
  */
 export async function confirmPlan(
@@ -69,10 +68,14 @@ export async function confirmPlan(
   if (isYes) return;
   const { in: input } = terminal;
   if (input?.isTTY !== true || terminal.err.isTTY !== true)
-    throw new PrestageError('ERR_NOT_CONFIRMED', 'there is no terminal to ask on; nothing was changed', 'Give --yes');
-  const answer = await ask(input, terminal, `Type ${word} to go on: `);
+    throw new PrestageError(
+      'ERR_NOT_CONFIRMED',
+      'there is no terminal on which to ask for confirmation; nothing was changed',
+      'Give --yes',
+    );
+  const answer = await ask(input, terminal, `Type ${word} to continue: `);
   if (answer === word) return;
-  throw new PrestageError('ERR_NOT_CONFIRMED', `"${answer}" was typed, not ${word}; nothing was changed`, 'Give the command again');
+  throw new PrestageError('ERR_NOT_CONFIRMED', `expected ${word}, got "${answer}"; nothing was changed`, 'Give the command again');
 }
 
 async function ask(input: NodeJS.ReadableStream, terminal: Terminal, prompt: string): Promise<string> {
@@ -82,7 +85,8 @@ async function ask(input: NodeJS.ReadableStream, terminal: Terminal, prompt: str
   const stopped = new Promise<never>((_resolve, reject) => {
     terminal.stop.addEventListener(
       'abort',
-      () => reject(new PrestageError('ERR_NOT_CONFIRMED', 'the question was ended; nothing was written', 'Give the command again')),
+      () =>
+        reject(new PrestageError('ERR_NOT_CONFIRMED', 'the confirmation was interrupted; nothing was written', 'Give the command again')),
       { once: true },
     );
   });

@@ -8,16 +8,16 @@ import type { TextStream } from '../host/text-stream.ts';
 import type { SettingKey } from '../model/setting-values.ts';
 import { resolveSettings, type Settings } from '../model/settings.ts';
 
-/** Where a command writes and what it hears: data to `out`, messages to `err`. */
+/** The streams and signals of a command: data goes to `out`, messages go to `err`. */
 export interface Terminal {
   readonly out: TextStream;
   readonly err: TextStream;
-  /** Where a person's answers come from; nobody can be asked where it is left out. */
+  /** Answers of a person; if left out, there is nobody to ask. */
   readonly in?: NodeJS.ReadableStream & { readonly isTTY?: boolean | undefined };
   readonly env: Readonly<Record<string, string | undefined>>;
-  /** Fires at the first SIGTERM or SIGINT: come to an end. */
+  /** Fires at the first SIGTERM or SIGINT: finish soon. */
   readonly stop: AbortSignal;
-  /** Fires at the second one, or when the first has been waiting for long: end now. */
+  /** Fires at the second one, or if the command takes long after the first: end now. */
   readonly kill: AbortSignal;
 }
 
@@ -44,7 +44,7 @@ export function hostFor(terminal: Terminal, flags: SettingFlags): Host {
 }
 
 /**
- * The steps of a command, told to who debugs. PRESTAGE_CRASH_AT is for the crash tests: the agent kills itself at one of its changing steps.
+ * The steps of a command, logged for debugging. PRESTAGE_CRASH_AT is for the crash tests: the agent kills itself at one of its changing steps.
  */
 export function stepFor(terminal: Pick<Terminal, 'env'>, host: Pick<Host, 'log'>): Step {
   const point = terminal.env.PRESTAGE_CRASH_AT;

@@ -14,20 +14,20 @@ import { type Answer, OUTPUT_FORMS, type Paint, painter } from './output.ts';
 import { dryRunFlag } from './setting-flags.ts';
 import { showTotals, type TotalsDisplay } from './show-totals.ts';
 
-/** `prestage-agent fetch`: brings a bundle, or an old folder, from a web server. */
+/** `prestage-agent fetch`: downloads a bundle, or a folder without prestage.json, from a web server. */
 export const fetchCommand: CommandSpec = {
   name: 'fetch',
   description:
-    'Fetch a bundle from a plain web server into a folder, verified by its manifest; or, without prestage.json there, all files that the index page of the folder names. What is there stays, what broke off goes on.',
+    'Fetch a bundle from a plain web server and verify it by its manifest. If the server has no prestage.json, fetch all files that the index page of the folder lists. Existing files are kept, interrupted downloads continue.',
   arguments: [{ usage: '<url>', help: 'address of the folder: http://HOST/FOLDER/' }],
   flags: [
-    { usage: '--to <target>', help: 'where the files go: a folder, or a disk, partition or disk image with a data partition' },
+    { usage: '--to <target>', help: 'target: a folder, or a disk, partition or disk image with a data partition' },
     { usage: '--label <name>', help: 'GPT label of the data partition on a disk (default: data)' },
     { usage: '--parallel <n>', help: 'files at a time, 1 to 64 (default: 4)' },
-    { usage: '--retries <n>', help: 'tries after one that failed for a reason that may pass, 0 to 20 (default: 5)' },
-    { usage: '--bundle-sha256 <hex>', help: 'the only hash that prestage.json may have' },
-    { usage: '--header <header...>', help: "header for this server, such as 'Authorization: Basic …'; several times for several" },
-    { usage: '--ca <file>', help: 'PEM file of an authority to trust beside those of the machine' },
+    { usage: '--retries <n>', help: 'further attempts after a temporary failure, 0 to 20 (default: 5)' },
+    { usage: '--bundle-sha256 <hex>', help: 'sha256 that prestage.json must have' },
+    { usage: '--header <header...>', help: "header for this server, such as 'Authorization: Basic …'; can be repeated" },
+    { usage: '--ca <file>', help: 'PEM file of a CA to trust, in addition to those of the machine' },
     ...confirmFlags,
     dryRunFlag,
   ],
@@ -64,7 +64,7 @@ async function actFetch(terminal: Terminal, options: Readonly<Record<string, unk
   const parsed = v.safeParse(optionsSchema, { ...options, url: args[0] });
   if (!parsed.success) {
     const faults = parsed.issues.map((issue) => `${v.getDotPath(issue)}: ${issue.message}`);
-    throw new PrestageError('ERR_USAGE', `nothing can be fetched: ${faults.join('; ')}`, 'Look at: prestage-agent fetch --help');
+    throw new PrestageError('ERR_USAGE', `fetch cannot start: ${faults.join('; ')}`, 'Run: prestage-agent fetch --help');
   }
   const { url, to, label, parallel, retries, bundleSha256, header, ca, dryRun } = parsed.output;
   const host = hostFor(terminal, {});
@@ -85,7 +85,7 @@ async function actFetch(terminal: Terminal, options: Readonly<Record<string, unk
     step,
     confirm:
       partition && (async (replaced) => await confirm(terminal, questionOf(target.name, partition, replaced), confirmFlagsOf(options))),
-    signal: stopSignal(terminal, 'Give the command again: it goes on where it was ended'),
+    signal: stopSignal(terminal, 'Give the command again: it continues where it was interrupted'),
     onEvent: progress.onEvent,
   });
   const durationMs = host.clock.monotonicMs() - startMs;
@@ -97,11 +97,11 @@ async function actFetch(terminal: Terminal, options: Readonly<Record<string, unk
   };
 }
 
-/** What is lost where a partition has a whole bundle already. */
+/** What is lost if a partition already has a complete bundle. */
 function questionOf(name: string, { device, identity }: NonNullable<FetchTarget['partition']>, { bundle, sha256 }: SealedBundle): Question {
   const release = bundle.release === '' ? 'a bundle' : `the bundle ${bundle.release}`;
   return {
-    plan: `${device} holds ${release} (prestage.json sha256 ${sha256}); it is replaced, and cannot be used until the fetch is complete`,
+    plan: `${device} holds ${release} (prestage.json sha256 ${sha256}); it will be replaced, and is not usable until the fetch is complete`,
     name,
     identity,
   };
@@ -116,7 +116,7 @@ async function readAuthority(path: string): Promise<string> {
     throw new PrestageError('ERR_USAGE', `--ca ${path} cannot be read: ${cause.code ?? cause.message}`, 'Give a PEM file', { cause });
   });
   if (text.includes('-----BEGIN CERTIFICATE-----')) return text;
-  throw new PrestageError('ERR_USAGE', `--ca ${path} holds no PEM certificate`, 'Give a PEM file');
+  throw new PrestageError('ERR_USAGE', `--ca ${path} does not contain a PEM certificate`, 'Give a PEM file');
 }
 
 /** The report for people. Pure. */
@@ -132,7 +132,7 @@ function fetchText(report: FetchReport, durationMs: number, paint: Paint): strin
   const next = report.outcome === 'complete' ? `next:     prestage-agent verify ${report.directory}` : undefined;
   return [
     `${paint(style, report.outcome)}: ${figures.join(', ')} in ${formatDuration(durationMs)}`,
-    `from:     ${report.url} (${report.source === 'bundle' ? 'bundle' : 'folder without prestage.json: nothing but the server vouches for it'})`,
+    `from:     ${report.url} (${report.source === 'bundle' ? 'bundle' : 'folder without prestage.json: the files cannot be verified'})`,
     `to:       ${report.directory}`,
     ...(report.bundleSha256 === undefined ? [] : [`manifest: sha256 ${report.bundleSha256}`]),
     ...report.notices.map((notice) => `notice:   ${notice}`),
@@ -144,7 +144,7 @@ function fetchText(report: FetchReport, durationMs: number, paint: Paint): strin
   ].join('\n');
 }
 
-/** Totals of a fetch, from its events. */
+/** The totals of a fetch, counted from its events. */
 function showFetch(host: Host, terminal: Terminal): Disposable & { readonly onEvent: (event: FetchEvent) => void } {
   const totals = { files: 0, bytes: 0, doneFiles: 0, phase: 'starting' };
   const there = new Map<string, number>();
@@ -156,7 +156,7 @@ function showFetch(host: Host, terminal: Terminal): Disposable & { readonly onEv
     const rate = ((thereBytes - sum(atStart)) * 1000) / Math.max(1, host.clock.monotonicMs() - startMs);
     return `${totals.doneFiles}/${totals.files} files, ${formatBytes(thereBytes)} of ${formatBytes(totals.bytes)}, ${formatRate(rate)}`;
   };
-  /** What an event changes in the totals, and the line that it is worth. */
+  /** Adds an event to the totals; returns the line to print for it, if any. */
   const take = (event: FetchEvent): string | undefined => {
     switch (event.kind) {
       case 'phase':
@@ -166,9 +166,9 @@ function showFetch(host: Host, terminal: Terminal): Disposable & { readonly onEv
         totals.files = event.files;
         totals.bytes = event.bytes;
         startMs = host.clock.monotonicMs();
-        return `${event.files} files to fetch (${formatBytes(event.bytes)}), ${event.keptFiles} are there (${formatBytes(event.keptBytes)})`;
+        return `${event.files} files to fetch (${formatBytes(event.bytes)}), ${event.keptFiles} already present (${formatBytes(event.keptBytes)})`;
       case 'bytes':
-        // What an earlier command has brought is no speed of this one.
+        // Bytes from an earlier command do not count for the rate of this one.
         if (!there.has(event.path)) atStart.set(event.path, event.sizeBytes);
         there.set(event.path, event.sizeBytes);
         return undefined;
@@ -179,7 +179,7 @@ function showFetch(host: Host, terminal: Terminal): Disposable & { readonly onEv
       case 'failed':
         return `failed ${event.path}: ${event.error.code}: ${event.error.message}`;
       case 'retry':
-        return `${event.path}: ${event.error.message}; tried again in ${event.pauseMs / 1000} s`;
+        return `${event.path}: ${event.error.message}; retrying in ${event.pauseMs / 1000} s`;
     }
   };
   const display: TotalsDisplay = showTotals(host, terminal.err, describe);

@@ -9,7 +9,7 @@ import { IGNITION_FORMS } from '../units/forms.ts';
 import type { IgnitionOptions } from '../units/ignition.ts';
 import { flagOf } from './flag-of.ts';
 
-/** For whom an override is: the nodes of a stage, which have a data partition, or those that pull from others. */
+/** Kinds of nodes for an override: those of a stage, which have a data partition, or those that pull from other nodes. */
 const ROLES = ['discovery', 'installed', 'clients'] as const;
 
 const text = v.exactOptional(v.pipe(v.string(), v.nonEmpty('is empty')));
@@ -41,7 +41,7 @@ const schema = v.object({
 
 type Parsed = v.InferOutput<typeof schema>;
 
-/** What only the nodes of a stage take, only a node that serves, and only the nodes that pull from others. */
+/** Options only for nodes of a stage, only for a node that serves, and only for nodes that pull from other nodes. */
 const OF_A_STAGE = [
   'label',
   'agentSha256',
@@ -58,7 +58,7 @@ const OF_A_SERVER = ['address', 'port', 'certificate', 'key'] as const;
 const OF_CLIENTS = ['mirror', 'stage', 'registries'] as const;
 
 /**
- * The options of `prestage-agent ignition`, by the word that says for whom it is. Pure.
+ * The options of `prestage-agent ignition`, by its argument, which names the kind of nodes. Pure.
  * @throws PrestageError ERR_USAGE with every fault
  */
 export function ignitionOptions(role: string | undefined, options: Readonly<Record<string, unknown>>): IgnitionOptions {
@@ -71,7 +71,7 @@ export function ignitionOptions(role: string | undefined, options: Readonly<Reco
 function clientOptions(given: Parsed): IgnitionOptions {
   const { mirror = [], ca, bundle, stage = 'installed', registries, spec, merge, as } = given;
   const faults = [
-    ...foreign(given, [...OF_A_STAGE, ...OF_A_SERVER], 'is for nodes with a data partition'),
+    ...foreign(given, [...OF_A_STAGE, ...OF_A_SERVER], 'is only for nodes with a data partition'),
     ...(mirror.length === 0 ? ['--mirror is not given'] : []),
     ...missing(given, ['ca', 'bundle']),
   ];
@@ -85,9 +85,11 @@ function stageOptions(given: Parsed, stage: IgnitionOptions['stage']): IgnitionO
     given;
   const isServing = given.serve === 'cluster';
   const faults = [
-    ...foreign(given, OF_CLIENTS, 'is for the word clients'),
-    ...(isServing ? missing(given, ['address', 'certificate', 'key']) : foreign(given, [...OF_A_SERVER, 'ca'], 'takes --serve cluster')),
-    ...(isServing && stage === 'discovery' ? ['--serve cluster goes with the stage installed: discovery ends with the installation'] : []),
+    ...foreign(given, OF_CLIENTS, 'is only for clients'),
+    ...(isServing ? missing(given, ['address', 'certificate', 'key']) : foreign(given, [...OF_A_SERVER, 'ca'], 'requires --serve cluster')),
+    ...(isServing && stage === 'discovery'
+      ? ['--serve cluster is only for the stage installed: discovery ends with the installation']
+      : []),
   ];
   if (faults.length > 0) throw unusable(faults);
   const serve = isServing ? serveRequest(given) : undefined;
@@ -122,7 +124,7 @@ function missing(given: Parsed, names: readonly (keyof Parsed)[]): readonly stri
   return names.filter((name) => given[name] === undefined).map((name) => `${shown(name)} is not given`);
 }
 
-/** A value that the node reads as one of its settings: it must be one here. */
+/** A value that the node reads as one of its settings, so it must be valid here. */
 function setting<K extends SettingKey>(key: K) {
   const read = settingReaders[key];
   return v.exactOptional(
@@ -138,11 +140,11 @@ function setting<K extends SettingKey>(key: K) {
   );
 }
 
-/** The word for whom it is has no dashes. */
+/** The argument is not a flag, so it has no dashes. */
 function shown(name: string): string {
-  return name === 'role' ? 'the word' : flagOf(name);
+  return name === 'role' ? 'the stage' : flagOf(name);
 }
 
 function unusable(faults: readonly string[]): PrestageError {
-  return new PrestageError('ERR_USAGE', `ignition cannot be rendered: ${faults.join('; ')}`, 'Look at: prestage-agent ignition --help');
+  return new PrestageError('ERR_USAGE', `ignition cannot start: ${faults.join('; ')}`, 'Run: prestage-agent ignition --help');
 }

@@ -9,7 +9,7 @@ const STYLE_OF: Readonly<Record<ImageReport['image']['verdict'], Style>> = {
   unknown: 'warn',
 };
 
-/** What `status --image` found, for people. Pure. */
+/** The findings of `status --image`, as text for people. Pure. */
 export function imageText({ image }: ImageReport, paint: Paint): string {
   const { verdict, reason, nextStep, reference, stored, places, policies, unseen = [] } = image;
   return [
@@ -31,7 +31,7 @@ function placeText({ kind, name, answer }: PlaceFacts): string {
 function policyText(verdict: PolicyVerdict): string {
   if (verdict.kind === 'unseen') return `not known: ${verdict.reason}`;
   if (verdict.kind === 'refused') return `refuses it: ${verdict.reason}`;
-  if (verdict.signatures.length === 0) return 'takes it without a signature';
+  if (verdict.signatures.length === 0) return 'accepts it without a signature';
   const kinds = { sigstore: 'sigstore', gpg: 'GPG' } as const;
-  return `takes it by ${verdict.signatures.map(({ by, name, digest }) => `the ${kinds[by]} signature of "${name}" (${digest})`).join(' and ')}`;
+  return `accepts it by ${verdict.signatures.map(({ by, name, digest }) => `the ${kinds[by]} signature of "${name}" (${digest})`).join(' and ')}`;
 }

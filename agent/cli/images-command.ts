@@ -16,10 +16,13 @@ import type { Answer } from './output.ts';
 type Options = Readonly<Record<string, unknown>>;
 
 const selectionFlags: readonly Flag[] = [
-  { usage: '--stage <stage>', help: 'only what this stage needs: discovery or installed' },
-  { usage: '--include <pattern...>', help: 'only these, by component name or reference; * stands for any text' },
-  { usage: '--exclude <pattern...>', help: 'without these' },
-  { usage: '--classification <file>', help: 'rows of {component, repository, stages} that come before the built-in ones (YAML or JSON)' },
+  { usage: '--stage <stage>', help: 'only images for this stage: discovery or installed' },
+  { usage: '--include <pattern...>', help: 'only these images, by component name or reference; * matches any text' },
+  { usage: '--exclude <pattern...>', help: 'all but these images' },
+  {
+    usage: '--classification <file>',
+    help: 'rows of {component, repository, stages} that take precedence over the built-in ones (YAML or JSON)',
+  },
 ];
 const registryFlags: readonly Flag[] = [
   { usage: '--authfile <file>', help: 'credentials for the registry' },
@@ -35,7 +38,7 @@ export const imagesCommand: CommandSpec = {
   commands: [
     {
       name: 'release',
-      description: 'The components of a release, read out of its image without running it.',
+      description: 'Print the components of a release, read from its image without running it.',
       arguments: [{ usage: '<image>', help: 'pull-spec, oci:DIR[:NAME], dir:DIR, containers-storage:NAME, or the path of a layout' }],
       flags: [...selectionFlags, ...registryFlags],
       forms: ['text', 'json'],
@@ -44,10 +47,10 @@ export const imagesCommand: CommandSpec = {
     },
     {
       name: 'operators',
-      description: 'The bundle and related images of operators, read out of a file-based catalog.',
+      description: 'Print the bundle and related images of operators, read from a file-based catalog.',
       arguments: [{ usage: '<catalog>', help: 'catalog image (as for release), or a folder of JSON and YAML files' }],
       flags: [
-        { usage: '--package <name...>', help: 'NAME, NAME:CHANNEL or NAME:CHANNEL@VERSION; several for several' },
+        { usage: '--package <name...>', help: 'NAME, NAME:CHANNEL or NAME:CHANNEL@VERSION; can be repeated' },
         ...selectionFlags,
         ...registryFlags,
       ],
@@ -57,7 +60,7 @@ export const imagesCommand: CommandSpec = {
     },
     {
       name: 'merge',
-      description: 'Join image lists: order is kept, doubles go, conflicts are told.',
+      description: 'Merge image lists. Keeps the order, drops duplicates, reports conflicts.',
       arguments: [{ usage: '<list...>', help: 'list files' }],
       flags: [],
       forms: ['text', 'json'],
@@ -82,8 +85,8 @@ async function actRelease(terminal: Terminal, options: Options, args: readonly s
   const release = parseImageReferences(file.text, where);
   const isLocal = /^(oci|dir|containers-storage):/.test(source) || (await isThere(source));
   const self: readonly NamedImage[] = isLocal ? [] : [{ reference: source.replace(/^docker:\/\//, ''), component: RELEASE_COMPONENT }];
-  if (isLocal) host.log('notice', 'the release image itself is not listed: its pull-spec is not known from a local copy');
-  // Chosen as the others are, so that only one that is wanted is an error.
+  if (isLocal) host.log('notice', 'the release image itself is not listed: a local copy does not tell its pull-spec');
+  // Selected like the others, so that a broken one is an error only if it is wanted.
   const broken = new Map(release.broken.map((one) => [one.place, one]));
   const all = [...self, ...release.images, ...release.broken.map(({ place, component }) => ({ reference: place, component }))];
   const answer = await listAnswer(terminal, options, all, { kind: 'ReleaseImages', release: release.version });
@@ -96,11 +99,7 @@ async function actOperators(terminal: Terminal, options: Options, args: readonly
   const [source = ''] = args;
   const wanted = textsOf(options.package).map(parseWantedPackage);
   if (wanted.length === 0)
-    throw new PrestageError(
-      'ERR_USAGE',
-      'operators does not know which packages',
-      'Give --package NAME, NAME:CHANNEL or NAME:CHANNEL@VERSION',
-    );
+    throw new PrestageError('ERR_USAGE', 'no package is given', 'Give --package NAME, NAME:CHANNEL or NAME:CHANNEL@VERSION');
   const wants = (path: string): boolean => /\.(json|ya?ml)$/.test(path);
   const isFolder = (await isThere(source)) && !(await isThere(`${source}/oci-layout`)) && !(await isThere(`${source}/manifest.json`));
   const files = isFolder
@@ -113,13 +112,13 @@ async function actOperators(terminal: Terminal, options: Options, args: readonly
   if (files.length === 0)
     throw new PrestageError(
       'ERR_CATALOG',
-      `${source} holds no JSON or YAML of a catalog`,
+      `${source} has no JSON or YAML files of a catalog`,
       'Name a file-based catalog: an image with /configs, or a folder',
     );
   const names = wanted.map((one) => one.name);
   const some = parseCatalog(files, names);
   const isKnown = names.every((name) => some.packages.some((one) => one.name === name));
-  // Only an error needs the names of all packages.
+  // Only the error message needs the names of all packages.
   const catalog = isKnown ? some : parseCatalog(files, ['']);
   const operators = wanted.map((one) => operatorImages(catalog, one));
   for (const notice of new Set(operators.flatMap((operator) => operator.notices))) hostFor(terminal, {}).log('notice', notice);
@@ -154,7 +153,7 @@ async function listAnswer(
     exclude: textsOf(options.exclude),
     rows: await rowsOf(options.classification),
   });
-  for (const pattern of selected.unused) host.log('warning', `the pattern "${pattern}" fits no image`);
+  for (const pattern of selected.unused) host.log('warning', `the pattern "${pattern}" matches no image`);
   const data = { apiVersion: 'prestage-agent/v1', ...head, images: selected.images, ignored: selected.ignored };
   return { data, text: selected.images.map((image) => `${image.reference}\n`).join(''), exitCode: 0 };
 }

@@ -11,19 +11,19 @@ import type { CommandSpec } from './command-spec.ts';
 import { hostFor, type Terminal } from './context.ts';
 import type { Answer } from './output.ts';
 
-/** `prestage-agent manifests`: what a cluster is told at its installation instead of files that the agent adds on its nodes. */
+/** `prestage-agent manifests`: manifests for the installation of a cluster, instead of files that the agent adds on its nodes. */
 export const manifestsCommand: CommandSpec = {
   name: 'manifests',
   description:
-    'Print manifests that make the nodes of a new cluster know the additional image store, keep its images from being removed, or have a cluster believe the releases in a bundle.',
+    'Print manifests for a new cluster: they tell its nodes about the additional image store, protect the images of the store from removal, or make the cluster trust the releases in a bundle.',
   flags: [
     {
       usage: '--as <form>',
       help: `${MANIFEST_FORMS.join(', ')}, signatures, or all; the first two are alternatives (default: machineconfig, and pinned-images for a bundle with a store image)`,
     },
     { usage: '--role <role>', help: `machine config pool: ${ROLES.join(' or ')} (default: master)` },
-    { usage: '--bundle <dir>', help: 'a bundle, whose images of the stage installed are pinned' },
-    { usage: '--store <path>', help: `the additional image store on the nodes (default: ${STORE_PATH})` },
+    { usage: '--bundle <dir>', help: 'bundle; its images of the stage installed are pinned' },
+    { usage: '--store <path>', help: `path of the additional image store on the nodes (default: ${STORE_PATH})` },
   ],
   forms: ['text', 'json'],
   examples: [
@@ -46,11 +46,11 @@ async function actManifests(terminal: Terminal, options: Readonly<Record<string,
   const parsed = v.safeParse(schema, options);
   if (!parsed.success) {
     const faults = parsed.issues.map((issue) => `--${v.getDotPath(issue)}: ${issue.message}`);
-    throw new PrestageError('ERR_USAGE', faults.join('; '), 'Look at: prestage-agent manifests --help');
+    throw new PrestageError('ERR_USAGE', faults.join('; '), 'Run: prestage-agent manifests --help');
   }
   const { as, role, bundle: directory, store } = parsed.output;
   if (as === 'pinned-images' && directory === undefined) {
-    throw new PrestageError('ERR_USAGE', 'nothing says which images are to be pinned', 'Give the bundle: --bundle DIR');
+    throw new PrestageError('ERR_USAGE', 'pinned-images needs a bundle, which names the images', 'Give --bundle DIR');
   }
   const host = hostFor(terminal, {});
   if (as === 'signatures') return answerOf(await signatureManifests(directory));
@@ -65,7 +65,7 @@ async function actManifests(terminal: Terminal, options: Readonly<Record<string,
 }
 
 function answerOf(manifests: readonly (Manifest | ConfigMap)[]): Answer {
-  // A folded data URL would still be the same text, but nobody could find it again.
+  // A folded data URL would be the same text, but a search would not find it.
   const text = manifests.map((manifest) => stringify(manifest, { lineWidth: 0 })).join('---\n');
   return { data: { apiVersion: 'v1', kind: 'List', items: manifests }, text, exitCode: 0 };
 }
@@ -73,13 +73,13 @@ function answerOf(manifests: readonly (Manifest | ConfigMap)[]): Answer {
 /** @throws PrestageError ERR_USAGE, ERR_PAYLOAD_MISSING, ERR_BUNDLE*, ERR_SIGNATURE */
 async function signatureManifests(directory: string | undefined): Promise<readonly ConfigMap[]> {
   if (directory === undefined) {
-    throw new PrestageError('ERR_USAGE', 'nothing says which releases are meant', 'Give the bundle: --bundle DIR');
+    throw new PrestageError('ERR_USAGE', 'signatures needs a bundle, which names the releases', 'Give --bundle DIR');
   }
   const manifests = await releaseConfigMaps((await readBundle(directory)).bundle, directory);
   if (manifests.length > 0) return manifests;
   throw new PrestageError(
     'ERR_PAYLOAD_MISSING',
-    `${directory} has no signatures of releases`,
+    `${directory} has no release signatures`,
     'Pull with --release-signatures, and build the bundle again',
   );
 }
@@ -96,9 +96,9 @@ async function releaseConfigMaps({ releaseSignatures = [] }: Bundle, directory: 
 }
 
 const UNPINNED =
-  'no image is pinned, because no bundle is given: kubelet removes images to make room, and to remove one of a store image makes none. Give --bundle DIR';
+  'no image is pinned, because no bundle is given: kubelet may try to remove images of the store, which frees no space. Give --bundle DIR';
 
-/** What is mounted as a store cannot be made smaller, so its images are pinned where nothing else is asked for. Pure. */
+/** A mounted store cannot be made smaller, so its images are pinned unless other manifests are requested. Pure. */
 function formsOf(as: ManifestForm | 'all' | undefined, bundle: Bundle | undefined): readonly ManifestForm[] {
   if (as === 'all') return MANIFEST_FORMS.filter((form) => form !== 'pinned-images' || bundle !== undefined);
   if (as !== undefined) return [as];

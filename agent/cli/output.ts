@@ -5,7 +5,7 @@ import { type ErrorRecord, exitCodeOf } from '../model/errors.ts';
 import { hasControls } from '../model/visible.ts';
 import type { Terminal } from './context.ts';
 
-/** An error that ends the program with another exit code than its own. */
+/** An error that ends the program with an exit code other than its own. */
 export class ExitWith extends Error {
   override readonly name = 'ExitWith';
   readonly exitCode: number;
@@ -16,11 +16,11 @@ export class ExitWith extends Error {
   }
 }
 
-/** Forms of what a command answers: text for people, the same facts for machines. */
+/** Forms of an answer: text for people, the same facts as data for programs. */
 export const OUTPUT_FORMS = ['text', 'json', 'yaml'] as const;
 export type OutputForm = (typeof OUTPUT_FORMS)[number];
 
-/** What a command answers: the facts, and how a person reads them. */
+/** The answer of a command: the facts as data, and as text for people. */
 export interface Answer {
   readonly data: unknown;
   readonly text: string;
@@ -32,13 +32,13 @@ export type Paint = (style: Style, text: string) => string;
 
 const STYLES = { good: 'green', bad: 'red', warn: 'yellow', dim: 'dim', bold: 'bold' } as const;
 
-/** The answer in the form that is asked for, with a newline at its end. */
+/** The answer in the requested form, with a newline at its end. */
 export function render(answer: Pick<Answer, 'data' | 'text'>, form: OutputForm): string {
   const text = form === 'json' ? JSON.stringify(answer.data, undefined, 2) : form === 'yaml' ? yamlOf(answer.data) : answer.text;
   return text.endsWith('\n') ? text : `${text}\n`;
 }
 
-/** YAML that stays the same document if control characters in it are written as `\uXXXX`, which double quotes alone allow. Source: YAML 1.2.2, 5.7. */
+/** YAML that stays the same document if control characters in it are written as `\uXXXX`; only double quotes allow that. Source: YAML 1.2.2, 5.7. */
 function yamlOf(data: unknown): string {
   const text = stringify(data);
   if (!hasControls(text)) return text;
@@ -52,7 +52,7 @@ export function renderError(error: ErrorRecord, form: OutputForm): string {
 }
 
 /**
- * Colours where they are wanted: NO_COLOR and TERM=dumb turn them off, FORCE_COLOR and CLICOLOR_FORCE on, else a terminal decides.
+ * Colours if they are wanted: NO_COLOR and TERM=dumb turn them off, FORCE_COLOR and CLICOLOR_FORCE on; otherwise only a terminal gets them.
  * Source: no-color.org, bixense.com/clicolors.
  */
 export function painter(terminal: Pick<Terminal, 'out' | 'env'>): Paint {

@@ -16,14 +16,14 @@ const labelFlag: Flag = { usage: '--label <name>', help: 'GPT label of the data 
 
 const createCommand: CommandSpec = {
   name: 'create',
-  description: 'Add a data partition at the end of a disk, or of a disk image, and format it with XFS. The plan is shown first.',
-  arguments: [{ usage: '<device>', help: 'a whole disk (/dev/nvme0n1), or a disk image' }],
+  description: 'Add a data partition at the end of a disk or disk image, and format it with XFS. The plan is shown first.',
+  arguments: [{ usage: '<device>', help: 'a whole disk (/dev/nvme0n1) or a disk image' }],
   flags: [
-    { usage: '--size <size>', help: 'such as 100GiB: what the partition has at the end of the disk' },
-    { usage: '--start-sector <n>', help: 'first sector; to the end of the disk, or as long as --size says' },
+    { usage: '--size <size>', help: 'size of the partition at the end of the disk, such as 100GiB' },
+    { usage: '--start-sector <n>', help: 'first sector; the partition extends to the end of the disk, or for --size' },
     labelFlag,
-    { usage: '--reuse', help: 'take a partition of the label as it is, with what it holds' },
-    { usage: '--replace', help: 'delete a partition of the label, with what it holds, and make it anew' },
+    { usage: '--reuse', help: 'use an existing partition with the label as it is, with its content' },
+    { usage: '--replace', help: 'delete an existing partition with the label, with its content, and create a new one' },
     ...confirmFlags,
     dryRunFlag,
   ],
@@ -38,14 +38,14 @@ const createCommand: CommandSpec = {
 
 const writeCommand: CommandSpec = {
   name: 'write',
-  description: 'Write a bundle to the data partition of a disk or a disk image, and read every byte back. A write that was ended goes on.',
+  description: 'Write a bundle to the data partition of a disk or a disk image, and read every byte back. An interrupted write continues.',
   arguments: [
     { usage: '<bundle>', help: 'directory of the bundle, with its prestage.json' },
     { usage: '<device>', help: 'a disk, its data partition, or a disk image' },
   ],
   flags: [
     labelFlag,
-    { usage: '--prune-first', help: 'remove files of an earlier bundle before the new ones come, where both do not fit' },
+    { usage: '--prune-first', help: 'remove the files of an earlier bundle first, if there is no room for both bundles' },
     ...confirmFlags,
     dryRunFlag,
   ],
@@ -60,16 +60,16 @@ const writeCommand: CommandSpec = {
 
 const imageCommand: CommandSpec = {
   name: 'image',
-  description: 'Make an image with a bundle on it, sized to its content: a disk with a data partition, or ISO 9660 for virtual media.',
-  arguments: [{ usage: '<out>', help: 'the file to make' }],
+  description: 'Create an image that holds a bundle, sized to its content: a disk with a data partition, or ISO 9660 for virtual media.',
+  arguments: [{ usage: '<out>', help: 'file to create' }],
   flags: [
     { usage: '--bundle <dir>', help: 'directory of the bundle, with its prestage.json' },
     {
       usage: '--format <format>',
-      help: 'disk: GPT with XFS, or with ext4 where this is not root; iso: ISO 9660, without root (default: disk)',
+      help: 'disk: GPT with XFS, or with ext4 if the user is not root; iso: ISO 9660, needs no root (default: disk)',
     },
     { usage: '--label <name>', help: 'GPT label of the partition, or volume label of the ISO image (default: data)' },
-    { usage: '--replace', help: 'an image of that name goes when the new one is whole' },
+    { usage: '--replace', help: 'replace an existing image once the new one is complete' },
     dryRunFlag,
   ],
   forms: ['text', 'json'],
@@ -80,17 +80,21 @@ const imageCommand: CommandSpec = {
   act: async (terminal, options, args) => await actImage(terminal, options, args[0] ?? ''),
 };
 
-/** `prestage-agent partition`: makes room for a bundle on a disk, and writes it there. */
+/** `prestage-agent partition`: creates a partition for a bundle on a disk, and writes the bundle to it. */
 export const partitionCommand: CommandSpec = {
   name: 'partition',
-  description: 'Make a data partition, or a disk image with one, and write a bundle to it.',
+  description: 'Create a data partition, or a disk image with one, and write a bundle to it.',
   flags: [],
   commands: [createCommand, writeCommand, imageCommand],
 };
 
 async function actCreate(terminal: Terminal, options: Readonly<Record<string, unknown>>, disk: string): Promise<Answer> {
   if (options.reuse === true && options.replace === true)
-    throw new PrestageError('ERR_USAGE', '--reuse keeps a partition and --replace deletes it', 'Give one of the two');
+    throw new PrestageError(
+      'ERR_USAGE',
+      '--reuse and --replace exclude each other: one keeps the partition, the other deletes it',
+      'Give one of the two',
+    );
   const host = hostFor(terminal, {});
   const report = await createPartition(host, {
     disk,
@@ -134,7 +138,7 @@ async function actWrite(terminal: Terminal, options: Readonly<Record<string, unk
 
 async function actImage(terminal: Terminal, options: Readonly<Record<string, unknown>>, path: string): Promise<Answer> {
   const { bundle } = options;
-  if (typeof bundle !== 'string') throw new PrestageError('ERR_USAGE', 'the bundle is not known', 'Give --bundle DIR');
+  if (typeof bundle !== 'string') throw new PrestageError('ERR_USAGE', '--bundle is missing', 'Give --bundle DIR');
   const host = hostFor(terminal, {});
   const isDry = options.dryRun === true;
   using display = showBytes(host, terminal.err);
@@ -163,7 +167,7 @@ function createText(report: CreateReport, isDry: boolean): string {
   const { disk, partition } = report.plan;
   if (isDry) return `${createPlanText(report)}\nnothing was written`;
   const place = disk.name === disk.device ? partition.device : `partition ${partition.number} of ${disk.name}`;
-  return `${place} (label "${partition.label}", ${partition.fileSystem}) ${report.isDone ? 'is made' : 'was there already'}`;
+  return `${place} (label "${partition.label}", ${partition.fileSystem}) ${report.isDone ? 'was created' : 'already exists'}`;
 }
 
 function createData({ plan, losses, isDone }: CreateReport): unknown {
@@ -179,11 +183,11 @@ function sizeOf(value: unknown): number | undefined {
   if (typeof value !== 'string') return undefined;
   const bytes = parseBytes(value);
   if (bytes !== undefined && bytes > 0) return bytes;
-  throw new PrestageError('ERR_USAGE', `--size "${value}" is no size`, 'Give a number with a unit: 100GiB, 250GB');
+  throw new PrestageError('ERR_USAGE', `--size "${value}" is not a size`, 'Give a number with a unit: 100GiB, 250GB');
 }
 
 function sectorOf(value: unknown): number | undefined {
   if (typeof value !== 'string') return undefined;
   if (/^[0-9]{1,15}$/.test(value)) return Number(value);
-  throw new PrestageError('ERR_USAGE', `--start-sector "${value}" is no number of a sector`, 'Give a whole number, such as 250000000');
+  throw new PrestageError('ERR_USAGE', `--start-sector "${value}" is not a sector number`, 'Give a whole number, such as 250000000');
 }

@@ -6,16 +6,16 @@ import type { Losses } from '../partition/losses.ts';
 import type { CreateStep } from '../partition/plan-create.ts';
 import type { WriteProposal, WriteReport } from '../partition/write.ts';
 
-/** A disk with what is on it and what will be done to it, for a person who has to decide. Pure. */
+/** A disk with its content and the planned changes, for a person who has to decide. Pure. */
 export function createPlanText({ plan, losses }: CreateProposal): string {
   const { disk, partition } = plan;
   return [
     ...diskLines(disk),
-    ...(plan.steps.length === 0 ? ['nothing is to be done'] : ['this will be done:']),
+    ...(plan.steps.length === 0 ? ['nothing to do'] : ['these changes will be made:']),
     ...plan.steps.map((step) => `  ${stepText(disk, step)}`),
     ...lossLines(losses),
     ...plan.notices.map((notice) => `note: ${notice}`),
-    `the data partition: ${partitionText(disk, partition)}`,
+    `data partition: ${partitionText(disk, partition)}`,
   ].join('\n');
 }
 
@@ -43,7 +43,7 @@ function stepText(disk: DiskFacts, step: CreateStep): string {
     case 'new-table':
       return 'write a new, empty GPT';
     case 'move-second-table':
-      return 'move the second GPT to the end of the disk, which has grown';
+      return 'move the backup GPT to the end of the disk, which has grown';
     case 'delete-partition':
       return `DELETE partition ${partitionText(disk, step.partition)}`;
     case 'add-partition':
@@ -55,32 +55,33 @@ function stepText(disk: DiskFacts, step: CreateStep): string {
 
 function lossLines(losses: Losses | undefined): readonly string[] {
   if (losses === undefined) return [];
-  const used = losses.usedBytes === undefined ? 'what it holds cannot be read here' : `${formatBytes(losses.usedBytes)} in use`;
+  const used = losses.usedBytes === undefined ? 'its content cannot be read here' : `${formatBytes(losses.usedBytes)} in use`;
   const release = losses.release === undefined ? [] : [`the bundle of release ${losses.release || '(unnamed)'}`];
   const names = losses.names.length === 0 ? [] : [losses.names.join(' ')];
   return [`LOST with it: ${[used, ...release, ...names].join('; ')}`];
 }
 
-/** What writing a bundle does to a partition. Pure. */
+/** The changes that writing a bundle makes to a partition. Pure. */
 export function writePlanText({ partition, bundle, plan }: WriteProposal): string {
   const { copy, keep, obsolete, replace, copyBytes, replacesRelease } = plan;
-  const lost =
-    replacesRelease === undefined ? 'files that are there' : `the bundle of release ${replacesRelease || '(unnamed)'} that is there`;
+  const lost = replacesRelease === undefined ? 'the existing files' : `the existing bundle of release ${replacesRelease || '(unnamed)'}`;
   return [
     `partition ${placeOf(partition)}, disk with the ${partition.identity.kind} ${partition.identity.value}`,
-    `  ${copy.length} files to copy (${formatBytes(copyBytes)}), ${keep.length} are there already`,
-    ...(replace.length === 0 ? [] : [`  ${replace.length} files with other bytes go first`]),
-    ...(obsolete.length === 0 ? [] : [`  ${obsolete.length} files of earlier bundles go ${plan.isPruneFirst ? 'first' : 'at the end'}`]),
-    ...(plan.isReplacing ? [`LOST: ${lost}, for the bundle of release ${bundle.bundle.release || '(unnamed)'}`] : []),
+    `  ${copy.length} files to copy (${formatBytes(copyBytes)}), ${keep.length} already present`,
+    ...(replace.length === 0 ? [] : [`  ${replace.length} files with different content are removed first`]),
+    ...(obsolete.length === 0
+      ? []
+      : [`  ${obsolete.length} files of earlier bundles are removed ${plan.isPruneFirst ? 'first' : 'at the end'}`]),
+    ...(plan.isReplacing ? [`LOST: ${lost}, replaced by the bundle of release ${bundle.bundle.release || '(unnamed)'}`] : []),
   ].join('\n');
 }
 
-/** What `partition write` answers. Pure. */
+/** The answer of `partition write`. Pure. */
 export function writeText(report: WriteReport, isDry: boolean): string {
   if (isDry) return `${writePlanText(report)}\nnothing was written`;
   const { partition, plan, bundle } = report;
   const files = bundle.bundle.files.length;
-  if (!report.isWritten) return `${placeOf(partition)} holds the bundle already: ${files} files read, nothing written`;
+  if (!report.isWritten) return `${placeOf(partition)} already holds the bundle: ${files} files read, nothing written`;
   return `${placeOf(partition)} holds the bundle: ${files} files, ${plan.copy.length} copied (${formatBytes(plan.copyBytes)}), all read back`;
 }
 
@@ -104,7 +105,7 @@ export function writeData(report: WriteReport): unknown {
   };
 }
 
-/** What `partition image` answers. Pure. */
+/** The answer of `partition image`. Pure. */
 export function imageText({ path, plan, bundle, sizeBytes }: ImageReport, isDry: boolean): string {
   const what = plan.format === 'iso' ? 'ISO 9660' : `a disk with ${plan.fileSystem}`;
   const size = `${isDry ? 'about ' : ''}${formatBytes(sizeBytes)}`;

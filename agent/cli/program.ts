@@ -18,7 +18,7 @@ export async function runProgram(args: readonly string[], terminal: Terminal): P
   const program = buildProgram(terminal, (code) => {
     exitCode = code;
   });
-  // The parser's own words are for people; machines get the same as data.
+  // The messages of the parser are text for people; programs get them as data.
   if (form !== 'text') silenceErrors(program);
   try {
     await program.parseAsync([...args], { from: 'user' });
@@ -42,11 +42,11 @@ export async function runProgram(args: readonly string[], terminal: Terminal): P
 function buildProgram(terminal: Terminal, onExit: (code: number) => void): Command {
   const program = new Command('prestage-agent')
     .description('Makes prestaged container images available on an OpenShift node.')
-    .version(versionText(), '-V, --version', 'print the version and end')
-    .helpOption('-h, --help', 'print help and end')
-    .helpCommand('help [command]', 'print help on a command')
-    .showHelpAfterError('(prestage-agent --help shows what there is)')
-    .addHelpText('after', '\nExit codes: 0 ready or complete, 2 usage, 3 partial, 4 failed; docs/errors.md has them all.')
+    .version(versionText(), '-V, --version', 'print the version and exit')
+    .helpOption('-h, --help', 'print help and exit')
+    .helpCommand('help [command]', 'print help for a command')
+    .showHelpAfterError('(prestage-agent --help lists commands and options)')
+    .addHelpText('after', '\nExit codes: 0 ready or complete, 2 usage, 3 partial, 4 failed; docs/errors.md lists them all.')
     .exitOverride()
     .configureHelp({ sortOptions: false })
     .configureOutput({
@@ -63,10 +63,10 @@ function buildCommand(spec: CommandSpec, parent: Command, terminal: Terminal, on
   const command = new Command(spec.name)
     .copyInheritedSettings(parent)
     .description(spec.description)
-    .helpOption('-h, --help', 'print help and end');
+    .helpOption('-h, --help', 'print help and exit');
   for (const argument of spec.arguments ?? []) command.argument(argument.usage, argument.help);
   for (const flag of spec.flags) command.option(flag.usage, flag.help);
-  if (spec.forms) command.addOption(new Option('-o, --output <form>', 'form of the answer').choices([...spec.forms]).default('text'));
+  if (spec.forms) command.addOption(new Option('-o, --output <form>', 'output format').choices([...spec.forms]).default('text'));
   if (spec.examples) command.addHelpText('after', `\nExamples:\n${spec.examples.map((example) => `  ${example}\n`).join('')}`);
   for (const below of spec.commands ?? []) command.addCommand(buildCommand(below, command, terminal, onExit));
   const { act } = spec;
@@ -86,10 +86,10 @@ function silenceErrors(command: Command): void {
 
 function usageError(error: CommanderError): ErrorRecord {
   const message = error.code === 'commander.help' ? 'no command is given' : error.message.replace(/^error: /, '').replaceAll('\n', ' ');
-  return { code: 'ERR_USAGE', message, remedy: 'Look at: prestage-agent --help' };
+  return { code: 'ERR_USAGE', message, remedy: 'Run: prestage-agent --help' };
 }
 
-/** The form that a command line asks for, also where the line as a whole is wrong. */
+/** The output form that a command line requests, even if the line as a whole is not valid. */
 function wantedForm(args: readonly string[]): OutputForm {
   const index = args.findIndex((arg) => arg === '--output' || arg === '-o');
   const joined = args.map((arg) => /^(?:--output=|-o)(.+)$/.exec(arg)?.[1]).find((value) => value !== undefined);

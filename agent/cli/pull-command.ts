@@ -15,39 +15,39 @@ import { flagOf } from './flag-of.ts';
 import type { Answer } from './output.ts';
 import { showPull } from './show-pull.ts';
 
-/** `prestage-agent pull`: fetches the images of lists into one folder. */
+/** `prestage-agent pull`: downloads the images of lists into one folder. */
 export const pullCommand: CommandSpec = {
   name: 'pull',
   description:
-    'Pull the images of lists into one OCI image layout, or into the archives of the prototype. What is there and whole is kept: pull again after a failure.',
+    'Pull the images of lists into one OCI image layout, or into one archive per image. Complete files are kept: after a failure, pull again.',
   flags: [
-    { usage: '--list <file...>', help: 'image lists, read as one; - is the standard input' },
+    { usage: '--list <file...>', help: 'image lists, read as one; - is standard input' },
     { usage: '--to <dir>', help: 'folder to pull into' },
     { usage: '--format <format>', help: `${PULL_FORMATS.join(' or ')} (default: oci)` },
     { usage: '--stage <stage>', help: 'archives only: name the list file for this stage (default: keep its name)' },
     {
       usage: '--signatures <choice>',
-      help: 'auto: bring the signatures that are there; require: fail an image without one; none (default: auto; archives: none)',
+      help: 'auto: pull existing signatures; require: fail images without a signature; none (default: auto; archives: none)',
     },
-    { usage: '--lookaside <url>', help: 'where GPG signatures are, https:// or file:// (default: by registries.d of this machine)' },
+    { usage: '--lookaside <url>', help: 'location of GPG signatures, https:// or file:// (default: from registries.d of this machine)' },
     {
       usage: '--release-signatures <url|dir>',
-      help: 'bring the signatures of releases as well, which a cluster wants before an upgrade; a store of files sha256=HEX/signature-N',
+      help: 'also pull release signatures, which a cluster needs for an upgrade, from a store of files sha256=HEX/signature-N',
     },
     {
       usage: '--attachments',
-      help: 'bring attestations, SBOMs and referrers (cosign bundles) of each image as well',
+      help: 'also pull attestations, SBOMs and referrers (cosign bundles) of each image',
     },
-    { usage: '--skip-artifacts', help: 'leave out lines that name no container image, such as Helm charts, instead of failing them' },
+    { usage: '--skip-artifacts', help: 'leave out entries that are not container images, such as Helm charts, instead of failing' },
     { usage: '--parallel <n>', help: 'images at a time, 1 to 16 (default: 4)' },
-    { usage: '--retries <n>', help: 'attempts after the first where the network or the registry failed, 0 to 20 (default: 5)' },
-    { usage: '--stall-timeout <seconds>', help: 'end an attempt that brings nothing for so long, 5 to 3600 (default: 120)' },
+    { usage: '--retries <n>', help: 'further attempts after a network or registry failure, 0 to 20 (default: 5)' },
+    { usage: '--stall-timeout <seconds>', help: 'end an attempt that receives nothing for this long, 5 to 3600 (default: 120)' },
     { usage: '--authfile <file>', help: 'credentials for registries (default: those of skopeo login)' },
     { usage: '--ca <file>', help: 'certificate to trust (PEM)' },
-    { usage: '--cert-dir <dir>', help: 'certificates to trust (*.crt) and to show (*.cert, *.key)' },
+    { usage: '--cert-dir <dir>', help: 'certificates to trust (*.crt) and client certificates (*.cert, *.key)' },
     { usage: '--proxy <url>', help: 'proxy for registries (default: HTTPS_PROXY and HTTP_PROXY)' },
     { usage: '--no-tls-verify', help: 'accept any certificate, or plain HTTP' },
-    { usage: '--dry-run', help: 'ask the registries, print what would be fetched with sizes, and write nothing' },
+    { usage: '--dry-run', help: 'ask the registries, print what would be pulled with sizes, and write nothing' },
   ],
   forms: ['text', 'json'],
   examples: [
@@ -77,7 +77,7 @@ const optionsSchema = v.pipe(
     attachments: v.optional(v.boolean(), false),
     skipArtifacts: v.optional(v.boolean(), false),
     stage: v.exactOptional(v.picklist(STAGES, `is not ${STAGES.join(' or ')}`)),
-    // 24 images from a registry on loopback: see test/bench/pull.ts; over a network more connections hide its latency.
+    // Measured with 24 images from a registry on loopback (test/bench/pull.ts); over a network, more connections hide the latency.
     parallel: v.optional(whole(1, 16), '4'),
     retries: v.optional(whole(0, 20), '5'),
     stallTimeout: v.optional(whole(5, 3600), '120'),
@@ -91,21 +91,21 @@ const optionsSchema = v.pipe(
   v.check(({ ca, certDir }) => ca === undefined || certDir === undefined, '--ca and --cert-dir exclude each other'),
   v.check(
     ({ signatures, format }) => format === 'oci' || signatures === undefined || signatures === 'none',
-    '--signatures goes with --format oci: archives have no place for them',
+    '--signatures requires --format oci: archives cannot hold signatures',
   ),
   v.check(
     ({ lookaside, signatures, format }) => lookaside === undefined || (format === 'oci' && signatures !== 'none'),
-    '--lookaside goes with --format oci and signatures',
+    '--lookaside requires --format oci and signatures',
   ),
   v.check(
     ({ releaseSignatures, format }) => releaseSignatures === undefined || format === 'oci',
-    '--release-signatures goes with --format oci',
+    '--release-signatures requires --format oci',
   ),
   v.check(
     ({ attachments, format }) => format === 'oci' || !attachments,
-    '--attachments goes with --format oci: archives have no place for them',
+    '--attachments requires --format oci: archives cannot hold attachments',
   ),
-  v.check(({ stage, format }) => stage === undefined || format === 'archives', '--stage goes with --format archives'),
+  v.check(({ stage, format }) => stage === undefined || format === 'archives', '--stage requires --format archives'),
 );
 
 async function actPull(terminal: Terminal, given: Readonly<Record<string, unknown>>): Promise<Answer> {
@@ -151,7 +151,7 @@ function parseOptions(given: Readonly<Record<string, unknown>>) {
     const path = v.getDotPath(issue);
     return path === null ? issue.message : `${flagOf(path)}: ${issue.message}`;
   });
-  throw new PrestageError('ERR_USAGE', `pull cannot start: ${faults.join('; ')}`, 'Look at: prestage-agent pull --help');
+  throw new PrestageError('ERR_USAGE', `pull cannot start: ${faults.join('; ')}`, 'Run: prestage-agent pull --help');
 }
 
 async function readList(path: string): Promise<ListText> {
@@ -173,14 +173,14 @@ function pullText(report: PullReport, durationMs: number): string {
   if (outcome === 'planned') {
     return [
       ...images.map(planLine),
-      `${images.length} images: ${formatBytes(fetchBytes)} to fetch, ${formatBytes(keptBytes)} are there`,
+      `${images.length} images: ${formatBytes(fetchBytes)} to fetch, ${formatBytes(keptBytes)} already present`,
       ...(error === undefined ? [] : [`would not start: ${error.message}`, `  ${error.code}; next: ${error.remedy}`]),
       'nothing was written',
     ].join('\n');
   }
   const counts = Object.entries(Object.groupBy(images, ({ state }) => state)).map(([state, all]) => `${all.length} ${state}`);
   return [
-    `${outcome}: ${counts.join(', ')} in ${formatDuration(durationMs)}; ${formatBytes(fetchBytes)} were missing, ${formatBytes(keptBytes)} were there`,
+    `${outcome}: ${counts.join(', ')} in ${formatDuration(durationMs)}; ${formatBytes(fetchBytes)} were missing, ${formatBytes(keptBytes)} already present`,
     ...images.flatMap(faultLines),
     ...attachmentLines(images),
     ...absentLines(images),
@@ -194,26 +194,26 @@ function attachmentLines(images: readonly PulledImage[]): readonly string[] {
   return attached.length === 0 ? [] : [`${attached.length} attachments of ${having.length} images`];
 }
 
-/** Platforms that a mirror was filled without: nodes of these need another source. */
+/** Platforms that were left out when a mirror was filled: nodes of these platforms need another source. */
 function absentLines(images: readonly PulledImage[]): readonly string[] {
   const some = images.flatMap(({ reference, absent = [] }) => absent.map(({ digest, platform }) => ({ reference, digest, platform })));
   const [first] = some;
   if (first === undefined) return [];
   const of = new Set(some.map(({ reference }) => reference)).size;
   return [
-    `notice: the registry lacks ${some.length} of the manifests that the lists of ${of} images name; first: ${first.platform || 'one without a platform'} (${first.digest}) of ${first.reference}`,
-    '  next: Nothing, if no node is of such a platform; else pull from a source that has it',
+    `notice: the registry lacks ${some.length} manifests that the manifest lists of ${of} images name; first: ${first.platform || 'one without a platform'} (${first.digest}) of ${first.reference}`,
+    '  next: If nodes of these platforms exist, pull from a source that has the manifests',
   ];
 }
 
-/** What nodes of today's releases refuse later is told here, where it can be mended. */
+/** Images that nodes of current releases would refuse are reported here, where the cause can still be removed. */
 function signatureLines(images: readonly PulledImage[]): readonly string[] {
   const lacking = images.filter(({ lacksSignature }) => lacksSignature);
   const [first] = lacking;
   if (first === undefined) return [];
   return [
-    `warning: ${lacking.length} of ${images.length} images have no signature, and OpenShift 4.21 and later demand one; first: ${first.reference}`,
-    '  next: Pull them from a source that has their signatures; nodes go to the source registry for them',
+    `warning: ${lacking.length} of ${images.length} images have no signature, but OpenShift 4.21 and later require one; first: ${first.reference}`,
+    '  next: Pull them from a source that has their signatures; otherwise nodes pull these images from the source registry',
   ];
 }
 

@@ -9,17 +9,17 @@ import { hostFor, settingsFor, stepFor, type Terminal } from './context.ts';
 import type { Answer } from './output.ts';
 import { dryRunFlag, settingFlags, settingsOf } from './setting-flags.ts';
 
-/** `prestage-agent release`: undoes what the agent has set up on this node. */
+/** `prestage-agent release`: undoes the setup of the agent on this node. */
 export const releaseCommand: CommandSpec = {
   name: 'release',
   description:
-    'Undo what the agent has set up on this node: registry, files of the engines, mounts, copies, and image records that would dangle. The plan is shown first.',
+    'Undo what the agent has set up on this node: registry, engine configuration, mounts, copies, and image records that would dangle. The plan is shown first.',
   flags: [
     {
       usage: '--keep-images',
-      help: 'first copy images that running containers use out of the store image, so that they go on and start again',
+      help: 'first copy images that running containers use out of the store image, so that these containers keep running and can restart',
     },
-    { usage: '--yes', help: 'do not ask' },
+    { usage: '--yes', help: 'do not ask for confirmation' },
     ...settingFlags(['graphroot', 'runroot', 'root', 'lock-wait']),
     dryRunFlag,
   ],
@@ -53,7 +53,7 @@ async function actRelease(terminal: Terminal, options: Readonly<Record<string, u
   };
 }
 
-const NOTHING = 'there is nothing to undo';
+const NOTHING = 'nothing to undo';
 
 function planText({ groups, notices, refusal }: ReleasePlan): string {
   const steps = groups.flatMap((group) => group.steps.map(({ text }) => `  ${text}`));
@@ -73,7 +73,7 @@ function releaseText({ plan, outcomes }: ReleaseReport, isDry: boolean): string 
   if (isDry) return `${planText(plan)}\nnothing was changed`;
   if (plan.groups.length === 0) return planText(plan);
   const isWhole = outcomes.every(({ result }) => result === 'done' || result === 'left');
-  const end = isWhole ? 'released' : 'not all of it was undone; give the command again when the cause is removed';
+  const end = isWhole ? 'released' : 'not everything was undone; remove the cause, then give the command again';
   return [...outcomes.flatMap(outcomeLines), ...plan.notices.map((notice) => `notice: ${notice}`), end].join('\n');
 }
 

@@ -8,14 +8,14 @@ import { hostFor, type Terminal } from './context.ts';
 import type { Answer } from './output.ts';
 import { settingFlags, settingsOf } from './setting-flags.ts';
 
-/** `prestage-agent report`: what belongs to a ticket, in one file. */
+/** `prestage-agent report`: everything that a support ticket needs, in one file. */
 export const reportCommand: CommandSpec = {
   name: 'report',
   description:
-    'Collect what belongs to a ticket: status, records, settings, versions, mounts, journal, configuration of engines. Reads only. Logins, keys and tokens are left out; look through it all the same before you give it away.',
+    'Collect the data for a support ticket: status, records, settings, versions, mounts, journal, engine configuration. Changes nothing on the node. Logins, keys and tokens are left out; still, look through the report before you share it.',
   flags: [
-    { usage: '--output-file <file>', help: 'a gzip’d tar archive (default: prestage-report-TIME.tar.gz)' },
-    { usage: '--directory <dir>', help: 'write the files into a new directory instead' },
+    { usage: '--output-file <file>', help: 'tar.gz archive to write (default: prestage-report-TIME.tar.gz)' },
+    { usage: '--directory <dir>', help: 'write the files to a new directory instead' },
     ...settingFlags(['root']),
   ],
   forms: ['text', 'json'],
@@ -46,5 +46,5 @@ function reportText(path: string, parts: readonly ReportEntry[]): string {
     if (fault !== undefined) return `  ${'-'.padStart(10)}  ${name}: ${fault.split('\n')[0]}`;
     return `  ${formatBytes(sizeBytes).padStart(10)}  ${name}${cutBytes === undefined ? '' : ` (${formatBytes(cutBytes)} left out)`}`;
   });
-  return [`${path} holds:`, ...lines].join('\n');
+  return [`${path} contains:`, ...lines].join('\n');
 }

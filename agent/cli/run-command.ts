@@ -10,11 +10,11 @@ import { type Answer, ExitWith } from './output.ts';
 import { dryRunFlag, settingFlags, settingsOf } from './setting-flags.ts';
 import { showProgress } from './show-progress.ts';
 
-/** `prestage-agent run`: makes the images of a stage usable, or with `--dry-run` says what it would do. */
+/** `prestage-agent run`: makes the images of a stage available, or with `--dry-run` prints what it would do. */
 export const runCommand: CommandSpec = {
   name: 'run',
   description:
-    'Make the images of a stage usable from the data partition: loaded into containers-storage, served by a registry, or mounted. What is there stays.',
+    'Make the images of a stage on the data partition available: load them into containers-storage, serve them from a registry, or mount them. Existing images are kept.',
   flags: [...settingFlags(SETTING_KEYS), dryRunFlag],
   forms: ['text', 'json'],
   examples: [
@@ -31,7 +31,7 @@ async function actRun(terminal: Terminal, flags: SettingFlags & { readonly dryRu
   if (settings.stage === undefined) {
     throw new PrestageError(
       'ERR_USAGE',
-      'run does not know the stage',
+      'no stage is given',
       'Give --stage discovery or --stage installed, or set it in /etc/prestage-agent/config.yaml',
     );
   }
@@ -56,7 +56,7 @@ async function actRun(terminal: Terminal, flags: SettingFlags & { readonly dryRu
   return { data: report.state, text: runText(report.state), exitCode: exitCodeOfRun(report.state, settings.policy) };
 }
 
-/** The exit code of a run: the truth about its end, marked as tolerated where the policy lets the boot go on. Pure. */
+/** The exit code of a run: how it really ended, marked as tolerated if the policy lets the boot continue. Pure. */
 function exitCodeOfRun(state: Pick<RunState, 'outcome' | 'error'>, policy: Policy): number {
   const code = state.error !== undefined ? exitCodeOf(state.error.code) : outcomeCode(state.outcome);
   return policy === 'closed' ? code : tolerated(code);
@@ -81,7 +81,7 @@ function runText(state: RunState): string {
     );
   const error = state.error === undefined ? [] : [`  ${state.error.code}: ${state.error.message}`, `  next: ${state.error.remedy}`];
   return [
-    `${state.outcome}: ${figures.join(', ') || 'no image'} in ${formatDuration(state.durationMs ?? 0)} (stage ${state.stage})`,
+    `${state.outcome}: ${figures.join(', ') || 'no images'} in ${formatDuration(state.durationMs ?? 0)} (stage ${state.stage})`,
     ...error,
     ...failed,
   ].join('\n');
@@ -124,7 +124,7 @@ function planText(report: RunReport): string {
     needs === undefined
       ? []
       : [
-          `${needs.parallel} at a time; storage grows by ${formatBytes(needs.storageBytes)} (estimated), scratch holds at most ${formatBytes(needs.scratchBytes)}`,
+          `${needs.parallel} at a time; storage grows by about ${formatBytes(needs.storageBytes)}, scratch space needed: ${formatBytes(needs.scratchBytes)}`,
         ];
   const error =
     state.error === undefined

@@ -2,7 +2,7 @@ import type { Host } from '../host/host.ts';
 import { own, type TextStream } from '../host/text-stream.ts';
 import { formatBytes, formatRate } from '../model/bytes.ts';
 
-/** How far a work over bytes has come. */
+/** Progress of work that is measured in bytes. */
 interface BytesProgress {
   readonly phase: string;
   readonly bytes: number;
@@ -11,15 +11,15 @@ interface BytesProgress {
 
 export interface BytesDisplay extends Disposable {
   readonly onProgress: (progress: BytesProgress) => void;
-  /** Takes the live line away, so that others can write. */
+  /** Removes the live line, so that other text can be written. */
   readonly clear: () => void;
 }
 
-/** A live line is drawn no more often, and without a terminal nobody waits longer for a line. */
+/** Shortest time between two drawings of the live line, and longest time between two lines without a terminal. */
 const REDRAW_MS = 200;
 const SILENCE_LIMIT_MS = 10_000;
 
-/** Shows work over bytes: on a terminal one live line, elsewhere a line for each phase and one every ten seconds. Source: ECMA-48, EL. */
+/** Shows progress in bytes: on a terminal one live line, elsewhere a line for each phase and one every ten seconds. Source: ECMA-48, EL. */
 export function showBytes(host: Host, stream: TextStream): BytesDisplay {
   const isLive = stream.isTTY === true && host.env.TERM !== 'dumb';
   let phase = '';

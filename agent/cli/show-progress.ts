@@ -6,7 +6,7 @@ import { formatBytes } from '../model/bytes.ts';
 import { visibleLine } from '../model/visible.ts';
 import { advance, describeActive, describeProgress, noProgress, type OnRunEvent, type Progress, type RunEvent } from '../state/progress.ts';
 
-/** Without a terminal, nobody is left without a line for longer. */
+/** Longest time between two lines without a terminal. */
 export const SILENCE_LIMIT_MS = 10_000;
 export const REDRAW_MS = 200;
 
@@ -15,7 +15,7 @@ export interface ProgressDisplay extends Disposable {
 }
 
 /**
- * Shows a run: on a terminal one live line per image at work and one with totals, elsewhere plain lines with `n/N`; and to systemd, where it
+ * Shows a run: on a terminal one live line for each active image and one with totals, elsewhere plain lines with `n/N`; and to systemd, if it
  * listens.
  */
 export function showProgress(host: Host, stream: TextStream): ProgressDisplay {
@@ -60,7 +60,7 @@ interface ProgressLine {
   readonly text: string;
 }
 
-/** What a person without a terminal is told of an event; undefined for what comes too often. Pure. */
+/** The line for an event if there is no terminal; undefined for events that are too frequent. Pure. */
 function lineFor(event: RunEvent, progress: Progress): ProgressLine | undefined {
   switch (event.kind) {
     case 'phase':
@@ -75,7 +75,7 @@ function lineFor(event: RunEvent, progress: Progress): ProgressLine | undefined 
     case 'image-copying':
       return undefined;
     case 'image-retried':
-      return { severity: 'warning', text: `${event.reference}: ${event.error.message}; tried again in ${event.pauseMs / 1000} s` };
+      return { severity: 'warning', text: `${event.reference}: ${event.error.message}; retrying in ${event.pauseMs / 1000} s` };
     case 'image-finished':
       return finishedLine(event, `${progress.finished}/${progress.images} ${event.result} ${event.reference}`);
   }
@@ -91,7 +91,7 @@ function heartbeat(progress: Progress, total: string): string {
   return `${progress.phase}: ${total}${active && `; ${active}`}`;
 }
 
-/** Lines at the end of the terminal that are drawn over. Source: ECMA-48, CUU (`ESC [ n A`) and ED (`ESC [ J`). */
+/** Lines at the end of the terminal that are redrawn in place. Source: ECMA-48, CUU (`ESC [ n A`) and ED (`ESC [ J`). */
 export function liveLines(stream: TextStream) {
   let drawn = 0;
   const clear = (): void => {
@@ -103,7 +103,7 @@ export function liveLines(stream: TextStream) {
     draw: (texts: readonly string[]): void => {
       clear();
       const lines = texts.map(visibleLine);
-      // A serial console has no size: it says 0.
+      // A serial console has no size: it reports 0.
       const width = Math.max(20, (stream.columns || 80) - 1);
       stream.write(lines.map((line) => `${line.length > width ? `${line.slice(0, width - 1)}…` : line}\n`).join(''));
       drawn = lines.length;

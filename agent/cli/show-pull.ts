@@ -7,7 +7,7 @@ export interface PullDisplay extends Disposable {
   readonly onEvent: OnPullEvent;
 }
 
-/** Shows a pull: on a terminal one live line per image at work and one with totals, elsewhere plain lines with `n/N`. */
+/** Shows a pull: on a terminal one live line for each active image and one with totals, elsewhere plain lines with `n/N`. */
 export function showPull(host: Host, stream: TextStream): PullDisplay {
   const live = stream.isTTY === true && host.env.TERM !== 'dumb' ? liveLines(stream) : undefined;
   let progress = noPullProgress;
@@ -27,7 +27,7 @@ export function showPull(host: Host, stream: TextStream): PullDisplay {
   timer.unref();
   return {
     onEvent: (event) => {
-      // Rates are those of the transfer, without the time that the plan took.
+      // The rate is that of the transfer, without the time for the plan.
       if (event.kind === 'planned') startMs = host.clock.monotonicMs();
       progress = advancePull(progress, event);
       const line = pullLine(event, progress);

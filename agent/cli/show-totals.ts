@@ -2,17 +2,17 @@ import type { Host } from '../host/host.ts';
 import { own, type TextStream } from '../host/text-stream.ts';
 import { visibleLine } from '../model/visible.ts';
 
-/** Shows how far a long command is: one live line on a terminal, a line now and then elsewhere. */
+/** Shows the progress of a long command: one live line on a terminal, a line now and then elsewhere. */
 export interface TotalsDisplay extends Disposable {
-  /** A line that stays. */
+  /** Prints a permanent line. */
   say(text: string): void;
 }
 
 const REDRAW_MS = 200;
-/** Without a terminal, nobody is left without a line for longer. */
+/** Longest time between two lines without a terminal. */
 const SILENCE_LIMIT_MS = 10_000;
 
-/** @param describe the totals, as one line without an end; asked several times a second */
+/** @param describe gives the totals as one line without a line end; called several times a second */
 export function showTotals(host: Host, stream: TextStream, describe: () => string): TotalsDisplay {
   const isLive = stream.isTTY === true && host.env.TERM !== 'dumb';
   let drawn = '';

@@ -14,14 +14,14 @@ import { settingFlags, settingsOf } from './setting-flags.ts';
 
 const WATCH_PERIOD_MS = 1000;
 
-/** `prestage-agent status`: how the last run ended, or how far it is. */
+/** `prestage-agent status`: how the last run ended, or its progress. */
 export const statusCommand: CommandSpec = {
   name: 'status',
-  description: 'Show how the last run ended or how far it is, image by image, with reasons and what to do next. Reads only.',
+  description: 'Show how the last run ended, or its progress, image by image, with reasons and next steps. Changes nothing.',
   flags: [
     ...settingFlags(['root']),
-    { usage: '--watch', help: 'show it again every second until the run has ended' },
-    { usage: '--image <reference>', help: 'say instead whether podman and CRI-O take this image here, from where, and by which policy' },
+    { usage: '--watch', help: 'update every second until the run has ended' },
+    { usage: '--image <reference>', help: 'show whether podman and CRI-O can get this image here, from where, and by which policy' },
   ],
   forms: OUTPUT_FORMS,
   examples: [
@@ -94,7 +94,7 @@ function runLines({ status }: StatusReport): readonly string[] {
     ...(run.osImage === undefined ? [] : [`system:    ${[run.osImage.state, run.osImage.reason, ...run.osImage.references].join(', ')}`]),
     ...(run.storage === undefined
       ? []
-      : [`storage:   ${run.storage.graphroot}${status.storageChecked ? '' : ' (shown as the run left it)'}`]),
+      : [`storage:   ${run.storage.graphroot}${status.storageChecked ? '' : ' (as recorded by the run)'}`]),
     ...(status.unseen ?? []).map(({ what, reason }) => `not seen:  ${what}: ${reason}`),
     `images:    ${counts.join(', ') || 'none known'}`,
     ...(run.bytes.total === 0 ? [] : [`archives:  ${formatBytes(run.bytes.done)} of ${formatBytes(run.bytes.total)} read`]),
@@ -120,9 +120,9 @@ function storeLines(store: NonNullable<RunOfStatus['store']>): readonly string[]
 
 function sourceText(run: RunOfStatus): string {
   const { source } = run;
-  if (source === undefined) return 'not reached';
+  if (source === undefined) return 'none: the run ended before it chose one';
   if (source.kind === 'directory') return `directory ${source.path}`;
-  if (source.kind === 'disk') return `kept on the disk, ${source.path}: no partition "${source.label}" is there`;
+  if (source.kind === 'disk') return `copy on the disk, ${source.path}: there is no partition "${source.label}"`;
   return `partition "${source.label}"${source.device === undefined ? ', not opened' : ` on ${source.device} (${source.fileSystem})`}`;
 }
 

@@ -13,26 +13,26 @@ import { type Answer, OUTPUT_FORMS, type Paint, painter } from './output.ts';
 import { showTotals } from './show-totals.ts';
 
 /**
- * `prestage-agent verify`: whether a bundle is what its manifest says. Full is the default: a person who asks wants to know of damage that keeps
- * the size, which is what disks and copies do; quick has to be asked for.
+ * `prestage-agent verify`: checks a bundle against its manifest. Full is the default, because disks and copies can damage a file without
+ * changing its size; quick has to be requested.
  */
 export const verifyCommand: CommandSpec = {
   name: 'verify',
   description:
-    'Verify a bundle, a folder of archives, an OCI layout or archives of oc-mirror: in a folder, on a device, or in a disk image. Reads only, and lists every fault with its file and what to do.',
+    'Verify a bundle, a folder of archives, an OCI layout or oc-mirror archives: in a folder, on a device, or in a disk image. Changes nothing. Lists every fault with its file and a remedy.',
   arguments: [{ usage: '<path>', help: 'folder, block device, or image of a disk or of a file system' }],
   flags: [
-    { usage: '--full', help: 'read every byte: hashes, digests, archives to their end, hash trees, names in store images (default)' },
-    { usage: '--quick', help: 'read the structure only: manifest, sizes, manifests of images, lists' },
-    { usage: '--bundle-sha256 <hex>', help: 'the only hash that prestage.json may have' },
+    { usage: '--full', help: 'read every byte: hashes, digests, complete archives, hash trees, names in store images (default)' },
+    { usage: '--quick', help: 'read only the structure: bundle manifest, sizes, image manifests, lists' },
+    { usage: '--bundle-sha256 <hex>', help: 'sha256 that prestage.json must have' },
     { usage: '--label <name>', help: 'GPT label of the partition on a disk (default: data)' },
-    { usage: '--parallel <n>', help: 'threads, 1 to 64 (default: as many as cores)' },
+    { usage: '--parallel <n>', help: 'threads, 1 to 64 (default: number of cores)' },
     {
       usage: '--architecture <name>',
-      help: 'amd64, arm64…: that of the nodes (default: that of the bundle, or of this machine for folders without prestage.json)',
+      help: 'architecture of the nodes: amd64, arm64… (default: that of the bundle, or of this machine for folders without prestage.json)',
     },
-    { usage: '--policy <file>', help: 'a policy.json: say which images a node with it refuses, and why' },
-    { usage: '--openshift <version>', help: 'the same with the policy that clusters of this release start with' },
+    { usage: '--policy <file>', help: 'policy.json file: list the images that a node with this policy refuses, and why' },
+    { usage: '--openshift <version>', help: 'the same with the default policy of this OpenShift release' },
   ],
   forms: OUTPUT_FORMS,
   examples: [
@@ -51,7 +51,7 @@ const optionsSchema = v.object({
   bundleSha256: v.exactOptional(v.pipe(v.string(), v.regex(/^[0-9a-f]{64}$/, 'is not 64 lower-case hex digits'))),
   label: v.optional(v.pipe(v.string(), v.nonEmpty('is empty')), 'data'),
   parallel: v.exactOptional(v.pipe(v.string(), v.regex(/^\d{1,3}$/, 'is not a whole number'), v.toNumber(), v.minValue(1), v.maxValue(64))),
-  architecture: v.exactOptional(v.pipe(v.string(), v.regex(/^[a-z0-9]{1,16}$/, 'is no GOARCH name'))),
+  architecture: v.exactOptional(v.pipe(v.string(), v.regex(/^[a-z0-9]{1,16}$/, 'is not a GOARCH name'))),
   policy: v.exactOptional(v.pipe(v.string(), v.nonEmpty('is empty'))),
   openshift: v.exactOptional(v.pipe(v.string(), v.regex(/^\d+\.\d+/, 'is not a release, such as 4.22.1'))),
 });
@@ -63,7 +63,7 @@ async function actVerify(terminal: Terminal, options: Readonly<Record<string, un
       const name = v.getDotPath(issue) ?? '';
       return `${name === 'path' ? 'the path' : flagOf(name)} ${issue.message}`;
     });
-    throw new PrestageError('ERR_USAGE', `nothing can be verified: ${faults.join('; ')}`, 'Look at: prestage-agent verify --help');
+    throw new PrestageError('ERR_USAGE', `verify cannot start: ${faults.join('; ')}`, 'Run: prestage-agent verify --help');
   }
   const { path, full, quick, bundleSha256, label, parallel, architecture } = parsed.output;
   if (full && quick) throw new PrestageError('ERR_USAGE', '--quick and --full exclude each other', 'Give one of the two');
@@ -114,10 +114,10 @@ async function wantedPolicy({ policy, openshift }: v.InferOutput<typeof optionsS
   return parsePolicy(content, policy);
 }
 
-/** Names that a refusal is shown for; `--output json` has them all. */
+/** Most refused names that are shown; `--output json` has them all. */
 const SHOWN_REFUSALS = 20;
 
-/** What a policy makes of the images, one line for each name that is refused. Pure. */
+/** The verdict of a policy on the images, with one line for each refused name. Pure. */
 function policyLines({ policy }: VerifyReport, paint: Paint): readonly string[] {
   if (policy === undefined) return [];
   const { accepted, refused } = policy;
@@ -140,7 +140,7 @@ const KINDS: Readonly<Record<VerifyReport['what'], string>> = {
   bundle: 'bundle',
   archives: 'folder of archives without prestage.json',
   oci: 'OCI layout without prestage.json',
-  'oc-mirror': 'archives of oc-mirror',
+  'oc-mirror': 'oc-mirror archives',
 };
 
 /** The report for people. Pure. */

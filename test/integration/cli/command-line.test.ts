@@ -52,7 +52,7 @@ describe('the command line', () => {
     it(`refuses \`${args.join(' ')}\` with exit code 2 and what is wrong with it`, async () => {
       const result = await agent(...args);
       assert.deepEqual([result.exitCode, result.stdout], [2, '']);
-      assert.equal(result.stderr, `${message}\n(prestage-agent --help shows what there is)\n`);
+      assert.equal(result.stderr, `${message}\n(prestage-agent --help lists commands and options)\n`);
     });
   }
 
@@ -79,7 +79,7 @@ describe('the command line', () => {
     ]) {
       const json = await agent(...args);
       const message = "unknown option '--lable' (Did you mean --label?)";
-      const error = { code: 'ERR_USAGE', message, remedy: 'Look at: prestage-agent --help', exitCode: 2 };
+      const error = { code: 'ERR_USAGE', message, remedy: 'Run: prestage-agent --help', exitCode: 2 };
       assert.deepEqual(
         [json.exitCode, json.stdout, JSON.parse(json.stderr)],
         [2, '', { apiVersion: 'prestage-agent/v1', kind: 'Error', error }],
@@ -98,7 +98,7 @@ describe('the command line', () => {
           kind: 'Error',
           error: {
             code: 'ERR_USAGE',
-            message: 'run does not know the stage',
+            message: 'no stage is given',
             remedy: 'Give --stage discovery or --stage installed, or set it in /etc/prestage-agent/config.yaml',
             exitCode: 2,
           },
@@ -153,7 +153,7 @@ describe('the command line', () => {
     const result = await agent('completion', 'fish');
     assert.deepEqual(
       [result.exitCode, result.stderr],
-      [2, 'error: there is no completion for the shell "fish"\n  ERR_USAGE; next: Choose one of: bash\n'],
+      [2, 'error: completion does not support the shell "fish"\n  ERR_USAGE; next: Choose one of: bash\n'],
     );
   });
 

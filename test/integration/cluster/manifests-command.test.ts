@@ -29,7 +29,7 @@ describe('prestage-agent manifests', () => {
     const { exitCode, stdout, stderr } = await bench.prestage('manifests');
     const { manifests, notices } = renderManifests({ forms: ['machineconfig'], role: 'master', pinned: [] });
     const unpinned =
-      'no image is pinned, because no bundle is given: kubelet removes images to make room, and to remove one of a store image makes none. Give --bundle DIR';
+      'no image is pinned, because no bundle is given: kubelet may try to remove images of the store, which frees no space. Give --bundle DIR';
     assert.deepEqual([exitCode, stderr], [0, [unpinned, ...notices].map((notice) => `notice: ${notice}`).join('\n')]);
     assert.deepEqual(
       parseAllDocuments(stdout).map((document) => document.toJS()),
@@ -71,7 +71,7 @@ describe('prestage-agent manifests', () => {
   });
 
   for (const [args, message] of [
-    [['--as', 'pinned-images'], 'nothing says which images are to be pinned'],
+    [['--as', 'pinned-images'], 'pinned-images needs a bundle, which names the images'],
     [['--role', 'infra'], '--role: Invalid type: Expected ("master" | "worker") but received "infra"'],
     [['--store', 'a'], '"a" is no path that a ContainerRuntimeConfig takes'],
   ] as const) {

@@ -47,7 +47,7 @@ describe('partition create', async () => {
   withDisks('makes a partition of the label and the size at the end of a blank image, with XFS, and detaches the image', async () => {
     const disk = await image();
     const { stdout, exitCode } = await create(disk, '--size', '400MiB', ...agreed(disk));
-    assert.deepEqual([stdout, exitCode], [`partition 5 of ${disk} (label "data", xfs) is made`, 0]);
+    assert.deepEqual([stdout, exitCode], [`partition 5 of ${disk} (label "data", xfs) was created`, 0]);
     assert.match(await tableOf(disk), /^ {3}5 +1021952 +1843166 +401\.0 MiB +8300 +data$/m);
     assert.equal(await loopsOfFile(disk), '');
     const probe = await output(execOnLinux, 'blkid', [
@@ -87,11 +87,11 @@ describe('partition create', async () => {
         `  model unknown, path ${disk}`,
         '  900.0 MiB, sectors of 512 bytes, GPT',
         '  1: "root" no file system, 100.0 MiB, sectors 2048 to 206847 (0.00 to 0.10 GiB)',
-        'this will be done:',
+        'these changes will be made:',
         '  add partition 5: "data" xfs, 401.0 MiB, sectors 1021952 to 1843166 (0.49 to 0.88 GiB)',
         '  format partition 5 with XFS',
         'note: only 499.0 MiB precede the partition: OpenShift needs at least 120 GB to install on this disk',
-        'the data partition: 5: "data" xfs, 401.0 MiB, sectors 1021952 to 1843166 (0.49 to 0.88 GiB)',
+        'data partition: 5: "data" xfs, 401.0 MiB, sectors 1021952 to 1843166 (0.49 to 0.88 GiB)',
         'nothing was written',
       ].join('\n'),
     );
@@ -102,14 +102,14 @@ describe('partition create', async () => {
     const without = await refused(disk, '--size', '400MiB');
     assert.deepEqual(without, {
       code: 'ERR_NOT_CONFIRMED',
-      message: 'there is no terminal to ask on; nothing was written',
-      remedy: `Give --yes --expect-serial '${disk}' (the path of the disk that is meant)`,
+      message: 'there is no terminal on which to ask for confirmation; nothing was written',
+      remedy: `Give --yes --expect-serial '${disk}' (the path of the intended disk)`,
       exitCode: 2,
     });
     assert.equal((await refused(disk, '--size', '400MiB', '--yes')).code, 'ERR_NOT_CONFIRMED');
     assert.deepEqual(await refused(disk, '--size', '400MiB', '--yes', '--expect-serial', '/other.img'), {
       code: 'ERR_SERIAL',
-      message: `${disk} has the path "${disk}", and "/other.img" is expected; nothing was written`,
+      message: `${disk} has the path "${disk}", but "/other.img" was expected; nothing was written`,
       remedy: 'Look at the disks (lsblk -d -o NAME,MODEL,SERIAL,SIZE): device names can change from boot to boot',
       exitCode: 2,
     });
@@ -123,7 +123,7 @@ describe('partition create', async () => {
       const { stderr, exitCode } = await create(disk.device, '--replace', '--label', 'other', '--yes', '--expect-serial', serial);
       return [exitCode, stderr.split('\n').find((line) => line.startsWith('error'))];
     };
-    const wrong = `error: ${disk.device} has the serial number "S4XYZ 1", and "S4XYZ" is expected; nothing was written`;
+    const wrong = `error: ${disk.device} has the serial number "S4XYZ 1", but "S4XYZ" was expected; nothing was written`;
     const answers = [await first('S4XYZ'), await first('S4XYZ 1')];
     await bench.wrap('lsblk', '');
     assert.deepEqual(answers, [
@@ -136,7 +136,7 @@ describe('partition create', async () => {
     const disk = await image();
     const no = await onTerminal(bench, ['partition', 'create', disk, '--size', '400MiB'], 'yes');
     assert.equal(no.exitCode, 2);
-    assert.match(no.screen, /error: "yes" was typed, not .*; nothing was written/);
+    assert.match(no.screen, /error: expected .*, got "yes"; nothing was written/);
     assert.match(await tableOf(disk), /Creating new GPT entries/);
     const yes = await onTerminal(bench, ['partition', 'create', disk, '--size', '400MiB'], disk);
     assert.equal(yes.exitCode, 0, yes.screen);
@@ -152,7 +152,7 @@ describe('partition create', async () => {
     const there = await refused(disk, '--size', '400MiB');
     assert.deepEqual([there.code, there.exitCode], ['ERR_PARTITION_EXISTS', 5]);
     const sum = await fingerprint(disk);
-    assert.deepEqual((await create(disk, '--reuse')).stdout, `partition 5 of ${disk} (label "data", xfs) was there already`);
+    assert.deepEqual((await create(disk, '--reuse')).stdout, `partition 5 of ${disk} (label "data", xfs) already exists`);
     assert.deepEqual(await fingerprint(disk), sum);
     const replaced = await create(disk, '--replace', '--size', '350MiB', ...agreed(disk));
     assert.equal(replaced.exitCode, 0, replaced.stderr);
@@ -168,7 +168,7 @@ describe('partition create', async () => {
     await truncate(grown, 1500 * MIB);
     const { stderr, exitCode } = await create(grown, '--label', 'second', '--size', '400MiB', ...agreed(grown));
     assert.equal(exitCode, 0, stderr);
-    assert.match(stderr, /move the second GPT to the end of the disk, which has grown/);
+    assert.match(stderr, /move the backup GPT to the end of the disk, which has grown/);
     assert.match(await output(execOnLinux, 'sgdisk', ['--verify', grown]), /No problems found/);
     const large = await image();
     const loop = (await output(execOnLinux, 'losetup', ['--find', '--show', '--sector-size', '4096', large])).trim();

@@ -117,7 +117,7 @@ describe('partition write', async () => {
   withDisks('takes the partition itself by its name, and finds it done the second time', async () => {
     await write(newer);
     const again = await bench.prestage('partition', 'write', newer, disk.partition, '--label', LABEL);
-    assert.deepEqual([again.stdout, again.exitCode], [`${disk.partition} holds the bundle already: 5 files read, nothing written`, 0]);
+    assert.deepEqual([again.stdout, again.exitCode], [`${disk.partition} already holds the bundle: 5 files read, nothing written`, 0]);
     const other = await bench.prestage('partition', 'write', newer, disk.partition, '--label', 'other');
     assert.deepEqual(
       [other.stderr.split('\n')[0], other.exitCode],
@@ -131,7 +131,7 @@ describe('partition write', async () => {
       await write(older);
       const refused = await write(newer);
       assert.equal(refused.exitCode, 2);
-      assert.match(refused.stderr, /^LOST: the bundle of release 4\.14\.0 that is there, for the bundle of release 4\.14\.0$/m);
+      assert.match(refused.stderr, /^LOST: the existing bundle of release 4\.14\.0, replaced by the bundle of release 4\.14\.0$/m);
       assert.match(refused.stderr, /^ {2}ERR_NOT_CONFIRMED;/m);
       assert.deepEqual(await tree(), await treeOf(older));
       const { copy, keep, replace, obsolete, isWritten } = await data(newer, ...agreed());

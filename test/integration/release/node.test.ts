@@ -74,7 +74,10 @@ nothing was changed`,
     const etc = await node.etcHash();
     const { exitCode, stderr } = await node.agent('release');
     assert.equal(exitCode, 2);
-    assert.match(stderr, /error: there is no terminal to ask on; nothing was changed\n {2}ERR_NOT_CONFIRMED; next: Give --yes$/);
+    assert.match(
+      stderr,
+      /error: there is no terminal on which to ask for confirmation; nothing was changed\n {2}ERR_NOT_CONFIRMED; next: Give --yes$/,
+    );
     assert.equal(await node.etcHash(), etc);
   });
 
@@ -87,7 +90,7 @@ nothing was changed`,
     assert.match(stdout, /\nreleased$/);
     assert.deepEqual([await node.etcHash(), await mounts(node), await ours(node)], [node.plainEtc, [], []]);
     assert.deepEqual(await node.images(), ['localhost/sound:1']);
-    assert.deepEqual(await node.agent('release', '--yes'), { exitCode: 0, stdout: 'there is nothing to undo', stderr: '' });
+    assert.deepEqual(await node.agent('release', '--yes'), { exitCode: 0, stdout: 'nothing to undo', stderr: '' });
   });
 
   it('with --keep-images lets containers go on, and takes the empty store once the last of them has ended', async () => {
@@ -117,7 +120,7 @@ nothing was changed`,
     assert.equal(exitCode, 4);
     assert.match(stdout, /failed {2}unmount the store at .*\n +ERR_STORE_BUSY: /);
     assert.match(stdout, /skipped restore \/etc\/containers\/storage\.conf as it was\n +this comes first: unmount the store at /);
-    assert.match(stdout, /\nnot all of it was undone; give the command again when the cause is removed$/);
+    assert.match(stdout, /\nnot everything was undone; remove the cause, then give the command again$/);
     assert.deepEqual([await node.etcHash(), await mounts(node), await node.images()], [etc, [STORE], images]);
     await node.output('sh', ['-c', `fuser -k -m ${STORE} >/dev/null 2>&1; while fuser -m ${STORE} >/dev/null 2>&1; do sleep 0.05; done`]);
     user.kill();
@@ -134,7 +137,7 @@ nothing was changed`,
       new RegExp(`\nnotice: the empty store ${STORE} stays: /etc/containers/storage.conf would fail without it\nreleased$`),
     );
     assert.deepEqual([await mounts(node), await ours(node), await node.images()], [[], ['store'], []]);
-    assert.match((await node.agent('release', '--yes')).stdout, /^there is nothing to undo\nnotice: the empty store /);
+    assert.match((await node.agent('release', '--yes')).stdout, /^nothing to undo\nnotice: the empty store /);
   });
 
   it('does nothing while another instance is at work', async () => {

@@ -137,7 +137,7 @@ describe('a bundle', () => {
     const lines = text.stdout.trimEnd().split('\n');
     assert.deepEqual([lines.length, lines.at(-1)], [5, 'nothing was written']);
     assert.match(lines[1] ?? '', /^load {4}quay\.io\/\S+ \(1 layers, [0-9.]+ KiB, after quay\.io\/\S+\)$/);
-    assert.match(lines[3] ?? '', /^2 at a time; storage grows by [0-9.]+ KiB \(estimated\), scratch holds at most [0-9.]+ KiB$/);
+    assert.match(lines[3] ?? '', /^2 at a time; storage grows by about [0-9.]+ KiB, scratch space needed: [0-9.]+ KiB$/);
   });
 });
 

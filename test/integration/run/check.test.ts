@@ -50,7 +50,7 @@ describe('a check of the store image that is at work', () => {
     const { exitCode, stdout } = await node.agent(['release', '--yes']);
     assert.deepEqual([exitCode, await node.ourMounts(), await isAlive(node, check)], [0, [], false], stdout);
     assert.match(stdout, new RegExp(`done {4}end the check of the store image \\(process ${check}\\)\n`));
-    assert.equal((await node.agent(['release', '--yes'])).stdout, 'there is nothing to undo');
+    assert.equal((await node.agent(['release', '--yes'])).stdout, 'nothing to undo');
   });
 
   onCheckedNode('is ended by a release though it does not heed SIGTERM', async (node, check) => {
@@ -113,7 +113,7 @@ describe('a check of the store image that is at work', () => {
     await checkAtWork(node);
     assert.equal((await node.agent(['release', '--yes'])).exitCode, 0);
     assert.deepEqual(await ended, [11, null]);
-    assert.match(await said, /the command was ended before it was through.*\n.*ERR_INTERRUPTED/);
+    assert.match(await said, /the command was interrupted.*\n.*ERR_INTERRUPTED/);
   });
 
   onNode('that cannot be started leaves the run as it is, with a notice', async (node) => {

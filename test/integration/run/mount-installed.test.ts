@@ -151,7 +151,7 @@ describe('an installed node with a store image, and no network', () => {
     assert.deepEqual(without.state.source, { kind: 'disk', label: 'gone', path: '/var/lib/prestage-agent/bundle' });
     assert.match(
       (await node.agent(['status'])).stdout,
-      /^source: +kept on the disk, \/var\/lib\/prestage-agent\/bundle: no partition "gone" is there$/m,
+      /^source: +copy on the disk, \/var\/lib\/prestage-agent\/bundle: there is no partition "gone"$/m,
     );
     assert.equal((await node.status()).readiness, 'ready');
     await assertUsable(node);

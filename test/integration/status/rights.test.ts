@@ -85,8 +85,8 @@ describe('status of what is on a node now', () => {
     await using node = await openMountNode(fixture);
     const { exitCode, stdout, stderr } = await node.exec('setpriv', [...NOBODY, fixture.executable, 'check-store']);
     const lines = [
-      'error: check-store reads the mounted store image, which only root may do',
-      '  ERR_USAGE; next: Give the command as root: sudo prestage-agent check-store',
+      'error: check-store reads the mounted store image, and only root can do that',
+      '  ERR_USAGE; next: Run it as root: sudo prestage-agent check-store',
     ];
     assert.deepEqual([exitCode, stdout, stderr.split('\n')], [2, '', lines]);
   });

@@ -40,16 +40,16 @@ test('a command line that cannot be built from is refused with every fault, befo
   assert.deepEqual(await run(line, { SOURCE_DATE_EPOCH: 'yesterday' }), {
     exitCode: 2,
     out: '',
-    err: `error: nothing can be built: ${[
+    err: `error: build cannot start: ${[
       '--from is not given',
       '--to is not given',
-      '--payload is not of store, oci, archives, registry',
+      '--payload must be one of store, oci, archives, registry',
       '--architecture is not a GOARCH name, such as amd64',
       '--agent is empty',
-      '--os-image is not of serve, store, both, omit',
+      '--os-image must be one of serve, store, both, omit',
       '--jobs is not a number from 1 to 64',
       'SOURCE_DATE_EPOCH is not a number of seconds',
-    ].join('; ')}\n  ERR_USAGE; next: Look at: prestage-agent build --help\n`,
+    ].join('; ')}\n  ERR_USAGE; next: Run: prestage-agent build --help\n`,
   });
   assert.match(
     (await run(['build', '--from', 'x', '--to', 'y'], { SOURCE_DATE_EPOCH: '4294967296' })).err,
@@ -85,7 +85,7 @@ test('a report says what was made, what would be made, or that nothing had to be
   const pin = 'sha256 of prestage.json, for ignition: abc';
   assert.equal(
     buildText({ outcome: 'planned', bundle: '/b', parts }),
-    'make    store-installed (about 2.0 KiB more, 4.0 KiB for the work)\nkeep    oci\nmake    archives (about 1.0 KiB more)\nnothing was written',
+    'make    store-installed (about 2.0 KiB, 4.0 KiB of work space)\nkeep    oci\nmake    archives (about 1.0 KiB)\nnothing was written',
   );
   assert.equal(
     buildText({ outcome: 'built', bundle: '/b', parts, manifestSha256: 'abc' }),
@@ -95,14 +95,11 @@ test('a report says what was made, what would be made, or that nothing had to be
     buildText({ outcome: 'built', bundle: '/b', parts: [], manifestSha256: 'abc' }),
     `built: /b (made only the manifest)\n${pin}`,
   );
-  assert.equal(
-    buildText({ outcome: 'unchanged', bundle: '/b', parts, manifestSha256: 'abc' }),
-    `unchanged: /b is what would be built\n${pin}`,
-  );
+  assert.equal(buildText({ outcome: 'unchanged', bundle: '/b', parts, manifestSha256: 'abc' }), `unchanged: /b is up to date\n${pin}`);
   const osImages = { choice: 'serve', reason: 'asked for', references: ['quay.io/e/os:1', 'quay.io/e/ext:1'], layerBytes: 1024 } as const;
   assert.equal(
     buildText({ outcome: 'planned', bundle: '/b', parts: [], osImages }),
-    'operating system: served whole beside the store, 1.0 KiB of layers (asked for): quay.io/e/os:1, quay.io/e/ext:1\nnothing was written',
+    'operating system: served complete beside the store, 1.0 KiB of layers (asked for): quay.io/e/os:1, quay.io/e/ext:1\nnothing was written',
   );
 });
 
@@ -112,7 +109,7 @@ test('verify names each option that cannot be used by its flag', async () => {
     [exitCode, err],
     [
       2,
-      'error: nothing can be verified: --bundle-sha256 is not 64 lower-case hex digits; --openshift is not a release, such as 4.22.1\n  ERR_USAGE; next: Look at: prestage-agent verify --help\n',
+      'error: verify cannot start: --bundle-sha256 is not 64 lower-case hex digits; --openshift is not a release, such as 4.22.1\n  ERR_USAGE; next: Run: prestage-agent verify --help\n',
     ],
   );
 });

@@ -68,7 +68,7 @@ describe('progress without a terminal', () => {
     const { host, stream, takeWritten } = scene();
     using display = showProgress(host, stream);
     display.onEvent({ kind: 'image-retried', reference: 'a', error, pauseMs: 2000 });
-    assert.equal(takeWritten(), 'warning: a: it broke; tried again in 2 s\n');
+    assert.equal(takeWritten(), 'warning: a: it broke; retrying in 2 s\n');
   });
 
   it('is never silent for more than 10 seconds, and says what is at work', async () => {

@@ -43,7 +43,7 @@ describe('the answer for one image', () => {
         `image:     ${NAME}`,
         'storage:   does not have it',
         `asked:     mirror 127.0.0.1:305/${NAME}: has ${DIGEST}`,
-        `policy:    /etc/containers/policy.json, "quay.io/a", of podman and CRI-O: takes it by the sigstore signature of "${NAME}" (${DIGEST})`,
+        `policy:    /etc/containers/policy.json, "quay.io/a", of podman and CRI-O: accepts it by the sigstore signature of "${NAME}" (${DIGEST})`,
       ].join('\n'),
     );
   });
@@ -130,7 +130,7 @@ describe('the answer for one image', () => {
     assert.deepEqual(verdict({ policies: [unseenPolicy] }), ['unknown', 12, undefined, UNSEEN.reason]);
     assert.match(
       text({ places: UNSEEN, policies: [plain] }),
-      /takes it without a signature\nnot seen: {2}the registries that a pull asks: this user/,
+      /accepts it without a signature\nnot seen: {2}the registries that a pull asks: this user/,
     );
   });
 });

@@ -414,7 +414,7 @@ test('a discovery override for clients is measured as the ISO carries it', async
 
 test('words and flags that do not go together are refused, all at once', () => {
   const message = (word: string, options: Readonly<Record<string, unknown>>) =>
-    thrownBy(() => ignitionOptions(word, options)).message.replace('ignition cannot be rendered: ', '');
+    thrownBy(() => ignitionOptions(word, options)).message.replace('ignition cannot start: ', '');
   const serve = { serve: 'cluster', address: 'a', certificate: 'c', key: 'k' };
   assert.deepEqual(
     [
@@ -437,11 +437,11 @@ test('words and flags that do not go together are refused, all at once', () => {
       message('installed', { agentSha256: '' }),
     ],
     [
-      'the word: must be one of discovery, installed, clients',
-      '--label is for nodes with a data partition; --serve is for nodes with a data partition; --address is for nodes with a data partition; --mirror is not given; --ca is not given; --bundle is not given',
-      '--mirror is for the word clients; --stage is for the word clients; --registries is for the word clients; --address takes --serve cluster; --ca takes --serve cluster',
+      'the stage: must be one of discovery, installed, clients',
+      '--label is only for nodes with a data partition; --serve is only for nodes with a data partition; --address is only for nodes with a data partition; --mirror is not given; --ca is not given; --bundle is not given',
+      '--mirror is only for clients; --stage is only for clients; --registries is only for clients; --address requires --serve cluster; --ca requires --serve cluster',
       '--address is not given; --certificate is not given; --key is not given',
-      '--serve cluster goes with the stage installed: discovery ends with the installation',
+      '--serve cluster is only for the stage installed: discovery ends with the installation',
       '--spec: must be one of 3.1.0, 3.2.0; --policy: must be one of open, closed; --delivery: must be one of auto, extract, registry, mount; --trust: must be one of auto, verity, hash, background; --placement: must be one of auto, ram, partition, disk; --registry-image: must be an image reference, registry/repository with a tag or a digest; --serve: must be one of node, cluster; --port: must be a whole number from 1 to 65535; --as: must be one of ign, patch, curl, infraenv, siteconfig, clusterinstance, bmh, installer-args',
       '--agent-sha256: is empty',
     ],

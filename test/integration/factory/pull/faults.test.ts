@@ -222,7 +222,7 @@ describe('the exit code and answer of the command', () => {
     const { exitCode, stdout } = await pullBy([good(), missing()]);
     assert.equal(exitCode, 3);
     const [first, ...rest] = stdout.split('\n');
-    assert.match(first ?? '', /^partial: 1 pulled, 1 failed in [^;]+; 1\.9 MiB were missing, 0 B were there$/);
+    assert.match(first ?? '', /^partial: 1 pulled, 1 failed in [^;]+; 1\.9 MiB were missing, 0 B already present$/);
     assert.deepEqual(rest, [
       `  failed ${missing()}`,
       `    ERR_PULL_MISSING: ${missing()}: the registry has no such image: Error parsing image name "docker://${missing()}": reading manifest nowhere in ${registry.host}/example/troubleshoot: manifest unknown: manifest unknown`,
