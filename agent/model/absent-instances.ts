@@ -2,24 +2,24 @@ import * as v from 'valibot';
 import { type Digest, isDigest } from './digest.ts';
 import type { IndexManifest } from './manifest.ts';
 
-/** A manifest that a list names and that is not there, as a mirror of some platforms leaves out the others. */
+/** A manifest that a manifest list names but that is missing: a mirror of some platforms leaves out the others. */
 export interface AbsentInstance {
   readonly digest: Digest;
-  /** `linux/arm64/v8`; empty if the list does not say. */
+  /** `linux/arm64/v8`; empty if the list does not state it. */
   readonly platform: string;
 }
 
-/** What lists name and a registry did not have, by the digest of the list; an empty array for a list that it had whole. */
+/** Manifests that a registry did not have, by the digest of the list that names them; an empty array for a list that was complete. */
 export type AbsentByList = ReadonlyMap<Digest, readonly AbsentInstance[]>;
 
 /**
- * Lies in an OCI image layout that `pull` has filled: it tells what the registry did not have from what was lost afterwards. A list that is not in
- * it came from elsewhere, and nobody knows.
+ * A file in an OCI image layout that `pull` has filled. It distinguishes manifests that the registry did not have from manifests that were lost
+ * later. For a list that is not in the file, this is not known: it came from elsewhere.
  */
 export const ABSENT_INSTANCES_FILE = 'absent-instances.json';
-/** Room for 50 000 lists, each with one instance. A larger file counts as none. */
+/** Enough for 50 000 lists with one instance each. A larger file is ignored. */
 export const ABSENT_INSTANCES_LIMIT_BYTES = 16 * 1024 * 1024;
-/** Platforms that a text names. */
+/** Most platforms that a text names. */
 const SHOWN_PLATFORMS = 5;
 
 const digest = v.custom<Digest>((value) => typeof value === 'string' && isDigest(value));
@@ -52,7 +52,7 @@ export function formatAbsentInstances(lists: AbsentByList): string {
 }
 
 /**
- * What images lack, in one line; undefined if they lack nothing. Pure.
+ * The missing manifests of images, in one line; undefined if none is missing. Pure.
  * @param fate continues "the lists of 2 images name 3 manifests that"
  */
 export function absentText(

@@ -5,8 +5,8 @@ import { listFaults, schemaFaults } from './faults.ts';
 import { type Descriptor, MANIFEST_LIMIT_BYTES } from './manifest.ts';
 
 /**
- * What lies beside an image in its repository besides signatures: attestations and SBOMs under tags that name the manifest, and *referrers*,
- * manifests that name it as their subject; cosign's bundles are such. Source for this file: cosign, specs/ATTESTATION_SPEC.md and SBOM_SPEC.md; OCI
+ * Attachments of an image in its repository, other than signatures: attestations and SBOMs under tags that name the manifest, and *referrers*,
+ * manifests that name it as their subject, such as cosign's bundles. Source for this file: cosign, specs/ATTESTATION_SPEC.md and SBOM_SPEC.md; OCI
  * image-spec, manifest.md, "subject"; OCI distribution-spec, "Listing Referrers" and "Referrers Tag Schema".
  */
 export type AttachedKind = TaggedKind | 'referrer';
@@ -15,9 +15,9 @@ type TaggedKind = (typeof TAGGED_KINDS)[number];
 
 /** The manifest of an attachment. */
 export interface AttachedManifest {
-  /** The manifest that it says it belongs to; those under a tag need not say it. */
+  /** The manifest that it names as its subject; attachments under a tag need not name one. */
   readonly subject: Digest | undefined;
-  /** What it is; the type of its config if it does not say it, as registries list it. */
+  /** Its kind; if it does not state one, the type of its config, as registries do. */
   readonly artifactType: string;
   readonly annotations: Readonly<Record<string, string>>;
   /** Its config and its layers, each once. */
@@ -25,7 +25,7 @@ export interface AttachedManifest {
   readonly config: Descriptor;
 }
 
-/** A referrer as a list of referrers has it. Its size is in bytes. */
+/** An entry of a list of referrers. Its size is in bytes. */
 export interface Referrer {
   readonly digest: Digest;
   readonly sizeBytes: number;
@@ -35,9 +35,9 @@ export interface Referrer {
 
 export const OCI_MANIFEST_TYPE = 'application/vnd.oci.image.manifest.v1+json';
 export const OCI_INDEX_TYPE = 'application/vnd.oci.image.index.v1+json';
-/** No image has more in practice, and each costs requests and files. */
+/** In practice no image has more, and each costs requests and files. */
 const REFERRERS_LIMIT = 1000;
-/** An SBOM of a large image has some 100 MB. */
+/** An SBOM of a large image has about 100 MB. */
 export const ATTACHED_BLOB_LIMIT_BYTES = 1024 ** 3;
 
 const TAG = /^sha256-([0-9a-f]{64})(?:\.(sig|att|sbom))?$/;
@@ -47,7 +47,7 @@ const annotations = v.nullish(v.record(v.string(), v.string()));
 const blobSchema = v.object({ mediaType: v.string(), digest, size });
 const manifestSchema = v.object({
   schemaVersion: v.literal(2),
-  mediaType: v.optional(v.literal(OCI_MANIFEST_TYPE, 'is not that of an OCI image manifest'), OCI_MANIFEST_TYPE),
+  mediaType: v.optional(v.literal(OCI_MANIFEST_TYPE, 'is not the type of an OCI image manifest'), OCI_MANIFEST_TYPE),
   artifactType: v.nullish(v.string()),
   config: blobSchema,
   layers: v.array(blobSchema),
@@ -56,23 +56,23 @@ const manifestSchema = v.object({
 });
 const listSchema = v.object({
   schemaVersion: v.literal(2),
-  mediaType: v.optional(v.literal(OCI_INDEX_TYPE, 'is not that of an OCI image index'), OCI_INDEX_TYPE),
+  mediaType: v.optional(v.literal(OCI_INDEX_TYPE, 'is not the type of an OCI image index'), OCI_INDEX_TYPE),
   manifests: v.array(v.object({ mediaType: v.string(), digest, size, artifactType: v.nullish(v.string()), annotations })),
 });
 
-/** The tag under which an attachment of a kind lies, in the repository of the image. */
+/** The tag of an attachment of a kind, in the repository of the image. */
 export function attachedTag(subject: Digest, kind: TaggedKind): string {
   return `sha256-${hexOf(subject)}.${kind}`;
 }
 
-/** The tag under which clients look for a list of referrers if a registry does not list them itself. */
+/** The tag under which clients look for the list of referrers if the registry does not provide one. */
 export function referrersTag(subject: Digest): string {
   return `sha256-${hexOf(subject)}`;
 }
 
 /**
- * What a tag says that lies under it; `list` is a list of referrers, if it is not the image itself: tools that mirror images without a tag give
- * them their own digest for one. Pure.
+ * What a tag says about its content; `list` is a list of referrers, unless it is the image itself: tools that mirror images without a tag use
+ * the image's own digest as a tag. Pure.
  */
 export function besideImage(
   tag: string,
@@ -87,8 +87,8 @@ export function besideImage(
 
 /**
  * Reads the manifest of an attachment.
- * @param where what it is, for messages
- * @param subject the manifest that it has to belong to
+ * @param where its description, for messages
+ * @param subject the manifest to which it must belong
  * @throws PrestageError ERR_ATTACHMENT with every fault: more than 4 MiB, not an image manifest, another subject, blobs above 1 GiB
  */
 export function parseAttached(
@@ -104,9 +104,7 @@ export function parseAttached(
   const isOther = named === undefined ? subject.isNamed : named !== subject.digest;
   const faults = [
     ...(isOther ? [`it belongs to ${named ?? 'no manifest'}, not to ${subject.digest}`] : []),
-    ...large.map(
-      (blob) => `its blob ${blob.digest} has ${blob.sizeBytes} bytes, more than the ${ATTACHED_BLOB_LIMIT_BYTES} that are brought`,
-    ),
+    ...large.map((blob) => `its blob ${blob.digest} has ${blob.sizeBytes} bytes, more than the limit of ${ATTACHED_BLOB_LIMIT_BYTES}`),
   ];
   if (faults.length > 0) throw unusable(where, faults);
   return { subject: named, artifactType: artifactType || config.mediaType, annotations: notes ?? {}, blobs, config: descriptor(config) };
@@ -124,7 +122,7 @@ export function parseReferrers(bytes: Uint8Array, where: string): readonly Refer
     throw unusable(
       where,
       others.map(
-        (one) => `it names ${one.digest} of the type ${JSON.stringify(one.mediaType.slice(0, 160))}, and only image manifests are brought`,
+        (one) => `it names ${one.digest} of type ${JSON.stringify(one.mediaType.slice(0, 160))}, but only image manifests are supported`,
       ),
     );
   }
@@ -136,15 +134,14 @@ export function parseReferrers(bytes: Uint8Array, where: string): readonly Refer
   }));
 }
 
-/** @throws PrestageError ERR_ATTACHMENT for more referrers than are brought */
+/** @throws PrestageError ERR_ATTACHMENT if there are more referrers than the limit */
 export function checkNumber(referrers: number, where: string): void {
-  if (referrers > REFERRERS_LIMIT)
-    throw unusable(where, [`it names ${referrers} referrers, more than the ${REFERRERS_LIMIT} that are brought`]);
+  if (referrers > REFERRERS_LIMIT) throw unusable(where, [`it names ${referrers} referrers, more than the limit of ${REFERRERS_LIMIT}`]);
 }
 
 /**
- * The text of a list of referrers, as clients read it under the tag of `referrersTag`; the same referrers give the same bytes, in whatever order
- * they come. Pure.
+ * The text of a list of referrers, as clients read it under the tag of `referrersTag`; the same referrers give the same bytes, in any order.
+ * Pure.
  */
 export function formatReferrers(referrers: readonly Referrer[]): string {
   const manifests = referrers
@@ -161,7 +158,7 @@ export function formatReferrers(referrers: readonly Referrer[]): string {
   return JSON.stringify({ schemaVersion: 2, mediaType: OCI_INDEX_TYPE, manifests });
 }
 
-/** Whether the bytes of a manifest say that it belongs to another one. What cannot be read says nothing. Pure. */
+/** Whether a manifest names another one as its subject; false if the bytes cannot be read. Pure. */
 export function hasSubject(bytes: Uint8Array): boolean {
   if (bytes.length > MANIFEST_LIMIT_BYTES) return false;
   const schema = v.pipe(v.string(), v.parseJson(), v.object({ subject: v.object({ digest }) }));
@@ -170,10 +167,10 @@ export function hasSubject(bytes: Uint8Array): boolean {
 
 type Schema<T> = v.GenericSchema<unknown, T>;
 
-/** @param foreign key that only the other kind of manifest has: read as either, a document would be two under one digest (CVE-2021-41190) */
+/** @param foreign key that only the other kind of manifest has: a document with both could be read as either (CVE-2021-41190) */
 function read<T>(bytes: Uint8Array, where: string, schema: Schema<T>, foreign: 'manifests' | 'layers'): T {
   if (bytes.length > MANIFEST_LIMIT_BYTES) {
-    throw unusable(where, [`it has ${bytes.length} bytes, more than the ${MANIFEST_LIMIT_BYTES} that a manifest may have`]);
+    throw unusable(where, [`it has ${bytes.length} bytes, more than the limit of ${MANIFEST_LIMIT_BYTES} for a manifest`]);
   }
   const json = v.safeParse(v.pipe(v.string(), v.parseJson(undefined, 'is not JSON')), Buffer.from(bytes).toString('utf8'));
   if (!json.success) throw unusable(where, schemaFaults(json.issues));
@@ -198,6 +195,6 @@ function unusable(where: string, faults: readonly string[]): PrestageError {
       `${where} cannot be used`,
       faults.map((fault) => `${where} cannot be used: ${fault}`),
     ),
-    'Correct in the registry what is attached to the image, or pull without --attachments',
+    'Correct the attachment in the registry, or pull without --attachments',
   );
 }

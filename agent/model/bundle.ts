@@ -9,10 +9,10 @@ import { STAGES, type Stage } from './stage.ts';
  * it. Sizes are bytes; paths are relative to the bundle's top, with `/`.
  */
 export const BUNDLE_FILE = 'prestage.json';
-/** Lies at the top of a bundle for as long as it is being written: a bundle with this file is not whole. */
+/** At the top of a bundle while it is being written: a bundle with this file is incomplete. */
 export const PARTIAL_FILE = 'prestage.json.partial';
 export const BUNDLE_VERSION = 'prestage-agent/v1';
-/** A manifest that is larger is refused: 100 000 files with long paths. */
+/** A larger manifest is refused. The limit allows 100 000 files with long paths. */
 export const BUNDLE_LIMIT_BYTES = 64 * 1024 * 1024;
 
 const SHA256 = /^[0-9a-f]{64}$/;
@@ -21,21 +21,21 @@ const sha256 = v.pipe(v.string(), v.regex(SHA256, 'is not 64 lower-case hex digi
 const bytes = v.pipe(v.number(), v.safeInteger(), v.minValue(0));
 const path = v.pipe(v.string(), v.check(isInnerPath, 'is not a relative path inside the bundle'));
 
-/** A signature of an image. Its files lie in the folder `signatures` of the bundle, named by their digests. */
+/** A signature of an image. Its files are in the folder `signatures` of the bundle, named by their digests. */
 const signatureSchema = v.variant('kind', [
-  /** `manifest` lies under the tag `sha256-HEX.sig` beside the image; its layers are the signatures. */
+  /** `manifest` has the tag `sha256-HEX.sig` in the repository of the image; its layers are the signatures. */
   v.object({ kind: v.literal('sigstore'), subject: digest, manifest: digest }),
-  /** `file` is an OpenPGP message, as a lookaside has it. */
+  /** `file` is an OpenPGP message, as in a lookaside. */
   v.object({ kind: v.literal('gpg'), subject: digest, file: digest }),
 ]);
 
-/** Something else that is attached to an image. It lies beside the image in the payloads `oci` and `registry`, and nowhere else. */
+/** Another attachment of an image. Only the payloads `oci` and `registry` contain it, beside the image. */
 const attachmentSchema = v.variant('kind', [
-  /** Attestations by cosign; `manifest` lies under the tag `sha256-HEX.att`. */
+  /** Attestations by cosign; `manifest` has the tag `sha256-HEX.att`. */
   v.object({ kind: v.literal('att'), subject: digest, manifest: digest }),
   /** An SBOM by cosign, under the tag `sha256-HEX.sbom`. */
   v.object({ kind: v.literal('sbom'), subject: digest, manifest: digest }),
-  /** A manifest that names `subject` as its own; the index under the tag `sha256-HEX` names it. */
+  /** A manifest that names `subject` as its subject; the index under the tag `sha256-HEX` names it. */
   v.object({ kind: v.literal('referrer'), subject: digest, manifest: digest, artifactType: v.string() }),
 ]);
 
@@ -44,7 +44,7 @@ const releaseSignatureSchema = v.object({ release: digest, files: v.pipe(v.array
 
 /** An image of a stage. */
 const imageSchema = v.object({
-  /** As the list has it. */
+  /** As in the list. */
   reference: v.pipe(v.string(), v.nonEmpty()),
   /** Full references that must resolve, at least one. */
   names: v.pipe(v.array(v.pipe(v.string(), v.nonEmpty())), v.minLength(1)),
@@ -54,24 +54,24 @@ const imageSchema = v.object({
   instanceDigest: v.exactOptional(digest),
   /** Of the manifest and, for a list, of the instances that are kept, in the order in which engines read them. */
   signatures: v.exactOptional(v.array(signatureSchema)),
-  /** Of the same manifests, in no order that counts. */
+  /** Of the same manifests; the order has no meaning. */
   attachments: v.exactOptional(v.array(attachmentSchema)),
   /**
    * What its list names and the input of the build did not have, as a registry may have some platforms only. Instances for other architectures that it
    * had are not named, although no payload has them.
    */
   absent: v.exactOptional(v.array(v.object({ digest, platform: v.string() }))),
-  /** Sum of its distinct layers for the bundle's architecture, as they lie in the payload. */
+  /** Sum of its distinct layers for the bundle's architecture, as stored in the payload. */
   compressedBytes: bytes,
   /** The same, unpacked. */
   unpackedBytes: bytes,
 });
 
-/** Least size of a piece: smaller ones only make the manifest longer. */
+/** Smallest size of a piece: smaller pieces would only make the manifest longer. */
 export const LEAST_PIECE_BYTES = 1024 * 1024;
 
 const pieces = v.object({
-  /** Of each piece but the last, which has what is left. */
+  /** Of each piece but the last, which has the remaining bytes. */
   sizeBytes: v.pipe(v.number(), v.safeInteger(), v.minValue(LEAST_PIECE_BYTES)),
   /** Of the pieces, in their order. */
   sha256: v.array(sha256),
@@ -88,7 +88,7 @@ export const STORE_ALGORITHMS = ['gzip', 'xz', 'zstd'] as const;
 
 const compression = v.object({
   algorithm: v.picklist(STORE_ALGORITHMS),
-  /** As mksquashfs(1) counts it; left out for xz, which has none. */
+  /** As in mksquashfs(1); left out for xz, which has no levels. */
   level: v.exactOptional(v.pipe(v.number(), v.safeInteger(), v.minValue(1))),
 });
 
@@ -97,43 +97,43 @@ const payloadSchema = v.variant('kind', [
   v.object({ kind: v.literal('archives'), path }),
   /** One OCI image layout with all images of all stages. */
   v.object({ kind: v.literal('oci'), path }),
-  /** A read-only containers-storage of one stage, with the registry tree of its manifests and configs and, where there is one, a registry image. */
+  /** A read-only containers-storage of one stage, with the registry tree of its manifests and configs and, optionally, a registry image. */
   v.object({
     kind: v.literal('store'),
     stage: v.picklist(STAGES),
-    /** Two stages of equal images name the same files. */
+    /** Two stages with equal images name the same files. */
     image: path,
-    /** How the image is packed; earlier builds, which do not say it, took zstd. */
+    /** The compression of the image; earlier builds do not state it and used zstd. */
     compression: v.exactOptional(compression),
     /** So that the image can be hashed on several cores. */
     pieces: v.exactOptional(pieces),
     verity,
     mirror: path,
-    /** References of images that the mirror does not answer for: operating systems, whose layers are read past the store. */
+    /** References of images that are not in the mirror: operating systems, because their layers are not read from the store. */
     unmirrored: v.exactOptional(v.array(v.string())),
-    /** A registry tree with these images whole, for nodes to serve beside the mirror. */
+    /** A registry tree with these images complete, which nodes serve beside the mirror. */
     osTree: v.exactOptional(path),
-    /** References of those that are not in the store. */
+    /** References of those of these images that are not in the store. */
     unstored: v.exactOptional(v.array(v.string())),
     registryImage: v.exactOptional(v.string()),
   }),
-  /** A registry tree of distribution with all blobs and, where there is one, the image in it that can serve it. */
+  /** A registry tree of distribution with all blobs and, optionally, the image in it that can serve it. */
   v.object({ kind: v.literal('registry'), path, registryImage: v.exactOptional(v.string()) }),
 ]);
 
 const bundleSchema = v.object({
   apiVersion: v.literal(BUNDLE_VERSION),
   kind: v.literal('Bundle'),
-  /** OpenShift release, such as 4.14.0; empty where it is not known. */
+  /** OpenShift release, such as 4.14.0; empty if it is not known. */
   release: v.string(),
   /** GOARCH name. */
   architecture: v.pipe(v.string(), v.nonEmpty()),
-  /** RFC 3339, from SOURCE_DATE_EPOCH where set. */
+  /** RFC 3339, from SOURCE_DATE_EPOCH if set. */
   createdAt: v.pipe(v.string(), v.isoTimestamp()),
   createdBy: v.object({ name: v.string(), version: v.string() }),
   stages: v.pipe(
     v.unknown(),
-    // An object of optional fields alone would take a list, too.
+    // An object with only optional fields would also accept a list.
     v.check((value) => !Array.isArray(value), 'is a list'),
     v.object({
       discovery: v.exactOptional(v.object({ images: v.array(imageSchema) })),
@@ -143,7 +143,7 @@ const bundleSchema = v.object({
   payloads: v.array(payloadSchema),
   /** Of releases in the bundle; left out if there are none. */
   releaseSignatures: v.exactOptional(v.array(releaseSignatureSchema)),
-  /** Every file of the bundle but this one, sorted by path. */
+  /** Every file of the bundle except this one, sorted by path. */
   files: v.array(v.object({ path, sizeBytes: bytes, sha256 })),
 });
 
@@ -168,7 +168,7 @@ export function parseBundle(text: string, where: string): Bundle {
   return parsed.output;
 }
 
-/** The text of a manifest: keys in the schema's order, files and images as given, two spaces, a newline at the end. The same bundle gives the same bytes. */
+/** The text of a manifest: keys in the order of the schema, files and images as given, indented by two spaces, with a newline at the end. The same bundle gives the same bytes. */
 export function formatBundle(bundle: Bundle): string {
   return `${JSON.stringify(v.parse(bundleSchema, bundle), undefined, 2)}\n`;
 }
@@ -179,25 +179,25 @@ export function bundleImages(bundle: Bundle, stage: Stage, where: string): reado
   if (found !== undefined) return found.images;
   throw new PrestageError(
     'ERR_PAYLOAD_MISSING',
-    `${where} has no stage "${stage}", it has: ${Object.keys(bundle.stages).join(', ') || 'none'}`,
+    `${where} has no stage "${stage}"; its stages: ${Object.keys(bundle.stages).join(', ') || 'none'}`,
     `Build the bundle with --list-${stage}`,
   );
 }
 
-/** Whether a bundle has a store image for a stage, which is mounted where nothing else is asked for. */
+/** Whether a bundle has a store image for a stage; by default it is mounted. */
 export function hasStoreImage(bundle: Bundle, stage: Stage): boolean {
   return bundle.payloads.some((payload) => payload.kind === 'store' && payload.stage === stage);
 }
 
-/** No file of a bundle needs them, and a line end would be one of a unit or of a configuration that names the path, too. */
+/** No path in a bundle needs them, and a line end would also end the line in a unit or a configuration that names the path. */
 const CONTROL = /\p{Cc}/u;
 
-/** How a store image is packed, in words: `zstd level 6`. */
+/** The compression of a store image in words: `zstd level 6`. */
 export function compressionText({ algorithm, level }: StoreCompression): string {
   return level === undefined ? algorithm : `${algorithm} level ${level}`;
 }
 
-/** Relative, normal, without a way out and without control characters: what a bundle's manifest may name. */
+/** Whether a bundle's manifest may name this path: relative, normalized, inside the bundle, without control characters. */
 export function isInnerPath(text: string): boolean {
   return (
     text !== '' &&
@@ -207,7 +207,7 @@ export function isInnerPath(text: string): boolean {
   );
 }
 
-/** What the schema cannot say: paths once and in order, payloads that have files. */
+/** Faults that the schema cannot find: repeated or unsorted paths, payloads without files. */
 function inconsistencies(bundle: Bundle): readonly string[] {
   const paths = bundle.files.map((file) => file.path);
   const ordered = [...new Set(paths)].toSorted();
@@ -216,7 +216,7 @@ function inconsistencies(bundle: Bundle): readonly string[] {
   const missing = bundle.payloads.flatMap(pathsOf).filter((wanted) => !hasFile(wanted));
   const sealed = paths.filter((file) => file === BUNDLE_FILE || file === PARTIAL_FILE);
   return [
-    ...(unsorted < 0 ? [] : [`files.${unsorted}.path: "${paths[unsorted]}" comes twice or out of order`]),
+    ...(unsorted < 0 ? [] : [`files.${unsorted}.path: "${paths[unsorted]}" is repeated or out of order`]),
     ...missing.map((wanted) => `payloads: "${wanted}" is not among the files`),
     ...signatureFaults(bundle),
     ...attachmentFaults(bundle),
@@ -225,15 +225,15 @@ function inconsistencies(bundle: Bundle): readonly string[] {
   ];
 }
 
-/** Folder of a bundle that has the files of signatures. */
+/** Folder of a bundle for the files of signatures. */
 const SIGNATURES_FOLDER = 'signatures';
 
-/** Where a file of a signature lies in a bundle, by its digest: a manifest, a payload, an empty config, or an OpenPGP message. */
+/** The path of a signature file in a bundle, by its digest: a manifest, a payload, an empty config, or an OpenPGP message. */
 export function signaturePath(of: Digest): string {
   return `${SIGNATURES_FOLDER}/sha256/${hexOf(of)}`;
 }
 
-/** Signatures whose files the bundle does not have under their digests. */
+/** Signatures whose files are not in the bundle under their digests. */
 function signatureFaults({ stages, files, releaseSignatures = [] }: Bundle): readonly string[] {
   const images = STAGES.flatMap((stage) => stages[stage]?.images ?? []);
   const named = new Set(images.flatMap(({ signatures = [] }) => signatures.map((one) => (one.kind === 'gpg' ? one.file : one.manifest))));
@@ -246,7 +246,7 @@ function signatureFaults({ stages, files, releaseSignatures = [] }: Bundle): rea
   ];
 }
 
-/** Attachments whose manifests the bundle does not have; what they name is looked for by `verify`. */
+/** Attachments whose manifests are not in the bundle; `verify` also looks for the blobs that they name. */
 function attachmentFaults({ stages, files }: Bundle): readonly string[] {
   const named = STAGES.flatMap((stage) => stages[stage]?.images ?? []).flatMap(({ attachments = [] }) => attachments);
   const sealed = new Set(files.map((file) => file.sha256));
@@ -254,11 +254,11 @@ function attachmentFaults({ stages, files }: Bundle): readonly string[] {
   return [...missing].map((one) => `stages: the attachment ${one} is not among the files`);
 }
 
-/** Pieces that are not exactly the image. */
+/** Pieces that do not match the size of the image. */
 function pieceFaults({ image, pieces: of }: Extract<BundlePayload, { kind: 'store' }>, files: readonly BundleFile[]): readonly string[] {
   const file = files.find(({ path: one }) => one === image);
   if (of === undefined || file === undefined || of.sha256.length === Math.ceil(file.sizeBytes / of.sizeBytes)) return [];
-  return [`payloads: "${image}" has ${file.sizeBytes} bytes, and ${of.sha256.length} pieces of ${of.sizeBytes} bytes`];
+  return [`payloads: "${image}" has ${file.sizeBytes} bytes, but ${of.sha256.length} pieces of ${of.sizeBytes} bytes`];
 }
 
 function pathsOf(payload: BundlePayload): readonly string[] {

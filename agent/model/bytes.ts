@@ -1,13 +1,13 @@
 const UNITS = ['B', 'KiB', 'MiB', 'GiB', 'TiB', 'PiB'] as const;
 
-/** A number of bytes for people, in binary units with one decimal: `512 B`, `12.3 GiB`. What is not finite or is negative is `unknown`. */
+/** A number of bytes for people, in binary units with one decimal: `512 B`, `12.3 GiB`. A number that is negative or not finite is `unknown`. */
 export function formatBytes(bytes: number): string {
   if (!Number.isFinite(bytes) || bytes < 0) return 'unknown';
   let value = Math.round(bytes);
   if (value < 1024) return `${value} B`;
   for (const unit of UNITS.slice(1)) {
     value /= 1024;
-    // By the rounded figure, so that no text says 1024.0 KiB.
+    // Compare the rounded value, so that no text says 1024.0 KiB.
     if (Number(value.toFixed(1)) < 1024) return `${value.toFixed(1)} ${unit}`;
   }
   return `${value.toFixed(1)} ${UNITS.at(-1)}`;
@@ -20,8 +20,8 @@ const FACTORS: Readonly<Record<string, number>> = {
 };
 
 /**
- * A size as people write it, in bytes: `100GiB`, `1.5 TiB`; `100G` is binary, too, as for sgdisk; `100GB` is decimal. Undefined where the text
- * is none, has no unit, or is not a whole number of bytes.
+ * A size as people write it, in bytes: `100GiB`, `1.5 TiB`; `100G` is binary, too, as for sgdisk; `100GB` is decimal. Undefined if the text
+ * is not a size, has no unit, or is not a whole number of bytes.
  */
 export function parseBytes(text: string): number | undefined {
   const [, number, unit = ''] = /^([0-9]{1,15}(?:\.[0-9]{1,3})?) ?([A-Za-z]{1,3})$/.exec(text.trim()) ?? [];
@@ -31,15 +31,15 @@ export function parseBytes(text: string): number | undefined {
   return Number.isSafeInteger(bytes) ? bytes : undefined;
 }
 
-/** Bytes a second for people: `98.4 MiB/s`. */
+/** Bytes per second for people: `98.4 MiB/s`. */
 export function formatRate(bytesPerSecond: number): string {
   const text = formatBytes(bytesPerSecond);
   return text === 'unknown' ? text : `${text}/s`;
 }
 
 /**
- * A span of time for people, from milliseconds: `0.4 s`, `12 s`, `3 min 04 s`, `2 h 05 min`. Below ten seconds with one decimal.
- * What is not finite or is negative is `unknown`.
+ * A duration in milliseconds, for people: `0.4 s`, `12 s`, `3 min 04 s`, `2 h 05 min`. Below ten seconds with one decimal.
+ * A number that is negative or not finite is `unknown`.
  */
 export function formatDuration(milliseconds: number): string {
   if (!Number.isFinite(milliseconds) || milliseconds < 0) return 'unknown';

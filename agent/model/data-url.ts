@@ -11,7 +11,7 @@ export function encodeDataUrl(text: string): string {
   return `data:text/plain;charset=utf-8;base64,${Buffer.from(text, 'utf8').toString('base64')}`;
 }
 
-/** What a `data:` URL holds, or why it cannot be decoded. */
+/** The content of a `data:` URL, or why it cannot be decoded. */
 export function decodeDataUrl(
   url: string,
 ): { readonly kind: 'bytes'; readonly bytes: Uint8Array } | { readonly kind: 'fault'; readonly message: string } {

@@ -14,7 +14,7 @@ export function isDigest(text: string): text is Digest {
   return DIGEST.test(text);
 }
 
-/** The digest whose hex digits are the given file name, or undefined where the name is none. */
+/** The digest whose hex digits are the given file name, or undefined if the name is not one. */
 export function digestOfHex(hex: string): Digest | undefined {
   return HEX.test(hex) ? `sha256:${hex}` : undefined;
 }

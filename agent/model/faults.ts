@@ -6,12 +6,12 @@ const SHOWN_LIMIT = 20;
 /** Longest quotation of an input, in characters. */
 const QUOTE_LIMIT = 160;
 
-/** What a schema found wrong with a document, each with its place (`files.3.path`). */
+/** The faults that a schema found in a document, each with its place (`files.3.path`). */
 export function schemaFaults(issues: readonly v.BaseIssue<unknown>[]): readonly string[] {
   return issues.map((issue) => `${v.getDotPath(issue) ?? 'document'}: ${inWords(issue)}`);
 }
 
-/** valibot's own words for a key that an object lacks, or should not have, are those of a programmer. */
+/** Replaces the technical messages of valibot for a missing or unknown key. */
 function inWords({ message, expected }: v.BaseIssue<unknown>): string {
   if (!message.startsWith('Invalid key: ')) return message;
   return expected === 'never' ? 'is not known' : 'is missing';
@@ -24,8 +24,8 @@ export function quoteInput(text: string): string {
 }
 
 /**
- * The faults of one input as the text of a message: the only one as it is, several below a heading, one a line, at most 20 of them.
- * @param heading what is wrong with the input as a whole, without a final mark
+ * The faults of one input as the text of a message: a single fault as it is; several below a heading, one a line, at most 20 of them.
+ * @param heading what is wrong with the input as a whole, without a full stop
  */
 export function listFaults(heading: string, faults: readonly string[]): string {
   const [only] = faults;

@@ -5,7 +5,7 @@ import { linesOf } from './text-lines.ts';
 
 /** One image of a list. */
 export interface ListedImage {
-  /** The pull-spec exactly as the list has it. */
+  /** The pull-spec exactly as in the list. */
   readonly text: string;
   readonly reference: Reference;
   /** Line of the list, from 1. */
@@ -14,10 +14,10 @@ export interface ListedImage {
   readonly archiveName: string;
 }
 
-/** What a list says, in its own order, each reference once. */
+/** The content of a list, in its own order, each reference once. */
 export interface ImageList {
   readonly images: readonly ListedImage[];
-  /** What was passed over, and where, for the log. */
+  /** Ignored lines and their places, for the log. */
   readonly notices: readonly string[];
 }
 
@@ -33,8 +33,8 @@ export const LIST_LINE_LIMIT = 100_000;
 const LIST_LINE_LENGTH_LIMIT = 4096;
 
 /**
- * Reads an image list: one pull-spec a line, the first field where white space follows it; empty lines and `#` comments are passed over,
- * CRLF, tabs and a byte order mark are taken. A reference that comes again is dropped with a notice.
+ * Reads an image list: one pull-spec per line, the first field of the line. Empty lines and `#` comments are ignored; CRLF, tabs and a byte
+ * order mark are accepted. A repeated reference is dropped with a notice.
  * Source: docs/field-facts.md, "Image list".
  * @param where path of the list, for messages
  * @throws PrestageError ERR_LIST with every fault and its place
@@ -44,7 +44,7 @@ export function parseImageList(text: string, where: string): ImageList {
 }
 
 /**
- * Reads the lists of one stage as if they were one: a reference of a later list that an earlier one has is dropped with a notice.
+ * Reads the lists of one stage as one list: if a later list repeats a reference of an earlier one, it is dropped with a notice.
  * @throws PrestageError ERR_LIST with every fault of every list
  */
 export function parseImageLists(lists: readonly ListText[]): ImageList {
@@ -68,7 +68,7 @@ export function parseImageLists(lists: readonly ListText[]): ImageList {
       const key = formatReference(image.reference);
       const earlier = found.get(key);
       if (earlier === undefined) found.set(key, { image, place });
-      else notices.push(`${place}: ${image.text} is listed at ${earlier.place} already`);
+      else notices.push(`${place}: ${image.text} is already listed at ${earlier.place}`);
     }
   }
   if (faults.length > 0) throw unreadable(lists, faults);
@@ -76,8 +76,8 @@ export function parseImageLists(lists: readonly ListText[]): ImageList {
 }
 
 /**
- * The images that ask for one archive name but are different images, in groups, in the order of the list: their archives would overwrite
- * each other. Images with one digest under several repositories share their archive rightly and are no collision.
+ * Groups of different images with the same archive name, in the order of the list: their archives would overwrite each other. Images with
+ * the same digest in several repositories may share their archive and are not a collision.
  */
 export function archiveCollisions(images: readonly ListedImage[]): readonly (readonly ListedImage[])[] {
   const groups = Map.groupBy(images, (image) => image.archiveName);
@@ -85,8 +85,8 @@ export function archiveCollisions(images: readonly ListedImage[]): readonly (rea
 }
 
 /**
- * The text of a list without the lines of some images; everything else stays as it is.
- * @param texts pull-specs exactly as the list has them
+ * The text of a list without the lines of some images; everything else is unchanged.
+ * @param texts pull-specs exactly as in the list
  */
 export function withoutImages(text: string, texts: ReadonlySet<string>): string {
   if (texts.size === 0) return text;
@@ -101,7 +101,7 @@ function haveOneDigest(group: readonly ListedImage[]): boolean {
   return digests.size === 1 && !digests.has(undefined);
 }
 
-/** The image of a line; undefined where the line has none; what is wrong with it, as text. */
+/** The image of a line; undefined if the line has none; a text if the line has a fault. */
 function readLine(content: string, line: number): ListedImage | string | undefined {
   if (content.length > LIST_LINE_LENGTH_LIMIT) {
     return `the line has ${content.length} characters, more than ${LIST_LINE_LENGTH_LIMIT}: ${quoteInput(content)}`;
@@ -122,6 +122,6 @@ function unreadable(lists: readonly ListText[], faults: readonly string[]): Pres
   return new PrestageError(
     'ERR_LIST',
     listFaults(`${paths} cannot be read`, faults),
-    'Correct the lines that are named: one image reference a line, or write the list again at the factory',
+    'Correct these lines, one image reference per line, or write the list again at the factory',
   );
 }

@@ -2,16 +2,16 @@ import { PrestageError } from './errors.ts';
 import { quoteInput } from './faults.ts';
 import type { ImageManifest, IndexManifest } from './manifest.ts';
 
-/** What a manifest describes. Registries hold much else than images, and in the same form. */
+/** The content of a manifest. Registries hold much besides images, in the same form. */
 export type ManifestContent = 'index' | 'image' | 'foreign-layers' | 'helm-chart' | 'signature' | 'attestation' | 'artifact';
 
-/** Types of the config of an image; manifests of old tools name none. Sources: OCI image-spec, media-types.md; distribution, schema 2. */
+/** Config types of an image; manifests of old tools have none. Sources: OCI image-spec, media-types.md; distribution, schema 2. */
 const IMAGE_CONFIGS: ReadonlySet<string> = new Set([
   '',
   'application/vnd.oci.image.config.v1+json',
   'application/vnd.docker.container.image.v1+json',
 ]);
-/** Types of layers, and of those that no registry need hand out, as in Windows images. */
+/** Layer types, and types of layers that registries need not distribute, as in Windows images. */
 const LAYER = /^$|^application\/vnd\.(?:oci\.image\.layer|docker\.image\.rootfs)\./;
 const FOREIGN_LAYER = /nondistributable|\.foreign\./;
 /** Source: helm.sh/docs, "Registries", OCI media types. */
@@ -21,7 +21,7 @@ const SIGNATURE = /^application\/vnd\.dev\.(?:cosign\.simplesigning|sigstore\.bu
 /** Sources: in-toto/attestation; sigstore/cosign, specs/ATTESTATION_SPEC.md; BuildKit, attestation-storage.md. */
 const ATTESTATION = /^application\/(?:vnd\.in-toto|vnd\.dsse\.envelope)/;
 
-/** What a manifest describes, as far as it says itself: by the types of its config and of its layers. Pure. */
+/** The content of a manifest, by the types of its config and layers. Pure. */
 export function contentOf(manifest: ImageManifest | IndexManifest): ManifestContent {
   return manifest.kind === 'index' ? 'index' : imageContent(manifest);
 }
@@ -35,19 +35,19 @@ function imageContent({ config, layers }: ImageManifest): Exclude<ManifestConten
   return types.some((type) => ATTESTATION.test(type)) ? 'attestation' : 'artifact';
 }
 
-/** Whether layers with this type may be missing beside the image that names them. */
+/** Whether a registry may lack layers of this type. */
 export function isForeignLayer(mediaType: string): boolean {
   return FOREIGN_LAYER.test(mediaType);
 }
 
-/** What a manifest is instead of an image that a Linux node can have, in words; undefined if it is one, or a list of images. Pure. */
+/** A description of a manifest that is not an image for a Linux node; undefined if it is such an image, or a list of images. Pure. */
 export function notImage(manifest: ImageManifest | IndexManifest): string | undefined {
   if (manifest.kind === 'index') return undefined;
   switch (imageContent(manifest)) {
     case 'image':
       return undefined;
     case 'foreign-layers':
-      return 'an image with layers that registries do not hand out, such as one for Windows';
+      return 'an image with layers that registries do not distribute, such as an image for Windows';
     case 'helm-chart':
       return 'a Helm chart';
     case 'signature':
@@ -59,7 +59,7 @@ export function notImage(manifest: ImageManifest | IndexManifest): string | unde
   }
 }
 
-/** @param what as notImage has it */
+/** @param what the result of `notImage` */
 export function notImageError(where: string, what: string): PrestageError {
   return new PrestageError(
     'ERR_NOT_IMAGE',

@@ -7,11 +7,11 @@ import { listFaults } from './faults.ts';
 export interface Descriptor {
   readonly digest: Digest;
   readonly sizeBytes: number;
-  /** Foreign (non-distributable) layers have their own media type; in an archive their blobs lie beside the others. */
+  /** Foreign (non-distributable) layers have their own media type; in an archive their blobs are stored like the others. */
   readonly mediaType: string;
 }
 
-/** One image: its config and its layers, lowest first. A layer can come twice. */
+/** One image: its config and its layers, lowest first. A layer can occur twice. */
 export interface ImageManifest {
   readonly kind: 'image';
   readonly config: Descriptor;
@@ -32,7 +32,7 @@ export interface IndexManifest {
   readonly instances: readonly IndexInstance[];
 }
 
-/** containers/image reads no manifest that is larger (internal/iolimits, MaxManifestBodySize). */
+/** containers/image refuses larger manifests (internal/iolimits, MaxManifestBodySize). */
 export const MANIFEST_LIMIT_BYTES = 4 * 1024 * 1024;
 
 const descriptorSchema = v.object({
@@ -50,41 +50,41 @@ const indexSchema = v.object({
 });
 
 /**
- * Variants of an architecture that its machines take, best first, as containers/image tries them (internal/pkg/platform, WantedPlatforms,
- * for the variant that an arm64 machine reports). Architectures that are not here: only the image without a variant.
+ * Variants of an architecture that its machines accept, best first, in the order of containers/image (internal/pkg/platform, WantedPlatforms,
+ * for the variant that an arm64 machine reports). Other architectures accept only the image without a variant.
  */
 const VARIANTS: ReadonlyMap<string, readonly string[]> = new Map([['arm64', ['v8', '']]]);
 
 /**
  * Reads a manifest: OCI image manifest or index, Docker schema 2 manifest or list.
  * Source: OCI image-spec manifest.md and image-index.md; distribution, "Image Manifest V 2, Schema 2".
- * @param where what the bytes are, for the message
+ * @param where description of the bytes, for the message
  * @throws PrestageError ERR_MANIFEST
  */
 export function parseManifest(bytes: Uint8Array, where: string): ImageManifest | IndexManifest {
   if (bytes.length > MANIFEST_LIMIT_BYTES) {
-    throw unusable(`${where} has ${bytes.length} bytes, more than the ${MANIFEST_LIMIT_BYTES} that a manifest may have`);
+    throw unusable(`${where} has ${bytes.length} bytes, more than the limit of ${MANIFEST_LIMIT_BYTES} for a manifest`);
   }
   const json = parseJson(bytes, where);
   const keys = new Set(typeof json === 'object' && json !== null ? Object.keys(json) : []);
   if (keys.has('fsLayers')) {
-    throw unusable(`${where} is a Docker schema 1 manifest, which names no config and cannot be loaded by digest`);
+    throw unusable(`${where} is a Docker schema 1 manifest, which has no config and cannot be loaded by digest`);
   }
   if (!keys.has('manifests')) {
     const image = v.safeParse(imageSchema, json);
     if (!image.success) throw unreadable(where, image.issues);
     return { kind: 'image', config: descriptor(image.output.config), layers: image.output.layers.map(descriptor) };
   }
-  // Read as either, such a document would be two images under one digest (CVE-2021-41190).
-  if (keys.has('config') || keys.has('layers')) throw unusable(`${where} is ambiguous: it is an image manifest and an index in one`);
+  // Such a document could be read as either, as two images under one digest (CVE-2021-41190).
+  if (keys.has('config') || keys.has('layers')) throw unusable(`${where} is ambiguous: it is both an image manifest and an index`);
   const index = v.safeParse(indexSchema, json);
   if (!index.success) throw unreadable(where, index.issues);
   return { kind: 'index', instances: index.output.manifests.map((instance) => ({ ...descriptor(instance), ...instance.platform })) };
 }
 
 /**
- * The instance of an index for a linux machine of an architecture (GOARCH name), as skopeo picks it without `--all`: the best variant that
- * fits, the first of it; else the first instance that names no platform. Images for newer variants only (`amd64/v2`) are not taken.
+ * The instance of an index for a Linux machine of an architecture (GOARCH name), as skopeo picks it without `--all`: the first instance of the
+ * best matching variant; otherwise the first instance without a platform. Images only for newer variants (`amd64/v2`) are not accepted.
  */
 export function instanceFor(index: IndexManifest, architecture: string): Descriptor | undefined {
   const variants = VARIANTS.get(architecture) ?? [''];
@@ -102,7 +102,7 @@ function descriptor(raw: v.InferOutput<typeof descriptorSchema>): Descriptor {
 
 function parseJson(bytes: Uint8Array, where: string): unknown {
   try {
-    // The tools that load the image refuse a byte order mark too.
+    // The tools that load the image also refuse a byte order mark.
     return JSON.parse(new TextDecoder('utf-8', { fatal: true, ignoreBOM: true }).decode(bytes));
   } catch (cause) {
     throw unusable(`${where} is not JSON: ${String(cause)}`, { cause });

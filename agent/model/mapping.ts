@@ -4,23 +4,23 @@ import type { ListedImage } from './image-list.ts';
 import { type Reference, readReference } from './reference.ts';
 import { linesOf } from './text-lines.ts';
 
-/** What mapping.txt says. */
+/** The content of mapping.txt. */
 export interface Mapping {
-  /** Source exactly as the file has it -> tag of its destination. Sources whose destination has no tag are left out. */
+  /** Source exactly as in the file -> tag of its destination. Sources whose destination has no tag are left out. */
   readonly tags: ReadonlyMap<string, string>;
-  /** What was passed over, and where, for the log. */
+  /** Ignored lines and their places, for the log. */
   readonly notices: readonly string[];
 }
 
 /** The mapping of a folder without mapping.txt. */
 export const NO_MAPPING: Mapping = { tags: new Map(), notices: [] };
 
-/** `file://`, `docker://`: oc-mirror writes the kind of a destination in front. */
+/** `file://`, `docker://`: oc-mirror writes the kind of the destination in front of it. */
 const SCHEME = /^[a-z][a-z0-9+.-]*:\/\/\/?/;
 
 /**
- * Reads oc-mirror's mapping.txt: `source=destination` lines, the destination being `repository[:tag]` with or without a registry and a scheme.
- * Where a source has several destination tags, the first line counts, with a notice.
+ * Reads oc-mirror's mapping.txt: lines `source=destination`; the destination is `repository[:tag]` with or without a registry and a scheme.
+ * If a source has several destination tags, the first line counts, and a notice reports the others.
  * Source: docs/field-facts.md, "Folder of the factory-precaching tool"; oc-mirror v1, pkg/image/mapping.go (exactly one `=` a line).
  * @param where path of the file, for messages
  * @throws PrestageError ERR_MAPPING with every fault and its place
@@ -42,7 +42,7 @@ export function parseMapping(text: string, where: string): Mapping {
     if (earlier === undefined) found.set(entry.source, { tag: entry.tag, line });
     else if (earlier.tag !== entry.tag) {
       notices.push(
-        `${where}:${line}: ${entry.source} has the tag ${earlier.tag} at ${where}:${earlier.line} already, ${entry.tag} is passed over`,
+        `${where}:${line}: ${entry.source} already has the tag ${earlier.tag} at ${where}:${earlier.line}, ${entry.tag} is ignored`,
       );
     }
   }
@@ -51,8 +51,8 @@ export function parseMapping(text: string, where: string): Mapping {
 }
 
 /**
- * The second reference under which an image is loaded: for an image that is listed by digest alone and stands in the mapping, its own
- * repository with the destination's tag. Sources are compared whole, never as patterns.
+ * The second reference under which an image is loaded. An image that is listed only by digest and is in the mapping gets its own repository
+ * with the tag of the destination. Sources are compared as a whole, never as patterns.
  */
 export function extraTagFor(image: ListedImage, mapping: Mapping): Reference | undefined {
   const { registry, repository, tag, digest } = image.reference;
@@ -61,7 +61,7 @@ export function extraTagFor(image: ListedImage, mapping: Mapping): Reference | u
   return { registry, repository, tag: mapped };
 }
 
-/** Source and tag of a line, or what is wrong with it. */
+/** Source and tag of a line, or a description of its fault. */
 function readEntry(content: string): { readonly source: string; readonly tag: string | undefined } | string {
   const [source = '', destination = '', ...rest] = content.split('=').map((side) => side.trim());
   if (source === '' || destination === '' || rest.length > 0) return `${quoteInput(content)} is not source=destination`;
@@ -69,4 +69,4 @@ function readEntry(content: string): { readonly source: string; readonly tag: st
   return typeof reference === 'string' ? reference : { source, tag: reference.tag };
 }
 
-const REMEDY = 'Copy mapping.txt again from the workspace of oc-mirror, or remove it: then images listed by digest get no tag';
+const REMEDY = 'Copy mapping.txt again from the workspace of oc-mirror, or remove it: images listed by digest then get no tag';

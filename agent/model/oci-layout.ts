@@ -6,27 +6,27 @@ import { listFaults, schemaFaults } from './faults.ts';
 /** Files at the top of an OCI image layout. Source: OCI image-spec, image-layout.md. */
 export const OCI_INDEX_FILE = 'index.json';
 export const OCI_MARKER_FILE = 'oci-layout';
-/** What `oci-layout` holds. */
+/** The content of the file `oci-layout`. */
 export const OCI_MARKER = '{"imageLayoutVersion":"1.0.0"}\n';
-/** An index that is larger is refused: 100 000 entries. */
+/** A larger index is refused. The limit allows 100 000 entries. */
 export const OCI_INDEX_LIMIT_BYTES = 64 * 1024 * 1024;
 
 /** An image of an OCI image layout. */
 export interface OciEntry {
-  /** As the layout names it: a full reference where a tool wrote one, or a bare tag; empty where the entry has no name. */
+  /** The name in the layout: a full reference or only a tag, depending on the tool; empty if the entry has no name. */
   readonly reference: string;
   /** Of the manifest, or of the manifest list. */
   readonly digest: Digest;
   /** Of that manifest, in bytes. */
   readonly sizeBytes: number;
-  /** Of that manifest; Docker's types occur beside OCI's. */
+  /** Of that manifest; a type of OCI or Docker. */
   readonly mediaType: string;
 }
 
 const REF_NAME = 'org.opencontainers.image.ref.name';
 /** containerd's and docker's exports put only the tag into the name above, and the full reference here. */
 const CONTAINERD_NAME = 'io.containerd.image.name';
-/** The characters that the specification allows in a name (annotations.md), and the `_` that references have. */
+/** The characters that the specification allows in a name (annotations.md), and the `_` of references. */
 const NAME = /^[A-Za-z0-9._:@/+-]{1,512}$/;
 const INDEX_TYPE = 'application/vnd.oci.image.index.v1+json';
 
@@ -39,11 +39,11 @@ const entrySchema = v.object({
 });
 const indexSchema = v.object({ schemaVersion: v.literal(2), manifests: v.array(v.unknown()) });
 
-/** An entry of an index, and where it stands. */
+/** An entry of an index, and its place. */
 export interface PlacedEntry extends OciEntry {
   /** `manifests.3`. */
   readonly place: string;
-  /** Left out where the entry has none. */
+  /** Left out if the entry has none. */
   readonly platform?: { readonly os: string; readonly architecture: string };
 }
 
@@ -54,11 +54,11 @@ export interface OciIndex {
 }
 
 /**
- * Reads the index of an OCI image layout. An entry that comes again is given once; entries without a name are kept, and a name that is none
+ * Reads the index of an OCI image layout. A repeated entry is returned once; entries without a name are kept, and a name that is not valid
  * counts as no name.
  * Source: OCI image-spec, image-layout.md ("index.json file") and annotations.md.
  * @param where its path, for messages
- * @throws PrestageError ERR_LAYOUT if the text is no index
+ * @throws PrestageError ERR_LAYOUT if the text is not an index
  */
 export function parseOciIndex(text: string, where: string): OciIndex {
   if (text.length > OCI_INDEX_LIMIT_BYTES) {

@@ -4,9 +4,9 @@ import { quoteInput } from './faults.ts';
 
 /**
  * An image reference, `registry/repository[:tag][@digest]`.
- * Source: github.com/distribution/reference, "Grammar", as containers/image has it (docker/reference, ParseNormalizedNamed), because every
- * reference ends as a name in containers-storage: the short Docker Hub forms are completed (`busybox` is `docker.io/library/busybox`),
- * a first component is a host only with a dot or a colon in it, or as `localhost`, and IPv6 hosts are refused. Digests are sha256 only.
+ * Source: github.com/distribution/reference, "Grammar", as implemented by containers/image (docker/reference, ParseNormalizedNamed), because
+ * every reference becomes a name in containers-storage. Short Docker Hub forms are completed (`busybox` is `docker.io/library/busybox`). The
+ * first component is a host only if it contains a dot or a colon, or is `localhost`. IPv6 hosts are refused. Digests are sha256 only.
  */
 export interface Reference {
   /** Host with optional port. */
@@ -22,14 +22,14 @@ const REPOSITORY = new RegExp(`^${COMPONENT}(?:/${COMPONENT})*$`);
 const LABEL = '[a-zA-Z0-9](?:[a-zA-Z0-9-]*[a-zA-Z0-9])?';
 const REGISTRY = new RegExp(`^${LABEL}(?:\\.${LABEL})*(?::[0-9]+)?$`);
 const TAG = /^[A-Za-z0-9_][A-Za-z0-9_.-]{0,127}$/;
-/** containers tools take 64 hex digits alone for the id of an image. */
+/** Container tools read 64 hex digits alone as the id of an image. */
 const IMAGE_ID = /^[0-9a-f]{64}$/;
-/** Longest name (registry and repository together) that the grammar allows. */
+/** Longest name (registry and repository together) in the grammar, in characters. */
 const NAME_LIMIT = 255;
 
 /**
  * Parses one reference.
- * @throws PrestageError ERR_REFERENCE, naming the part that is wrong.
+ * @throws PrestageError ERR_REFERENCE, which names the wrong part
  */
 export function parseReference(text: string): Reference {
   const reference = readReference(text);
@@ -37,7 +37,7 @@ export function parseReference(text: string): Reference {
   throw new PrestageError('ERR_REFERENCE', reference, 'Write it as registry/repository:tag or registry/repository@sha256:<64 hex digits>');
 }
 
-/** The reference that a text is, or a sentence that says why it is none: for inputs that hold many. */
+/** The reference in a text, or a sentence that says why the text is not one: for inputs with many references. */
 export function readReference(text: string): Reference | string {
   const parts = splitReference(text);
   const fault = faultOf(text, parts);
@@ -53,7 +53,7 @@ export function formatReference(reference: Reference): string {
   return `${nameOf(reference)}${tag === undefined ? '' : `:${tag}`}${digest === undefined ? '' : `@${digest}`}`;
 }
 
-/** Whether a reference says which registry it is of; without, it is one of Docker Hub in a list, and no full name in a layout. */
+/** Whether a reference names its registry. Without a registry, it means Docker Hub in a list, and is not a full name in a layout. */
 export function hasRegistry(text: string): boolean {
   const first = text.slice(0, Math.max(text.indexOf('/'), 0));
   return first === 'localhost' || /[.:]/.test(first);
@@ -65,8 +65,8 @@ export function nameOf(reference: Reference): string {
 }
 
 /**
- * The name of an image's archive without `.tgz`, and of its top directory: the last path component of the text as the list
- * has it, with the first `:` turned into `_`. Registry and namespace are dropped, so two images can have one name.
+ * The name of an image's archive without `.tgz`, and of its top directory: the last path component of the text in the list, with the first
+ * `:` replaced by `_`. Registry and namespace are dropped, so two images can have the same name.
  * Source: docs/field-facts.md, "Archive"; openshift-kni/telco-ran-tools, cmd/download.go, parseMappingFile.
  */
 export function archiveNameOf(listText: string): string {
@@ -77,7 +77,7 @@ interface Parts {
   readonly registry: string;
   readonly repository: string;
   readonly tag: string | undefined;
-  /** All that follows the first `@`. */
+  /** Everything after the first `@`. */
   readonly digest: string | undefined;
 }
 
@@ -93,7 +93,7 @@ function splitReference(text: string): Parts {
 }
 
 function faultOf(text: string, { registry, repository, tag, digest }: Parts): string | undefined {
-  if (IMAGE_ID.test(text)) return '64 hex digits alone are an image id';
+  if (IMAGE_ID.test(text)) return '64 hex digits alone are an image ID';
   if (digest !== undefined && !isDigest(digest)) return `${quoteInput(digest)} is not sha256: and 64 lower-case hex digits`;
   if (tag !== undefined && !TAG.test(tag)) return `${quoteInput(tag)} is not a tag`;
   if (!REGISTRY.test(registry)) return `${quoteInput(registry)} is not a registry host`;
@@ -102,7 +102,7 @@ function faultOf(text: string, { registry, repository, tag, digest }: Parts): st
   return undefined;
 }
 
-/** What stands before and after the separator at the index; nothing after it where the index is -1. */
+/** The text before and after the separator at the index; if the index is -1, there is nothing after it. */
 function cut(text: string, index: number): readonly [string, string | undefined] {
   return index < 0 ? [text, undefined] : [text.slice(0, index), text.slice(index + 1)];
 }

@@ -4,9 +4,9 @@ import { type ErrorCode, isErrorCode } from './errors.ts';
 import { runPhases, timelineSchema } from './run-timeline.ts';
 
 /**
- * What a run records of itself, for `status`, for the next run and for support. Written to /run/prestage-agent/state.json while the run
- * goes on (at most once a second) and to /var/lib/prestage-agent/state.json, durably, at its start and its end.
- * Sizes are bytes, durations milliseconds, times ISO 8601 by the machine's clock, which can be wrong at boot.
+ * The record of a run, for `status`, for the next run and for support. It is written to /run/prestage-agent/state.json during the run (at
+ * most once a second) and durably to /var/lib/prestage-agent/state.json at its start and its end.
+ * Sizes are in bytes, durations in milliseconds, times in ISO 8601 by the machine's clock, which can be wrong at boot.
  */
 export const STATE_VERSION = 'prestage-agent/v1';
 
@@ -17,8 +17,8 @@ const errorSchema = v.object({
 });
 
 /**
- * `pending` and `loading` while the run goes on; `present` is in storage, or in a mounted store, and was there already; `served` is answered
- * by the registry of this node and not in storage; `missing` has vanished since.
+ * `pending` and `loading` occur only during a run. `present`: was already in storage or in a mounted store. `served`: the registry of this
+ * node serves the image, storage does not have it. `missing`: has disappeared since.
  */
 const imageStates = ['pending', 'loading', 'present', 'loaded', 'served', 'skipped', 'failed', 'missing'] as const;
 
@@ -27,14 +27,14 @@ export const runOutcomes = ['complete', 'partial', 'failed', 'interrupted'] as c
 const imageSchema = v.object({
   reference: v.string(),
   names: v.array(v.string()),
-  /** Digests by which storage may know it. */
+  /** Digests under which storage may have it. */
   digests: v.array(v.custom<Digest>((value) => typeof value === 'string' && isDigest(value), 'is not a sha256 digest')),
   state: v.picklist(imageStates),
   /** What the list of the image names and nobody brought; left out if that is nothing, or not known. */
   absent: v.optional(
     v.array(v.object({ digest: v.custom<Digest>((value) => typeof value === 'string' && isDigest(value)), platform: v.string() })),
   ),
-  /** Why it is in that state; always there for `skipped` and `failed`. */
+  /** Why it is in that state; always set for `skipped` and `failed`. */
   reason: v.optional(v.string()),
   error: v.optional(errorSchema),
   archiveBytes: v.optional(v.number()),
@@ -50,7 +50,7 @@ const stateSchema = v.object({
   /** The directory that stood for `/`; left out if it was `/` itself. */
   root: v.optional(v.string()),
   pid: v.number(),
-  /** With the pid, names the process (proc_pid_stat(5), field 22). */
+  /** Identifies the process together with the pid (proc_pid_stat(5), field 22). */
   processStartTicks: v.number(),
   startedAt: v.string(),
   finishedAt: v.optional(v.string()),
@@ -63,7 +63,7 @@ const stateSchema = v.object({
   error: v.optional(errorSchema),
   source: v.optional(
     v.object({
-      /** `disk`: what an earlier run has kept of the bundle, because the partition is gone. */
+      /** `disk`: the copy of an earlier run, because the partition is gone. */
       kind: v.picklist(['partition', 'directory', 'disk']),
       label: v.optional(v.string()),
       device: v.optional(v.string()),
@@ -72,7 +72,7 @@ const stateSchema = v.object({
     }),
   ),
   payload: v.optional(v.string()),
-  /** Of the bundle, by its prestage.json, as GOARCH names it; left out where nothing says it. */
+  /** Architecture in prestage.json, as GOARCH names it; left out if it is not known. */
   architecture: v.optional(v.string()),
   delivery: v.optional(v.object({ kind: v.string(), reason: v.string() })),
   /** The store image that is mounted as an additional image store. */
@@ -84,75 +84,75 @@ const stateSchema = v.object({
       trust: v.picklist(['verity', 'hash', 'background']),
       trustReason: v.string(),
       placement: v.picklist(['ram', 'partition', 'disk']),
-      /** Whether the bytes are known to be right: by the kernel as it reads, before the mount, not yet, or after all. */
+      /** Whether the bytes were checked: by the kernel during reads, before the mount, not yet, or after the mount. */
       verified: v.picklist(['kernel', 'before-mount', 'pending', 'yes']),
     }),
   ),
-  /** The registry that answers for the images of the bundle. */
+  /** The registry that serves the images of the bundle. */
   registry: v.optional(
     v.object({
       address: v.string(),
       how: v.string(),
       tree: v.string(),
       image: v.string(),
-      /** The directory of the bundle that links in the tree lead into; there only if there are some. */
+      /** The directory of the bundle that is the target of links in the tree; set only if there are such links. */
       blobs: v.optional(v.string()),
     }),
   ),
-  /** What became of the operating systems of the bundle; there only if a store image is mounted on an installed node. */
+  /** The state of the operating system images of the bundle; set only if a store image is mounted on an installed node. */
   osImage: v.optional(
     v.object({
       references: v.array(v.string()),
-      /** Served whole; in the store only; already booted; not to be had; or the bundle has none. */
+      /** Served completely; only in the store; already booted; not available; or not in the bundle. */
       state: v.picklist(['served', 'stored', 'booted', 'failed', 'absent']),
       reason: v.string(),
     }),
   ),
-  /** Why mirrors of ours were kept back from some repositories, or from all: engines would refuse what they show. */
+  /** Why some or all repositories got no mirror of ours: engines would refuse the images that it serves. */
   withheld: v.optional(errorSchema),
-  /** The node had no signature policy, without which engines pull nothing. */
+  /** The node had no signature policy, and without one engines pull nothing. */
   missingPolicy: v.optional(errorSchema),
-  /** When `release` took back what this run had set up. */
+  /** When `release` undid the setup of this run. */
   releasedAt: v.optional(v.string()),
-  /** What was done so that engines work without what the bundle could not give; there only after healing. */
+  /** The changes that make engines work without the bundle; set only after healing. */
   healed: v.optional(v.array(v.string())),
   storage: v.optional(v.object({ graphroot: v.string(), runroot: v.string() })),
   parallel: v.optional(v.number()),
   bytes: v.object({ total: v.number(), done: v.number() }),
   notices: v.array(v.string()),
   images: v.array(imageSchema),
-  /** References that this boot loads and whose files are not known to be on the disk yet. */
+  /** References that this boot loads, whose files may not be on the disk yet. */
   unsynced: v.array(v.string()),
-  /** References that an earlier boot left unsynced: storage may list them with files cut short. */
+  /** References that an earlier boot did not sync: storage may list them although their files are truncated. */
   suspect: v.array(v.string()),
 });
 
-/** One run, as it stands. */
+/** The current record of a run. */
 export type RunState = v.InferOutput<typeof stateSchema>;
 export type ImageState = v.InferOutput<typeof imageSchema>;
 export type RunOutcome = (typeof runOutcomes)[number];
 
-/** The state in a state file, or undefined where the text is none (cut off, damaged, or of another version). */
+/** The state in a state file, or undefined if the text is not one (truncated, damaged, or of another version). */
 export function parseRunState(text: string): RunState | undefined {
   const parsed = v.safeParse(v.pipe(v.string(), v.parseJson()), text);
   return parsed.success ? runStateOf(parsed.output) : undefined;
 }
 
-/** The state that a record is, or undefined where it is none of this version. */
+/** A record as a state, or undefined if it is not a state of this version. */
 export function runStateOf(record: unknown): RunState | undefined {
   const parsed = v.safeParse(stateSchema, record);
   return parsed.success ? parsed.output : undefined;
 }
 
 /**
- * The references that an earlier boot loaded without coming to record their sync: a power cut may have cut their files short.
+ * The references that an earlier boot loaded without recording their sync: a power cut may have truncated their files.
  */
 export function suspectAfter(earlier: RunState | undefined, bootId: string): readonly string[] {
   if (earlier === undefined) return [];
   return [...new Set([...earlier.suspect, ...(earlier.bootId === bootId ? [] : earlier.unsynced)])];
 }
 
-/** How a run ended, by its images. A run that had nothing to do is complete. */
+/** The outcome of a run, by its images. A run that had nothing to do is complete. */
 export function outcomeOf(images: readonly Pick<ImageState, 'state'>[]): Exclude<RunOutcome, 'interrupted'> {
   const good = images.filter(isUsable).length;
   if (good === images.length) return 'complete';

@@ -3,18 +3,18 @@ import { quoteInput } from './faults.ts';
 import { formatReference, parseReference } from './reference.ts';
 import { STAGES, type Stage } from './stage.ts';
 
-/** How images reach the engine; `auto` takes the fastest way that the payload and the stage allow. */
+/** How engines get the images; `auto` takes the fastest way that the payload and the stage allow. */
 export type DeliveryChoice = 'auto' | 'extract' | 'registry' | 'mount';
-/** What a failure does to the boot: `open` lets it go on, `closed` fails the unit. */
+/** The effect of a failure on the boot: `open` lets it continue, `closed` fails the unit. */
 export type Policy = 'open' | 'closed';
-/** What makes a store image trusted; `auto` takes the strongest that costs the boot nothing. */
+/** How a store image is checked; `auto` takes the strongest check that does not delay the boot. */
 export type TrustSetting = 'auto' | 'verity' | 'hash' | 'background';
-/** Where a store image lies while it is mounted. */
+/** Where a mounted store image is kept. */
 export type PlacementSetting = 'auto' | 'ram' | 'partition' | 'disk';
-/** Whom the registry serves: this node alone, or the nodes of the cluster. */
+/** Clients of the registry: only this node, or the nodes of the cluster. */
 export type ServeSetting = 'node' | 'cluster';
 
-/** The settings by their names in the file, on the command line (`--device-wait`) and in the environment (`PRESTAGE_DEVICE_WAIT`). */
+/** The settings by their names in the file; on the command line they are `--device-wait`, in the environment `PRESTAGE_DEVICE_WAIT`. */
 export interface SettingValues {
   readonly stage: Stage;
   readonly label: string;
@@ -46,10 +46,10 @@ export interface SettingValues {
 
 export type SettingKey = keyof SettingValues;
 
-/** Where a value was given. */
+/** The place in which a value was given. */
 export type GivenBy = 'file' | 'env' | 'flag';
 
-/** A value as it was given: text from the environment and the command line, a YAML scalar from the file. */
+/** A value before it is read: text from the environment and the command line, a YAML scalar from the file. */
 export interface GivenValue {
   readonly raw: unknown;
   readonly source: GivenBy;
@@ -57,12 +57,12 @@ export interface GivenValue {
   readonly where: string;
 }
 
-/** The value of a setting, or what it must be. */
+/** The value of a setting, or a description of valid values. */
 type Reading<T> = { readonly value: T } | { readonly must: string };
 
 type Reader<T> = (raw: unknown, source: GivenBy) => Reading<T>;
 
-/** How each setting is read. The order is the one of help and status. */
+/** How each setting is read, in the order of help and status. */
 export const settingReaders: { readonly [K in SettingKey]: Reader<SettingValues[K]> } = {
   stage: oneOf(STAGES),
   label: readLabel,
@@ -98,7 +98,7 @@ export function isSettingKey(name: string): name is SettingKey {
   return Object.hasOwn(settingReaders, name);
 }
 
-/** A value that was given, for a message; undefined stands for what is no scalar. */
+/** A given value, for a message; undefined stands for a value that is not a scalar. */
 export function describeRaw(raw: unknown): string {
   if (raw === undefined) return 'a list or a mapping';
   if (raw === null) return 'nothing';
@@ -140,24 +140,24 @@ function readParallel(raw: unknown, source: GivenBy): Reading<number | 'auto'> {
  */
 function readLabel(raw: unknown): Reading<string> {
   const isLabel = typeof raw === 'string' && raw.length >= 1 && raw.length <= 36 && raw.isWellFormed() && !/[/\p{Cc}]|^\.\.?$/u.test(raw);
-  return isLabel ? { value: raw } : { must: 'a GPT partition name: text of 1 to 36 characters without / and control characters' };
+  return isLabel ? { value: raw } : { must: 'a GPT partition name: 1 to 36 characters without / and control characters' };
 }
 
 function readAbsolutePath(raw: unknown): Reading<string> {
   return isPath(raw) && raw.startsWith('/') ? { value: raw } : { must: 'an absolute path' };
 }
 
-/** What other nodes call this one: an IP address (IPv6 without brackets) or a host name (RFC 1123, 2.1). A wildcard is no name. */
+/** The address of this node for other nodes: an IP address (IPv6 without brackets) or a host name (RFC 1123, 2.1), not a wildcard. */
 function readAddress(raw: unknown): Reading<string> {
   const isAddress =
     typeof raw === 'string' &&
     (isIP(raw) === 0 ? /^(?!.{254})(?=.*[A-Za-z])[0-9A-Za-z](?:[0-9A-Za-z.-]*[0-9A-Za-z])?$/.test(raw) : raw !== '0.0.0.0' && raw !== '::');
-  return isAddress ? { value: raw } : { must: 'an IP address or a host name by which other nodes reach this one' };
+  return isAddress ? { value: raw } : { must: 'an IP address or host name that other nodes use to reach this node' };
 }
 
-/** A full reference: it goes to podman as it is. */
+/** A full reference: podman gets it as it is. */
 function readImage(raw: unknown): Reading<string> {
-  const must = 'an image reference, registry/repository with a tag or a digest';
+  const must = 'an image reference: registry/repository with a tag or a digest';
   if (typeof raw !== 'string') return { must };
   try {
     return { value: formatReference(parseReference(raw)) };
@@ -166,10 +166,10 @@ function readImage(raw: unknown): Reading<string> {
   }
 }
 
-/** A program and its arguments, split at blanks: there is no quoting, because no argument of a registry needs it. */
+/** A program and its arguments, separated by single spaces. There is no quoting, because no argument of a registry needs it. */
 function readCommand(raw: unknown): Reading<string> {
   const isCommand = typeof raw === 'string' && /^\/\S+(?: \S+)*$/.test(raw) && !/\p{Cc}/u.test(raw);
-  return isCommand ? { value: raw } : { must: 'an absolute path of a program in the image, and its arguments with one blank between' };
+  return isCommand ? { value: raw } : { must: 'the absolute path of a program in the image and its arguments, separated by single spaces' };
 }
 
 function readAnswer(raw: unknown): Reading<boolean> {
@@ -177,18 +177,18 @@ function readAnswer(raw: unknown): Reading<boolean> {
   return raw === false || raw === 'no' ? { value: false } : { must: 'yes or no' };
 }
 
-/** On the command line a path is relative to where the command is typed; a file and a unit know no such place. */
+/** On the command line, a path can be relative to the working directory; a file and a unit have none. */
 function readPath(raw: unknown, source: GivenBy): Reading<string> {
   if (source !== 'flag') return readAbsolutePath(raw);
   return isPath(raw) ? { value: raw } : { must: 'a path' };
 }
 
-/** Capital digits are taken, as some tools print them. */
+/** Upper-case digits are accepted, because some tools print them. */
 function readSha256(raw: unknown): Reading<string> {
   return typeof raw === 'string' && /^[0-9a-f]{64}$/i.test(raw) ? { value: raw.toLowerCase() } : { must: '64 hex digits' };
 }
 
-/** Source: containers-storage notation `[driver@graphroot+runroot:options]`, containers-transports(5), which has no way to escape. */
+/** Source: containers-storage notation `[driver@graphroot+runroot:options]`, containers-transports(5), which has no escapes. */
 function readStoragePath(raw: unknown): Reading<string> {
   const path = readAbsolutePath(raw);
   return 'value' in path && !/[+:\]]/.test(path.value) ? path : { must: 'an absolute path without + : ]' };

@@ -9,16 +9,15 @@ export interface SettingsFile {
   readonly text: string;
 }
 
-/** What a settings file gives, before the values are looked at. */
+/** The content of a settings file, before the values are checked. */
 export interface FileSettings {
   readonly given: ReadonlyMap<SettingKey, GivenValue>;
-  /** What is wrong with the file, each with path and line. */
+  /** The faults of the file, each with path and line. */
   readonly faults: readonly string[];
 }
 
 /**
- * Reads the structure of a settings file: YAML 1.2, one mapping of setting names to scalars, each name once. An empty file is one without
- * settings.
+ * Reads the structure of a settings file: YAML 1.2, one mapping of setting names to scalars, each name once. An empty file has no settings.
  */
 export function readSettingsFile(file: SettingsFile): FileSettings {
   const lines = new LineCounter();
@@ -28,7 +27,7 @@ export function readSettingsFile(file: SettingsFile): FileSettings {
   if (faults.length > 0) return { given: new Map(), faults };
   const { contents } = document;
   if (contents === null || (isScalar(contents) && contents.value === null)) return { given: new Map(), faults };
-  if (!isMap(contents)) return { given: new Map(), faults: [`${file.path} must be a mapping of settings, one "name: value" a line`] };
+  if (!isMap(contents)) return { given: new Map(), faults: [`${file.path} must be a mapping of settings, one "name: value" per line`] };
   return readPairs(contents.items, place);
 }
 
@@ -45,12 +44,12 @@ function readPairs(pairs: YAMLMap.Parsed['items'], place: (offset: number) => st
     }
     const earlier = given.get(name);
     if (earlier === undefined) given.set(name, { raw: rawOf(value), source: 'file', where });
-    else faults.push(`${where}: ${name} is set at ${earlier.where} already`);
+    else faults.push(`${where}: ${name} is already set at ${earlier.where}`);
   }
   return { given, faults };
 }
 
-/** The scalar; undefined for a list, a mapping and an alias, which no setting takes. */
+/** The scalar; undefined for a list, a mapping or an alias, because no setting accepts them. */
 function rawOf(value: ParsedNode | null): unknown {
   if (value === null) return null;
   return isScalar(value) ? value.value : undefined;

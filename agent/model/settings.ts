@@ -17,7 +17,7 @@ import {
 import { readSettingsFile, type SettingsFile } from './settings-file.ts';
 import type { Stage } from './stage.ts';
 
-/** How the agent works. A field that is left out has no value by itself: the agent works it out, or the command asks for it. */
+/** How the agent works. A field that is left out has no default: the agent determines the value, or the command requires it. */
 export interface Settings {
   readonly stage?: Stage;
   /** GPT name of the data partition. */
@@ -25,75 +25,75 @@ export interface Settings {
   readonly delivery: DeliveryChoice;
   readonly trust: TrustSetting;
   readonly placement: PlacementSetting;
-  /** What a store image in memory must leave free; left out, it comes from the memory of the machine. */
+  /** Memory that a store image in memory must leave free; if left out, it depends on the memory of the machine. */
   readonly memoryReserveBytes?: number;
   readonly serve: ServeSetting;
-  /** By what other nodes reach this one; needed where it serves the cluster. */
+  /** IP address or host name that other nodes use to reach this node; required if it serves the cluster. */
   readonly serveAddress?: string;
   readonly registryPort: number;
-  /** Image of the registry; left out, the one that the bundle names. */
+  /** Image of the registry; if left out, the one that the bundle names. */
   readonly registryImage?: string;
-  /** What starts distribution in that image: a program and its arguments. */
+  /** The command that starts distribution in that image: a program and its arguments. */
   readonly registryCommand: readonly string[];
   /** Certificate (PEM) and key for the registry that serves the cluster. */
   readonly tlsCertificate: string;
   readonly tlsKey: string;
   /** Whether the main registries.conf is changed instead of a drop-in added. */
   readonly rewrite: boolean;
-  /** Whether the sources of images are never asked. */
+  /** Whether images are never pulled from their sources. */
   readonly blockSource: boolean;
-  /** Images that are loaded at the same time, 1 to 64; left out, it comes from cores, memory and scratch space. */
+  /** Images that are loaded at the same time, 1 to 64; if left out, it depends on cores, memory and scratch space. */
   readonly parallel?: number;
   /** Attempts after the first, per image, 0 to 20. */
   readonly retries: number;
   readonly policy: Policy;
-  /** Root directory of containers-storage; left out, the one of this machine's storage.conf. */
+  /** Root directory of containers-storage; if left out, the one in this machine's storage.conf. */
   readonly graphroot?: string;
   readonly runroot?: string;
-  /** Directory for blobs on their way into storage. */
+  /** Directory for blobs before they are loaded into storage. */
   readonly scratch?: string;
   /** The directory that stands for `/`. */
   readonly root: string;
-  /** A directory that is read instead of a partition. */
+  /** A directory to read instead of a partition. */
   readonly bundle?: string;
   /** Hash that the manifest of the bundle must have, 64 lower-case hex digits. */
   readonly bundleSha256?: string;
-  /** How long a late partition is waited for, 0 to 3600. */
+  /** How long to wait for the partition, 0 to 3600. */
   readonly deviceWaitSeconds: number;
-  /** How long another instance is waited for, 0 to 86 400. */
+  /** How long to wait for another instance, 0 to 86 400. */
   readonly lockWaitSeconds: number;
 }
 
 /**
- * Below 1024 nobody but root can listen, so that no user of the node takes the registry's place while it is down. Of these ports OpenShift's nodes
- * use 22, 53, 80, 111 and 443 (its network flow matrix). From 512 on, rresvport(3), bindresvport(3) and NFS clients take ports at random for
- * connections of their own. 288 to 307 are assigned to no service (IANA, Service Name and Transport Protocol Port Number Registry).
+ * Only root can listen below 1024, so no other user of the node can take the port while the registry is down. OpenShift nodes use 22, 53, 80,
+ * 111 and 443 of these ports (network flow matrix). From 512 on, rresvport(3), bindresvport(3) and NFS clients use random ports for their
+ * connections. 288 to 307 are not assigned to any service (IANA, Service Name and Transport Protocol Port Number Registry).
  */
 const DEFAULT_REGISTRY_PORT = 305;
-/** The release's component docker-registry from 4.21 on. Source: docs/field-facts.md, "Registry image". */
+/** For the component docker-registry of releases from 4.21 on. Source: docs/field-facts.md, "Registry image". */
 const DEFAULT_REGISTRY_COMMAND = '/usr/bin/distribution serve /etc/registry/config.yaml';
 /** Where ignition puts the certificate of a node that serves the cluster. */
 const TLS_DIRECTORY = '/etc/prestage-agent/tls';
 
 const MIB = 1024 * 1024;
 
-/** Where settings come from, in rising order: what is later overrides what is earlier. */
+/** Sources of settings, in rising order: a later one overrides an earlier one. */
 export interface SettingsInput {
-  /** /etc/prestage-agent/config.yaml, where it is there. */
+  /** /etc/prestage-agent/config.yaml, if it exists. */
   readonly file?: SettingsFile | undefined;
-  /** Of the environment, `PRESTAGE_*` of the settings' names counts; an empty variable is one that is not set. */
+  /** Only variables `PRESTAGE_*` with names of settings count; an empty variable counts as not set. */
   readonly env?: Readonly<Record<string, string | undefined>>;
-  /** By the settings' names; undefined where a flag is not given. */
+  /** By the names of the settings; undefined if a flag is not given. */
   readonly flags?: Readonly<Partial<Record<SettingKey, string | undefined>>>;
 }
 
-/** Where the value of a setting comes from. */
+/** The source of the value of a setting. */
 export type SettingSource = 'default' | GivenBy;
 
 /**
- * The settings that hold.
+ * The effective settings.
  * Source: docs/config.example.yaml.
- * @throws PrestageError ERR_SETTINGS with every fault of the file, the environment and the flags, also of values that are overridden
+ * @throws PrestageError ERR_SETTINGS with every fault in the file, the environment and the flags, including values that are overridden
  */
 export function resolveSettings(input: SettingsInput): Settings {
   const { values } = resolve(input);
@@ -129,7 +129,7 @@ export function resolveSettings(input: SettingsInput): Settings {
 }
 
 /**
- * For each setting where its value comes from, for the status.
+ * The source of the value of each setting, for the status.
  * @throws PrestageError ERR_SETTINGS as resolveSettings
  */
 export function settingSources(input: SettingsInput): Readonly<Record<SettingKey, SettingSource>> {
@@ -205,4 +205,4 @@ function fromFlag(key: SettingKey, raw: string | undefined): GivenValue | undefi
   return raw === undefined ? undefined : { raw, source: 'flag', where: `--${key}` };
 }
 
-const REMEDY = 'Correct or remove what is named; prestage-agent run --help shows the settings';
+const REMEDY = 'Correct or remove the settings named above; prestage-agent run --help lists all settings';

@@ -1,7 +1,7 @@
 import { PrestageError } from './errors.ts';
 import type { Stage } from './stage.ts';
 
-/** One way in which a tool of the factory names the list of a stage. */
+/** File names that a factory tool gives to the list of a stage. */
 interface ListKind {
   /** The names as a glob, for messages. */
   readonly glob: string;
@@ -9,7 +9,7 @@ interface ListKind {
 }
 
 /**
- * The names that the list of a stage can have, by the tool that writes it.
+ * The file names that the list of a stage can have, by the tool that writes it.
  * - discovery: `ai-images.txt` (factory-precaching tool), `initial-images*.txt` (prototype)
  * - installed: `ocp-images.txt` (factory-precaching tool), `ocp-images-*.txt` and `ocp_images.txt*` (prototype: `ocp_images.txt.4.10.3`)
  *
@@ -27,16 +27,16 @@ const KINDS: Readonly<Record<Stage, readonly ListKind[]>> = {
   ],
 };
 
-/** The names that hold the list of a stage, as globs, for messages and help. */
+/** The file names of the list of a stage, as globs, for messages and help. */
 export function stageListNames(stage: Stage): readonly string[] {
   return KINDS[stage].map((kind) => kind.glob);
 }
 
 /**
- * The file names of a folder that hold the image list of a stage: none, or one of each kind, in the order of `stageListNames`. Where a folder
- * holds several kinds, all of them count, read as one list.
+ * The file names of a folder that are image lists of a stage: none, or one of each kind, in the order of `stageListNames`. If a folder holds
+ * several kinds, they are read as one list.
  * @param fileNames names without a directory, in any order
- * @throws PrestageError ERR_LIST_AMBIGUOUS where a kind has two files, as with the lists of two releases
+ * @throws PrestageError ERR_LIST_AMBIGUOUS if there are two files of one kind, such as the lists of two releases
  */
 export function pickStageLists(stage: Stage, fileNames: readonly string[]): readonly string[] {
   return KINDS[stage].flatMap(({ glob, pattern }) => {
@@ -45,7 +45,7 @@ export function pickStageLists(stage: Stage, fileNames: readonly string[]): read
     throw new PrestageError(
       'ERR_LIST_AMBIGUOUS',
       `The stage ${stage} has ${matching.length} image lists of the form ${glob}: ${matching.join(', ')}`,
-      'Leave the list of one release in the folder and move the others away',
+      'Keep the list of one release in the folder and move the others away',
     );
   });
 }

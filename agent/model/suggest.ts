@@ -1,9 +1,9 @@
 /**
- * The candidate that a mistyped name probably means: letter case, `_` and camel case do not count, and up to two letters can be wrong,
- * missing or too many, or two neighbours swapped. Undefined where none is near.
+ * The candidate that a mistyped name probably means: letter case, `-`, `_` and camel case do not count; up to two letters can be wrong,
+ * missing or too many, or two neighbours swapped. Undefined if no candidate is similar.
  */
 export function suggest(name: string, candidates: readonly string[]): string | undefined {
-  // A long text is no slip of a finger, and the distance takes quadratic time.
+  // A long text is not a typing error, and the distance takes quadratic time.
   if (name.length > 64) return undefined;
   const near = candidates
     .map((candidate) => ({ candidate, distance: distanceOf(plain(name), plain(candidate)) }))
@@ -16,7 +16,7 @@ function plain(name: string): string {
   return name.toLowerCase().replaceAll(/[-_\s]/g, '');
 }
 
-/** Levenshtein distance: letters to change, add or take away until one text is the other. */
+/** Levenshtein distance: letters to change, add or remove until one text equals the other. */
 function distanceOf(a: string, b: string): number {
   let distance = b.length;
   let row = Array.from({ length: b.length + 1 }, (_, column) => column);

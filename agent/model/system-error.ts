@@ -1,7 +1,7 @@
-/** What the kernel refuses for lack of something, or because of a broken disk, which an operator can do something about. */
+/** A refusal of the kernel that an operator can act upon: a resource is exhausted, or a disk is broken. */
 export interface SystemRefusal {
   readonly code: string;
-  /** What the operator does next. */
+  /** The next step of the operator. */
   readonly remedy: string;
 }
 
@@ -12,8 +12,8 @@ const MEMORY = `Free memory, or raise the limit of processes (TasksMax= of the u
 
 /** Source: errno(3). */
 const REMEDIES = {
-  EIO: `See which disk fails with: dmesg; change it, ${AGAIN}`,
-  EROFS: `See why that file system cannot be written: findmnt shows its options, dmesg errors of its disk; mend it, ${AGAIN}`,
+  EIO: `Find the failing disk with: dmesg; replace it, ${AGAIN}`,
+  EROFS: `Find out why that file system cannot be written: findmnt shows its options, dmesg shows disk errors; repair it, ${AGAIN}`,
   ENOSPC: ROOM,
   EDQUOT: ROOM,
   EMFILE: FILES,
@@ -23,8 +23,8 @@ const REMEDIES = {
 } as const;
 
 /**
- * The refusal in something thrown; undefined for whatever else it is: what a missing file means, say, is a matter of who has asked for it.
- * mkdir with parents says ENOENT whatever the kernel has refused, EIO and EROFS too. Source: Node, src/node_file.cc, MKDirpAsync.
+ * The refusal in a thrown value; undefined for any other error: what a missing file means, for instance, only the caller knows.
+ * mkdir with parents reports ENOENT for any refusal of the kernel, including EIO and EROFS. Source: Node, src/node_file.cc, MKDirpAsync.
  */
 export function systemRefusal(thrown: unknown): SystemRefusal | undefined {
   if (!(thrown instanceof Error) || !('code' in thrown)) return undefined;
@@ -37,7 +37,7 @@ function isListed(code: string): code is keyof typeof REMEDIES {
   return Object.hasOwn(REMEDIES, code);
 }
 
-/** The same error with the path that it is about, which Node leaves out where a file was open already. */
+/** The same error with the path in its message; Node leaves it out if the file was already open. */
 export function atPath(error: unknown, path: string): unknown {
   if (error instanceof Error && 'syscall' in error && !('path' in error)) error.message += ` '${path}'`;
   return error;

@@ -1,15 +1,15 @@
 /**
- * Characters that do something to a terminal, a journal or a reader's eye in place of being seen: C0 except newline and tab, DEL, C1, line
- * separators, and the marks that turn the direction of reading. Source: ECMA-48; Unicode Standard Annex 9.
+ * Characters that affect a terminal, a journal or the reader instead of being visible: C0 except newline and tab, DEL, C1, line separators,
+ * and the marks that change the direction of reading. Source: ECMA-48; Unicode Standard Annex 9.
  */
 const CONTROL = /(?![\n\t])[\p{Cc}\u061c\u200e\u200f\u2028-\u202e\u2066-\u2069]/gu;
 
-/** The text with each such character as `\uXXXX`. That is how JSON writes them, so JSON stays the same document. */
+/** The text with each such character written as `\uXXXX`. JSON uses the same notation, so a JSON text remains the same document. */
 export function visible(text: string): string {
   return text.replace(CONTROL, (character) => `\\u${character.charCodeAt(0).toString(16).padStart(4, '0')}`);
 }
 
-/** The same, with newlines and tabs as `\n` and `\t`: one line whatever is in it. */
+/** The same, with newlines and tabs written as `\n` and `\t`: always one line. */
 export function visibleLine(text: string): string {
   return visible(text).replaceAll('\n', '\\n').replaceAll('\t', '\\t');
 }

@@ -67,7 +67,7 @@ describe('the command line', () => {
     assert.deepEqual([result.exitCode, result.stdout], [2, '']);
     assert.match(
       result.stderr,
-      /^error: .*--stage: must be one of discovery, installed, got "discovry"\n {2}ERR_SETTINGS; next: Correct or remove what is named/,
+      /^error: .*--stage: must be one of discovery, installed, got "discovry"\n {2}ERR_SETTINGS; next: Correct or remove the settings named above/,
     );
   });
 

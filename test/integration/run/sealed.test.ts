@@ -78,7 +78,7 @@ describe('a sealed bundle', () => {
     const { state } = await sandbox.run(['--stage', 'installed', '--bundle', bundle.directory]);
     assert.deepEqual(
       [state.error?.code, state.error?.message],
-      ['ERR_PAYLOAD_MISSING', `${join(bundle.directory, BUNDLE_FILE)} has no stage "installed", it has: discovery`],
+      ['ERR_PAYLOAD_MISSING', `${join(bundle.directory, BUNDLE_FILE)} has no stage "installed"; its stages: discovery`],
     );
   });
 

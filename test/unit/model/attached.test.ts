@@ -18,7 +18,7 @@ import { longList } from '../../support/attaching.ts';
 import { thrownBy } from '../../support/thrown.ts';
 
 const [subject, other, config, layer] = ['subject', 'other', 'config', 'layer'].map((word) => digestOf(word));
-const remedy = 'Correct in the registry what is attached to the image, or pull without --attachments';
+const remedy = 'Correct the attachment in the registry, or pull without --attachments';
 const bytesOf = (json: unknown): Buffer => Buffer.from(JSON.stringify(json));
 const of = (digest: Digest | undefined): Digest => digest ?? digestOf('');
 const manifest = (more: Record<string, unknown> = {}): Buffer =>
@@ -74,7 +74,7 @@ describe('what lies beside an image', () => {
     const size = ATTACHED_BLOB_LIMIT_BYTES + 1;
     const large = { config: { mediaType: 'a', digest: config, size }, layers: [{ mediaType: 'a', digest: layer, size }] };
     const said = [config, layer].map(
-      (digest) => `W cannot be used: its blob ${digest} has ${size} bytes, more than the 1073741824 that are brought`,
+      (digest) => `W cannot be used: its blob ${digest} has ${size} bytes, more than the limit of 1073741824`,
     );
     assert.deepEqual(
       faults(() => parsed(manifest(large))),
@@ -84,11 +84,11 @@ describe('what lies beside an image', () => {
 
   const refused: readonly (readonly [string, Buffer, string])[] = [
     ['an index', manifest({ manifests: [] }), 'it is an index, not an image manifest'],
-    ['5 MiB', Buffer.alloc(5 * 1024 * 1024), 'it has 5242880 bytes, more than the 4194304 that a manifest may have'],
+    ['5 MiB', Buffer.alloc(5 * 1024 * 1024), 'it has 5242880 bytes, more than the limit of 4194304 for a manifest'],
     ['no JSON', Buffer.from('{'), 'document: is not JSON'],
     ['a number', bytesOf(1), 'document: Invalid type: Expected Object but received 1'],
     ['nothing', bytesOf(null), 'document: Invalid type: Expected Object but received null'],
-    ['another type', manifest({ mediaType: 'x' }), 'mediaType: is not that of an OCI image manifest'],
+    ['another type', manifest({ mediaType: 'x' }), 'mediaType: is not the type of an OCI image manifest'],
     ['another digest', manifest({ config: { mediaType: 'a', digest: 'sha256:1', size: 1 } }), 'config.digest: is not a sha256 digest'],
   ];
   for (const [what, bytes, said] of refused)
@@ -122,10 +122,10 @@ describe('a list of referrers', () => {
     const read = (bytes: Buffer) => faults(() => parseReferrers(bytes, 'W'));
     assert.deepEqual(read(manifest()), ['W cannot be used: it is an image manifest, not a list of referrers']);
     assert.deepEqual(read(list({ ...entry, mediaType: OCI_INDEX_TYPE })), [
-      `W cannot be used: it names ${config} of the type "${OCI_INDEX_TYPE}", and only image manifests are brought`,
+      `W cannot be used: it names ${config} of type "${OCI_INDEX_TYPE}", but only image manifests are supported`,
     ]);
     assert.equal(parseReferrers(Buffer.from(longList(1000)), 'W').length, 1000);
-    assert.deepEqual(read(Buffer.from(longList(1001))), ['W cannot be used: it names 1001 referrers, more than the 1000 that are brought']);
+    assert.deepEqual(read(Buffer.from(longList(1001))), ['W cannot be used: it names 1001 referrers, more than the limit of 1000']);
   });
 
   it('takes any bytes without another error than its own', () => {

@@ -210,7 +210,7 @@ test('pieces that are not exactly the image are refused, whatever their number',
       if (!isRefused) return assert.deepEqual(read(), storeBundle(sizeBytes, wrong));
       assert.deepEqual(thrownBy(read), {
         code: 'ERR_BUNDLE',
-        message: `payloads: "i" has ${sizeBytes} bytes, and ${wrong.sha256.length} pieces of ${pieces.sizeBytes} bytes`,
+        message: `payloads: "i" has ${sizeBytes} bytes, but ${wrong.sha256.length} pieces of ${pieces.sizeBytes} bytes`,
         remedy: 'Build the bundle again at the factory, or write it to the partition again',
       });
     }),
@@ -239,7 +239,7 @@ function isReadable(text: string): boolean {
     return true;
   } catch (error) {
     // What no schema can say: these hang together across the document.
-    return /is not among the files|comes twice or out of order|cannot list itself|pieces of/.test(errorRecord(error).message);
+    return /is not among the files|is repeated or out of order|cannot list itself|pieces of/.test(errorRecord(error).message);
   }
 }
 
@@ -281,7 +281,7 @@ test('the images of a stage that a bundle lacks are refused with the stages that
   const refusal = (stages: Bundle['stages']) => thrownBy(() => bundleImages(bundle(stages), 'installed', 'B')).message;
   assert.deepEqual(
     [refusal({ discovery: { images: [] } }), refusal({})],
-    ['B has no stage "installed", it has: discovery', 'B has no stage "installed", it has: none'],
+    ['B has no stage "installed"; its stages: discovery', 'B has no stage "installed"; its stages: none'],
   );
 });
 

@@ -45,7 +45,7 @@ test('what the kernel refuses says what to do about it', () => {
 test('a directory that cannot be made with its parents is a refusal, too', () => {
   const error = Object.assign(new Error("ENOENT: no such file or directory, mkdir '/run/x'"), { code: 'ENOENT', syscall: 'mkdir' });
   const { code, remedy } = errorRecord(error);
-  assert.deepEqual([code, remedy.startsWith('See why that file system cannot be written: ')], ['ERR_SYSTEM', true]);
+  assert.deepEqual([code, remedy.startsWith('Find out why that file system cannot be written: ')], ['ERR_SYSTEM', true]);
   assert.equal(errorRecord(Object.assign(error, { syscall: 'open' })).code, 'ERR_INTERNAL');
 });
 

@@ -16,7 +16,7 @@ import { references, textOfReference } from '../../support/arbitraries.ts';
 import { thrownBy } from '../../support/thrown.ts';
 
 const HEX = '482618e19dc48990bb53f46e441ce21f574c04a6e0b9ee8fe1103284e15db994';
-const REMEDY = 'Correct the lines that are named: one image reference a line, or write the list again at the factory';
+const REMEDY = 'Correct these lines, one image reference per line, or write the list again at the factory';
 
 function textsOf(images: readonly ListedImage[]): readonly string[] {
   return images.map((image) => image.text);
@@ -51,8 +51,8 @@ test('an image that comes again is dropped with a notice of both places, also wh
   const { images, notices } = parseImageList('quay.io/a/b:1\nbusybox\nquay.io/a/b:1\ndocker.io/library/busybox:latest\n', 'ai-images.txt');
   assert.deepEqual(textsOf(images), ['quay.io/a/b:1', 'busybox']);
   assert.deepEqual(notices, [
-    'ai-images.txt:3: quay.io/a/b:1 is listed at ai-images.txt:1 already',
-    'ai-images.txt:4: docker.io/library/busybox:latest is listed at ai-images.txt:2 already',
+    'ai-images.txt:3: quay.io/a/b:1 is already listed at ai-images.txt:1',
+    'ai-images.txt:4: docker.io/library/busybox:latest is already listed at ai-images.txt:2',
   ]);
 });
 
@@ -63,7 +63,7 @@ test('several lists of a stage are read as one', () => {
   ];
   const { images, notices } = parseImageLists(lists);
   assert.deepEqual(textsOf(images), ['quay.io/a/b:1', 'quay.io/a/c:1']);
-  assert.deepEqual(notices, ['initial-images.txt:2: quay.io/a/b:1 is listed at ai-images.txt:1 already']);
+  assert.deepEqual(notices, ['initial-images.txt:2: quay.io/a/b:1 is already listed at ai-images.txt:1']);
 });
 
 test('every fault of every list is told with its place', () => {

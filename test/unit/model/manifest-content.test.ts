@@ -27,14 +27,14 @@ const CASES = [
     'application/vnd.docker.container.image.v1+json',
     ['application/vnd.docker.image.rootfs.foreign.diff.tar.gzip', 'application/vnd.docker.image.rootfs.diff.tar.gzip'],
     'foreign-layers',
-    'an image with layers that registries do not hand out, such as one for Windows',
+    'an image with layers that registries do not distribute, such as an image for Windows',
   ],
   [
     'Windows in OCI form',
     OCI_CONFIG,
     ['application/vnd.oci.image.layer.nondistributable.v1.tar+gzip'],
     'foreign-layers',
-    'an image with layers that registries do not hand out, such as one for Windows',
+    'an image with layers that registries do not distribute, such as an image for Windows',
   ],
   [
     'helm',

@@ -88,16 +88,16 @@ test('a Docker schema 1 manifest is refused by name', () => {
   };
   assert.equal(
     refusalOf(schema1),
-    'x.tgz: manifest.json is a Docker schema 1 manifest, which names no config and cannot be loaded by digest',
+    'x.tgz: manifest.json is a Docker schema 1 manifest, which has no config and cannot be loaded by digest',
   );
 });
 
 test('a document that is an image and an index in one is refused', () => {
   const image = { schemaVersion: 2, config: { digest: A, size: 1 }, layers: [] };
-  assert.equal(refusalOf({ ...image, manifests: [] }), 'x.tgz: manifest.json is ambiguous: it is an image manifest and an index in one');
+  assert.equal(refusalOf({ ...image, manifests: [] }), 'x.tgz: manifest.json is ambiguous: it is both an image manifest and an index');
   assert.equal(
     refusalOf({ schemaVersion: 2, layers: [], manifests: [] }),
-    'x.tgz: manifest.json is ambiguous: it is an image manifest and an index in one',
+    'x.tgz: manifest.json is ambiguous: it is both an image manifest and an index',
   );
 });
 
@@ -138,7 +138,7 @@ test('bytes that are no JSON are refused, also with a byte order mark or broken 
 test('a manifest of more than 4 MiB is refused before it is read', () => {
   assert.deepEqual(
     thrownBy(() => parseManifest(Buffer.alloc(MANIFEST_LIMIT_BYTES + 1), 'x')),
-    { code: 'ERR_MANIFEST', message: 'x has 4194305 bytes, more than the 4194304 that a manifest may have', remedy: REMEDY },
+    { code: 'ERR_MANIFEST', message: 'x has 4194305 bytes, more than the limit of 4194304 for a manifest', remedy: REMEDY },
   );
 });
 

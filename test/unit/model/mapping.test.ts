@@ -80,7 +80,7 @@ test('blanks, CRLF, comments and empty lines are taken, and sources of any kind'
 test('of two destination tags of a source the first counts, with a notice; the same tag twice is none', () => {
   assert.deepEqual(parseMapping(`${SOURCE}=a/b:1\n${SOURCE}=a/b:2\n${SOURCE}=c/d:1\n`, 'mapping.txt'), {
     tags: new Map([[SOURCE, '1']]),
-    notices: [`mapping.txt:2: ${SOURCE} has the tag 1 at mapping.txt:1 already, 2 is passed over`],
+    notices: [`mapping.txt:2: ${SOURCE} already has the tag 1 at mapping.txt:1, 2 is ignored`],
   });
 });
 
@@ -98,7 +98,7 @@ test('every line that is no mapping is told with its place', () => {
         'mapping.txt:4: "a=" is not source=destination',
         'mapping.txt:5: "B:x" is not an image reference: "library/B" is not a repository path',
       ].join('\n'),
-      remedy: 'Copy mapping.txt again from the workspace of oc-mirror, or remove it: then images listed by digest get no tag',
+      remedy: 'Copy mapping.txt again from the workspace of oc-mirror, or remove it: images listed by digest then get no tag',
     },
   );
 });

@@ -76,7 +76,7 @@ test('what is no reference is refused with the part that is wrong', () => {
     [`quay.io/a@sha256:${HEX.toUpperCase()}`, `"sha256:${HEX.toUpperCase()}" is not sha256: and 64 lower-case hex digits`],
     [`quay.io/a@sha512:${HEX}`, `"sha512:${HEX}" is not sha256: and 64 lower-case hex digits`],
     [`quay.io/a@x@${DIGEST}`, `"x@${DIGEST}" is not sha256: and 64 lower-case hex digits`],
-    [HEX, '64 hex digits alone are an image id'],
+    [HEX, '64 hex digits alone are an image ID'],
     [`a.b/${'c'.repeat(252)}`, 'its name is longer than 255 characters'],
     ['quay.io/a/b:t ', '"t " is not a tag'],
   ];

@@ -8,7 +8,7 @@ import { resolveSettings, type Settings, type SettingsInput, settingSources, var
 import { codeOf, thrownBy } from '../../support/thrown.ts';
 
 const PATH = '/etc/prestage-agent/config.yaml';
-const REMEDY = 'Correct or remove what is named; prestage-agent run --help shows the settings';
+const REMEDY = 'Correct or remove the settings named above; prestage-agent run --help lists all settings';
 const DEFAULTS: Settings = {
   label: 'data',
   delivery: 'auto',
@@ -149,7 +149,7 @@ test('the environment overrides the file, flags override the environment', () =>
 });
 
 test('an address is one by which others can reach a node', () => {
-  const must = 'must be an IP address or a host name by which other nodes reach this one';
+  const must = 'must be an IP address or host name that other nodes use to reach this node';
   for (const address of ['192.0.2.1', '2001:db8::1', 'node0.example.com', 'node0'])
     assert.equal(resolveSettings({ flags: { 'serve-address': address } }).serveAddress, address);
   for (const address of ['0.0.0.0', '::', '300.1.1.1', 'a b', '-x', '[::1]', 'x'.repeat(254)])
@@ -183,12 +183,12 @@ test('an unknown name is refused with its line and with the name that was meant'
 });
 
 test('a name that is set twice is refused with both lines', () => {
-  assert.equal(refusalOf(file('retries: 1\nlabel: a\n\nretries: 2\n')), `${PATH}:4: retries is set at ${PATH}:1 already`);
+  assert.equal(refusalOf(file('retries: 1\nlabel: a\n\nretries: 2\n')), `${PATH}:4: retries is already set at ${PATH}:1`);
 });
 
 test('a file that is no mapping is refused', () => {
-  assert.equal(refusalOf(file('- label\n')), `${PATH} must be a mapping of settings, one "name: value" a line`);
-  assert.equal(refusalOf(file('label')), `${PATH} must be a mapping of settings, one "name: value" a line`);
+  assert.equal(refusalOf(file('- label\n')), `${PATH} must be a mapping of settings, one "name: value" per line`);
+  assert.equal(refusalOf(file('label')), `${PATH} must be a mapping of settings, one "name: value" per line`);
 });
 
 test('what is no YAML is refused with its line', () => {
@@ -198,7 +198,7 @@ test('what is no YAML is refused with its line', () => {
 });
 
 test('a value that a setting cannot have is refused with what it must be', () => {
-  const label = 'a GPT partition name: text of 1 to 36 characters without / and control characters';
+  const label = 'a GPT partition name: 1 to 36 characters without / and control characters';
   const table: readonly (readonly [string, string])[] = [
     ['stage: install', 'must be one of discovery, installed, got "install"'],
     ['stage:', 'must be one of discovery, installed, got nothing'],

@@ -32,7 +32,7 @@ test('the lists of two releases are refused, with the names of both', () => {
       code: 'ERR_LIST_AMBIGUOUS',
       message:
         'The stage discovery has 2 image lists of the form initial-images*.txt: initial-images-4.10.3.txt, initial-images-4.11.0.txt',
-      remedy: 'Leave the list of one release in the folder and move the others away',
+      remedy: 'Keep the list of one release in the folder and move the others away',
     },
   );
   assert.equal(thrownBy(() => pickStageLists('installed', ['ocp_images.txt.4.10.3', 'ocp_images.txt.4.10.4'])).code, 'ERR_LIST_AMBIGUOUS');

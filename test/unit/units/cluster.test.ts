@@ -357,7 +357,7 @@ test('mirrors that the nodes have already stay in use behind ours', async () => 
 
 test('the bundle decides which stage can be pulled', async () => {
   const error = await refused(clients({ stage: 'discovery' }));
-  assert.deepEqual([error.code, error.message], ['ERR_PAYLOAD_MISSING', `${bundle} has no stage "discovery", it has: installed`]);
+  assert.deepEqual([error.code, error.message], ['ERR_PAYLOAD_MISSING', `${bundle} has no stage "discovery"; its stages: installed`]);
 });
 
 test('rendering for other mirrors replaces those of an earlier rendering, and keeps what others wrote', async () => {
@@ -442,7 +442,7 @@ test('words and flags that do not go together are refused, all at once', () => {
       '--mirror is only for clients; --stage is only for clients; --registries is only for clients; --address requires --serve cluster; --ca requires --serve cluster',
       '--address is not given; --certificate is not given; --key is not given',
       '--serve cluster is only for the stage installed: discovery ends with the installation',
-      '--spec: must be one of 3.1.0, 3.2.0; --policy: must be one of open, closed; --delivery: must be one of auto, extract, registry, mount; --trust: must be one of auto, verity, hash, background; --placement: must be one of auto, ram, partition, disk; --registry-image: must be an image reference, registry/repository with a tag or a digest; --serve: must be one of node, cluster; --port: must be a whole number from 1 to 65535; --as: must be one of ign, patch, curl, infraenv, siteconfig, clusterinstance, bmh, installer-args',
+      '--spec: must be one of 3.1.0, 3.2.0; --policy: must be one of open, closed; --delivery: must be one of auto, extract, registry, mount; --trust: must be one of auto, verity, hash, background; --placement: must be one of auto, ram, partition, disk; --registry-image: must be an image reference: registry/repository with a tag or a digest; --serve: must be one of node, cluster; --port: must be a whole number from 1 to 65535; --as: must be one of ign, patch, curl, infraenv, siteconfig, clusterinstance, bmh, installer-args',
       '--agent-sha256: is empty',
     ],
   );

@@ -149,7 +149,7 @@ describe('images', () => {
     await writeFile(a, 'quay.io/o/a:1\nquay.io/o/b:1\r\n');
     await writeFile(b, 'quay.io/o/b:1\n');
     const { stdout, stderr, exitCode } = await images('merge', a, b);
-    assert.deepEqual([exitCode, stdout, stderr.includes('is listed at')], [0, 'quay.io/o/a:1\nquay.io/o/b:1\n', true]);
+    assert.deepEqual([exitCode, stdout, stderr.includes('is already listed at')], [0, 'quay.io/o/a:1\nquay.io/o/b:1\n', true]);
   });
 
   it('merge of a list that cannot be read names the line', async () => {
