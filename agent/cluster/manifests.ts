@@ -2,7 +2,7 @@ import { encodeDataUrl } from '../model/data-url.ts';
 import { PrestageError } from '../model/errors.ts';
 import { STORE_PATH } from '../model/places.ts';
 
-/** What a cluster can be told at its installation, so that the agent has no file to add on the nodes. */
+/** Manifests that configure a cluster at its installation, so that the agent does not have to add files on the nodes. */
 export const MANIFEST_FORMS = ['machineconfig', 'containerruntimeconfig', 'pinned-images'] as const;
 export type ManifestForm = (typeof MANIFEST_FORMS)[number];
 export const ROLES = ['master', 'worker'] as const;
@@ -12,7 +12,7 @@ export interface ManifestRequest {
   readonly forms: readonly ManifestForm[];
   /** The machine config pool. */
   readonly role: Role;
-  /** Absolute path of the additional image store; that of the agent where left out. */
+  /** Absolute path of the additional image store; that of the agent if left out. */
   readonly store?: string;
   /** References that kubelet must not remove, for `pinned-images`. */
   readonly pinned: readonly string[];
@@ -26,7 +26,7 @@ export interface Manifest {
   readonly spec: Readonly<Record<string, unknown>>;
 }
 
-/** Manifests in the order in which they are applied, and what a person should know about them. */
+/** Manifests in the order in which they are applied, and notices about them. */
 export interface RenderedManifests {
   readonly manifests: readonly Manifest[];
   readonly notices: readonly string[];
@@ -45,8 +45,8 @@ export function renderManifests({ forms, role, store = STORE_PATH, pinned }: Man
   if (!STORE.test(store) || store.includes('//') || store.length > STORE_LIMIT) {
     throw new PrestageError(
       'ERR_USAGE',
-      `${JSON.stringify(store)} is no path that a ContainerRuntimeConfig takes`,
-      `Give an absolute path of at most ${STORE_LIMIT} characters out of a-z, A-Z, 0-9, "/", ".", "_" and "-", without "//"`,
+      `${JSON.stringify(store)} is not a path that a ContainerRuntimeConfig accepts`,
+      `Give an absolute path of at most ${STORE_LIMIT} of the characters a-z, A-Z, 0-9, "/", ".", "_" and "-", without "//"`,
     );
   }
   const rendered = forms.map((form) => renderForm(form, role, store, pinned));
@@ -61,7 +61,7 @@ function renderForm(form: ManifestForm, role: Role, store: string, pinned: reado
           machineConfig(role, 'prestage-store', { '/etc/containers/storage.conf': storageConf(store), [TMPFILES]: storeDirectory(store) }),
         ],
         notices: [
-          'the MachineConfig owns /etc/containers/storage.conf: what a ContainerRuntimeConfig would write there does not come to the nodes',
+          'the MachineConfig owns /etc/containers/storage.conf: changes of a ContainerRuntimeConfig to that file do not reach the nodes',
         ],
       };
     case 'containerruntimeconfig':
@@ -73,7 +73,7 @@ function renderForm(form: ManifestForm, role: Role, store: string, pinned: reado
       return {
         manifests: [machineConfig(role, 'prestage-pinned-images', { '/etc/crio/crio.conf.d/60-prestage-pinned': pinnedImages(pinned) })],
         notices: [
-          'CRI-O takes the last list of pinned images by its file’s name: 60-prestage-pinned replaces that of PinnedImageSets, 50-pinned-images',
+          'CRI-O uses only the list of pinned images in the last file by name: 60-prestage-pinned replaces 50-pinned-images of PinnedImageSets',
         ],
       };
   }
@@ -114,8 +114,8 @@ function containerRuntimeConfig(role: Role, store: string): Manifest {
 }
 
 /**
- * Engines refuse to work with a store that is missing, also in the boot before the agent has come to the node, and a MachineConfig cannot make
- * directories: systemd makes it, early in every boot. Source: tmpfiles.d(5).
+ * Engines refuse to work with a missing store, even in a boot before the agent is on the node, and a MachineConfig cannot make directories. So systemd
+ * makes it, early in every boot. Source: tmpfiles.d(5).
  */
 const TMPFILES = '/etc/tmpfiles.d/50-prestage-store.conf';
 
@@ -147,7 +147,7 @@ size = ""
 `;
 }
 
-/** Source: crio.conf(5), pinned_images: exact names where they have no asterisk. */
+/** Source: crio.conf(5), pinned_images: names without an asterisk must match exactly. */
 function pinnedImages(references: readonly string[]): string {
   const lines = [...new Set(references)].toSorted().map((reference) => `  ${JSON.stringify(reference)},\n`);
   return `# Images of the bundle of prestage-agent, which kubelet must not remove.\n[crio.image]\npinned_images = [\n${lines.join('')}]\n`;

@@ -24,7 +24,7 @@ const LABEL = 'release.openshift.io/verification-signatures';
 const LIMIT_BYTES = 1024 * 1024;
 
 /**
- * What makes a cluster without a network believe releases that it is to be upgraded to: a ConfigMap for each. Pure.
+ * Renders a ConfigMap with the signatures of each release, so that a cluster without a network accepts it for an upgrade. Pure.
  * @throws PrestageError ERR_SIGNATURE if the signatures of a release do not fit into one
  */
 export function renderReleaseConfigMaps(releases: readonly SignedRelease[]): readonly ConfigMap[] {
@@ -34,8 +34,8 @@ export function renderReleaseConfigMaps(releases: readonly SignedRelease[]): rea
     if (sizeBytes > LIMIT_BYTES) {
       throw new PrestageError(
         'ERR_SIGNATURE',
-        `the signatures of the release ${release} have ${sizeBytes} bytes, and a ConfigMap takes ${LIMIT_BYTES}`,
-        'Look at the store of signatures that the bundle was pulled with; pull again from another: --release-signatures',
+        `the signatures of the release ${release} have ${sizeBytes} bytes, but a ConfigMap can hold only ${LIMIT_BYTES}`,
+        'Check the store of signatures that the bundle was pulled with, or pull again from another one with --release-signatures',
       );
     }
     return {

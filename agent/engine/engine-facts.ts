@@ -15,9 +15,9 @@ export interface ConfFile {
 export interface EngineFacts {
   /** The text of the storage.conf that is in force for root. */
   readonly storageConf: string;
-  /** crio.conf and its drop-ins without the agent's, in the order in which CRI-O reads them; undefined where there is no /etc/crio. */
+  /** crio.conf and its drop-ins without the agent's, in the order in which CRI-O reads them; undefined if there is no /etc/crio. */
   readonly crio?: readonly ConfFile[];
-  /** Units that start podman or skopeo, as `name.service`; empty where systemd does not run. */
+  /** Units that start podman or skopeo, as `name.service`; empty if systemd does not run. */
   readonly units: readonly string[];
   readonly hasSystemd: boolean;
   /** Whether login shells read /etc/profile.d. */
@@ -43,7 +43,7 @@ export function engineFacts(host: Host, stage: Stage): EngineFacts {
   };
 }
 
-/** The text of the storage.conf that root's engines read, where no variable says otherwise. */
+/** The text of the storage.conf that root's engines read, unless a variable names another one. */
 export function storageConfInForce(host: Host): string {
   return STORAGE_CONFS.map((path) => textOf(host, path)).find((text) => text !== undefined) ?? DEFAULT_STORAGE_CONF;
 }
@@ -66,7 +66,7 @@ function namesIn(host: Host, directory: string): readonly string[] {
   return isDirectory(host, directory) ? readdirSync(hostPath(host, directory)) : [];
 }
 
-/** Undefined also for directories and links that lead nowhere, which folders of configuration hold. */
+/** Undefined also for directories and dangling links, which configuration folders can hold. */
 function textOf(host: Host, path: string): string | undefined {
   const file = hostPath(host, path);
   return statSync(file, { throwIfNoEntry: false })?.isFile() === true ? readFileSync(file, 'utf8') : undefined;

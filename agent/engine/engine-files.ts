@@ -8,7 +8,7 @@ import type { SystemFile } from '../system-files/put.ts';
 import { type ConfFile, CRIO_DROP_IN, type EngineFacts, ETC_STORAGE_CONF } from './engine-facts.ts';
 import { addStore, listedStores } from './storage-conf.ts';
 
-/** What makes the engines see the additional image store, and what a person should know about it. */
+/** The files that make the engines see the additional image store, and notices for people. */
 export interface EnginePlan {
   readonly files: readonly SystemFile[];
   readonly notices: readonly string[];
@@ -21,10 +21,10 @@ const crioSchema = v.object({
 });
 
 /**
- * The files that tell podman, skopeo and CRI-O of the store. In discovery /etc/containers/storage.conf is changed, which all of them read. On the
- * installed node that file belongs to the Machine Config Operator, which takes any change for a fault: there CRI-O is told by a drop-in, and podman
- * by the environment of units and login shells. Pure. Source: docs/field-facts.md, "Files of the Machine Config Operator".
- * @throws PrestageError ERR_SYSTEM_FILE where the storage.conf that is in force cannot be added to
+ * The files that tell podman, skopeo and CRI-O about the store. In discovery /etc/containers/storage.conf is changed, which all of them read. On the
+ * installed node that file belongs to the Machine Config Operator, which treats any change as a fault: there CRI-O gets a drop-in, and podman an
+ * environment variable in units and login shells. Pure. Source: docs/field-facts.md, "Files of the Machine Config Operator".
+ * @throws PrestageError ERR_SYSTEM_FILE if the store cannot be added to the storage.conf that is in force
  */
 export function planEngineFiles(facts: EngineFacts, stage: Stage): EnginePlan {
   if (listedStores(facts.storageConf).includes(STORE_PATH)) return { files: [], notices: [] };
@@ -33,7 +33,7 @@ export function planEngineFiles(facts: EngineFacts, stage: Stage): EnginePlan {
   const crio = facts.crio === undefined ? { files: [], notices: [] } : planCrio(facts.crio);
   return {
     files: [
-      add(STORAGE_CONF, `# What is in force by ${ETC_STORAGE_CONF}, and one more additional image store.\n${withStore}`),
+      add(STORAGE_CONF, `# The settings of ${ETC_STORAGE_CONF}, with one more additional image store.\n${withStore}`),
       ...crio.files,
       ...unitDropIns(facts.units),
       ...(facts.hasProfile ? [add('/etc/profile.d/50-prestage.sh', PROFILE)] : []),
@@ -49,15 +49,15 @@ function unitDropIns(units: readonly string[]): readonly SystemFile[] {
   );
 }
 
-/** A user's own podman has a storage of its own, which root's storage.conf would lead astray. */
+/** For root alone: podman of another user has a storage of its own, for which root's storage.conf is wrong. */
 const PROFILE = `if [ "\${EUID:-$(id -u)}" = 0 ] && [ -r ${STORAGE_CONF} ]; then
   export CONTAINERS_STORAGE_CONF=${STORAGE_CONF}
 fi
 `;
 
 /**
- * The drop-in for CRI-O. Newer ones add up the options of all files, older ones take the last list by name alone: so ours holds what the files
- * before it say. Source: crio.conf.d(5); github.com/cri-o/cri-o, pkg/config/config.go, UpdateFromDropInFile.
+ * The drop-in for CRI-O. Newer versions combine the options of all files; older ones use only the list of the last file by name. So ours repeats the
+ * options of the files before it. Source: crio.conf.d(5); github.com/cri-o/cri-o, pkg/config/config.go, UpdateFromDropInFile.
  */
 function planCrio(files: readonly ConfFile[]): EnginePlan {
   const read = files.map((file) => ({ path: file.path, ...crioOptions(file) }));
@@ -72,7 +72,7 @@ function planCrio(files: readonly ConfFile[]): EnginePlan {
     notices: [
       ...notices,
       ...later.map(
-        (path) => `${path} has storage_option and comes after ${CRIO_DROP_IN}: an older CRI-O takes its list alone, without our store`,
+        (path) => `${path} has storage_option and comes after ${CRIO_DROP_IN}: an older CRI-O uses only that list, without our store`,
       ),
     ],
   };
@@ -83,7 +83,7 @@ function crioOptions(file: ConfFile): { readonly options: readonly string[]; rea
     return { options: v.parse(crioSchema, parse(file.text)).crio.storage_option };
   } catch (error) {
     const reason = messageOf(error).split('\n')[0] ?? '';
-    return { options: [], fault: `${file.path} cannot be read, its storage options are not known: ${reason}` };
+    return { options: [], fault: `${file.path} cannot be read, so its storage options are unknown: ${reason}` };
   }
 }
 

@@ -7,7 +7,7 @@ const UNIT_FOLDERS = ['/etc/systemd/system', '/run/systemd/system', '/run/system
 
 /**
  * They start podman or skopeo from a program that is not a script, or from scripts that their unit does not name. Source: templates of the Machine
- * Config Operator; NetworkManager-dispatcher(8); rpm-ostree, which has skopeo read images.
+ * Config Operator; NetworkManager-dispatcher(8); rpm-ostree, which reads images by skopeo.
  */
 const KNOWN_UNITS = [
   'NetworkManager-dispatcher.service',
@@ -18,7 +18,7 @@ const KNOWN_UNITS = [
   'rpm-ostreed.service',
 ];
 
-/** CRI-O is told of the store by a drop-in of its own: from the environment it would get the store a second time. */
+/** CRI-O has a drop-in of its own for the store: through the environment it would get the store a second time. */
 const CRIO_UNITS = ['crio.service', 'crio-wipe.service'];
 
 const ENGINE = /\b(?:podman|skopeo)\b/;
@@ -26,15 +26,15 @@ const ENGINE = /\b(?:podman|skopeo)\b/;
 const EXEC_LINE = /^\s*Exec[A-Za-z]+\s*=(.*)$/gm;
 /** An absolute path in a command line, also behind the prefixes of systemd and within a line for a shell. */
 const PATH = /(?<![\w./-])\/[\w./@+-]+/g;
-/** A larger file is not a script that somebody wrote. */
+/** A larger file is not considered a script. */
 const SCRIPT_LIMIT_BYTES = 256 * 1024;
 
 /**
- * Services that start podman or skopeo: those that are known to, those that name one of them in what they execute, and those that execute a script
- * which does. What a script starts in turn is not followed. The agent's own set their environment themselves. Sorted, as `name.service`.
+ * Services that start podman or skopeo: the known ones, those whose commands name one of them, and those that run a script that names one. Scripts that
+ * a script starts are not followed. The agent's own units set their environment themselves. Sorted, as `name.service`.
  *
- * The files are some hundred small ones, most of them in the page cache: read one after the other they take a third of the time that the thread
- * pool takes (7 ms for 350 units).
+ * There are some hundred small files, most of them in the page cache: reading them one after the other takes a third of the time that the thread pool
+ * takes (7 ms for 350 units).
  */
 export function engineUnits(host: Host): readonly string[] {
   const scripts = new Map<string, boolean>();
@@ -70,7 +70,7 @@ function isEngineScript(host: Host, path: string, known: Map<string, boolean>): 
   return answer;
 }
 
-/** Lines of a script without its comments; none of what is not a script. Source: execve(2), "Interpreter scripts". */
+/** Lines of a script without its comments; none if the file is not a script. Source: execve(2), "Interpreter scripts". */
 function scriptLines(file: string): readonly string[] {
   const found = statOf(file);
   if (found?.isFile() !== true || found.size > SCRIPT_LIMIT_BYTES || startOf(file) !== '#!') return [];
@@ -94,13 +94,13 @@ function namesIn(host: Host, directory: string): readonly string[] {
   return statOf(found)?.isDirectory() === true ? readdirSync(found) : [];
 }
 
-/** Undefined also for directories and links that lead nowhere, which folders of units hold. */
+/** Undefined also for directories and dangling links, which unit folders can hold. */
 function textOf(host: Host, path: string): string | undefined {
   const file = hostPath(host, path);
   return statOf(file)?.isFile() === true ? readFileSync(file, 'utf8') : undefined;
 }
 
-/** Undefined where nothing is, and where a link leads in a circle. */
+/** Undefined if there is nothing, or if links form a loop. */
 function statOf(file: string): Stats | undefined {
   try {
     return statSync(file, { throwIfNoEntry: false });

@@ -6,19 +6,19 @@ import type { Host } from '../host/host.ts';
 import { temporaryDirectory } from '../host/remove-tree.ts';
 import { messageOf } from '../model/errors.ts';
 
-/** podman answers within 0.2 s; on a node that boots, with everything cold, seconds were seen. */
+/** podman answers within 0.2 s; on a booting node, with cold caches, it can take seconds. */
 const LIMIT_MS = 30_000;
 const recordsSchema = v.pipe(v.string(), v.parseJson(), v.array(v.object({ id: v.string() })));
 
 export interface Probe {
   readonly accepted: boolean;
-  /** What was tried and seen, for the status. */
+  /** What podman answered, for the status. */
   readonly reason: string;
 }
 
 /**
- * Asks podman itself whether it takes a store: with an empty storage of its own, and the store as additional one, it must list the store's images.
- * No table of versions knows that. Nothing of the machine's own storage is touched.
+ * Asks podman itself whether it accepts a store: with an empty storage of its own and this additional store, it must list the images of the store. No
+ * table of versions can tell that. The machine's own storage is not touched.
  * @param storePath absolute path on this machine, with the store mounted
  */
 export async function probeEngines(host: Host, storePath: string, { signal }: { readonly signal: AbortSignal }): Promise<Probe> {
@@ -29,11 +29,11 @@ export async function probeEngines(host: Host, storePath: string, { signal }: { 
   const work = directory.path;
   const [graph, run, tmp, conf] = [join(work, 'graph'), join(work, 'run'), join(work, 'tmp'), join(work, 'storage.conf')];
   await mkdir(tmp);
-  // The machine's own may list the same store, or one that is missing. A JSON string is a basic string of TOML.
+  // The machine's own storage.conf may list the same store, or one that is missing. A JSON string is a basic string of TOML.
   const quoted = [run, graph, storePath].map((path) => JSON.stringify(path));
   const lines = ['[storage]', 'driver = "overlay"', `runroot = ${quoted[0]}`, `graphroot = ${quoted[1]}`];
   await writeFile(conf, [...lines, '[storage.options]', `additionalimagestores = [${quoted[2]}]`, ''].join('\n'));
-  // An own mount namespace, because podman leaves its graphroot mounted.
+  // In a mount namespace of its own, because podman leaves its graphroot mounted.
   const args = ['--mount', 'podman', '--tmpdir', tmp, 'images', '--quiet', '--all', '--no-trunc'];
   const result = await host.exec('unshare', args, { signal, timeoutMs: LIMIT_MS, env: { CONTAINERS_STORAGE_CONF: conf } });
   signal.throwIfAborted();

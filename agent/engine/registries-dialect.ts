@@ -2,7 +2,7 @@ import { output } from '../host/exec.ts';
 import type { Host } from '../host/host.ts';
 import type { MirrorDialect } from './registries-plan.ts';
 
-/** The first podman with containers/image 5.22, which knows `pull-from-mirror`; an older one passes over the key in silence. */
+/** The first podman with containers/image 5.22, which knows `pull-from-mirror`; older ones silently ignore the key. */
 const SINCE = { major: 4, minor: 2 } as const;
 
 /**
@@ -14,8 +14,8 @@ export async function mirrorDialect(host: Pick<Host, 'exec'>): Promise<MirrorDia
 }
 
 /**
- * The dialect by what `podman --version` prints (`podman version 4.3.1`). A version that cannot be read is taken for one to come: those that
- * were are known.
+ * The dialect by what `podman --version` prints (`podman version 4.3.1`). A version that cannot be read is treated as a future
+ * one, because all past ones can be read.
  */
 export function dialectOf(versionText: string): MirrorDialect {
   const [, major, minor] = /(\d+)\.(\d+)/.exec(versionText)?.map(Number) ?? [];

@@ -11,7 +11,7 @@ export const DROP_IN_PATH = `${REGISTRIES_DIRECTORY}/${DROP_IN_NAME}`;
 const RENDERED =
   '# Rendered by: prestage-agent ignition clients. Where the node has no prestage-agent, remove this file and certs.d/*/prestage-ca.crt by hand.';
 
-/** The drop-in as an ignition brings it, which leads to other nodes. Pure. */
+/** The drop-in for an ignition, which points to other nodes. Pure. */
 export function ofIgnition(dropIn: string): string {
   return dropIn.replace('\n', `\n${RENDERED}\n`);
 }
@@ -21,9 +21,8 @@ export function isOfIgnition(dropIn: string): boolean {
 }
 
 /**
- * Renders the drop-in that puts our mirrors in front of the sources, in the format of containers-registries.conf.d(5). Mirrors that are
- * configured already stay behind ours in their order, the source comes last, and whatever else was decided over an image goes on.
- * Pure: the same input gives the same bytes.
+ * Renders the drop-in that makes engines ask our mirrors before the sources, in the format of containers-registries.conf.d(5). Existing mirrors follow
+ * ours in their order, the source comes last, and all other settings for an image are kept. Pure: the same input gives the same bytes.
  */
 export function renderDropIn(
   view: RegistriesView,
@@ -36,13 +35,13 @@ export function renderDropIn(
 }
 
 function commentOf({ base }: PlannedEntry): readonly string[] {
-  return base === undefined ? [] : [`# Goes on with what ${base.file} says of ${base.prefix}.`];
+  return base === undefined ? [] : [`# Includes the settings of ${base.file} for ${base.prefix}.`];
 }
 
-/** An entry of the same prefix in a file that is read after ours replaces ours whole. */
+/** An entry of the same prefix in a file that is read after ours replaces ours completely. */
 function laterNotice({ entry, base }: PlannedEntry): readonly string[] {
   if (base === undefined || base.prefix !== entry.prefix || base.file <= DROP_IN_PATH) return [];
   return [
-    `${base.file} is read after ${DROP_IN_PATH} and decides over ${entry.prefix}: rename it so that it is read before, or our mirrors are not asked`,
+    `${base.file} is read after ${DROP_IN_PATH} and overrides it for ${entry.prefix}: rename it so that it is read before, or our mirrors are not asked`,
   ];
 }

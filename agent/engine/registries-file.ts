@@ -8,7 +8,7 @@ export interface MirrorEntry {
   /** Host, or host and path, without a slash at the end. */
   readonly location: string;
   readonly insecure: boolean;
-  /** `all`, `digest-only` or `tag-only`; `all` where left out. */
+  /** `all`, `digest-only` or `tag-only`; `all` if left out. */
   readonly pullFromMirror?: string;
   /** Keys that the agent does not know, as TOML values. */
   readonly extra: Readonly<Record<string, unknown>>;
@@ -18,7 +18,7 @@ export interface MirrorEntry {
 export interface RegistryEntry {
   /** Host, namespace, repository or image; or `*.` and a domain. */
   readonly prefix: string;
-  /** What stands in for the prefix when the source is asked. Empty only for a wildcard: there the image's own name is taken. */
+  /** Replaces the prefix when the source is asked. Empty only for a wildcard: then the image's own name is used. */
   readonly location: string;
   /** Of the source; each mirror has its own. */
   readonly insecure: boolean;
@@ -28,7 +28,7 @@ export interface RegistryEntry {
   /** In the order in which they are asked. */
   readonly mirrors: readonly MirrorEntry[];
   readonly extra: Readonly<Record<string, unknown>>;
-  /** The file that it stands in, as a path of the node. */
+  /** The file that it is in, as a path of the node. */
   readonly file: string;
 }
 
@@ -36,7 +36,7 @@ export interface RegistryEntry {
 export interface RegistriesFile {
   /** In the order of the file. */
   readonly entries: readonly RegistryEntry[];
-  /** All that is no `[[registry]]`. */
+  /** Everything but the `[[registry]]` tables. */
   readonly globals: Readonly<Record<string, unknown>>;
 }
 
@@ -103,14 +103,14 @@ function unreadable(where: string, faults: readonly string[]): PrestageError {
   return new PrestageError(
     'ERR_REGISTRIES',
     faults.length === 1 ? `${where}: ${message}` : message,
-    'Correct the file: no engine of this node can read it either, see containers-registries.conf(5)',
+    'Correct the file, which the engines of this node cannot read either; see containers-registries.conf(5)',
   );
 }
 
 function versionOne(file: string): PrestageError {
   return new PrestageError(
     'ERR_REGISTRIES',
-    `${file} is written in version 1 of its format, which knows no mirrors`,
-    'Write it in version 2, with [[registry]] tables and unqualified-search-registries, see containers-registries.conf(5)',
+    `${file} is written in version 1 of its format, which has no mirrors`,
+    'Convert it to version 2, with [[registry]] tables and unqualified-search-registries; see containers-registries.conf(5)',
   );
 }

@@ -1,6 +1,6 @@
 /**
- * The marks by which the agent finds its own lines in a registries.conf that it rewrote. A line of somebody else that would contradict ours is
- * put aside as a comment, not removed.
+ * The marks that show the agent its own lines in a registries.conf that it rewrote. A line of somebody else that would contradict ours is turned into
+ * a comment, not removed.
  */
 const BEGIN = '# >>> prestage-agent: written by run --rewrite; removed by: prestage-agent release';
 const END = '# <<< prestage-agent';
@@ -14,12 +14,12 @@ export function markedLines(lines: readonly string[]): readonly string[] {
   return [BEGIN, ...lines, END];
 }
 
-/** A line of somebody else that counts no longer. */
+/** A line of somebody else that is no longer in force. */
 export function putAside(line: string): string {
   return `${PUT_ASIDE}${line}`;
 }
 
-/** The text of a registries.conf as it was before the agent rewrote it, but for a line end that its last line may have lacked. */
+/** The text of a registries.conf as it was before the agent rewrote it, except for a line end that its last line may have lacked. */
 export function withoutRewrite(text: string): string {
   return text.replaceAll(OURS, '').replaceAll(ASIDE, '');
 }

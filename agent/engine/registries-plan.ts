@@ -2,10 +2,10 @@ import type { MirrorEntry, RegistryEntry } from './registries-file.ts';
 import { governingEntry, matchLength, relocate } from './registries-match.ts';
 import type { RegistriesView } from './registries-view.ts';
 
-/** How it is said that a mirror answers digests only: of each mirror (`pull-from-mirror`), or, in older engines, of all mirrors of a source. */
+/** How mirrors are limited to digests: each mirror by itself (`pull-from-mirror`), or, in older engines, all mirrors of a source together. */
 export type MirrorDialect = 'per-mirror' | 'per-registry';
 
-/** Mirrors of ours in front of sources of images. */
+/** Mirrors of ours that engines ask before the sources of images. */
 export interface MirrorRequest {
   readonly sources: readonly {
     /** Registry, namespace and repository. */
@@ -13,7 +13,7 @@ export interface MirrorRequest {
     /** Our mirrors of it, in order. */
     readonly mirrors: readonly string[];
   }[];
-  /** Ours answer by HTTP, or with a certificate that nobody knows. */
+  /** Our mirrors answer by HTTP, or with a certificate that engines do not trust. */
   readonly insecure: boolean;
   /** The source is never asked. */
   readonly block: boolean;
@@ -22,21 +22,21 @@ export interface MirrorRequest {
 /** An entry that has to be written, and the one of the same prefix that it replaces. */
 export interface PlannedEntry {
   readonly entry: RegistryEntry;
-  /** The entry that decides over the prefix until then. */
+  /** The entry that applies to the prefix so far. */
   readonly base: RegistryEntry | undefined;
 }
 
 export interface PlannedMirrors {
   readonly planned: readonly PlannedEntry[];
-  /** What the operator has to know, each a sentence. */
+  /** What the operator must know, each a sentence. */
   readonly notices: readonly string[];
 }
 
 /**
- * The entries that put our mirrors first, and change nothing else: a longer prefix shadows a shorter one, so an entry of ours takes over all
- * that decided before; and entries of longer prefixes than ours are written again, because they would bypass it.
+ * The entries that put our mirrors first, and change nothing else. A longer prefix shadows a shorter one: so our entries repeat the settings that
+ * applied before, and entries with longer prefixes than ours are written again, because they would bypass ours.
  * Pure; sorted by prefix.
- * @param file the file that the entries will stand in
+ * @param file the file that will contain the entries
  */
 export function planMirrors(view: RegistriesView, request: MirrorRequest, dialect: MirrorDialect, file: string): PlannedMirrors {
   const sources = request.sources.map(({ prefix }) => prefix);
@@ -53,10 +53,10 @@ export function planMirrors(view: RegistriesView, request: MirrorRequest, dialec
     notices: [
       ...(view.shadowedBy === undefined
         ? []
-        : [`podman reads ${view.shadowedBy} for root and nothing in /etc/containers: move it away, or our mirrors are not asked`]),
+        : [`podman reads ${view.shadowedBy} for root, and nothing in /etc/containers: move that file away, or our mirrors are not asked`]),
       ...(kept.length === 0
         ? []
-        : [`Mirrors of ${kept.join(', ')} are for digests only, and this podman cannot except ours: tags are asked for at the source`]),
+        : [`This podman version cannot use our mirrors of ${kept.join(', ')} for tags: pulls by tag still go to the source registry`]),
     ],
   };
 }
@@ -64,7 +64,7 @@ export function planMirrors(view: RegistriesView, request: MirrorRequest, dialec
 /**
  * Leaves entries out that would make a file unreadable: in one file, entries of one location must agree on `insecure` and `blocked`.
  * Source: containers/image, pkg/sysregistriesv2, postProcessRegistries.
- * @param beside what else stands in the file
+ * @param beside the other entries in the file
  */
 export function withoutConflicts({ planned, notices }: PlannedMirrors, beside: readonly RegistryEntry[]): PlannedMirrors {
   const written = [...beside];
@@ -75,7 +75,7 @@ export function withoutConflicts({ planned, notices }: PlannedMirrors, beside: r
     if (other === undefined) kept.push(item);
     else
       refused.push(
-        `${item.entry.prefix} gets no mirror of ours: it leads to ${placeOf(other)} as ${other.prefix} does, with another "insecure" or "blocked"`,
+        `${item.entry.prefix} gets no mirror of ours: it leads to ${placeOf(other)}, like ${other.prefix}, but with another "insecure" or "blocked"`,
       );
     if (other === undefined) written.push(item.entry);
   }
@@ -109,7 +109,7 @@ function entryFor(prefix: string, base: RegistryEntry | undefined, { request, di
   });
   return {
     prefix,
-    // Engines look up whether the place is blocked that they are about to ask, not the image: the source must lead to its own prefix for it.
+    // Engines check whether the location that they are about to ask is blocked, not the image. So a blocked source must lead to its own prefix.
     location: request.block ? prefix : relocate(prefix, base),
     insecure: base.insecure,
     blocked: request.block || base.blocked,

@@ -4,19 +4,19 @@ import { output } from '../host/exec.ts';
 import { type Host, hostPath } from '../host/host.ts';
 
 const UNIT = 'crio.service';
-/** Says of which files CRI-O was told in this boot: a run may be killed between the two. */
+/** Records which files CRI-O was told about in this boot, because a run may be killed between writing and telling. */
 export const CRIO_TOLD = '/run/prestage-agent/crio-told';
 
 /**
  * Makes a running CRI-O read registries.conf and its drop-ins again, by SIGHUP; nothing is restarted. Source: crio(8), "Reload"; systemctl(1), show.
- * @returns `not-running` also where there is no systemd, or no CRI-O on this machine
- * @throws PrestageError ERR_TOOL_FAILED where systemd does not answer
+ * @returns `not-running` also if there is no systemd, or no CRI-O on this machine
+ * @throws PrestageError ERR_TOOL_FAILED if systemd does not answer
  */
 export async function reloadCrio(host: Host): Promise<'reloaded' | 'not-running'> {
-  // sd_booted(3): this directory is there only where systemd runs the machine.
+  // sd_booted(3): this directory exists only if systemd runs the machine.
   if (!existsSync(hostPath(host, '/run/systemd/system'))) return 'not-running';
   const pid = mainPid(await output(host.exec, 'systemctl', ['show', '--property=MainPID', UNIT], { timeoutMs: 10_000 }));
-  // Between the answer and the signal CRI-O can end; a process of another program must not get it.
+  // CRI-O can end between the answer and the signal; another process must not get the signal.
   if (pid === undefined || (await commandOf(pid)) !== 'crio') return 'not-running';
   return signal(pid);
 }

@@ -8,12 +8,12 @@ import { entryLines, line, mirrorLines } from './registries-toml.ts';
 import { mergeRegistries, REGISTRIES_CONF, type RegistriesView } from './registries-view.ts';
 
 /**
- * Rewrites the text of /etc/containers/registries.conf so that our mirrors come first, for `--rewrite`. Comments, order and all lines of
- * others stay; ours stand between marks, and lines that would contradict them are put aside as comments. What an earlier rewrite left is
- * replaced, so that the same request gives the same text again. Pure: backup and writing are the caller's.
- * @param text of the file as it is; empty where there is none
- * @param view of the node, as readRegistries gives it
- * @throws PrestageError ERR_REGISTRIES where the file is written in a form that cannot be edited line by line
+ * Rewrites the text of /etc/containers/registries.conf so that our mirrors come first, for `--rewrite`. Comments, order and all lines of others are kept;
+ * our lines are between marks, and lines that would contradict them are turned into comments. The lines of an earlier rewrite are replaced, so that the
+ * same request gives the same text again. Pure: the caller makes the backup and writes the file.
+ * @param text of the file as it is; empty if there is none
+ * @param view of the node, as readRegistries returns it
+ * @throws PrestageError ERR_REGISTRIES if the file is written in a form that cannot be edited line by line
  */
 export function rewriteRegistries(
   text: string,
@@ -36,14 +36,14 @@ export function rewriteRegistries(
 function elsewhereNotice({ base, entry }: PlannedEntry): readonly string[] {
   return base === undefined
     ? []
-    : [`${base.file} decides over ${entry.prefix}, whatever ${REGISTRIES_CONF} says: leave --rewrite out, or our mirrors are not asked`];
+    : [`${base.file} overrides ${REGISTRIES_CONF} for ${entry.prefix}: leave --rewrite out, or our mirrors are not asked`];
 }
 
 function editText(text: string, before: RegistriesFile, planned: readonly PlannedEntry[]): string {
   const lines = text.split('\n');
   if (lines.at(-1) === '') lines.pop();
   const tables = registryTables(lines);
-  if (tables.length !== before.entries.length) throw uneditable('its tables are not written as [[registry]], each in a line of its own');
+  if (tables.length !== before.entries.length) throw uneditable('its tables are not written as [[registry]], each on a line of its own');
   const edits = planned.flatMap(({ entry }) => {
     const places = before.entries.flatMap((old, index) => (old.prefix === entry.prefix ? [{ old, table: tables[index] }] : []));
     if (places.length > 1) throw uneditable(`it has more than one [[registry]] for ${entry.prefix}`);
@@ -68,7 +68,7 @@ interface Edit {
   readonly table: TableLines;
 }
 
-/** Lines of ours by the line that they go before. */
+/** Lines of ours, by the number of the line that they are inserted before. */
 function insertsOf({ entry, old, table }: Edit, lines: readonly string[]): readonly (readonly [number, readonly string[]])[] {
   const ours = entry.mirrors.slice(0, entry.mirrors.length - old.mirrors.length);
   const theirs = entry.mirrors.slice(ours.length);
@@ -86,7 +86,7 @@ function insertsOf({ entry, old, table }: Edit, lines: readonly string[]): reado
   ];
 }
 
-/** Lines of the table's own keys that say something else than the entry is to say. */
+/** Lines of the table's own keys that contradict the planned entry. */
 function linesAside({ entry, old, table }: Edit, lines: readonly string[]): readonly number[] {
   const keys = changedKeys(entry, old).map(([key]) => key);
   const own = lines.slice(table.header + 1, table.keysEnd).map((content, index) => ({ content, index: table.header + 1 + index }));
@@ -108,10 +108,10 @@ function aboveComments(lines: readonly string[], header: number): number {
   return above + 1;
 }
 
-/** What we are about to write must mean what the plan says and nothing else: the text was edited line by line. */
+/** Checks that the new text means exactly what is planned, because it was edited line by line. */
 function assertMeaning(text: string, before: RegistriesFile, planned: readonly PlannedEntry[]): void {
   const wanted = mergeRegistries([before, { entries: planned.map(({ entry }) => entry), globals: {} }]);
-  if (!isDeepStrictEqual(mergeRegistries([parsedAgain(text)]), wanted)) throw uneditable('that would change what else it says');
+  if (!isDeepStrictEqual(mergeRegistries([parsedAgain(text)]), wanted)) throw uneditable('that would change its other settings');
 }
 
 function parsedAgain(text: string): RegistriesFile {

@@ -4,7 +4,8 @@ import type { MirrorRequest } from './registries-plan.ts';
 
 /**
  * The repositories that images come from, each once and sorted, with the places at which registries of ours serve them.
- * One entry a repository: a wider prefix would make other images ask ours first, for nothing. All components of a release are one repository.
+ * One entry for each repository: with a wider prefix, engines would ask our mirrors for other images too, in vain. All components of a release are in
+ * one repository.
  * @param references of the bundle's images, such as `quay.io/openshift-release-dev/ocp-v4.0-art-dev@sha256:…`
  * @param addresses `host:port` of our registries, in the order in which they are to be asked
  * @throws PrestageError ERR_REFERENCE

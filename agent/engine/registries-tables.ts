@@ -1,4 +1,4 @@
-/** Where a `[[registry]]` table stands among the lines of a registries.conf. Line numbers start at 0, ends are exclusive. */
+/** The place of a `[[registry]]` table among the lines of a registries.conf. Line numbers start at 0, ends are exclusive. */
 export interface TableLines {
   /** Its header. */
   readonly header: number;
@@ -13,8 +13,8 @@ const MIRROR = /^\s*\[\[\s*registry\s*\.\s*mirror\s*\]\]/;
 const HEADER = /^\s*\[/;
 
 /**
- * Finds the `[[registry]]` tables in their order. It looks at lines only: in a value over several lines, one that begins with `[` is taken for
- * a header. So whoever edits by it must parse the result. Source: TOML 1.0, "Array of Tables".
+ * Finds the `[[registry]]` tables in their order. It looks at lines only: in a value of several lines, a line that begins with `[` is taken for a
+ * header. So a caller that edits the text must parse the result. Source: TOML 1.0, "Array of Tables".
  */
 export function registryTables(lines: readonly string[]): readonly TableLines[] {
   const headers = lines.flatMap((line, index) => (HEADER.test(line) ? [index] : []));
@@ -36,7 +36,7 @@ export function setsKey(line: string, key: string): boolean {
   return line.includes('=') && [key, `"${key}"`, `'${key}'`].includes(first.trim());
 }
 
-/** Comments and empty lines before the next header are about what follows them. */
+/** Comments and empty lines before the next header belong to that header. */
 function behindContent(lines: readonly string[], from: number, until: number): number {
   const last = lines.slice(from, until).findLastIndex((line) => !/^\s*(?:#|$)/.test(line));
   return from + last + 1;

@@ -1,7 +1,7 @@
 import { TomlDate } from 'smol-toml';
 import type { RegistryEntry } from './registries-file.ts';
 
-/** A `[[registry]]` table and its mirrors as lines of TOML. What has its default is left out. */
+/** A `[[registry]]` table and its mirrors as lines of TOML. Keys with their default value are left out. */
 export function entryLines(entry: RegistryEntry): readonly string[] {
   const { prefix, location, insecure, blocked, mirrorByDigestOnly } = entry;
   return [
@@ -51,7 +51,7 @@ function numberText(value: number): string {
   return Number.isFinite(value) ? String(value) : value > 0 ? 'inf' : '-inf';
 }
 
-/** A basic string. JSON escapes all that TOML wants escaped but DEL. Source: TOML 1.0, "String". */
+/** A basic string. JSON escapes everything that TOML requires, except DEL. Source: TOML 1.0, "String". */
 function text(value: string): string {
   return JSON.stringify(value).replaceAll('\u007f', '\\u007f');
 }

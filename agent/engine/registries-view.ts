@@ -12,7 +12,7 @@ export const REGISTRIES_CONF = '/etc/containers/registries.conf';
 export const REGISTRIES_DIRECTORY = '/etc/containers/registries.conf.d';
 /** The one that is ours. */
 export const DROP_IN_NAME = '50-prestage.conf';
-/** Where it is there, podman does not look into /etc for the root user. */
+/** If it exists, podman does not read /etc for root. */
 const PERSONAL_CONF = '/root/.config/containers/registries.conf';
 
 /** What the engines of a node would do without the agent. */
@@ -20,30 +20,30 @@ export interface RegistriesView {
   /** One of each prefix, sorted by it. */
   readonly entries: readonly RegistryEntry[];
   readonly globals: Readonly<Record<string, unknown>>;
-  /** The file that podman reads for root instead of those in /etc, where there is one. */
+  /** The file that podman reads for root instead of those in /etc, if there is one. */
   readonly shadowedBy?: string;
 }
 
-/** Of a node on which nothing is configured. */
+/** The view of a node on which nothing is configured. */
 export const emptyView: RegistriesView = { entries: [], globals: {} };
 
 /**
- * Reads registries.conf and its drop-ins, without what the agent itself put there. Files that are missing say nothing.
- * @throws PrestageError ERR_REGISTRIES with the faults of all files, ERR_SYSTEM_FILE for what is no plain file
+ * Reads registries.conf and its drop-ins, without the agent's own entries. Missing files are skipped.
+ * @throws PrestageError ERR_REGISTRIES with the faults of all files, ERR_SYSTEM_FILE if a path is not a plain file
  */
 export async function readRegistries(host: Host): Promise<RegistriesView> {
   const [view, personal] = await Promise.all([readPublicRegistries(host), readConfiguration(host, PERSONAL_CONF)]);
   return personal === undefined ? view : { ...view, shadowedBy: PERSONAL_CONF };
 }
 
-/** As readRegistries, but for what lies in root's home, where other users may not look. */
+/** Like readRegistries, but without root's home, which other users may not read. */
 export async function readPublicRegistries(host: Host): Promise<RegistriesView> {
   return await readBelowEtc(host, { isOurs: (name) => name === DROP_IN_NAME, shown: withoutRewrite });
 }
 
 /**
- * As engines read it now, with what the agent itself put there.
- * @throws as readRegistries
+ * The configuration as engines read it now, with the agent's own entries.
+ * @throws like readRegistries
  */
 export async function readRegistriesInForce(host: Host): Promise<RegistriesView> {
   const [view, personal] = await Promise.all([
@@ -54,8 +54,8 @@ export async function readRegistriesInForce(host: Host): Promise<RegistriesView>
 }
 
 /**
- * As skopeo reads it for the user who runs it: a file of the user takes the place of those of the machine.
- * @throws as readRegistries
+ * The configuration as skopeo reads it for the user who runs it: a file of the user replaces those of the machine.
+ * @throws like readRegistries
  */
 export async function readUserRegistries(host: Host): Promise<RegistriesView> {
   const { HOME: home = '' } = host.env;
@@ -66,9 +66,9 @@ export async function readUserRegistries(host: Host): Promise<RegistriesView> {
 }
 
 interface ReadOptions {
-  /** Drop-ins that are passed over. */
+  /** Drop-ins that are skipped. */
   readonly isOurs: (name: string) => boolean;
-  /** What counts of the text of registries.conf. */
+  /** The part of the text of registries.conf that counts. */
   readonly shown: (text: string) => string;
 }
 
@@ -84,8 +84,8 @@ async function readBelowEtc(host: Host, { isOurs, shown }: ReadOptions): Promise
 }
 
 /**
- * Files as an engine merges them: an entry replaces an earlier one of the same prefix whole, a global setting replaces an earlier one, and of
- * aliases each does. Source: containers/image, pkg/sysregistriesv2, updateWithConfigurationFrom.
+ * Merges files like an engine: an entry completely replaces an earlier one of the same prefix, a global setting replaces an earlier one, and aliases are
+ * replaced one by one. Source: containers/image, pkg/sysregistriesv2, updateWithConfigurationFrom.
  */
 export function mergeRegistries(files: readonly RegistriesFile[]): RegistriesView {
   const entries = new Map(files.flatMap((file) => file.entries).map((entry) => [entry.prefix, entry]));

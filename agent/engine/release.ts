@@ -18,9 +18,8 @@ import { RELOAD_LIMIT_MS, RELOADED, UNIT_FOLDER } from './set-up.ts';
 import { removeStore } from './storage-conf.ts';
 
 /**
- * What there is to undo of all that the agent changed in the system's files, whoever asked for it, and the engines told of it: systemd is reloaded
- * once the drop-ins of units are gone, a running CRI-O reads its registries again. The storage.conf that units and shells were pointed to stays
- * until the next boot, without the store.
+ * The steps that undo all changes of the agent to system files, and tell the engines: systemd is reloaded once the drop-ins of units are removed, and a
+ * running CRI-O reads its registries again. The storage.conf that units and shells were pointed to is kept until the next boot, without the store.
  */
 export async function engineReleaseSteps(host: Host, part?: EnginePart): Promise<readonly ReleaseStep[]> {
   const found = await fileSteps(host, part === undefined ? undefined : await filesOf(host, part));
@@ -42,8 +41,8 @@ function isRemovalOfStorageConf({ name, path }: SystemFileStep): boolean {
 }
 
 /**
- * Services and login shells that run already keep the variable that points to this file, and podman fails where it points nowhere. So they find
- * there what is in force for everybody else. Source: containers-storage.conf(5), CONTAINERS_STORAGE_CONF.
+ * Services and login shells that are already running keep the variable that points to this file, and podman fails if the file is missing. So it is
+ * replaced by the settings that are in force for everybody else. Source: containers-storage.conf(5), CONTAINERS_STORAGE_CONF.
  */
 function leavingStep(host: Host): SystemFileStep {
   const run = async (): Promise<void> => {
@@ -53,12 +52,12 @@ function leavingStep(host: Host): SystemFileStep {
   return {
     name: 'leave-storage-conf',
     path: STORAGE_CONF,
-    text: `leave ${STORAGE_CONF} without the store until the next boot, for services and login shells that were started before`,
+    text: `keep ${STORAGE_CONF} without the store until the next boot, for services and login shells that are already running`,
     run,
   };
 }
 
-/** What there is to undo of mirrors but for some files, which stay; engines are not told of it. @param keep paths on the node */
+/** The steps that undo mirrors, except for some files, which are kept; engines are not told. @param keep paths on the node */
 export async function staleMirrorSteps(host: Host, keep: readonly string[]): Promise<readonly ReleaseStep[]> {
   const takes = await filesOf(host, 'mirrors');
   return await fileSteps(host, (path) => takes(path) && !keep.includes(path));
@@ -68,10 +67,10 @@ async function fileSteps(host: Host, takes: Takes | undefined): Promise<readonly
   return await systemFileReleaseSteps(host, { [ETC_STORAGE_CONF]: takeStoreOut, [REGISTRIES_CONF]: withoutRewrite }, takes);
 }
 
-/** The files that lead engines to the registry of this node, or those that lead them to the store. */
+/** The files that point engines to the registry of this node, or those that point them to the store. */
 export type EnginePart = 'mirrors' | 'store';
 
-/** A drop-in that an ignition brought leads to other nodes, whatever becomes of the registry of this one. */
+/** A drop-in from an ignition points to other nodes, so it is not among the files of this node's registry. */
 async function filesOf(host: Host, part: EnginePart): Promise<Takes> {
   const isRendered = isOfIgnition((await readSystemFile(host, DROP_IN_PATH).catch(() => undefined))?.content.toString('utf8') ?? '');
   const isOfMirrors: Takes = (path) =>
@@ -82,7 +81,7 @@ async function filesOf(host: Host, part: EnginePart): Promise<Takes> {
 /** Source: containers-certs.d(5). */
 const CERTIFICATES = '/etc/containers/certs.d/';
 
-/** Nothing is taken out of a file that is not understood any more. */
+/** Undefined if the file cannot be parsed any more: then nothing is removed from it. */
 function takeStoreOut(text: string): string | undefined {
   try {
     return removeStore(text, STORE_PATH);
@@ -94,7 +93,7 @@ function takeStoreOut(text: string): string | undefined {
 
 async function reloadSteps(host: Host, hasUnits: boolean): Promise<readonly ReleaseStep[]> {
   const mark = hostPath(host, RELOADED);
-  // Also where a release was killed between the removal and the reload.
+  // Also if a release was killed between the removal and the reload.
   const isMarked = await isThere(mark);
   if (!hasUnits && !isMarked) return [];
   const run = async (): Promise<void> => {
@@ -104,7 +103,7 @@ async function reloadSteps(host: Host, hasUnits: boolean): Promise<readonly Rele
   return [{ name: 'reload-systemd', text: hasSystemd(host) ? 'reload systemd' : 'forget that systemd was reloaded', run }];
 }
 
-/** @param isMarked CRI-O was told of files in this boot; those may have been removed since by what was killed before CRI-O was told that */
+/** @param isMarked CRI-O was told about files in this boot; a command that was killed may have removed them without telling CRI-O */
 function crioSteps(host: Host, steps: readonly SystemFileStep[], isMarked: boolean): readonly ReleaseStep[] {
   const paths = steps.flatMap(({ path }) => (path === undefined ? [] : [path]));
   const isRunning = crioPid(host) !== undefined;
@@ -114,8 +113,8 @@ function crioSteps(host: Host, steps: readonly SystemFileStep[], isMarked: boole
     if (isRunning) await reloadCrio(host);
     if (isMarked) await rm(hostPath(host, CRIO_TOLD), { force: true });
   };
-  const until = isStoreInUse ? '; it looks into the additional store until it is restarted' : '';
-  const text = isRunning ? `let CRI-O read its configuration again (SIGHUP)${until}` : 'forget what CRI-O was told';
+  const until = isStoreInUse ? '; it uses the additional store until it is restarted' : '';
+  const text = isRunning ? `make CRI-O reload its configuration (SIGHUP)${until}` : 'forget what CRI-O was told';
   return [{ name: 'reload-crio', text, run }];
 }
 

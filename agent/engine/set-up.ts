@@ -10,18 +10,18 @@ import { crioAwareness } from './crio-store.ts';
 import { engineFacts } from './engine-facts.ts';
 import { planEngineFiles } from './engine-files.ts';
 
-/** Says for which drop-ins systemd was reloaded in this boot: a run may be killed between the two. */
+/** Records for which drop-ins systemd was reloaded in this boot, because a run may be killed between writing and reloading. */
 export const RELOADED = '/run/prestage-agent/systemd-reloaded';
 export const UNIT_FOLDER = '/run/systemd/system/';
-/** systemd reads all units again; it waits for other jobs no longer than this. */
+/** systemd reads all units again. It waits for other jobs, but no longer than this. */
 export const RELOAD_LIMIT_MS = 90_000;
 
-const OLD_CRIO = 'CRI-O runs already and looks for stores only when it starts: systemctl restart crio';
+const OLD_CRIO = 'CRI-O is already running, and looks for stores only when it starts: systemctl restart crio';
 
 /**
- * Makes podman, skopeo and CRI-O see the additional image store. A valid store must stand there before, even an empty one: engines refuse to
- * work with a path that is missing. Nothing is written where all is as it should be.
- * @returns the files that were written, and what a person should know
+ * Makes podman, skopeo and CRI-O see the additional image store. A valid store must exist before, even if it is empty: engines refuse to work with a
+ * missing path. Writes nothing if everything is as it should be.
+ * @returns the files that were written, and notices for people
  * @throws PrestageError ERR_SYSTEM_FILE, ERR_TOOL_FAILED
  */
 export async function setUpEngines(
@@ -33,7 +33,7 @@ export async function setUpEngines(
   const changed = await putSystemFiles(host, plan.files, step);
   const units = plan.files.filter(({ path }) => path.startsWith(UNIT_FOLDER));
   if (host.root === '/' && facts.hasSystemd && units.length > 0) await reloadSystemd(host, units, step);
-  // Also where an earlier run wrote it: until CRI-O is restarted, it stays so.
+  // Also if an earlier run wrote the file: CRI-O is unaware until it is restarted.
   const isUnaware = (await crioAwareness(host)) === 'unaware';
   return { changed, notices: isUnaware ? [...plan.notices, OLD_CRIO] : plan.notices };
 }

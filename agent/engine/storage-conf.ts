@@ -4,7 +4,7 @@ import { PrestageError } from '../model/errors.ts';
 import { arrayElements, type KeySpan, type TomlSpan, tomlSpans } from './toml-spans.ts';
 
 /**
- * A storage.conf where the machine has none: what containers-storage takes by itself for root.
+ * The storage.conf of a machine that has none: the defaults of containers-storage for root.
  * Source: containers-storage.conf(5); github.com/containers/storage, types/options.go.
  */
 export const DEFAULT_STORAGE_CONF = `[storage]
@@ -19,10 +19,10 @@ const OPTIONS = ['storage', 'options'];
 const STORES = [...OPTIONS, 'additionalimagestores'];
 
 /**
- * The text of a storage.conf with one more additional image store, behind those that it has. Everything else, comments and order too, stays as it
- * is; where the store is listed already, the text is the same. What comes out is parsed and compared before it is given. Pure.
+ * The text of a storage.conf with one more additional image store, after the existing ones. Everything else stays as it is, including comments and
+ * order; if the store is listed already, the text is the same. The result is parsed and compared before it is returned. Pure.
  * @param store an absolute path
- * @throws PrestageError ERR_SYSTEM_FILE where the text is no TOML, or writes its options in a way that cannot be added to
+ * @throws PrestageError ERR_SYSTEM_FILE if the text is not TOML, or its options are written in a way that cannot be extended
  */
 export function addStore(text: string, store: string): string {
   const before = parseToml(text);
@@ -34,18 +34,18 @@ export function addStore(text: string, store: string): string {
   return added;
 }
 
-/** The text without the store; the key stays, with an empty list where it was the only one. Pure. Throws as addStore does. */
+/** The text without the store; the key stays, with an empty list if it was the only one. Pure. Throws like addStore. */
 export function removeStore(text: string, store: string): string {
   const before = parseToml(text);
   const stores = storesOf(before);
   if (!stores.includes(store)) return text;
   const key = keyOf(tomlSpans(text) ?? [], STORES);
   const elements = key === undefined ? undefined : arrayElements(text, key);
-  if (elements === undefined) throw unchangeable('its list of stores is not found');
+  if (elements === undefined) throw unchangeable('its list of stores cannot be found');
   const index = stores.indexOf(store);
   const [own, previous, next] = [elements[index], elements[index - 1], elements[index + 1]];
-  if (own === undefined) throw unchangeable('its list of stores is not found');
-  // With the comma that set it apart: the one before it, or behind it where it is the first.
+  if (own === undefined) throw unchangeable('its list of stores cannot be found');
+  // With its comma: the one before it, or the one after it if it is the first.
   const from = previous?.end ?? own.start;
   const to = previous === undefined ? (next?.start ?? behindComma(text, own.end)) : own.end;
   const removed = text.slice(0, from) + text.slice(to);
@@ -66,7 +66,7 @@ function withStore(text: string, spans: readonly TomlSpan[], store: string): str
   if (key !== undefined) return intoArray(text, key, value, eol);
   const table = spans.find((span) => span.kind === 'table' && !span.isArray && isDeepStrictEqual(span.path, OPTIONS));
   if (table !== undefined) return insertLine(text, table.end, line, eol);
-  // `options.x = …` below [storage] makes the table, and a header of it would be a second one.
+  // `options.x = …` below [storage] defines the table, so a header would define it a second time.
   const dotted = spans.findLast(
     (span, index) => span.kind === 'key' && inTable(spans, index, ['storage']) && startsWith(span.path, OPTIONS),
   );
@@ -79,13 +79,13 @@ function withStore(text: string, spans: readonly TomlSpan[], store: string): str
 
 function intoArray(text: string, key: KeySpan, value: string, eol: string): string {
   const elements = arrayElements(text, key);
-  if (elements === undefined) throw unchangeable('additionalimagestores is no list');
+  if (elements === undefined) throw unchangeable('additionalimagestores is not a list');
   const last = elements.at(-1);
   if (last !== undefined) {
     const indent = /(?:^|\n)([ \t]*)$/.exec(text.slice(0, last.start))?.[1];
     return insert(text, last.end, indent === undefined ? `, ${value}` : `,${eol}${indent}${value}`);
   }
-  // The form of the Machine Config Operator: nothing but a line end between the brackets.
+  // The Machine Config Operator writes an empty list with only a line end between the brackets.
   const isOpen = /^[ \t]*\r?\n/.test(text.slice(key.valueStart + 1));
   return insert(text, key.valueStart + 1, isOpen ? `${eol}    ${value},` : value);
 }
@@ -111,7 +111,7 @@ function startsWith(path: readonly string[], start: readonly string[]): boolean 
   return isDeepStrictEqual(path.slice(0, start.length), start);
 }
 
-/** Whether the key at an index stands below the header of exactly this table. */
+/** Whether the key at an index is below the header of exactly this table. */
 function inTable(spans: readonly TomlSpan[], index: number, path: readonly string[]): boolean {
   const table = spans.slice(0, index).findLast((span) => span.kind === 'table');
   return table !== undefined && isDeepStrictEqual(table.path, path);
@@ -165,7 +165,7 @@ function unchangeable(reason: string, cause?: unknown): PrestageError {
   return new PrestageError(
     'ERR_SYSTEM_FILE',
     `storage.conf cannot be changed: ${reason}`,
-    'Correct /etc/containers/storage.conf, with a plain [storage.options] table in it',
+    'Correct /etc/containers/storage.conf, and write its options in a plain [storage.options] table',
     cause === undefined ? undefined : { cause },
   );
 }

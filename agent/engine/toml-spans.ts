@@ -1,6 +1,6 @@
 /**
- * Where things stand in a TOML document, so that one value can be changed and every other byte kept. It finds places only: whether the document
- * is sound, and what its values are, is said by a real parser. Source: TOML v1.0.0.
+ * Finds the places of tables and keys in a TOML document, so that one value can be changed and every other byte kept. It finds places only: a real
+ * parser must check the document and read its values. Source: TOML v1.0.0.
  */
 
 /** A table header, `[a.b]`; `[[a.b]]` has isArray. */
@@ -17,7 +17,7 @@ export interface TableSpan {
 /** A key with its value. */
 export interface KeySpan {
   readonly kind: 'key';
-  /** With the path of the table that it stands in. */
+  /** Includes the path of the table that it is in. */
   readonly path: readonly string[];
   /** Offset of the value's first character. */
   readonly valueStart: number;
@@ -31,7 +31,7 @@ export type TomlSpan = TableSpan | KeySpan;
 
 const KEY_PART = /[ \t]*(?:([A-Za-z0-9_-]+)|"((?:[^"\\\n]|\\.)*)"|'([^'\n]*)')[ \t]*/y;
 
-/** Tables and keys in their order, or undefined where the text does not read as TOML. */
+/** Tables and keys in their order, or undefined if the text does not look like TOML. */
 export function tomlSpans(text: string): readonly TomlSpan[] | undefined {
   const spans: TomlSpan[] = [];
   let table: readonly string[] = [];
@@ -58,7 +58,7 @@ export function tomlSpans(text: string): readonly TomlSpan[] | undefined {
   return spans;
 }
 
-/** The offsets of an array's elements, outermost only; undefined where the value is no array. */
+/** The offsets of an array's elements, outermost only; undefined if the value is not an array. */
 export function arrayElements(
   text: string,
   { valueStart, valueEnd }: Pick<KeySpan, 'valueStart' | 'valueEnd'>,
@@ -86,7 +86,7 @@ function readKey(text: string, from: number): { readonly path: readonly string[]
     KEY_PART.lastIndex = at;
     const match = KEY_PART.exec(text);
     if (match === null) return undefined;
-    // An escape in a key is not resolved: such a key is not one that is looked for.
+    // An escape in a key is not resolved: no key that callers look for has one.
     path.push(match[1] ?? match[2] ?? match[3] ?? '');
     at = KEY_PART.lastIndex;
     if (text[at] !== '.') return { path, end: at };
@@ -125,7 +125,7 @@ function endOfString(text: string, start: number): number | undefined {
     }
     if (!isMultiLine && text[at] === '\n') return undefined;
     if (!text.startsWith(closing, at)) continue;
-    // One or two quotes may stand right before the closing three.
+    // The string may end in one or two quotes right before the closing three.
     let end = at + closing.length;
     while (isMultiLine && text[end] === quote && end < at + 5) end++;
     return end;
@@ -133,7 +133,7 @@ function endOfString(text: string, start: number): number | undefined {
   return undefined;
 }
 
-/** Over blanks, line ends and comments. */
+/** Skips blanks, line ends and comments. */
 function skipBlank(text: string, from: number): number {
   let at = from;
   for (;;) {

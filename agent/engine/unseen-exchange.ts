@@ -3,12 +3,12 @@ import { hasToken } from '../storage/lock-token.ts';
 import { crioAwareness } from './crio-store.ts';
 
 const UNSEEN =
-  'The store image was built by an older prestage-agent. A CRI-O that has read another such store image does not notice the new one: systemctl restart crio. A bundle that is built again does not need this';
+  'The store image was built by an older prestage-agent. A CRI-O that has read another such store image does not notice the new one: systemctl restart crio. To avoid this, build the bundle again';
 
 /**
- * What a person should know of a store that was just mounted while CRI-O runs. A store image without a token of its own cannot be told from
- * another one without, and nobody can write into a mounted store image. Taken away and brought back, such an image is noticed: the empty store
- * has tokens of its own.
+ * Notices about a store that was just mounted while CRI-O runs. CRI-O cannot tell apart two store images that have no tokens of their own, and a token
+ * cannot be written into a mounted store image. If such an image is unmounted and mounted again, CRI-O notices it: the empty store in between has
+ * tokens of its own.
  */
 export async function unseenExchange(
   host: Host,

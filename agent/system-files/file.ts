@@ -7,10 +7,10 @@ import { type Host, hostPath } from '../host/host.ts';
 import { type Digest, digestOf } from '../model/digest.ts';
 import { PrestageError } from '../model/errors.ts';
 
-/** The first line of every file that the agent adds to the system: it says whose the file is where no record does. */
+/** The first line of every file that the agent adds to the system: it marks the file as ours, even if the record is lost. */
 export const OWNED_MARK = '# Written by prestage-agent; removed by: prestage-agent release';
 
-/** The first line of a file that a release leaves until the next boot: the agent may write there again, and has nothing to take back. */
+/** The first line of a file that a release leaves until the next boot: the agent may write there again, and has nothing to undo. */
 export const LEFT_MARK = '# Left by prestage-agent release, until the next boot';
 
 /** A file of the system as it is. */
@@ -25,13 +25,13 @@ export interface FoundFile {
   readonly modifiedAt: string;
 }
 
-/** A configuration file that is larger is none. */
+/** A larger file is not a configuration file. */
 const SIZE_LIMIT_BYTES = 4 * 1024 * 1024;
 
 /**
- * Reads a file of the system by its path on the node; undefined where there is none. Links are not followed, neither in its directory nor in its
- * name: what is changed must be what is restored, and a link can be led elsewhere in between. Nor is a directory taken that others write to: they
- * could put a link in the place of what was just written.
+ * Reads a file of the system by its path on the node; undefined if there is none. Links are not followed, neither in its directory nor in its name: the
+ * file that is changed must be the file that is restored, and a link can be changed in between. A directory that others can write to is refused: they
+ * could replace a file by a link right after it was written.
  * @throws PrestageError ERR_SYSTEM_FILE
  */
 export async function readSystemFile(host: Host, path: string): Promise<FoundFile | undefined> {
@@ -45,7 +45,7 @@ export async function readSystemFile(host: Host, path: string): Promise<FoundFil
   if (file === undefined) return undefined;
   await using handle: FileHandle = file;
   const found = await handle.stat({ bigint: true });
-  if (!found.isFile()) throw notPlain(path, 'is no plain file');
+  if (!found.isFile()) throw notPlain(path, 'is not a plain file');
   if (found.size > SIZE_LIMIT_BYTES) throw notPlain(path, `has ${found.size} bytes, more than ${SIZE_LIMIT_BYTES}`);
   const content = await handle.readFile();
   return {
@@ -58,7 +58,7 @@ export async function readSystemFile(host: Host, path: string): Promise<FoundFil
   };
 }
 
-/** Whether a file is the agent's: one that it added, or one that its release left. */
+/** Whether a file belongs to the agent: the agent added it, or its release left it. */
 export function isMarked(content: Uint8Array | string): boolean {
   return startsWithLine(content, OWNED_MARK) || isLeft(content);
 }
@@ -94,7 +94,7 @@ export async function writeSystemFile(
   const found = await lstat(file);
   const owner = { uid: uid ?? found.uid, gid: gid ?? found.gid };
   if (found.uid !== owner.uid || found.gid !== owner.gid) await chown(file, owner.uid, owner.gid);
-  // The umask may have taken bits; a change of the owner takes set-id bits.
+  // The umask may have cleared bits; changing the owner clears set-id bits.
   if ((found.mode & 0o7777) !== mode || found.uid !== owner.uid) await chmod(file, mode);
 }
 
@@ -109,7 +109,7 @@ export async function missingDirectories(host: Host, path: string): Promise<read
 }
 
 /**
- * Gives files the SELinux label of their place, where the machine has SELinux: systemd and CRI-O may not read files with a foreign one.
+ * Gives files the SELinux label of their place, if the machine has SELinux: systemd and CRI-O may not read files with another label.
  * Source: restorecon(8); docs/field-facts.md, "SELinux labels": only if the program exists.
  */
 export async function relabel(host: Host, paths: readonly string[]): Promise<void> {
@@ -124,7 +124,7 @@ export async function relabel(host: Host, paths: readonly string[]): Promise<voi
   });
 }
 
-/** Whether the directory of a path is there, reached through directories alone. */
+/** Whether the directory of a path exists, and is reached only through directories, not links. */
 async function hasPlainDirectory(host: Host, path: string): Promise<boolean> {
   for (const directory of directoriesOf(path)) {
     const found = await lstat(hostPath(host, directory)).catch((error: NodeJS.ErrnoException) => {
@@ -133,9 +133,9 @@ async function hasPlainDirectory(host: Host, path: string): Promise<boolean> {
     });
     if (found === undefined) return false;
     if (found.isSymbolicLink()) throw notPlain(path, `is reached through the symbolic link ${directory}`);
-    if (!found.isDirectory()) throw notPlain(path, `cannot be there: ${directory} is no directory`);
+    if (!found.isDirectory()) throw notPlain(path, `cannot exist: ${directory} is not a directory`);
     const exposure = exposureOf(found);
-    if (exposure !== undefined) throw notPlain(path, `cannot be relied on: ${directory} ${exposure}`);
+    if (exposure !== undefined) throw notPlain(path, `cannot be trusted: ${directory} ${exposure}`);
   }
   return true;
 }
@@ -152,7 +152,7 @@ function notPlain(path: string, reason: string, cause?: unknown): PrestageError 
   return new PrestageError(
     'ERR_SYSTEM_FILE',
     `${path} ${reason}`,
-    `Put a plain file at ${path}, or remove what is there`,
+    `Replace ${path} by a plain file, or remove it`,
     cause === undefined ? undefined : { cause },
   );
 }

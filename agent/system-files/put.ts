@@ -19,24 +19,24 @@ import {
   writeSetup,
 } from './record.ts';
 
-/** A file of the system as the agent wants it. */
+/** A file of the system, as the agent wants it to be. */
 export interface SystemFile {
   /** Absolute, on the node. */
   readonly path: string;
-  /** Of a file that is added, OWNED_MARK is the first line. */
+  /** If the file is added, OWNED_MARK is its first line. */
   readonly content: string;
-  /** Permission bits; where left out, those that the file has, or 0644. */
+  /** Permission bits; if left out, those that the file has, or 0644. */
   readonly mode?: number;
-  /** `add`: the file is ours alone. `edit`: a file of somebody else, backed up before it is changed for the first time. */
+  /** `add`: the file belongs to the agent. `edit`: it belongs to somebody else, and is backed up before it is changed for the first time. */
   readonly how: 'add' | 'edit';
 }
 
 /**
- * Brings files of the system to the given contents, and keeps a record of how to undo it, which is durable before anything is touched. The only
- * way in which the agent writes to /etc and to the configuration of systemd. What is as it should be is not written. One call at a time: two would
- * each keep a record without the files of the other.
+ * Gives files of the system the wanted contents. A record of how to undo this is durable before any file is touched. Only this function writes to /etc
+ * and to the configuration of systemd. Files that are already right are not written. One call at a time: two parallel calls would each write a record
+ * without the files of the other.
  * @returns the paths that were written
- * @throws PrestageError ERR_SYSTEM_FILE, with every file that cannot be had; then nothing was changed
+ * @throws PrestageError ERR_SYSTEM_FILE, with every file that cannot be changed; then nothing was changed
  */
 export async function putSystemFiles(host: Host, files: readonly SystemFile[], step: Step): Promise<readonly string[]> {
   const judged = await Promise.all(files.map(async (file) => await judge(host, file)));
@@ -53,7 +53,7 @@ export async function putSystemFiles(host: Host, files: readonly SystemFile[], s
   const directories = await Promise.all(pending.map(async ({ file }) => await missingDirectories(host, file.path)));
   const now = { bootId: await readBootId(), sinceBootMs: await sinceBootMs() };
   const setup = withFiles(before, { files: pending.map(({ file }) => file), directories: directories.flat(), now });
-  // What lies in /run is written in every boot, and recorded once.
+  // Files in /run are written in every boot, but recorded only once.
   const isRecorded = recorded !== undefined && isDeepStrictEqual(setup, withFiles(recorded, { files: [], directories: [], now }));
   if (!isRecorded) await step('record-setup', async () => await writeSetup(host, setup));
   for (const one of pending) await step('write-system-file', async () => await write(host, one));
@@ -77,7 +77,11 @@ type Judgement = Write | Refusal | { readonly kind: 'keep' };
 
 async function judge(host: Host, file: SystemFile): Promise<Judgement> {
   if (file.how === 'add' && !isMarked(file.content)) {
-    throw new PrestageError('ERR_INTERNAL', `${file.path} would be added without the mark "${OWNED_MARK}"`, 'Report this');
+    throw new PrestageError(
+      'ERR_INTERNAL',
+      `${file.path} would be added without the mark "${OWNED_MARK}"`,
+      'Run prestage-agent report and attach the archive to a bug report',
+    );
   }
   try {
     const found = await readSystemFile(host, file.path);
@@ -91,8 +95,8 @@ async function judge(host: Host, file: SystemFile): Promise<Judgement> {
 function judgeAdded(file: SystemFile, found: FoundFile | undefined): Judgement {
   if (found === undefined) return { kind: 'write', file, found };
   if (!isMarked(found.content)) {
-    const reason = `${file.path} is there already and is not the agent’s`;
-    return { kind: 'refuse', reason, remedy: `Move ${file.path} away, or keep it and leave the work to it` };
+    const reason = `${file.path} already exists and was not written by the agent`;
+    return { kind: 'refuse', reason, remedy: `Move ${file.path} away, or keep it if it does what the agent’s file would do` };
   }
   const isSame = found.digest === digestOf(file.content) && (file.mode === undefined || file.mode === found.mode);
   return isSame ? { kind: 'keep' } : { kind: 'write', file, found };
@@ -104,7 +108,7 @@ async function judgeEdited(host: Host, file: SystemFile, found: FoundFile | unde
   const backup = await readBackup(host, file.path);
   if (backup === 'damaged') {
     const path = backupFile(host, file.path);
-    const remedy = `Put the file into the state that is to be restored, then remove ${path}`;
+    const remedy = `Bring the file into the state that a release should restore, then remove ${path}`;
     return { kind: 'refuse', reason: `the backup of ${file.path} cannot be read: ${path}`, remedy };
   }
   return { kind: 'write', file, found, backup: backup === undefined ? firstBackup(file, found) : nextBackup(backup, found, file) };
@@ -124,7 +128,7 @@ function firstBackup(file: SystemFile, found: FoundFile | undefined): Backup {
   return { path: file.path, original, written: [digestOf(file.content)], isMixed: false };
 }
 
-/** The first original stays; what the agent writes now is known at release, too. */
+/** Keeps the first original, and adds what the agent writes now, so that a release recognizes it. */
 function nextBackup(backup: Backup, found: FoundFile | undefined, file: SystemFile): Backup {
   const standing = backup.written.filter((digest) => digest === found?.digest);
   return {
@@ -149,7 +153,7 @@ interface Added {
 /** Pure. */
 function withFiles(before: Setup, { files, directories, now }: Added): Setup {
   const pathsOf = (how: SystemFile['how']): readonly string[] => files.filter((file) => file.how === how).map(({ path }) => path);
-  // The agent's own directories go when they are empty, whoever made them.
+  // The agent's own directories are removed when they are empty, whoever made them.
   const foreign = directories.filter((directory) => !isOwnPlace(directory));
   return {
     directories: [...new Set([...before.directories, ...foreign])],
@@ -179,7 +183,7 @@ async function write(host: Host, { file, found }: Write): Promise<void> {
     throw new PrestageError(
       'ERR_SYSTEM_FILE',
       `${hostPath(host, file.path)} cannot be written: ${messageOf(cause)}`,
-      'Look at the file system with: findmnt --target; then start the run again, or undo with: prestage-agent release',
+      `Check the file system (findmnt --target ${hostPath(host, file.path)}), then start the run again, or undo with: prestage-agent release`,
       { cause },
     );
   });
@@ -189,7 +193,7 @@ function refused(faults: readonly Refusal[]): PrestageError {
   return new PrestageError(
     'ERR_SYSTEM_FILE',
     listFaults(
-      'files of the system cannot be had',
+      'system files cannot be changed',
       faults.map(({ reason }) => reason),
     ),
     [...new Set(faults.map(({ remedy }) => remedy))].join('; '),

@@ -16,18 +16,18 @@ const setupSchema = v.object({
   kind: v.literal('Setup'),
   /** Directories that the agent made for its files, outer ones first. */
   directories: v.array(path),
-  /** Files that were not there; the mark in them says whose they are. */
+  /** Files that did not exist before; a mark in them says that they are the agent's. */
   added: v.array(path),
   /** Files of somebody else that the agent changed; each has a backup. */
   edited: v.array(path),
-  /** What the agent wrote last, a file each. An older agent kept none of this. */
+  /** What the agent wrote last, for each file. An older agent did not record this. */
   written: v.optional(
     v.array(
       v.object({
         path,
-        /** Of the content; only of files that are the agent's alone. */
+        /** Digest of the content; only for files that belong to the agent. */
         digest: v.optional(digest),
-        /** When, as far as it matters in later boots: left out of files in /run, which each boot writes again. */
+        /** When it was written; left out for files in /run, which each boot writes again. */
         at: v.optional(v.object({ bootId: v.string(), sinceBootMs: v.number() })),
       }),
     ),
@@ -35,7 +35,7 @@ const setupSchema = v.object({
   ),
 });
 
-/** What the agent did to the system's files. Durable before the first of them is touched. */
+/** What the agent changed in files of the system. Durable before the first of them is touched. */
 export type Setup = Pick<v.InferOutput<typeof setupSchema>, 'directories' | 'added' | 'edited' | 'written'>;
 export type WrittenFile = Setup['written'][number];
 
@@ -43,7 +43,7 @@ const backupSchema = v.object({
   apiVersion: version,
   kind: v.literal('Backup'),
   path,
-  /** As it was before the agent's first change; null where it was not there. */
+  /** The file before the agent's first change; null if it did not exist. */
   original: v.nullable(
     v.object({
       /** Base64, so that no byte is lost. */
@@ -67,7 +67,7 @@ export type Backup = Omit<v.InferOutput<typeof backupSchema>, 'apiVersion' | 'ki
 
 export const EMPTY_SETUP: Setup = { directories: [], added: [], edited: [], written: [] };
 
-/** The record, or undefined where there is none or it is damaged. */
+/** The record, or undefined if there is none or it is damaged. */
 export async function readSetup(host: Host): Promise<Setup | undefined> {
   const parsed = v.safeParse(setupSchema, await readSealed(hostPath(host, SETUP_RECORD)));
   return parsed.success ? parsed.output : undefined;
@@ -85,7 +85,7 @@ export function backupFile(host: Host, file: string): string {
   return join(hostPath(host, BACKUP_PATH), `${hexOf(digestOf(file))}.json`);
 }
 
-/** The backup of a file, `damaged` where one is there that cannot be read, or undefined. */
+/** The backup of a file; `damaged` if it cannot be read, undefined if there is none. */
 export async function readBackup(host: Host, file: string): Promise<Backup | 'damaged' | undefined> {
   const sealed = await readSealed(backupFile(host, file));
   if (sealed === undefined) return undefined;
@@ -96,11 +96,11 @@ export async function readBackup(host: Host, file: string): Promise<Backup | 'da
 export async function writeBackup(host: Host, backup: Backup): Promise<void> {
   const { path, original, written, isMixed } = backup;
   const record = { apiVersion: 'prestage-agent/v1', kind: 'Backup', path, original, written, isMixed };
-  // What was only for root's eyes stays so in its backup.
+  // The backup of a file that only root may read must not be readable for others.
   await writeAtomic(backupFile(host, path), sealRecord(record), 0o600);
 }
 
-/** All backups that can be read: they name their files also where the record is lost. */
+/** All backups that can be read: they name their files even if the record is lost. */
 export async function readBackups(host: Host): Promise<readonly Backup[]> {
   const directory = hostPath(host, BACKUP_PATH);
   const names = await readdir(directory).catch((error: NodeJS.ErrnoException) => {
@@ -114,7 +114,7 @@ export async function readBackups(host: Host): Promise<readonly Backup[]> {
   });
 }
 
-/** What a sealed file holds: undefined where it is not there, null where it is damaged. */
+/** The content of a sealed file: undefined if it does not exist, null if it is damaged. */
 async function readSealed(file: string): Promise<unknown> {
   const text = await readFile(file, 'utf8').catch((error: NodeJS.ErrnoException) => {
     if (error.code === 'ENOENT') return undefined;

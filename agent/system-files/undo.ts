@@ -12,8 +12,8 @@ import { isOriginal } from './put.ts';
 import { type Backup, backupFile, EMPTY_SETUP, readBackup, readBackups, readSetup, type Setup, writeSetup } from './record.ts';
 
 /**
- * Takes the agent's part out of a file that somebody else changed since, by the file's path; undefined where that cannot be done.
- * The same text where nothing of the agent is in it.
+ * For each path, a function that removes the agent's part from the text of a file that somebody else has changed since. It returns undefined if that is
+ * not possible, and the same text if nothing of the agent is in it.
  */
 export type TakeOut = Readonly<Record<string, (text: string) => string | undefined>>;
 
@@ -23,7 +23,7 @@ export interface SystemFileStep extends ReleaseStep {
   readonly path?: string;
 }
 
-/** Where files that the agent adds lie, for the case that its record is lost. */
+/** Directories in which the agent adds files, for the case that its record is lost. */
 const FOLDERS = ['/etc/crio/crio.conf.d', '/etc/containers/registries.conf.d', '/etc/profile.d', '/run/systemd/system'];
 const OWN_NAME = /^50-prestage[.-]/;
 
@@ -31,14 +31,14 @@ const OWN_NAME = /^50-prestage[.-]/;
 export type Takes = (path: string) => boolean;
 
 /**
- * What there is to undo of the system's files, in order. An edited file that has the bytes that the agent wrote gets back its old bytes, mode,
- * owner and time; one that somebody changed since keeps the change. Right also where a run was killed halfway, and where the record is lost.
- * @param takes some files alone; then the record goes on without them
+ * The steps that undo changes of system files, in order. An edited file that has the bytes that the agent wrote gets back its old bytes, mode, owner and
+ * time; one that somebody has changed since keeps that change. Also right if a run was killed halfway, or if the record is lost.
+ * @param takes only these files; then the record continues without them
  */
 export async function systemFileReleaseSteps(host: Host, takeOut: TakeOut = {}, takes?: Takes): Promise<readonly SystemFileStep[]> {
   const setup = (await readSetup(host)) ?? EMPTY_SETUP;
   const isMeant: Takes = takes ?? (() => true);
-  // What was written first is needed by what came after.
+  // Later files may need earlier ones, so the last file is removed first.
   const added = [...new Set([...setup.added, ...(await markedFiles(host))])].filter(isMeant).toReversed();
   const edited = [...new Set([...setup.edited, ...(await readBackups(host)).map(({ path }) => path)])].filter(isMeant).toSorted();
   const hasMeant = (directory: string): boolean => added.some((path) => path.startsWith(`${directory}/`));
@@ -69,12 +69,12 @@ async function editedSteps(host: Host, path: string, takeOut: TakeOut[string] | 
   if (found instanceof PrestageError) return [leave(`leave ${path}: ${found.message}`)];
   if (isOurs(backup, found)) {
     const run = async (): Promise<void> => await restore(host, backup, found);
-    const text = backup.original === null ? `remove ${path}, which was not there before` : `restore ${path} as it was`;
+    const text = backup.original === null ? `remove ${path}, which did not exist before` : `restore ${path} as it was`;
     return [{ name: 'restore-system-file', path, text, run }];
   }
   const current = found?.content.toString('utf8') ?? '';
   const without = found === undefined ? undefined : takeOut?.(current);
-  const where = `the original lies, as base64, in ${backupFile(host, path)}`;
+  const where = `the original is in ${backupFile(host, path)}, as base64`;
   if (found === undefined || without === undefined) return [leave(`leave ${path}: somebody changed it since; ${where}`)];
   const run = async (): Promise<void> => {
     await assertAsFound(host, path, found);
@@ -83,8 +83,8 @@ async function editedSteps(host: Host, path: string, takeOut: TakeOut[string] | 
   };
   const text =
     without === current
-      ? `forget ${path}: somebody changed it since and nothing of the agent is in it`
-      : `take the agent’s part out of ${path}, which somebody changed since`;
+      ? `forget ${path}: somebody has changed it since, and nothing of the agent is in it`
+      : `remove the agent’s part from ${path}, which somebody has changed since`;
   return [{ name: 'restore-system-file', path, text, run }];
 }
 
@@ -108,7 +108,7 @@ async function restore(host: Host, backup: Backup, found: FoundFile | undefined)
   await removeFile(backupFile(host, path));
 }
 
-/** A run that was killed after its backup has changed nothing; one that was killed while it restored may have given back the bytes alone. */
+/** A run that was killed after its backup has changed nothing; a release that was killed while restoring may have restored only the bytes. */
 function hasEverythingOf(backup: Backup, found: FoundFile | undefined): boolean {
   const { original } = backup;
   return (
@@ -128,18 +128,18 @@ async function lookAt(host: Host, path: string): Promise<FoundFile | PrestageErr
   });
 }
 
-/** The plan may be some time old: a person has read it. */
+/** Checks the file again: the plan may be old, because a person has read it. */
 async function assertAsFound(host: Host, path: string, planned: FoundFile | undefined): Promise<void> {
   const found = await readSystemFile(host, path);
   if (found?.digest === planned?.digest) return;
   throw new PrestageError(
     'ERR_SYSTEM_FILE',
-    `${path} is not as it was when the plan was made`,
-    'Look at the file, then run: prestage-agent release',
+    `${path} has changed since the plan was made`,
+    'Check the file, then run: prestage-agent release',
   );
 }
 
-/** What a writer that was killed left beside a file. Nobody else names files so. */
+/** Temporary files that a killed writer left beside a file. Nobody else uses such names. */
 async function leftoverSteps(host: Host, path: string): Promise<readonly SystemFileStep[]> {
   const directory = hostPath(host, dirname(path));
   const names = await entriesOf(directory);
@@ -167,7 +167,7 @@ async function directorySteps(host: Host, path: string): Promise<readonly System
   ];
 }
 
-/** The record says what is there: `status` compares the files with it. */
+/** Removes files that are gone from the record, because `status` compares the files with it. */
 function forgettingSteps(host: Host, setup: Setup, takes: Takes): readonly SystemFileStep[] {
   const stays = (path: string): boolean => !takes(path);
   const left: Setup = {
@@ -177,7 +177,7 @@ function forgettingSteps(host: Host, setup: Setup, takes: Takes): readonly Syste
     written: setup.written.filter(({ path }) => stays(path)),
   };
   if (isDeepStrictEqual(left, setup)) return [];
-  return [{ name: 'record-setup', text: 'forget files of the system that are gone', run: async () => await writeSetup(host, left) }];
+  return [{ name: 'record-setup', text: 'forget system files that are gone', run: async () => await writeSetup(host, left) }];
 }
 
 async function recordSteps(host: Host): Promise<readonly SystemFileStep[]> {
@@ -188,7 +188,7 @@ async function recordSteps(host: Host): Promise<readonly SystemFileStep[]> {
     await removeFile(record);
     await removeEmpty(backups);
   };
-  return [{ name: 'remove-setup-record', text: 'forget which files of the system were changed', run }];
+  return [{ name: 'remove-setup-record', text: 'forget which system files were changed', run }];
 }
 
 /** Files of the agent by their place, their name and their mark. */

@@ -73,7 +73,7 @@ describe('prestage-agent manifests', () => {
   for (const [args, message] of [
     [['--as', 'pinned-images'], 'pinned-images needs a bundle, which names the images'],
     [['--role', 'infra'], '--role: Invalid type: Expected ("master" | "worker") but received "infra"'],
-    [['--store', 'a'], '"a" is no path that a ContainerRuntimeConfig takes'],
+    [['--store', 'a'], '"a" is not a path that a ContainerRuntimeConfig accepts'],
   ] as const) {
     it(`refuses ${args.join(' ')}`, async () => {
       const { exitCode, stdout, stderr } = await bench.prestage('manifests', ...args);

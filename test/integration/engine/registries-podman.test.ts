@@ -208,7 +208,7 @@ onNode('an entry of a longer prefix than ours does not go around ours', async ()
 onNode('a drop-in that is read after ours replaces it, as the notice says', async () => {
   const late = '[[registry]]\nlocation = "source.test/org/everywhere"\ninsecure = true\n';
   assert.deepEqual(await configure({ main: '', dropIns: { '99-late.conf': late } }), [
-    `${DROP_IN_DIRECTORY}/99-late.conf is read after ${DROP_IN_PATH} and decides over source.test/org/everywhere: rename it so that it is read before, or our mirrors are not asked`,
+    `${DROP_IN_DIRECTORY}/99-late.conf is read after ${DROP_IN_PATH} and overrides it for source.test/org/everywhere: rename it so that it is read before, or our mirrors are not asked`,
   ]);
   assert.deepEqual(await pull(byTag('everywhere')), { asked: ['source'], came: true });
 });
@@ -220,7 +220,7 @@ onNode('entries of one place that disagree make a file unreadable for podman, wh
   const sources = ['a.test/r', 'b.test/r'].map((prefix) => ({ prefix, mirrors: [`${OURS}/${prefix}`] }));
   const notices = await configure({ main: CLUSTER, dropIns, request: { sources } });
   assert.deepEqual(notices, [
-    'b.test/r gets no mirror of ours: it leads to source.test/r as a.test/r does, with another "insecure" or "blocked"',
+    'b.test/r gets no mirror of ours: it leads to source.test/r, like a.test/r, but with another "insecure" or "blocked"',
   ]);
   assert.deepEqual(await pull(byTag('everywhere')), { asked: ['mirror'], came: true });
   await writeFile(node.path(DROP_IN_PATH), entry('a.test/r', true) + entry('b.test/r', false));
@@ -236,7 +236,7 @@ onNode('a file of the root user hides the files in /etc from podman, as the noti
   await writeFile(personal, CLUSTER);
   try {
     assert.deepEqual(await configure({}), [
-      'podman reads /root/.config/containers/registries.conf for root and nothing in /etc/containers: move it away, or our mirrors are not asked',
+      'podman reads /root/.config/containers/registries.conf for root, and nothing in /etc/containers: move that file away, or our mirrors are not asked',
     ]);
     assert.deepEqual(await pull(byTag('everywhere')), { asked: ['mirror'], came: true });
   } finally {

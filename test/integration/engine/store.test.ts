@@ -68,7 +68,7 @@ describe('engines and an additional image store', () => {
     assert.deepEqual(await node.evaluate(SET_UP, "await setUpEngines(host, { stage: 'discovery', step })"), { changed: [], notices: [] });
     assert.deepEqual(await node.evaluate(RELEASE, release), [
       'restore /etc/containers/storage.conf as it was',
-      'forget which files of the system were changed',
+      'forget which system files were changed',
     ]);
     assert.deepEqual(await node.etcTree(), etc);
     assert.deepEqual(await seen(), []);
@@ -81,8 +81,8 @@ describe('engines and an additional image store', () => {
     await node.evaluate(SET_UP, "await setUpEngines(host, { stage: 'discovery', step })");
     assert.deepEqual(await seen(), references);
     assert.deepEqual(await node.evaluate(RELEASE, release), [
-      'remove /etc/containers/storage.conf, which was not there before',
-      'forget which files of the system were changed',
+      'remove /etc/containers/storage.conf, which did not exist before',
+      'forget which system files were changed',
     ]);
     assert.deepEqual(await node.etcTree(), etc);
   });
@@ -91,7 +91,7 @@ describe('engines and an additional image store', () => {
     // A process of that name is all that can be had of CRI-O here.
     await node.output('cp', ['/bin/sleep', '/run/crio']);
     let crio = node.start('/run/crio', ['600']);
-    const notices = ['CRI-O runs already and looks for stores only when it starts: systemctl restart crio'];
+    const notices = ['CRI-O is already running, and looks for stores only when it starts: systemctl restart crio'];
     try {
       await waitFor('crio', async () => (await node.exec('pgrep', ['--exact', 'crio'])).exitCode === 0 || undefined);
       const result = await node.evaluate(SET_UP, "await setUpEngines(host, { stage: 'discovery', step })");
@@ -101,8 +101,8 @@ describe('engines and an additional image store', () => {
       const steps = await node.evaluate(RELEASE, '(await engineReleaseSteps(host)).map((one) => one.text)');
       assert.deepEqual(steps, [
         'restore /etc/containers/storage.conf as it was',
-        'forget which files of the system were changed',
-        'let CRI-O read its configuration again (SIGHUP); it looks into the additional store until it is restarted',
+        'forget which system files were changed',
+        'make CRI-O reload its configuration (SIGHUP); it uses the additional store until it is restarted',
       ]);
       await node.output('sh', ['-c', 'kill $(pgrep --exact crio)']);
       await waitFor('its end', async () => (await node.exec('pgrep', ['--exact', 'crio'])).exitCode === 1 || undefined);
@@ -140,8 +140,8 @@ describe('engines and an additional image store', () => {
     assert.deepEqual(await node.evaluate(RELEASE, release), [
       'remove /etc/profile.d/50-prestage.sh',
       'remove /etc/crio/crio.conf.d/50-prestage.conf',
-      'forget which files of the system were changed',
-      `leave ${STORAGE_CONF} without the store until the next boot, for services and login shells that were started before`,
+      'forget which system files were changed',
+      `keep ${STORAGE_CONF} without the store until the next boot, for services and login shells that are already running`,
     ]);
     assert.deepEqual(await node.etcTree(), etc);
     assert.deepEqual(await readdir(node.path('/run/prestage-agent')), ['storage.conf']);

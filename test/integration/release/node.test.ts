@@ -56,7 +56,7 @@ describe('prestage-agent release on a node with an open store', () => {
   remove what stands on the store image: image ${onTop.reference}
   unmount the store at ${STORE}
   restore /etc/containers/storage.conf as it was
-  forget which files of the system were changed
+  forget which system files were changed
   remove the empty store ${STORE}
 nothing was changed`,
       ],

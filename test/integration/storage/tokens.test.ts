@@ -146,7 +146,7 @@ describe('the tokens of a store', () => {
       return Array.isArray(told) ? told.map(String) : told;
     };
     const notice =
-      'The store image was built by an older prestage-agent. A CRI-O that has read another such store image does not notice the new one: systemctl restart crio. A bundle that is built again does not need this';
+      'The store image was built by an older prestage-agent. A CRI-O that has read another such store image does not notice the new one: systemctl restart crio. To avoid this, build the bundle again';
     assert.deepEqual(await toldOf(older, false, true), [notice]);
     assert.deepEqual([await toldOf(older, true, true), await toldOf(older, false, false), await toldOf(small, false, true)], [[], [], []]);
   });

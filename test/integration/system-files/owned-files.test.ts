@@ -67,11 +67,11 @@ describe('files of the system', () => {
     assert.deepEqual(await release(), [
       `remove ${UNIT}`,
       `remove ${DROP_IN}`,
-      `remove ${NEW}, which was not there before`,
+      `remove ${NEW}, which did not exist before`,
       `restore ${MAIN} as it was`,
       'remove the directory /run/systemd/system/podman.service.d if it is empty',
       'remove the directory /etc/crio/crio.conf.d if it is empty',
-      'forget which files of the system were changed',
+      'forget which system files were changed',
     ]);
     assert.deepEqual(await treeOf(work), before);
     assert.deepEqual(await release(), [], 'then there is nothing to take back');
@@ -162,14 +162,17 @@ describe('files of the system', () => {
       [
         'ERR_SYSTEM_FILE',
         [
-          'files of the system cannot be had: 3 faults',
-          `${DROP_IN} is there already and is not the agent’s`,
+          'system files cannot be changed: 3 faults',
+          `${DROP_IN} already exists and was not written by the agent`,
           `${NEW} is a symbolic link`,
           `${UNIT} is reached through the symbolic link /run/systemd/system`,
         ].join('\n'),
       ],
     );
-    assert.match(error.remedy, new RegExp(`^Move ${DROP_IN} away, or keep it and leave the work to it; Put a plain file at ${NEW}`));
+    assert.match(
+      error.remedy,
+      new RegExp(`^Move ${DROP_IN} away, or keep it if it does what the agent’s file would do; Replace ${NEW} by a plain file`),
+    );
     assert.deepEqual(await treeOf(work, ['etc', 'run', 'var']), before);
   });
 
@@ -182,7 +185,7 @@ describe('files of the system', () => {
     assert.ok(texts.includes(`leave ${DROP_IN}: somebody else has put another file there`));
     assert.match(
       texts.join('\n'),
-      new RegExp(`^leave ${MAIN}: somebody changed it since; the original lies, as base64, in .*${BACKUP_PATH}/[0-9a-f]{64}\\.json$`, 'm'),
+      new RegExp(`^leave ${MAIN}: somebody changed it since; the original is in .*${BACKUP_PATH}/[0-9a-f]{64}\\.json, as base64$`, 'm'),
     );
     assert.deepEqual([await readFile(at(MAIN), 'utf8'), await readFile(at(DROP_IN), 'utf8')], before);
   });
@@ -191,7 +194,7 @@ describe('files of the system', () => {
     await put();
     await writeFile(at(MAIN), '[storage]\nchanged = true\nmore = 1\n');
     const texts = await release({ [MAIN]: (text) => text.replace('changed = true\n', '') });
-    assert.ok(texts.includes(`take the agent’s part out of ${MAIN}, which somebody changed since`));
+    assert.ok(texts.includes(`remove the agent’s part from ${MAIN}, which somebody has changed since`));
     assert.equal(await readFile(at(MAIN), 'utf8'), '[storage]\nmore = 1\n');
     assert.equal((await lstat(at(MAIN))).uid, 7);
     assert.deepEqual(await release(), []);
@@ -202,7 +205,7 @@ describe('files of the system', () => {
     await writeFile(at(MAIN), '[storage]\nchanged = true\nmore = 1\n');
     await put([{ path: MAIN, content: '[storage]\nchanged = twice\nmore = 1\n', how: 'edit' }]);
     const texts = await release({ [MAIN]: (text) => text.replace('changed = twice\n', '') });
-    assert.ok(texts.includes(`take the agent’s part out of ${MAIN}, which somebody changed since`));
+    assert.ok(texts.includes(`remove the agent’s part from ${MAIN}, which somebody has changed since`));
     assert.equal(await readFile(at(MAIN), 'utf8'), '[storage]\nmore = 1\n');
   });
 
@@ -222,7 +225,7 @@ describe('files of the system', () => {
     const steps = await systemFileReleaseSteps(host);
     await writeFile(at(MAIN), 'just now\n');
     const error = await rejectionOf(steps.find(({ path }) => path === MAIN)?.run());
-    assert.deepEqual([error.code, error.message], ['ERR_SYSTEM_FILE', `${MAIN} is not as it was when the plan was made`]);
+    assert.deepEqual([error.code, error.message], ['ERR_SYSTEM_FILE', `${MAIN} has changed since the plan was made`]);
     assert.equal(await readFile(at(MAIN), 'utf8'), 'just now\n');
   });
 

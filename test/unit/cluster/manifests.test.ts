@@ -47,8 +47,8 @@ describe('manifests', () => {
         thrownBy(() => renderManifests({ ...all, store })),
         {
           code: 'ERR_USAGE',
-          message: `"${store}" is no path that a ContainerRuntimeConfig takes`,
-          remedy: 'Give an absolute path of at most 256 characters out of a-z, A-Z, 0-9, "/", ".", "_" and "-", without "//"',
+          message: `"${store}" is not a path that a ContainerRuntimeConfig accepts`,
+          remedy: 'Give an absolute path of at most 256 of the characters a-z, A-Z, 0-9, "/", ".", "_" and "-", without "//"',
         },
       );
     });

@@ -11,8 +11,8 @@ test('signatures of a release that no ConfigMap takes are refused', () => {
     thrownBy(() => renderReleaseConfigMaps([{ release, messages: [half, half, Buffer.from('a')] }])),
     {
       code: 'ERR_SIGNATURE',
-      message: `the signatures of the release ${release} have 1048577 bytes, and a ConfigMap takes 1048576`,
-      remedy: 'Look at the store of signatures that the bundle was pulled with; pull again from another: --release-signatures',
+      message: `the signatures of the release ${release} have 1048577 bytes, but a ConfigMap can hold only 1048576`,
+      remedy: 'Check the store of signatures that the bundle was pulled with, or pull again from another one with --release-signatures',
     },
   );
 });

@@ -49,7 +49,7 @@ describe('the files that tell engines of the store', () => {
       [
         [
           STORAGE_CONF,
-          `${OWNED_MARK}\n# What is in force by /etc/containers/storage.conf, and one more additional image store.\n${WITH_STORE}`,
+          `${OWNED_MARK}\n# The settings of /etc/containers/storage.conf, with one more additional image store.\n${WITH_STORE}`,
           0o644,
           'add',
         ],
@@ -89,7 +89,7 @@ describe('the drop-in for CRI-O', () => {
     assert.deepEqual(crioPlan({ 'crio.conf.d/99-last': '[crio]\nstorage_option = ["c=d"]\n' }), {
       content: dropIn(OPTION),
       notices: [
-        `/etc/crio/crio.conf.d/99-last has storage_option and comes after ${CRIO}: an older CRI-O takes its list alone, without our store`,
+        `/etc/crio/crio.conf.d/99-last has storage_option and comes after ${CRIO}: an older CRI-O uses only that list, without our store`,
       ],
     });
   });
@@ -108,7 +108,7 @@ describe('the drop-in for CRI-O', () => {
     assert.equal(content, dropIn(OPTION));
     assert.deepEqual(
       notices.map((notice) => notice.split(': ')[0]),
-      ['crio.conf', 'crio.conf.d/10-list'].map((path) => `/etc/crio/${path} cannot be read, its storage options are not known`),
+      ['crio.conf', 'crio.conf.d/10-list'].map((path) => `/etc/crio/${path} cannot be read, so its storage options are unknown`),
     );
   });
 });
@@ -206,9 +206,9 @@ test('a release takes the agent’s lines out of files that somebody changed sin
   assert.deepEqual(
     steps.map(({ text }) => text),
     [
-      `take the agent’s part out of /${registries}, which somebody changed since`,
-      `take the agent’s part out of /${storage}, which somebody changed since`,
-      'forget which files of the system were changed',
+      `remove the agent’s part from /${registries}, which somebody has changed since`,
+      `remove the agent’s part from /${storage}, which somebody has changed since`,
+      'forget which system files were changed',
     ],
   );
   for (const { run } of steps) await run();

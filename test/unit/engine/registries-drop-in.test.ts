@@ -61,9 +61,9 @@ test('the drop-in of a node with mirrors of a cluster is the golden one, in both
     const sources = mirrorSources(references, [OURS, '192.0.2.7:5001']);
     const { text, notices } = renderDropIn(view, { sources, insecure: false, block: false }, dialect);
     assertGolden(`registries/${dialect}.conf`, text);
-    const late = `${file} is read after ${FILE} and decides over docker.io/library/busybox: rename it so that it is read before, or our mirrors are not asked`;
+    const late = `${file} is read after ${FILE} and overrides it for docker.io/library/busybox: rename it so that it is read before, or our mirrors are not asked`;
     const digests =
-      'Mirrors of quay.io/openshift-release-dev/ocp-v4.0-art-dev are for digests only, and this podman cannot except ours: tags are asked for at the source';
+      'This podman version cannot use our mirrors of quay.io/openshift-release-dev/ocp-v4.0-art-dev for tags: pulls by tag still go to the source registry';
     assert.deepEqual(notices, dialect === 'per-mirror' ? [late] : [digests, late]);
   }
 });
@@ -113,14 +113,14 @@ test('an entry that would make the file unreadable for engines is left out, and 
     ['a.test/r'],
   );
   assert.deepEqual(notices, [
-    'b.test/r gets no mirror of ours: it leads to same.test/r as a.test/r does, with another "insecure" or "blocked"',
+    'b.test/r gets no mirror of ours: it leads to same.test/r, like a.test/r, but with another "insecure" or "blocked"',
   ]);
 });
 
 test('a file of the root user that hides /etc is a notice', () => {
   const { notices } = renderDropIn({ ...emptyView, shadowedBy: '/root/x.conf' }, wish(['quay.io/a']), 'per-mirror');
   assert.deepEqual(notices, [
-    'podman reads /root/x.conf for root and nothing in /etc/containers: move it away, or our mirrors are not asked',
+    'podman reads /root/x.conf for root, and nothing in /etc/containers: move that file away, or our mirrors are not asked',
   ]);
 });
 
@@ -219,5 +219,5 @@ test('the same input gives the same bytes, in whatever order the sources come', 
 
 test('the file of the main configuration is named where an entry goes on with it', () => {
   const { text } = renderDropIn(viewOf(entryOf('quay.io')), wish(['quay.io/a']), 'per-mirror');
-  assert.equal(text.split('\n')[2], `# Goes on with what ${MAIN} says of quay.io.`);
+  assert.equal(text.split('\n')[2], `# Includes the settings of ${MAIN} for quay.io.`);
 });

@@ -133,9 +133,7 @@ test('a prefix that a drop-in decides over is left alone, and a notice says so',
   const file = '/etc/containers/registries.conf.d/10-site.conf';
   const { text, notices } = rewrite(EXISTING, wish(['quay.io/release']), [entryOf('quay.io/release', { file })]);
   assert.equal(text, EXISTING);
-  assert.deepEqual(notices, [
-    `${file} decides over quay.io/release, whatever ${MAIN} says: leave --rewrite out, or our mirrors are not asked`,
-  ]);
+  assert.deepEqual(notices, [`${file} overrides ${MAIN} for quay.io/release: leave --rewrite out, or our mirrors are not asked`]);
 });
 
 test('a table that leads to the place of another one of the file, but secured otherwise, is not added', () => {
@@ -144,7 +142,7 @@ test('a table that leads to the place of another one of the file, but secured ot
   ]);
   assert.equal(text, '[[registry]]\nlocation = "quay.io/a"\ninsecure = true\n');
   assert.deepEqual(notices, [
-    'b.test/a gets no mirror of ours: it leads to quay.io/a as quay.io/a does, with another "insecure" or "blocked"',
+    'b.test/a gets no mirror of ours: it leads to quay.io/a, like quay.io/a, but with another "insecure" or "blocked"',
   ]);
 });
 
@@ -156,11 +154,11 @@ test('a file that cannot be edited line by line is refused instead of changed in
   const quoting = '[[registry]]\nlocation = "quay.io/a"\nmirror-by-digest-only = true\nnote = """\nmirror-by-digest-only = 1\n"""\n';
   const twice = '[[registry]]\nlocation = "quay.io/a"\n[[registry]]\nlocation = "quay.io/a"\n';
   const table: readonly (readonly [string, string])[] = [
-    [inline, 'its tables are not written as [[registry]], each in a line of its own'],
+    [inline, 'its tables are not written as [[registry]], each on a line of its own'],
     [mirrors, 'our mirrors do not fit into its tables'],
-    [quoted, 'its tables are not written as [[registry]], each in a line of its own'],
-    [hidden, 'its tables are not written as [[registry]], each in a line of its own'],
-    [quoting, 'that would change what else it says'],
+    [quoted, 'its tables are not written as [[registry]], each on a line of its own'],
+    [hidden, 'its tables are not written as [[registry]], each on a line of its own'],
+    [quoting, 'that would change its other settings'],
     [twice, 'it has more than one [[registry]] for quay.io/a'],
   ];
   for (const [text, why] of table) {

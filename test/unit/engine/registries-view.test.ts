@@ -12,7 +12,7 @@ import { entryOf, MAIN, mirrorOf } from '../../support/registries.ts';
 import { thrownBy } from '../../support/thrown.ts';
 
 const DIRECTORY = '/etc/containers/registries.conf.d';
-const CORRECT = 'Correct the file: no engine of this node can read it either, see containers-registries.conf(5)';
+const CORRECT = 'Correct the file, which the engines of this node cannot read either; see containers-registries.conf(5)';
 
 /** Reads the view of a node with these files. */
 async function viewOf(files: Readonly<Record<string, string>>) {
@@ -89,8 +89,8 @@ test('version 1 of the format is refused, and its empty tables are not taken for
     thrownBy(() => parseRegistries("[registries.search]\nregistries = ['docker.io']\n", MAIN)),
     {
       code: 'ERR_REGISTRIES',
-      message: `${MAIN} is written in version 1 of its format, which knows no mirrors`,
-      remedy: 'Write it in version 2, with [[registry]] tables and unqualified-search-registries, see containers-registries.conf(5)',
+      message: `${MAIN} is written in version 1 of its format, which has no mirrors`,
+      remedy: 'Convert it to version 2, with [[registry]] tables and unqualified-search-registries; see containers-registries.conf(5)',
     },
   );
   assert.deepEqual(parseRegistries('[registries.block]\nregistries = []\n', MAIN).entries, []);

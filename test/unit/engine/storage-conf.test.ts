@@ -99,7 +99,7 @@ for (const [text, message] of [
         assert.equal(error.code, 'ERR_SYSTEM_FILE');
         assert.match(error.message, /^storage\.conf cannot be changed: /);
         if (message !== undefined) assert.equal(error.message, message);
-        assert.equal(error.remedy, 'Correct /etc/containers/storage.conf, with a plain [storage.options] table in it');
+        assert.equal(error.remedy, 'Correct /etc/containers/storage.conf, and write its options in a plain [storage.options] table');
         return true;
       },
     );
