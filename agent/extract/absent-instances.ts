@@ -12,7 +12,7 @@ import {
 import type { Digest } from '../model/digest.ts';
 import type { IndexManifest } from '../model/manifest.ts';
 
-/** The instances of a list whose manifests are not there, each once. */
+/** The instances of a list whose manifests are missing, each once. */
 export async function findAbsent({ instances }: IndexManifest, pathOf: (digest: Digest) => string): Promise<readonly AbsentInstance[]> {
   const found = await Promise.all(
     [...new Map(instances.map((one) => [one.digest, one])).values()].map(async (one) =>
@@ -22,7 +22,7 @@ export async function findAbsent({ instances }: IndexManifest, pathOf: (digest: 
   return found.flat();
 }
 
-/** What a pull into a layout has recorded. A file that is missing, not plain, too large or of another form counts as an empty record. */
+/** Reads the record that a pull wrote into a layout. A file that is missing, not regular, too large or malformed counts as an empty record. */
 export async function readAbsentInstances(layout: string): Promise<AbsentByList> {
   const bytes = await readPlainFile(join(layout, ABSENT_INSTANCES_FILE), ABSENT_INSTANCES_LIMIT_BYTES);
   return parseAbsentInstances(bytes?.toString('utf8') ?? '');

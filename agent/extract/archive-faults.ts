@@ -1,14 +1,14 @@
 import { type ErrorCode, PrestageError } from '../model/errors.ts';
 
-/** What an operator does about an archive whose content is refused. */
+/** Remedy for an archive whose content is refused. */
 const REWRITE_ARCHIVE = 'Write the archive again at the factory';
 
-/** The refusal of an archive; the message starts with the archive's path. */
+/** The error for a refused archive; the message starts with the archive's path. */
 export function archiveFault(code: ErrorCode, path: string, what: string, cause?: unknown): PrestageError {
   return new PrestageError(code, `${path}: ${what}`, REWRITE_ARCHIVE, cause === undefined ? undefined : { cause });
 }
 
-/** A member name or other hostile text for a message: quoted, control characters escaped, capped. */
+/** Prepares a member name or other hostile text for a message: quoted, with control characters escaped, and shortened. */
 export function quoted(text: string): string {
   const escaped = JSON.stringify(text).replaceAll(
     /[\u007f-\u009f\u2028\u2029\ufffd]/g,

@@ -5,7 +5,7 @@ import { notImage, notImageError } from '../model/manifest-content.ts';
 import { archiveFault } from './archive-faults.ts';
 import { type ArchiveMember, readWhole } from './archive-members.ts';
 
-/** A manifest that was found in an archive. `file` is its name in the `dir:` layout; the top one is manifest.json. */
+/** A manifest in an archive. `file` is its name in the `dir:` layout; the top manifest is manifest.json. */
 export interface FoundManifest {
   readonly file: string;
   readonly digest: Digest;
@@ -14,18 +14,18 @@ export interface FoundManifest {
   readonly manifest: ImageManifest | IndexManifest;
 }
 
-/** The image that an archive holds for one architecture. */
+/** The image of an archive for one architecture. */
 export interface FoundImage {
-  /** Digest of manifest.json: of the list, where it is one. */
+  /** Digest of manifest.json, which can be a manifest list. */
   readonly topDigest: Digest;
-  /** Digest of the image's own manifest; equal to topDigest where there is no list. */
+  /** Digest of the manifest of the image itself; equals topDigest if there is no list. */
   readonly imageDigest: Digest;
   readonly image: ImageManifest;
-  /** Images that the list names; 1 without a list. */
+  /** Number of images in the list; 1 without a list. */
   readonly instances: number;
 }
 
-/** Which image of which archive. */
+/** Selects an image of an archive. */
 export interface WantedImage {
   /** Path of the archive, for messages. */
   readonly path: string;
@@ -38,7 +38,7 @@ const TOP_MANIFEST = 'manifest.json';
 
 /**
  * Reads a manifest member and parses it.
- * @param named the digest in the member's name, where there is one
+ * @param named the digest in the member's name, if there is one
  * @throws PrestageError ERR_ARCHIVE_DIGEST, ERR_MANIFEST
  */
 export async function readManifest(
@@ -49,15 +49,15 @@ export async function readManifest(
   const bytes = await readWhole(entry);
   const digest = digestOf(bytes);
   if (named !== undefined && named !== digest) {
-    throw archiveFault('ERR_ARCHIVE_DIGEST', path, `manifest ${named} has the bytes of ${digest}`);
+    throw archiveFault('ERR_ARCHIVE_DIGEST', path, `manifest ${named} has the digest ${digest}`);
   }
   const { file } = entry.member;
   return { file, digest, sizeBytes: bytes.length, manifest: parseManifest(bytes, `${path}: ${file}`), bytes };
 }
 
 /**
- * The image, as far as the manifests that have been found tell it; undefined where one is still needed.
- * @throws PrestageError ERR_ARCHITECTURE where the list has no image for the architecture, ERR_MANIFEST, ERR_NOT_IMAGE
+ * Finds the image in the manifests read so far; undefined if a further manifest is needed.
+ * @throws PrestageError ERR_ARCHITECTURE if the list has no image for the architecture, ERR_MANIFEST, ERR_NOT_IMAGE
  */
 export function findImage(found: readonly FoundManifest[], wanted: WantedImage): FoundImage | undefined {
   const top = found.find(({ file }) => file === TOP_MANIFEST);
@@ -77,8 +77,8 @@ export function findImage(found: readonly FoundManifest[], wanted: WantedImage):
 }
 
 /**
- * The image, at the end of the archive.
- * @throws PrestageError ERR_ARCHIVE_MEMBER where a manifest is missing; what findImage throws
+ * Finds the image once the archive has been read to its end.
+ * @throws PrestageError ERR_ARCHIVE_MEMBER if a manifest is missing; what findImage throws
  */
 export function requireImage(found: readonly FoundManifest[], wanted: WantedImage): FoundImage {
   const image = findImage(found, wanted);

@@ -5,10 +5,10 @@ import { createEntryPolicy, type EntryHeader, type Member } from './entry-policy
 import { openGzip } from './inflate.ts';
 import type { Inflater } from './raw-inflate.ts';
 
-/** A member with its bytes. They are read before the next member is asked for, or passed over. */
+/** A member with its content, which must be read before the next member is requested; otherwise it is skipped. */
 export interface ArchiveMember {
   readonly member: Member;
-  /** Hands over all bytes, piece by piece; a piece may be kept. Where `take` throws, the archive cannot be read on. */
+  /** Passes all bytes to `take`, piece by piece; a piece may be kept. If `take` throws, the archive cannot be read further. */
   readonly read: (take: (bytes: Buffer) => void) => Promise<void>;
 }
 
@@ -17,21 +17,21 @@ export interface MembersOptions {
   /** Name of the one directory in the archive. */
   readonly name: string;
   readonly inflater: Inflater;
-  /** Called with the bytes of the archive that have been read, after each step. */
+  /** Called repeatedly with the number of archive bytes read so far. */
   readonly onRead: (readBytes: number, archiveBytes: number) => void;
 }
 
 /**
- * Bytes that an archive may hold outside the content of its members: a header, padding and long names for each of 4096 members are
- * 10 MiB at most, the end of the last record 1 MiB. It keeps a bomb of empty blocks or of extended headers short.
+ * Most bytes of an archive outside the content of its members: header, padding and long names of 4096 members take at most 10 MiB, the end of the
+ * last record 1 MiB. The limit stops bombs of empty blocks or extended headers early.
  */
 const PADDING_LIMIT_BYTES = 16 * 2 ** 20;
 
 /**
- * Reads the members of an archive as they stand in it, each judged by the entry policy. The archive is whole, and nothing follows it,
- * only when the iteration has come to its end; a reader that stops earlier has no such promise.
- * Zero blocks between members are passed over, as `tar --ignore-zeros` does.
- * @throws PrestageError of the gzip file, of the policy, ERR_ARCHIVE_TAR, ERR_ARCHIVE_PADDING
+ * Reads the members of an archive in their order, each checked by the entry policy. Only if the iteration reaches its end is the archive known to be
+ * complete, with nothing after it.
+ * Zero blocks between members are skipped, as `tar --ignore-zeros` does.
+ * @throws PrestageError of the gzip file and of the policy, ERR_ARCHIVE_TAR, ERR_ARCHIVE_PADDING
  */
 export async function* readMembers(options: MembersOptions): AsyncGenerator<ArchiveMember, void, undefined> {
   using file = openGzip(options.path, options.inflater);
@@ -78,14 +78,14 @@ export async function* readMembers(options: MembersOptions): AsyncGenerator<Arch
   if (fault !== undefined) throw fault;
 }
 
-/** All bytes of a member that the policy keeps small. */
+/** All bytes of a member. Only for members whose size the policy limits. */
 export async function readWhole(entry: ArchiveMember): Promise<Buffer> {
   const pieces: Buffer[] = [];
   await entry.read((bytes) => pieces.push(bytes));
   return Buffer.concat(pieces);
 }
 
-/** The bytes of an entry, with errors of the streams as faults of the archive. */
+/** The bytes of an entry. Errors of the streams become faults of the archive. */
 async function* whole(entry: AsyncIterable<unknown>, faultOf: (error: unknown) => unknown): AsyncGenerator<Buffer, void, undefined> {
   try {
     for await (const bytes of entry) if (Buffer.isBuffer(bytes)) yield bytes;
@@ -99,7 +99,7 @@ function headerOf(header: Header): EntryHeader {
   return { name, type, sizeBytes: size, paxKeywords: typeof pax === 'object' && pax !== null ? Object.keys(pax) : [] };
 }
 
-/** Resolves when the stream takes more, or has ended. */
+/** Resolves when the stream accepts more data, or has closed. */
 function drained(tar: Extract): Promise<void> {
   return new Promise((resolve) => {
     const settle = (): void => {
@@ -112,7 +112,7 @@ function drained(tar: Extract): Promise<void> {
   });
 }
 
-/** tar-stream's errors are told apart by their messages alone; `Invalid header` is its word for a size below zero or none. */
+/** The errors of tar-stream differ only in their messages. `Invalid header` means a size that is negative or not a number. */
 export function tarFault(path: string, error: unknown): Error {
   if (error instanceof PrestageError) return error;
   const message = messageOf(error);

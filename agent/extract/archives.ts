@@ -12,18 +12,18 @@ import { pickStageLists } from '../model/stage-lists.ts';
 /** One image of the list with its archive. */
 export interface ArchivedImage {
   readonly kind: 'archive';
-  /** As the list has it. */
+  /** As written in the list. */
   readonly reference: string;
-  /** Full references that must resolve once it is loaded. */
+  /** Full references that must resolve once the image is loaded. */
   readonly names: readonly string[];
-  /** What the archive must hold, where a digest reference or a sealed bundle says so. */
+  /** Digest that the archive must hold, if the reference or a sealed bundle gives one. */
   readonly digest: Digest | undefined;
   readonly archive: ArchiveFile;
-  /** How much its layers grow when they are unpacked, where a bundle says so. */
+  /** Factor by which its layers grow when unpacked, if the bundle says so. */
   readonly growth: number | undefined;
 }
 
-/** What names one state of an archive file: a changed file has another size or time. */
+/** Identifies the state of an archive file: a changed file has another size or time. */
 export interface ArchiveFile {
   readonly path: string;
   readonly name: string;
@@ -31,24 +31,24 @@ export interface ArchiveFile {
   readonly modifiedMs: number;
 }
 
-/** The payload of the prototype and of the factory-precaching tool: image lists and one archive per image. */
+/** The payload of the prototype and of the factory-precaching tool: image lists, and one archive for each image. */
 export interface ArchivesPayload {
   readonly kind: 'archives';
   /** The list files of the stage, as absolute paths. */
   readonly lists: readonly string[];
-  /** All references of the lists, in their order. */
+  /** All references of the lists, in the order of the lists. */
   readonly listed: readonly string[];
   readonly images: readonly ArchivedImage[];
-  /** Listed images that cannot be loaded: no archive, no plain file, or a name that two images share. */
+  /** Listed images that cannot be loaded: their archive is missing or not a regular file, or two images share its name. */
   readonly refused: readonly { readonly reference: string; readonly error: ErrorRecord }[];
   readonly notices: readonly string[];
 }
 
-/** A list or mapping file that is larger is refused: 100 000 references of 160 characters. */
+/** Larger list or mapping files are refused; this is enough for 100,000 references of 160 characters. */
 const TEXT_LIMIT_BYTES = 16 * 1024 * 1024;
 
 /**
- * Reads lists and mapping of a stage and looks for the archives. Nothing is written, no archive is opened.
+ * Reads the lists and the mapping of a stage and finds the archives. Writes nothing and opens no archive.
  * Source: docs/field-facts.md, "Image list", "Archive", "Folder of the factory-precaching tool".
  * @throws PrestageError ERR_PAYLOAD_MISSING, ERR_LIST, ERR_MAPPING
  */
@@ -58,7 +58,7 @@ export async function readArchives(directory: string, stage: Stage): Promise<Arc
   if (listNames.length === 0) {
     throw new PrestageError(
       'ERR_PAYLOAD_MISSING',
-      `${directory} holds no image list of the stage "${stage}"; it holds: ${files.toSorted().slice(0, 12).join(', ') || 'nothing'}`,
+      `${directory} holds no image list for the stage "${stage}"; it holds: ${files.toSorted().slice(0, 12).join(', ') || 'nothing'}`,
       stage === 'discovery'
         ? 'Put ai-images.txt there at the factory, or choose another --stage'
         : 'Put ocp-images.txt there at the factory, or choose another --stage',
@@ -83,7 +83,7 @@ export async function readArchives(directory: string, stage: Stage): Promise<Arc
   };
 }
 
-/** Full references under which a listed image must resolve: by digest and by tag where it has both, and by the mapping's tag. */
+/** Full references under which a listed image must resolve: by digest and by tag if it has both, and by the tag in the mapping. */
 export function namesOf(listed: ListedImage, mapping: Mapping): readonly string[] {
   const { tag, digest, ...rest } = listed.reference;
   const own: readonly Reference[] =
@@ -111,7 +111,7 @@ async function findArchive(
       new PrestageError(
         'ERR_ARCHIVE_MISSING',
         `${path} of ${listed.text} cannot be read: ${found.code ?? found.message}`,
-        'Write the archive at the factory, or take the image off the list',
+        'Write the archive at the factory, or remove the image from the list',
       ),
     );
   }
@@ -120,8 +120,8 @@ async function findArchive(
       listed,
       new PrestageError(
         'ERR_ARCHIVE_MISSING',
-        `${path} of ${listed.text} is no plain file`,
-        'Write the archive itself to the partition, no link',
+        `${path} of ${listed.text} is not a regular file`,
+        'Write the archive itself to the partition, not a link',
       ),
     );
   }
@@ -135,7 +135,7 @@ async function findArchive(
   };
 }
 
-/** Images of which only one can own the archive. All are refused: the name does not say whose it is. */
+/** Images that share one archive name. All are refused, because the name does not say which one the archive holds. */
 function collisionErrors(images: readonly ListedImage[]): ReadonlyMap<string, { reference: string; error: ErrorRecord }> {
   return new Map(
     archiveCollisions(images).flatMap((group) =>
@@ -155,14 +155,14 @@ function refusal(listed: ListedImage, error: PrestageError): { reference: string
   return { reference: listed.text, error: errorRecord(error) };
 }
 
-/** Reads a text of the partition: a plain file within the limit, never through a link. */
+/** Reads a text file of the partition: only a regular file within the limit, never through a link. */
 export async function readText(path: string, limitBytes = TEXT_LIMIT_BYTES): Promise<string> {
   await using file: FileHandle = await open(path, constants.O_RDONLY | constants.O_NOFOLLOW | constants.O_NONBLOCK).catch(
     (cause: NodeJS.ErrnoException) => {
       throw new PrestageError(
         'ERR_PAYLOAD_MISSING',
         `${path} cannot be opened: ${cause.code ?? cause.message}`,
-        'Write it as a plain file at the factory',
+        'Write it as a regular file at the factory',
         { cause },
       );
     },
@@ -171,8 +171,8 @@ export async function readText(path: string, limitBytes = TEXT_LIMIT_BYTES): Pro
   if (!found.isFile() || found.size > limitBytes) {
     throw new PrestageError(
       'ERR_PAYLOAD_MISSING',
-      `${path} is no plain file of at most ${limitBytes} bytes (it has ${found.size})`,
-      'Write it as a plain file at the factory',
+      `${path} is not a regular file of at most ${limitBytes} bytes (it has ${found.size})`,
+      'Write it as a regular file at the factory',
     );
   }
   return await file.readFile('utf8');

@@ -3,7 +3,7 @@ import type { Descriptor, ImageManifest, IndexManifest } from '../model/manifest
 import { archiveFault } from './archive-faults.ts';
 import type { FoundManifest } from './archive-manifests.ts';
 
-/** What an archive was found to hold. */
+/** Content found in an archive. */
 export interface ArchiveContents {
   readonly hasVersion: boolean;
   readonly manifests: readonly FoundManifest[];
@@ -11,14 +11,14 @@ export interface ArchiveContents {
   readonly blobs: ReadonlyMap<Digest, number>;
 }
 
-/** Faults that a message names; of more it gives the number. */
+/** Most faults that a message names; of the rest only the number is given. */
 const NAMED_FAULTS = 5;
 
 /**
- * Checks that an archive has `version`, and every blob that any of its manifests names, in the size that the manifest says. A list may name
- * images whose manifests are not in the archive, as a copy without the other platforms does; those that are there are held to their size.
+ * Checks that an archive has `version` and every blob that its manifests name, in the size that the manifest says. Images in a list may be missing
+ * with their manifests, because a copy for one platform leaves out the others; manifests that exist must have the right size.
  * @param path of the archive, for messages
- * @throws PrestageError ERR_ARCHIVE_MEMBER, ERR_ARCHIVE_BLOB_SIZE, with all faults of the kind
+ * @throws PrestageError ERR_ARCHIVE_MEMBER, ERR_ARCHIVE_BLOB_SIZE, with all faults of that kind
  */
 export function checkComplete(contents: ArchiveContents, path: string): void {
   const missing = [...missingMembers(contents)];
@@ -39,7 +39,7 @@ function* wrongSizes({ manifests, blobs }: ArchiveContents): Generator<string> {
   for (const { file, manifest } of manifests) {
     for (const { digest, sizeBytes } of manifest.kind === 'index' ? manifest.instances : blobsOf(manifest)) {
       const actual = sizes.get(digest);
-      if (actual !== undefined && actual !== sizeBytes) yield `${digest} has ${actual} bytes, and ${file} says ${sizeBytes}`;
+      if (actual !== undefined && actual !== sizeBytes) yield `${digest} has ${actual} bytes, but ${file} says ${sizeBytes}`;
     }
   }
 }

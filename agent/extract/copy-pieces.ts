@@ -3,45 +3,45 @@ import { closeSync, constants, fstatSync, openSync, readSync, writeSync } from '
 import { PrestageError } from '../model/errors.ts';
 import { attempt, openPlain, unreadable } from './hash-file.ts';
 
-/** Hashes the pieces of a file and, where asked, copies them, side by side with other threads that have the same job. Sizes are bytes. */
+/** Hashes the pieces of a file and, if wanted, copies them, together with other threads that have the same job. Sizes are bytes. */
 export interface PiecesJob {
-  /** Path of a plain file. */
+  /** Path of a regular file. */
   readonly path: string;
-  /** What it must have. */
+  /** Size that the file must have. */
   readonly sizeBytes: number;
-  /** Of each piece but the last, which has what is left. */
+  /** Size of each piece except the last, which holds the rest. */
   readonly pieceBytes: number;
-  /** What the pieces must have, in their order; exactly as many as there are pieces. */
+  /** Expected hashes of the pieces in their order, exactly one for each. */
   readonly sha256: readonly string[];
-  /** A file that is there already; the pieces are written to the same places in it. Nothing is written where it is left out. */
+  /** An existing file; the pieces are written to it at the same offsets. If left out, nothing is written. */
   readonly to?: string;
-  /** The number of the piece that is next, shared by the threads. One that fails sets it to the end, so that the others stop, too. */
+  /** Index of the next piece, shared by the threads. A thread that fails sets it to the end, so that the others stop. */
   readonly next: Int32Array<SharedArrayBuffer>;
 }
 
 export interface CopiedPieces {
-  /** The piece at which this thread stopped because it has other bytes; undefined where all that it read were right. */
+  /** The piece with a wrong hash at which this thread stopped; undefined if all its pieces were right. */
   readonly wrong: WrongPiece | undefined;
 }
 
 export interface WrongPiece {
   /** From 0. */
   readonly index: number;
-  /** What it has; 64 lower-case hex digits. */
+  /** Its actual hash; 64 lower-case hex digits. */
   readonly sha256: string;
 }
 
 /**
- * Bytes read, hashed and written at a time: what was read is still in the core's own cache when it is hashed and written. A store image of 840 MB opened
+ * Bytes read, hashed and written at a time: small enough to be still in the core's own cache when they are hashed and written. A store image of 840 MB opened
  * in memory by two threads on 2 cores, caches dropped, the machine busy, best and median of 7 in ms: 128 KiB 651, 869, 256 KiB 628, 704, 1 MiB 748, 856.
  */
 const BUFFER_BYTES = 256 * 1024;
 
 /**
- * Takes one piece after the other for as long as there are some, hashes it and writes it. Blocks, so it is for threads. Links are followed neither to
- * the file nor to the target; nothing is synced. The file is opened once: the kernel reads ahead for who goes on reading.
- * @param onRead told how many bytes this thread has read
- * @throws PrestageError ERR_BUNDLE_FILE where the file cannot be read or has another size, ERR_SPACE_STORE where the target has no room
+ * Takes one piece after the other until none is left, hashes it and writes it. Blocks, so it is for threads. Follows no link, neither to the file nor
+ * to the target; syncs nothing. The file is opened once, so that the kernel's readahead works.
+ * @param onRead called with the number of bytes that this thread has read
+ * @throws PrestageError ERR_BUNDLE_FILE if the file cannot be read or has another size, ERR_SPACE_STORE if the target has no room
  */
 export function copyPieces(job: PiecesJob, onRead: (bytesRead: number) => void): CopiedPieces {
   let isDone = false;
@@ -91,7 +91,7 @@ function passOn(job: PiecesJob, { source, target, buffer }: Passing, piece: { re
   const hash = createHash('sha256');
   for (let at = piece.at; at < piece.end; ) {
     const length = attempt(job, () => readSync(source, buffer, 0, Math.min(buffer.length, piece.end - at), at));
-    if (length === 0) throw unreadable(job, `it ends at ${at} bytes now, and had ${job.sizeBytes}`);
+    if (length === 0) throw unreadable(job, `it now ends after ${at} bytes, but had ${job.sizeBytes}`);
     const bytes = length === buffer.length ? buffer : buffer.subarray(0, length);
     if (target !== undefined) writeAll(job.to ?? '', target, bytes, at);
     hash.update(bytes);
@@ -102,7 +102,7 @@ function passOn(job: PiecesJob, { source, target, buffer }: Passing, piece: { re
 
 function checkSize(job: PiecesJob, file: number): void {
   const { size } = attempt(job, () => fstatSync(file));
-  if (size !== job.sizeBytes) throw unreadable(job, `it has ${size} bytes now, and had ${job.sizeBytes}`);
+  if (size !== job.sizeBytes) throw unreadable(job, `it now has ${size} bytes, but had ${job.sizeBytes}`);
 }
 
 function writeAll(to: string, target: number, bytes: Buffer, at: number): void {
@@ -117,7 +117,7 @@ function writeAll(to: string, target: number, bytes: Buffer, at: number): void {
 export function noRoomFor(path: string, cause: unknown): PrestageError {
   return new PrestageError(
     'ERR_SPACE_STORE',
-    `the copy of the store image ${path} cannot be written: no space is left`,
+    `the copy of the store image ${path} cannot be written: no space left`,
     'Make room below /var/lib/prestage-agent, or give --placement partition',
     { cause },
   );

@@ -3,10 +3,10 @@ import type { ErrorCode } from '../model/errors.ts';
 import { MANIFEST_LIMIT_BYTES } from '../model/manifest.ts';
 import { archiveFault, quoted } from './archive-faults.ts';
 
-/** What the policy sees of a tar header, after pax and GNU extensions have been applied to it. */
+/** The parts of a tar header that the policy checks, after pax and GNU extensions have been applied. */
 export interface EntryHeader {
   readonly name: string;
-  /** Type as tar-stream names it; null for one that it does not know. */
+  /** Type as tar-stream names it; null if it does not know the type. */
   readonly type: string | null;
   readonly sizeBytes: number;
   /** Keywords of the entry's pax header. */
@@ -17,7 +17,7 @@ export interface EntryHeader {
 export type Member = Readonly<{ file: string; sizeBytes: number }> &
   (
     | Readonly<{ kind: 'directory' | 'version' | 'signature' }>
-    /** `digest` is what the name says; manifest.json has none. */
+    /** `digest` is the one in the name; undefined for manifest.json. */
     | Readonly<{ kind: 'manifest'; digest: Digest | undefined }>
     | Readonly<{ kind: 'blob'; digest: Digest }>
   );
@@ -29,23 +29,23 @@ export interface EntryPolicyOptions {
   readonly name: string;
 }
 
-/** Members of an archive, its directory included. An image has at most 127 layers; a list with all platforms stays in the hundreds. */
+/** Most members of an archive, including its directory. An image has at most 127 layers; a list with all platforms has some hundreds of members. */
 export const MEMBER_LIMIT = 4096;
-/** Largest blob. Registries take layers of some 10 GB. */
+/** Largest blob. Registries accept layers of about 10 GB. */
 export const BLOB_LIMIT_BYTES = 64 * 2 ** 30;
-/** All manifests of an archive together: they are held in memory. */
+/** Total size of all manifests of an archive, which are held in memory. */
 const MANIFESTS_LIMIT_BYTES = 4 * MANIFEST_LIMIT_BYTES;
-/** containers/image reads no signature that is larger (internal/iolimits, MaxSignatureBodySize). */
+/** containers/image reads no larger signature (internal/iolimits, MaxSignatureBodySize). */
 const SIGNATURE_LIMIT_BYTES = 4 * 1024 * 1024;
 /** `version` holds one short line. */
 const VERSION_LIMIT_BYTES = 1024;
 
 const CHILD_MANIFEST = /^([0-9a-f]{64})\.manifest\.json$/;
 const SIGNATURE = /^(?:[0-9a-f]{64}\.)?signature-[1-9][0-9]{0,3}$/;
-/** Control characters, and what the decoder puts in place of bytes that are not UTF-8. */
+/** Control characters, and the replacement character that the decoder uses for bytes that are not UTF-8. */
 const UNPRINTABLE = /[\p{Cc}\ufffd]/u;
 
-/** Refusals by type; a missing type is refused as unknown. `contiguous-file` is old, and no archiver of ours writes it. */
+/** Refusals by type; all other types are refused as unknown. `contiguous-file` is obsolete, and our archivers do not write it. */
 const REFUSED_TYPES: Readonly<Record<string, readonly [ErrorCode, string]>> = {
   symlink: ['ERR_ARCHIVE_SYMLINK', 'is a symbolic link'],
   link: ['ERR_ARCHIVE_HARDLINK', 'is a hard link'],
@@ -55,10 +55,10 @@ const REFUSED_TYPES: Readonly<Record<string, readonly [ErrorCode, string]>> = {
 };
 
 /**
- * Judges the entries of one archive, in their order: regular files of the `dir:` layout in the one directory that the archive is named
- * for, each at most once, within limits. The names are those that `tar czf NAME.tgz NAME` and `tar czf NAME.tgz ./NAME` write.
+ * Judges the entries of one archive, in their order. Accepts regular files of the `dir:` layout in the directory named like the archive, each at most
+ * once, within limits. The names are those that `tar czf NAME.tgz NAME` and `tar czf NAME.tgz ./NAME` write.
  * Source of the layout: containers/image, directory/directory_transport.go.
- * @returns a function that gives the member for a header or throws a PrestageError, ERR_ARCHIVE_NAME to ERR_ARCHIVE_COUNT
+ * @returns a function that returns the member for a header or throws a PrestageError, ERR_ARCHIVE_NAME to ERR_ARCHIVE_COUNT
  */
 export function createEntryPolicy(options: EntryPolicyOptions): (header: EntryHeader) => Member {
   const seen = new Set<string>();
@@ -69,14 +69,14 @@ export function createEntryPolicy(options: EntryPolicyOptions): (header: EntryHe
     const file = fileOf(header.name, options.name, refuse);
     checkType(header, file, refuse);
     const member = memberOf(file, header.sizeBytes, refuse);
-    if (seen.has(file)) throw refuse('ERR_ARCHIVE_DUPLICATE', 'is there twice');
+    if (seen.has(file)) throw refuse('ERR_ARCHIVE_DUPLICATE', 'appears twice');
     seen.add(file);
     checkSize(member, refuse);
     if (member.kind === 'manifest') manifestsBytes += member.sizeBytes;
     if (manifestsBytes > MANIFESTS_LIMIT_BYTES)
       throw refuse(
         'ERR_ARCHIVE_OVERSIZE',
-        `brings the manifests to ${manifestsBytes} bytes, more than the ${MANIFESTS_LIMIT_BYTES} that are read`,
+        `brings the manifests to ${manifestsBytes} bytes, more than the limit of ${MANIFESTS_LIMIT_BYTES}`,
       );
     return member;
   };
@@ -87,21 +87,21 @@ export type Refuse = (code: ErrorCode, what: string) => Error;
 /** The name below the top directory; empty for that directory itself. */
 function fileOf(path: string, top: string, refuse: Refuse): string {
   const [first, file = '', ...deeper] = innerComponents(path, refuse);
-  if (first !== top) throw refuse('ERR_ARCHIVE_TOP', `lies outside the directory ${quoted(top)}`);
-  if (deeper.length > 0) throw refuse('ERR_ARCHIVE_NESTED', 'lies more than one directory deep');
+  if (first !== top) throw refuse('ERR_ARCHIVE_TOP', `is outside the directory ${quoted(top)}`);
+  if (deeper.length > 0) throw refuse('ERR_ARCHIVE_NESTED', 'is nested more than one directory deep');
   return file;
 }
 
-/** The components of a member's path, without a `.` in front. What could lead out of the archive is refused. */
+/** The components of a member's path, without a leading `.`. Paths that could lead out of the archive are refused. */
 export function innerComponents(path: string, refuse: Refuse): readonly string[] {
-  if (UNPRINTABLE.test(path)) throw refuse('ERR_ARCHIVE_NAME', 'has control characters in its name, or bytes that are not UTF-8');
+  if (UNPRINTABLE.test(path)) throw refuse('ERR_ARCHIVE_NAME', 'has control characters or invalid UTF-8 in its name');
   if (path.startsWith('/')) throw refuse('ERR_ARCHIVE_ABSOLUTE', 'has an absolute path');
   const components = path.split('/');
-  if (components.includes('..')) throw refuse('ERR_ARCHIVE_ESCAPE', 'climbs out of the archive with ".."');
+  if (components.includes('..')) throw refuse('ERR_ARCHIVE_ESCAPE', 'leads out of the archive with ".."');
   return components[0] === '.' ? components.slice(1) : components;
 }
 
-/** Only the top directory may be a directory, and only what lies in it a file. */
+/** Only the top directory may be a directory, and everything in it must be a file. */
 function checkType(header: EntryHeader, file: string, refuse: Refuse): void {
   const type = plainType(header, refuse);
   if (type === 'directory' && file !== '') throw refuse('ERR_ARCHIVE_NESTED', 'is a directory within the directory');
@@ -143,8 +143,8 @@ function checkSize(member: Member, refuse: Refuse): void {
   checkWithin(member.sizeBytes, LIMIT_BYTES[member.kind], refuse);
 }
 
-/** Refuses a size that is none, or more than the limit. */
+/** Refuses an impossible size, and one above the limit. */
 export function checkWithin(sizeBytes: number, limit: number, refuse: Refuse): void {
   if (!Number.isSafeInteger(sizeBytes) || sizeBytes < 0) throw refuse('ERR_ARCHIVE_SIZE', `has the impossible size ${sizeBytes}`);
-  if (sizeBytes > limit) throw refuse('ERR_ARCHIVE_OVERSIZE', `has ${sizeBytes} bytes, more than the ${limit} that are read`);
+  if (sizeBytes > limit) throw refuse('ERR_ARCHIVE_OVERSIZE', `has ${sizeBytes} bytes, more than the limit of ${limit}`);
 }

@@ -20,7 +20,7 @@ import { PrestageError } from '../model/errors.ts';
 import { treeBlobPath } from '../model/registry-path.ts';
 import { archiveFault } from './archive-faults.ts';
 
-/** A blob, and where its bytes lie in a file. */
+/** A blob and its place in a file. */
 export interface BlobPlace {
   readonly digest: Digest;
   readonly at: number;
@@ -36,29 +36,29 @@ export interface FillJob {
   readonly blobs: readonly BlobPlace[];
   /** Paths below the root, and the digests that the links hold. */
   readonly links: readonly { readonly path: string; readonly digest: Digest }[];
-  /** Whether a blob that lies in the tree in its size can be believed: it was hashed before it got its name, and has been synced or is of this boot. */
+  /** Whether existing blobs of the right size are trusted: they were hashed before they got their names, and were synced or written in this boot. */
   readonly keeps: boolean;
 }
 
 export interface Filled {
   readonly writtenBytes: number;
-  /** Bytes that were read and hashed. */
+  /** Number of bytes read and hashed. */
   readonly readBytes: number;
-  /** Blobs that are not in the tree now, because their bytes have another digest or cannot be read. */
+  /** Blobs that were not added, because they do not match their digest or cannot be read. */
   readonly damaged: readonly { readonly digest: Digest; readonly reason: string }[];
 }
 
-/** Where blobs lie until their digest is known, below the root of a tree: on its file system, and outside of what a registry serves. */
+/** Directory below the root of a tree for blobs whose digest is not yet checked: on the same file system, and not served by a registry. */
 export const TREE_SCRATCH = '.scratch';
 
-/** Read, hashed and written at a time. 300 MB on one core: 256 KiB 420, 1 MiB 390, 4 MiB 410 ms. */
+/** Bytes read, hashed and written at a time. 300 MB on one core: 256 KiB 420, 1 MiB 390, 4 MiB 410 ms. */
 const PIECE_BYTES = 1024 * 1024;
 const NEW_FILE = constants.O_WRONLY | constants.O_CREAT | constants.O_TRUNC | constants.O_NOFOLLOW;
 
 /**
- * Fills a tree: every blob is hashed while it is written to scratch, and gets its name only when the digest is right. A blob that lies there
- * already is hashed and not written again. Blocks, so it is for threads. Nothing is synced.
- * @throws PrestageError ERR_ARCHIVE_READ where the file cannot be opened, ERR_SPACE_REGISTRY, ERR_REGISTRY_WRITE
+ * Fills a tree. Every blob is hashed while it is written to scratch, and gets its name only if the digest matches. If a trusted blob exists, the bytes
+ * of the job are only hashed. Blocks, so it is for threads. Nothing is synced.
+ * @throws PrestageError ERR_ARCHIVE_READ if the file cannot be opened, ERR_SPACE_REGISTRY, ERR_REGISTRY_WRITE
  */
 export function fillTree(job: FillJob, onRead: (bytesRead: number) => void): Filled {
   const damaged: Filled['damaged'][number][] = [];
@@ -95,7 +95,7 @@ interface Reading {
   readonly onRead: (bytes: number) => void;
 }
 
-/** @returns why the bytes are not those of the digest */
+/** @returns why the bytes do not match the digest; undefined if they do */
 function hashOnly(blob: BlobPlace, reading: Reading): string | undefined {
   return readBlob(blob, reading, () => undefined);
 }
@@ -122,7 +122,7 @@ function writeBlob(to: string, blob: BlobPlace, reading: Reading): string | unde
   return reason;
 }
 
-/** Hands over all bytes of a blob, in one buffer that is used again. */
+/** Passes all bytes of a blob to `take`, in one buffer that is reused. */
 function readBlob(blob: BlobPlace, { file, piece, onRead }: Reading, take: (bytes: Buffer) => void): string | undefined {
   const hash = createHash('sha256');
   for (let offset = 0; offset < blob.sizeBytes; ) {
@@ -136,7 +136,7 @@ function readBlob(blob: BlobPlace, { file, piece, onRead }: Reading, take: (byte
     onRead(length);
   }
   const actual: Digest = `sha256:${hash.digest('hex')}`;
-  return actual === blob.digest ? undefined : `has the bytes of ${actual}`;
+  return actual === blob.digest ? undefined : `has the digest ${actual}`;
 }
 
 function tryRead(file: number, piece: Buffer, bytes: number, at: number): number | string {
@@ -147,7 +147,7 @@ function tryRead(file: number, piece: Buffer, bytes: number, at: number): number
   }
 }
 
-/** A link that says something else is replaced as a whole: one that was cut off, or a tag that an earlier run of oc-mirror set. */
+/** Replaces a link with other content as a whole: a truncated one, or a tag that an earlier run of oc-mirror set. */
 function writeLink(to: string, below: string, digest: Digest): void {
   const path = join(to, below);
   if (contentOf(path) === digest) return;
@@ -199,14 +199,14 @@ function writeFault(path: string, cause: unknown): PrestageError {
     return new PrestageError(
       'ERR_SPACE_REGISTRY',
       `${path}: no space left for the files of the registry`,
-      'Make room on that file system; then start the run again: what is whole is kept',
+      'Free space on that file system, then start the run again: complete files are kept',
       { cause },
     );
   }
   return new PrestageError(
     'ERR_REGISTRY_WRITE',
     `${path}: cannot be written (${code})`,
-    'Check the disk with: dmesg; then start the run again: what is whole is kept',
+    'Check the disk with dmesg, then start the run again: complete files are kept',
     { cause },
   );
 }

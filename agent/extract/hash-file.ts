@@ -3,20 +3,20 @@ import { closeSync, constants, fstatSync, openSync, readSync } from 'node:fs';
 import { PrestageError } from '../model/errors.ts';
 
 export interface HashJob {
-  /** Path of a plain file. */
+  /** Path of a regular file. */
   readonly path: string;
-  /** Gives the sha256 of every piece of so many bytes, too; at least 1. */
+  /** If set, also gives the sha256 of every piece of this size; at least 1. */
   readonly pieceBytes?: number | undefined;
-  /** Hashes these bytes of the file alone; fewer if it ends before. */
+  /** Hashes only these bytes of the file; fewer if it ends earlier. */
   readonly part?: { readonly at: number; readonly sizeBytes: number } | undefined;
 }
 
 export interface HashedFile {
   /** 64 lower-case hex digits. */
   readonly sha256: string;
-  /** Bytes that were read and hashed: all there were. */
+  /** Number of bytes read and hashed. */
   readonly sizeBytes: number;
-  /** Of the pieces, in their order; the last one can be shorter. Left out where no size of a piece was given. */
+  /** Hashes of the pieces in their order; the last piece can be shorter. Left out if the job has no piece size. */
   readonly pieces?: readonly string[];
 }
 
@@ -27,8 +27,8 @@ export interface HashedFile {
 const PIECE_BYTES = 1024 * 1024;
 
 /**
- * Hashes every byte of a file, or of a part of it. Blocks, so it is for threads. A symbolic link, a device, a fifo and a directory are refused.
- * @throws PrestageError ERR_BUNDLE_FILE where the file cannot be read
+ * Hashes every byte of a file, or of a part of it. Blocks, so it is for threads. Symbolic links, devices, fifos and directories are refused.
+ * @throws PrestageError ERR_BUNDLE_FILE if the file cannot be read
  */
 export function hashFile(job: HashJob, onRead: (bytesRead: number) => void): HashedFile {
   const file = openPlain(job);
@@ -87,13 +87,13 @@ function hashPieces(pieceBytes: number): PieceHasher {
 type Named = Pick<HashJob, 'path'>;
 
 /**
- * Opens a plain file to be read. A symbolic link, a device, a fifo and a directory are refused.
+ * Opens a regular file for reading. Symbolic links, devices, fifos and directories are refused.
  * @throws PrestageError ERR_BUNDLE_FILE
  */
 export function openPlain(job: Named): number {
   const file = attempt(job, () => openSync(job.path, constants.O_RDONLY | constants.O_NOFOLLOW | constants.O_NONBLOCK));
   try {
-    if (!attempt(job, () => fstatSync(file)).isFile()) throw unreadable(job, 'it is no plain file');
+    if (!attempt(job, () => fstatSync(file)).isFile()) throw unreadable(job, 'it is not a regular file');
     return file;
   } catch (error) {
     closeSync(file);
@@ -101,7 +101,7 @@ export function openPlain(job: Named): number {
   }
 }
 
-/** What reads a file, with its faults as ERR_BUNDLE_FILE. */
+/** Runs a call that reads a file, and turns its errors into ERR_BUNDLE_FILE. */
 export function attempt<T>(job: Named, act: () => T): T {
   try {
     return act();
@@ -114,7 +114,7 @@ export function unreadable(job: Named, reason: string, cause?: unknown): Prestag
   return new PrestageError(
     'ERR_BUNDLE_FILE',
     `${job.path} cannot be read: ${reason}`,
-    'Write the bundle again; where it fails again, change the disk',
+    'Write the bundle again; if it fails again, replace the disk',
     cause === undefined ? undefined : { cause },
   );
 }

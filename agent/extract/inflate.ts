@@ -6,25 +6,25 @@ import { GZIP_HEADER_LIMIT_BYTES, GZIP_TRAILER_BYTES, gzipHeaderBytes } from './
 import { FIRST_PIECE, nextPiece } from './piece-size.ts';
 import type { Inflater } from './raw-inflate.ts';
 
-/** A gzip file that is being read. `readBytes` is how far. */
+/** A gzip file that is being read. `readBytes` is the position reached. */
 export interface GzipFile extends Disposable {
   readonly sizeBytes: number;
   readonly readBytes: number;
   /**
-   * The content, in buffers that the reader may keep. To be iterated once. The file must be one gzip member and nothing else: the
-   * trailer's CRC-32 and length are compared, and anything behind it (a second member, padding) is refused.
+   * The content, in buffers that the reader may keep. Iterate it only once. The file must be exactly one gzip member: the CRC-32 and the length in the
+   * trailer are compared, and anything after it (a second member, padding) is refused.
    * Source: RFC 1952, section 2.2 and 2.3.
    * @throws PrestageError ERR_ARCHIVE_FORMAT, _TRUNCATED, _TRAILING, _DAMAGED, _READ
    */
   content(): AsyncGenerator<Buffer, void, undefined>;
 }
 
-/** Input read at a time. 128 KiB to 1 MiB measured alike, warm and cold; 256 KiB is two readaheads of the kernel. */
+/** Bytes read at a time. 128 KiB to 1 MiB were equally fast, warm and cold; 256 KiB is twice the readahead of the kernel. */
 const READ_BYTES = 256 * 1024;
 
 /**
  * Opens a gzip file for one reading, with blocking reads: for a worker thread.
- * Symbolic links are not followed and only regular files are read, because the file lies on a partition that is not trusted.
+ * Symbolic links are not followed and only regular files are read, because the partition of the file is not trusted.
  * @throws PrestageError ERR_ARCHIVE_MISSING, ERR_ARCHIVE_READ
  */
 export function openGzip(path: string, inflater: Inflater): GzipFile {
@@ -49,7 +49,7 @@ export function openGzip(path: string, inflater: Inflater): GzipFile {
 interface Source {
   readonly path: string;
   readonly sizeBytes: number;
-  /** Fills the buffer from the position on; gives less only at the end of the file. */
+  /** Fills the buffer from a position of the file; returns less only at the end of the file. */
   readonly read: (buffer: Buffer, position: number) => Buffer;
   readonly inflater: Inflater;
 }
@@ -70,12 +70,12 @@ async function* inflateMember(source: Source): AsyncGenerator<Buffer, void, unde
   if (trailer.length < GZIP_TRAILER_BYTES) throw truncated(path, sizeBytes);
   const stated = { crc: trailer.readUInt32LE(0), lengthBytes: trailer.readUInt32LE(4) };
   if (stated.crc !== content.crc)
-    throw archiveFault('ERR_ARCHIVE_DAMAGED', path, `its content has CRC-32 ${hex(content.crc)}, and its trailer says ${hex(stated.crc)}`);
+    throw archiveFault('ERR_ARCHIVE_DAMAGED', path, `its content has CRC-32 ${hex(content.crc)}, but its trailer says ${hex(stated.crc)}`);
   if (stated.lengthBytes !== content.lengthBytes % 2 ** 32) {
     throw archiveFault(
       'ERR_ARCHIVE_DAMAGED',
       path,
-      `its content has ${content.lengthBytes} bytes, and its trailer says ${stated.lengthBytes} (modulo 4 GiB)`,
+      `its content has ${content.lengthBytes} bytes, but its trailer says ${stated.lengthBytes} (modulo 4 GiB)`,
     );
   }
 }
@@ -98,7 +98,7 @@ async function* inflateRange(source: Source, from: number, to: number): AsyncGen
         output.reduce((sum, bytes) => sum + bytes.length, 0),
       );
       yield* output;
-      if (end === 'early') throw archiveFault('ERR_ARCHIVE_TRAILING', source.path, 'the file goes on after the end of its gzip stream');
+      if (end === 'early') throw archiveFault('ERR_ARCHIVE_TRAILING', source.path, 'the file continues after the end of its gzip stream');
       if (end === 'open' && pieceEnd === to) throw truncated(source.path, source.sizeBytes);
     }
     position += block.length;
@@ -139,12 +139,12 @@ function reading<T>(path: string, act: () => T): T {
     return act();
   } catch (cause) {
     const code = cause instanceof Error && 'code' in cause ? String(cause.code) : 'unknown error';
-    if (code === 'ENOENT') throw archiveFault('ERR_ARCHIVE_MISSING', path, 'there is no such file', cause);
+    if (code === 'ENOENT') throw archiveFault('ERR_ARCHIVE_MISSING', path, 'the file does not exist', cause);
     if (code === 'ELOOP') throw archiveFault('ERR_ARCHIVE_READ', path, 'is a symbolic link, not a regular file', cause);
     throw new PrestageError(
       'ERR_ARCHIVE_READ',
       `${path}: cannot be read (${code})`,
-      'Check the disk with: dmesg; then write the archive again at the factory',
+      'Check the disk with dmesg, then write the archive again at the factory',
       { cause },
     );
   }

@@ -5,26 +5,26 @@ import { OCI_INDEX_FILE, type OciIndex, type PlacedEntry } from '../model/oci-la
 import { formatReference, hasRegistry, readReference } from '../model/reference.ts';
 import { layoutImage, readOciIndex, withoutAttached } from './oci-layout.ts';
 
-/** An image of a layout by its full name. */
+/** An image of a layout with its full name. */
 export interface NamedEntry extends PlacedEntry {
-  /** In full, as containers-storage records it. */
+  /** Full name, as containers-storage records it. */
   readonly name: string;
 }
 
-/** What a layout without a list holds. */
+/** Content of a layout without an image list. */
 export interface NamedLayout {
   readonly images: readonly NamedEntry[];
-  /** Images of which nobody can say which one is meant. */
+  /** Images whose name is ambiguous. */
   readonly refused: readonly { readonly reference: string; readonly error: ErrorRecord }[];
-  /** What is left out, and why, each with its place in the index. */
+  /** Entries that are left out, each with its place in the index and the reason. */
   readonly skipped: readonly string[];
 }
 
 /**
- * The images of a layout by full names. Layouts of other tools also hold entries without a name, and
- * entries named by a tag alone: they are left out, because a name that is guessed is the wrong image for somebody. Pure.
+ * The images of a layout with full names. Layouts of other tools also have entries without a name, or with only a tag as name. These are left out,
+ * because a guessed name could be the wrong image. Pure.
  * @param where path of the index, for messages
- * @param architecture GOARCH name: of entries with one name for several platforms, the one for it is taken
+ * @param architecture GOARCH name; if entries for several platforms share a name, it selects one
  */
 export function nameEntries(index: OciIndex, where: string, architecture: string): NamedLayout {
   const { entries } = index;
@@ -53,20 +53,20 @@ export function nameEntries(index: OciIndex, where: string, architecture: string
 }
 
 /**
- * Reads a layout, and leaves out what is named and no image.
- * @throws PrestageError ERR_LAYOUT if the directory is none, its index cannot be read, or no image in it has a full name
+ * Reads a layout, and leaves out named entries that are not images.
+ * @throws PrestageError ERR_LAYOUT if the directory is not a layout, its index cannot be read, or no image in it has a full name
  */
 export async function readNamedLayout(directory: string, architecture: string): Promise<NamedLayout> {
   const where = join(directory, OCI_INDEX_FILE);
   const index = await readOciIndex(directory);
-  // What is attached to an image belongs to it, and has no name of its own.
+  // Attachments belong to their image and have no name of their own.
   const found = nameEntries({ ...index, entries: await withoutAttached(directory, index.entries) }, where, architecture);
   const images: NamedEntry[] = [];
   const skipped = [...found.skipped];
   for (const entry of found.images) {
     const reason = await layoutImage(directory, entry.digest, architecture).then(
       () => undefined,
-      // What else is wrong with an image is told by who checks or loads it.
+      // Other faults of an image are reported when it is checked or loaded.
       (error: unknown) => (error instanceof PrestageError && error.code === 'ERR_NOT_IMAGE' ? error.message : undefined),
     );
     if (reason === undefined) images.push(entry);
@@ -79,12 +79,12 @@ export async function readNamedLayout(directory: string, architecture: string): 
 function noNamedImage(where: string, skipped: readonly string[]): PrestageError {
   return new PrestageError(
     'ERR_LAYOUT',
-    listFaults(`${where} names no image in full`, skipped.length === 0 ? [`${where}: it has no entry`] : skipped),
-    'Give the images full names in the layout, or build a bundle with a list that names them by digest',
+    listFaults(`${where} has no image with a full name`, skipped.length === 0 ? [`${where}: it has no entries`] : skipped),
+    'Give the images full names in the layout, or build a bundle from a list that names them by digest',
   );
 }
 
-/** One entry, or what is left of several if the platform decides nothing. */
+/** The entry for the platform, if exactly one of several fits; otherwise all entries. */
 function fittingEntries(group: readonly NamedEntry[], architecture: string): readonly NamedEntry[] {
   const fitting = group.filter(({ platform }) => platform?.os === 'linux' && platform.architecture === architecture);
   return group.length > 1 && fitting.length === 1 ? fitting : group;
@@ -99,7 +99,7 @@ function ambiguous(name: string, group: readonly NamedEntry[], where: string): P
   const several = group.map(({ place, digest }) => `${place} (${digest})`).join(' and ');
   return new PrestageError(
     'ERR_LAYOUT',
-    `${where}: ${name} is the name of ${several}`,
+    `${where}: ${name} is the name of several images: ${several}`,
     'Keep one of them under that name, or build a bundle with the image listed by its digest',
   );
 }

@@ -27,54 +27,54 @@ import { findAbsent, readAbsentInstances } from './absent-instances.ts';
 
 /** The image of a layout for one architecture. */
 export interface LayoutImage {
-  /** Digest of the image's own manifest; that of the entry where there is no list. */
+  /** Digest of the manifest of the image itself; that of the entry if there is no list. */
   readonly manifestDigest: Digest;
   readonly image: ImageManifest;
-  /** Images that the list names; 1 without a list. */
+  /** Number of images in the list; 1 without a list. */
   readonly instances: number;
-  /** Of these, what the layout lacks. */
+  /** The images of the list that the layout lacks. */
   readonly absent: readonly AbsentInstance[];
 }
 
-/** A config is JSON of some KB; one that is larger is not read. */
+/** A config is JSON of some KB; larger ones are not read. */
 const CONFIG_LIMIT_BYTES = 4 * 1024 * 1024;
 const configSchema = v.pipe(v.string(), v.parseJson(), v.object({ architecture: v.optional(v.string(), '') }));
 
-const PULL_AGAIN = 'Pull the images again: what is whole is kept';
+const PULL_AGAIN = 'Pull the images again: complete blobs are kept';
 
-/** Where a blob lies below a directory. */
+/** Gives the path of a blob below a directory. */
 export type BlobPath = (directory: string, digest: Digest) => string;
 
-/** Where a blob lies in a layout. Source: OCI image-spec, image-layout.md. */
+/** Path of a blob in a layout. Source: OCI image-spec, image-layout.md. */
 export function layoutBlobPath(directory: string, digest: Digest): string {
   return join(directory, 'blobs/sha256', hexOf(digest));
 }
 
 /**
- * The entries of an OCI image layout that can be read.
- * @throws PrestageError ERR_LAYOUT where the directory is none or its index cannot be read
+ * The readable entries of an OCI image layout.
+ * @throws PrestageError ERR_LAYOUT if the directory is not a layout or its index cannot be read
  */
 export async function readOciLayout(directory: string): Promise<readonly OciEntry[]> {
   return (await readOciIndex(directory)).entries;
 }
 
 /**
- * The index of an OCI image layout.
- * @throws PrestageError ERR_LAYOUT where the directory is none or its index cannot be read
+ * Reads the index of an OCI image layout.
+ * @throws PrestageError ERR_LAYOUT if the directory is not a layout or its index cannot be read
  */
 export async function readOciIndex(directory: string): Promise<OciIndex> {
   const marker = join(directory, OCI_MARKER_FILE);
   const version = (await readPlain(marker, 4096)).toString('utf8');
   if (!/"imageLayoutVersion"\s*:\s*"1\./.test(version)) {
-    throw new PrestageError('ERR_LAYOUT', `${marker} does not say that this is an OCI image layout of version 1`, PULL_AGAIN);
+    throw new PrestageError('ERR_LAYOUT', `${marker} does not declare an OCI image layout of version 1`, PULL_AGAIN);
   }
   const index = join(directory, OCI_INDEX_FILE);
   return parseOciIndex((await readPlain(index, OCI_INDEX_LIMIT_BYTES)).toString('utf8'), index);
 }
 
 /**
- * The entries of a layout that are images by their names: signatures and attachments belong to the image whose digest their tag names, and are not
- * images of their own. Pure.
+ * The entries of a layout whose names are those of images. Signatures and attachments, whose tags contain the digest of their image, are left out.
+ * Pure.
  */
 export function imageEntries<T extends OciEntry>(entries: readonly T[]): readonly T[] {
   return entries.filter(({ reference, digest, mediaType }) => {
@@ -84,8 +84,8 @@ export function imageEntries<T extends OciEntry>(entries: readonly T[]): readonl
 }
 
 /**
- * Those of the entries of a layout that are images by their names and their manifests: what names another manifest as its subject is attached to
- * that one. A manifest that cannot be read is left for whoever reads the image.
+ * The entries of a layout that are images both by name and by manifest: a manifest that names another one as its subject is an attachment. Entries
+ * with unreadable manifests are kept; reading the image reports the error.
  */
 export async function withoutAttached<T extends OciEntry>(directory: string, entries: readonly T[]): Promise<readonly T[]> {
   const found: T[] = [];
@@ -96,14 +96,14 @@ export async function withoutAttached<T extends OciEntry>(directory: string, ent
   return found;
 }
 
-/** The tag of a name in a layout, which can be the tag alone. */
+/** The tag of a name in a layout. The name can consist of only the tag. */
 function tagOf(name: string): string {
   return name.slice(Math.max(name.lastIndexOf('/'), name.lastIndexOf(':')) + 1);
 }
 
 /**
- * A manifest of a layout, its bytes held against its digest.
- * @throws PrestageError ERR_LAYOUT where there is no such blob, ERR_LAYOUT_BLOB for other bytes, ERR_MANIFEST
+ * Reads a manifest of a layout and compares it with its digest.
+ * @throws PrestageError ERR_LAYOUT if the blob is missing, ERR_LAYOUT_BLOB if it does not match, ERR_MANIFEST
  */
 async function readLayoutManifest(
   directory: string,
@@ -113,13 +113,12 @@ async function readLayoutManifest(
   const path = pathOf(directory, digest);
   const bytes = await readPlain(path, MANIFEST_LIMIT_BYTES);
   const actual = digestOf(bytes);
-  if (actual !== digest) throw new PrestageError('ERR_LAYOUT_BLOB', `${path} has the bytes of ${actual}`, PULL_AGAIN);
+  if (actual !== digest) throw new PrestageError('ERR_LAYOUT_BLOB', `${path} has the digest ${actual}`, PULL_AGAIN);
   return parseManifest(bytes, path);
 }
 
 /**
- * The image of a layout for an architecture. The bytes of the manifests are verified, of config and layers only that they are there in
- * their size.
+ * The image of a layout for an architecture. Manifests are verified by their digests. Config and layers must only exist in their size.
  * @param digest of the entry
  * @param architecture GOARCH name
  * @throws PrestageError ERR_LAYOUT, ERR_LAYOUT_BLOB, ERR_MANIFEST, ERR_ARCHITECTURE, ERR_NOT_IMAGE
@@ -152,7 +151,7 @@ export async function layoutImage(directory: string, digest: Digest, architectur
 }
 
 /**
- * A list of a layout, and what it names that the layout lacks; undefined for what is not a list.
+ * A list of a layout, and the images in it that the layout lacks; undefined if the digest is not that of a list.
  * @throws PrestageError ERR_LAYOUT, ERR_LAYOUT_BLOB, ERR_MANIFEST
  */
 export async function layoutList(
@@ -165,12 +164,12 @@ export async function layoutList(
 }
 
 /**
- * Shows an image of a layout as a `dir:` layout of symbolic links, so that skopeo can copy it: skopeo's own `oci:` does not find entries
- * with Docker's media types (1.9.3: "no descriptor found for reference"), and most images of a release have those. Manifests that a list
- * names and the layout lacks are left out, as a copy without the other platforms leaves them out.
+ * Presents an image of a layout as a `dir:` layout of symbolic links, so that skopeo can copy it. skopeo's own `oci:` does not find entries with
+ * Docker's media types (1.9.3: "no descriptor found for reference"), which most images of a release have. Manifests of a list that the layout lacks
+ * are left out, as in a copy for one platform.
  * Source: containers/image, directory/directory_transport.go; oci/layout/oci_transport.go, getManifestDescriptor.
- * @param to directory that is made, or an empty one
- * @param pathOf for what has blobs in other places than a layout, such as a registry's tree
+ * @param to directory to be created, or an empty one
+ * @param pathOf for sources that store blobs elsewhere than a layout does, such as the tree of a registry
  */
 export async function linkDirLayout(directory: string, digest: Digest, to: string, pathOf: BlobPath = layoutBlobPath): Promise<void> {
   await mkdir(to, { recursive: true });
@@ -188,7 +187,7 @@ export async function linkDirLayout(directory: string, digest: Digest, to: strin
 }
 
 /**
- * The architecture that the config of an image names; undefined if it names none, or cannot be read: what loads the image tells that.
+ * The architecture in the config of an image; undefined if it has none or cannot be read. In that case, loading the image reports the error.
  * Source: OCI image-spec, config.md.
  */
 export async function configArchitecture(directory: string, config: Descriptor): Promise<string | undefined> {
@@ -198,7 +197,7 @@ export async function configArchitecture(directory: string, config: Descriptor):
   return parsed.success && parsed.output.architecture !== '' ? parsed.output.architecture : undefined;
 }
 
-/** A mirror that was filled with some platforms answers for the list, and not for the images of the others. What `pull` brought is known to have been there. */
+/** The error for a missing image of a list. If `pull` has recorded that it was there, it has been lost; otherwise the source probably had only some platforms. */
 export async function absentInstance(directory: string, list: Digest, instance: Digest, architecture: string): Promise<PrestageError> {
   const recorded = (await readAbsentInstances(directory)).get(list);
   if (recorded !== undefined && !recorded.some((one) => one.digest === instance)) {
@@ -207,8 +206,8 @@ export async function absentInstance(directory: string, list: Digest, instance: 
   }
   return new PrestageError(
     'ERR_ARCHITECTURE',
-    `${directory}: the list ${list} names ${instance} for linux/${architecture}, which is not there: where the list came from may not have it`,
-    `Pull it from a source that has the image for linux/${architecture}, or take it off the list`,
+    `${directory}: the list ${list} names ${instance} for linux/${architecture}, which is missing: the source of the list may not have it`,
+    `Pull it from a source that has the image for linux/${architecture}, or remove it from the list`,
   );
 }
 
@@ -240,11 +239,11 @@ async function requireBlob(directory: string, { digest, sizeBytes }: Pick<Descri
     throw new PrestageError('ERR_LAYOUT', `${path} cannot be read: ${cause.code ?? cause.message}`, PULL_AGAIN, { cause });
   });
   if (found.isFile() && found.size === sizeBytes) return;
-  const what = found.isFile() ? `has ${found.size} bytes, and its manifest says ${sizeBytes}` : 'is no plain file';
+  const what = found.isFile() ? `has ${found.size} bytes, but its manifest says ${sizeBytes}` : 'is not a regular file';
   throw new PrestageError('ERR_LAYOUT_BLOB', `${path} ${what}`, PULL_AGAIN);
 }
 
-/** A file of the partition: a plain one within the limit, never through a link. */
+/** Reads a file of the partition: only a regular file within the limit, never through a link. */
 async function readPlain(path: string, limitBytes: number): Promise<Buffer> {
   await using file: FileHandle = await open(path, constants.O_RDONLY | constants.O_NOFOLLOW | constants.O_NONBLOCK).catch(
     (cause: NodeJS.ErrnoException) => {
@@ -253,5 +252,5 @@ async function readPlain(path: string, limitBytes: number): Promise<Buffer> {
   );
   const found = await file.stat();
   if (found.isFile() && found.size <= limitBytes) return await file.readFile();
-  throw new PrestageError('ERR_LAYOUT', `${path} is no plain file of at most ${limitBytes} bytes (it has ${found.size})`, PULL_AGAIN);
+  throw new PrestageError('ERR_LAYOUT', `${path} is not a regular file of at most ${limitBytes} bytes (it has ${found.size})`, PULL_AGAIN);
 }

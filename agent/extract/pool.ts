@@ -10,36 +10,36 @@ import type { WorkerRequest, WorkerResult } from './worker-messages.ts';
 import { createWorkerThread, type WorkerThread } from './worker-thread.ts';
 
 export interface JobOptions {
-  /** Ends the job, and its thread, at once. The promise rejects with the signal's reason. */
+  /** Aborts the job, and ends its thread, at once. The promise rejects with the signal's reason. */
   readonly signal?: AbortSignal;
-  /** Bytes of the archive that have been read; at most five times a second. */
+  /** Called with the number of bytes read so far, at most five times a second. */
   readonly onProgress?: (bytesRead: number) => void;
 }
 
 /** Reads archives in threads, so that the main one stays responsive and all cores are used. Jobs wait until a thread is free. */
 export interface ArchivePool extends AsyncDisposable {
-  /** Starts so many threads, as far as the pool has them, so that they are there when the first job comes. */
+  /** Starts threads in advance, up to the size of the pool, so that the first job need not wait for them. */
   start(threads: number): void;
-  /** What surveyArchive gives. Rejects with its errors, and ERR_ARCHIVE_WORKER where the thread ended unexpectedly. */
+  /** Runs surveyArchive. Rejects with its errors, and with ERR_ARCHIVE_WORKER if the thread ended unexpectedly. */
   survey(job: SurveyJob, options?: JobOptions): Promise<Survey>;
-  /** What unpackArchive gives, with its errors. When it rejects, for whatever reason, the caller deletes `job.to`. */
+  /** Runs unpackArchive, with its errors. If it rejects, for whatever reason, the caller must delete `job.to`. */
   unpack(job: UnpackJob, options?: JobOptions): Promise<Unpacked>;
-  /** What hashFile gives, with its errors; of any file. */
+  /** Runs hashFile on any file, with its errors. */
   hash(job: HashJob, options?: JobOptions): Promise<HashedFile>;
-  /** What copyPieces gives, with its errors. */
+  /** Runs copyPieces, with its errors. */
   copyPieces(job: PiecesJob, options?: JobOptions): Promise<CopiedPieces>;
-  /** What fillTree gives, with its errors. */
+  /** Runs fillTree, with its errors. */
   fill(job: FillJob, options?: JobOptions): Promise<Filled>;
 }
 
 export interface ArchivePoolOptions {
-  /** Threads at most. They start when they are needed. */
+  /** Maximum number of threads. They start when needed. */
   readonly size: number;
-  /** Told once where zlib-sync cannot be loaded. */
+  /** Gets one warning if zlib-sync cannot be loaded. */
   readonly log: Log;
 }
 
-/** Starts a pool; disposing of it ends the threads and what they are doing. */
+/** Starts a pool. Disposing aborts its jobs and ends its threads. */
 export function createArchivePool(options: ArchivePoolOptions): ArchivePool {
   const limit = pLimit(options.size);
   const idle: WorkerThread[] = [];
@@ -103,13 +103,13 @@ export function createArchivePool(options: ArchivePoolOptions): ArchivePool {
       throw mixedUp(result.kind);
     },
     [Symbol.asyncDispose]: async () => {
-      closing.abort(new PrestageError('ERR_INTERRUPTED', 'the archive was given up because the run ends', 'Start the run again'));
+      closing.abort(new PrestageError('ERR_INTERRUPTED', 'reading the archive was aborted because the run is ending', 'Start the run again'));
       await Promise.all([...all].map((thread) => thread.end()));
     },
   };
 }
 
-/** Runs the work when its turn has come. While it waits, the signal rejects at once; afterwards the work itself sees to that. */
+/** Runs the work when its turn comes. While it waits, the signal rejects at once; after that, the work itself must react to the signal. */
 async function whenFree<T>(limit: LimitFunction, signal: AbortSignal, work: () => Promise<T>): Promise<T> {
   const { promise: given, reject } = Promise.withResolvers<never>();
   const onAbort = (): void => reject(signal.reason);
@@ -134,7 +134,7 @@ function once<T>(act: (value: T) => void): (value: T) => void {
 function mixedUp(kind: string): PrestageError {
   return new PrestageError(
     'ERR_INTERNAL',
-    `a thread answered with "${kind}" to another question`,
+    `a thread answered a different request with "${kind}"`,
     'Run prestage-agent report and attach the archive to a bug report',
   );
 }

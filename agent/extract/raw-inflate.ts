@@ -9,7 +9,7 @@ import { messageOf } from '../model/errors.ts';
 
 /**
  * Output of one piece of a raw DEFLATE stream (RFC 1951), and where the stream ends: not yet (`open`), with the last byte of the last
- * piece (`exact`), or before the end of what was pushed (`early`).
+ * piece (`exact`), or before the end of the pushed input (`early`).
  */
 export interface Inflated {
   readonly output: readonly Buffer[];
@@ -17,13 +17,13 @@ export interface Inflated {
 }
 
 /**
- * Inflates one raw DEFLATE stream, piece by piece. Pieces are small, because all output of one is held in memory.
- * Throws (or rejects with) a plain Error where the stream is invalid; nothing of that piece is given then.
- * The piece's memory is free again when the call has returned (or its promise has settled).
+ * Inflates one raw DEFLATE stream, piece by piece. Pieces are small, because all output of a piece is held in memory.
+ * Throws (or rejects with) a plain Error if the stream is invalid; that piece then gives no output.
+ * The caller may reuse the memory of the piece once the call has returned (or its promise has settled).
  */
 export type RawInflate = (piece: Buffer, isLast: boolean) => Inflated | Promise<Inflated>;
 
-/** Which inflater a thread has: the addon, or node:zlib with the reason why. */
+/** The inflater of a thread: the addon, or node:zlib with the reason. */
 export type InflaterKind = { readonly kind: 'addon' } | { readonly kind: 'node'; readonly reason: string };
 
 export interface Inflater {
@@ -32,10 +32,10 @@ export interface Inflater {
   readonly start: () => RawInflate;
 }
 
-/** Step in which the addon's output buffer grows, and size of node:zlib's pieces of output. */
+/** Step by which the output buffer of the addon grows, and size of the output pieces of node:zlib. */
 const OUTPUT_STEP_BYTES = 64 * 1024;
 const RAW_WINDOW_BITS = -15;
-/** Values of zlib.h, which the addon gives back as `err`. */
+/** Constants of zlib.h; the addon returns the last four in `err`. */
 const Z_SYNC_FLUSH = 2;
 const Z_OK = 0;
 const Z_STREAM_END = 1;
@@ -43,7 +43,7 @@ const Z_BUF_ERROR = -5;
 
 type InflateConstructor = typeof Inflate;
 
-/** zlib-sync where it can be loaded, node:zlib otherwise. */
+/** Uses zlib-sync if it can be loaded, else node:zlib. */
 export function loadInflater(addon: ZlibAddon = zlibAddon()): Inflater {
   try {
     const Constructor = loadAddon(addon);
@@ -54,28 +54,28 @@ export function loadInflater(addon: ZlibAddon = zlibAddon()): Inflater {
   }
 }
 
-/** node:zlib, for the reason given. */
+/** Uses node:zlib, and records the given reason. */
 export function nodeInflater(reason: string): Inflater {
   return { uses: { kind: 'node', reason }, start: nodeInflate };
 }
 
 /**
- * Node 24's ObjectWrap (node_object_wrap.h) ends the whole process with a failed assertion when the garbage collector, which enters no
- * context, frees an addon's object. So these live as long as their thread: about 0.1 MB each.
+ * In Node 24, ObjectWrap (node_object_wrap.h) aborts the whole process with a failed assertion when the garbage collector, which enters no context,
+ * frees an object of an addon. So these objects live as long as their thread: about 0.1 MB each.
  */
 const neverCollected: unknown[] = [];
 
 /**
- * The addon keeps 42 KiB of every stream for good: it has no destructor for zlib's state. That is 15 MiB for 180 archives read twice.
- * It tells neither how much input it has taken nor what follows the end of the stream. So the last byte of the last piece goes in
- * alone: a stream that has ended before it is followed by something.
+ * The addon never frees 42 KiB of each stream, because it has no destructor for zlib's state. That is 15 MiB for 180 archives read twice.
+ * It reports neither how much input it has consumed nor what follows the end of the stream. So the last byte of the last piece is pushed
+ * separately: if the stream has ended before that byte, something follows the stream.
  */
 function addonInflate(Constructor: InflateConstructor): RawInflate {
   const stream = new Constructor({ chunkSize: OUTPUT_STEP_BYTES, windowBits: RAW_WINDOW_BITS });
   neverCollected.push(stream);
   const push = (piece: Buffer): Buffer => {
     stream.push(piece, Z_SYNC_FLUSH);
-    if (stream.err === Z_BUF_ERROR) return Buffer.alloc(0); // no input, and nothing left to give
+    if (stream.err === Z_BUF_ERROR) return Buffer.alloc(0); // no input, and no output left
     const { result } = stream;
     if (stream.err < Z_OK || !Buffer.isBuffer(result)) throw new Error(stream.msg ?? 'no output');
     return result;
@@ -89,7 +89,7 @@ function addonInflate(Constructor: InflateConstructor): RawInflate {
   };
 }
 
-/** Ends are seen by `end` before all that was pushed is taken, and by the stream's own end with the last piece. */
+/** The event `end` shows where the stream ends: early, if not all pushed input was consumed by then, or exactly with the last piece. */
 function nodeInflate(): RawInflate {
   const stream = createInflateRaw({ chunkSize: OUTPUT_STEP_BYTES });
   let pushedBytes = 0;
@@ -101,7 +101,7 @@ function nodeInflate(): RawInflate {
       pushedBytes += piece.length;
       const settle = (end: Inflated['end']): void => {
         stream.removeAllListeners('error').removeAllListeners('end');
-        while (stream.read() !== null); // hands the listener what still waits
+        while (stream.read() !== null); // passes the remaining output to the listener
         resolve({ output, end });
       };
       stream.once('error', (error: NodeJS.ErrnoException) => {
@@ -120,8 +120,8 @@ function loadAddon(addon: ZlibAddon): InflateConstructor {
 }
 
 /**
- * Loads a shared library from memory: Linux opens one only from a file, so it goes into a private directory for as long as that takes.
- * /run is the place on a node; directories mounted noexec are passed over.
+ * Loads a shared library from memory. Linux can load it only from a file, so it is written to a private directory for that moment.
+ * On a node that is in /run; if a directory is mounted noexec, the next one is tried.
  */
 function openLibrary(bytes: Uint8Array): unknown {
   const faults: string[] = [];

@@ -2,7 +2,7 @@ import { closeSync, constants, openSync, writeSync } from 'node:fs';
 import { join } from 'node:path';
 import { PrestageError } from '../model/errors.ts';
 
-/** A new file in the scratch space, open for writing from its start to its end. */
+/** A new file in the scratch space, for sequential writing. */
 export interface ScratchFile extends Disposable {
   write(bytes: Uint8Array): void;
 }
@@ -10,7 +10,7 @@ export interface ScratchFile extends Disposable {
 const NEW_FILE = constants.O_WRONLY | constants.O_CREAT | constants.O_EXCL | constants.O_NOFOLLOW;
 
 /**
- * Creates a file, mode 0600, with blocking writes: for a worker thread. What exists is never opened.
+ * Creates a file, mode 0600, with blocking writes: for a worker thread. Never opens an existing file.
  * @param name one file name, without a slash
  * @throws PrestageError ERR_SPACE_SCRATCH, ERR_ARCHIVE_WRITE; from `write` too
  */
@@ -37,14 +37,14 @@ function writing<T>(path: string, act: () => T): T {
       throw new PrestageError(
         'ERR_SPACE_SCRATCH',
         `${path}: no space left in the scratch space`,
-        'Make room there, or name another place with: --scratch DIR',
+        'Free space there, or choose another place with --scratch DIR',
         { cause },
       );
     }
     throw new PrestageError(
       'ERR_ARCHIVE_WRITE',
       `${path}: cannot be written (${code})`,
-      'Check the scratch space, or name another place with: --scratch DIR',
+      'Check the scratch space, or choose another place with --scratch DIR',
       { cause },
     );
   }

@@ -7,26 +7,26 @@ export interface SurveyJob {
   readonly path: string;
   /** Name of the top directory that it must hold. */
   readonly name: string;
-  /** GOARCH name: which image of a list is meant. */
+  /** GOARCH name that selects the image of a manifest list. */
   readonly architecture: string;
 }
 
-/** What an archive holds, as its manifests say; nothing of its blobs is checked. */
+/** Content of an archive according to its manifests; its blobs are not checked. */
 export interface Survey extends FoundImage {
-  /** How far the archive was read. */
+  /** Number of archive bytes read. */
   readonly bytesRead: number;
   readonly archiveBytes: number;
 }
 
-/** What a job needs besides its input. */
+/** What a job needs in addition to its input. */
 export interface JobContext {
   readonly inflater: Inflater;
   readonly onRead: (bytesRead: number, archiveBytes: number) => void;
 }
 
 /**
- * Finds an archive's manifests, and stops reading as soon as they are known.
- * @throws PrestageError ERR_ARCHIVE_* for what is refused on the way, ERR_MANIFEST, ERR_ARCHITECTURE
+ * Finds the manifests of an archive, and stops reading as soon as it has them.
+ * @throws PrestageError ERR_ARCHIVE_* if the archive is refused, ERR_MANIFEST, ERR_ARCHITECTURE
  */
 export async function surveyArchive(job: SurveyJob, context: JobContext): Promise<Survey> {
   const found: FoundManifest[] = [];

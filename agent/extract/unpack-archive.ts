@@ -11,38 +11,38 @@ import type { JobContext, SurveyJob } from './survey-archive.ts';
 export interface UnpackJob extends SurveyJob {
   /** Layers to write. The image's config is always written; all other blobs are only checked. */
   readonly writeBlobs: readonly Digest[];
-  /** The image's layers as a survey gave them: their sizes are then compared before a byte is written, wherever manifest.json stands. */
+  /** The layers of the image from a survey. If given, their sizes are compared before anything is written, even if manifest.json comes late. */
   readonly layers?: readonly Descriptor[];
-  /** An existing, empty directory of the caller's own. */
+  /** An existing, empty directory that only the caller uses. */
   readonly to: string;
 }
 
 export interface Unpacked {
   /** Digest of manifest.json. */
   readonly topDigest: Digest;
-  /** Bytes of the archive, all of which were read. */
+  /** Size of the archive, which was read completely. */
   readonly bytesRead: number;
   readonly bytesWritten: number;
-  /** Blobs whose digest was checked. */
+  /** Number of blobs whose digest was checked. */
   readonly blobs: number;
 }
 
 /** Largest config that containers/image reads (internal/iolimits, MaxConfigBodySize). */
 const CONFIG_LIMIT_BYTES = 4 * 1024 * 1024;
-/** Possible configs that are held in memory until the manifest tells which one it is. */
+/** Limit for possible configs held in memory until the manifest shows which blob is the config. */
 const HELD_LIMIT_BYTES = 4 * CONFIG_LIMIT_BYTES;
-/** First byte of a config: a JSON object. No layer starts so (gzip, zstd and tar do not). */
+/** First byte of a config, which is a JSON object. No layer starts like this (gzip, zstd and tar do not). */
 const JSON_START = '{'.charCodeAt(0);
 /** Start of the only line in `version`. Source: containers/image, directory/directory_dest.go. */
 const VERSION_START = 'Directory Transport Version: 1.';
 
 /**
- * Reads a whole archive, compares every blob with the digest that names it, and writes what skopeo needs into `to` as a `dir:` layout,
- * mode 0600: version, manifests, signatures, config, and the blobs that are asked for.
+ * Reads a whole archive, compares every blob with the digest in its name, and writes the files for skopeo into `to` as a `dir:` layout, mode 0600:
+ * version, manifests, signatures, config, and the requested blobs.
  *
- * Files appear under their final names while they are written: when this fails, `to` holds pieces that nothing may be loaded from, and
- * the caller deletes it. Nothing is synced; scratch need not outlive the run.
- * @throws PrestageError ERR_ARCHIVE_* for what is refused, ERR_MANIFEST, ERR_ARCHITECTURE, ERR_SPACE_SCRATCH, ERR_ARCHIVE_WRITE
+ * Files have their final names while they are being written. If this fails, `to` holds incomplete files that must not be loaded, and the caller must
+ * delete it. Nothing is synced, because scratch need not survive the run.
+ * @throws PrestageError ERR_ARCHIVE_* if the archive is refused, ERR_MANIFEST, ERR_ARCHITECTURE, ERR_SPACE_SCRATCH, ERR_ARCHIVE_WRITE
  */
 export async function unpackArchive(job: UnpackJob, context: JobContext): Promise<Unpacked> {
   const progress = startUnpacking(job);
@@ -60,7 +60,7 @@ export async function unpackArchive(job: UnpackJob, context: JobContext): Promis
   return { topDigest, bytesRead, bytesWritten: progress.bytesWritten, blobs: progress.blobs.size };
 }
 
-/** What has been found and done so far. */
+/** State of the unpacking. */
 interface Progress {
   hasVersion: boolean;
   readonly manifests: FoundManifest[];
@@ -129,7 +129,7 @@ async function takeBlob(entry: ArchiveMember, digest: Digest, job: UnpackJob, pr
   });
   const actual: Digest = `sha256:${hash.digest('hex')}`;
   if (actual !== digest) {
-    throw archiveFault('ERR_ARCHIVE_DIGEST', job.path, `${roleOf(digest, job, progress)} ${digest} has the bytes of ${actual}`);
+    throw archiveFault('ERR_ARCHIVE_DIGEST', job.path, `${roleOf(digest, job, progress)} ${digest} has the digest ${actual}`);
   }
   progress.blobs.set(digest, sizeBytes);
   if (isWanted) {
@@ -141,14 +141,14 @@ async function takeBlob(entry: ArchiveMember, digest: Digest, job: UnpackJob, pr
   }
 }
 
-/** Writes the config that stood before manifest.json. */
+/** Writes a config that came before manifest.json. */
 function writeHeldConfig(config: Digest, job: UnpackJob, progress: Progress): void {
   const bytes = progress.held.get(config);
   if (bytes === undefined) {
     throw archiveFault(
       'ERR_ARCHIVE_LAYOUT',
       job.path,
-      `config ${config} is no JSON object of at most ${CONFIG_LIMIT_BYTES} bytes, or stands behind too many others`,
+      `config ${config} is not a JSON object of at most ${CONFIG_LIMIT_BYTES} bytes, or comes after too many others`,
     );
   }
   writeWhole(job, hexOf(config), bytes, progress);
@@ -165,7 +165,7 @@ function checkedVersion(bytes: Buffer, path: string): Buffer {
   throw archiveFault('ERR_ARCHIVE_VERSION', path, `its member version does not start with "${VERSION_START}"`);
 }
 
-/** Compares sizes before anything is read, as far as they are known by now; completeness does so for all at the end. */
+/** Compares a size before the blob is read, if the stated size is already known. checkComplete compares all sizes at the end. */
 function checkStatedSize(digest: Digest, sizeBytes: number, job: UnpackJob, progress: Progress): void {
   const stated = [...(job.layers ?? []), ...(progress.image?.image.layers ?? [])].find(
     (one) => one.digest === digest && one.sizeBytes !== sizeBytes,
@@ -174,7 +174,7 @@ function checkStatedSize(digest: Digest, sizeBytes: number, job: UnpackJob, prog
   throw archiveFault(
     'ERR_ARCHIVE_BLOB_SIZE',
     job.path,
-    `layer ${digest} has ${sizeBytes} bytes, and its manifest says ${stated.sizeBytes}`,
+    `layer ${digest} has ${sizeBytes} bytes, but its manifest says ${stated.sizeBytes}`,
   );
 }
 

@@ -14,7 +14,7 @@ export type WorkerRequest =
   | { readonly kind: 'copy-pieces'; readonly job: PiecesJob }
   | { readonly kind: 'fill'; readonly job: FillJob };
 
-/** From a worker to the main thread: once what it inflates with, then for each job any number of `progress` and one of the others. */
+/** From a worker to the main thread: once the kind of its inflater, then for each job any number of `progress` and one result. */
 export type WorkerReply =
   | { readonly kind: 'inflater'; readonly uses: InflaterKind }
   | { readonly kind: 'progress'; readonly bytesRead: number }

@@ -6,21 +6,21 @@ import type { WorkerReply, WorkerRequest, WorkerResult } from './worker-messages
 /** One thread that reads archives, one job at a time. */
 export interface WorkerThread {
   /**
-   * Rejects with the signal's reason where it fires, and with ERR_ARCHIVE_WORKER where the thread ends by itself: the thread is over then.
-   * Once the promise has settled, the thread writes no more.
+   * Rejects with the signal's reason if the signal fires, and with ERR_ARCHIVE_WORKER if the thread ends by itself. In both cases the thread has ended.
+   * Once the promise has settled, the thread writes nothing more.
    */
   perform(request: WorkerRequest, signal: AbortSignal, onProgress: (bytesRead: number) => void): Promise<WorkerResult>;
   end(): Promise<void>;
 }
 
 export interface WorkerThreadOptions {
-  /** Told why the thread has no addon. */
+  /** Called with the reason if the thread has no addon. */
   readonly onFallback: (reason: string) => void;
-  /** Told when the thread is over, for whatever reason. */
+  /** Called when the thread has ended, for whatever reason. */
   readonly onEnd: () => void;
 }
 
-/** Room for the manifests of an archive, parsed. A thread that needs more ends, and its job fails; a well-formed archive needs 10 MiB. */
+/** Heap for the parsed manifests of an archive. If a thread needs more, it ends and its job fails; a well-formed archive needs 10 MiB. */
 const HEAP_LIMIT_MIB = 32;
 /**
  * Inflated bytes are garbage as soon as they are hashed, and V8 collects them when they are a multiple of this. Peak memory of the process
@@ -77,7 +77,7 @@ function startWorker(): Worker {
 function crashed(request: WorkerRequest, reason: string): PrestageError {
   return new PrestageError(
     'ERR_ARCHIVE_WORKER',
-    `${request.job.path}: the thread that read it ended unexpectedly: ${reason}`,
-    'Start the run again; where it fails again, write the archive again at the factory',
+    `${request.job.path}: the thread that was reading it ended unexpectedly: ${reason}`,
+    'Start the run again; if it fails again, write the archive again at the factory',
   );
 }

@@ -9,17 +9,17 @@ import { type JobContext, surveyArchive } from './survey-archive.ts';
 import { unpackArchive } from './unpack-archive.ts';
 import type { WorkerReply, WorkerRequest, WorkerResult } from './worker-messages.ts';
 
-/** Entry of the thread that reads archives and hashes files. It blocks on the disk as it likes, and the main thread ends it where a job is given up. */
+/** Entry of the thread that reads archives and hashes files. It may block on the disk; to abort a job, the main thread ends it. */
 
 /** Nice value of the threads. */
 const LOW_PRIORITY = 10;
 
-/** Least time between two reports of progress. */
+/** Minimum time between two reports of progress. */
 const PROGRESS_INTERVAL_MS = 200;
 
-// Linux gives each thread a priority of its own (setpriority(2), "C library/kernel differences"). skopeo writes layers one after the other under
-// a lock of the storage: that is the longest chain of a load, and unpacking ahead must not slow it down.
-// What was started at a lower one, such as the check of a mounted store, stays there: to go up takes a capability (setpriority(2), EACCES).
+// On Linux each thread has its own priority (setpriority(2), "C library/kernel differences"). skopeo writes layers one after the other under a lock
+// of the storage, which is the longest chain of a load, and unpacking ahead must not slow it down.
+// A process started with lower priority, such as the check of a mounted store, keeps it: raising it needs a capability (setpriority(2), EACCES).
 const usualPriority = getPriority();
 const lowPriority = Math.max(LOW_PRIORITY, usualPriority);
 setPriority(lowPriority);
@@ -52,7 +52,7 @@ async function perform(request: WorkerRequest): Promise<WorkerResult> {
   }
 }
 
-/** For what the boot waits for, beside which nothing of the agent is at work. */
+/** For work that the boot waits for, while the agent does nothing else. */
 function atUsualPriority<T>(act: () => T): T {
   tryPriority(usualPriority);
   try {
@@ -62,12 +62,12 @@ function atUsualPriority<T>(act: () => T): T {
   }
 }
 
-/** Only with CAP_SYS_NICE is a higher priority given back: setpriority(2), EACCES. */
+/** Raising the priority again needs CAP_SYS_NICE: setpriority(2), EACCES. */
 function tryPriority(nice: number): void {
   try {
     setPriority(nice);
   } catch {
-    // It stays as it is, and takes longer.
+    // The thread keeps its priority and takes longer.
   }
 }
 

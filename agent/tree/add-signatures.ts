@@ -12,10 +12,10 @@ import { type ImageSignatures, readSignatures } from '../signatures/bundle-signa
 import { type NamedTreeImage, registryTree } from './registry-tree.ts';
 
 /**
- * Puts the signatures that a bundle has into a tree that was made on the node, under the tags that name what is signed. What is there already is
- * not written again. A signature that is damaged is left out, with a warning.
+ * Adds the signatures of a bundle to a tree that was made on the node, under the tags derived from the signed digests. Existing files are not written
+ * again. Damaged signatures are left out, with a warning.
  * @param to the directory that holds `docker`
- * @returns whether the tree has any
+ * @returns whether the tree has signatures
  */
 export async function addSignatures(
   host: Host,

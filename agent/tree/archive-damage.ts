@@ -2,37 +2,36 @@ import { join } from 'node:path';
 import { type ErrorRecord, errorRecord, PrestageError } from '../model/errors.ts';
 import { archiveFileName, type MirrorSet } from './archive-sets.ts';
 
-/** What is wrong with one archive of oc-mirror. */
+/** Damage of one archive of oc-mirror. */
 export interface ArchiveDamage extends ErrorRecord {
   /** Path of the archive. */
   readonly path: string;
 }
 
-const COPY_AGAIN = 'Copy the archive again from where oc-mirror wrote it, as it was written there';
-/** Archives that an error of a run names. */
+const COPY_AGAIN = 'Copy the archive again, unchanged, from the place where oc-mirror wrote it';
+/** Most archives that the error of a run names. */
 const NAMED_LIMIT = 5;
 
-/** What reading an archive of oc-mirror threw, with what to do about it. Pure. */
+/** The record of an error from reading an archive of oc-mirror, with a fitting remedy. Pure. */
 export function archiveDamage(path: string, error: unknown): ArchiveDamage {
   return { path, ...errorRecord(error), remedy: COPY_AGAIN };
 }
 
-/** Archives that must have been there, because those of the same run with higher numbers are. Pure. */
+/** Archives that must be missing, because archives of the same run with higher numbers exist. Pure. */
 export function absentArchives(sets: readonly MirrorSet[]): readonly ArchiveDamage[] {
   return sets.flatMap(({ directory, gaps }) =>
     gaps.map((number) => {
       const path = join(directory, archiveFileName(number));
-      const what = `${path} is not there, and an archive of the same run of oc-mirror with a higher number is`;
+      const what = `${path} is missing, although an archive of the same oc-mirror run with a higher number exists`;
       return archiveDamage(path, new PrestageError('ERR_ARCHIVE_MISSING', what, COPY_AGAIN));
     }),
   );
 }
 
 /**
- * The error of a run whose archives are not whole: nobody can tell what is lost with them, since the images that they bring may be named in
- * them alone. Pure.
- * @param damage the first one of each archive is told
- * @returns undefined if nothing is wrong
+ * The error of a run whose archives are damaged or missing. What is lost with them is unknown, because only they may name their images. Pure.
+ * @param damage only the first entry of each archive is reported
+ * @returns undefined if there is no damage
  */
 export function damageError(damage: readonly ArchiveDamage[]): ErrorRecord | undefined {
   const byArchive = new Map(damage.toReversed().map((one) => [one.path, one]));
@@ -43,11 +42,11 @@ export function damageError(damage: readonly ArchiveDamage[]): ErrorRecord | und
   return {
     code: first.code,
     message: `${told.map(({ message }) => message).join('; ')}${more}`,
-    remedy: `Copy ${told.map(({ path }) => path).join(', ')}${more === '' ? '' : ' and the others'} again from where oc-mirror wrote ${byArchive.size === 1 ? 'it' : 'them'}; then start the run again`,
+    remedy: `Copy ${told.map(({ path }) => path).join(', ')}${more === '' ? '' : ' and the others'} again from the place where oc-mirror wrote ${byArchive.size === 1 ? 'it' : 'them'}; then start the run again`,
   };
 }
 
-/** An error that follows from damage, told behind it. Pure. */
+/** Joins damage and an error that it caused: the damage comes first. Pure. */
 export function afterDamage(damage: ErrorRecord, error: unknown): PrestageError {
   const { message } = errorRecord(error);
   return new PrestageError(damage.code, `${damage.message}; therefore: ${message}`, damage.remedy, { cause: error });

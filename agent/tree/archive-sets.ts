@@ -2,27 +2,27 @@ import { lstat, readdir } from 'node:fs/promises';
 import { dirname, join } from 'node:path';
 import { PrestageError } from '../model/errors.ts';
 
-/** One file of oc-mirror. Size and time name its state: a changed file has others. */
+/** One archive file of oc-mirror. A change of the file shows in its size or time. */
 export interface MirrorArchive {
   readonly path: string;
-  /** From 1, as its name has it. */
+  /** The number in its name, from 1. */
   readonly number: number;
   readonly sizeBytes: number;
   readonly modifiedMs: number;
 }
 
-/** The archives of one run of oc-mirror, which lie in one folder. */
+/** The archives of one run of oc-mirror, all in one folder. */
 export interface MirrorSet {
   readonly directory: string;
-  /** By number. */
+  /** Sorted by number. */
   readonly archives: readonly MirrorArchive[];
-  /** Numbers below the highest one that are not there. What was written behind the highest one cannot be told. */
+  /** Missing numbers below the highest one. Whether archives with higher numbers are missing is unknown. */
   readonly gaps: readonly number[];
 }
 
 /** A folder of oc-mirror: the archives of one run or of several. */
 export interface OcMirrorFolder {
-  /** In the order in which they go on top of each other. */
+  /** In the order in which they build on each other. */
   readonly sets: readonly MirrorSet[];
   /** Paths of IDMS and ITMS files beside them. */
   readonly resources: readonly string[];
@@ -30,14 +30,14 @@ export interface OcMirrorFolder {
 
 /** `mirror_%06d.tar`. Source: openshift/oc-mirror, internal/pkg/archive/const.go, archiveFileNameFormat. */
 const ARCHIVE = /^mirror_([0-9]{6}|[1-9][0-9]{6,8})\.tar$/;
-/** Where oc-mirror writes IDMS and ITMS when it mirrors to a registry; archives themselves never hold them, because it empties the folder before. */
+/** Where oc-mirror writes IDMS and ITMS when it mirrors to a registry. Archives never contain them, because oc-mirror empties the folder first. */
 const RESOURCE_FOLDERS = ['', 'cluster-resources', 'working-dir/cluster-resources'];
 const RESOURCE = /^(?:idms|itms)-oc-mirror\.ya?ml$/;
 
 /**
- * Recognises a folder of oc-mirror v2. oc-mirror removes earlier archives of the folder that it writes to, so those of later runs (which hold
- * new blobs only) lie in folders of their own below: they go on top in the order of their names, numbers in them as numbers.
- * @returns undefined where neither the folder nor one below it holds an archive
+ * Recognizes a folder of oc-mirror v2. oc-mirror removes earlier archives from the folder that it writes to. So the archives of later runs, which
+ * hold only new blobs, are in subfolders, which apply in the order of their names, with numbers compared as numbers.
+ * @returns undefined if neither the folder nor a subfolder holds an archive
  */
 export async function findOcMirror(directory: string): Promise<OcMirrorFolder | undefined> {
   const entries = await readdir(directory, { withFileTypes: true });
@@ -53,8 +53,8 @@ export async function findOcMirror(directory: string): Promise<OcMirrorFolder | 
 }
 
 /**
- * The archives at these paths, in their order.
- * @throws PrestageError ERR_MIRROR for a name that oc-mirror does not give, and for what is no plain file
+ * Describes the archives at these paths, in the same order.
+ * @throws PrestageError ERR_MIRROR for a name that oc-mirror does not use, and for anything but a regular file
  */
 export async function describeArchives(paths: readonly string[]): Promise<readonly MirrorArchive[]> {
   return await Promise.all(
@@ -62,19 +62,19 @@ export async function describeArchives(paths: readonly string[]): Promise<readon
       const number = numberOf(path.slice(path.lastIndexOf('/') + 1));
       const found = await lstat(path).catch((error: NodeJS.ErrnoException) => error.code ?? error.message);
       if (typeof found === 'string') throw unusable(`${path} cannot be read: ${found}`);
-      if (number === undefined || !found.isFile()) throw unusable(`${path} is no plain file named mirror_NNNNNN.tar`);
+      if (number === undefined || !found.isFile()) throw unusable(`${path} is not a regular file named mirror_NNNNNN.tar`);
       return { path, number, sizeBytes: found.size, modifiedMs: found.mtimeMs };
     }),
   );
 }
 
-/** Archives by the folder that they lie in, folders in the order in which they come. Pure. */
+/** Groups archives by folder; the folders keep their order. Pure. */
 export function setsOf(archives: readonly MirrorArchive[]): readonly MirrorSet[] {
   return [...Map.groupBy(archives, (archive) => dirname(archive.path))].map(([directory, members]) => {
     const ordered = members.toSorted((a, b) => a.number - b.number);
     const numbers = new Set(ordered.map((archive) => archive.number));
     const highest = ordered.at(-1)?.number ?? 0;
-    // A hostile name must not make a list of a thousand million numbers.
+    // A hostile name must not cause a list of a billion numbers.
     const gaps = Array.from({ length: Math.min(highest, GAP_LIMIT) }, (_, index) => index + 1).filter((number) => !numbers.has(number));
     return { directory, archives: ordered, gaps };
   });
@@ -85,7 +85,7 @@ export function archiveFileName(number: number): string {
   return `mirror_${String(number).padStart(6, '0')}.tar`;
 }
 
-/** Numbers that are looked for; at the 1 GiB that oc-mirror allows at least, a thousand archives are 1 TiB. */
+/** Highest number that is looked for. oc-mirror's smallest archive size is 1 GiB, so a thousand archives are 1 TiB. */
 const GAP_LIMIT = 10_000;
 
 async function archivesIn(folder: string): Promise<readonly MirrorArchive[]> {
@@ -110,5 +110,5 @@ function numberOf(name: string): number | undefined {
 }
 
 function unusable(message: string): PrestageError {
-  return new PrestageError('ERR_MIRROR', message, 'Copy the archives of oc-mirror there as plain files, under the names that it gave them');
+  return new PrestageError('ERR_MIRROR', message, 'Copy the archives of oc-mirror there as regular files, with their original names');
 }

@@ -13,10 +13,10 @@ import { type MadeTree, makeTree, refusal, sizeInTree, type Taken, type TreeRequ
 import { requireRoom } from './tree-session.ts';
 
 /**
- * Makes the tree of a registry from archives, one `.tgz` for each image. Every blob is hashed while it is unpacked, each is written once; a
- * list keeps its manifest, and of its images the one for this machine. One archive that is refused does not stop the others.
+ * Makes the tree of a registry from archives, one `.tgz` for each image. Every blob is hashed while it is unpacked, and is written once. A manifest
+ * list is kept with its image for this machine only. A refused archive does not stop the others.
  *
- * A tree that is complete for these archives, by path, size and time, is not made again.
+ * If the tree is already complete for these archives (same paths, sizes and times), it is not made again.
  * @throws PrestageError ERR_SPACE_REGISTRY, ERR_REGISTRY_WRITE, ERR_ARCHIVE_WRITE, ERR_INTERRUPTED
  */
 export async function archivesTree(host: Host, request: TreeRequest<ArchivedImage>): Promise<MadeTree> {
@@ -37,7 +37,7 @@ export async function archivesTree(host: Host, request: TreeRequest<ArchivedImag
       for (const digest of layers) claimed.add(digest);
       await unpack(image, survey, layers, context);
     });
-    // A layer whose archive was refused may be in another one, which had left it to the first.
+    // If the archive that should bring a layer was refused, another archive with that layer brings it now.
     return await Promise.all(
       first.map(async ({ image, taken, survey }) => {
         if (survey === undefined || 'error' in taken) return taken;
@@ -55,7 +55,7 @@ export async function archivesTree(host: Host, request: TreeRequest<ArchivedImag
 interface Context extends TreeRequest<ArchivedImage> {
   readonly architecture: string;
   readonly keeps: boolean;
-  /** Blobs that were written by now. */
+  /** Blobs written so far. */
   readonly made: Set<Digest>;
 }
 
@@ -94,7 +94,7 @@ async function takeAll(
   );
 }
 
-/** Unpacks what the tree lacks of the layers that are wanted, and manifests and config; nothing where it lacks none. */
+/** Unpacks the manifests, the config and the wanted layers that the tree lacks; does nothing if it lacks none. */
 async function unpack(image: ArchivedImage, survey: Survey, layers: readonly Digest[], context: Context): Promise<void> {
   const { pool, to, signal, architecture } = context;
   const { path, name } = image.archive;
@@ -119,7 +119,7 @@ async function unpack(image: ArchivedImage, survey: Survey, layers: readonly Dig
     throw new PrestageError(
       'ERR_SPACE_REGISTRY',
       `${to}: no space left for the files of the registry`,
-      'Make room on that file system; then start the run again: what is whole is kept',
+      'Free space on that file system, then start the run again: complete files are kept',
       { cause: error },
     );
   } finally {
@@ -138,12 +138,12 @@ function layersOf(survey: Survey): readonly Digest[] {
   return [...new Set(survey.image.layers.map((layer) => layer.digest))];
 }
 
-/** A digest reference, or the bundle's manifest, says what the archive must hold. */
+/** The archive must hold the digest of its reference, or the one in the manifest of the bundle. */
 function assertHolds({ archive, digest, reference }: ArchivedImage, { topDigest, imageDigest }: Survey): void {
   if (digest === undefined || digest === topDigest || digest === imageDigest) return;
   throw new PrestageError(
     'ERR_ARCHIVE_REFERENCE',
-    `${archive.path} holds ${topDigest}, ${reference} must be ${digest}`,
+    `${archive.path} holds ${topDigest}, but ${reference} must be ${digest}`,
     'Write the archive again at the factory',
   );
 }

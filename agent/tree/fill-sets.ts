@@ -10,26 +10,26 @@ export interface FillRequest {
   /** Root of the registry's tree. */
   readonly to: string;
   readonly pool: ArchivePool;
-  /** Batches that are with the threads at one time. */
+  /** Number of batches given to the threads at one time. */
   readonly parallel: number;
-  /** Whether blobs that lie in the tree are believed. */
+  /** Whether existing blobs of the tree are trusted. */
   readonly keeps: boolean;
   readonly signal: AbortSignal;
-  /** Bytes that have been read. */
+  /** Called with the number of bytes read so far. */
   readonly onRead: (bytes: number) => void;
 }
 
-/** What archives brought. */
+/** Content that the archives brought into the tree. */
 export interface FilledSets {
-  /** Sizes in bytes of the blobs that are in the tree now, by digest. */
+  /** Sizes of the blobs now in the tree, in bytes, by digest. */
   readonly blobs: ReadonlyMap<Digest, number>;
   readonly writtenBytes: number;
-  /** Damage, by the archive that has it. */
+  /** Damage found in the archives. */
   readonly faults: readonly ArchiveDamage[];
   readonly resources: MirrorTexts;
 }
 
-/** Texts of what oc-mirror says about sources, in the order of its runs; `isc` are the configurations that it was given. */
+/** Texts of oc-mirror about sources, in the order of its runs; `isc` are the configurations of its runs. */
 export interface MirrorTexts {
   readonly idms: readonly string[];
   readonly itms: readonly string[];
@@ -37,8 +37,8 @@ export interface MirrorTexts {
 }
 
 /**
- * Reads the archives and has the threads fill the tree. The sets go in one after the other, because a later one may lead tags elsewhere.
- * @throws PrestageError of what is refused, ERR_SPACE_REGISTRY, ERR_REGISTRY_WRITE; no thread writes any more then
+ * Reads the archives and lets the threads fill the tree. Sets are processed one after the other, because a later one may move tags.
+ * @throws PrestageError for refused members, ERR_SPACE_REGISTRY, ERR_REGISTRY_WRITE; by then no thread writes any more
  */
 export async function fillFromSets(sets: readonly MirrorSet[], request: FillRequest): Promise<FilledSets> {
   const filling: Filling = { ...request, blobs: new Map(), faults: [], counts: { writtenBytes: 0, readBytes: 0 } };

@@ -10,17 +10,17 @@ import { nameOf, parseReference } from '../model/reference.ts';
 import { treeBlobPath } from '../model/registry-path.ts';
 import type { NamedTreeImage } from './registry-tree.ts';
 
-/** What is attached to an image, as a registry's tree serves it. */
+/** The attachments of an image, as the tree of a registry serves them. */
 export interface AttachedTree {
   readonly images: readonly NamedTreeImage[];
-  /** Lists of referrers, which the layout need not have, by their digests. */
+  /** Lists of referrers by digest. The layout need not contain them. */
   readonly lists: ReadonlyMap<Digest, string>;
 }
 
 export const NOTHING_ATTACHED: AttachedTree = { images: [], lists: new Map() };
 
 /**
- * Reads what a sealed bundle names as attached to an image of a layout. The bytes of manifests are verified; those of blobs when they are placed.
+ * Reads the attachments that a sealed bundle lists for an image of a layout. Manifests are verified here, blobs when they are placed.
  * @throws PrestageError ERR_LAYOUT_BLOB, ERR_ATTACHMENT
  */
 export async function readAttachments({ layout, names, attachments = [] }: LayoutImage): Promise<AttachedTree> {
@@ -30,7 +30,7 @@ export async function readAttachments({ layout, names, attachments = [] }: Layou
       const path = layoutBlobPath(layout, manifest);
       const bytes = await readPlainFile(path, MANIFEST_LIMIT_BYTES);
       if (bytes === undefined || digestOf(bytes) !== manifest) {
-        throw new PrestageError('ERR_LAYOUT_BLOB', `${path} is missing or has other bytes`, 'Pull the images again: what is whole is kept');
+        throw new PrestageError('ERR_LAYOUT_BLOB', `${path} is missing or does not match its digest`, 'Pull the images again: complete blobs are kept');
       }
       const own = parseAttached(bytes, path, { digest: subject, isNamed: kind === 'referrer' });
       return { ...own, kind, subject, manifest, sizeBytes: bytes.length };
@@ -57,14 +57,14 @@ export async function readAttachments({ layout, names, attachments = [] }: Layou
   const images = read.map(({ kind, subject, manifest, config, blobs }): NamedTreeImage => {
     const tag = kind === 'referrer' ? referrersTag(subject) : attachedTag(subject, kind);
     const top = kind === 'referrer' ? digestOf(lists.get(subject) ?? '') : manifest;
-    // An image that goes by this tag keeps it.
+    // If an image of the bundle has this tag itself, the tag stays with it.
     const tagged = repositories.map((repository) => `${repository}:${tag}`).filter((name) => !names.includes(name));
     return { names: tagged, image: { top: { digest: top }, manifest, config: config.digest, layers: blobs } };
   });
   return { images, lists: new Map([...lists.values()].map((text) => [digestOf(text), text])) };
 }
 
-/** Where a list of referrers lies in a tree. */
+/** Path of a list of referrers in a tree. */
 export function listPath(to: string, digest: Digest): string {
   return join(to, treeBlobPath(digest));
 }

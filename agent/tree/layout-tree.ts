@@ -16,10 +16,10 @@ import type { TreeImage } from './registry-tree.ts';
 import { requireRoom } from './tree-session.ts';
 
 /**
- * Makes the tree of a registry from an OCI image layout: links or reflinks where the layout lies on the file system of the tree, else copies.
- * Every blob is hashed. One image that cannot be taken does not stop the others.
+ * Makes the tree of a registry from an OCI image layout: with links or reflinks if the layout is on the same file system, else with copies.
+ * Every blob is hashed. A refused image does not stop the others.
  *
- * A tree that is complete for these images is not made again.
+ * If the tree is already complete for these images, it is not made again.
  * @throws PrestageError ERR_SPACE_REGISTRY, ERR_REGISTRY_WRITE, ERR_INTERRUPTED
  */
 export async function layoutTree(host: Host, request: TreeRequest<LayoutImage>): Promise<MadeTree> {
@@ -69,7 +69,7 @@ export async function layoutTree(host: Host, request: TreeRequest<LayoutImage>):
   });
 }
 
-/** What is attached to an image and damaged costs the attachments, and not the image. */
+/** If attachments of an image are damaged, the image is served without them. */
 async function withoutFault(host: Host, { reference }: LayoutImage, work: () => Promise<AttachedTree>): Promise<AttachedTree> {
   try {
     return await work();
@@ -95,7 +95,7 @@ function digestsOf({ top, manifest, config, layers }: TreeImage): ReadonlySet<Di
   return new Set([top.digest, manifest, config, ...layers.map((layer) => layer.digest)]);
 }
 
-/** Bytes of the blobs that have to be copied. */
+/** Total size of the blobs that have to be copied, in bytes. */
 async function copiedBytes(
   images: ReadonlyMap<LayoutImage, TreeImage>,
   attached: ReadonlyMap<LayoutImage, AttachedTree>,
@@ -109,7 +109,7 @@ async function copiedBytes(
     }),
   );
   const tree = await stat(to);
-  // What is missing is told when it is placed.
+  // Missing blobs are reported when they are placed.
   const sizes = await Promise.all([...paths].map(async (path) => await lstat(path).catch(ifMissing(() => undefined))));
   return sizes
     .filter((file) => file !== undefined)
@@ -137,16 +137,16 @@ async function placeBlob(layout: string, digest: Digest, { to, pool, signal, kee
     return;
   }
   const { sha256 } = await pool.hash({ path: from }, { signal });
-  if (sha256 !== hexOf(digest)) throw otherBytes(from, `has the bytes of sha256:${sha256}`);
+  if (sha256 !== hexOf(digest)) throw otherBytes(from, `has the digest sha256:${sha256}`);
   await mkdir(dirname(path), { recursive: true });
   await rm(path, { force: true });
   await placeFile(from, path);
 }
 
 function otherBytes(path: string, reason: string): PrestageError {
-  return new PrestageError('ERR_LAYOUT_BLOB', `${path} ${reason}`, 'Pull the images again: what is whole is kept');
+  return new PrestageError('ERR_LAYOUT_BLOB', `${path} ${reason}`, 'Pull the images again: complete blobs are kept');
 }
 
 function unreachable(): PrestageError {
-  return new PrestageError('ERR_INTERNAL', 'an image was neither read nor refused', 'Report this');
+  return new PrestageError('ERR_INTERNAL', 'an image was neither read nor refused', 'Report this bug');
 }

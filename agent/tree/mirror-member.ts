@@ -2,23 +2,23 @@ import { BLOB_LIMIT_BYTES, checkWithin, type EntryHeader, innerComponents, plain
 import { type Digest, digestOfHex } from '../model/digest.ts';
 import { TREE_ROOT } from '../model/registry-path.ts';
 
-/** What a member of an oc-mirror archive is to us. Paths are relative to the root of the registry's tree. */
+/** Kind of a member of an oc-mirror archive. Paths are relative to the root of the tree. */
 export type MirrorMember =
   | { readonly kind: 'blob'; readonly digest: Digest }
-  /** `digest` is what the link must hold, where its place says so. */
+  /** A link whose path says which digest it must hold. */
   | { readonly kind: 'link'; readonly path: string; readonly digest: Digest }
-  /** Where a tag leads to now: the only link whose content its place does not tell. */
+  /** The link of a tag: the only kind whose path does not determine its content. */
   | { readonly kind: 'tag'; readonly path: string }
   | { readonly kind: 'resource'; readonly resource: ResourceKind }
-  /** Nothing that is read. */
+  /** A member that is not read. */
   | { readonly kind: 'other' };
 
-/** `isc`: the ImageSetConfiguration that the run was given. */
+/** `isc`: the ImageSetConfiguration of the run. */
 export type ResourceKind = 'idms' | 'itms' | 'isc';
 
-/** A link is one digest; editors add a newline. */
+/** A link holds one digest, and a newline if an editor has added it. */
 export const LINK_LIMIT_BYTES = 1024;
-/** Thousands of entries of IDMS are some 100 KB. */
+/** An IDMS with thousands of entries has about 100 KB. */
 const RESOURCE_LIMIT_BYTES = 4 * 2 ** 20;
 
 const WORKSPACE = 'working-dir';
@@ -37,14 +37,14 @@ const LINKED = {
   _manifests: new RegExp(`^(?:revisions|tags/${TAG}/index)/sha256/(${HEX})/link$`),
 } as const;
 const CURRENT = new RegExp(`^tags/${TAG}/current/link$`);
-/** Links to signatures of Docker schema 1, which nobody reads any more. */
+/** Links to signatures of Docker schema 1, which are obsolete. */
 const OLD_SIGNATURE = new RegExp(`^revisions/sha256/${HEX}/signatures/sha256/${HEX}/link$`);
-/** Longest name of a repository that the grammar allows. */
+/** Longest repository name that the grammar allows. */
 const NAME_LIMIT = 255;
 
 /**
- * Judges a member of an oc-mirror archive: plain files of distribution's tree, of oc-mirror's workspace and its configuration, within limits.
- * Directories are passed over. Pure.
+ * Judges a member of an oc-mirror archive. Accepts regular files of distribution's tree, of oc-mirror's workspace and of its configuration, within
+ * limits. Ignores directories. Pure.
  * Source: openshift/oc-mirror, internal/pkg/archive/archive.go, BuildArchive; distribution, registry/storage/paths.go.
  * @throws PrestageError ERR_ARCHIVE_NAME, _ABSOLUTE, _ESCAPE, _SYMLINK, _HARDLINK, _DEVICE, _FIFO, _TYPE, _SIZE, _OVERSIZE, ERR_MIRROR_LAYOUT
  */

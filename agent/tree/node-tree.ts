@@ -13,23 +13,23 @@ import { endTree, startTree } from './tree-session.ts';
 /** How the tree of a registry is made on a node. */
 export interface TreeRequest<Image> {
   readonly images: readonly Image[];
-  /** Root of the tree, a directory of our own. It is made. */
+  /** Root of the tree, which must belong to the agent alone. It is created. */
   readonly to: string;
   readonly pool: ArchivePool;
-  /** Images that are worked on at one time. */
+  /** Number of images processed at one time. */
   readonly parallel: number;
   readonly step: Step;
   readonly signal: AbortSignal;
   readonly onProgress?: (done: number, of: number) => void;
 }
 
-/** What a tree came to. */
+/** Result of making a tree. */
 export interface MadeTree {
-  /** Images that are served, by all their names. */
+  /** Number of images served, each under all its names. */
   readonly images: number;
   readonly refused: readonly { readonly reference: string; readonly error: ErrorRecord }[];
   readonly blobs: number;
-  /** Of these blobs. */
+  /** Total size of these blobs, in bytes. */
   readonly bytes: number;
 }
 
@@ -44,18 +44,18 @@ const resultSchema = v.object({
   blobs: v.number(),
   bytes: v.number(),
 });
-/** Links that a thread writes at one time. */
+/** Number of links that a thread writes in one job. */
 const LINKS_AT_ONCE = 512;
 
-/** What an image came to: in the tree, with what is attached to it, or refused. */
+/** Result for one image: in the tree with its attachments, or refused. */
 export type Taken =
   | (NamedTreeImage & { readonly attached?: readonly NamedTreeImage[] })
   | { readonly reference: string; readonly error: ErrorRecord };
 
 /**
- * Makes a tree by a way to fill it, or finds it complete for the same images.
- * @param key names the state of what it is made from
- * @param fill brings the blobs of the images, and says of each image what came of it
+ * Makes a tree, unless it is already complete for the same images.
+ * @param key identifies the state of the source
+ * @param fill writes the blobs of the images, and returns the result for each image
  */
 export async function makeTree<Image>(
   host: Host,
@@ -92,13 +92,13 @@ function withAttached(taken: readonly Taken[]): readonly NamedTreeImage[] {
   return taken.flatMap((one) => ('names' in one ? [one, ...(one.attached ?? [])] : []));
 }
 
-/** What an image came to where it failed; what stops all images is thrown on. */
+/** The result for an image that failed. Errors that affect all images are thrown again. */
 export function refusal(reference: string, error: unknown): Taken {
   if (error instanceof PrestageError && !STOPPING.has(error.code)) return { reference, error: errorRecord(error) };
   throw error;
 }
 
-/** Size of a blob that lies in the tree. */
+/** Size of a blob in the tree, in bytes; undefined if it is missing. */
 export async function sizeInTree(to: string, digest: Digest): Promise<number | undefined> {
   if (!isDigest(digest)) return undefined;
   const found = await lstat(join(to, treeBlobPath(digest))).catch(() => undefined);

@@ -2,37 +2,37 @@ import { nameOf, readReference } from '../model/reference.ts';
 import type { MirrorSetEntry, SetConfiguration } from './mirror-sets.ts';
 import type { ServedImage } from './tree-images.ts';
 
-/** Where the images of a source are in a registry's tree. */
+/** Path of the images of a source in the tree of a registry. */
 export interface MirrorSource {
-  /** What stands in front of a reference: registry, namespace or repository. */
+  /** Prefix of a reference: registry, namespace or repository. */
   readonly prefix: string;
-  /** What takes its place in the tree; empty for the tree as a whole. */
+  /** Its replacement in the tree; empty for the whole tree. */
   readonly path: string;
 }
 
-/** An image of the tree with the names that it is asked for by. */
+/** An image of the tree with the names under which engines ask for it. */
 export interface MirroredImage extends ServedImage {
-  /** Registry and repository of its sources; none where nothing says where it comes from. */
+  /** Registry and repository of its sources; empty if the source is unknown. */
   readonly sources: readonly string[];
 }
 
 export interface MirrorSources {
-  /** Sorted by prefix, each once with each path. */
+  /** Sorted by prefix; each pair of prefix and path once. */
   readonly sources: readonly MirrorSource[];
   readonly notices: readonly string[];
 }
 
-/** Where oc-mirror keeps a release: the only images whose path it does not take from their source. Source: openshift/oc-mirror, internal/pkg/release. */
+/** Where oc-mirror stores a release: the only images whose path does not follow from their source. Source: openshift/oc-mirror, internal/pkg/release. */
 const RELEASE: readonly MirrorSource[] = [
   { prefix: 'quay.io/openshift-release-dev/ocp-release', path: 'openshift/release-images' },
   { prefix: 'quay.io/openshift-release-dev/ocp-v4.0-art-dev', path: 'openshift/release' },
 ];
 
 /**
- * Leads sources to paths of a tree. Archives of oc-mirror hold no mirror sets, since those come into being when it fills a registry; where
- * they lie beside the archives, their mirrors name a registry and maybe a namespace that the tree does not have. So a mirror's path is
- * looked for in the tree without its leading components, and last the source's own path, which is what oc-mirror keeps its images under.
- * Without sets there are the release and what the configuration names. Pure.
+ * Maps sources to paths of a tree. Archives of oc-mirror contain no mirror sets, because oc-mirror writes those only when it fills a registry. If
+ * mirror sets lie beside the archives, their mirrors name a registry, and maybe a namespace, that the tree does not have. So this searches the tree
+ * for the path of a mirror with ever fewer leading components, and finally for the path of the source itself, which oc-mirror uses for its images.
+ * Without mirror sets, only the release and the images named in the configuration are mapped. Pure.
  */
 export function mirrorSources(
   entries: readonly MirrorSetEntry[],
@@ -47,7 +47,7 @@ export function mirrorSources(
     );
     const path = candidates.find(holds);
     if (path !== undefined) return [{ prefix: source, path }];
-    notices.push(`${source} is mirrored by ${mirrors.join(', ') || 'nothing'}, and no repository of the archives lies there`);
+    notices.push(`${source} is mirrored by ${mirrors.join(', ') || 'nothing'}, but the archives have no repository there`);
     return [];
   });
   const known = [...RELEASE.filter(({ path }) => holds(path)), ...configurations.flatMap((one) => fromConfiguration(one, holds))];
@@ -58,12 +58,12 @@ export function mirrorSources(
   if (unreached.length > 0) {
     const [named, more] = [unreached.slice(0, NAMED_LIMIT).join(', '), unreached.length - NAMED_LIMIT];
     const which = more > 0 ? `${named} and ${more} more` : named;
-    notices.push(`nothing says where ${which} comes from: put idms-oc-mirror.yaml and itms-oc-mirror.yaml beside the archives`);
+    notices.push(`the source of ${which} is unknown: put idms-oc-mirror.yaml and itms-oc-mirror.yaml beside the archives`);
   }
   return { sources, notices };
 }
 
-/** Repositories that a notice names. */
+/** Most repositories that a notice names. */
 const NAMED_LIMIT = 5;
 
 /** The images of a tree with their sources. Pure. */
@@ -72,7 +72,7 @@ export function mirroredImages(images: readonly ServedImage[], sources: readonly
 }
 
 /**
- * The sources as an engine's configuration needs them: prefixes, and what takes their place at registries that serve the tree.
+ * The sources in the form for an engine's configuration: prefixes, and their replacements at the registries that serve the tree.
  * @param addresses host and port of the registries, in order
  */
 export function mirrorLocations(
@@ -97,7 +97,7 @@ function sourcesOf(repository: string, sources: readonly MirrorSource[]): readon
 
 function fromConfiguration(configuration: SetConfiguration, holds: (path: string) => boolean): readonly MirrorSource[] {
   return configuration.images.flatMap(({ reference: text, target }) => {
-    // Catalogs can lie on a disk (oci://…): those have no registry that would be asked for.
+    // Catalogs on a disk (oci://…) have no registry that an engine could ask.
     const reference = readReference(text);
     if (typeof reference === 'string') return [];
     const path = target ?? reference.repository;
@@ -105,13 +105,13 @@ function fromConfiguration(configuration: SetConfiguration, holds: (path: string
   });
 }
 
-/** Without the registry. */
+/** A place without its registry. */
 function pathOf(place: string): string {
   const slash = place.indexOf('/');
   return slash < 0 ? '' : place.slice(slash + 1);
 }
 
-/** A path, and what is left of it without its first components. */
+/** A path, then the path without its first component, without its first two, and so on. */
 function tailsOf(path: string): readonly string[] {
   const components = path.split('/');
   return components.map((_, index) => components.slice(index).join('/'));

@@ -13,50 +13,50 @@ import { treeImages } from './tree-images.ts';
 import { endTree, requireRoom, startTree } from './tree-session.ts';
 
 export interface UnpackMirrorRequest {
-  /** Paths of the archives. Those of one run of oc-mirror lie in one folder; folders in the order in which they go on top of each other. */
+  /** Paths of the archives. The archives of one oc-mirror run are in one folder; folders come in the order in which they build on each other. */
   readonly archives: readonly string[];
-  /** Root of the registry's tree, a directory of our own. It is made. */
+  /** Root of the tree, which must belong to the agent alone. It is created. */
   readonly to: string;
   readonly step: Step;
   readonly signal: AbortSignal;
-  /** Where left out, threads are started, one for each core. */
+  /** If left out, threads are started, one for each core. */
   readonly pool?: ArchivePool;
-  /** Bytes of archives that have been read and hashed, of all. */
+  /** Called with the bytes of the archives read and hashed so far, and with their total. */
   readonly onProgress?: (bytes: number, ofBytes: number) => void;
 }
 
-/** A blob that an image needs and that the tree does not have. */
+/** A blob that an image needs but the tree lacks. */
 export interface MissingPart extends MissingBlob {
-  /** Which archive may hold it, in words. */
+  /** The archive that may hold it, for people. */
   readonly from: string;
 }
 
 export interface UnpackedMirror {
   /** Blobs in the tree. */
   readonly blobs: number;
-  /** Of these blobs. */
+  /** Total size of these blobs. */
   readonly bytes: number;
-  /** What was written now: 0 where the tree was complete. */
+  /** Bytes written by this call; 0 if the tree was already complete. */
   readonly writtenBytes: number;
   /** Repositories that serve an image. */
   readonly repositories: number;
-  /** Manifests and lists that are whole. */
+  /** Number of complete images and manifest lists. */
   readonly images: number;
-  /** What the others lack. They are not served, so that an engine goes on to the next mirror or to the source. */
+  /** Blobs missing from the other images. Those are not served, so that engines try the next mirror or the source. */
   readonly missing: readonly MissingPart[];
-  /** Damage of archives, which left blobs out. */
+  /** Damage of archives because of which blobs are missing. */
   readonly faults: readonly ArchiveDamage[];
   readonly resources: MirrorTexts;
 }
 
 /**
- * Unpacks archives of oc-mirror v2 into the tree of a registry. oc-mirror verifies nothing of them; here every blob is held against its
- * digest before it gets its name. What is whole is kept over an end in between. Archives that are damaged, cut off or missing cost the
- * images that need them; one that does not have the form of oc-mirror's ends it all.
+ * Unpacks archives of oc-mirror v2 into the tree of a registry. oc-mirror itself verifies nothing; here every blob is compared with its digest
+ * before it gets its name. After an interruption complete blobs are kept. If archives are damaged, truncated or missing, the images that need them
+ * are lost. An archive that oc-mirror cannot have written stops the work.
  *
- * A tree that is complete for these archives, by path, size and time, is not looked into again.
+ * If the tree is already complete for these archives (same paths, sizes and times), it is not read again.
  * Source: openshift/oc-mirror, internal/pkg/archive; distribution, registry/storage/paths.go.
- * @throws PrestageError ERR_MIRROR, ERR_MIRROR_LAYOUT, ERR_MIRROR_LINK, ERR_ARCHIVE_* of a refused member, ERR_SPACE_REGISTRY, ERR_REGISTRY_WRITE
+ * @throws PrestageError ERR_MIRROR, ERR_MIRROR_LAYOUT, ERR_MIRROR_LINK, ERR_ARCHIVE_* for a refused member, ERR_SPACE_REGISTRY, ERR_REGISTRY_WRITE
  */
 export async function unpackOcMirror(host: Host, request: UnpackMirrorRequest): Promise<UnpackedMirror> {
   const { to, step, signal, onProgress } = request;
@@ -90,13 +90,13 @@ export async function unpackOcMirror(host: Host, request: UnpackMirrorRequest): 
   const { resources, faults, writtenBytes } = filled;
   const bytes = [...filled.blobs.values()].reduce((total, size) => total + size, 0);
   const result = { blobs: filled.blobs.size, bytes, ...checked, faults, resources };
-  // What a disk did not give may come at the next start; what has other bytes stays as it is.
+  // A read error may vanish with the next start, so the result is not final. Wrong bytes stay wrong.
   const isFinal = faults.every((fault) => fault.code !== 'ERR_ARCHIVE_READ');
   if (isFinal) await endTree(host, session, { blobs: new Set(filled.blobs.keys()), result });
   return { ...result, writtenBytes };
 }
 
-/** Batches that are with the threads, for each core: one is worked on while the next one waits. */
+/** Batches given to the threads, for each core: one is processed while the next one waits. */
 const BATCHES_PER_CORE = 2;
 
 const texts = v.array(v.string());
@@ -117,12 +117,12 @@ const resultSchema = v.object({
   resources: v.object({ idms: texts, itms: texts, isc: texts }),
 });
 
-/** Names the state of all archives: a changed one has another size or time. */
+/** Identifies the state of all archives: a changed archive has another size or time. */
 function keyOf(archives: readonly MirrorArchive[]): string {
   return JSON.stringify(archives.map(({ path, sizeBytes, modifiedMs }) => [path, sizeBytes, modifiedMs]));
 }
 
-/** Takes what is not whole out of the tree, and says what it lacks. */
+/** Removes incomplete images from the tree, and reports what they lack. */
 async function hideIncomplete(host: Host, to: string, from: string): Promise<Pick<UnpackedMirror, 'repositories' | 'images' | 'missing'>> {
   const served = await treeImages(to);
   const missing = missingBlobs(served, await readTreeFacts(to, served), host.architecture);
@@ -139,15 +139,15 @@ async function hideIncomplete(host: Host, to: string, from: string): Promise<Pic
   };
 }
 
-/** Where what is missing may be: in archives that are not there, or are damaged; else in those of a run that is not there at all. */
+/** Where missing blobs may be: in missing or damaged archives, else in the archives of a missing run. */
 function whereToLook(sets: readonly MirrorSet[], faults: readonly ArchiveDamage[]): string {
   const gaps = absentArchives(sets).map((fault) => fault.path);
   const damaged = [...new Set(faults.map((fault) => fault.path))];
-  const places = [...gaps.map((path) => `${path}, which is not there`), ...damaged.map((path) => `${path}, which is damaged`)];
-  return places.length === 0 ? 'an archive of another run of oc-mirror, or one with a higher number' : places.join(' or ');
+  const places = [...gaps.map((path) => `${path}, which is missing`), ...damaged.map((path) => `${path}, which is damaged`)];
+  return places.length === 0 ? 'an archive of another oc-mirror run, or one with a higher number' : places.join(' or ');
 }
 
-/** A pool that its owner ends. */
+/** A pool of the caller: disposing does not end it. */
 function borrowed(pool: ArchivePool | undefined): ArchivePool | undefined {
   return pool === undefined ? undefined : { ...pool, [Symbol.asyncDispose]: async () => undefined };
 }

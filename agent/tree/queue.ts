@@ -1,13 +1,13 @@
-/** Runs work that is handed over one by one, several at a time. */
+/** Runs work that is added one by one, several pieces at a time. */
 export interface Queue {
   /**
-   * Takes work when there is room for it.
-   * @throws what earlier work ended in
+   * Accepts work once there is room for it.
+   * @throws the error of earlier work
    */
   push(work: () => Promise<void>): Promise<void>;
-  /** Waits for all of it; throws what the first that failed ended in. */
+  /** Waits for all work; throws the first error. */
   drained(): Promise<void>;
-  /** Waits for all of it, however it ends. */
+  /** Waits for all work; never throws. */
   settled(): Promise<void>;
 }
 

@@ -6,28 +6,28 @@ import { type ErrorCode, PrestageError } from '../model/errors.ts';
 import { judgeMirrorMember, type MirrorMember, type ResourceKind } from './mirror-member.ts';
 import { type TarMember, walkTar } from './walk-tar.ts';
 
-/** What the archives of one run of oc-mirror have said so far: within a run nothing may be said twice with another content. */
+/** Content read so far from the archives of one oc-mirror run. Within a run, nothing may appear twice with different content. */
 export interface SetReading {
-  /** Where tags lead to, by the path of the link. */
+  /** Digests of tags, by the path of the link. */
   readonly tags: Map<string, Digest>;
-  /** Texts about sources, by the name of the member. */
+  /** Texts about sources, by member name. */
   readonly texts: Map<string, { readonly kind: ResourceKind; readonly text: string }>;
 }
 
-/** Members that a thread takes at one time. */
+/** Members that a thread processes in one job. */
 export type Batch = Pick<FillJob, 'blobs' | 'links'>;
 
 /**
- * Content of one batch: enough that asking a thread costs nothing beside it, and little enough that threads end at about one time. A blob that
- * is larger is a batch of its own.
+ * Content of one batch: large enough that the cost of a job does not matter, small enough that the threads finish at about the same time. A larger
+ * blob is a batch of its own.
  */
 const BATCH_BYTES = 16 * 2 ** 20;
-/** Files of one batch. */
+/** Most files of one batch. */
 const BATCH_FILES = 512;
-/** Members of an archive. Ten releases with all operators have some 100 000 links. */
+/** Most members of an archive. Ten releases with all operators have about 100,000 links. */
 const MEMBER_LIMIT = 1_000_000;
 
-/** What costs the images that need an archive, and no others. All else that is wrong with one ends the unpacking. */
+/** Errors that affect only the images that need the archive. Any other error stops the unpacking. */
 const DAMAGE: ReadonlySet<ErrorCode> = new Set([
   'ERR_ARCHIVE_READ',
   'ERR_ARCHIVE_MISSING',
@@ -36,14 +36,14 @@ const DAMAGE: ReadonlySet<ErrorCode> = new Set([
   'ERR_ARCHIVE_DIGEST',
 ]);
 
-/** Whether an archive is damaged, rather than made by somebody else than oc-mirror. */
+/** Whether an archive is damaged, as opposed to not written by oc-mirror. */
 export function isDamage(error: unknown): error is PrestageError {
   return error instanceof PrestageError && DAMAGE.has(error.code);
 }
 
 /**
- * Reads an archive of oc-mirror as far as it has to be read to know what lies where: links and texts are read, blobs only placed. What stands
- * before damage is given first.
+ * Reads an archive of oc-mirror to find what is where: links and texts are read, blobs only located. Members before a damaged place are yielded
+ * before the error is thrown.
  * @throws PrestageError of walkTar and judgeMirrorMember; ERR_MIRROR_LINK, ERR_ARCHIVE_DUPLICATE, ERR_ARCHIVE_COUNT
  */
 export async function* readMirrorArchive(path: string, reading: SetReading): AsyncGenerator<Batch, void, undefined> {
@@ -74,7 +74,7 @@ function emptyBatch(): OpenBatch {
   return { blobs: [], links: [] };
 }
 
-/** @returns bytes that a thread has to read for it */
+/** @returns the number of bytes that a thread has to read for it */
 async function takeMember(path: string, entry: TarMember, reading: SetReading, batch: OpenBatch): Promise<number> {
   const { header, at } = entry;
   const refuse = (code: ErrorCode, what: string): Error => archiveFault(code, path, `member ${quoted(header.name)} ${what}`);
@@ -104,11 +104,11 @@ async function readLink(
   const text = (await entry.read()).toString('latin1').trim();
   if (!isDigest(text)) throw refuse('ERR_MIRROR_LINK', `holds ${quoted(text)}, not sha256: and 64 lower-case hex digits`);
   if (member.kind === 'link') {
-    if (text !== member.digest) throw refuse('ERR_MIRROR_LINK', `holds ${text}, not the digest of its place`);
+    if (text !== member.digest) throw refuse('ERR_MIRROR_LINK', `holds ${text}, not the digest in its path`);
     return { path: member.path, digest: text };
   }
   const earlier = reading.tags.get(member.path);
-  if (earlier !== undefined && earlier !== text) throw refuse('ERR_ARCHIVE_DUPLICATE', `is there twice, as ${earlier} and as ${text}`);
+  if (earlier !== undefined && earlier !== text) throw refuse('ERR_ARCHIVE_DUPLICATE', `appears twice, as ${earlier} and as ${text}`);
   reading.tags.set(member.path, text);
   return { path: member.path, digest: text };
 }
@@ -116,6 +116,6 @@ async function readLink(
 async function readText(kind: ResourceKind, entry: TarMember, reading: SetReading, refuse: Refuse): Promise<void> {
   const text = (await entry.read()).toString('utf8');
   const earlier = reading.texts.get(entry.header.name);
-  if (earlier !== undefined && earlier.text !== text) throw refuse('ERR_ARCHIVE_DUPLICATE', 'is there twice with different content');
+  if (earlier !== undefined && earlier.text !== text) throw refuse('ERR_ARCHIVE_DUPLICATE', 'appears twice with different content');
   reading.texts.set(entry.header.name, { kind, text });
 }

@@ -10,13 +10,13 @@ export interface ArchivedBlob extends BlobPlace {
 
 export interface ReadSets {
   readonly blobs: readonly ArchivedBlob[];
-  /** Archives that are not there or cannot be read to their end. */
+  /** Archives that are missing or cannot be read to their end. */
   readonly damage: readonly ArchiveDamage[];
 }
 
 /**
- * Reads all archives from header to header: whether each can be read to its end, and which blobs lie where. Content of blobs is not read.
- * @throws PrestageError ERR_MIRROR_LAYOUT, ERR_MIRROR_LINK, ERR_ARCHIVE_* of a refused member; the signal's reason
+ * Reads the headers of all archives, to find whether each can be read to its end, and where the blobs are. The content of blobs is not read.
+ * @throws PrestageError ERR_MIRROR_LAYOUT, ERR_MIRROR_LINK, ERR_ARCHIVE_* for a refused member; the signal's reason
  */
 export async function readSets(sets: readonly MirrorSet[], signal: AbortSignal): Promise<ReadSets> {
   const blobs: ArchivedBlob[] = [];

@@ -3,27 +3,27 @@ import { parseReference } from '../model/reference.ts';
 import { registryRepository, treeBlobPath, treeRepositoryPath } from '../model/registry-path.ts';
 import type { TreeFile } from './tree-files.ts';
 
-/** An image as far as a registry's tree needs it. */
+/** The parts of an image that the tree of a registry needs. */
 export interface TreeImage {
   /** The manifest, or the manifest list, that its names lead to. */
   readonly top: { readonly digest: Digest };
-  /** The image's own manifest; that of `top` where there is no list. */
+  /** The manifest of the image itself; equals `top` if there is no manifest list. */
   readonly manifest: Digest;
   readonly config: Digest;
   readonly layers: readonly { readonly digest: Digest }[];
 }
 
-/** An image and the full references that it goes by. */
+/** An image and its full references. */
 export interface NamedTreeImage {
   readonly names: readonly string[];
   readonly image: TreeImage;
 }
 
 /**
- * The files of a registry that serves the images, as distribution lays them out: blobs once, and per repository links to the manifests by
- * digest, to the manifests by tag, and to the layers and configs that may be asked for there. Sorted by path. Pure.
+ * The files of a registry that serves the images, in the layout of distribution: each blob once, and for each repository links to its manifests by
+ * digest and by tag, and to its layers and configs. Sorted by path. Pure.
  *
- * `metadata` leaves the layers out: an engine that has all layers in a store already asks for the rest only.
+ * `metadata` leaves out the layers: an engine that already has all layers in a store asks only for the rest.
  * Source: github.com/distribution/distribution, registry/storage/paths.go.
  */
 export function registryTree(images: readonly NamedTreeImage[], content: 'all' | 'metadata'): readonly TreeFile[] {

@@ -9,14 +9,14 @@ import { treeBlobPath, treeRepositoryPath } from '../model/registry-path.ts';
 import { signatureTag } from '../signatures/attachment.ts';
 import { LINK_LIMIT_BYTES } from './mirror-member.ts';
 
-/** What lies beside an image in a repository of a tree: signatures, attestations, SBOMs, referrers. */
+/** What belongs to an image in a repository of a tree: signatures, attestations, SBOMs, referrers. */
 export interface BesideImage {
   readonly tags: readonly string[];
-  /** What the tags lead to, and the referrers of a list. */
+  /** The manifests that the tags lead to, and the referrers in a list. */
   readonly manifests: readonly Digest[];
 }
 
-/** What lies beside a manifest in a repository. Only what has its digest is believed. */
+/** Finds what belongs to a manifest in a repository. Only files that match their digest count. */
 export async function besideInTree(root: string, repository: string, subject: Digest): Promise<BesideImage> {
   const candidates = [signatureTag(subject), ...TAGGED_KINDS.map((kind) => attachedTag(subject, kind)), referrersTag(subject)];
   const found = await Promise.all(
@@ -32,8 +32,8 @@ export async function besideInTree(root: string, repository: string, subject: Di
 }
 
 /**
- * The manifests that a tag leads to if it is one beside images; undefined if an image lies under it. A list of referrers leads to them as well, but
- * not to a manifest that is there and names no subject: that is an image, whatever a list says.
+ * The manifests that a tag of an attachment or signature leads to; undefined if the tag leads to an image. For a list of referrers, these include the
+ * referrers. An existing manifest that names no subject is an image and not included, whatever the list says.
  */
 export async function besideBelow(root: string, tag: string, digest: Digest): Promise<readonly Digest[] | undefined> {
   const beside = besideImage(tag, digest);
@@ -55,7 +55,7 @@ export async function besideBelow(root: string, tag: string, digest: Digest): Pr
   }
 }
 
-/** The digest that a link of a tree holds; undefined if there is no such link. */
+/** The digest in a link of a tree; undefined if there is no valid link. */
 export async function readTreeLink(path: string): Promise<Digest | undefined> {
   const text = await readText(path, LINK_LIMIT_BYTES).then(
     (content) => content.trim(),

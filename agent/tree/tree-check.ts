@@ -10,28 +10,28 @@ import { treeBlobPath, treeRepositoryPath } from '../model/registry-path.ts';
 import { besideInTree } from './tree-attachments.ts';
 import type { ServedImage } from './tree-images.ts';
 
-/** What an image of a tree lacks. */
+/** A blob that an image of a tree lacks. */
 export interface MissingBlob {
-  /** `repository:tag`, or `repository@digest` where no tag leads to it. */
+  /** `repository:tag`, or `repository@digest` if it has no tag. */
   readonly image: string;
   readonly digest: Digest;
   readonly part: 'manifest' | 'config' | 'layer';
 }
 
-/** What was found of the images of a tree. */
+/** Facts about the images of a tree. */
 export interface TreeFacts {
-  /** Manifests that are there with the right bytes; as text what is wrong with one that cannot be read as a manifest. */
+  /** Manifests that exist and match their digest. A text instead says why the file cannot be parsed as a manifest. */
   readonly manifests: ReadonlyMap<Digest, ImageManifest | IndexManifest | string>;
-  /** Sizes of configs and layers that are there, by digest. */
+  /** Sizes of the existing configs and layers, by digest. */
   readonly sizes: ReadonlyMap<Digest, number>;
 }
 
-/** Files that are looked at at one time. */
+/** Number of files checked at one time. */
 const PARALLEL = 16;
 
 /**
- * What images lack. Of a list, the image for the architecture must be whole; lists may leave out others, as oc-mirror does where it is told the
- * platforms, and images of others stand for themselves. Pure.
+ * Finds the blobs that images lack. In a manifest list, the image for the architecture must be complete. Others may be missing, since oc-mirror can be
+ * limited to some platforms; if they are there, they are checked as images of their own. Pure.
  * @param architecture GOARCH name
  */
 export function missingBlobs(images: readonly ServedImage[], facts: TreeFacts, architecture: string): readonly MissingBlob[] {
@@ -45,7 +45,7 @@ export function missingBlobs(images: readonly ServedImage[], facts: TreeFacts, a
       if (manifest === undefined || typeof manifest === 'string') note(digest, 'manifest');
       else if (manifest.kind === 'index') {
         const own = instanceFor(manifest, architecture);
-        // A list that names a list is nothing that an engine pulls, and could name itself.
+        // Engines do not pull a list within a list; it could also name itself.
         if (own !== undefined && depth === 0) follow(own.digest, 1);
       } else {
         if (facts.sizes.get(manifest.config.digest) !== manifest.config.sizeBytes) note(manifest.config.digest, 'config');
@@ -57,7 +57,7 @@ export function missingBlobs(images: readonly ServedImage[], facts: TreeFacts, a
   });
 }
 
-/** Reads the manifests of a tree's images, and looks for the blobs that they name. */
+/** Reads the manifests of the images of a tree, and finds the blobs that they name. */
 export async function readTreeFacts(root: string, images: readonly ServedImage[]): Promise<TreeFacts> {
   const limit = pLimit(PARALLEL);
   const manifests = new Map<Digest, ImageManifest | IndexManifest | string>();
@@ -88,8 +88,8 @@ export async function readTreeFacts(root: string, images: readonly ServedImage[]
 }
 
 /**
- * Takes images out of a tree: the registry then says that it has no such manifest, and an engine asks the next mirror or the source. Of one
- * whose layers are missing it would take the manifest and fail. Its signatures and attachments go with it.
+ * Removes images from a tree, with their signatures and attachments. The registry then answers that it has no such manifest, and engines ask the next
+ * mirror or the source. If layers were missing, an engine would accept the manifest and then fail.
  */
 export async function hideImages(root: string, images: readonly ServedImage[]): Promise<void> {
   const hidden = await Promise.all(
@@ -105,7 +105,7 @@ export async function hideImages(root: string, images: readonly ServedImage[]): 
   await removeTrees(hidden.flat());
 }
 
-/** An image by a name that people know it by. */
+/** Name of an image for people. */
 export function servedName({ repository, tags, digest }: ServedImage): string {
   const [tag] = tags;
   return tag === undefined ? `${repository}@${digest}` : `${repository}:${tag}`;

@@ -4,11 +4,11 @@ import { layoutBlobPath } from '../extract/oci-layout.ts';
 import { placeFile } from '../host/place.ts';
 import type { Digest } from '../model/digest.ts';
 
-/** A file of a tree that is to be written, by its path below the tree's top: text of its own, or the bytes of a blob. */
+/** A file to be written into a tree: a text, or a blob. Its path is relative to the top of the tree. */
 export type TreeFile = { readonly path: string } & ({ readonly text: string } | { readonly blob: Digest });
 
 /**
- * Writes a tree; blobs are placed, not copied, where the file system can.
+ * Writes a tree. Blobs are linked, not copied, if the file system can do that.
  * @param layout the OCI image layout that has the blobs
  */
 export async function writeTree(files: readonly TreeFile[], options: { readonly layout: string; readonly to: string }): Promise<void> {

@@ -9,18 +9,18 @@ import { besideBelow, readTreeLink } from './tree-attachments.ts';
 /** A manifest that a registry serves from a repository. */
 export interface ServedImage {
   readonly repository: string;
-  /** Of the manifest or list. */
+  /** Digest of the manifest or list. */
   readonly digest: Digest;
   /** Tags that lead to it, sorted. */
   readonly tags: readonly string[];
 }
 
 /**
- * What a registry's tree serves: every manifest of every repository that a link of its own vouches for, sorted by repository and digest. Only
- * links and lists of referrers are read. A tag whose manifest the repository does not link is left out, as distribution does not serve it.
+ * The images that the tree of a registry serves: every manifest that its repository links, sorted by repository and digest. Only links and lists of
+ * referrers are read. A tag is left out if the repository has no link to its manifest, because distribution does not serve it.
  * Source: github.com/distribution/distribution, registry/storage/paths.go.
  * @param root the directory that holds `docker/`
- * @returns nothing where there is no tree
+ * @returns an empty list if there is no tree
  */
 export async function treeImages(root: string): Promise<readonly ServedImage[]> {
   const repositories = await repositoriesBelow(join(root, TREE_ROOT, 'repositories'), '');
@@ -28,7 +28,7 @@ export async function treeImages(root: string): Promise<readonly ServedImage[]> 
   return served.flat();
 }
 
-/** Whether a tree has signatures beside its images. */
+/** Whether a tree has signatures for any of its images. */
 export async function holdsSignatures(root: string): Promise<boolean> {
   for (const repository of await repositoriesBelow(join(root, TREE_ROOT, 'repositories'), '')) {
     const tags = await directoriesIn(join(root, treeRepositoryPath(repository), '_manifests/tags'));
@@ -62,7 +62,7 @@ async function servedBy(root: string, repository: string): Promise<readonly Serv
     tags.set(digest, [...(tags.get(digest) ?? []), tag]);
     for (const one of (await besideBelow(root, tag, digest)) ?? []) beside.set(one, [...(beside.get(one) ?? []), tag]);
   }
-  // Signatures and attachments lie beside the image that their tags name, and are not images. One that has a tag of its own besides is.
+  // Signatures and attachments, whose tags name an image, are not images themselves, unless they also have an ordinary tag.
   const isBeside = (digest: Digest): boolean => {
     const leading = beside.get(digest) ?? [];
     return leading.length > 0 && (tags.get(digest) ?? []).every((tag) => leading.includes(tag));
@@ -70,7 +70,7 @@ async function servedBy(root: string, repository: string): Promise<readonly Serv
   return digests.filter((digest) => !isBeside(digest)).map((digest) => ({ repository, digest, tags: tags.get(digest) ?? [] }));
 }
 
-/** Names of the directories in a directory; of links to some none. */
+/** Names of the directories in a directory, without symbolic links to directories. */
 async function directoriesIn(path: string): Promise<readonly string[]> {
   const entries = await readdir(path, { withFileTypes: true }).catch((error: NodeJS.ErrnoException): Dirent[] => {
     if (error.code === 'ENOENT' || error.code === 'ENOTDIR') return [];

@@ -5,10 +5,10 @@ import { writeAtomic } from '../host/atomic.ts';
 import { readPlainFile } from '../host/plain-file.ts';
 import { sealRecord, unsealRecord } from '../model/seal.ts';
 
-/** What a tree was filled from: it is asked for again at every boot. */
+/** Identifies the source of a tree. Every boot asks for a tree by its key. */
 export type TreeKey = string;
 
-/** How far a tree has come. `isKept`: what lies in it under its digest has been hashed, and will be there after a power cut or is of this boot. */
+/** State of a tree. `isKept`: its blobs can be trusted: they have been hashed, and were synced or written in this boot. */
 export type TreeState =
   | { readonly kind: 'complete'; readonly key: TreeKey; readonly result: unknown }
   | { readonly kind: 'started'; readonly key: TreeKey; readonly isKept: boolean }
@@ -22,8 +22,8 @@ const recordSchema = v.object({ version: v.literal(1), key: v.string(), result: 
 const startedSchema = v.object({ version: v.literal(1), key: v.string(), bootId: v.string() });
 
 /**
- * How far the tree is. While it is being filled a note says so, with the boot: what was not synced in another boot may be cut short, or be
- * zeros in its full size, and no look at it would tell.
+ * Reads the state of a tree. A note with the boot id exists while the tree is being filled, because files that were not synced in an earlier boot may
+ * be truncated, or contain zeros in their full size, without any visible sign.
  */
 export async function readTreeState(root: string, bootId: string): Promise<TreeState> {
   const started = v.safeParse(startedSchema, await readSealed(join(root, STARTED_FILE)));
@@ -32,19 +32,19 @@ export async function readTreeState(root: string, bootId: string): Promise<TreeS
   return record.success ? { kind: 'complete', key: record.output.key, result: record.output.result } : { kind: 'none' };
 }
 
-/** Notes, durably, that the tree is being filled; from here on it is not complete. */
+/** Records, durably, that filling the tree has begun. The tree does not count as complete any more. */
 export async function noteStart(root: string, key: TreeKey, bootId: string): Promise<void> {
   await writeAtomic(join(root, STARTED_FILE), sealRecord({ version: 1, key, bootId }));
   await rm(join(root, RECORD_FILE), { force: true });
 }
 
-/** Records, durably, what came of it; after all of it has been synced. */
+/** Records, durably, that the tree is complete, and the result. Call it after everything has been synced. */
 export async function noteEnd(root: string, key: TreeKey, result: unknown): Promise<void> {
   await writeAtomic(join(root, RECORD_FILE), sealRecord({ version: 1, key, result }));
   await rm(join(root, STARTED_FILE), { force: true });
 }
 
-/** Whether a directory holds nothing but what a tree has at its top. */
+/** Whether a directory contains nothing but the top entries of a tree. */
 export async function isTreeRoot(root: string): Promise<boolean> {
   const names = await readdir(root).catch((error: NodeJS.ErrnoException) => {
     if (error.code === 'ENOENT') return [];

@@ -16,25 +16,25 @@ import { TREE_ROOT } from '../model/registry-path.ts';
 import { isTreeRoot, noteEnd, noteStart, readTreeState, type TreeKey } from './tree-record.ts';
 
 export interface TreeSession {
-  /** Root of the registry's tree: a directory of our own. */
+  /** Root of the tree, which must belong to the agent alone. */
   readonly to: string;
   readonly key: TreeKey;
   readonly step: Step;
 }
 
-/** `done`: the tree is complete for this key already, and `result` is what was recorded. */
+/** `done`: the tree is already complete for this key, and `result` is the recorded result. */
 export type StartedTree =
   | { readonly kind: 'done'; readonly result: unknown }
-  /** `keeps`: blobs that lie there can be believed. */
+  /** `keeps`: existing blobs can be trusted. */
   | { readonly kind: 'fill'; readonly keeps: boolean };
 
-/** Room that stays free for the rest of the machine. */
+/** Space kept free for the rest of the machine. */
 const RESERVE_BYTES = 64 * 2 ** 20;
 
 /**
- * Begins to fill a tree. What an ended start has left is kept where the same is wanted; of another one only the blobs stay, which have their
- * digests for names.
- * @throws PrestageError ERR_REGISTRY_WRITE where the directory holds something else
+ * Begins to fill a tree. Everything that an interrupted start left is kept if the key is the same. For another key only the blobs are kept, since
+ * their names are their digests.
+ * @throws PrestageError ERR_REGISTRY_WRITE if the directory holds anything else
  */
 export async function startTree(session: TreeSession): Promise<StartedTree> {
   const { to, key, step } = session;
@@ -44,8 +44,8 @@ export async function startTree(session: TreeSession): Promise<StartedTree> {
   if (!(await isTreeRoot(to)) || (await holdsMounts(to))) {
     throw new PrestageError(
       'ERR_REGISTRY_WRITE',
-      `${to} holds something else than the files of a registry`,
-      'Move what lies there to another place; then start the run again',
+      `${to} contains other files than those of a registry`,
+      'Move them to another place, then start the run again',
     );
   }
   await step('start-tree', async () => {
@@ -58,7 +58,7 @@ export async function startTree(session: TreeSession): Promise<StartedTree> {
   return { kind: 'fill', keeps: state.kind === 'complete' || (state.kind === 'started' && state.isKept) };
 }
 
-/** Ends it: blobs that nobody needs any more go, all is synced, and only then the record says that the tree is complete. */
+/** Completes a tree: removes unneeded blobs, syncs everything, and only then records that the tree is complete. */
 export async function endTree(
   host: Host,
   session: TreeSession,
@@ -74,20 +74,20 @@ export async function endTree(
 }
 
 /**
- * Looks whether there is room for what is to be written.
- * @param wantedBytes of all blobs, at most
+ * Checks that there is room for the blobs to be written.
+ * @param wantedBytes upper limit for the size of all blobs
  * @throws PrestageError ERR_SPACE_REGISTRY with both figures
  */
 export async function requireRoom(to: string, wantedBytes: number): Promise<void> {
   const { freeBytes } = await spaceAt(to);
-  // Blobs that are not believed are replaced one by one: their room comes back.
+  // Untrusted blobs are replaced one by one, which frees their space.
   const thereBytes = await blobBytes(to);
   const neededBytes = Math.max(0, wantedBytes - thereBytes) + RESERVE_BYTES;
   if (freeBytes >= neededBytes) return;
   throw new PrestageError(
     'ERR_SPACE_REGISTRY',
-    `${to} needs ${formatBytes(neededBytes)} for the files of the registry, and ${formatBytes(freeBytes)} are free`,
-    'Make room on that file system, or take a payload that is served from the partition: build it with --payload registry',
+    `${to} needs ${formatBytes(neededBytes)} for the files of the registry, but has ${formatBytes(freeBytes)} free`,
+    'Free space on that file system, or build the bundle with --payload registry, which is served from the partition',
   );
 }
 

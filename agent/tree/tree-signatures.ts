@@ -14,17 +14,17 @@ import { lookasidePath } from '../signatures/lookaside.ts';
 import type { ShownImage } from '../signatures/unshown.ts';
 import { LINK_LIMIT_BYTES } from './mirror-member.ts';
 
-/** An image that a tree answers for. */
+/** An image that a tree serves. */
 export interface AnsweredImage {
-  /** Full references by the names of their sources. */
+  /** Full references at its sources. */
   readonly names: readonly string[];
-  /** Of the manifest or list. */
+  /** Digest of the manifest or list. */
   readonly digest: Digest;
-  /** Where the tree has it, if not where its names say. */
+  /** Its repository in the tree, if that does not follow from its names. */
   readonly repository?: string;
 }
 
-/** Where engines find what is shown. */
+/** Where engines find images and signatures. */
 export interface ShownPlaces {
   /** The directory that holds `docker/`. */
   readonly root: string;
@@ -32,13 +32,13 @@ export interface ShownPlaces {
   readonly lookaside: string | undefined;
 }
 
-/** Images that are looked at at one time. */
+/** Number of images processed at one time. */
 const PARALLEL = 16;
 
 /**
- * What a registry that serves a tree shows an engine of its images: the manifest that the engine verifies, and the signatures beside it. Every
- * byte is held against its digest; what cannot be read counts as absent, because the registry does not serve it either.
- * @param architecture GOARCH name: which image of a list is meant
+ * Finds what a registry that serves a tree presents to engines: for each image the manifest that engines verify, and its signatures. Every file is
+ * compared with its digest. Unreadable files count as missing, because the registry does not serve them either.
+ * @param architecture GOARCH name that selects the image of a manifest list
  */
 export async function shownImages(
   { root, lookaside }: ShownPlaces,
@@ -52,7 +52,7 @@ export async function shownImages(
         const digest = await verifiedDigest(root, top, architecture);
         const repositories = own === undefined ? [...new Set(names.map((name) => registryRepository(parseReference(name))))] : [own];
         const held = await Promise.all(repositories.map(async (repository) => await heldIn({ root, lookaside }, repository, digest)));
-        // What one of its repositories lacks, the mirror does not show under all its names.
+        // A signature counts only if every repository of the image has it, since engines may use any of its names.
         const [fewest = []] = held.toSorted((a, b) => a.length - b.length);
         return { names, digest, signatures: fewest };
       }),

@@ -6,28 +6,28 @@ import { tarFault } from '../extract/archive-members.ts';
 import type { EntryHeader } from '../extract/entry-policy.ts';
 import { messageOf } from '../model/errors.ts';
 
-/** A member of a tar file, and where its bytes lie. */
+/** A member of a tar file and the place of its content. */
 export interface TarMember {
   readonly header: EntryHeader;
   /** Offset of its content in the file. */
   readonly at: number;
-  /** All of its content; for what has been found to be small. */
+  /** Reads its whole content; only for members known to be small. */
   readonly read: () => Promise<Buffer>;
 }
 
 const BLOCK = 512;
 /**
- * Read at a time to find headers: much where small members stand side by side, little behind large ones, whose content others read.
+ * Bytes read at once to find headers: many among small members, few after a large one, whose content is read elsewhere.
  */
 const NEAR_BYTES = 256 * 1024;
 const FAR_BYTES = 4096;
-/** tar-stream refuses extended headers above 4 MiB; the header that follows one has to be in the same piece. */
+/** tar-stream refuses extended headers above 4 MiB. An extended header and the header after it must be in the same piece. */
 const PIECE_LIMIT_BYTES = 8 * 2 ** 20;
 
 /**
- * Reads the headers of a tar file and passes over content, so that others can read it by its place, several at a time. tar-stream decodes
- * the headers. The file is whole only when the iteration has come to its end: the last member is followed by a block of zeros.
- * Symbolic links are not followed and only plain files are read, because the file lies on a partition that is not trusted.
+ * Reads the headers of a tar file and skips the content, so that others can read it by its offset, in parallel. tar-stream decodes the headers.
+ * The file is complete only if the iteration reaches its end: a block of zeros must follow the last member.
+ * Symbolic links are not followed and only regular files are read, because the partition of the file is not trusted.
  * Source: POSIX.1-2017, pax, "ustar Interchange Format".
  * @throws PrestageError ERR_ARCHIVE_MISSING, _READ, _TAR, _TRUNCATED
  */
@@ -42,9 +42,9 @@ export async function* walkTar(path: string): AsyncGenerator<TarMember, void, un
     if (members.length === 0) {
       const compression = at === 0 ? compressionOf(piece) : undefined;
       if (compression !== undefined)
-        throw archiveFault('ERR_ARCHIVE_TAR', path, `it is compressed (${compression}), and a plain tar file is expected`);
+        throw archiveFault('ERR_ARCHIVE_TAR', path, `it is compressed (${compression}), but an uncompressed tar file is expected`);
       if (fault === undefined) {
-        // Zeros alone. A block may be cut by the end of the piece.
+        // Only zeros. The end of the piece may cut a block.
         isEnded ||= piece.length >= BLOCK;
         at += piece.length;
         continue;
@@ -58,7 +58,7 @@ export async function* walkTar(path: string): AsyncGenerator<TarMember, void, un
     const start = at;
     for (const { header, offset } of members) {
       const content = start + offset;
-      // tar-stream, like others, takes a directory to have no content, whatever its header says.
+      // Like other readers, tar-stream assumes that a directory has no content, whatever its header says.
       at = content + (header.type === 'directory' ? 0 : Math.ceil(header.sizeBytes / BLOCK) * BLOCK);
       yield { header, at: content, read: async () => await readAt(file, path, content, header.sizeBytes) };
       if (at > size) throw cut(path, size);
@@ -70,11 +70,11 @@ export async function* walkTar(path: string): AsyncGenerator<TarMember, void, un
 
 interface Found {
   readonly header: EntryHeader;
-  /** Of the content, from the start of the piece. */
+  /** Offset of the content from the start of the piece. */
   readonly offset: number;
 }
 
-/** The members whose headers are whole in a piece that starts with a header. Behind them, a fault says nothing yet. */
+/** The members whose headers are complete in a piece that starts with a header. A fault after them proves nothing yet. */
 async function membersIn(piece: Buffer): Promise<{ readonly members: readonly Found[]; readonly fault: Error | undefined }> {
   const members: Found[] = [];
   const tar = extract();
@@ -95,7 +95,7 @@ async function membersIn(piece: Buffer): Promise<{ readonly members: readonly Fo
   return { fault: await promise, members };
 }
 
-/** First bytes of what compresses files. Sources: RFC 1952, RFC 8878, the file formats of bzip2 and xz. */
+/** First bytes of compressed files. Sources: RFC 1952, RFC 8878, the file formats of bzip2 and xz. */
 const COMPRESSIONS: readonly (readonly [string, readonly number[]])[] = [
   ['gzip', [0x1f, 0x8b]],
   ['zstd', [0x28, 0xb5, 0x2f, 0xfd]],

@@ -42,13 +42,13 @@ const attacks: readonly [string, Buffer, ErrorCode, string][] = [
     'a page that was saved as an archive',
     Buffer.from('<!DOCTYPE html><title>404'),
     'ERR_ARCHIVE_FORMAT',
-    'is no gzip file: it starts with "<!DOCTYPE html><title>40"',
+    'is not a gzip file: it starts with "<!DOCTYPE html><title>40"',
   ],
   [
     'a tar that is not compressed',
     tarStream(entries),
     'ERR_ARCHIVE_FORMAT',
-    `is no gzip file: it starts with "${NAME}/${'\\u0000'.repeat(11)}"`,
+    `is not a gzip file: it starts with "${NAME}/${'\\u0000'.repeat(11)}"`,
   ],
   ['a header cut short', valid.subarray(0, 9), 'ERR_ARCHIVE_TRUNCATED', 'the file ends in the gzip header, or the header is too long'],
   [
@@ -62,7 +62,7 @@ const attacks: readonly [string, Buffer, ErrorCode, string][] = [
     'another compression method',
     Buffer.from([0x1f, 0x8b, 7, ...valid.subarray(3)]),
     'ERR_ARCHIVE_FORMAT',
-    'its compression method is 7, gzip knows only 8',
+    'its compression method is 7, but gzip allows only 8',
   ],
   [
     'reserved flags',
@@ -92,38 +92,38 @@ const attacks: readonly [string, Buffer, ErrorCode, string][] = [
     'one byte behind the archive',
     Buffer.concat([valid, Buffer.alloc(1)]),
     'ERR_ARCHIVE_TRAILING',
-    'the file goes on after the end of its gzip stream',
+    'the file continues after the end of its gzip stream',
   ],
   [
     'zeros behind the archive',
     Buffer.concat([valid, Buffer.alloc(512)]),
     'ERR_ARCHIVE_TRAILING',
-    'the file goes on after the end of its gzip stream',
+    'the file continues after the end of its gzip stream',
   ],
   [
     'a copy of the trailer behind the archive',
     Buffer.concat([valid, valid.subarray(-8)]),
     'ERR_ARCHIVE_TRAILING',
-    'the file goes on after the end of its gzip stream',
+    'the file continues after the end of its gzip stream',
   ],
-  ['a second gzip member', Buffer.concat([valid, valid]), 'ERR_ARCHIVE_TRAILING', 'the file goes on after the end of its gzip stream'],
+  ['a second gzip member', Buffer.concat([valid, valid]), 'ERR_ARCHIVE_TRAILING', 'the file continues after the end of its gzip stream'],
   [
     'an empty second gzip member',
     Buffer.concat([valid, gzipSync('')]),
     'ERR_ARCHIVE_TRAILING',
-    'the file goes on after the end of its gzip stream',
+    'the file continues after the end of its gzip stream',
   ],
   [
     'a wrong CRC-32',
     withTrailer({ crc: 0 }),
     'ERR_ARCHIVE_DAMAGED',
-    `its content has CRC-32 ${crcText(valid)}, and its trailer says 00000000`,
+    `its content has CRC-32 ${crcText(valid)}, but its trailer says 00000000`,
   ],
   [
     'a wrong length',
     withTrailer({ lengthBytes: 1 }),
     'ERR_ARCHIVE_DAMAGED',
-    `its content has ${tarStream(entries).length} bytes, and its trailer says 1 (modulo 4 GiB)`,
+    `its content has ${tarStream(entries).length} bytes, but its trailer says 1 (modulo 4 GiB)`,
   ],
   [
     'a DEFLATE stream of no block type',
@@ -205,27 +205,27 @@ const attacks: readonly [string, Buffer, ErrorCode, string][] = [
     'a path that climbs',
     withEntry(member('../../etc/passwd')),
     'ERR_ARCHIVE_ESCAPE',
-    `member "${NAME}/../../etc/passwd" climbs out of the archive with ".."`,
+    `member "${NAME}/../../etc/passwd" leads out of the archive with ".."`,
   ],
   [
     'a path that climbs in a pax header',
     withEntry(paxEntry({ path: `${NAME}/../x` }), member('version')),
     'ERR_ARCHIVE_ESCAPE',
-    `member "${NAME}/../x" climbs out of the archive with ".."`,
+    `member "${NAME}/../x" leads out of the archive with ".."`,
   ],
-  ['a deeper path', withEntry(member('a/b')), 'ERR_ARCHIVE_NESTED', `member "${NAME}/a/b" lies more than one directory deep`],
+  ['a deeper path', withEntry(member('a/b')), 'ERR_ARCHIVE_NESTED', `member "${NAME}/a/b" is nested more than one directory deep`],
   [
     'a directory within',
     withEntry(member('a/', { type: '5' })),
     'ERR_ARCHIVE_NESTED',
-    `member "${NAME}/a/" lies more than one directory deep`,
+    `member "${NAME}/a/" is nested more than one directory deep`,
   ],
-  ['another top directory', tgz(layoutEntries('other', files)), 'ERR_ARCHIVE_TOP', `member "other/" lies outside the directory "${NAME}"`],
+  ['another top directory', tgz(layoutEntries('other', files)), 'ERR_ARCHIVE_TOP', `member "other/" is outside the directory "${NAME}"`],
   [
     'files without a top directory',
     tgz([{ name: './', type: '5' }, { name: './version' }]),
     'ERR_ARCHIVE_TOP',
-    `member "./" lies outside the directory "${NAME}"`,
+    `member "./" is outside the directory "${NAME}"`,
   ],
   [
     'a symbolic link',
@@ -282,49 +282,49 @@ const attacks: readonly [string, Buffer, ErrorCode, string][] = [
     'a control character in a name',
     withEntry(member('\u001b[2J')),
     'ERR_ARCHIVE_NAME',
-    `member "${NAME}/\\u001b[2J" has control characters in its name, or bytes that are not UTF-8`,
+    `member "${NAME}/\\u001b[2J" has control characters or invalid UTF-8 in its name`,
   ],
   [
     'a NUL in a pax name',
     withEntry(paxEntry({ path: `${NAME}/version\0` }), member('version')),
     'ERR_ARCHIVE_NAME',
-    `member "${NAME}/version\\u0000" has control characters in its name, or bytes that are not UTF-8`,
+    `member "${NAME}/version\\u0000" has control characters or invalid UTF-8 in its name`,
   ],
   [
     'a name that is not UTF-8',
     withEntry({ name: Buffer.concat([Buffer.from(`${NAME}/`), Buffer.from([0xff, 0xfe])]) }),
     'ERR_ARCHIVE_NAME',
-    `member "${NAME}/\\ufffd\\ufffd" has control characters in its name, or bytes that are not UTF-8`,
+    `member "${NAME}/\\ufffd\\ufffd" has control characters or invalid UTF-8 in its name`,
   ],
   [
     'a member that is there twice',
     withEntry(member('version', { content: files.get('version') ?? Buffer.alloc(0) })),
     'ERR_ARCHIVE_DUPLICATE',
-    `member "${NAME}/version" is there twice`,
+    `member "${NAME}/version" appears twice`,
   ],
   [
     'a member that a pax header makes the second of its name',
     withEntry(paxEntry({ path: `${NAME}/${hexOf(layer)}` }), member(hex, { content: files.get(hexOf(layer)) ?? Buffer.alloc(0) })),
     'ERR_ARCHIVE_DUPLICATE',
-    `member "${NAME}/${hexOf(layer)}" is there twice`,
+    `member "${NAME}/${hexOf(layer)}" appears twice`,
   ],
   [
     'a manifest of 5 MB',
     withEntry(member('manifest.json', { content: Buffer.alloc(5_000_000) })),
     'ERR_ARCHIVE_OVERSIZE',
-    `member "${NAME}/manifest.json" has 5000000 bytes, more than the 4194304 that are read`,
+    `member "${NAME}/manifest.json" has 5000000 bytes, more than the limit of 4194304`,
   ],
   [
     'a manifest that a pax header makes large',
     withEntry(paxEntry({ size: '5000000' }), member('manifest.json')),
     'ERR_ARCHIVE_OVERSIZE',
-    `member "${NAME}/manifest.json" has 5000000 bytes, more than the 4194304 that are read`,
+    `member "${NAME}/manifest.json" has 5000000 bytes, more than the limit of 4194304`,
   ],
   [
     'a blob of 65 GiB',
     withEntry(member(hex, { size: base256(65n * 2n ** 30n) })),
     'ERR_ARCHIVE_OVERSIZE',
-    `member "${NAME}/${hex}" has ${65 * 2 ** 30} bytes, more than the ${2 ** 36} that are read`,
+    `member "${NAME}/${hex}" has ${65 * 2 ** 30} bytes, more than the limit of ${2 ** 36}`,
   ],
   [
     '5000 members',
@@ -348,31 +348,31 @@ const attacks: readonly [string, Buffer, ErrorCode, string][] = [
     'a layer with the bytes of another',
     replaced(hexOf(layer), Buffer.from('other')),
     'ERR_ARCHIVE_BLOB_SIZE',
-    `layer ${layer} has 5 bytes, and its manifest says 3000`,
+    `layer ${layer} has 5 bytes, but its manifest says 3000`,
   ],
   [
     'a layer of the right size with other bytes',
     replaced(hexOf(layer), Buffer.alloc(3000)),
     'ERR_ARCHIVE_DIGEST',
-    `layer ${layer} has the bytes of ${digestOf(Buffer.alloc(3000))}`,
+    `layer ${layer} has the digest ${digestOf(Buffer.alloc(3000))}`,
   ],
   [
     'a config with other bytes',
     replaced(hexOf(config), Buffer.from('{}')),
     'ERR_ARCHIVE_DIGEST',
-    `config ${config} has the bytes of sha256:44136fa355b3678a1146ad16f7e8649e94fb4fc21fe77e8310c060f61caaff8a`,
+    `config ${config} has the digest sha256:44136fa355b3678a1146ad16f7e8649e94fb4fc21fe77e8310c060f61caaff8a`,
   ],
   [
     'a blob that nothing names, with other bytes',
     withEntry(member(hex, { content: Buffer.from('{}') })),
     'ERR_ARCHIVE_DIGEST',
-    `blob sha256:${hex} has the bytes of sha256:44136fa355b3678a1146ad16f7e8649e94fb4fc21fe77e8310c060f61caaff8a`,
+    `blob sha256:${hex} has the digest sha256:44136fa355b3678a1146ad16f7e8649e94fb4fc21fe77e8310c060f61caaff8a`,
   ],
   [
     "an instance's manifest with other bytes",
     withEntry(member(`${hex}.manifest.json`, { content: Buffer.from('{}') })),
     'ERR_ARCHIVE_DIGEST',
-    `manifest sha256:${hex} has the bytes of sha256:44136fa355b3678a1146ad16f7e8649e94fb4fc21fe77e8310c060f61caaff8a`,
+    `manifest sha256:${hex} has the digest sha256:44136fa355b3678a1146ad16f7e8649e94fb4fc21fe77e8310c060f61caaff8a`,
   ],
   ['a manifest that is no JSON', replaced('manifest.json', Buffer.from('404')), 'ERR_MANIFEST', ''],
   [
@@ -399,7 +399,7 @@ for (const { title, inflater } of inflaters) {
 
 describe('an archive is refused for what lies at its path', () => {
   const make: readonly [string, (path: string, work: string) => Promise<unknown>, ErrorCode, string][] = [
-    ['nothing', async () => undefined, 'ERR_ARCHIVE_MISSING', 'there is no such file'],
+    ['nothing', async () => undefined, 'ERR_ARCHIVE_MISSING', 'the file does not exist'],
     ['a directory', async (path) => await mkdir(path), 'ERR_ARCHIVE_READ', 'is not a regular file'],
     [
       'a symbolic link to an archive',
@@ -492,7 +492,7 @@ it('a layer of another size than the survey told is refused before a byte of it 
   const { image } = await survey({ path: await work.archive(valid, 'whole'), name: NAME });
   assert.deepEqual(await rejection(unpack({ path, to, writeBlobs: layers, layers: image.layers })), {
     code: 'ERR_ARCHIVE_BLOB_SIZE',
-    message: `${path}: layer ${layer} has 9000 bytes, and its manifest says 3000`,
+    message: `${path}: layer ${layer} has 9000 bytes, but its manifest says 3000`,
     remedy: REMEDY,
   });
   assert.deepEqual(await readdir(to), []);
@@ -509,7 +509,7 @@ it('a file that lies in the directory already is not written to, nor through', a
   assert.deepEqual(refusal, {
     code: 'ERR_ARCHIVE_WRITE',
     message: `${join(to, hexOf(layer))}: cannot be written (EEXIST)`,
-    remedy: 'Check the scratch space, or name another place with: --scratch DIR',
+    remedy: 'Check the scratch space, or choose another place with --scratch DIR',
   });
   assert.equal(await readFile(victim, 'utf8'), 'as it was');
 });

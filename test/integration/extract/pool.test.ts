@@ -50,7 +50,7 @@ describe('the archive pool', () => {
     const path = join(work.path, 'none.tgz');
     assert.deepEqual(await rejection(pool.survey(jobFor(path))), {
       code: 'ERR_ARCHIVE_MISSING',
-      message: `${path}: there is no such file`,
+      message: `${path}: the file does not exist`,
       remedy: 'Write the archive again at the factory',
     });
   });
@@ -111,8 +111,8 @@ describe('the archive pool', () => {
     const path = await work.archive(tgz(layoutEntries(NAME, new Map([['manifest.json', manifest]]))), 'hungry');
     assert.deepEqual(await rejection(pool.survey(jobFor(path))), {
       code: 'ERR_ARCHIVE_WORKER',
-      message: `${path}: the thread that read it ended unexpectedly: Worker terminated due to reaching memory limit: JS heap out of memory`,
-      remedy: 'Start the run again; where it fails again, write the archive again at the factory',
+      message: `${path}: the thread that was reading it ended unexpectedly: Worker terminated due to reaching memory limit: JS heap out of memory`,
+      remedy: 'Start the run again; if it fails again, write the archive again at the factory',
     });
     assert.equal((await pool.survey(jobFor(await work.archive(valid)))).topDigest, layout.topDigest);
   });
@@ -124,7 +124,7 @@ describe('the archive pool', () => {
     const jobs = [rejection(pool.survey(jobFor(path))), rejection(pool.survey(jobFor(path)))];
     await sleep(50);
     await pool[Symbol.asyncDispose]();
-    const refusal = { code: 'ERR_INTERRUPTED', message: 'the archive was given up because the run ends', remedy: 'Start the run again' };
+    const refusal = { code: 'ERR_INTERRUPTED', message: 'reading the archive was aborted because the run is ending', remedy: 'Start the run again' };
     assert.deepEqual(await Promise.all(jobs), [refusal, refusal]);
   });
 

@@ -92,7 +92,7 @@ describe('a corrupted archive is refused, or gives what the whole one gives', ()
     const path = await work.archive(two, NAMES.one);
     const refusal = {
       code: 'ERR_ARCHIVE_TOP',
-      message: `${path}: member "${NAMES.two}/" lies outside the directory "${NAMES.one}"`,
+      message: `${path}: member "${NAMES.two}/" is outside the directory "${NAMES.one}"`,
       remedy: 'Write the archive again at the factory',
     };
     assert.deepEqual(await rejection(survey({ path, name: NAMES.one })), refusal);

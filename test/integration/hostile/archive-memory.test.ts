@@ -29,7 +29,7 @@ if (bombed === undefined) {
       test.diagnostic(`${said.idleMiB} MiB idle, ${said.peakMiB} MiB at the peak`);
       assert.deepEqual(said.refusal, {
         code: 'ERR_ARCHIVE_DIGEST',
-        message: `${path}: blob sha256:${BOMB_HEX} has the bytes of ${zerosDigest(head, BOMB.zeroMiB)}`,
+        message: `${path}: blob sha256:${BOMB_HEX} has the digest ${zerosDigest(head, BOMB.zeroMiB)}`,
         remedy: REMEDY,
       });
       assert.ok(said.peakMiB - said.idleMiB < LIMIT_MIB_PER_THREAD * BOMB.threads);

@@ -36,7 +36,7 @@ test('a full scratch space is told as such', async () => {
     assert.deepEqual(await rejection(unpack({ path, to, writeBlobs: layers })), {
       code: 'ERR_SPACE_SCRATCH',
       message: `${join(to, hexOf(second))}: no space left in the scratch space`,
-      remedy: 'Make room there, or name another place with: --scratch DIR',
+      remedy: 'Free space there, or choose another place with --scratch DIR',
     });
   } finally {
     await output(execOnLinux, 'umount', [to]);

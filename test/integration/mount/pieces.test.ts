@@ -127,8 +127,8 @@ describe('a store image whose pieces are known', () => {
   });
 
   for (const [what, change, message] of [
-    ['cut off', async (path: string) => await truncate(path, 4096), 'it has 4096 bytes now, and had 3145745'],
-    ['longer', async (path: string) => await appendFile(path, 'x'), 'it has 3145746 bytes now, and had 3145745'],
+    ['cut off', async (path: string) => await truncate(path, 4096), 'it now has 4096 bytes, but had 3145745'],
+    ['longer', async (path: string) => await appendFile(path, 'x'), 'it now has 3145746 bytes, but had 3145745'],
     ['gone', async (path: string) => await rm(path), 'ENOENT'],
   ] as const) {
     it(`is refused where it is ${what} when it is to be copied, and no copy stays`, async () => {
@@ -144,14 +144,14 @@ describe('a store image whose pieces are known', () => {
       assert.deepEqual(await refusedCopy(image, { pool: { ...pool, ...changing } }), {
         code: 'ERR_BUNDLE_FILE',
         message: `${image.path} cannot be read: ${message}`,
-        remedy: 'Write the bundle again; where it fails again, change the disk',
+        remedy: 'Write the bundle again; if it fails again, replace the disk',
       });
     });
   }
 
   for (const [what, sizeBytes, message] of [
     ['cut off', 4096, /^it (?:ends at \d+ bytes|has 4096 bytes) now, and had 1073741824$/],
-    ['longer', 2 ** 30 + 1, /^it has 1073741825 bytes now, and had 1073741824$/],
+    ['longer', 2 ** 30 + 1, /^it now has 1073741825 bytes, but had 1073741824$/],
   ] as const) {
     it(`is refused where it is ${what} while it is read`, async () => {
       const path = join(await mkdtemp(join(work, 'from-')), 'image');
@@ -182,7 +182,7 @@ describe('a store image whose pieces are known', () => {
     try {
       assert.deepEqual(await refusedCopy(image, { directory: small }), {
         code: 'ERR_SPACE_STORE',
-        message: `the copy of the store image ${join(small, 'copy.partial')} cannot be written: no space is left`,
+        message: `the copy of the store image ${join(small, 'copy.partial')} cannot be written: no space left`,
         remedy: 'Make room below /var/lib/prestage-agent, or give --placement partition',
       });
     } finally {

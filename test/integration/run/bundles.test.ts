@@ -55,7 +55,7 @@ describe('a bundle', () => {
     assert.deepEqual(state.images[1]?.error, {
       code: 'ERR_ARCHIVE_MISSING',
       message: `${path} of ${image(1).reference} cannot be read: ENOENT`,
-      remedy: 'Write the archive at the factory, or take the image off the list',
+      remedy: 'Write the archive at the factory, or remove the image from the list',
     });
     assert.equal(state.images[1]?.reason, state.images[1]?.error?.message);
   });
@@ -106,7 +106,7 @@ describe('a bundle', () => {
     assert.equal(exitCode, 6);
     assert.deepEqual(state.error, {
       code: 'ERR_PAYLOAD_MISSING',
-      message: `${directory} holds no image list of the stage "discovery"; it holds: notes.txt`,
+      message: `${directory} holds no image list for the stage "discovery"; it holds: notes.txt`,
       remedy: 'Put ai-images.txt there at the factory, or choose another --stage',
     });
   });

@@ -62,7 +62,7 @@ describe('a run in which something fails', () => {
       ['failed', 'ERR_ARCHIVE_DIGEST', 'Write the archive again at the factory'],
     );
     assert.equal(failed?.reason, failed?.error?.message);
-    assert.match(failed?.reason ?? '', /\.tgz: blob sha256:[0-9a-f]{64} has the bytes of sha256:[0-9a-f]{64}$/);
+    assert.match(failed?.reason ?? '', /\.tgz: blob sha256:[0-9a-f]{64} has the digest sha256:[0-9a-f]{64}$/);
     assert.deepEqual(
       statesOf(closed.state).map(([, was]) => was),
       ['loaded', 'loaded', 'failed'],

@@ -172,8 +172,8 @@ describe('archives of oc-mirror on the partition, and no network', () => {
     assert.deepEqual([exitCode, state.outcome], [6, 'partial'], stderr);
     assert.deepEqual(state.error, {
       code: 'ERR_ARCHIVE_MISSING',
-      message: `${archive} is not there, and an archive of the same run of oc-mirror with a higher number is`,
-      remedy: `Copy ${archive} again from where oc-mirror wrote it; then start the run again`,
+      message: `${archive} is missing, although an archive of the same oc-mirror run with a higher number exists`,
+      remedy: `Copy ${archive} again from the place where oc-mirror wrote it; then start the run again`,
     });
     const failed = state.images.filter((image) => image.state === 'failed');
     assert.ok(failed.length > 0 && failed.length < state.images.length);
@@ -181,7 +181,7 @@ describe('archives of oc-mirror on the partition, and no network', () => {
       assert.equal(error?.code, 'ERR_MIRROR_MISSING');
       const named = reason?.match(/sha256:[0-9a-f]{64}/g) ?? [];
       assert.ok(named.length > 0 && named.every((digest) => [...gone].some((one) => one === digest)), reason);
-      assert.equal(error?.remedy, `Add ${join(directory, 'mirror_000002.tar')}, which is not there`);
+      assert.equal(error?.remedy, `Add ${join(directory, 'mirror_000002.tar')}, which is missing`);
     }
     const { readiness, nextStep } = await node.status();
     assert.deepEqual([readiness, nextStep], ['partial', state.error.remedy]);
@@ -196,8 +196,8 @@ describe('archives of oc-mirror on the partition, and no network', () => {
     await writeFile(late, gzipSync(await readFile(late)));
     const error = {
       code: 'ERR_ARCHIVE_TAR',
-      message: `${late}: it is compressed (gzip), and a plain tar file is expected`,
-      remedy: `Copy ${late} again from where oc-mirror wrote it; then start the run again`,
+      message: `${late}: it is compressed (gzip), but an uncompressed tar file is expected`,
+      remedy: `Copy ${late} again from the place where oc-mirror wrote it; then start the run again`,
     };
     const dry = await node.agent(['run', '--stage', 'installed', '--bundle', directory, '--dry-run']);
     assert.equal(dry.exitCode, 6);
@@ -227,7 +227,7 @@ describe('archives of oc-mirror on the partition, and no network', () => {
     // Nothing says where the tool comes from; the release is known without.
     assert.deepEqual([exitCode, state.images.length], [0, 4], stderr);
     assert.deepEqual(state.notices, [
-      'nothing says where openshift4/tool comes from: put idms-oc-mirror.yaml and itms-oc-mirror.yaml beside the archives',
+      'the source of openshift4/tool is unknown: put idms-oc-mirror.yaml and itms-oc-mirror.yaml beside the archives',
     ]);
     await assertPulled(node, `${RELEASE}:4.21.0-x86_64`, `${COMPONENTS}@${images.later.image.digest}`);
   });

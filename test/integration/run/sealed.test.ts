@@ -99,7 +99,7 @@ describe('a sealed bundle', () => {
     const actual = createHash('sha256').update(bytes).digest('hex');
     assert.deepEqual(
       failed.map(({ reference, attempts, error }) => [reference, attempts, error?.code, error?.message]),
-      [[images.links.reference, 1, 'ERR_LAYOUT_BLOB', `${blob} has the bytes of sha256:${actual}`]],
+      [[images.links.reference, 1, 'ERR_LAYOUT_BLOB', `${blob} has the digest sha256:${actual}`]],
     );
     await assertNothingLeft(other);
   });

@@ -134,7 +134,7 @@ describe('archives of oc-mirror', () => {
     const gone = mirrorBlobs(first).filter((_, index) => index % 3 === 1);
     const { missing, faults, images } = await unpack(from, to);
     assert.deepEqual(new Set(missing.map((one) => one.digest)).size > 0 && missing.every((one) => gone.includes(one.digest)), true);
-    assert.deepEqual(new Set(missing.map((one) => one.from)), new Set([`${paths[1]}, which is not there`]));
+    assert.deepEqual(new Set(missing.map((one) => one.from)), new Set([`${paths[1]}, which is missing`]));
     assert.deepEqual(faults, []);
     const served = await treeImages(to);
     assert.equal(served.length, images);
@@ -157,8 +157,8 @@ describe('archives of oc-mirror', () => {
       {
         path,
         code: 'ERR_ARCHIVE_DIGEST',
-        message: `${path}: blob ${layer} has the bytes of ${actual}`,
-        remedy: 'Copy the archive again from where oc-mirror wrote it, as it was written there',
+        message: `${path}: blob ${layer} has the digest ${actual}`,
+        remedy: 'Copy the archive again, unchanged, from the place where oc-mirror wrote it',
       },
     ]);
     assert.equal(existsSync(join(to, blobMember(layer))), false);

@@ -173,8 +173,8 @@ describe('the tree of a registry that is made on a node', () => {
           reference: bundle.images[2]?.reference,
           error: {
             code: 'ERR_LAYOUT_BLOB',
-            message: `${path} has the bytes of ${digestOf(Buffer.alloc(size))}`,
-            remedy: 'Pull the images again: what is whole is kept',
+            message: `${path} has the digest ${digestOf(Buffer.alloc(size))}`,
+            remedy: 'Pull the images again: complete blobs are kept',
           },
         },
       ]);

@@ -150,7 +150,7 @@ describe('lists and layouts with a Helm chart', () => {
     assert.deepEqual(await errorOf(bundle.payload()), {
       code: 'ERR_LAYOUT',
       message: `${join(directory, 'index.json')}: manifests.0 is left out: ${release.digest} is named "1.0", which is not a full name (registry/repository:tag)`,
-      remedy: 'Give the images full names in the layout, or build a bundle with a list that names them by digest',
+      remedy: 'Give the images full names in the layout, or build a bundle from a list that names them by digest',
     });
   });
 });
@@ -201,8 +201,8 @@ describe('a list of platforms of which the registry has some', () => {
     assert.deepEqual([built.faults, built.notices[0]], [[], notice('the input of its build did not have')]);
     assert.deepEqual(await errorOf(runBuild({ from, to: join(work, 'other'), architecture: 'arm64' })), {
       code: 'ERR_ARCHITECTURE',
-      message: `${from}: the list ${otherArchitecture.digest} names ${instance('arm64')} for linux/arm64, which is not there: where the list came from may not have it`,
-      remedy: 'Pull it from a source that has the image for linux/arm64, or take it off the list',
+      message: `${from}: the list ${otherArchitecture.digest} names ${instance('arm64')} for linux/arm64, which is missing: the source of the list may not have it`,
+      remedy: 'Pull it from a source that has the image for linux/arm64, or remove it from the list',
     });
   });
 

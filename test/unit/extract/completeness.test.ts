@@ -52,7 +52,7 @@ describe('an archive is complete', () => {
     ]);
     assert.deepEqual(
       thrownBy(() => checkComplete(contents('1', '', { blobs }), 'x.tgz')),
-      { code: 'ERR_ARCHIVE_BLOB_SIZE', message: `x.tgz: ${digestOfDigit('1')} has 6 bytes, and manifest.json says 5`, remedy: REMEDY },
+      { code: 'ERR_ARCHIVE_BLOB_SIZE', message: `x.tgz: ${digestOfDigit('1')} has 6 bytes, but manifest.json says 5`, remedy: REMEDY },
     );
   });
 
@@ -70,7 +70,7 @@ describe('an archive is complete', () => {
     assert.equal(checkComplete(contents('', '01', { manifests: [listOf(100), child] }), 'x.tgz'), undefined);
     assert.deepEqual(
       thrownBy(() => checkComplete(contents('', '01', { manifests: [listOf(99), child] }), 'x.tgz')),
-      { code: 'ERR_ARCHIVE_BLOB_SIZE', message: `x.tgz: ${digestOfDigit('a')} has 100 bytes, and manifest.json says 99`, remedy: REMEDY },
+      { code: 'ERR_ARCHIVE_BLOB_SIZE', message: `x.tgz: ${digestOfDigit('a')} has 100 bytes, but manifest.json says 99`, remedy: REMEDY },
     );
   });
 });

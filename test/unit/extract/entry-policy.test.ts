@@ -62,23 +62,23 @@ describe('the entry policy', () => {
       'a path that climbs',
       file(`${NAME}/../../etc/passwd`),
       'ERR_ARCHIVE_ESCAPE',
-      `member "${NAME}/../../etc/passwd" climbs out of the archive with ".."`,
+      `member "${NAME}/../../etc/passwd" leads out of the archive with ".."`,
     ],
     [
       'a path that climbs and comes back',
       file(`${NAME}/../${NAME}/version`),
       'ERR_ARCHIVE_ESCAPE',
-      `member "${NAME}/../${NAME}/version" climbs out of the archive with ".."`,
+      `member "${NAME}/../${NAME}/version" leads out of the archive with ".."`,
     ],
-    ['".." alone', file('..', { type: 'directory' }), 'ERR_ARCHIVE_ESCAPE', 'member ".." climbs out of the archive with ".."'],
-    ['another top directory', file('other/version'), 'ERR_ARCHIVE_TOP', `member "other/version" lies outside the directory "${NAME}"`],
-    ['no top directory', file('version'), 'ERR_ARCHIVE_TOP', `member "version" lies outside the directory "${NAME}"`],
-    ['no top directory, but "./"', file('./version'), 'ERR_ARCHIVE_TOP', `member "./version" lies outside the directory "${NAME}"`],
-    ['"./" alone', file('./', { type: 'directory' }), 'ERR_ARCHIVE_TOP', `member "./" lies outside the directory "${NAME}"`],
-    ['an empty name', file(''), 'ERR_ARCHIVE_TOP', `member "" lies outside the directory "${NAME}"`],
-    ['a second "./"', file(`././${NAME}/version`), 'ERR_ARCHIVE_TOP', `member "././${NAME}/version" lies outside the directory "${NAME}"`],
-    ['a deeper path', file(`${NAME}/a/version`), 'ERR_ARCHIVE_NESTED', `member "${NAME}/a/version" lies more than one directory deep`],
-    ['a doubled slash', file(`${NAME}//version`), 'ERR_ARCHIVE_NESTED', `member "${NAME}//version" lies more than one directory deep`],
+    ['".." alone', file('..', { type: 'directory' }), 'ERR_ARCHIVE_ESCAPE', 'member ".." leads out of the archive with ".."'],
+    ['another top directory', file('other/version'), 'ERR_ARCHIVE_TOP', `member "other/version" is outside the directory "${NAME}"`],
+    ['no top directory', file('version'), 'ERR_ARCHIVE_TOP', `member "version" is outside the directory "${NAME}"`],
+    ['no top directory, but "./"', file('./version'), 'ERR_ARCHIVE_TOP', `member "./version" is outside the directory "${NAME}"`],
+    ['"./" alone', file('./', { type: 'directory' }), 'ERR_ARCHIVE_TOP', `member "./" is outside the directory "${NAME}"`],
+    ['an empty name', file(''), 'ERR_ARCHIVE_TOP', `member "" is outside the directory "${NAME}"`],
+    ['a second "./"', file(`././${NAME}/version`), 'ERR_ARCHIVE_TOP', `member "././${NAME}/version" is outside the directory "${NAME}"`],
+    ['a deeper path', file(`${NAME}/a/version`), 'ERR_ARCHIVE_NESTED', `member "${NAME}/a/version" is nested more than one directory deep`],
+    ['a doubled slash', file(`${NAME}//version`), 'ERR_ARCHIVE_NESTED', `member "${NAME}//version" is nested more than one directory deep`],
     [
       'a directory within',
       file(`${NAME}/blobs`, { type: 'directory' }),
@@ -138,25 +138,25 @@ describe('the entry policy', () => {
       'a NUL in the name',
       file(`${NAME}/version\0`),
       'ERR_ARCHIVE_NAME',
-      `member "${NAME}/version\\u0000" has control characters in its name, or bytes that are not UTF-8`,
+      `member "${NAME}/version\\u0000" has control characters or invalid UTF-8 in its name`,
     ],
     [
       'an escape sequence in the name',
       file(`${NAME}/\u001b[2J`),
       'ERR_ARCHIVE_NAME',
-      `member "${NAME}/\\u001b[2J" has control characters in its name, or bytes that are not UTF-8`,
+      `member "${NAME}/\\u001b[2J" has control characters or invalid UTF-8 in its name`,
     ],
     [
       'a C1 control character',
       file(`${NAME}/\u009b2J`),
       'ERR_ARCHIVE_NAME',
-      `member "${NAME}/\\u009b2J" has control characters in its name, or bytes that are not UTF-8`,
+      `member "${NAME}/\\u009b2J" has control characters or invalid UTF-8 in its name`,
     ],
     [
       'bytes that are not UTF-8',
       file(`${NAME}/\ufffd`),
       'ERR_ARCHIVE_NAME',
-      `member "${NAME}/\\ufffd" has control characters in its name, or bytes that are not UTF-8`,
+      `member "${NAME}/\\ufffd" has control characters or invalid UTF-8 in its name`,
     ],
     [
       'a negative size',
@@ -180,31 +180,31 @@ describe('the entry policy', () => {
       'a blob beyond the limit',
       file(`${NAME}/${HEX}`, { sizeBytes: BLOB_LIMIT_BYTES + 1 }),
       'ERR_ARCHIVE_OVERSIZE',
-      `member "${NAME}/${HEX}" has 68719476737 bytes, more than the 68719476736 that are read`,
+      `member "${NAME}/${HEX}" has 68719476737 bytes, more than the limit of 68719476736`,
     ],
     [
       'a manifest beyond the limit',
       file(`${NAME}/manifest.json`, { sizeBytes: 4194305 }),
       'ERR_ARCHIVE_OVERSIZE',
-      `member "${NAME}/manifest.json" has 4194305 bytes, more than the 4194304 that are read`,
+      `member "${NAME}/manifest.json" has 4194305 bytes, more than the limit of 4194304`,
     ],
     [
       'a signature beyond the limit',
       file(`${NAME}/signature-1`, { sizeBytes: 4194305 }),
       'ERR_ARCHIVE_OVERSIZE',
-      `member "${NAME}/signature-1" has 4194305 bytes, more than the 4194304 that are read`,
+      `member "${NAME}/signature-1" has 4194305 bytes, more than the limit of 4194304`,
     ],
     [
       'a version beyond the limit',
       file(`${NAME}/version`, { sizeBytes: 1025 }),
       'ERR_ARCHIVE_OVERSIZE',
-      `member "${NAME}/version" has 1025 bytes, more than the 1024 that are read`,
+      `member "${NAME}/version" has 1025 bytes, more than the limit of 1024`,
     ],
     [
       'a directory with content',
       file(`${NAME}/`, { type: 'directory', sizeBytes: 1 }),
       'ERR_ARCHIVE_OVERSIZE',
-      `member "${NAME}/" has 1 bytes, more than the 0 that are read`,
+      `member "${NAME}/" has 1 bytes, more than the limit of 0`,
     ],
   ];
   for (const [title, header, code, what] of refused) {
@@ -223,7 +223,7 @@ describe('the entry policy', () => {
       thrownBy(() => judge(file(`./${NAME}/version`))),
       {
         code: 'ERR_ARCHIVE_DUPLICATE',
-        message: `${PATH}: member "./${NAME}/version" is there twice`,
+        message: `${PATH}: member "./${NAME}/version" appears twice`,
         remedy: REMEDY,
       },
     );
@@ -232,7 +232,7 @@ describe('the entry policy', () => {
   it('quotes only the start of a very long name', () => {
     assert.equal(
       thrownBy(() => judgeOne(file('x'.repeat(5000)))).message,
-      `${PATH}: member "${'x'.repeat(159)}…" lies outside the directory "${NAME}"`,
+      `${PATH}: member "${'x'.repeat(159)}…" is outside the directory "${NAME}"`,
     );
   });
 
@@ -256,7 +256,7 @@ describe('the entry policy', () => {
       thrownBy(() => judge(file(`${NAME}/manifest.json`, { sizeBytes: 1 }))),
       {
         code: 'ERR_ARCHIVE_OVERSIZE',
-        message: `${PATH}: member "${NAME}/manifest.json" brings the manifests to 16777217 bytes, more than the 16777216 that are read`,
+        message: `${PATH}: member "${NAME}/manifest.json" brings the manifests to 16777217 bytes, more than the limit of 16777216`,
         remedy: REMEDY,
       },
     );

@@ -57,7 +57,7 @@ describe('the gzip header', () => {
       thrownBy(() => gzipHeaderBytes(bytes, 'x.tgz')),
       {
         code: 'ERR_ARCHIVE_DAMAGED',
-        message: `x.tgz: its gzip header has CRC ${stated ^ 1}, and says ${stated}`,
+        message: `x.tgz: its gzip header has CRC ${stated ^ 1}, but says ${stated}`,
         remedy: 'Write the archive again at the factory',
       },
     );

@@ -64,7 +64,7 @@ test('one name for two images fails for that name alone', () => {
         reference: 'quay.io/t/app:1',
         error: {
           code: 'ERR_LAYOUT',
-          message: `${WHERE}: quay.io/t/app:1 is the name of manifests.0 (${one}) and manifests.1 (${two})`,
+          message: `${WHERE}: quay.io/t/app:1 is the name of several images: manifests.0 (${one}) and manifests.1 (${two})`,
           remedy: 'Keep one of them under that name, or build a bundle with the image listed by its digest',
         },
       },

@@ -92,7 +92,7 @@ describe('an archive', () => {
     const path = await work.archive(tgz(layoutEntries(NAME, new Map([...files].sort(([a]) => (a === 'manifest.json' ? 1 : 0))))));
     assert.deepEqual(await rejection(unpack({ path, to: await work.empty() })), {
       code: 'ERR_ARCHIVE_LAYOUT',
-      message: `${path}: config ${digestOf(config)} is no JSON object of at most 4194304 bytes, or stands behind too many others`,
+      message: `${path}: config ${digestOf(config)} is not a JSON object of at most 4194304 bytes, or comes after too many others`,
       remedy: 'Write the archive again at the factory',
     });
   });

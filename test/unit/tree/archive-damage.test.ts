@@ -15,8 +15,8 @@ test('an archive that is not there is damage, as what it would have brought is n
     {
       path: '/d/mirror_000001.tar',
       code: 'ERR_ARCHIVE_MISSING',
-      message: '/d/mirror_000001.tar is not there, and an archive of the same run of oc-mirror with a higher number is',
-      remedy: 'Copy the archive again from where oc-mirror wrote it, as it was written there',
+      message: '/d/mirror_000001.tar is missing, although an archive of the same oc-mirror run with a higher number exists',
+      remedy: 'Copy the archive again, unchanged, from the place where oc-mirror wrote it',
     },
   ]);
 });
@@ -26,12 +26,12 @@ test('the first fault of each archive is the error of the run, with what to copy
   assert.deepEqual(damageError([empty('/a'), other]), {
     code: 'ERR_ARCHIVE_TRUNCATED',
     message: '/a: the file is empty',
-    remedy: 'Copy /a again from where oc-mirror wrote it; then start the run again',
+    remedy: 'Copy /a again from the place where oc-mirror wrote it; then start the run again',
   });
   assert.deepEqual(damageError(['/1', '/2', '/3', '/4', '/5', '/6', '/7'].map(empty)), {
     code: 'ERR_ARCHIVE_TRUNCATED',
     message: `${['/1', '/2', '/3', '/4', '/5'].map((path) => `${path}: the file is empty`).join('; ')}; and 2 more archives`,
-    remedy: 'Copy /1, /2, /3, /4, /5 and the others again from where oc-mirror wrote them; then start the run again',
+    remedy: 'Copy /1, /2, /3, /4, /5 and the others again from the place where oc-mirror wrote them; then start the run again',
   });
 });
 

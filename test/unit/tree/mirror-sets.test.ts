@@ -128,7 +128,7 @@ mirror:
       { prefix: 'registry.redhat.io/redhat/redhat-operator-index', path: 'redhat/redhat-operator-index' },
       { prefix: 'registry.redhat.io/ubi9/ubi', path: 'ubi9/ubi' },
     ],
-    notices: ['nothing says where openshift4/ose-tool comes from: put idms-oc-mirror.yaml and itms-oc-mirror.yaml beside the archives'],
+    notices: ['the source of openshift4/ose-tool is unknown: put idms-oc-mirror.yaml and itms-oc-mirror.yaml beside the archives'],
   });
 });
 

@@ -54,17 +54,17 @@ describe('the headers of a tar file', () => {
     const whole = tarStream([mirrorEntry('a', Buffer.alloc(700, 1))]);
     const cases = [
       [Buffer.alloc(0), 'ERR_ARCHIVE_TRUNCATED', 'the file is empty'],
-      [gzipSync(whole), 'ERR_ARCHIVE_TAR', 'it is compressed (gzip), and a plain tar file is expected'],
-      [zstdCompressSync(whole), 'ERR_ARCHIVE_TAR', 'it is compressed (zstd), and a plain tar file is expected'],
+      [gzipSync(whole), 'ERR_ARCHIVE_TAR', 'it is compressed (gzip), but an uncompressed tar file is expected'],
+      [zstdCompressSync(whole), 'ERR_ARCHIVE_TAR', 'it is compressed (zstd), but an uncompressed tar file is expected'],
       [
         Buffer.concat([Buffer.from('BZh9'), Buffer.alloc(600, 1)]),
         'ERR_ARCHIVE_TAR',
-        'it is compressed (bzip2), and a plain tar file is expected',
+        'it is compressed (bzip2), but an uncompressed tar file is expected',
       ],
       [
         Buffer.concat([Buffer.from([0xfd]), Buffer.from('7zXZ\0'), Buffer.alloc(600, 1)]),
         'ERR_ARCHIVE_TAR',
-        'it is compressed (xz), and a plain tar file is expected',
+        'it is compressed (xz), but an uncompressed tar file is expected',
       ],
     ] as const;
     for (const [bytes, code, what] of cases) {

@@ -71,7 +71,7 @@ test('what pull brought and is gone is damage', async () => {
           path: `blobs/sha256/${hexOf(arm64)}`,
           code: 'ERR_LAYOUT_BLOB',
           message: `${pathOf(arm64)}, which the list of ${REFERENCE} names for linux/arm64, is missing`,
-          remedy: 'Write the bundle again from the factory; where it is wrong there, pull and build it again',
+          remedy: 'Write the bundle again from the factory; if it is faulty there, pull and build it again',
         },
       ],
       [],
@@ -96,8 +96,8 @@ test('the platform of the node that the registry did not have is its own error, 
   const { faults, notices, others } = await checked([ARM64()], 'arm64');
   const error = {
     code: 'ERR_ARCHITECTURE',
-    message: `${layout}: the list ${list} names ${arm64} for linux/arm64, which is not there: where the list came from may not have it`,
-    remedy: 'Pull it from a source that has the image for linux/arm64, or take it off the list',
+    message: `${layout}: the list ${list} names ${arm64} for linux/arm64, which is missing: the source of the list may not have it`,
+    remedy: 'Pull it from a source that has the image for linux/arm64, or remove it from the list',
   };
   assert.deepEqual([faults, notices, others], [[{ path: `blobs/sha256/${hexOf(list)}`, ...error }], [], []]);
   const thrown = await layoutImage(layout, list, 'arm64').catch(errorRecord);
@@ -110,7 +110,7 @@ test('the platform of the node that pull brought and that is gone is damage, for
   assert.deepEqual(await layoutImage(layout, list, 'arm64').catch(errorRecord), {
     code: 'ERR_LAYOUT_BLOB',
     message: `${pathOf(arm64)}, the image of the list ${list} for linux/arm64, is missing`,
-    remedy: 'Pull the images again: what is whole is kept',
+    remedy: 'Pull the images again: complete blobs are kept',
   });
 });
 

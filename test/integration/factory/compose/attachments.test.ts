@@ -151,7 +151,7 @@ describe('what is attached to an image', () => {
       [...without].filter((path) => path.includes('/tags/sha256-')),
       [],
     );
-    assert.deepEqual(log, [`${reference} is served without its attachments: ${blob} is missing or has other bytes`]);
+    assert.deepEqual(log, [`${reference} is served without its attachments: ${blob} is missing or does not match its digest`]);
   });
 
   it('is verified with the bundle: its bytes, and the tags that lead to it', async () => {

@@ -259,7 +259,7 @@ describe('prestage-agent build', () => {
     const to = join(work, 'of-damaged');
     const found = await failure({ from: damaged, to });
     assert.equal(found.code, 'ERR_LAYOUT_BLOB');
-    assert.match(found.message, new RegExp(`^${path} has the bytes of sha256:[0-9a-f]{64}$`));
+    assert.match(found.message, new RegExp(`^${path} has the digest sha256:[0-9a-f]{64}$`));
     assert.equal((await readdir(to)).includes(BUNDLE_FILE), false);
 
     await writeFile(
