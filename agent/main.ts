@@ -3,13 +3,13 @@ import { isJournal, textStream } from './host/text-stream.ts';
 import { type ErrorRecord, errorRecord, exitCodeOf, exitCodes } from './model/errors.ts';
 
 /**
- * An image that is being loaded may take so long to come to its end after SIGTERM; the units allow a minute more (TimeoutStopSec).
+ * How long an image that is being loaded may take to finish after SIGTERM, in milliseconds; the units allow a minute more (TimeoutStopSec).
  */
 const STOP_GRACE_MS = 240_000;
 
 /**
- * What the agent writes others may read and nobody else may write, whatever the shell says from which it was started: engines of other users need
- * its files (a umask of 077), and who can write them can exchange them (a umask of 0). Secrets have modes of their own.
+ * Files of the agent are readable for everybody and writable only for their owner, independent of the umask of the caller: with a umask of 077,
+ * engines of other users could not read them; with a umask of 0, every user could replace them. Secrets have their own modes.
  */
 process.umask(0o022);
 
@@ -28,15 +28,15 @@ function onSignal(): void {
 process.on('SIGTERM', onSignal);
 process.on('SIGINT', onSignal);
 
-/** Set where the answer could not be written as a whole. */
+/** Set if the answer could not be written completely. */
 let writeFailure: ErrorRecord | undefined;
 
-/** A reader that has gone (`| head`) has what it wanted: what goes on for its sake ends. A full disk behind `> FILE` would leave half an answer, and tells so. */
+/** If the reader has closed the pipe (`| head`), stop working. If the disk behind `> FILE` is full, report that the answer is incomplete. */
 process.stdout.on('error', (error: NodeJS.ErrnoException) => {
   if (error.code === 'EPIPE') stop.abort();
   else writeFailure ??= errorRecord(error);
 });
-// No run ends because nobody reads its messages any more.
+// A run must not end because nobody reads its messages any more.
 process.stderr.on('error', () => undefined);
 
 const out = textStream(process.stdout, { isJournal: isJournal(1, process.env) });
@@ -47,7 +47,7 @@ function finish(exitCode: number, failure: ErrorRecord | undefined): void {
   process.exitCode = exitCode;
 }
 
-/** Streams tell of a failed write in the next turn of the loop. */
+/** Streams report a failed write only in the next turn of the event loop. */
 process.once('beforeExit', () => {
   if (writeFailure !== undefined && process.exitCode === 0) finish(exitCodeOf('ERR_SYSTEM'), writeFailure);
 });

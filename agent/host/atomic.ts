@@ -4,8 +4,8 @@ import { basename, dirname, join } from 'node:path';
 import { atPath } from '../model/system-error.ts';
 
 /**
- * Writes a file so that a reader, and a reader after a power cut, sees the old content or the new content and nothing else:
- * temporary file in the same directory, fsync, rename, fsync of the directory. The directory is made where it is missing.
+ * Writes a file so that a reader, even after a power cut, sees either the old or the new content: temporary file in the same directory, fsync,
+ * rename, fsync of the directory. Creates the directory if it is missing.
  * @param mode permission bits, before the umask
  */
 export async function writeAtomic(path: string, content: string | Uint8Array, mode = 0o644): Promise<void> {
@@ -18,14 +18,14 @@ export async function writeAtomic(path: string, content: string | Uint8Array, mo
     await file.sync();
     await rename(temporary, path);
   } catch (error) {
-    // What failed first is what is told.
+    // Report the first failure, not one of the clean-up.
     await rm(temporary, { force: true }).catch(() => undefined);
     throw atPath(error, path);
   }
   await syncDirectory(directory);
 }
 
-/** Removes what writers that were killed left in a directory. Nobody else may be writing there. */
+/** Removes temporary files of killed writers from a directory. No other process may be writing there. */
 export async function removeTemporaries(directory: string): Promise<void> {
   const names = await readdir(directory).catch((error: NodeJS.ErrnoException) => {
     if (error.code === 'ENOENT') return [];
@@ -34,7 +34,7 @@ export async function removeTemporaries(directory: string): Promise<void> {
   for (const name of names.filter(isTemporary)) await rm(join(directory, name), { force: true });
 }
 
-/** Whether a file has the name of one that is being written by `writeAtomic`. */
+/** Whether this is the name of a temporary file of `writeAtomic`. */
 export function isTemporary(name: string): boolean {
   return /^\..+\.[0-9a-f]{12}\.tmp$/.test(name);
 }

@@ -6,8 +6,8 @@ export async function readBootId(): Promise<string> {
 }
 
 /**
- * When a process was started, in clock ticks since boot, or undefined where there is none of that id: pid and start time together name
- * one process. Source: proc_pid_stat(5), field 22.
+ * The start time of a process in clock ticks since boot, or undefined if there is no such process: pid and start time together identify a
+ * process. Source: proc_pid_stat(5), field 22.
  */
 export async function processStartTicks(pid: number): Promise<number | undefined> {
   try {
@@ -20,7 +20,7 @@ export async function processStartTicks(pid: number): Promise<number | undefined
   }
 }
 
-/** Milliseconds since the machine booted, by the clock that starts of processes are given in. Source: proc_uptime(5). */
+/** Milliseconds since boot, by the same clock as the start times of processes. Source: proc_uptime(5). */
 export async function sinceBootMs(): Promise<number> {
   return Math.round(Number((await readFile('/proc/uptime', 'utf8')).split(' ')[0]) * 1000);
 }
@@ -28,7 +28,7 @@ export async function sinceBootMs(): Promise<number> {
 /** USER_HZ is 100 on every architecture that Node runs on. Source: time(7), "The software clock, HZ, and jiffies". */
 const TICK_MS = 10;
 
-/** When a process was started, in milliseconds since boot; undefined where there is none of that id. */
+/** The start time of a process in milliseconds since boot; undefined if there is no such process. */
 export async function processStartMs(pid: number): Promise<number | undefined> {
   const ticks = await processStartTicks(pid);
   return ticks === undefined ? undefined : ticks * TICK_MS;

@@ -4,24 +4,24 @@ import { dirname, join, resolve } from 'node:path';
 import { PrestageError } from '../model/errors.ts';
 import { exposureOf, isKeeper, isSharedByAll, type Standard } from './exposure.ts';
 
-/** The directories that lead to a path, as far as they are there. */
+/** The existing directories on the way to a path. */
 export interface Chain {
   /** The canonical path of the last of them. */
   readonly path: string;
-  /** What of the path is not there yet, the outermost first. */
+  /** The parts of the path that do not exist yet, outermost first. */
   readonly missing: readonly string[];
-  /** In the last of them everybody can make names: what has one there belongs to anybody. */
+  /** Every user can create files in the last of them, so a file there can belong to anybody. */
   readonly isShared: boolean;
-  /** Which of them others than those of the standard can exchange, and why, in words; the walk ended before it. */
+  /** Which of them a user outside the standard can replace, and why, in words; the walk ended before it. */
   readonly fault: string | undefined;
 }
 
-/** As many as Linux follows. Source: path_resolution(7). */
+/** The limit of Linux. Source: path_resolution(7). */
 const MAX_LINKS = 40;
 
 /**
- * Walks from `/` to a directory and looks at each directory and link on the way. A chain without a fault can be exchanged by nobody but those
- * of the standard, so its canonical path goes on leading to the same place.
+ * Walks from `/` to a directory and checks each directory and link on the way. Only users of the standard can replace a part of a chain
+ * without a fault, so its canonical path keeps leading to the same place.
  */
 export async function walkChain(path: string, standard: Standard): Promise<Chain> {
   const left = partsOf(resolve(path));
@@ -33,7 +33,7 @@ export async function walkChain(path: string, standard: Standard): Promise<Chain
   for (let name = left.shift(); name !== undefined; name = left.shift()) {
     const next = name === '..' ? dirname(at) : join(at, name);
     const seen = await lstat(next).catch(unlessMissing);
-    // What is no directory leads to nothing: who makes something below it hears so of the system.
+    // A file that is not a directory ends the walk: creating something below it fails with an error of the system.
     if (seen === undefined || !(seen.isDirectory() || seen.isSymbolicLink())) {
       left.unshift(name);
       return chain();
@@ -44,7 +44,7 @@ export async function walkChain(path: string, standard: Standard): Promise<Chain
       [at, found] = [next, seen];
       continue;
     }
-    if (++links > MAX_LINKS) return chain(`${next} is one of more than ${MAX_LINKS} links`);
+    if (++links > MAX_LINKS) return chain(`the path has more than ${MAX_LINKS} symbolic links, up to ${next}`);
     const target = await readlink(next);
     left.unshift(...partsOf(target));
     if (target.startsWith('/')) [at, found] = ['/', await lstat('/')];
@@ -54,15 +54,16 @@ export async function walkChain(path: string, standard: Standard): Promise<Chain
 
 function faultOf(path: string, found: Stats, above: { readonly standard: Standard; readonly isShared: boolean }): string | undefined {
   const { standard, isShared } = above;
-  if (found.isSymbolicLink()) return isKeeper(found.uid, standard) ? undefined : `${path} is a symbolic link of the user ${found.uid}`;
+  if (found.isSymbolicLink())
+    return isKeeper(found.uid, standard) ? undefined : `${path} is a symbolic link that belongs to user ${found.uid}`;
   const exposure = exposureOf(found, standard);
   if (exposure === undefined) return undefined;
-  return `${path} ${exposure}${isShared ? ', in a directory that everybody can write to' : ''}`;
+  return `${path} ${exposure}${isShared ? ', in a directory that every user can write to' : ''}`;
 }
 
 /**
- * Makes sure that nobody but who runs a command, or calls it by sudo(8), can exchange the directory that it is to work in. What is not there
- * yet is in order.
+ * Makes sure that only the user who runs a command, directly or with sudo(8), can replace the directory in which it works. A directory that
+ * does not exist yet is accepted.
  * @throws PrestageError ERR_WORKPLACE
  */
 export async function checkWorkplace(path: string): Promise<void> {
@@ -71,12 +72,12 @@ export async function checkWorkplace(path: string): Promise<void> {
   throw new PrestageError(
     'ERR_WORKPLACE',
     `${resolve(path)} is not a safe place to work in: ${fault}`,
-    'Name a directory that belongs to you and that others cannot write to, or take their permission away with chmod and chown',
+    'Name a directory that belongs to you and that other users cannot write to, or change its permissions with chmod and chown',
   );
 }
 
 /**
- * Makes the directory that a command is to work in, and looks at it once it is there: its name may have been taken in the meantime.
+ * Creates the directory in which a command works, and checks it again afterwards: another user may have created it in the meantime.
  * @throws PrestageError ERR_WORKPLACE
  */
 export async function makeWorkplace(path: string): Promise<void> {

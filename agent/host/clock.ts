@@ -1,10 +1,10 @@
 import { setTimeout as sleep } from 'node:timers/promises';
 
-/** Time as the agent sees it. `monotonicMs` measures; `now` is for people only (it can be 1970 on a node). */
+/** The clock of the agent. `monotonicMs` is for measuring; `now` is only for people (it can be 1970 on a node). */
 export interface Clock {
   now(): Date;
   monotonicMs(): number;
-  /** Waits; rejects with the signal's reason where the signal fires first. */
+  /** Waits; rejects with the signal's reason if the signal fires first. */
   sleep(ms: number, signal?: AbortSignal): Promise<void>;
 }
 

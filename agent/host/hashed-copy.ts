@@ -2,10 +2,10 @@ import { createHash } from 'node:crypto';
 import type { FileHandle } from 'node:fs/promises';
 
 export interface HashedCopyRequest {
-  /** Fills the buffer with the next bytes of the source and gives their number; 0 at its end. */
+  /** Fills the buffer with the next bytes of the source and returns their number; 0 at the end. */
   readonly read: (buffer: Buffer) => Promise<number>;
   readonly target: FileHandle;
-  /** Bytes that have just been read. */
+  /** Called with the number of bytes that have just been read. */
   readonly onBytes: (bytes: number) => void;
   readonly signal: AbortSignal;
 }
@@ -17,14 +17,15 @@ export interface HashedCopy {
 }
 
 /**
- * Bytes in one piece. 800 MB to a tmpfs on 2 cores, caches dropped, at best: two pieces of 1 MiB 650, of 4 MiB 855 ms, a ring of 3, 4 or 8 of
- * 1 MiB 738, 676 or 736 ms; hashing alone takes 600 ms, and cp(1) 410 ms. The main thread is never held for more than a millisecond.
+ * Size of a piece in bytes. Best times for 800 MB to a tmpfs on 2 cores, with dropped caches: two pieces of 1 MiB take 650 ms, two of 4 MiB
+ * 855 ms, a ring of 3, 4 or 8 pieces of 1 MiB 738, 676 or 736 ms. Hashing alone takes 600 ms, cp(1) 410 ms. The main thread is never blocked for
+ * more than a millisecond.
  */
 const PIECE_BYTES = 1024 * 1024;
 
 /**
- * Copies and hashes in one pass: the next piece is read while the last one is hashed and written. Nothing is synced.
- * Rejects with the signal's reason, and with the error of the read or the write that failed.
+ * Copies and hashes in one pass: reads the next piece while the current one is hashed and written. Does not sync.
+ * Rejects with the signal's reason, or with the error of the failed read or write.
  */
 export async function copyHashed({ read, target, onBytes, signal }: HashedCopyRequest): Promise<HashedCopy> {
   const hash = createHash('sha256');

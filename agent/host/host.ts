@@ -3,7 +3,7 @@ import type { Clock } from './clock.ts';
 import type { Exec } from './exec.ts';
 import type { Log } from './log.ts';
 
-/** All that capabilities need of the machine. Files are real, below `root`. */
+/** Everything that capabilities need from the machine. Files are real, below `root`. */
 export interface Host {
   /** The directory that stands for `/`; `/` on a node. */
   readonly root: string;

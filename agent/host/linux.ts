@@ -4,7 +4,7 @@ import { execOnLinux } from './exec.ts';
 import type { Host } from './host.ts';
 import type { Log } from './log.ts';
 
-/** GOARCH names for Node's names of architectures; others are alike. */
+/** GOARCH names for Node's names of architectures, as far as they differ. */
 const GOARCH: Readonly<Record<string, string>> = { x64: 'amd64', ia32: '386', ppc64: 'ppc64le' };
 
 /** This machine, with `root` standing for `/`. */

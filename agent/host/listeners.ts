@@ -4,29 +4,29 @@ import pLimit from 'p-limit';
 
 /** A TCP socket that waits for connections. */
 export interface ListeningSocket {
-  /** The address that it is bound to, in numbers; `0.0.0.0` or `::` for all. */
+  /** The numeric address to which it is bound; `0.0.0.0` or `::` for all addresses. */
   readonly address: string;
   readonly port: number;
-  /** The user who made it, as this user namespace numbers them. */
+  /** The user who created it, as numbered in this user namespace. */
   readonly uid: number;
-  /** Names it among all sockets of the machine. */
+  /** Identifies it among all sockets of the machine. */
   readonly inode: string;
 }
 
 const LISTEN = '0A';
 const ANY: ReadonlySet<string> = new Set(['0.0.0.0', '0000:0000:0000:0000:0000:0000:0000:0000']);
-/** Processes that are looked at at a time. */
+/** Number of processes that are inspected at the same time. */
 const PARALLEL = 16;
-/** How far up a process is followed to those that started it. */
+/** Most ancestors of a process that are inspected. */
 const ANCESTORS = 8;
 
-/** Who listens in this network namespace; every user may read it. Source: proc_pid_net(5), tcp and tcp6. */
+/** The listening sockets in this network namespace; every user can read them. Source: proc_pid_net(5), tcp and tcp6. */
 export async function listeningSockets(): Promise<readonly ListeningSocket[]> {
   const tables = await Promise.all(['tcp', 'tcp6'].map(async (name) => await readFile(`/proc/net/${name}`, 'utf8').catch(() => '')));
   return tables.flatMap(parseListening);
 }
 
-/** The sockets of a table of /proc/net that listen. Pure. Source: proc_pid_net(5). */
+/** The listening sockets in a table of /proc/net. Pure. Source: proc_pid_net(5). */
 export function parseListening(table: string): readonly ListeningSocket[] {
   return table.split('\n').flatMap((line) => {
     const [, local = '', , state, , , , uid, , inode] = line.trim().split(/\s+/);
@@ -37,7 +37,7 @@ export function parseListening(table: string): readonly ListeningSocket[] {
 }
 
 /**
- * Those of the sockets that get a connection to the address: the kernel prefers a socket bound to that very address to one bound to all. Pure.
+ * The sockets that receive a connection to the address: the kernel prefers a socket bound to this address to one bound to all addresses. Pure.
  * @param address an IP address
  */
 export function answering(sockets: readonly ListeningSocket[], address: string, port: number): readonly ListeningSocket[] {
@@ -48,7 +48,7 @@ export function answering(sockets: readonly ListeningSocket[], address: string, 
   return exact.length > 0 ? exact : atPort.filter((socket) => ANY.has(socket.address));
 }
 
-/** Whether a process holds a socket; false also where this user may not look. Source: proc_pid_fd(5). */
+/** Whether a process holds a socket; also false if this user may not inspect the process. Source: proc_pid_fd(5). */
 export async function holdsSocket(pid: number, inode: string): Promise<boolean> {
   const directory = `/proc/${pid}/fd`;
   const names = await readdir(directory).catch(() => []);
@@ -56,7 +56,7 @@ export async function holdsSocket(pid: number, inode: string): Promise<boolean> 
   return targets.includes(`socket:[${inode}]`);
 }
 
-/** The processes that hold a socket, of those that this user may look at, by their ids. */
+/** The ids of the processes that hold a socket, as far as this user may inspect them. */
 export async function socketHolders(inode: string): Promise<readonly number[]> {
   const limit = pLimit(PARALLEL);
   const pids = (await readdir('/proc')).filter((name) => /^\d+$/.test(name)).map(Number);
@@ -64,20 +64,20 @@ export async function socketHolders(inode: string): Promise<readonly number[]> {
   return held.flat();
 }
 
-/** A process and those that started it, nearest first. */
+/** A process and its ancestors, nearest first. */
 export async function lineageOf(pid: number): Promise<readonly number[]> {
   const lineage: number[] = [];
   for (let at = pid; at > 0 && lineage.length < ANCESTORS; at = await parentOf(at)) lineage.push(at);
   return lineage;
 }
 
-/** The control groups of a process as the kernel lists them; only root can put one into a group of systemd's. Source: cgroups(7), /proc/pid/cgroup. */
+/** The control groups of a process; only root can put a process into a group of systemd. Source: cgroups(7), /proc/pid/cgroup. */
 export async function controlGroupsOf(pid: number): Promise<readonly string[]> {
   const text = await readFile(`/proc/${pid}/cgroup`, 'utf8').catch(() => '');
   return text.split('\n').map((line) => line.replace(/^\d+:[^:]*:/, ''));
 }
 
-/** What people know a process by: `python3 (pid 7)`. */
+/** A process for people: `python3 (pid 7)`. */
 export async function describeProcess(pid: number): Promise<string> {
   const name = await readFile(`/proc/${pid}/comm`, 'utf8').catch(() => 'a program');
   return `${name.trim()} (pid ${pid})`;
@@ -89,7 +89,7 @@ async function parentOf(pid: number): Promise<number> {
   return Number(stat.slice(stat.lastIndexOf(')') + 2).split(' ')[1] ?? 0);
 }
 
-/** Of the kernel's hexadecimal: words of 32 bits in the order of the processor, which is little-endian on x64 and arm64. */
+/** Converts the kernel's hexadecimal form: words of 32 bits in the byte order of the processor, which is little-endian on x64 and arm64. */
 function addressOf(hex: string): string {
   const bytes = (hex.match(/.{8}/g) ?? []).flatMap((word) => (word.match(/../g) ?? []).toReversed()).map((byte) => byte.toLowerCase());
   if (bytes.length === 4) return bytes.map((byte) => Number.parseInt(byte, 16)).join('.');

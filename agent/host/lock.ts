@@ -7,7 +7,7 @@ import { PrestageError } from '../model/errors.ts';
 import { writeAtomic } from './atomic.ts';
 import { type Exec, startFailure } from './exec.ts';
 
-/** Who holds a lock, for the one who waits. */
+/** The holder of a lock, for messages of waiting processes. */
 interface Holder {
   readonly pid: number;
   readonly command: string;
@@ -15,24 +15,24 @@ interface Holder {
 
 export interface LockRequest {
   readonly path: string;
-  /** How long to wait for another holder; 0 refuses at once. */
+  /** How long to wait for another holder; 0 fails at once. */
   readonly waitSeconds: number;
-  /** What the holder is doing, for others to read. */
+  /** The command of the holder, for other processes to read. */
   readonly command: string;
-  /** Gives up waiting when it fires. */
+  /** Ends the wait when it fires. */
   readonly signal?: AbortSignal;
 }
 
-/** `flock --conflict-exit-code`: any number that flock(1) and cat(1) do not use themselves. */
+/** `flock --conflict-exit-code`: any number that neither flock(1) nor cat(1) uses. */
 const CONFLICT = 75;
 
-/** The child of a killed process sees the end of its pipe a moment later: a lock of a holder that is gone is waited for so long at least. */
+/** Shortest wait if the holder is gone: the child of a killed process notices the end of its pipe only a moment later. */
 const LEFT_WAIT_SECONDS = 5;
 
 /**
- * Takes an exclusive lock through flock(1), whose child holds it as long as this process lives: its standard input is our pipe, so that
- * even SIGKILL gives the lock back.
- * @throws PrestageError ERR_LOCKED, naming the holder; the signal's reason
+ * Takes an exclusive lock with flock(1). A child process holds it as long as this process lives: its standard input is our pipe, so even
+ * SIGKILL releases the lock.
+ * @throws PrestageError ERR_LOCKED, which names the holder; the signal's reason
  */
 export async function takeLock(request: LockRequest): Promise<AsyncDisposable> {
   const { path, waitSeconds, signal } = request;
@@ -55,14 +55,14 @@ export async function takeLock(request: LockRequest): Promise<AsyncDisposable> {
   try {
     await writeAtomic(`${path}.holder`, `${JSON.stringify(holder)}\n`);
   } catch (error) {
-    // The child would keep this process alive, and the lock.
+    // Otherwise the child would keep this process alive, and the lock taken.
     await release();
     throw error;
   }
   return { [Symbol.asyncDispose]: release };
 }
 
-/** @returns `end`: `held`, `ended`, or why the kernel did not start it */
+/** @returns `end`: `held`, `ended`, or the error if the kernel did not start it */
 async function flock(path: string, waitSeconds: number, signal: AbortSignal | undefined) {
   const wait = waitSeconds > 0 ? ['--wait', String(waitSeconds)] : ['--nonblock'];
   const child = spawn(
@@ -70,26 +70,26 @@ async function flock(path: string, waitSeconds: number, signal: AbortSignal | un
     ['--exclusive', '--conflict-exit-code', String(CONFLICT), ...wait, path, 'sh', '-c', 'echo held && exec cat'],
     { stdio: ['pipe', 'pipe', 'inherit'], detached: true },
   );
-  // Where the kernel did not start it there is an error, and no standard output.
+  // If the kernel did not start it, there is an error and no standard output.
   const failure: Promise<unknown> = once(child, 'error').then(([error]) => error);
   const told = child.pid === undefined ? failure : once(child.stdout, 'data').then(() => 'held');
   const giveUp = (): void => void child.kill('SIGKILL');
   signal?.addEventListener('abort', giveUp, { once: true });
   const end = await Promise.race([told, once(child, 'exit').then(() => 'ended'), failure]);
-  // A lock that is held is given back by its holder alone.
+  // Only the holder releases a lock that is held.
   signal?.removeEventListener('abort', giveUp);
   return { child, end };
 }
 
-/** Whether the process that took the lock last is gone. */
+/** Whether the last holder of the lock is gone. */
 async function isLeft(path: string): Promise<boolean> {
   const holder = await readHolder(path);
   return holder !== undefined && !existsSync(`/proc/${holder.pid}`);
 }
 
 /**
- * Runs a program that holds a shared lock for as long as it lives, even when this process is killed before it.
- * The script is constant; the program's argv is passed as arguments.
+ * The command line of a program that holds a shared lock as long as it lives, even if this process is killed first. The script is constant; the
+ * program's argv is passed as arguments.
  */
 export function holdingShared(
   path: string,
@@ -100,15 +100,15 @@ export function holdingShared(
 }
 
 /**
- * Waits until no program holds the shared lock any more: what a killed run left behind has then ended.
- * @throws PrestageError ERR_LOCKED after the limit
+ * Waits until no program holds the shared lock: then all programs of a killed run have ended.
+ * @throws PrestageError ERR_LOCKED if that takes longer than the limit
  */
 export async function waitForShared(exec: Exec, path: string, limitSeconds: number): Promise<void> {
   const result = await exec('flock', ['--exclusive', '--wait', String(limitSeconds), path, 'true']);
   if (result.exitCode === 0) return;
   throw new PrestageError(
     'ERR_LOCKED',
-    `programs of an earlier run still hold ${path} after ${limitSeconds} s`,
+    `${path} is still held by programs of an earlier run after ${limitSeconds} s`,
     `Find them with: fuser -v ${path}`,
   );
 }
@@ -119,8 +119,8 @@ async function refused(request: LockRequest, child: ChildProcess, end: unknown):
   if (child.exitCode !== CONFLICT) {
     return new PrestageError(
       'ERR_TOOL_MISSING',
-      `flock could not take ${request.path} (exit code ${child.exitCode})`,
-      'Install util-linux, and check that the directory can be written',
+      `${request.path} cannot be locked: flock failed with exit code ${child.exitCode}`,
+      'Install util-linux, and check that the directory is writable',
     );
   }
   const holder = await readHolder(request.path);
@@ -128,7 +128,7 @@ async function refused(request: LockRequest, child: ChildProcess, end: unknown):
   return new PrestageError(
     'ERR_LOCKED',
     `${request.path} is held by ${who}; waited ${request.waitSeconds} s`,
-    'Wait until it has ended, or give --lock-wait SECONDS; watch it with: prestage-agent status --watch',
+    'Wait until it ends, or give --lock-wait SECONDS; to watch it, run: prestage-agent status --watch',
   );
 }
 

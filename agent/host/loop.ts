@@ -3,25 +3,25 @@ import { PrestageError } from '../model/errors.ts';
 import { howEnded, output, quote } from './exec.ts';
 import type { Host } from './host.ts';
 
-/** A file behind a loop device. Giving it back detaches the device; the file stays. */
+/** A file attached to a loop device. Disposing of the lease detaches the device; the file remains. */
 export interface LoopLease extends AsyncDisposable {
-  /** `/dev/loopN`; its partitions are not necessarily known to the kernel yet. */
+  /** `/dev/loopN`; the kernel may not know its partitions yet. */
   readonly device: string;
 }
 
-/** Another program can take the free device first: so often, the next one is tried. */
+/** Number of attempts: another program can take the free device first. */
 const ATTACH_TRIES = 20;
 
-/** The device is busy through our handle, so `--detach` only sets the mark. One program, which goes on where this one is killed. */
+/** Our handle keeps the device busy, so `--detach` only marks it. A single program does both, and continues if this one is killed. */
 const ATTACH = 'device=$1; shift; losetup "$@" && losetup --detach "$device"';
 
-/** A detached device can be held for a moment by a program that scans new devices. */
+/** A program that scans new devices can hold a detached device for a moment. */
 const DETACH_TRIES = 20;
 const DETACH_PAUSE_MS = 100;
 
 /**
- * Attaches a disk image to a free loop device. The kernel detaches it even where this process is killed: the device is marked to go with its
- * last opener, which is this process, or what is mounted from it (loop(4), LO_FLAGS_AUTOCLEAR).
+ * Attaches a disk image to a free loop device. The kernel detaches it even if this process is killed: the device is marked to be detached after
+ * its last user, which is this process or a mount (loop(4), LO_FLAGS_AUTOCLEAR).
  * @throws PrestageError ERR_TOOL_FAILED
  */
 export async function attachLoop(host: Host, image: string, options: { readonly readOnly: boolean }): Promise<LoopLease> {
@@ -34,9 +34,13 @@ export async function attachLoop(host: Host, image: string, options: { readonly 
     const { exitCode, stderr } = await host.exec('sh', ['-c', ATTACH, 'sh', device, ...flags, device, image]);
     if (exitCode !== 0) {
       if (attempt < ATTACH_TRIES && /busy/i.test(stderr)) continue;
-      throw new PrestageError('ERR_TOOL_FAILED', `losetup cannot attach ${image}: ${quote(stderr)}`, 'Run the command by hand to see why');
+      throw new PrestageError(
+        'ERR_TOOL_FAILED',
+        `${image} cannot be attached to a loop device: ${quote(stderr)}`,
+        'Run the command by hand to see why',
+      );
     }
-    // The mark of an earlier user outlives the attachment.
+    // A read-only mark of an earlier user remains after the attachment.
     if (!options.readOnly) await output(host.exec, 'blockdev', ['--setrw', device]);
     stack.move();
     return { device, [Symbol.asyncDispose]: async () => await detach(host, { device, image, opened }) };
@@ -51,18 +55,18 @@ async function detach(host: Host, loop: { readonly device: string; readonly imag
   }
   throw new PrestageError(
     'ERR_PARTITION_BUSY',
-    `${loop.device} stays attached to ${loop.image}`,
-    `Find who holds it with: fuser -v ${loop.device}; it detaches by itself afterwards`,
+    `${loop.device} cannot be detached from ${loop.image}`,
+    `Find the processes that use it with: fuser -v ${loop.device}; it detaches by itself when they end`,
   );
 }
 
-/** How long a loop device that goes with its last user is waited for: a program of a killed command may still write to it. */
+/** How long to wait for a loop device that detaches after its last user: a program of a killed command may still write to it. */
 const LEFT_LIMIT_MS = 5_000;
 const LEFT_PAUSE_MS = 50;
 
 /**
- * Waits for loop devices of a file that detach by themselves, as those of this agent do (LO_FLAGS_AUTOCLEAR).
- * @returns a loop device that the file stays attached to; undefined where there is none
+ * Waits for loop devices of a file that detach by themselves, as those of the agent do (LO_FLAGS_AUTOCLEAR).
+ * @returns a loop device to which the file remains attached; undefined if there is none
  */
 export async function lastingLoop(host: Host, image: string): Promise<string | undefined> {
   for (const start = host.clock.monotonicMs(); ; await host.clock.sleep(LEFT_PAUSE_MS)) {
@@ -74,7 +78,7 @@ export async function lastingLoop(host: Host, image: string): Promise<string | u
   }
 }
 
-/** The loop devices that a file is attached to, on the whole machine. */
+/** The loop devices to which a file is attached, on the whole machine. */
 export async function loopsOf(host: Host, image: string): Promise<readonly string[]> {
   const result = await host.exec('losetup', ['--associated', image, '--noheadings', '--output', 'NAME']);
   if (result.exitCode === 0) return result.stdout.split('\n').flatMap((line) => (line.trim() === '' ? [] : [line.trim()]));
@@ -85,7 +89,7 @@ export async function loopsOf(host: Host, image: string): Promise<readonly strin
   );
 }
 
-/** A GPT header stands in the second sector: so an image tells its sector size. Source: UEFI 2.10, 5.3.2. */
+/** The sector size of a disk image, by the position of the GPT header, which is in the second sector. Source: UEFI 2.10, 5.3.2. */
 async function sectorBytesOf(image: string): Promise<512 | 4096> {
   await using file: FileHandle = await open(image, 'r');
   const signatureAt = async (position: number): Promise<string> => {

@@ -3,27 +3,27 @@ import { basename, dirname, join } from 'node:path';
 
 /** One mount of this process's mount namespace. */
 export interface MountEntry {
-  /** Names the mount for as long as it is there; the kernel gives the number again afterwards. */
+  /** Identifies the mount while it exists; the kernel can reuse the number afterwards. */
   readonly id: string;
   /** Device number, `8:1`. */
   readonly number: string;
   readonly target: string;
-  /** Device node for file systems that lie on one. */
+  /** Device node, for file systems on a device. */
   readonly source: string;
 }
 
-/** What is mounted, in the order of mounting. */
+/** All mounts, in the order of mounting. */
 export async function readMounts(): Promise<readonly MountEntry[]> {
   return parseMountInfo(await readFile('/proc/self/mountinfo', 'utf8'));
 }
 
-/** The path as the mount table has it. The last part is not asked for: the file system that is mounted there may not answer. */
+/** The path as in the mount table. The last part is not accessed, because a file system that is mounted there may not respond. */
 export async function canonical(path: string): Promise<string> {
   const parent = await realpath(dirname(path)).catch(() => dirname(path));
   return join(parent, basename(path));
 }
 
-/** Source: proc_pid_mountinfo(5): fields 1, 3 and 5, and the second one after the hyphen; blanks and backslashes are octal escapes. */
+/** Source: proc_pid_mountinfo(5): fields 1, 3 and 5, and the second one after the hyphen; spaces and backslashes are octal escapes. */
 export function parseMountInfo(text: string): readonly MountEntry[] {
   return text.split('\n').flatMap((line) => {
     const fields = line.split(' ');

@@ -6,7 +6,7 @@ import { kernelSaid } from './kernel-reason.ts';
 import { canonical, readMounts } from './mount-table.ts';
 import { makePrivateDirectory } from './private-directory.ts';
 
-/** A mounted file system. Giving it back unmounts; it never deletes anything but its own empty mount point. */
+/** A mounted file system. Disposing of the lease unmounts it; it never deletes anything except its own empty mount point. */
 export interface MountLease extends AsyncDisposable {
   /** Where the file system is mounted. */
   readonly path: string;
@@ -15,19 +15,19 @@ export interface MountLease extends AsyncDisposable {
 export interface MountRequest {
   readonly device: string;
   readonly fileSystem: string;
-  /** Absolute path of the mount point, made where missing, private to root. */
+  /** Absolute path of the mount point; created if missing, private to root. */
   readonly target: string;
 }
 
-/** An unmount is tried so often, this long apart: a scanner or a shell of a person can hold the file system for a moment. */
+/** Number of unmount attempts, and pause between them: a scanner or a shell can hold the file system for a moment. */
 const UNMOUNT_TRIES = 10;
 const UNMOUNT_PAUSE_MS = 300;
-/** File systems with a journal; the others (iso9660, squashfs) refuse options about one. */
+/** File systems with a journal; others (iso9660, squashfs) refuse journal options. */
 const JOURNALLED = new Set(['xfs', 'ext4']);
 
 /**
- * Mounts a device read-only, nosuid, nodev, noexec, and without replaying its journal (`norecovery`; xfs(5), ext4(5)): XFS writes to its log
- * when it is mounted with `ro` alone, even where that is clean, and the partition must keep its bytes. Digests decide what can be used.
+ * Mounts a device read-only, nosuid, nodev, noexec, and without replaying its journal (`norecovery`; xfs(5), ext4(5)): with `ro` alone, XFS
+ * writes to its log even if the log is clean, and the bytes of the partition must not change. Digests decide which files can be used.
  * @throws PrestageError ERR_PARTITION_MOUNT
  */
 export async function mountReadOnly(host: Host, request: MountRequest): Promise<MountLease> {
@@ -55,14 +55,14 @@ async function notMounted(host: Host, { device, fileSystem, target }: MountReque
   const check = fileSystem === 'xfs' ? `xfs_repair -n ${device}` : `e2fsck -n ${device}`;
   return new PrestageError(
     'ERR_PARTITION_MOUNT',
-    `${device} (${fileSystem}) does not mount at ${target}: ${quote(stderr)}${await kernelSaid(host, device)}`,
+    `${device} (${fileSystem}) cannot be mounted at ${target}: ${quote(stderr)}${await kernelSaid(host, device)}`,
     `Check the file system from a rescue shell: ${check}; then write the partition again`,
   );
 }
 
 /**
- * Unmounts what is mounted at the target, and removes the empty mount point, which a killed process may also have left without a mount.
- * @throws PrestageError ERR_PARTITION_BUSY where it stays in use
+ * Unmounts the target and removes the empty mount point, which a killed process may also have left without a mount.
+ * @throws PrestageError ERR_PARTITION_BUSY if it remains in use
  */
 export async function unmount(host: Host, target: string): Promise<void> {
   let stderr = '';
@@ -73,8 +73,8 @@ export async function unmount(host: Host, target: string): Promise<void> {
   if (await isMountPoint(target)) {
     throw new PrestageError(
       'ERR_PARTITION_BUSY',
-      `${target} does not unmount: ${quote(stderr)}`,
-      `Find who holds it with: fuser -vm ${target}`,
+      `${target} cannot be unmounted: ${quote(stderr)}`,
+      `Find the processes that use it with: fuser -vm ${target}`,
     );
   }
   await removeMountPoint(target);
@@ -85,7 +85,7 @@ async function isMountPoint(path: string): Promise<boolean> {
   return (await mountPoints()).includes(await canonical(path));
 }
 
-/** Whether something is mounted at this path or below it, also behind a link on the way. */
+/** Whether something is mounted at or below this path, including paths through symbolic links. */
 export async function holdsMounts(path: string): Promise<boolean> {
   const real = await canonical(path);
   return (await mountPoints()).some((point) => point === real || point.startsWith(`${real}/`));
@@ -99,10 +99,10 @@ async function mount(host: Host, request: MountRequest, options: string) {
   return await host.exec('mount', ['-t', request.fileSystem, '-o', options, request.device, request.target]);
 }
 
-/** What rmdir(2) says where there is no directory, or one that is not to go. */
+/** Errors of rmdir(2) if there is no directory, or one that must not be removed. */
 const KEPT_MOUNT_POINT: ReadonlySet<string | undefined> = new Set(['ENOTEMPTY', 'EBUSY', 'ENOENT', 'ENOTDIR']);
 
-/** Only an empty directory goes: rmdir(2) refuses everything else. */
+/** Removes only an empty directory: rmdir(2) refuses everything else. */
 async function removeMountPoint(target: string): Promise<void> {
   await rmdir(target).catch((error: NodeJS.ErrnoException) => {
     if (!KEPT_MOUNT_POINT.has(error.code)) throw error;

@@ -1,9 +1,9 @@
 import { visibleLine } from '../model/visible.ts';
 import type { Host } from './host.ts';
 
-/** Tells systemd how far a unit is. */
+/** Reports the progress of a unit to systemd. */
 export interface Notifier {
-  /** One line for `systemctl status`, whatever is in it: a second one would be another message to systemd; passed on at most every two seconds, the newest text wins. */
+  /** Text for `systemctl status`, always sent as one line, because a second line would be another message to systemd. Sent at most every two seconds; texts in between are dropped. */
   status(text: string): void;
 }
 
@@ -11,7 +11,7 @@ export interface Notifier {
 const PERIOD_MS = 2000;
 
 /**
- * Sends STATUS= through systemd-notify(1), since Node has no datagram sockets for AF_UNIX; silent where systemd does not listen
+ * Sends STATUS= with systemd-notify(1), because Node has no datagram sockets for AF_UNIX; does nothing if systemd does not listen
  * (NOTIFY_SOCKET is not set).
  */
 export function createNotifier(host: Host): Notifier {

@@ -7,23 +7,23 @@ import { exposureOf } from './exposure.ts';
 import { type Host, hostPath } from './host.ts';
 import { canonical, readMounts } from './mount-table.ts';
 
-/** All that the agent keeps on a node lies below these. */
+/** The directories that hold all files of the agent on a node. */
 export const OWN_PLACES = ['/run/prestage-agent', '/var/lib/prestage-agent'];
 
 /**
- * Makes sure that what lies in the agent's own directories can only have come from root, or from who runs the agent: it believes its records there,
- * mounts there and deletes there. Neither they nor anything directly in them may be a symbolic link, belong to somebody else, or be
- * writable for others; nor may a directory that leads there. What is mounted there is left out: the owner of a partition's files says nothing,
- * they are checked by digests. Directories that do not exist yet are in order.
+ * Makes sure that only root, or the user who runs the agent, can have created the files in the agent's own directories: the agent trusts its
+ * records there, mounts there and deletes there. Neither these directories nor their direct entries may be a symbolic link, belong to another
+ * user, or be writable for others; the same holds for their parent directories. Mounts there are not checked: the owner of files on a partition
+ * means nothing, digests verify these files. Directories that do not exist yet are accepted.
  * @throws PrestageError ERR_PLACE
  */
 export async function checkOwnPlaces(host: Host): Promise<void> {
   const tops = OWN_PLACES.map((place) => hostPath(host, place));
   const mounted = new Set((await readMounts()).map(({ target }) => target));
   for (const top of tops) {
-    // Another root than `/` is no node: it lies where the person who set it works.
+    // A root other than `/` is not a node but a directory of the person who set it.
     const { fault, missing } = await walkChain(dirname(top), host.root === '/' ? 'alone' : 'caller');
-    if (fault !== undefined) throw exposed(top, `${fault}, and leads to ${top}`);
+    if (fault !== undefined) throw exposed(top, `${fault}, and is on the path to ${top}`);
     if (missing.length > 0) continue;
     const found = await lstat(top).catch(unlessMissing);
     if (found === undefined) continue;
@@ -46,8 +46,8 @@ function check(path: string, found: Stats): void {
 function exposed(path: string, fault: string): PrestageError {
   return new PrestageError(
     'ERR_PLACE',
-    `${fault}: what lies there cannot be relied on`,
-    `Find out who made it, remove it, and start again; where room is wanted elsewhere, mount a file system at ${path}`,
+    `${fault}: the agent cannot trust its content`,
+    `Find out who created it, remove it, and start again; to use space elsewhere, mount a file system at ${path}`,
   );
 }
 

@@ -2,15 +2,15 @@ import { constants } from 'node:fs';
 import { chmod, copyFile, link, mkdir, rm } from 'node:fs/promises';
 import { dirname } from 'node:path';
 
-/** How a file came to its place: `link` shares the inode with its source, `reflink` shares the blocks until one of them is written. */
+/** How a file was placed: `link` shares the inode with its source, `reflink` shares the blocks until one of the two is written. */
 export type Placement = 'reflink' | 'link' | 'copy';
 
-/** What ioctl_ficlone(2) and link(2) answer where the file system or the mount cannot do it. */
+/** Errors of ioctl_ficlone(2) and link(2) if the file system or the mount does not support the operation. */
 const CANNOT = new Set(['ENOTSUP', 'EOPNOTSUPP', 'EXDEV', 'EINVAL', 'ENOTTY', 'ENOSYS', 'EPERM', 'EMLINK']);
 
 /**
- * Puts the bytes of a file at another path, without copying them where the file system can: reflink, else hard link, else copy. Makes the
- * directory; what lies at the path is replaced.
+ * Puts the bytes of a file at another path, if possible without copying them: reflink, otherwise hard link, otherwise copy. Creates the
+ * directory; replaces an existing file.
  */
 export async function placeFile(from: string, to: string): Promise<Placement> {
   await mkdir(dirname(to), { recursive: true });

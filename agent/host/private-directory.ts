@@ -2,8 +2,8 @@ import { mkdir } from 'node:fs/promises';
 import { dirname } from 'node:path';
 
 /**
- * Makes a directory for its owner alone, unless it exists, in directories that everybody may read: `status` looks through those as any user. The
- * process has to have the umask 022.
+ * Creates a directory that only its owner can access, unless it exists. Its parent directories are readable for everybody, because any user can
+ * run `status`. The process must have the umask 022.
  */
 export async function makePrivateDirectory(path: string): Promise<void> {
   await mkdir(dirname(path), { recursive: true, mode: 0o755 });

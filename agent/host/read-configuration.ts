@@ -4,14 +4,14 @@ import { PrestageError } from '../model/errors.ts';
 import { type Host, hostPath } from './host.ts';
 import { ifMissing } from './if-missing.ts';
 
-/** No engine is given more: all the mirrors of a large cluster take less than 1 MiB. */
+/** Largest file that is read: all mirrors of a large cluster take less than 1 MiB. */
 const CONFIGURATION_LIMIT_BYTES = 16 * 1024 * 1024;
 
 /**
- * The text of a file by which engines are configured, by its path on the node; undefined if it is missing. Links are followed, as engines do. A
- * pipe or a device is not read: it would be waited for without end.
- * @throws PrestageError ERR_SYSTEM_FILE for what is no plain file, or is larger than 16 MiB
- * @throws NodeJS.ErrnoException for a file that may not be read
+ * The text of a configuration file of the engines, by its path on the node; undefined if it is missing. Links are followed, as engines do. A
+ * pipe or a device is not read, because the read might never end.
+ * @throws PrestageError ERR_SYSTEM_FILE for a file that is not a plain file, or is larger than 16 MiB
+ * @throws NodeJS.ErrnoException for a file that this user may not read
  */
 export async function readConfiguration(host: Host, path: string): Promise<string | undefined> {
   const opened = await open(hostPath(host, path), constants.O_RDONLY | constants.O_NONBLOCK).catch(ifMissing(() => undefined));
@@ -26,5 +26,5 @@ export async function readConfiguration(host: Host, path: string): Promise<strin
 }
 
 function refused(message: string): PrestageError {
-  return new PrestageError('ERR_SYSTEM_FILE', message, 'Engines read it, too: put a plain file there, or remove it');
+  return new PrestageError('ERR_SYSTEM_FILE', message, 'Replace it with a plain file, or remove it: engines read it, too');
 }

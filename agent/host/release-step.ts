@@ -1,9 +1,9 @@
 import type { StepName } from './steps.ts';
 
-/** One thing that `release` undoes. To be run once, in the order given; another look tells what is still to do. */
+/** One step of `release`. Steps run once, in the given order; a new survey shows what remains. */
 export interface ReleaseStep {
   readonly name: StepName;
-  /** What is undone, for the plan: `remove /etc/…`. */
+  /** Its description in the plan: `remove /etc/…`. */
   readonly text: string;
   readonly run: () => Promise<void>;
 }

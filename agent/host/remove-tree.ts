@@ -7,36 +7,36 @@ import { checkWorkplace, walkChain } from './chain.ts';
 import { isKeeper } from './exposure.ts';
 import { readMounts } from './mount-table.ts';
 
-/** Files of one directory that are removed at one time. */
+/** Number of files of one directory that are removed at the same time. */
 const PARALLEL = 64;
-/** How often a directory is emptied into which somebody else goes on putting files. */
+/** Number of attempts to empty a directory while another process keeps adding files. */
 const TRIES = 3;
-/** A directory itself, and never what a link in its place leads to. */
+/** Opens only a directory, never the target of a link in its place. */
 const DIRECTORY = constants.O_RDONLY | constants.O_DIRECTORY | constants.O_NOFOLLOW;
 
 /**
- * Removes what lies at a path, with all that is below when it is a directory; nothing where nothing lies. It is the one place of the agent that
- * removes trees, and it leaves none:
+ * Removes a file or a directory with its content; does nothing if the path does not exist. It is the only function of the agent that removes
+ * trees, and it stays within the tree:
  *
- * - each directory that leads there belongs to, and can be changed by, those alone whom the standard `caller` names (agent/host/exposure.ts);
- *   commands of a node have refused more before, see own-places.ts and the scratch;
- * - nothing is mounted there or below, by the canonical path, and no directory is of another file system;
- * - no link is followed. The directory above is opened, and everything below is reached through open directories alone (`/proc/self/fd`, in
- *   place of unlinkat(2), which Node lacks): whoever exchanges a directory within the tree leads the removal nowhere.
- * @throws PrestageError ERR_REMOVE, and then nothing was removed; what the system says of a file that cannot be removed
+ * - each parent directory belongs to a user of the standard `caller` and only such users can change it (agent/host/exposure.ts); commands on a
+ *   node are stricter, see own-places.ts and the scratch space;
+ * - nothing is mounted there or below, by the canonical path, and no directory is on another file system;
+ * - no link is followed. The parent directory is opened, and everything below is reached only through open directories (`/proc/self/fd` instead
+ *   of unlinkat(2), which Node lacks), so replacing a directory within the tree cannot redirect the removal.
+ * @throws PrestageError ERR_REMOVE if nothing was removed; the error of the system for a file that cannot be removed
  */
 export async function removeTree(path: string): Promise<void> {
   await removeTrees([path]);
 }
 
-/** Removes several, looking at the mount table once. */
+/** Removes several trees, and reads the mount table once. */
 export async function removeTrees(paths: readonly string[]): Promise<void> {
   if (paths.length === 0) return;
   const mounted = (await readMounts()).map(({ target }) => target);
   for (const path of paths) await removeOne(resolve(path), mounted);
 }
 
-/** Makes a directory that is empty: what was there is removed. */
+/** Creates an empty directory; removes an existing one first. */
 export async function makeEmptyDirectory(path: string, mode = 0o777): Promise<void> {
   await removeTree(path);
   await mkdir(path, { recursive: true, mode });
@@ -47,7 +47,7 @@ export interface TemporaryDirectory extends AsyncDisposable {
 }
 
 /**
- * A private directory with a name of its own, among the temporary files of this machine when no other directory is given. The lease removes it.
+ * A private directory with a unique name, by default among the temporary files of this machine. Disposing of the lease removes it.
  * @throws PrestageError ERR_WORKPLACE
  */
 export async function temporaryDirectory(prefix: string, directory = tmpdir()): Promise<TemporaryDirectory> {
@@ -62,11 +62,11 @@ async function removeOne(path: string, mounted: readonly string[]): Promise<void
   if (chain.missing.length > 0) return;
   const name = Buffer.from(basename(path));
   await using parent = await open(chain.path, DIRECTORY);
-  if ((await readlink(at(parent))) !== chain.path) throw unsafe(path, `${chain.path} was exchanged meanwhile`);
+  if ((await readlink(at(parent))) !== chain.path) throw unsafe(path, `${chain.path} was replaced in the meantime`);
   const found = await lstat(inside(parent, name)).catch(unlessMissing);
   if (found === undefined) return;
   if (chain.isShared && !isKeeper(found.uid, 'caller'))
-    throw unsafe(path, `${path} belongs to the user ${found.uid}, in a directory that everybody can write to`);
+    throw unsafe(path, `${path} belongs to user ${found.uid}, in a directory that every user can write to`);
   const real = join(chain.path, basename(path));
   const [mount] = mounted.filter((target) => target === real || target.startsWith(`${real}/`));
   if (mount !== undefined) throw holdsMount(path, mount);
@@ -75,9 +75,9 @@ async function removeOne(path: string, mounted: readonly string[]): Promise<void
 }
 
 interface Tree {
-  /** As it was asked for, for messages. */
+  /** As the caller gave it, for messages. */
   readonly path: string;
-  /** The file system that it lies on. */
+  /** Device number of its file system. */
   readonly dev: number;
 }
 
@@ -94,7 +94,7 @@ async function removeDirectory(parent: FileHandle, name: Buffer, tree: Tree): Pr
   }
 }
 
-/** @returns whether the directory was gone already */
+/** @returns whether the directory was already gone */
 async function empty(parent: FileHandle, name: Buffer, tree: Tree): Promise<boolean> {
   const opened = await open(inside(parent, name), DIRECTORY).catch(unlessMissing);
   if (opened === undefined) return true;
@@ -116,7 +116,7 @@ function at({ fd }: FileHandle): string {
   return `/proc/self/fd/${fd}`;
 }
 
-/** The path of a name in an open directory; names of layers are bytes in any encoding. */
+/** The path of a name in an open directory; file names in layers can have any encoding. */
 function inside(directory: FileHandle, name: Buffer): Buffer {
   return Buffer.concat([Buffer.from(`${at(directory)}/`), name]);
 }
@@ -124,8 +124,8 @@ function inside(directory: FileHandle, name: Buffer): Buffer {
 function unsafe(path: string, fault: string): PrestageError {
   return new PrestageError(
     'ERR_REMOVE',
-    `${path} is not removed, because others could lead the removal elsewhere: ${fault}`,
-    'Look at what lies there and remove it by hand, or take the permission to write there away from others; then give the command again',
+    `${path} is not removed, because other users could redirect the removal: ${fault}`,
+    'Check its content and remove it by hand, or remove the write permission of other users; then give the command again',
   );
 }
 
@@ -133,7 +133,7 @@ function holdsMount(path: string, mount: string): PrestageError {
   return new PrestageError(
     'ERR_REMOVE',
     `${path} is not removed, because something is mounted at ${mount}`,
-    `Unmount what this shows: findmnt --submounts ${path}; then give the command again`,
+    `Unmount the file systems that this command lists: findmnt --submounts ${path}; then give the command again`,
   );
 }
 

@@ -5,8 +5,8 @@ import { type LockRequest, takeLock } from './lock.ts';
 import { checkOwnPlaces, OWN_PLACES } from './own-places.ts';
 
 /**
- * Takes the lock of the one command that changes what the agent keeps on a node, once its directories are known to be its own. What commands
- * that were killed had not put into place there is removed.
+ * Takes the lock of the one command that changes the files of the agent on a node, after a check that its directories are its own. Then removes
+ * temporary files of killed commands there.
  * @throws PrestageError ERR_PLACE, ERR_LOCKED
  */
 export async function takeRunLock(host: Host, request: Omit<LockRequest, 'path'>): Promise<AsyncDisposable> {

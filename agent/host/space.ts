@@ -1,15 +1,15 @@
 import { readFile, statfs } from 'node:fs/promises';
 import { dirname } from 'node:path';
 
-/** A file system as far as the plan has to know it. Sizes are bytes. */
+/** The facts about a file system that a plan needs. Sizes are in bytes. */
 export interface FileSystemSpace {
   readonly path: string;
   readonly sizeBytes: number;
-  /** Free for root and others alike (f_bavail). */
+  /** Free for all users (f_bavail). */
   readonly freeBytes: number;
-  /** Held in memory (tmpfs or ramfs): what is written there is gone from the RAM. */
+  /** In memory (tmpfs or ramfs): files there take up RAM. */
   readonly inMemory: boolean;
-  /** Equal for two paths on one file system, as far as size and kind can tell. */
+  /** Equal for two paths on the same file system, as far as size and type can tell. */
   readonly id: string;
 }
 
@@ -17,7 +17,7 @@ export interface FileSystemSpace {
 const TMPFS_MAGIC = 0x01021994;
 const RAMFS_MAGIC = 0x858458f6;
 
-/** The space of the file system that holds a path, or that would hold it: the nearest directory that exists is asked. */
+/** The space on the file system of a path. If the path does not exist, its nearest existing parent counts. */
 export async function spaceAt(path: string): Promise<FileSystemSpace> {
   try {
     const found = await statfs(path);
@@ -34,14 +34,14 @@ export async function spaceAt(path: string): Promise<FileSystemSpace> {
   }
 }
 
-/** Memory of the machine, and what programs can still take of it without swapping, in bytes. Source: proc_meminfo(5), MemTotal, MemAvailable. */
+/** Memory of the machine, and the part that programs can still use without swapping, in bytes. Source: proc_meminfo(5), MemTotal, MemAvailable. */
 export async function memoryBytes(): Promise<{ readonly total: number; readonly available: number }> {
   const meminfo = await readFile('/proc/meminfo', 'utf8');
   const field = (name: string): number => Number(new RegExp(`^${name}:\\s+(\\d+) kB$`, 'm').exec(meminfo)?.[1] ?? 0) * 1024;
   return { total: field('MemTotal'), available: field('MemAvailable') };
 }
 
-/** Memory that programs can still take without swapping, in bytes. */
+/** Memory that programs can still use without swapping, in bytes. */
 export async function availableMemoryBytes(): Promise<number> {
   return (await memoryBytes()).available;
 }

@@ -1,11 +1,12 @@
 import type { Log } from './log.ts';
 
 /**
- * Every step of the agent that changes something outside its own memory, by what passes it; a name stands in one group, also where others pass it,
- * too. The crash tests kill the agent before and after each and expect the same command to come to the same end.
+ * Every step of the agent that changes something outside its own memory, grouped by the command or delivery that performs it; a name is in one
+ * group, even if others perform it, too. The crash tests kill the agent before and after each step and expect that the same command then ends
+ * with the same result.
  */
 export const changingSteps = {
-  /** Every `run`, whatever it delivers. */
+  /** Every `run`, with any delivery. */
   run: ['take-lock', 'record-start', 'reclaim-mount', 'mount-partition', 'unmount-partition', 'record-end'],
   extract: [
     'reclaim-scratch',
@@ -50,7 +51,7 @@ export const changingSteps = {
     'stop-registry',
     'remove-registry',
   ],
-  /** Files of the system, and those who read them. */
+  /** System files, and reloading the programs that read them. */
   engines: ['back-up-system-file', 'record-setup', 'write-system-file', 'reload-systemd', 'reload-crio'],
   heal: ['begin-check', 'end-check', 'record-check', 'drop-damaged-copy', 'heal-container', 'heal-image', 'heal-layer', 'record-damage'],
   release: [
@@ -133,7 +134,7 @@ export type Step = <T>(name: StepName, action: () => Promise<T>) => Promise<T>;
 /** Steps as they run on a node. */
 export const plainStep: Step = async (_name, action) => await action();
 
-/** Steps that also tell their names as they begin: `step NAME`, for who debugs. */
+/** Steps that also log their names when they begin, for debugging: `step NAME`. */
 export function toldStep(step: Step, log: Log): Step {
   return async (name, action) => {
     log('debug', `step ${name}`);
@@ -142,8 +143,8 @@ export function toldStep(step: Step, log: Log): Step {
 }
 
 /**
- * Steps that end the process with SIGKILL at one point, for the crash test.
- * @param point `before:NAME:N` or `after:NAME:N`: the Nth time (from 1) that the step NAME is reached or left
+ * Steps that kill the process with SIGKILL at one point, for the crash tests.
+ * @param point `before:NAME:N` or `after:NAME:N`: before or after the Nth call (from 1) of the step NAME
  */
 export function crashingStep(point: string, die: () => void): Step {
   const [when, wanted, nth] = point.split(':');

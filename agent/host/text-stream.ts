@@ -9,10 +9,10 @@ export interface TextStream {
   write(text: string): unknown;
 }
 
-/** Marks the sequences that the agent itself sends. It differs in each process, so no foreign byte can pass for it. */
+/** Marks the control sequences of the agent itself. It is different in each process, so foreign text cannot imitate it. */
 const MARK = `own-${randomUUID()}-`;
 const MARKED = new RegExp(`${MARK}([0-9a-f]*);`, 'g');
-/** A line that the journal would read as one with a priority of its own. Source: sd-daemon(3). */
+/** The start of a line that sets its own priority in the journal. Source: sd-daemon(3). */
 const PRIORITY = /^(?=<[0-7]>)/gm;
 
 /** A control sequence or journal prefix of the agent's own, for a text that goes to a `textStream`. */
@@ -21,9 +21,9 @@ export function own(sequence: string): string {
 }
 
 /**
- * The only way of text to the outside. Control characters that come from elsewhere (names, messages of programs, labels of disks) are made
- * visible; what is marked by `own` goes out as it is.
- * @param options.isJournal a line cannot choose its priority: in front of one that tries, `<6>` is put, the priority of a line without a prefix
+ * The only way to write text to the outside. Control characters from foreign text (names, messages of programs, labels of disks) are made
+ * visible; sequences marked by `own` are written unchanged.
+ * @param options.isJournal foreign lines cannot set their priority: such a line gets the prefix `<6>`, the default priority
  */
 export function textStream(stream: TextStream, options: { readonly isJournal: boolean }): TextStream {
   return {

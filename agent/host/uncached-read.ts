@@ -4,16 +4,16 @@ import { text } from 'node:stream/consumers';
 import { messageOf, PrestageError } from '../model/errors.ts';
 import { quote, startFailure } from './exec.ts';
 
-/** One read; a page, and a multiple of every disk's sector. */
+/** Size of one read: a page, and a multiple of the sector size of every disk. */
 const BLOCK_BYTES = 4096;
-/** Blocks at random places that are read besides the first one. More would find more of a disk that is bad in places, which is the check's work. */
+/** Number of blocks at random places that are read besides the first block. Finding every bad place of a disk is the task of the check. */
 const RANDOM_BLOCKS = 4;
 
-/** What came of reading: `silent` if the disk did not answer in time. */
+/** The result of reading: `silent` if the disk did not respond in time. */
 export type UncachedRead =
   | { readonly kind: 'read' }
   | { readonly kind: 'failed'; readonly reason: string }
-  /** The file itself cannot be reached by this name, or not by this user: that says nothing about its disk. */
+  /** The path does not exist, or this user may not read it: that says nothing about the disk. */
   | { readonly kind: 'denied' | 'missing'; readonly reason: string }
   | { readonly kind: 'silent' };
 
@@ -23,9 +23,9 @@ export interface UncachedFile {
 }
 
 /**
- * Reads a few blocks of a file from its disk, past the page cache, which would hide a dead disk. A program of its own reads: a thread of ours that
- * waits for a disk that hangs could not be ended, nor could the agent. Of such a program, too, nobody waits for the end.
- * @param limitMs for all of it
+ * Reads a few blocks of a file from its disk, bypassing the page cache, which would hide a dead disk. A separate program reads, because a
+ * thread that waits for a hanging disk could not be ended, and neither could the agent. The agent does not wait for a hanging program either.
+ * @param limitMs time limit for all reads together
  */
 export async function readUncached({ path, sizeBytes }: UncachedFile, limitMs: number): Promise<UncachedRead> {
   const blocks = Math.max(1, Math.floor(sizeBytes / BLOCK_BYTES));
@@ -36,7 +36,7 @@ export async function readUncached({ path, sizeBytes }: UncachedFile, limitMs: n
 }
 
 /**
- * Direct reading is refused by some file systems (iso9660; tmpfs of older kernels): there the pages of the file are dropped first.
+ * Some file systems refuse direct reads (iso9660; tmpfs of older kernels): there, the cached pages of the file are dropped first.
  * Source: open(2), O_DIRECT; dd(1), "nocache".
  */
 async function readBlock(path: string, place: number, until: AbortSignal): Promise<UncachedRead> {

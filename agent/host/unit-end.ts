@@ -3,14 +3,14 @@ import { STAGES, type Stage } from '../model/stage.ts';
 import type { Host } from './host.ts';
 import { hasSystemd } from './systemd.ts';
 
-/** How far the unit of a stage has come in this boot. */
+/** The state of the unit of a stage in this boot. */
 export interface UnitEnd {
   /** `prestage-agent-STAGE.service`. */
   readonly unit: string;
   readonly stage: Stage;
-  /** Of its main process, which is the launcher and then the agent; 0 where there was none. */
+  /** Of its main process, which is first the launcher and then the agent; 0 if there was none. */
   readonly pid: number;
-  /** `limit`: systemd ended it because it took too long. */
+  /** `limit`: systemd stopped it because it exceeded its time limit. */
   readonly how:
     | { readonly kind: 'starting' }
     | { readonly kind: 'exit'; readonly code: number }
@@ -22,8 +22,8 @@ const PROPERTIES = ['Id', 'ActiveState', 'Result', 'ExecMainPID', 'ExecMainCode'
 const LIMIT_MS = 10_000;
 
 /**
- * What systemd knows of the agent's units in this boot: also of one that ended before the agent could write anything, or could not be executed.
- * Any user may ask. Units that were not started are left out; where systemd does not answer there is none.
+ * What systemd knows about the agent's units in this boot, including a unit that ended before the agent could write anything, or could not be
+ * executed. Any user can ask. Units that were not started are left out; the list is empty if systemd does not answer.
  */
 export async function unitEnds(host: Host): Promise<readonly UnitEnd[]> {
   if (!hasSystemd(host)) return [];

@@ -1,22 +1,22 @@
 import { existsSync } from 'node:fs';
 import type { Host } from './host.ts';
 
-/** Has what was written go to the disk while more is written. Disposing of it waits for what is going on; it is no promise that all is there. */
+/** Writes data back to the disk while more is being written. Disposing of it waits for the current write-back; it does not guarantee that all data is on the disk. */
 export interface WriteBack extends AsyncDisposable {
-  /** Tells how much has been written by now. */
+  /** Reports the total number of bytes written so far. */
   readonly wrote: (bytes: number) => void;
 }
 
 /**
- * Bytes that may wait. The kernel lets much more wait before it writes by itself, and all of that would be left for the end: 461 MB of archives
- * on two cores, until all was on the disk, took 1.3 to 1.6 s without this and 1.0 to 1.2 s with it.
+ * Most bytes that may wait for write-back. The kernel lets much more wait before it starts by itself, and all of that would remain for the end:
+ * 461 MB of archives on two cores took 1.3 to 1.6 s until everything was on the disk, and 1.0 to 1.2 s with this.
  */
 const WAITING_BYTES = 64 * 2 ** 20;
 
-/** Pause between two rounds where others write, and how much is not known: the kernel would begin only after half a minute. */
+/** Pause between two rounds if other programs write an unknown amount: the kernel would begin only after half a minute. */
 const PAUSE_MS = 5000;
 
-/** Writes back by the bytes that it is told of. */
+/** Writes back depending on the reported bytes. */
 export function createWriteBack(host: Host, directory: string): WriteBack {
   let syncedBytes = 0;
   let running: Promise<void> | undefined;
@@ -37,8 +37,8 @@ export function createWriteBack(host: Host, directory: string): WriteBack {
 }
 
 /**
- * Writes back what other programs write below a directory, which may not be there yet, until it is disposed of. The sync at the end would take as long as the
- * disk needs for all of it (1.5 of 29 s for 2 GB of images).
+ * Writes back the data that other programs write below a directory, until it is disposed of. The directory may not exist yet. Without this, the
+ * sync at the end would take as long as the disk needs for all of the data (1.5 of 29 s for 2 GB of images).
  */
 export function keepWritingBack(host: Host, directory: string): AsyncDisposable {
   const end = new AbortController();
@@ -56,7 +56,7 @@ export function keepWritingBack(host: Host, directory: string): AsyncDisposable 
   };
 }
 
-/** Where it fails, the sync at the end fails, too, and says why. Source: sync(1). */
+/** Ignores failures: then the sync at the end fails, too, and reports the reason. Source: sync(1). */
 async function syncQuietly(host: Host, directory: string): Promise<void> {
   await host.exec('sync', ['--file-system', directory]).catch(() => undefined);
 }

@@ -195,7 +195,7 @@ describe('engines and an additional image store', () => {
     );
     const { accepted, reason } = { accepted: undefined, reason: undefined, ...Object(probe) };
     assert.equal(accepted, false);
-    assert.match(String(reason), /^podman ended with 125: Error: \S/);
+    assert.match(String(reason), /^podman failed with exit code 125: Error: \S/);
   });
 
   it('a probe refuses what is no store without asking', async () => {

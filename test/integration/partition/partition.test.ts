@@ -149,7 +149,7 @@ describe('the data partition', () => {
     assert.deepEqual([exitCode, state.error?.code], [5, 'ERR_PARTITION_MOUNT']);
     assert.match(
       state.error?.message ?? '',
-      new RegExp(`^${broken.partition} \\(xfs\\) does not mount at ${sandbox.mountPoint}: .*mount.* \\(the kernel: XFS \\(`),
+      new RegExp(`^${broken.partition} \\(xfs\\) cannot be mounted at ${sandbox.mountPoint}: .*mount.* \\(kernel: XFS \\(`),
     );
     assert.match(state.error?.remedy ?? '', new RegExp(`xfs_repair -n ${broken.partition}`));
     await assertNothingLeft(sandbox);
@@ -165,8 +165,8 @@ describe('the data partition', () => {
     const result = await started.ended;
     const status = JSON.parse((await sandbox.agent(['status', '--output', 'json'])).stdout).status;
     assert.deepEqual([result.exitCode, status.readiness, status.lastError.code, status.exitCode], [5, 'failed', 'ERR_PARTITION_BUSY', 5]);
-    assert.match(status.lastError.message, new RegExp(`^${sandbox.mountPoint} does not unmount: .*busy`));
-    assert.equal(status.lastError.remedy, `Find who holds it with: fuser -vm ${sandbox.mountPoint}`);
+    assert.match(status.lastError.message, new RegExp(`^${sandbox.mountPoint} cannot be unmounted: .*busy`));
+    assert.equal(status.lastError.remedy, `Find the processes that use it with: fuser -vm ${sandbox.mountPoint}`);
     assert.equal(
       await readFile(join(sandbox.mountPoint, 'ai-images.txt'), 'utf8'),
       await readFile(join(bundle.directory, 'ai-images.txt'), 'utf8'),
@@ -185,8 +185,8 @@ describe('the data partition', () => {
     await sandbox.wrap('umount', 'echo "target is busy" >&2; exit 32');
     const { exitCode, state } = await sandbox.run(['--label', `${LABEL}-empty`]);
     assert.deepEqual([exitCode, state.error?.code], [6, 'ERR_PAYLOAD_MISSING']);
-    assert.match(state.error?.message ?? '', /holds no image list for the stage "discovery"; .*; after that: \S+ does not unmount: .*busy/);
-    assert.match(state.error?.remedy ?? '', /^Put ai-images\.txt there .*; then: Find who holds it with: fuser -vm /);
+    assert.match(state.error?.message ?? '', /holds no image list for the stage "discovery"; .*; after that: \S+ cannot be unmounted: .*busy/);
+    assert.match(state.error?.remedy ?? '', /^Put ai-images\.txt there .*; then: Find the processes that use it with: fuser -vm /);
     await output(execOnLinux, 'umount', [sandbox.mountPoint]);
     assert.deepEqual(await mountPointsOf(empty.partition), []);
   });

@@ -84,7 +84,7 @@ describe('a run in which something fails', () => {
     assert.deepEqual([closed.exitCode, closed.state.outcome, open.exitCode, open.state.outcome], [4, 'failed', 68, 'failed']);
     for (const { state, error, attempts } of closed.state.images) {
       assert.deepEqual([state, error?.code, attempts], ['failed', 'ERR_LOAD', 1]);
-      assert.match(error?.message ?? '', /^skopeo could not load quay\.io\/\S+ \(it ended with 1\): no$/);
+      assert.match(error?.message ?? '', /^skopeo could not load quay\.io\/\S+ \(it failed with exit code 1\): no$/);
     }
     assert.deepEqual([...(await recordedDigests(sandbox.graphroot)).keys()], []);
     await assertNothingLeft(sandbox);
@@ -109,7 +109,7 @@ describe('a run in which something fails', () => {
     const attempts = new Map(state.images.map((image) => [image.reference, image.attempts]));
     const ofOthers = [...attempts].filter(([reference]) => reference !== first).map(([, count]) => count);
     assert.deepEqual([exitCode, attempts.get(first), ofOthers], [0, 3, [1, 1]]);
-    assert.match(stderr, /: skopeo could not load \S+ \(it ended with 1\): level=fatal msg="storage is busy"; retrying in 1 s\n/);
+    assert.match(stderr, /: skopeo could not load \S+ \(it failed with exit code 1\): level=fatal msg="storage is busy"; retrying in 1 s\n/);
     await assertLoaded(sandbox, bundle.images);
     const calls = await sandbox.log();
     assert.deepEqual(

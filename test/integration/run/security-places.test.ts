@@ -31,19 +31,19 @@ const planted: readonly { readonly what: string; readonly plant: string; readonl
     what: 'the place of the store belongs to a user',
     plant: `mkdir -p /var/lib/prestage-agent/store && chown ${USER} /var/lib/prestage-agent/store`,
     code: 'ERR_PLACE',
-    says: /^\/var\/lib\/prestage-agent\/store belongs to the user 1000: /,
+    says: /^\/var\/lib\/prestage-agent\/store belongs to user 1000: /,
   },
   {
     what: 'everybody may write to the place of the records',
     plant: 'mkdir -p /run/prestage-agent && chmod 1777 /run/prestage-agent',
     code: 'ERR_PLACE',
-    says: /^\/run\/prestage-agent can be written by others \(mode 1777\): /,
+    says: /^\/run\/prestage-agent is writable for other users \(mode 1777\): /,
   },
   {
     what: 'a group of users may write to the state',
     plant: `mkdir -p /var/lib/prestage-agent && cd /var/lib/prestage-agent && touch state.json && chgrp ${USER} state.json && chmod 664 state.json`,
     code: 'ERR_PLACE',
-    says: /^\/var\/lib\/prestage-agent\/state\.json can be written by others \(mode 664\): /,
+    says: /^\/var\/lib\/prestage-agent\/state\.json is writable for other users \(mode 664\): /,
   },
   ...[
     {
@@ -54,12 +54,12 @@ const planted: readonly { readonly what: string; readonly plant: string; readonl
     {
       what: 'belongs to a user',
       plant: `mkdir /etc/containers/registries.conf.d && chown ${USER} /etc/containers/registries.conf.d`,
-      says: /registries\.conf\.d belongs to the user 1000/,
+      says: /registries\.conf\.d belongs to user 1000/,
     },
     {
       what: 'can be written by everybody',
       plant: 'mkdir -m 777 /etc/containers/registries.conf.d',
-      says: /registries\.conf\.d can be written by others \(mode 777\)/,
+      says: /registries\.conf\.d is writable for other users \(mode 777\)/,
     },
   ].map(({ what, plant, says }) => ({ what: `/etc/containers/registries.conf.d ${what}`, plant, code: 'ERR_SYSTEM_FILE', says })),
 ];

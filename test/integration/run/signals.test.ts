@@ -122,7 +122,7 @@ describe('a run on a partition', () => {
       error: {
         code: 'ERR_LOCKED',
         message: `${join(sandbox.root, 'run/prestage-agent/lock')} is held by process ${first.pid} (run --stage discovery); waited 0 s`,
-        remedy: 'Wait until it has ended, or give --lock-wait SECONDS; watch it with: prestage-agent status --watch',
+        remedy: 'Wait until it ends, or give --lock-wait SECONDS; to watch it, run: prestage-agent status --watch',
         exitCode: 8,
       },
     });

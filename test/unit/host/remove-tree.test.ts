@@ -64,7 +64,7 @@ describe('the removal of a tree', () => {
     await chmod(top, 0o777);
     assert.deepEqual(await refusal(tree), {
       code: 'ERR_REMOVE',
-      message: `${tree} is not removed, because others could lead the removal elsewhere: ${top} can be written by others (mode 777)`,
+      message: `${tree} is not removed, because other users could redirect the removal: ${top} is writable for other users (mode 777)`,
     });
     await assert.rejects(checkWorkplace(tree), { code: 'ERR_WORKPLACE' });
     assert.deepEqual(await namesIn(tree), ['a', 'a/b', 'a/b/file', 'file']);
@@ -86,13 +86,13 @@ describe('the removal of a tree', () => {
       what: 'the directory above',
       sticky: false,
       give: (tree: string) => dirname(tree),
-      says: (tree: string) => `${dirname(tree)} belongs to the user ${OTHER}`,
+      says: (tree: string) => `${dirname(tree)} belongs to user ${OTHER}`,
     },
     {
-      what: 'the tree, in a directory that everybody can write to,',
+      what: 'the tree, in a directory that every user can write to,',
       sticky: true,
       give: (tree: string) => tree,
-      says: (tree: string) => `${tree} belongs to the user ${OTHER}, in a directory that everybody can write to`,
+      says: (tree: string) => `${tree} belongs to user ${OTHER}, in a directory that every user can write to`,
     },
   ]) {
     // Only root can give a file away: for other users there is nothing to refuse here.
@@ -103,7 +103,7 @@ describe('the removal of a tree', () => {
         await chown(give(tree), OTHER, OTHER);
         assert.deepEqual(await refusal(tree), {
           code: 'ERR_REMOVE',
-          message: `${tree} is not removed, because others could lead the removal elsewhere: ${says(tree)}`,
+          message: `${tree} is not removed, because other users could redirect the removal: ${says(tree)}`,
         });
         assert.deepEqual(await namesIn(tree), ['a', 'a/b', 'a/b/file', 'file']);
         await chown(give(tree), 0, 0);

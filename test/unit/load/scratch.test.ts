@@ -25,8 +25,8 @@ describe('the scratch directory that is asked for', () => {
 
   it('is refused on a node below a sticky directory that everybody can write to, whoever owns what is in there', async () => {
     // The temporary files of this test lie in such a directory, and what is in there is its own.
-    assert.deepEqual(await refusal('/', work), ['ERR_SCRATCH', `/tmp can be written by others (mode 1777)`]);
-    assert.deepEqual(await refusal('/', '/tmp/that/is/not/there'), ['ERR_SCRATCH', `/tmp can be written by others (mode 1777)`]);
+    assert.deepEqual(await refusal('/', work), ['ERR_SCRATCH', `/tmp is writable for other users (mode 1777)`]);
+    assert.deepEqual(await refusal('/', '/tmp/that/is/not/there'), ['ERR_SCRATCH', `/tmp is writable for other users (mode 1777)`]);
   });
 
   it('is refused when a directory on the way can be written by others, also when it is not there itself', async () => {
@@ -35,7 +35,7 @@ describe('the scratch directory that is asked for', () => {
     for (const wanted of ['open', 'open/not/there'])
       assert.deepEqual(await refusal(work, join(work, wanted)), [
         'ERR_SCRATCH',
-        `${join(work, 'open')} can be written by others (mode 777)`,
+        `${join(work, 'open')} is writable for other users (mode 777)`,
       ]);
   });
 

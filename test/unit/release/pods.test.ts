@@ -30,11 +30,14 @@ describe('pods that stand on the store image', () => {
     ]));
 
   it('are a refusal where CRI-O does not answer', () =>
-    assert.deepEqual(refusalOf({ crictl: { kind: 'silent', reason: 'crictl version ended with 1: no such socket' }, areRunning: false }), [
-      'ERR_STORE_PODS',
-      'shop/web, shop/db: these pods stand on the store image, and CRI-O cannot be asked to end them: crictl version ended with 1: no such socket',
-      'Drain the node first, then end the pods (crictl rmp --force --all) and give the release again',
-    ]));
+    assert.deepEqual(
+      refusalOf({ crictl: { kind: 'silent', reason: 'crictl version failed with exit code 1: no such socket' }, areRunning: false }),
+      [
+        'ERR_STORE_PODS',
+        'shop/web, shop/db: these pods stand on the store image, and CRI-O cannot be asked to end them: crictl version failed with exit code 1: no such socket',
+        'Drain the node first, then end the pods (crictl rmp --force --all) and give the release again',
+      ],
+    ));
 
   it('are a refusal where they run on without CRI-O', () =>
     assert.deepEqual(refusalOf({ crictl: { kind: 'no-crio' } }), [

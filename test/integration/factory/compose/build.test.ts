@@ -166,7 +166,7 @@ describe('prestage-agent build', () => {
     await buildWhile('linked', 'ln "$blob" "$0.$$" && rm "$0.$$"');
     await assert.rejects(buildWhile('touched', 'touch "$blob"'), {
       code: 'ERR_TOOL_FAILED',
-      message: /ended with 1: tar: .*: file changed as we read it/,
+      message: /failed with exit code 1: tar: .*: file changed as we read it/,
     });
   });
 

@@ -247,7 +247,7 @@ describe('store images of prestage-agent build', () => {
         `${missing.reference}: podman images does not list it`,
       ],
     );
-    assert.match(resolving ?? '', /^podman image inspect ended with 125: .*(?:no such image|image not known)/);
+    assert.match(resolving ?? '', /^podman image inspect failed with exit code 125: .*(?:no such image|image not known)/);
     assert.deepEqual(await mountPointsBelow(join(work, 'proof')), []);
   });
 

@@ -70,9 +70,9 @@ describe('the failure of a pull', () => {
 
   it('says how skopeo ended where it said nothing', () => {
     const error = pullFailure('quay.io/a/b:v1', { exitCode: 137, stderr: '' });
-    assert.equal(error.message, 'quay.io/a/b:v1: skopeo ended with 137: no message');
-    const stopped = pullFailure('quay.io/a/b:v1', { exitCode: 143, endedBy: 'was ended after 60 s, its limit of time', stderr: '' });
-    assert.equal(stopped.message, 'quay.io/a/b:v1: skopeo was ended after 60 s, its limit of time: no message');
+    assert.equal(error.message, 'quay.io/a/b:v1: skopeo failed with exit code 137: no message');
+    const stopped = pullFailure('quay.io/a/b:v1', { exitCode: 143, endedBy: 'timed out after 60 s', stderr: '' });
+    assert.equal(stopped.message, 'quay.io/a/b:v1: skopeo timed out after 60 s: no message');
   });
 
   it('is worth another try where network, load or the server is to blame, and not otherwise', () => {
