@@ -4,7 +4,7 @@ import { isSea } from 'node:sea';
 import { PrestageError } from '../../model/errors.ts';
 import type { AgentFile } from './plan.ts';
 
-/** Processor of an ELF file (e_machine) as GOARCH and as the names of our executables have it. Source: elf(5); elf.h, EM_X86_64, EM_AARCH64. */
+/** Processor of an ELF file (e_machine) as GOARCH and as in the names of our executables. Source: elf(5); elf.h, EM_X86_64, EM_AARCH64. */
 const MACHINES = new Map([
   [62, { architecture: 'amd64', suffix: 'x64' }],
   [183, { architecture: 'arm64', suffix: 'arm64' }],
@@ -14,9 +14,9 @@ const HEADER_BYTES = 20;
 const MACHINE_OFFSET = 18;
 
 /**
- * Where executables lie in a bundle: the one for the bundle's own architecture at the top, where the launcher looks first, the others below
- * `bin`. Without a path it is the running executable; undefined where this is no executable but the sources.
- * @throws PrestageError ERR_BUILD_AGENT, also where two are for one architecture
+ * Finds the executables and their places in a bundle: the one for the bundle's own architecture at the top, where the launcher looks first,
+ * the others below `bin`. Without paths it is the running executable; none if the program runs from its sources.
+ * @throws PrestageError ERR_BUILD_AGENT, also if two are for one architecture
  */
 export async function findAgents(given: readonly string[], architecture: string): Promise<readonly AgentFile[]> {
   const paths = given.length > 0 ? given.map((path) => resolve(path)) : isSea() ? [process.execPath] : [];
@@ -38,7 +38,7 @@ async function describeAgent(from: string, architecture: string): Promise<AgentF
   });
   const machine = found.isFile() ? await machineOf(from) : undefined;
   if (machine === undefined)
-    throw unusable(`${from} is no Linux executable for ${[...MACHINES.values()].map((one) => one.suffix).join(' or ')}`);
+    throw unusable(`${from} is not a Linux executable for ${[...MACHINES.values()].map((one) => one.suffix).join(' or ')}`);
   const path = machine.architecture === architecture ? 'prestage-agent' : `bin/prestage-agent-linux-${machine.suffix}`;
   return { from, path, sizeBytes: found.size, modifiedMs: found.mtimeMs };
 }
@@ -55,6 +55,6 @@ function unusable(message: string): PrestageError {
   return new PrestageError(
     'ERR_BUILD_AGENT',
     message,
-    'Give --agent the file of a release: prestage-agent-linux-x64 or prestage-agent-linux-arm64',
+    'Give --agent a released executable: prestage-agent-linux-x64 or prestage-agent-linux-arm64',
   );
 }

@@ -25,7 +25,7 @@ export interface WriteArchivesOptions {
 const COMPRESS = 'gzip -1n';
 
 /**
- * Writes one archive per image by tar(1), the members that a reader needs first at its front. The same images give the same bytes.
+ * Writes one archive per image with tar(1). Members that a reader needs first come first. The same images give the same bytes.
  * Source: docs/field-facts.md, "Archive"; tar(1), "reproducibility".
  * @throws PrestageError ERR_TOOL_FAILED, ERR_TOOL_MISSING
  */
@@ -77,10 +77,10 @@ async function writeArchive(host: Host, name: string, { image }: NamedImage, opt
   await removeTree(directory);
 }
 
-/** What tar says of a file whose inode has changed, and ends with 1. Source: tar(1), "RETURN VALUE". */
+/** tar's message about a file whose inode has changed; it then exits with 1. Source: tar(1), "RETURN VALUE". */
 const TOUCHED = /^tar: .+: file changed as we read it$/;
 
-/** tar, for which a blob that another build from the same layout has linked meanwhile is still the same: its content has not changed. */
+/** Runs tar and accepts that another build from the same layout has linked a blob in the meantime: its content has not changed. */
 function tarOf(exec: Exec, contents: () => Promise<string>): Exec {
   return async (...command) => {
     const before = await contents();

@@ -15,12 +15,12 @@ import { choicesOf, decide, removeBuildWork, runBuild } from './run-build.ts';
 import { requireTools } from './tools.ts';
 
 /**
- * Builds a bundle: what is there as it would be made is kept, the rest is made, and the manifest seals it at the very end. Ended at any
- * moment, it leaves a bundle that says that it is not whole, and the next build goes on from there.
+ * Builds a bundle: keeps unchanged parts, makes the rest, and seals the bundle with its manifest at the very end. If it is interrupted, the
+ * bundle stays marked as incomplete, and the next build continues from there.
  * @throws PrestageError ERR_BUILD_*, ERR_LAYOUT*, ERR_ARCHIVE_*, ERR_LIST, ERR_MAPPING, ERR_SPACE_BUILD, ERR_LOCKED, ERR_TOOL_*, ERR_INTERRUPTED
  */
 export async function build(host: Host, wanted: BuildOptions): Promise<BuildReport> {
-  // In one order, so that the order of the command line decides nothing.
+  // In a fixed order, so that the order on the command line does not matter.
   const options = { ...wanted, payloads: PAYLOAD_KINDS.filter((kind) => wanted.payloads.includes(kind)) };
   const [from, to] = [resolve(options.from), resolve(options.to)];
   requireRoot(options);
@@ -35,7 +35,7 @@ export async function build(host: Host, wanted: BuildOptions): Promise<BuildRepo
   }
   await requireTools(host, options.payloads, input.kind);
   if (outline.agents.length === 0) {
-    host.log('warning', 'this is not the executable itself, and no --agent is given: the bundle gets no program for the node');
+    host.log('warning', 'the bundle gets no program for the node: the agent runs from its sources, and --agent is not given');
   }
   try {
     if (options.isDry) return await plan(options, input, outline, record);
@@ -43,13 +43,13 @@ export async function build(host: Host, wanted: BuildOptions): Promise<BuildRepo
     return await runBuild(host, { options, input, outline });
   } catch (error) {
     if (!options.signal.aborted) throw error;
-    throw new PrestageError('ERR_INTERRUPTED', 'the build was asked to end', 'Give the command again: it goes on from here', {
+    throw new PrestageError('ERR_INTERRUPTED', 'the build was interrupted', 'Give the command again to continue', {
       cause: error,
     });
   }
 }
 
-/** Also takes away what a killed build was about to name. */
+/** Also removes temporary files of a killed build. */
 async function lockBundle(bundle: string): Promise<AsyncDisposable> {
   const folder = join(bundle, BUILD_FOLDER);
   await makeWorkplace(folder);
@@ -62,8 +62,8 @@ function requireRoot({ payloads }: BuildOptions): void {
   if (!payloads.includes('store') || process.getuid?.() === 0) return;
   throw new PrestageError(
     'ERR_BUILD_STORE',
-    'a store image holds files of many owners and is mounted to prove it, which takes root',
-    'Build as root, or take store out of --payload',
+    'a store image needs root: it holds files of many owners, and its proof mounts it',
+    'Build as root, or leave store out of --payload',
   );
 }
 
@@ -72,7 +72,7 @@ function unchanged(bundle: string, record: BuildRecord): BuildReport {
   return { outcome: 'unchanged', bundle, parts, ...(record.sealed && { manifestSha256: record.sealed.file.sha256 }) };
 }
 
-/** Archives are not unpacked for a plan: their sizes stand for what is in them. */
+/** Archives are not unpacked for a plan: their own sizes are used instead of those of their content. */
 async function plan(options: BuildOptions, input: BuildInput, outline: Outline, record: BuildRecord): Promise<BuildReport> {
   const { bundle, layout, work } = foldersOf(options, input.kind);
   if (input.kind === 'oci') {

@@ -4,15 +4,15 @@ import type { NamedImage } from './source-image.ts';
 /** One image to copy into a store. */
 export interface CopyStep {
   readonly named: NamedImage;
-  /** Positions in the plan of the copies that must be done before. */
+  /** Positions in the plan of the copies that must be done first. */
   readonly after: readonly number[];
 }
 
 /**
- * Which copies wait for which, so that every layer and every config is brought by the first image that has it, however many copies run at a
- * time: that makes the store a function of its images, and no layer is unpacked twice. Pure.
+ * Decides which copies wait for which, so that every layer and config comes from the first image that has it, regardless of how many copies
+ * run at a time. So the store depends on its images alone, and no layer is unpacked twice. Pure.
  *
- * A layer of a store is the unpacked layer on top of the ones below it (containers-storage names it by them), so these are what is claimed.
+ * containers-storage names a layer by its content and all layers below it, so an image claims whole chains of layers.
  */
 export function planCopies(images: readonly NamedImage[]): readonly CopyStep[] {
   const claims = new Map<string, number>();

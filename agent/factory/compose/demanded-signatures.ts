@@ -14,8 +14,8 @@ export interface UnsignedImages {
 }
 
 /**
- * Finds what a cluster of the release in the bundle would refuse for want of a signature. Whether the signatures that are there are good ones,
- * `verify --openshift` tells. Pure.
+ * Finds images without a signature that a cluster of the bundle's release would refuse. Does not check signatures; `verify --openshift` does.
+ * Pure.
  */
 export function unsignedImages(images: readonly NamedImage[]): UnsignedImages | undefined {
   const release = releaseOf(images);
@@ -29,11 +29,11 @@ export function unsignedImages(images: readonly NamedImage[]): UnsignedImages | 
   return references.length === 0 ? undefined : { release, references };
 }
 
-/** What is said of them, and what to do. Pure. */
+/** The error for unsigned images. Pure. */
 export function unsignedError({ release, references }: UnsignedImages): PrestageError {
   return new PrestageError(
     'ERR_BUILD_UNSIGNED',
-    `clusters of OpenShift ${release} demand a signature of ${references.length} images that have none in the folder to build from; first: ${references[0]}`,
+    `${references.length} images have no signature in the folder to build from, but clusters of OpenShift ${release} demand one; first: ${references[0]}`,
     'Pull again from a source that has the signatures: prestage-agent pull --signatures require',
   );
 }

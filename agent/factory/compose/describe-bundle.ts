@@ -38,7 +38,7 @@ export function describeBundle(facts: BuildFacts, options: DescribeOptions): Omi
   };
 }
 
-/** What the payload of a stage says of operating systems, which the metadata mirror does not answer for. */
+/** The fields about operating systems in a stage's payload; the metadata tree does not serve them. */
 function systemsOf({ images, served: besides = [], paths: [, , , tree] }: Part, stage: Stage) {
   const served = stage === SERVING_STAGE ? besides : [];
   const osTree = stage === SERVING_STAGE ? tree : undefined;

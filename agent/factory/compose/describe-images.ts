@@ -30,9 +30,9 @@ function bundleAttachment({ kind, subject, manifest, artifactType }: SourceAttac
   return kind === 'referrer' ? { kind, subject, manifest, artifactType } : { kind, subject, manifest };
 }
 
-/** Label of a release image; every other image of a release has none of that name. Source: openshift/oc, pkg/cli/admin/release/new.go. */
+/** Label of a release image; no other image of a release has it. Source: openshift/oc, pkg/cli/admin/release/new.go. */
 const RELEASE_LABEL = 'io.openshift.release';
-/** Whether it says itself that it is a release image. Pure. */
+/** Whether an image is labelled as a release image. Pure. */
 export function isRelease({ image }: NamedImage): boolean {
   return (image.labels[RELEASE_LABEL] ?? '') !== '';
 }
@@ -41,7 +41,7 @@ export function isRelease({ image }: NamedImage): boolean {
 const RELEASE_REPOSITORY = /(?:^|\/)ocp-release(?:-nightly)?$/;
 const TAG_ARCHITECTURE = /-(?:x86_64|aarch64|multi|s390x|ppc64le|amd64|arm64)$/;
 
-/** The OpenShift release that the images are of: from the label of the release image, else from its tag; empty where none is a release image. */
+/** The OpenShift release that the images are of: from the label of the release image, else from its tag; empty if there is no release image. */
 export function releaseOf(images: readonly NamedImage[]): string {
   const labelled = images.map(({ image }) => image.labels[RELEASE_LABEL]).find((label) => label !== undefined && label !== '');
   if (labelled !== undefined) return labelled;
@@ -54,8 +54,8 @@ export function releaseOf(images: readonly NamedImage[]): string {
 }
 
 /**
- * Seconds since 1970 for what would otherwise be dated by the clock: what the environment says, else when the newest image was made, so that
- * the same images give the same bytes.
+ * The time to use instead of the clock, in seconds since 1970, so that the same images give the same bytes: that of the environment, else the
+ * creation time of the newest image.
  * @param sourceDateEpoch SOURCE_DATE_EPOCH; reproducible-builds.org/specs/source-date-epoch
  */
 export function stampOf(images: readonly NamedImage[], sourceDateEpoch: number | undefined): number {

@@ -22,23 +22,23 @@ export interface FactOptions {
   readonly architecture: string;
   readonly payloads: readonly PayloadKind[];
   readonly agents: readonly string[];
-  /** What becomes of operating systems; by the release where left out. */
+  /** How operating systems are handled; by the release if left out. */
   readonly osImages?: OsImageChoice;
   /** Of store images. */
   readonly compression: CompressionChoice;
   /** By the compression if left out. */
   readonly compressionLevel?: number;
-  /** Listed lines that name no container image are left out. */
+  /** Leave out listed lines that do not name a container image. */
   readonly skipsArtifacts?: boolean;
   /** SOURCE_DATE_EPOCH, in seconds since 1970. */
   readonly sourceDateEpoch?: number;
 }
 
-/** What can be told of a bundle before any image is read: enough to see that nothing has changed. */
+/** What is known of a bundle before any image is read: enough to see that nothing has changed. */
 export interface Outline {
   readonly listFiles: BuildFacts['listFiles'];
   readonly agents: readonly AgentFile[];
-  /** Of the whole input and of all that was asked for. */
+  /** Hash of the whole input and of all options. */
   readonly key: string;
 }
 
@@ -91,7 +91,7 @@ async function absentIn({ directory, stages, registryImage }: BuildInput): Promi
     .toSorted();
 }
 
-/** What names one state of an image's bytes. */
+/** Identifies one state of an image's bytes. */
 export function stateOf(source: ImageSource): unknown {
   return source.kind === 'layout' ? source.digest : [source.archive.name, source.archive.sizeBytes, source.archive.modifiedMs];
 }
@@ -179,7 +179,7 @@ export async function gatherFacts(
   };
 }
 
-/** A cluster believes a release by the digest that it is told: that of the list, or of the image of its architecture. */
+/** A cluster checks a release by the digest that it is given: that of the list, or of the image for its architecture. */
 function releasesAmong(signed: readonly ReleaseSignature[], images: readonly NamedImage[]): readonly ReleaseSignature[] {
   const digests = new Set(images.flatMap(({ image }) => [image.top.digest, image.manifest]));
   return signed.filter(({ release }) => digests.has(release));
@@ -194,7 +194,7 @@ function checkListed(reference: string, wanted: Digest | undefined, found: Diges
   if (wanted === undefined || wanted === found) return;
   throw new PrestageError(
     'ERR_ARCHIVE_REFERENCE',
-    `the archive of ${reference} holds ${found}`,
+    `the archive of ${reference} holds ${found} instead`,
     'Pull the image again, or take it off the list',
   );
 }

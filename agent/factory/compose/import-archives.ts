@@ -23,14 +23,14 @@ export interface ImportOptions {
 export interface ImportedArchives {
   /** Digest of the manifest, or of the list. */
   readonly tops: ReadonlyMap<string, Digest>;
-  /** Of those that hold no image, what they hold, as a sentence. */
+  /** For archives that hold no image: their content, as a sentence. */
   readonly others: ReadonlyMap<string, string>;
 }
 
 /**
- * Unpacks archives into the blobs of an OCI image layout, each blob once and held against its digest. A list keeps its manifest, and of its
- * images the one for the architecture.
- * @returns by the archive's path, digest of the manifest, or of the list, of each; and why an archive is none of an image
+ * Unpacks archives into the blobs of an OCI image layout, each blob once and checked against its digest. Of a list, it keeps the manifest and
+ * the image for the architecture.
+ * @returns by the archive's path, the digest of its manifest or list, or the reason why it holds no image
  * @throws PrestageError of a refused archive; the first ends the import
  */
 export async function importArchives(archives: readonly ArchiveFile[], options: ImportOptions): Promise<ImportedArchives> {
@@ -69,7 +69,7 @@ export async function importArchives(archives: readonly ArchiveFile[], options: 
   return { tops: new Map(tops.flat()), others };
 }
 
-/** Out of a `dir:` layout: the top manifest, the manifests that a list names, config and layers. */
+/** Moves the top manifest, the manifests that a list names, config and layers out of a `dir:` layout. */
 async function moveBlobs(from: string, layout: string, top: Digest): Promise<void> {
   for (const file of await readdir(from)) {
     const digest = file === 'manifest.json' ? top : digestOfHex(file.replace(/\.manifest\.json$/, ''));
@@ -91,7 +91,7 @@ export function archiveBytes(input: BuildInput): number {
   return archivesOf(input).reduce((total, archive) => total + archive.sizeBytes, 0);
 }
 
-/** Leads from an image to the digest of its manifest; of an archive it is known once it has been imported. */
+/** Finds the digest of an image's manifest; that of an archive is known once the archive has been imported. */
 export function digestFinder(record: BuildRecord): (source: ImageSource) => Digest {
   return (source) => {
     const digest = source.kind === 'layout' ? source.digest : (record.imported?.tops[source.archive.path] ?? '');
@@ -101,7 +101,7 @@ export function digestFinder(record: BuildRecord): (source: ImageSource) => Dige
     throw new PrestageError(
       'ERR_INTERNAL',
       'an archive was not unpacked before it was needed',
-      'Remove the folder .build of the bundle, build again, and report this',
+      'Remove the folder .build of the bundle, build again, and report this as a bug',
     );
   };
 }

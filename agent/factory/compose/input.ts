@@ -31,41 +31,41 @@ export type ImageSource =
   | { readonly kind: 'layout'; readonly digest: Digest }
   | { readonly kind: 'archive'; readonly archive: ArchiveFile };
 
-/** What lies in the folder to build from, as far as its names tell. */
+/** The content of the folder to build from, as far as file names show. */
 export interface BuildInput {
   readonly kind: 'oci' | 'archives';
   /** Absolute. */
   readonly directory: string;
   readonly stages: readonly { readonly stage: Stage; readonly images: readonly InputImage[] }[];
-  /** The image that was asked for to serve the registry. */
+  /** The image that was chosen to serve the registry. */
   readonly registryImage?: InputImage;
-  /** Files that go with archives: lists of the stages, and mapping.txt where there is one. Absolute paths by the name in the bundle. */
+  /** Files that go with archives: lists of the stages, and mapping.txt if there is one. Absolute paths by the name in the bundle. */
   readonly listFiles: ReadonlyMap<string, string>;
   readonly notices: readonly string[];
-  /** Lines that are left out, because pull has found that they name no image: as the list has them. */
+  /** Lines, as listed, that are left out because pull has found that they do not name an image. */
   readonly leftOut: readonly string[];
-  /** Where the layout has signatures; none in archives. */
+  /** Finds signatures in the layout; archives have none. */
   readonly findSignatures: FindSignatures;
-  /** Where the layout has what is attached to images; nothing in archives. */
+  /** Finds attachments in the layout; archives have none. */
   readonly findAttached: FindAttached;
-  /** Names what it has: an image can be signed later, and its own digest stays. */
+  /** Identifies signatures and attachments: an image can be signed later without a change of its own digest. */
   readonly signatureKey: string;
-  /** Of whatever releases the layout has; none in archives. */
+  /** Of all releases in the layout; archives have none. */
   readonly releaseSignatures: readonly ReleaseSignature[];
 }
 
-/** Paths of image lists, by stage; where none is given, the lists that lie in the folder count. */
+/** Paths of image lists, by stage; if none is given, the lists in the folder count. */
 export type ListFiles = Readonly<Partial<Record<Stage, string>>>;
 
 export interface InputOptions {
   readonly lists: ListFiles;
-  /** Listed lines that name no container image are left out. */
+  /** Leave out listed lines that do not name a container image. */
   readonly skipsArtifacts?: boolean;
   /** Reference of an image of the folder that can serve a registry; it need not be listed. */
   readonly registryImage?: string;
 }
 
-/** The name under which a list of a stage lies beside archives, where it was given by a path of its own. */
+/** The name of a stage's list beside archives, if the list was given by a path of its own. */
 const LIST_NAMES: Readonly<Record<Stage, string>> = { discovery: 'ai-images.txt', installed: 'ocp-images.txt' };
 
 /**
@@ -125,7 +125,7 @@ export async function readInput(directory: string, { lists, registryImage, skips
   if (faults.length > 0) {
     throw new PrestageError(
       'ERR_BUILD_IMAGE',
-      listFaults(`${directory} does not hold what is listed`, faults),
+      listFaults(`${directory} does not contain all listed images`, faults),
       'Pull with the same lists into that folder, or take the images off the list',
     );
   }
@@ -146,11 +146,11 @@ export async function readInput(directory: string, { lists, registryImage, skips
   };
 }
 
-/** The error of lists that name something else than images; `--skip-artifacts` ends it. */
+/** The error for lists that name something other than images; `--skip-artifacts` avoids it. */
 export function artifactsError(faults: readonly string[]): PrestageError {
   return new PrestageError(
     'ERR_NOT_IMAGE',
-    listFaults('the lists name what is not a container image for Linux', faults),
+    listFaults('the lists name artifacts that are not container images for Linux', faults),
     'Take these lines off the lists, or build with --skip-artifacts',
   );
 }
@@ -174,12 +174,12 @@ async function readList(path: string): Promise<string> {
 
 type Finder = (listed: ListedImage) => Promise<ImageSource | string>;
 
-/** By digest where the list has one, else by the whole reference. */
+/** By digest if the list has one, else by the whole reference. */
 function layoutFinder(entries: readonly OciEntry[]): Finder {
   const digests = new Set(entries.map((entry) => entry.digest));
   const byName = Map.groupBy(
     entries.flatMap((entry): { readonly name: string; readonly digest: Digest }[] => {
-      // A name without a registry is nobody's full name.
+      // A name without a registry is not a full name.
       const reference = hasRegistry(entry.reference) ? readReference(entry.reference) : '';
       return typeof reference === 'string' ? [] : [{ name: formatReference(reference), digest: entry.digest }];
     }),
@@ -189,9 +189,9 @@ function layoutFinder(entries: readonly OciEntry[]): Finder {
     const [found, ...others] = byName.get(formatReference(reference)) ?? [];
     const digest = reference.digest ?? found?.digest;
     if (reference.digest === undefined && others.length > 0)
-      return `the layout has several images of that name, ${[found, ...others].map((one) => one?.digest).join(', ')}: list it by its digest`;
-    if (digest === undefined) return 'the layout has no image of that reference';
-    return digests.has(digest) ? { kind: 'layout', digest } : 'the layout has no image of that digest';
+      return `the layout has several images with this name, ${[found, ...others].map((one) => one?.digest).join(', ')}: list it by digest`;
+    if (digest === undefined) return 'the layout has no image with this reference';
+    return digests.has(digest) ? { kind: 'layout', digest } : 'the layout has no image with this digest';
   };
 }
 
@@ -200,7 +200,7 @@ function archiveFinder(directory: string): Finder {
     const path = join(directory, `${name}.tgz`);
     const found = await lstat(path).catch((error: NodeJS.ErrnoException) => error.code ?? error.message);
     if (typeof found === 'string') return `${path} cannot be read: ${found}`;
-    if (!found.isFile()) return `${path} is no plain file`;
+    if (!found.isFile()) return `${path} is not a plain file`;
     return { kind: 'archive', archive: { path, name, sizeBytes: found.size, modifiedMs: found.mtimeMs } };
   };
 }
@@ -211,7 +211,7 @@ function collisionFaults(images: readonly ListedImage[]): readonly string[] {
   );
 }
 
-/** Names that two images would go by: an engine can give a name to one of them only. */
+/** Names that two images would share: an engine can give a name to only one of them. */
 function conflictingNames(images: readonly InputImage[]): readonly string[] {
   const owners = Map.groupBy(
     images.flatMap((image) => image.names.map((name) => ({ name, image }))),
@@ -219,9 +219,7 @@ function conflictingNames(images: readonly InputImage[]): readonly string[] {
   );
   return [...owners].flatMap(([name, group]) => {
     const distinct = new Map(group.map(({ image }) => [sourceId(image.source), image.listed.text]));
-    return distinct.size <= 1
-      ? []
-      : [`${[...distinct.values()].join(' and ')} would both go by ${name}, which the list or mapping.txt says`];
+    return distinct.size <= 1 ? [] : [`${[...distinct.values()].join(' and ')} would both be named ${name}, by the list or mapping.txt`];
   });
 }
 
@@ -233,6 +231,6 @@ function unusable(message: string): PrestageError {
   return new PrestageError(
     'ERR_BUILD_INPUT',
     message,
-    'Name the folder that prestage-agent pull filled with --from, and its lists with --list-discovery and --list-installed',
+    'Give the folder of a pull with --from, and its lists with --list-discovery and --list-installed',
   );
 }

@@ -5,7 +5,7 @@ import type { Host } from '../../host/host.ts';
 const LAST_SECOND = 2 ** 32 - 1;
 
 /**
- * What to say of files whose times a squashfs cannot hold; undefined if there are none. Source: find(1), -newerXY.
+ * The warning about files whose times a squashfs cannot hold; undefined if there are none. Source: find(1), -newerXY.
  * @param graphroot a containers-storage, unpacked
  * @param without paths in it that are not packed
  * @throws PrestageError ERR_TOOL_FAILED
@@ -21,5 +21,5 @@ export async function lateFiles(
   const [first] = late;
   if (first === undefined) return undefined;
   const inImage = first.replace(/^overlay\/[0-9a-f]{64}\/diff/, '');
-  return `${late.length} files have times later than 2106, which a squashfs cannot hold, so they have other times in the store image: ${inImage}${late.length > 1 ? ' and others' : ''}`;
+  return `${late.length} files have times after 2106, which a squashfs cannot hold; they have other times in the store image: ${inImage}${late.length > 1 ? ' and others' : ''}`;
 }

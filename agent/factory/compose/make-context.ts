@@ -8,7 +8,7 @@ import type { BuildFacts } from './plan.ts';
 import type { NamedImage } from './source-image.ts';
 import { signatureTreeImages } from './source-signatures.ts';
 
-/** What the making of all parts of a build shares. */
+/** Context that is shared by the making of all parts of a build. */
 export interface MakeContext extends BuildFolders {
   readonly host: Host;
   readonly facts: BuildFacts;
@@ -18,7 +18,7 @@ export interface MakeContext extends BuildFolders {
   readonly say: (text: string) => void;
 }
 
-/** What came of a part besides its files. */
+/** Results of making a part, besides its files. */
 export interface Made {
   readonly rootHash?: string;
   readonly registryImage?: string;
@@ -26,7 +26,7 @@ export interface Made {
   readonly unpackedBytes?: ReadonlyMap<Digest, number>;
 }
 
-/** Images with their signatures, which are whole in every tree. */
+/** The tree of images with their signatures; signatures are complete in every tree. */
 export function servedTree(images: readonly NamedImage[], content: 'all' | 'metadata'): readonly TreeFile[] {
   return [...registryTree(images, content), ...registryTree(signatureTreeImages(images), 'all')];
 }

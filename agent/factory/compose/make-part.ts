@@ -19,8 +19,8 @@ import { signatureBlobs } from './source-signatures.ts';
 import type { UnpackedStorage } from './store-normalise.ts';
 
 /**
- * Makes one part of a bundle; what an ended build has left of it goes first.
- * @param storage of a store: what has its images unpacked
+ * Makes one part of a bundle. First removes what an interrupted build has left of it.
+ * @param storage for a store: the storage that has its images unpacked
  */
 export async function makePart(part: Part, storage: UnpackedStorage | undefined, context: MakeContext): Promise<Made> {
   const { step } = context;
@@ -49,22 +49,25 @@ export async function makePart(part: Part, storage: UnpackedStorage | undefined,
   }
 }
 
-/** Where signatures lie in a bundle, by their digests. */
+/** The files of signatures in a bundle, named by their digests. */
 function signatureFiles({ images, blobs = [] }: Part): readonly TreeFile[] {
   return [...new Set([...signatureBlobs(images), ...blobs])].map((digest) => ({ path: `sha256/${hexOf(digest)}`, blob: digest }));
 }
 
-/** Images with all that lies beside them. */
+/** The tree of images with their signatures and attachments. */
 function wholeTree(images: readonly NamedImage[]): readonly TreeFile[] {
   return [...servedTree(images, 'all'), ...registryTree(attachedTreeImages(images), 'all')];
 }
 
-/** A tree is served by an image in it; a store beside it, where there is one, has found it by looking at files. */
+/** Names the image in a tree that can serve it. If the bundle also has a store, the store names it, since its files are unpacked. */
 async function namedRegistry(part: Part, { host, facts, layout, signal }: MakeContext): Promise<Made> {
   const found = facts.registryImage ?? (await findRegistryInLayout(layout, part.images, signal));
   if (found !== undefined) return { registryImage: found.names[0] ?? found.reference };
   if (!facts.payloads.includes('store')) {
-    host.log('notice', `${part.id}: no image was found that carries a registry, so nodes must be told one; give one with --registry-image`);
+    host.log(
+      'notice',
+      `${part.id}: no image was found that contains a registry, so nodes need one by other means; name one with --registry-image`,
+    );
   }
   return {};
 }
@@ -81,7 +84,7 @@ async function makeArchives(part: Part, to: string, context: MakeContext): Promi
   }
 }
 
-/** Always a copy where it cannot share blocks: its mode has to be set. */
+/** Always a copy, sharing blocks if possible: its mode has to be set. */
 async function makeAgent(to: string, context: MakeContext): Promise<void> {
   const agent = context.facts.agents.find(({ path }) => join(context.bundle, path) === to);
   if (agent === undefined) return;

@@ -25,12 +25,12 @@ const PROOF = 'proof';
 /** Folder of the storage that stores are packed from, in the work directory of the build. */
 const UNPACKED = 'unpacked';
 
-/** Gives back what an ended build has left mounted in its work directory. */
+/** Unmounts what an interrupted build has left mounted in its work directory. */
 export async function reclaimWork(host: Host, work: string): Promise<void> {
   for (const id of STORE_PART_IDS) await reclaimProof(host, join(work, id, PROOF));
 }
 
-/** Unpacks the images of stores, each once. What an ended build has left there goes first. */
+/** Unpacks the images of stores, each once. First removes what an interrupted build has left there. */
 export async function unpackImages(parts: readonly Part[], context: MakeContext): Promise<UnpackedStorage> {
   const { host, facts, jobs, signal, say } = context;
   const name = parts.map(({ id }) => id).join(' and ');
@@ -61,7 +61,7 @@ export async function makeStore(part: Part, storage: UnpackedStorage, context: M
   const rootHash = await timed(context, 'make-hash-tree', `${part.id}: hash tree made`, () =>
     formatVerity(host, { image, hashTree, seed: part.key, signal }),
   );
-  const proof = await timed(context, 'prove-store', `${part.id}: proven by podman`, () =>
+  const proof = await timed(context, 'prove-store', `${part.id}: proven with podman`, () =>
     proveStore(host, { image, images: part.images, architecture, work: join(work, PROOF), signal }),
   );
   await step('remove-store-work', async () => await removeTree(work));
@@ -74,7 +74,7 @@ export async function makeStore(part: Part, storage: UnpackedStorage, context: M
     await step('write-tree', async () => await writeTree(servedTree(part.served ?? [], 'all'), { layout: context.layout, to: osTree }));
   }
   if (found === undefined) {
-    host.log('warning', `${part.id}: no image carries a registry, so the mirror needs one of the node; give one with --registry-image`);
+    host.log('warning', `${part.id}: no image contains a registry, so the node needs one of its own; name one with --registry-image`);
   }
   return { rootHash, unpackedBytes, ...(found && { registryImage: found.names[0] ?? found.reference }) };
 }
@@ -82,7 +82,7 @@ export async function makeStore(part: Part, storage: UnpackedStorage, context: M
 async function packStore(part: Part, storage: UnpackedStorage, context: MakeContext & { readonly image: string }): Promise<void> {
   const { host, facts, image, jobs, signal, say } = context;
   const { stampSeconds, compression } = facts;
-  const without = await timed(context, 'normalise-store', `${part.id}: made the same for the same images`, () =>
+  const without = await timed(context, 'normalise-store', `${part.id}: made reproducible`, () =>
     normaliseStore(storage, { stampSeconds, images: storedImages(part.images) }),
   );
   const late = await lateFiles(host, storage.graphroot, without, signal);
@@ -95,7 +95,7 @@ async function packStore(part: Part, storage: UnpackedStorage, context: MakeCont
   );
 }
 
-/** What the records of a store are to say of its images, by their ids: several entries can lead to one. */
+/** Images as the records of a store should describe them, by id: several entries can lead to one image. */
 function storedImages(images: readonly NamedImage[]): ReadonlyMap<string, StoredImage> {
   const byConfig = Map.groupBy(images, ({ image }) => hexOf(image.config));
   return new Map(

@@ -7,8 +7,8 @@ import { blobsOf, type NamedImage } from './source-image.ts';
 import { signatureBlobs, signatureTreeImages, sigstoreOf } from './source-signatures.ts';
 
 /**
- * The files of one OCI image layout with all images, each under all its full references; blobs once. Of a manifest list it holds the list
- * itself and the image for the bundle's architecture. The images stand in their own order in `index.json`. Pure.
+ * The files of one OCI image layout with all images, each under all its full references, and each blob once. Of a manifest list it holds the
+ * list itself and the image for the bundle's architecture. `index.json` keeps the order of the images. Pure.
  * Source: OCI image-spec, image-layout.md.
  */
 export function ociTree(images: readonly NamedImage[]): readonly TreeFile[] {
@@ -27,7 +27,7 @@ export function ociTree(images: readonly NamedImage[]): readonly TreeFile[] {
   ];
 }
 
-/** Signatures stand in the index by the tags that they have in a registry. */
+/** Index entries of signatures, under the tags that they have in a registry. */
 function signatureEntries(image: NamedImage): readonly OciEntry[] {
   const sizes = new Map(sigstoreOf(image.signatures ?? []).map(({ manifest, sizeBytes }) => [manifest, sizeBytes]));
   return signatureTreeImages([image]).flatMap(({ names, image: { manifest } }) =>

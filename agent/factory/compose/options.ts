@@ -15,21 +15,21 @@ export interface BuildOptions {
   readonly payloads: readonly PayloadKind[];
   /** GOARCH name. */
   readonly architecture: string;
-  /** Paths of executables of the agent; the running one where there is none. */
+  /** Paths of executables of the agent; if empty, the running one. */
   readonly agents: readonly string[];
   /** Reference of the image that is to serve the registry on the node. */
   readonly registryImage?: string;
-  /** The bundle is not built if a release in it demands signatures that are not there; else that is a warning. */
+  /** Fail if a release in the bundle demands missing signatures; otherwise only warn. */
   readonly requiresSignatures: boolean;
-  /** Listed lines that name no container image are left out, instead of ending the build. */
+  /** Leave out listed lines that do not name a container image, instead of failing. */
   readonly skipsArtifacts: boolean;
-  /** What becomes of operating systems; by the release where left out. */
+  /** How operating systems are handled; by the release if left out. */
   readonly osImages?: OsImageChoice;
   /** Of store images; `auto` goes by the release. */
   readonly compression: CompressionChoice;
   /** By the compression if left out. */
   readonly compressionLevel?: number;
-  /** Directory for what is unpacked on the way; in the bundle's own folder where left out. */
+  /** Directory for temporary unpacked files; in the bundle's own folder if left out. */
   readonly work?: string;
   /** SOURCE_DATE_EPOCH, in seconds since 1970. */
   readonly sourceDateEpoch?: number;
@@ -38,7 +38,7 @@ export interface BuildOptions {
   readonly isDry: boolean;
   readonly step: Step;
   readonly signal: AbortSignal;
-  /** Told how far it is. */
+  /** Called with lines about the progress. */
   readonly say: (text: string) => void;
 }
 
@@ -46,18 +46,18 @@ export interface BuildReport {
   readonly outcome: 'built' | 'unchanged' | 'planned';
   /** Absolute path of the bundle. */
   readonly bundle: string;
-  /** Sizes are bytes, about. */
+  /** Sizes are approximate, in bytes. */
   readonly parts: readonly {
     readonly id: string;
     readonly state: 'make' | 'keep';
     readonly outputBytes: number;
     readonly workBytes: number;
   }[];
-  /** Left out where no image is an operating system, or nothing was read. */
+  /** Left out if no image is an operating system, or nothing was read. */
   readonly osImages?: OsImagePlan;
   /** Left out if there is no store, or nothing was read. */
   readonly compression?: CompressionPlan;
-  /** sha256 of `prestage.json`, which ignition pins; left out where nothing is sealed. */
+  /** sha256 of `prestage.json`, which ignition pins; left out if nothing is sealed. */
   readonly manifestSha256?: string;
 }
 
@@ -65,9 +65,9 @@ export interface BuildReport {
 export interface BuildFolders {
   /** The bundle. */
   readonly bundle: string;
-  /** OCI image layout that has the blobs: the input itself, or what archives are unpacked into. */
+  /** OCI image layout that has the blobs: the input itself, or the one that archives are unpacked into. */
   readonly layout: string;
-  /** For what is unpacked on the way; removed at the end. */
+  /** For temporary unpacked files; removed at the end. */
   readonly work: string;
 }
 

@@ -1,16 +1,16 @@
 import { releaseOf } from './describe-images.ts';
 import { layersOf, type NamedImage, type SourceImage } from './source-image.ts';
 
-/** What a bundle does with operating systems: they are served whole, kept in the store, both, or left out of the bundle. */
+/** How a bundle handles operating systems: it serves them with all layers, keeps them in the store, does both, or leaves them out. */
 export const OS_IMAGE_CHOICES = ['serve', 'store', 'both', 'omit'] as const;
 export type OsImageChoice = (typeof OS_IMAGE_CHOICES)[number];
 
-/** What becomes of the operating systems in a build. */
+/** How a build handles operating systems. */
 export interface OsImagePlan {
   readonly choice: OsImageChoice;
   readonly reason: string;
   readonly references: readonly string[];
-  /** Their distinct layers as they lie in registries, in bytes. */
+  /** Size of their distinct layers as registries store them, in bytes. */
   readonly layerBytes: number;
 }
 
@@ -19,7 +19,7 @@ const SYSTEM_LABELS = ['ostree.bootable', 'ostree.commit', 'containers.bootc'];
 /** Label of the packages beside one. Source: openshift/machine-config-operator, pkg/osimagestream. */
 const EXTENSIONS_LABEL = 'io.openshift.os.extensions';
 /**
- * A component of a release as the release names it, `rhel-coreos-9`, `machine-os-content` up to 4.11; or as a tag does, with what some tools put around it:
+ * A component as its release names it, `rhel-coreos-9`, `machine-os-content` up to 4.11; or as in a tag, with parts that some tools add to it:
  * `4.15.8-x86_64-rhel-coreos-extensions`.
  */
 const COMPONENT =
@@ -28,8 +28,8 @@ const COMPONENT =
 const FIRST_FROM_STORE = 5;
 
 /**
- * Whether an image is an operating system, or the packages beside one: the pivot of a node reads them with a program that knows neither the
- * store image nor the file that tells engines of it, so a mirror that answers for them must have their layers. Pure.
+ * Whether an image is an operating system, or its extension packages. A node's pivot reads them with a program that knows neither the store
+ * image nor the engines' configuration of it, so a mirror that has their manifests must have their layers. Pure.
  */
 export function isOperatingSystem({
   names,
@@ -43,8 +43,8 @@ export function isOperatingSystem({
 }
 
 /**
- * Decides what is done with the operating systems among images. If nothing is asked for, the release decides: up to 4.22 a node reads its own
- * through a registry; from 5.0 on it takes what podman lists in its store, without a way back, and reads the rest through a registry. Pure.
+ * Decides how the operating systems among images are handled. Without a choice, the release decides: up to 4.22 a node reads its own from a
+ * registry; from 5.0 on it takes those that podman lists in its store, with no fallback, and reads the rest from a registry. Pure.
  * Source: openshift/machine-config-operator, pkg/daemon.
  */
 export function planOsImages(images: readonly NamedImage[], wanted: OsImageChoice | undefined): OsImagePlan {
@@ -61,6 +61,6 @@ function chosen(release: string, wanted: OsImageChoice | undefined): Pick<OsImag
   const major = /^(\d+)\./.exec(release)?.[1];
   if (major === undefined) return { choice: 'serve', reason: 'the release is not known' };
   if (Number(major) >= FIRST_FROM_STORE)
-    return { choice: 'both', reason: `a node of ${release} takes it from its store if it is there, else from a registry` };
+    return { choice: 'both', reason: `a node of ${release} takes it from its store if available, else from a registry` };
   return { choice: 'serve', reason: `a node of ${release} reads it from a registry` };
 }

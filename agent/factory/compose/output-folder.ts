@@ -7,27 +7,27 @@ import { formatBytes } from '../../model/bytes.ts';
 import { PrestageError } from '../../model/errors.ts';
 import { BUILD_FOLDER } from './record.ts';
 
-/** All that a build puts at the top of a bundle, whatever it is asked for. */
+/** Everything that any build puts at the top of a bundle. */
 const OWNED = ['oci', 'archives', 'registry', 'bin', 'prestage-agent'];
 const STORE = 'store';
 
 /**
- * Refuses a folder that holds something else than a bundle, finished or not. Nothing is written.
+ * Refuses a folder that holds something other than a bundle, finished or not. Writes nothing.
  * @throws PrestageError ERR_BUILD_OUTPUT
  */
 export async function checkOutput(output: string, input: string): Promise<void> {
-  if (output === input) throw refused(`${output} is the folder to build from`);
+  if (output === input) throw refused(`${output} is also the folder to build from`);
   const names: readonly string[] = await readdir(output).catch((error: NodeJS.ErrnoException) => {
     if (error.code === 'ENOENT') return [];
     throw refused(`${output} cannot be read as a folder: ${error.code ?? error.message}`);
   });
   const isBundle = [BUNDLE_FILE, PARTIAL_FILE, BUILD_FOLDER].some((name) => names.includes(name));
-  // A file system that was made for the bundle has this one at its top.
+  // A file system that was made for the bundle has this folder at its top.
   if (isBundle || names.every((name) => name === 'lost+found')) return;
-  throw refused(`${output} holds no bundle but: ${names.toSorted().slice(0, 8).join(', ')}`);
+  throw refused(`${output} is not empty and not a bundle; it holds: ${names.toSorted().slice(0, 8).join(', ')}`);
 }
 
-/** Removes what a build of other payloads has left: only what a build puts there, and never what is still wanted. */
+/** Removes payloads of earlier builds that are no longer wanted. Touches only paths that a build makes. */
 export async function removeStale(output: string, wanted: readonly string[]): Promise<void> {
   const inStore = await readdir(join(output, STORE)).catch(() => []);
   const candidates = [...OWNED, ...inStore.map((name) => `${STORE}/${name}`), ...(inStore.length === 0 ? [STORE] : [])];
@@ -37,14 +37,14 @@ export async function removeStale(output: string, wanted: readonly string[]): Pr
   }
 }
 
-/** Whether a file of one folder can be given a second name in the other: both are on one file system. */
+/** Whether a file of one folder can be hard-linked in the other: both are on one file system. */
 export async function onOneFileSystem(from: string, to: string): Promise<boolean> {
   await mkdir(to, { recursive: true });
   return (await lstat(from)).dev === (await lstat(to)).dev;
 }
 
 /**
- * Compares what a build takes with what is free, also where both folders are on one file system.
+ * Compares the space that a build needs with the free space, also if both folders are on one file system.
  * @throws PrestageError ERR_SPACE_BUILD
  */
 export async function checkSpace(
@@ -64,12 +64,12 @@ export async function checkSpace(
     if (bytes <= space.freeBytes) continue;
     throw new PrestageError(
       'ERR_SPACE_BUILD',
-      `${space.path} has ${formatBytes(space.freeBytes)} free, and the build takes about ${formatBytes(bytes)} there`,
-      'Make room, build fewer payloads at a time, or name another place for the work with: --work DIR',
+      `${space.path} has ${formatBytes(space.freeBytes)} free, but the build needs about ${formatBytes(bytes)} there`,
+      'Make room, build fewer payloads at a time, or give another work directory with --work DIR',
     );
   }
 }
 
 function refused(message: string): PrestageError {
-  return new PrestageError('ERR_BUILD_OUTPUT', message, 'Name a new or an empty folder, or that of an earlier build, with --to');
+  return new PrestageError('ERR_BUILD_OUTPUT', message, 'Give a new or empty folder, or that of an earlier build, with --to');
 }

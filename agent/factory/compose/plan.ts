@@ -21,28 +21,28 @@ export interface AgentFile {
   readonly modifiedMs: number;
 }
 
-/** All that decides what a bundle becomes. Sizes are bytes. */
+/** Everything that determines a bundle. Sizes are bytes. */
 export interface BuildFacts {
   /** GOARCH name. */
   readonly architecture: string;
   readonly payloads: readonly PayloadKind[];
   readonly stages: readonly { readonly stage: Stage; readonly images: readonly NamedImage[] }[];
-  /** The image that was asked for to serve the registry; listed or not. */
+  /** The image that was chosen to serve the registry; listed or not. */
   readonly registryImage?: NamedImage;
-  /** The archives that are taken as they are; undefined where they are to be made. */
+  /** The archives that are used as they are; undefined if they have to be made. */
   readonly archives?: readonly ArchiveFile[];
   /** Paths of list files by their name in the bundle, with their content. */
   readonly listFiles: ReadonlyMap<string, { readonly from: string; readonly sha256: string }>;
-  /** Lines of the lists that name no image, as the lists have them. */
+  /** Listed lines that do not name an image, as listed. */
   readonly leftOut?: readonly string[];
   readonly agents: readonly AgentFile[];
   /** Of releases that are listed. */
   readonly releaseSignatures: readonly ReleaseSignature[];
-  /** Seconds since 1970 for what a store dates by the clock. */
+  /** Seconds since 1970, for times in a store that would come from the clock. */
   readonly stampSeconds: number;
-  /** Unpacked sizes of layers, about. */
+  /** Approximate unpacked sizes of layers. */
   readonly unpackedBytes: ReadonlyMap<Digest, number>;
-  /** What becomes of operating systems; those that are left out are in no stage. */
+  /** How operating systems are handled; those that are left out are in no stage. */
   readonly osImages: OsImagePlan;
   /** Of store images. */
   readonly compression: CompressionPlan;
@@ -50,32 +50,32 @@ export interface BuildFacts {
   readonly canLink: boolean;
 }
 
-/** One part of a bundle: it is made as a whole, or kept as it is where its key is the recorded one. */
+/** One part of a bundle: it is made as a whole, or kept as it is if its key is the recorded one. */
 export interface Part {
   /** Unique in the bundle, and its name in the record. */
   readonly id: string;
   readonly kind: PayloadKind | 'agent' | 'signatures';
   /** Of a store: the stages that it is for. */
   readonly stages?: readonly Stage[];
-  /** What it is made of, as a hash. */
+  /** Hash of everything that it is made of. */
   readonly key: string;
-  /** What it owns in the bundle: files and folders. */
+  /** Files and folders that it owns in the bundle. */
   readonly paths: readonly string[];
   readonly images: readonly NamedImage[];
-  /** Of a store: operating systems that lie beside it whole, to be served. */
+  /** Of a store: operating systems that are kept beside it with all layers, to be served. */
   readonly served?: readonly NamedImage[];
-  /** Blobs of the layout that it has besides; only of signatures. */
+  /** Further blobs of the layout; only for signatures. */
   readonly blobs?: readonly Digest[];
-  /** What it takes in the bundle, about, where nothing is there yet. */
+  /** Approximate size in the bundle, if nothing is there yet. */
   readonly outputBytes: number;
-  /** What it takes besides while it is made, about. */
+  /** Approximate further space that it takes while it is made. */
   readonly workBytes: number;
 }
 
 /** The stage that serves operating systems beside its store. */
 export const SERVING_STAGE: Stage = 'installed';
 
-/** Changes whenever the same facts make other bytes than before. */
+/** Raise it whenever the same facts give other bytes than before. */
 const RECIPE = 4;
 /** A store image is about as large as its compressed layers; zstd is a little better than gzip, link files and manifests are small. */
 const SQUASHFS_RATIO = 1;
@@ -153,7 +153,7 @@ export function storePartId(stage: Stage | undefined): string {
 /** Names of all parts that can be stores. */
 export const STORE_PART_IDS: readonly string[] = [undefined, ...STAGES].map(storePartId);
 
-/** Images of a store, and those that lie beside it whole. */
+/** Images of a store, and images that are kept beside it with all layers. */
 interface StoreContent {
   readonly stages: readonly Stage[];
   readonly images: readonly NamedImage[];
@@ -177,7 +177,7 @@ function sorted(images: readonly NamedImage[]): string {
 
 function storeContent(stage: Stage, listed: readonly NamedImage[], facts: BuildFacts): StoreContent {
   const { choice } = facts.osImages;
-  // Nothing pivots while a node is discovered, and what is served from a partition would keep it from being installed to.
+  // A node does not pivot during discovery, and a registry that uses the partition would keep its disk from being installed to.
   const isServed = (image: NamedImage): boolean => stage === SERVING_STAGE && choice !== 'store' && isOperatingSystem(image);
   return {
     stages: [stage],
@@ -216,7 +216,7 @@ function storePart({ stages, images, served }: StoreContent, facts: BuildFacts):
   };
 }
 
-/** What serves a registry lies beside what it serves, listed or not. */
+/** Adds the image that serves the registry, listed or not. */
 function withRegistry(listed: readonly NamedImage[], { registryImage }: BuildFacts): readonly NamedImage[] {
   return unionOf([listed, registryImage === undefined ? [] : [registryImage]]);
 }
@@ -236,19 +236,19 @@ function describeWhole(images: readonly NamedImage[]): unknown {
   return attached.length === 0 ? describe(images) : [describe(images), attached];
 }
 
-/** A hash of what decides a part. */
+/** A hash of everything that determines a part. */
 export function keyOf(...what: readonly unknown[]): string {
   return digestOf(JSON.stringify([RECIPE, ...what]));
 }
 
-/** What images take unpacked, about. */
+/** Approximate unpacked size of images. */
 function workBytesOf(images: readonly NamedImage[], { unpackedBytes }: Pick<BuildFacts, 'unpackedBytes'>): number {
   return Math.ceil(sum(layersOf(images).map((layer) => unpackedBytes.get(layer.digest) ?? layer.sizeBytes)) * BLOCKS_RATIO);
 }
 
 /**
- * Most bytes that a build takes at one time, about: all that stays, and the work of the parts that take most.
- * @param groups parts that are made from one storage stand together
+ * Approximate number of bytes that a build takes at most at one time: everything that stays, and the work of the largest group.
+ * @param groups parts that are made from one storage form one group
  */
 export function needsOf(
   groups: readonly (readonly Part[])[],

@@ -7,7 +7,7 @@ import { isInnerPath } from '../../model/bundle.ts';
 /** Folder in a bundle that is kept for the next build; no bundle lists it, and nothing of it goes to a partition. */
 export const BUILD_FOLDER = '.build';
 const RECORD_FILE = 'record.json';
-/** Written with every record; another one is not read. */
+/** Written with every record; records of another version are ignored. */
 const RECORD_VERSION = 2;
 
 const fileSchema = v.object({
@@ -32,22 +32,22 @@ const recordSchema = v.object({
   parts: v.record(v.string(), partSchema),
   /** Unpacked size of layers, in bytes, by digest. */
   unpackedBytes: v.record(v.string(), v.number()),
-  /** Archives that lie unpacked in the build folder: what they were, and by path the digest of the manifest that each holds; of others what they hold. */
+  /** Archives that are unpacked in the build folder: their key, and by path the digest of each one's manifest, or a sentence about its other content. */
   imported: v.exactOptional(
     v.object({ key: v.string(), tops: v.record(v.string(), v.string()), others: v.exactOptional(v.record(v.string(), v.string())) }),
   ),
-  /** What the sealed bundle was made of, and its manifest; left out while it is not sealed. */
+  /** The key of the sealed bundle, and its manifest; left out while it is not sealed. */
   sealed: v.exactOptional(v.object({ key: v.string(), file: fileSchema })),
 });
 
-/** What earlier builds of a bundle have left, so that a build does again only what has changed. */
+/** The results of earlier builds of a bundle, so that a build repeats only what has changed. */
 export type BuildRecord = v.InferOutput<typeof recordSchema>;
 export type RecordedPart = v.InferOutput<typeof partSchema>;
 export type RecordedFile = v.InferOutput<typeof fileSchema>;
 
 const NO_RECORD: BuildRecord = { version: RECORD_VERSION, parts: {}, unpackedBytes: {} };
 
-/** The record of a bundle; an empty one where there is none, or none that can be used. */
+/** The record of a bundle; an empty one if there is none, or it cannot be used. */
 export async function readRecord(output: string): Promise<BuildRecord> {
   const text = await readFile(join(output, BUILD_FOLDER, RECORD_FILE), 'utf8').catch(() => '');
   const parsed = v.safeParse(v.pipe(v.string(), v.parseJson(), recordSchema), text);
@@ -58,14 +58,14 @@ export async function writeRecord(output: string, record: BuildRecord): Promise<
   await writeAtomic(join(output, BUILD_FOLDER, RECORD_FILE), `${JSON.stringify(record)}\n`);
 }
 
-/** Whether a part is there as it was made: the same key, and every file in its size and with its time. Nothing is read. */
+/** Whether a part is as it was made: the same key, and each file with its size and time. Does not read the files. */
 export async function isUntouched(output: string, key: string, part: RecordedPart | undefined): Promise<boolean> {
   if (part === undefined || part.key !== key) return false;
   for (const file of part.files) if (!(await isAsRecorded(output, file))) return false;
   return true;
 }
 
-/** Whether the bundle is sealed, was made of the same, and is there as it was made. */
+/** Whether the bundle is sealed, was made from the same input, and is as it was made. */
 export async function isSealed(output: string, key: string, record: BuildRecord): Promise<boolean> {
   const { sealed, parts } = record;
   if (sealed?.key !== key || !(await isAsRecorded(output, sealed.file))) return false;

@@ -16,7 +16,7 @@ const PROGRAM = 'usr/bin/distribution';
 const layersSchema = v.array(v.looseObject({ id: v.string(), parent: v.optional(v.string(), '') }));
 const imagesSchema = v.array(v.looseObject({ id: v.string(), layer: v.optional(v.string(), '') }));
 
-/** The first image of a store that carries distribution; undefined where none does. */
+/** The first image of a store that contains distribution; undefined if none does. */
 export async function findRegistryImage(graphroot: string, images: readonly NamedImage[]): Promise<NamedImage | undefined> {
   const layers = v.parse(layersSchema, JSON.parse(await readFile(join(graphroot, 'overlay-layers/layers.json'), 'utf8')));
   const records = v.parse(imagesSchema, JSON.parse(await readFile(join(graphroot, 'overlay-images/images.json'), 'utf8')));
@@ -36,7 +36,7 @@ export async function findRegistryImage(graphroot: string, images: readonly Name
   });
 }
 
-/** Labels by which an image says what it is. Sources: OCI image-spec, annotations.md; the labels of Red Hat's images. */
+/** Labels that describe an image. Sources: OCI image-spec, annotations.md; the labels of Red Hat's images. */
 const TELLING_LABELS = [
   'name',
   'com.redhat.component',
@@ -47,8 +47,8 @@ const TELLING_LABELS = [
 ];
 
 /**
- * The first image of a layout that carries distribution; undefined where none is found. Layers have to be inflated for that, so only those images
- * are looked into whose name or labels speak of a registry.
+ * The first image of a layout that contains distribution; undefined if none is found. Layers have to be inflated for that, so only images whose
+ * name or labels mention a registry are examined.
  */
 export async function findRegistryInLayout(
   layout: string,
@@ -72,12 +72,12 @@ function speaksOfRegistry({ names, image }: NamedImage): boolean {
   return [...repositories, ...TELLING_LABELS.map((label) => image.labels[label] ?? '')].some((text) => /registry|distribution/i.test(text));
 }
 
-/** Whether a layer has the program. What cannot be read does not have it: whether a layer is whole is found out elsewhere. */
+/** Whether a layer has the program. A layer that cannot be read counts as without it: its bytes are checked elsewhere. */
 async function hasProgram(path: string, signal: AbortSignal): Promise<boolean> {
   const found = new AbortController();
   const entries = extract();
   entries.on('entry', (header, content, next) => {
-    // What is cut off tells its own streams, too.
+    // If the archive is cut off, its current entry fails with it.
     content.on('error', () => undefined);
     content.resume().once('end', next);
     if (header.type === 'file' && header.name.replace(/^(?:\.?\/)+/, '') === PROGRAM) found.abort();

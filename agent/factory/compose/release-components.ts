@@ -7,15 +7,15 @@ import { IMAGE_REFERENCES, parseImageReferences } from '../images/release.ts';
 import { isRelease } from './describe-images.ts';
 import type { NamedImage } from './source-image.ts';
 
-/** That of OpenShift 4.15, with 190 components and their annotations, has 120 KB. */
+/** The list of OpenShift 4.15, with 190 components and their annotations, has 120 KB. */
 const REFERENCES_LIMIT_BYTES = 16 * 1024 * 1024;
 
-/** Names of components by the digests that releases have them under. */
+/** Names of components by their digests in releases. */
 export type Components = ReadonlyMap<Digest, readonly string[]>;
 
 /**
- * What the releases among images call their components. The list lies in one of the uppermost layers of a release image, so these are read first, each
- * held against its digest. A release without a list names none.
+ * Reads the names that the releases among images give to their components. The list is in one of the uppermost layers of a release image, so these are
+ * read first, each checked against its digest. A release without a list names none.
  * @param directory an OCI image layout
  * @throws PrestageError ERR_RELEASE, ERR_SOURCE, ERR_LAYOUT_BLOB
  */
@@ -26,7 +26,7 @@ export async function readComponents(directory: string, images: readonly NamedIm
   return new Map([...Map.groupBy(named, ({ digest }) => digest)].map(([digest, group]) => [digest, group.map((one) => one.component)]));
 }
 
-/** The image with the names that releases have for it, by its own digest or that of its list. Pure. */
+/** The image with its component names in releases, by its own digest or that of its list. Pure. */
 export function withComponents(image: NamedImage, components: Components): NamedImage {
   const { top, manifest } = image.image;
   const names = new Set([top.digest, manifest].flatMap((digest) => components.get(digest) ?? []));

@@ -32,7 +32,7 @@ import { makingGroups } from './store-groups.ts';
 import type { UnpackedStorage } from './store-normalise.ts';
 import { countUnpacked } from './unpacked-sizes.ts';
 
-/** What a build is to do, as far as it is known before any image is read. */
+/** The task of a build, as far as it is known before any image is read. */
 export interface BuildJob {
   readonly options: BuildOptions;
   readonly input: BuildInput;
@@ -49,15 +49,15 @@ interface BuildContext extends BuildJob {
 /** The record of a build, kept on the disk as it grows. */
 interface Journal {
   readonly record: BuildRecord;
-  /** Syncs the bundle, so that nothing is recorded that a power cut can take, and writes the record with the change. */
+  /** Syncs the bundle, so that a power cut cannot take anything that is recorded, and writes the changed record. */
   commit(change: Partial<BuildRecord>): Promise<void>;
 }
 
 const README = 'README.txt';
-/** How long a program that a killed build has left may take to end: mksquashfs over a whole release. */
+/** How long to wait for a program that a killed build has left running, such as mksquashfs over a whole release. */
 const WRITERS_WAIT_SECONDS = 600;
 
-/** Which parts are there as they would be made. Nothing is read but sizes and times. */
+/** Decides which parts are unchanged. Reads only sizes and times. */
 export async function decide(bundle: string, parts: readonly Part[], record: BuildRecord): Promise<BuildReport['parts']> {
   return await Promise.all(
     parts.map(async ({ id, key, outputBytes, workBytes }) => ({
@@ -107,7 +107,7 @@ export async function runBuild(machine: Host, job: BuildJob): Promise<BuildRepor
   return { outcome: 'built', bundle: folders.bundle, parts: decided, ...choicesOf(facts), manifestSha256: manifest.sha256 };
 }
 
-/** What a report says of decisions that the release makes where nobody does. */
+/** The decisions in a report that depend on the release unless an option makes them. */
 export function choicesOf({ osImages, compression, payloads }: BuildFacts): Pick<BuildReport, 'osImages' | 'compression'> {
   return { ...(osImages.references.length > 0 && { osImages }), ...(payloads.includes('store') && { compression }) };
 }
@@ -118,10 +118,10 @@ function checkSignatures(host: Host, { stages }: BuildFacts, { requiresSignature
   if (unsigned === undefined) return;
   const error = unsignedError(unsigned);
   if (requiresSignatures) throw error;
-  host.log('warning', `${error.message}; such a node pulls them from the source registry. ${error.remedy}`);
+  host.log('warning', `${error.message}; their nodes pull these images from the source registry. ${error.remedy}`);
 }
 
-/** What nodes of the release cannot do with this bundle. */
+/** Warns of what nodes of the release cannot do with this bundle. */
 function warnOfNodes(host: Host, { stages, compression: { algorithm }, payloads }: BuildFacts): void {
   const images = unionOf(stages.map((one) => one.images));
   const release = releaseOf(images);
@@ -129,10 +129,10 @@ function warnOfNodes(host: Host, { stages, compression: { algorithm }, payloads 
   for (const warning of layerWarnings(images, release, hasStore)) host.log('warning', warning);
   const obstacle = squashfsObstacle(release, algorithm);
   if (!hasStore || obstacle === undefined) return;
-  host.log('warning', `the store images are ${obstacle}; such a node takes another payload of the bundle. Give --store-compression gzip`);
+  host.log('warning', `the store images are ${obstacle}; such nodes use another payload of the bundle. Give --store-compression gzip`);
 }
 
-/** Programs hold a lock as long as they live, also where this process is killed before them: the next build waits for it. */
+/** Programs hold a lock while they run, even if this process is killed before them: the next build waits for it. */
 function holdingWriters(host: Host, writersLock: string): Host {
   const exec: Host['exec'] = async (file, args, options) => {
     const held = holdingShared(writersLock, file, args);
@@ -141,7 +141,7 @@ function holdingWriters(host: Host, writersLock: string): Host {
   return { ...host, exec };
 }
 
-/** The journal that earlier builds have left, without their seal: the bundle is about to change. */
+/** The journal of earlier builds, without their seal: the bundle is about to change. */
 async function openJournal(host: Host, bundle: string, step: Step): Promise<Journal> {
   const { sealed: _, ...rest } = await readRecord(bundle);
   let record: BuildRecord = rest;
@@ -159,7 +159,7 @@ async function openJournal(host: Host, bundle: string, step: Step): Promise<Jour
   };
 }
 
-/** Unpacks the archives, unless that has been done for these very files. */
+/** Unpacks the archives, unless that has been done for exactly these files. */
 async function importInput({ options, input, folders, pool, journal }: BuildContext): Promise<void> {
   const archives = archivesOf(input);
   const { architecture, signal, say, step } = options;
@@ -178,7 +178,7 @@ async function importInput({ options, input, folders, pool, journal }: BuildCont
   });
 }
 
-/** Makes parts that are made from one storage: it is unpacked when the first of them needs it, and gone before the next group. */
+/** Makes the parts of one group. Their storage is unpacked before the first of them, and removed after the last. */
 async function makeGroup(group: readonly Part[], facts: BuildFacts, context: BuildContext): Promise<void> {
   const { host, options, folders } = context;
   const { signal, say, jobs, step } = options;
@@ -196,7 +196,7 @@ async function makeAndRecord(
 ): Promise<void> {
   const { signal, say } = options;
   signal.throwIfAborted();
-  say(`${part.id}: being made`);
+  say(`${part.id}: started`);
   const { unpackedBytes, ...made } = await makePart(part, storage, making);
   const inPieces = part.kind === 'store' ? part.paths[0] : undefined;
   const files = await hashPart(folders.bundle, part.paths, { ...folders, pool, inPieces, signal });
@@ -206,7 +206,7 @@ async function makeAndRecord(
   });
 }
 
-/** Counts what no store has counted, writes the text for the site, removes what is not wanted any more, and seals. */
+/** Counts layers that no store has counted, writes README.txt, removes payloads that are no longer wanted, and seals the bundle. */
 async function sealBundle(parts: readonly Part[], facts: BuildFacts, context: BuildContext): Promise<RecordedFile> {
   const { host, options, outline, folders, pool, journal } = context;
   const { bundle } = folders;
@@ -240,7 +240,7 @@ async function sealBundle(parts: readonly Part[], facts: BuildFacts, context: Bu
   return manifest;
 }
 
-/** What lies there of a sealed bundle's making, also where the build was killed before it came to that. */
+/** Removes working files of a sealed bundle, also those of a build that was killed before it could. */
 export async function removeBuildWork(
   { step }: Pick<BuildOptions, 'step'>,
   folders: BuildFolders,

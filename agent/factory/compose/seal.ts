@@ -21,15 +21,15 @@ export interface HashOptions {
 }
 
 /**
- * Size of the pieces of a store image. A node's two threads work at pieces that lie side by side, so the smaller they are, the more does the disk see
- * one reader that goes on. 840 MB opened in memory on 2 cores, caches dropped, the machine busy, best and median of 7 in ms: 1 MiB 596, 695, 2 MiB
+ * Size of the pieces of a store image. A node's two threads read neighbouring pieces, so the smaller the pieces, the more the disk sees one
+ * continuous reader. 840 MB opened in memory on 2 cores, caches dropped, the machine busy, best and median of 7 in ms: 1 MiB 596, 695, 2 MiB
  * 605, 698, 4 MiB 628, 704, 8 MiB 663, 738, 16 MiB 827, 886; cp(1) alone 414, 446,
  * hashed as a whole 600, 1012. 4 MiB make 0.3 MB of manifest for an image of 16 GiB, 1 MiB make 1.2 MB.
  */
 const PIECE_BYTES = 4 * 1024 * 1024;
 
 /**
- * Hashes the files below some paths of a bundle, in threads, and holds every blob against the digest that names it.
+ * Hashes the files below some paths of a bundle, in threads, and checks every blob against the digest in its name.
  * @param paths files or folders, relative to the bundle
  * @throws PrestageError ERR_LAYOUT_BLOB
  */
@@ -45,8 +45,8 @@ export async function hashPart(output: string, paths: readonly string[], options
       if (named !== undefined && named !== sha256) {
         throw new PrestageError(
           'ERR_LAYOUT_BLOB',
-          `${layoutBlobPath(layout, `sha256:${named}`)} has the bytes of sha256:${sha256}`,
-          'Pull the images again: what is whole is kept; then build again',
+          `${layoutBlobPath(layout, `sha256:${named}`)} has the digest sha256:${sha256}`,
+          'Pull the images again (intact blobs are kept), then build again',
         );
       }
       const recorded = { path, sizeBytes, modifiedMs: before.mtimeMs, sha256 };
@@ -62,9 +62,9 @@ async function filesBelow(output: string, path: string): Promise<readonly string
   return (await Promise.all(names.map(async (name) => await filesBelow(output, `${path}/${name}`)))).flat();
 }
 
-/** Says on the disk that the bundle is not whole, before anything in it changes. */
+/** Marks the bundle on the disk as incomplete, before anything in it changes. */
 export async function markPartial(output: string): Promise<void> {
-  await writeAtomic(join(output, PARTIAL_FILE), 'This bundle is being built. Where no build is at work: give the command again.\n');
+  await writeAtomic(join(output, PARTIAL_FILE), 'This bundle is being built. If no build is running, give the command again.\n');
 }
 
 /**

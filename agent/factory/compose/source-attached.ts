@@ -17,13 +17,13 @@ import type { NamedTreeImage } from '../../tree/registry-tree.ts';
 import type { NamedImage } from './source-image.ts';
 import { readBlob, repositoriesOf } from './source-signatures.ts';
 
-/** What is attached to one manifest of an image, as the layout has it. It is plain data and survives JSON. */
+/** One attachment of a manifest of an image, as the layout has it. It is plain data and survives JSON. */
 export interface SourceAttached {
   readonly kind: AttachedKind;
   /** The manifest that it belongs to. */
   readonly subject: Digest;
   readonly artifactType: string;
-  /** The tag that leads to it, and what lies under that: its own manifest, or the list of referrers. */
+  /** The tag that leads to it, and the manifest under that tag: its own, or the list of referrers. */
   readonly tag: string;
   readonly top: Descriptor;
   /** Of its own manifest, with its size in bytes. */
@@ -34,7 +34,7 @@ export interface SourceAttached {
   readonly blobs: readonly Descriptor[];
 }
 
-/** What a layout has beside images under tags, by the manifest that the tags name; of several, that of the repository first. */
+/** Finds the tags of attachments in a layout, by the manifest that the tags name. Prefers tags in a repository of the image. */
 export type FindAttached = (repositories: readonly string[], subject: Digest) => readonly FoundTag[];
 
 interface FoundTag {
@@ -43,7 +43,7 @@ interface FoundTag {
   readonly entry: OciEntry;
 }
 
-const PULL_AGAIN = 'Pull the images again: what is whole is kept';
+const PULL_AGAIN = 'Pull the images again: intact blobs are kept';
 
 /** Pure. */
 export function attachedFinder(entries: readonly OciEntry[]): FindAttached {
@@ -64,7 +64,7 @@ export function attachedFinder(entries: readonly OciEntry[]): FindAttached {
 }
 
 /**
- * Reads what is attached to an image: to the manifest that its names lead to, and to the instance for the bundle's architecture.
+ * Reads the attachments of an image: those of the manifest that its names lead to, and of the instance for the bundle's architecture.
  * @throws PrestageError ERR_LAYOUT_BLOB, ERR_ATTACHMENT
  */
 export async function readSourceAttached(
@@ -98,7 +98,7 @@ async function requireBlobs(layout: string, { blobs }: AttachedManifest, manifes
     if (found?.isFile() && found.size === sizeBytes) continue;
     throw new PrestageError(
       'ERR_LAYOUT_BLOB',
-      `${path} is not a plain file of ${sizeBytes} bytes, as the attachment ${manifest} says`,
+      `${path} is not a plain file of ${sizeBytes} bytes, as the attachment ${manifest} requires`,
       PULL_AGAIN,
     );
   }
@@ -132,7 +132,7 @@ export function attachedEntries(images: readonly NamedImage[]): readonly OciEntr
   return [...new Map(all).values()];
 }
 
-/** An image can itself go by the tag of a list of referrers: the image keeps it. */
+/** An image can itself have the tag of a list of referrers; the image keeps it. */
 function namesOf({ names }: NamedImage, { tag }: SourceAttached): readonly string[] {
   return repositoriesOf(names)
     .map((repository) => `${repository}:${tag}`)

@@ -10,31 +10,31 @@ import { notImageError } from '../../model/manifest-content.ts';
 import type { SourceAttached } from './source-attached.ts';
 import type { SourceSignature } from './source-signatures.ts';
 
-/** One image of an OCI image layout, for one architecture, as far as its manifests and its config tell. It is plain data and survives JSON. */
+/** One image of an OCI image layout, for one architecture, as its manifests and config describe it. It is plain data and survives JSON. */
 export interface SourceImage {
   /** The manifest, or the manifest list, that the reference leads to. */
   readonly top: Descriptor;
-  /** Digest of the image's own manifest; that of `top` where there is no list. */
+  /** Digest of the image's own manifest; that of `top` if there is no list. */
   readonly manifest: Digest;
   readonly config: Digest;
   /** Lowest first. */
   readonly layers: readonly Descriptor[];
   /** Digests of the unpacked layers, in the order of `layers`. */
   readonly diffIds: readonly Digest[];
-  /** RFC 3339; left out where the config does not say. */
+  /** RFC 3339; left out if the config has none. */
   readonly created?: string;
   readonly labels: Readonly<Record<string, string>>;
   /** What its list names and the layout lacks; left out if it lacks nothing. */
   readonly absent?: readonly AbsentInstance[];
 }
 
-/** An image and the full references that it goes by. */
+/** An image and its full references. */
 export interface NamedImage {
   /** As the list has it. */
   readonly reference: string;
   readonly names: readonly string[];
   readonly image: SourceImage;
-  /** What releases call it that are listed, too; left out if none names it. */
+  /** Its component names in releases that are listed, too; left out if none names it. */
   readonly components?: readonly string[];
   /** Of its manifests; left out if the layout has none. */
   readonly signatures?: readonly SourceSignature[];
@@ -42,9 +42,9 @@ export interface NamedImage {
   readonly attached?: readonly SourceAttached[];
 }
 
-/** containers/image reads no config that is larger (internal/iolimits, MaxConfigBodySize). */
+/** containers/image refuses larger configs (internal/iolimits, MaxConfigBodySize). */
 const CONFIG_LIMIT_BYTES = 4 * 1024 * 1024;
-/** Types of manifests that name none themselves. Source: OCI image-spec, media-types.md. */
+/** Media types of manifests that do not state their own. Source: OCI image-spec, media-types.md. */
 const OCI_TYPES = { image: 'application/vnd.oci.image.manifest.v1+json', index: 'application/vnd.oci.image.index.v1+json' } as const;
 
 const diffId = v.custom<Digest>((value) => typeof value === 'string' && isDigest(value), 'is not a sha256 digest');
@@ -68,7 +68,7 @@ export function layersOf(images: readonly NamedImage[]): readonly Descriptor[] {
   return [...new Map(all.map((layer) => [layer.digest, layer])).values()];
 }
 
-/** Images of several lists, each once, with all its names, in the order in which they come first. Pure. */
+/** Images of several lists, each once, with all its names, in the order of their first appearance. Pure. */
 export function unionOf(lists: readonly (readonly NamedImage[])[]): readonly NamedImage[] {
   const byReference = new Map<string, NamedImage>();
   for (const image of lists.flat()) {
@@ -82,9 +82,9 @@ export function unionOf(lists: readonly (readonly NamedImage[])[]): readonly Nam
 }
 
 /**
- * Reads the manifests and the config of an image, each held against its digest, and looks that all layers lie there in their size.
+ * Reads the manifests and the config of an image, each checked against its digest, and checks that all layers are there in the right size.
  * @param directory an OCI image layout
- * @param architecture GOARCH name: which image of a list is meant
+ * @param architecture GOARCH name: selects the image of a list
  * @throws PrestageError ERR_LAYOUT, ERR_LAYOUT_BLOB, ERR_MANIFEST, ERR_ARCHITECTURE, ERR_NOT_IMAGE
  */
 export async function readSourceImage(directory: string, digest: Digest, architecture: string): Promise<SourceImage> {
@@ -95,7 +95,7 @@ export async function readSourceImage(directory: string, digest: Digest, archite
   if (config.rootfs.diff_ids.length !== image.layers.length) {
     throw unreadable(
       layoutBlobPath(directory, image.config.digest),
-      `it names ${config.rootfs.diff_ids.length} layers, and the manifest ${image.layers.length}`,
+      `it names ${config.rootfs.diff_ids.length} layers, but the manifest names ${image.layers.length}`,
     );
   }
   return {
@@ -122,7 +122,7 @@ async function readConfig(directory: string, digest: Digest, sizeBytes: number):
   if (sizeBytes > CONFIG_LIMIT_BYTES) throw unreadable(path, `it has ${sizeBytes} bytes, more than a config may have`);
   const bytes = await readFile(path);
   const actual = digestOf(bytes);
-  if (actual !== digest) throw new PrestageError('ERR_LAYOUT_BLOB', `${path} has the bytes of ${actual}`, PULL_AGAIN);
+  if (actual !== digest) throw new PrestageError('ERR_LAYOUT_BLOB', `${path} has the digest ${actual}`, PULL_AGAIN);
   const parsed = v.safeParse(v.pipe(v.string(), v.parseJson(), configSchema), bytes.toString('utf8'));
   if (parsed.success) return parsed.output;
   const [issue] = parsed.issues;
@@ -133,4 +133,4 @@ function unreadable(path: string, reason: string): PrestageError {
   return new PrestageError('ERR_LAYOUT', `${path} is not the config of an image: ${reason}`, PULL_AGAIN);
 }
 
-const PULL_AGAIN = 'Pull the images again: what is whole is kept';
+const PULL_AGAIN = 'Pull the images again: intact blobs are kept';

@@ -35,13 +35,13 @@ export interface GpgSignature {
   readonly files: readonly Digest[];
 }
 
-/** What a layout has of signatures of a manifest. */
+/** The signatures of a manifest in a layout. */
 export interface FoundSignatures {
   readonly attachment: OciEntry | undefined;
   readonly lookaside: LookasideEntry | undefined;
 }
 
-/** The signatures of a layout by the manifest that they sign; of several, those of the repository first. */
+/** Finds the signatures in a layout by the manifest that they sign. Prefers those in a repository of the image. */
 export type FindSignatures = (repositories: readonly string[], subject: Digest) => FoundSignatures;
 
 /** Pure. */
@@ -63,7 +63,7 @@ export function signatureFinder(entries: readonly OciEntry[], lookaside: readonl
   };
 }
 
-/** What names the signatures and attachments of a layout. Pure. */
+/** Identifies the signatures and attachments of a layout. Pure. */
 export function signatureKeyOf(entries: readonly OciEntry[], lookaside: readonly LookasideEntry[]): string {
   const isBeside = ({ reference, digest }: OciEntry): boolean =>
     besideImage(reference.slice(reference.lastIndexOf(':') + 1), digest) !== undefined;
@@ -113,7 +113,7 @@ export function signatureBlobs(images: readonly NamedImage[]): readonly Digest[]
   return [...new Set(all)].toSorted();
 }
 
-/** Sigstore signatures as a registry serves them: under the tag that names what is signed, in every repository of the image. Pure. */
+/** Sigstore signatures as a registry serves them: under the tag that names the signed manifest, in every repository of the image. Pure. */
 export function signatureTreeImages(images: readonly NamedImage[]): readonly NamedTreeImage[] {
   return images.flatMap(({ names, signatures = [] }) =>
     sigstoreOf(signatures).map(
@@ -146,14 +146,14 @@ export function repositoriesOf(names: readonly string[]): readonly string[] {
   return [...new Set(names.map((name) => nameOf(parseReference(name))))];
 }
 
-/** A small blob of a layout, held against its digest. @throws PrestageError ERR_LAYOUT_BLOB */
+/** A small blob of a layout, checked against its digest. @throws PrestageError ERR_LAYOUT_BLOB */
 export async function readBlob(layout: string, digest: Digest): Promise<Buffer> {
   const path = layoutBlobPath(layout, digest);
   const bytes = await readFile(path).catch((cause: NodeJS.ErrnoException) => {
     throw new PrestageError('ERR_LAYOUT_BLOB', `${path} cannot be read: ${cause.code ?? cause.message}`, PULL_AGAIN, { cause });
   });
   if (digestOf(bytes) === digest) return bytes;
-  throw new PrestageError('ERR_LAYOUT_BLOB', `${path} has the bytes of ${digestOf(bytes)}`, PULL_AGAIN);
+  throw new PrestageError('ERR_LAYOUT_BLOB', `${path} has the digest ${digestOf(bytes)}`, PULL_AGAIN);
 }
 
-const PULL_AGAIN = 'Pull the images again: what is whole is kept';
+const PULL_AGAIN = 'Pull the images again: intact blobs are kept';

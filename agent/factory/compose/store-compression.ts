@@ -2,7 +2,7 @@ import { STORE_ALGORITHMS, type StoreCompression } from '../../model/bundle.ts';
 import { PrestageError } from '../../model/errors.ts';
 import { FIRST_WITH_ZSTD, isOlderRelease } from '../../model/release.ts';
 
-/** What an operator can ask for. */
+/** The choices of an operator. */
 export const COMPRESSION_CHOICES = ['auto', ...STORE_ALGORITHMS] as const;
 export type CompressionChoice = (typeof COMPRESSION_CHOICES)[number];
 
@@ -12,7 +12,7 @@ export interface CompressionPlan extends StoreCompression {
 }
 
 /**
- * Levels of mksquashfs(1) and the one that is taken if none is asked for; xz has none. Chosen by `npm run bench -- --only compression`. A store of
+ * Levels of mksquashfs(1) and the default one; xz has none. Chosen by `npm run bench -- --only compression`. A store of
  * 770 MiB: zstd 15 takes 104 s of CPU and 148.7 MiB, 9 takes 18.5 s and 159.0 MiB, 6 takes 18.0 s and 161.3 MiB; gzip 9 takes 108 s and 165.8 MiB,
  * 6 takes 31 s and 167.1 MiB. docs/rationale.md has the whole table.
  */
@@ -22,7 +22,7 @@ const LEVELS = {
 } as const;
 
 /**
- * Decides how store images are compressed. `auto` goes by the release: what its nodes can mount counts before size. Pure.
+ * Decides how store images are compressed. `auto` goes by the release: that its nodes can mount the image counts more than size. Pure.
  * @param release such as 4.14.0; empty if it is not known
  * @throws PrestageError ERR_USAGE for a level that the compression does not have
  */
@@ -42,10 +42,10 @@ function chosen(release: string, wanted: CompressionChoice): Pick<CompressionPla
   if (wanted !== 'auto') return { algorithm: wanted, reason: 'asked for' };
   const isOld = isOlderRelease(release, FIRST_WITH_ZSTD);
   if (isOld === undefined) {
-    return { algorithm: 'zstd', reason: `the release is not known; nodes of before ${FIRST_WITH_ZSTD} need --store-compression gzip` };
+    return { algorithm: 'zstd', reason: `the release is not known; nodes before ${FIRST_WITH_ZSTD} need --store-compression gzip` };
   }
   return isOld
-    ? { algorithm: 'gzip', reason: `a kernel of ${release} cannot be expected to read zstd` }
+    ? { algorithm: 'gzip', reason: `a kernel of ${release} may not read zstd` }
     : { algorithm: 'zstd', reason: `the kernel of ${release} reads it` };
 }
 
@@ -53,7 +53,7 @@ function badLevel(level: number, has: string, reason: string): PrestageError {
   return new PrestageError(
     'ERR_USAGE',
     `--store-level is ${level}, but ${has} (the compression: ${reason})`,
-    'Leave --store-level out, or give one that the compression has',
+    'Leave out --store-level, or give a level that the compression has',
   );
 }
 

@@ -27,14 +27,14 @@ export interface ComposeOptions {
 }
 
 /**
- * Runs a program in a mount namespace of its own, where the mounts that the overlay driver leaves behind vanish with it, and with a cache of
- * blobs of its own: what this machine's engines have seen before must not decide what is copied. The script is constant.
+ * Runs a program in a mount namespace of its own, so that mounts that the overlay driver leaves behind vanish with it, and with a blob cache of
+ * its own: blobs that this machine's engines have seen before must not influence the copy. The script is constant.
  */
 const ALONE = 'mkdir -p /var/lib/containers/cache && mount --bind "$0" /var/lib/containers/cache && exec "$@"';
 
 /**
- * Composes a containers-storage of images by skopeo(1), each under all its names. The storage.conf, the policy and the storage of this
- * machine have no part in it: the bytes come from a layout whose digests decide.
+ * Composes a containers-storage of images with skopeo(1), each under all its names. It uses neither storage.conf nor policy nor storage of this
+ * machine: the digests of the layout determine the bytes.
  * @throws PrestageError ERR_BUILD_STORE
  */
 export async function composeStore(host: Host, options: ComposeOptions): Promise<StorageLocation> {
@@ -72,7 +72,7 @@ async function copyImage(
       architecture,
       ...(architecture === 'arm64' ? ['--override-variant', 'v8'] : []),
     ];
-    // The flag, not TMPDIR: a copy into containers-storage passes that over and takes /var/tmp (skopeo 1.9.3).
+    // The flag, not TMPDIR: a copy into containers-storage ignores TMPDIR and uses /var/tmp (skopeo 1.9.3).
     const temporary = ['--tmpdir', join(work, 'tmp')];
     const skopeo = [
       'skopeo',
@@ -93,16 +93,16 @@ async function copyImage(
     if (result.exitCode === 0) continue;
     throw new PrestageError(
       'ERR_BUILD_STORE',
-      `skopeo could not copy ${name} into a store (it ${howEnded(result)}): ${quote(result.stderr)}`,
+      `${name} cannot be copied into a store: skopeo ${howEnded(result)}: ${quote(result.stderr)}`,
       /no space left/i.test(result.stderr)
-        ? 'Make room, or name another place with: --work DIR'
-        : 'Build on a machine where root can mount overlay; where it fails again, pull the image again',
+        ? 'Make room, or give another work directory with --work DIR'
+        : 'Build on a machine where root can mount overlay; if it fails again, pull the image again',
     );
   }
   await removeTree(directory);
 }
 
-/** Runs steps, each after those that it waits for, in their order otherwise, so many at a time. The first fault ends it, after what runs. */
+/** Runs steps in their order, several at a time, each after those that it waits for. After a fault it starts no further step and waits for running ones. */
 async function runInOrder(steps: readonly CopyStep[], jobs: number, act: (step: CopyStep, index: number) => Promise<void>): Promise<void> {
   const done = new Set<number>();
   const active = new Map<number, Promise<void>>();

@@ -18,16 +18,16 @@ import {
 } from './store-records.ts';
 
 export interface NormaliseOptions {
-  /** Seconds since 1970 for all that containers-storage dates by the clock. */
+  /** Seconds since 1970, for all times that containers-storage takes from the clock. */
   readonly stampSeconds: number;
-  /** What the store has, by the ids of the images. */
+  /** The images of the store, by id. */
   readonly images: ReadonlyMap<string, StoredImage>;
 }
 
 /** A storage as skopeo left it. */
 export interface UnpackedStorage {
   readonly graphroot: string;
-  /** Texts of its records, before anything was made the same. */
+  /** Texts of its records, before normalisation. */
   readonly records: { readonly layers: string; readonly images: string };
 }
 
@@ -39,7 +39,7 @@ export async function readStorage(graphroot: string): Promise<UnpackedStorage> {
   return { graphroot, records: { layers: layers ?? '', images: images ?? '' } };
 }
 
-/** What a storage consists of; podman and newer libraries put more beside it, which a read-only store does not need. */
+/** The parts of a storage; podman and newer libraries add others, which a read-only store does not need. */
 const PARTS = ['overlay', 'overlay-containers', 'overlay-images', 'overlay-layers', 'storage.lock', 'userns.lock'] as const;
 /** Names of folders and files of one layer or image begin with its id. */
 const ID = /^[0-9a-f]{64}(?:\.|$)/;
@@ -47,11 +47,11 @@ const ID = /^[0-9a-f]{64}(?:\.|$)/;
 const inflate = promisify(gunzip);
 
 /**
- * Makes a containers-storage that nobody uses a function of some of its images alone: link names, times, order of records, lock files. What images
- * bring themselves stays as it is: contents, owners, modes, extended attributes, and the times of all members of their layers. Can be called again for
- * other images of the same storage.
+ * Makes a containers-storage that nobody uses depend on some of its images alone: link names, times, order of records, lock files. The images' own
+ * data stays as it is: contents, owners, modes, extended attributes, and the times of all members of their layers. Can be called again for other
+ * images of the same storage.
  *
- * A directory that no layer has as a member (containers-storage makes it on the way to one) and a whiteout get the given time.
+ * Directories that are not members of a layer (containers-storage makes them as parents of members) and whiteouts get the given time.
  * @returns paths in the storage that do not belong to these images
  */
 export async function normaliseStore({ graphroot, records }: UnpackedStorage, options: NormaliseOptions): Promise<readonly string[]> {
@@ -72,7 +72,7 @@ export async function normaliseStore({ graphroot, records }: UnpackedStorage, op
   return await besides(graphroot, kept, new Set(images.keys()));
 }
 
-/** What lies in the folders of layers and images and is of none of those that are kept. */
+/** Paths in the folders of layers and images that do not belong to the kept ones. */
 async function besides(graphroot: string, layers: ReadonlySet<string>, images: ReadonlySet<string>): Promise<readonly string[]> {
   const folders = [
     { folder: 'overlay', kept: layers },
@@ -94,8 +94,8 @@ async function removeForeign(graphroot: string): Promise<void> {
 }
 
 /**
- * `link` holds a layer's own short name, `lower` the names of the layers below it, and `overlay/l` leads from names to layers. The long names lead there
- * as well: containers that were made on a store of an earlier build ask for them.
+ * `link` holds a layer's own short name, `lower` the names of the layers below it, and `overlay/l` links names to layers. It has the long names as
+ * well: containers that were made on a store of an earlier build use them.
  */
 async function nameLinks(graphroot: string, layers: readonly string[], layerRecords: string): Promise<void> {
   const overlay = join(graphroot, 'overlay');
@@ -111,7 +111,7 @@ async function nameLinks(graphroot: string, layers: readonly string[], layerReco
   }
 }
 
-/** Dates what the clock has dated in the unpacked layer itself. Blocks while it walks: a thousand directories take some 20 ms. */
+/** Replaces times in the unpacked layer itself that came from the clock. Blocks while it walks: a thousand directories take some 20 ms. */
 async function dateLayer(graphroot: string, layer: string, stampSeconds: number): Promise<void> {
   const split = await inflate(await readFile(join(graphroot, 'overlay-layers', `${layer}.tar-split.gz`)));
   const members = membersOf(split.toString('utf8'));
@@ -129,7 +129,7 @@ async function dateLayer(graphroot: string, layer: string, stampSeconds: number)
   await utimes(join(graphroot, 'overlay', layer), stampSeconds, stampSeconds);
 }
 
-/** Dates a directory with all that is in it, but for the trees that are left out. */
+/** Sets the times of a directory and everything in it, except for trees that are left out. */
 function dateTree(directory: string, stampSeconds: number, isLeftOut: (path: string) => boolean): void {
   for (const entry of readdirSync(directory, { withFileTypes: true })) {
     const path = join(directory, entry.name);
@@ -140,12 +140,12 @@ function dateTree(directory: string, stampSeconds: number, isLeftOut: (path: str
   date(directory, stampSeconds);
 }
 
-/** A symbolic link itself, not what it leads to. */
+/** Sets the times of a symbolic link itself, not of its target. */
 function date(path: string | Buffer, stampSeconds: number): void {
   lutimesSync(path, stampSeconds, stampSeconds);
 }
 
-/** A path of which each character stands for one byte. */
+/** The bytes of a path in which each character stands for one byte. */
 function bytesOf(path: string): Buffer {
   return Buffer.from(path, 'latin1');
 }

@@ -9,7 +9,7 @@ import type { StoreCompression } from '../../model/bundle.ts';
 import { PrestageError } from '../../model/errors.ts';
 import { compressionArgs } from './store-compression.ts';
 
-/** A bar is as long as a line; a piece of it waits for the next. */
+/** A progress bar has the length of a line; an incomplete one is kept until its end arrives. */
 const BAR_LIMIT = 4096;
 
 export interface PackOptions {
@@ -19,18 +19,18 @@ export interface PackOptions {
   /** The file to write. */
   readonly image: string;
   readonly compression: StoreCompression;
-  /** Seconds since 1970 that the file system says it was made at. */
+  /** Creation time of the file system, in seconds since 1970. */
   readonly stampSeconds: number;
   /** Threads that compress. */
   readonly jobs: number;
   readonly signal: AbortSignal;
-  /** Told per cent of the work, each tenth once. */
+  /** Called with the percentage of the work, once for each tenth. */
   readonly onTenth: (percent: number) => void;
 }
 
 /**
- * Packs a directory as squashfs. Same tree, same bytes: mksquashfs(1) is reproducible by default, whatever the number of threads; times of files are
- * kept, as programs compare them.
+ * Packs a directory as squashfs. The same tree gives the same bytes: mksquashfs(1) is reproducible by default, with any number of threads. Times of
+ * files are kept, since programs compare them.
  *
  * On a machine with SELinux every file has a label of that machine, which mksquashfs 4.6 and later can leave out: the node mounts with a
  * context of its own.
@@ -47,7 +47,7 @@ export async function packSquashfs(host: Host, options: PackOptions): Promise<vo
   await writeFile(list, without.map((path) => `${path}\n`).join(''));
   await output(
     host.exec,
-    // mksquashfs would date every file by that variable, and refuses it beside the option.
+    // mksquashfs would set all file times from that variable, and refuses it together with the option.
     'env',
     [
       '--unset=SOURCE_DATE_EPOCH',
@@ -68,7 +68,7 @@ export async function packSquashfs(host: Host, options: PackOptions): Promise<vo
   signal.throwIfAborted();
 }
 
-/** Reads the progress bar of mksquashfs(1), `[====-  ] 3300/4763  69%`, and tells each tenth once. */
+/** Reads the progress bar of mksquashfs(1), `[====-  ] 3300/4763  69%`, and reports each tenth once. */
 export function tenthsOf(onTenth: (percent: number) => void): (text: string) => void {
   let told = 0;
   let rest = '';
@@ -88,13 +88,13 @@ export interface VerityOptions {
   readonly image: string;
   /** The file to write: superblock and hash tree. */
   readonly hashTree: string;
-  /** What decides salt and UUID. */
+  /** Determines salt and UUID. */
   readonly seed: string;
   readonly signal: AbortSignal;
 }
 
 /**
- * Makes the dm-verity hash tree of a file and gives its root hash, 64 hex digits. Salt and UUID are a function of the seed.
+ * Makes the dm-verity hash tree of a file and returns its root hash, 64 hex digits. Salt and UUID are a function of the seed.
  * Source: veritysetup(8), format; Linux, Documentation/admin-guide/device-mapper/verity.rst.
  * @throws PrestageError ERR_TOOL_FAILED, ERR_TOOL_MISSING
  */

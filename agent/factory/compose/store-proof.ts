@@ -17,34 +17,34 @@ export interface ProofOptions {
   /** The squashfs. */
   readonly image: string;
   readonly images: readonly NamedImage[];
-  /** GOARCH name of the images: a command runs only on a machine of the same. */
+  /** GOARCH name of the images: a command is run only if this machine has the same. */
   readonly architecture: string;
   /** Directory of our own, made empty; an absolute path. */
   readonly work: string;
   readonly signal: AbortSignal;
 }
 
-/** What a proof could not show; everything else was shown. */
+/** Results of a proof, with what it could not show; everything else was shown. */
 export interface Proof {
-  /** Reference of the image in which a command ran; undefined where none did. */
+  /** Reference of the image in which a command ran; undefined if none did. */
   readonly ranIn?: string;
   /** Why no command ran. */
   readonly notRun?: string;
-  /** Why the image with the most layers does not mount on this machine, although engines of other nodes may do it. */
+  /** Why the image with the most layers does not mount on this machine, although engines of other nodes may mount it. */
   readonly notMounted?: string;
 }
 
-/** Of a node; the main storage of an engine, and a place for what it is told. */
+/** As on a node: the main storage of an engine; and a folder for the engine's configuration. */
 const MAIN_STORAGE = '/var/lib/containers/storage';
 const CONF_PLACE = '/var/lib/prestage-proof';
 
 /**
- * Own processes and mounts vanish with the program: the monitor of a container starts another podman when the container has ended, which would still
- * write below `work` when that is removed. A machine with hybrid cgroups has a hierarchy beside the old ones that crun refuses (cgroups(7)); limits
- * that root may not raise are asked for as they are. Source: unshare(1).
+ * Runs a program in namespaces of its own, so that its processes and mounts vanish with it: the monitor of a container starts another podman when the
+ * container has ended, which would otherwise write below `work` while that is removed. On a machine with hybrid cgroups, crun refuses the hierarchy
+ * beside the old ones (cgroups(7)). Limits that root may not raise are requested as they are. Source: unshare(1).
  *
- * The store lies where a node has it, beside the main storage of a node: overlay's options hold the whole path of each layer. Both are made on a file
- * system in memory, over all that this machine has in /var/lib. The working directory is the store, which that hides from its path (mount(8), -c).
+ * The store is at the same path as on a node, beside the main storage of a node: overlay's options hold the full path of each layer. Both are on a
+ * file system in memory that covers /var/lib of this machine. It also hides the store's own path, so the store is the working directory (mount(8), -c).
  */
 const ALONE = ['--pid', '--fork', '--kill-child', '--mount', '--mount-proc'];
 const AS_ON_NODE = `
@@ -54,7 +54,7 @@ mount -t tmpfs -o mode=755 prestage-proof /var/lib &&
 mkdir -p ${STORE_PATH} ${MAIN_STORAGE} ${CONF_PLACE} &&
 printf %s "$conf" >${CONF_PLACE}/storage.conf &&
 mount -c --bind . ${STORE_PATH} && cd / && exec "$@"`;
-/** A container is made and mounted, and no program of it is started: the image may be of another processor. */
+/** Makes and mounts a container without starting a program in it: the image may be for another processor. */
 const MOUNT_ONE = 'name=$1; shift; id=$("$@" create --pull=never --network=none "$name" /bin/true) && "$@" mount "$id"';
 const LIMITS = ['--ulimit', 'nofile=1024:1024', '--ulimit', 'nproc=1024:1024'];
 /** Images in which a command is tried; some hold a single program and no shell. */
@@ -66,10 +66,10 @@ const NO_COMMAND = new Set([126, 127]);
 /** References that one podman inspects: far below the limit of a command line. */
 const INSPECT_AT_ONCE = 200;
 
-/** Where the store is mounted while it is proven, below `work`; for podman it is bound to the node's own place. */
+/** Where the store is mounted during its proof, below `work`; for podman it is bound to its path on a node. */
 const MOUNT_POINT = 'store';
 
-/** Unmounts what an ended build may have left mounted: nothing below a mount may be deleted. */
+/** Unmounts what an interrupted build may have left mounted: nothing below a mount may be deleted. */
 export async function reclaimProof(host: Host, work: string): Promise<void> {
   await unmount(host, join(work, MOUNT_POINT));
 }
@@ -113,29 +113,29 @@ export async function proveStore(host: Host, options: ProofOptions): Promise<Pro
   if (faults.length > 0) {
     throw new PrestageError(
       'ERR_BUILD_PROOF',
-      listFaults(`${image} does not show what was put into it`, faults),
-      'Build again; where it fails again, pull the images again and report this',
+      listFaults(`${image} does not contain exactly what was put into it`, faults),
+      'Build again; if it fails again, pull the images again and report this as a bug',
     );
   }
   if (options.architecture !== host.architecture) {
-    return { ...deepest.proof, notRun: `the images are for ${options.architecture} and this machine is ${host.architecture}` };
+    return { ...deepest.proof, notRun: `the images are for ${options.architecture}, but this machine is ${host.architecture}` };
   }
   return { ...deepest.proof, ...(await runOne(images, podman)) };
 }
 
 type Podman = (args: readonly string[], timeoutMs?: number) => ReturnType<Host['exec']>;
 
-/** What the records of a store lack of images, or have damaged. Pure. */
+/** Images that are missing or damaged in the records of a store. Pure. */
 export function storeFaults(images: readonly NamedImage[], found: StorageContents): readonly string[] {
   const byId = new Map(found.images.map((image) => [image.id, image]));
   return images.flatMap(({ reference, names, image }) => {
     const stored = byId.get(hexOf(image.config));
-    if (stored === undefined) return [`${reference}: no image ${hexOf(image.config)} is in the store`];
+    if (stored === undefined) return [`${reference}: the store does not have the image ${hexOf(image.config)}`];
     const lacking = [...new Set([image.top.digest, image.manifest])].filter((digest) => !stored.digests.includes(digest));
     return [
       ...stored.damage.map((what) => `${reference}: ${what}`),
       ...lacking.map((digest) => `${reference}: the store does not have the manifest ${digest}`),
-      ...names.filter((name) => !stored.names.includes(name)).map((name) => `${reference}: it does not go by ${name}`),
+      ...names.filter((name) => !stored.names.includes(name)).map((name) => `${reference}: it does not have the name ${name}`),
     ];
   });
 }
@@ -145,7 +145,7 @@ function unlisted(images: readonly NamedImage[], stdout: string): readonly strin
   return images.filter(({ image }) => !ids.has(hexOf(image.config))).map(({ reference }) => `${reference}: podman images does not list it`);
 }
 
-/** Names that do not lead podman to their image. */
+/** Names that podman does not resolve to their image. */
 async function unresolved(images: readonly NamedImage[], podman: Podman): Promise<readonly string[]> {
   const wanted = images.flatMap(({ names, image }) => names.map((name) => ({ name, id: hexOf(image.config) })));
   const faults: string[] = [];
@@ -158,7 +158,7 @@ async function unresolved(images: readonly NamedImage[], podman: Podman): Promis
     }
     const ids = result.stdout.trim().split('\n');
     faults.push(
-      ...some.flatMap(({ name, id }, index) => (ids[index] === id ? [] : [`${name} leads to ${ids[index] ?? 'nothing'}, not to ${id}`])),
+      ...some.flatMap(({ name, id }, index) => (ids[index] === id ? [] : [`${name} resolves to ${ids[index] ?? 'nothing'}, not to ${id}`])),
     );
   }
   return faults;
@@ -172,8 +172,9 @@ interface DeepestProof {
 const NOT_TRIED: DeepestProof = { faults: [], proof: {} };
 
 /**
- * Mounts the image with the most layers, and if that is too deep for the oldest engines and does not mount here, the deepest one that must.
- * @param mount has podman make a container of an image and mount it
+ * Mounts the image with the most layers. If it does not mount here and has too many layers for the oldest engines, mounts the deepest image that must
+ * mount everywhere.
+ * @param mount lets podman make a container of an image and mount it
  */
 async function proveDeepest(images: readonly NamedImage[], mount: (name: string) => ReturnType<Host['exec']>): Promise<DeepestProof> {
   const failure = async (named: NamedImage | undefined): Promise<string | undefined> => {
@@ -192,7 +193,7 @@ async function proveDeepest(images: readonly NamedImage[], mount: (name: string)
   return { faults: second === undefined ? [] : [second], proof: { notMounted: first } };
 }
 
-/** A shell that does nothing: it needs the loader, a library and the program out of the layers. */
+/** Runs a shell that does nothing: it needs the loader, a library and the program from the layers. */
 async function runOne(images: readonly NamedImage[], podman: Podman): Promise<Proof> {
   for (const { names } of images.slice(0, RUN_TRIES)) {
     const [name = ''] = names;

@@ -2,14 +2,14 @@ import { createHash } from 'node:crypto';
 import * as v from 'valibot';
 
 /**
- * What containers-storage writes at random or from the clock, made a function of what it stores. Pure.
+ * Derives data that containers-storage writes at random or from the clock from the content of a storage instead. Pure.
  * Source: github.com/containers/storage, layers.go, images.go, drivers/overlay/overlay.go (generateID, link, lower).
  */
 
 /**
- * Letters of a link name: 48 bits of a hash. An engine of before containers-storage 1.44 names each layer of an additional store by its whole path in
- * the 4,096 bytes of overlay's mount options, so names are short (layer-limits.ts). They are hashes nevertheless, and not numbers: a container keeps
- * the names of its layers, and looks for them in every store, also in one that has come in the place of another.
+ * Letters of a link name: 48 bits of a hash. An engine with containers-storage before 1.44 names each layer of an additional store by its full path in
+ * the 4,096 bytes of overlay's mount options, so names are short (layer-limits.ts). They are still hashes, not numbers: a container keeps the names of
+ * its layers and looks for them in every store, also in one that has replaced another.
  */
 export const LINK_LENGTH = 8;
 /** Of containers-storage's own names, and of those in stores of earlier builds. */
@@ -19,15 +19,15 @@ const BASE32 = 'ABCDEFGHIJKLMNOPQRSTUVWXYZ234567';
 const records = v.array(v.looseObject({ id: v.string(), layer: v.optional(v.string()), 'names-history': v.optional(v.unknown()) }));
 const layerRecords = v.array(v.looseObject({ id: v.string(), parent: v.optional(v.string(), '') }));
 
-/** The name that a store of an earlier build gave a layer; containers that were made on it go by it. */
+/** The name of a layer in a store of an earlier build; containers that were made on that store use it. */
 export function longLinkNameOf(layerId: string): string {
   const bytes = createHash('sha256').update(`link ${layerId}`).digest();
   return Array.from(bytes.subarray(0, LONG_LINK_LENGTH), (byte) => BASE32[byte % BASE32.length]).join('');
 }
 
 /**
- * The short names of layers' directories, which overlay's mount options use: random in a storage, here made of the layers' ids. They are as long as it
- * takes to tell the layers of this storage apart.
+ * The short names of layers' directories, which overlay's mount options use: random in a storage, here derived from the layers' ids. They are long
+ * enough to tell the layers of this storage apart.
  */
 export function linkNamesOf(layerIds: readonly string[], least = LINK_LENGTH): ReadonlyMap<string, string> {
   const whole = new Map(layerIds.map((id) => [id, createHash('sha256').update(`link ${id}`).digest('base64url')]));
@@ -37,7 +37,7 @@ export function linkNamesOf(layerIds: readonly string[], least = LINK_LENGTH): R
 }
 
 /**
- * layers.json of the given layers: no layer before its parent, else by id; all made at the given time.
+ * layers.json of the given layers: no layer before its parent, else by id; all with the given creation time.
  * @param createdAt RFC 3339
  */
 export function normalLayers(text: string, kept: ReadonlySet<string>, createdAt: string): string {
@@ -54,7 +54,7 @@ export function normalLayers(text: string, kept: ReadonlySet<string>, createdAt:
   return `${JSON.stringify(ordered.map(({ layer: { parent, ...layer } }) => ({ ...layer, ...(parent !== '' && { parent }), created: createdAt })))}\n`;
 }
 
-/** What a store has of one image. */
+/** One image of a store. */
 export interface StoredImage {
   readonly names: readonly string[];
   /** The image's config has no time. */
@@ -62,8 +62,8 @@ export interface StoredImage {
 }
 
 /**
- * images.json of the given images: by id, with these names alone. Its times are those of the images' configs; an image whose config has none gets the
- * given time.
+ * images.json of the given images: by id, with exactly these names. Its times are those of the images' configs; an image whose config has none gets
+ * the given time.
  * @param images by id
  * @param createdAt RFC 3339
  */

@@ -3,7 +3,7 @@ import { PrestageError } from '../../model/errors.ts';
 import type { BuildInput } from './input.ts';
 import type { PayloadKind } from './plan.ts';
 
-/** Programs that a payload takes, with the packages that have them (Debian; RHEL and Fedora). */
+/** Programs that a payload needs, with the packages that have them (Debian; RHEL and Fedora). */
 const TOOLS: Readonly<Partial<Record<PayloadKind, Readonly<Record<string, string>>>>> = {
   store: {
     skopeo: 'skopeo',
@@ -16,7 +16,7 @@ const TOOLS: Readonly<Partial<Record<PayloadKind, Readonly<Record<string, string
 };
 
 /**
- * Looks for the programs that the payloads take, so that none is missed after minutes of work.
+ * Looks for the programs that the payloads need, before minutes of work are spent.
  * @throws PrestageError ERR_TOOL_MISSING, naming all of them
  */
 export async function requireTools(host: Host, payloads: readonly PayloadKind[], input: BuildInput['kind']): Promise<void> {
@@ -31,7 +31,7 @@ export async function requireTools(host: Host, payloads: readonly PayloadKind[],
   if (missing.length === 0) return;
   throw new PrestageError(
     'ERR_TOOL_MISSING',
-    `the payloads take programs that are not on this machine: ${missing.map(({ program }) => program).join(', ')}`,
+    `the payloads need programs that are not installed: ${missing.map(({ program }) => program).join(', ')}`,
     `Install: ${missing.map(({ name }) => name).join(', ')}`,
   );
 }

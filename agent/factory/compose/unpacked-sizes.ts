@@ -9,7 +9,7 @@ import { type Digest, isDigest } from '../../model/digest.ts';
 import { messageOf, PrestageError } from '../../model/errors.ts';
 import type { Descriptor } from '../../model/manifest.ts';
 
-/** First bytes of a layer tell how it is compressed. Sources: RFC 1952, 2.3.1; RFC 8878, 3.1.1. */
+/** The first bytes of a layer show how it is compressed. Sources: RFC 1952, 2.3.1; RFC 8878, 3.1.1. */
 const GZIP_MAGIC = 0x1f8b;
 const ZSTD_MAGIC = 0x28b52ffd;
 /** Layers of a release unpack to three to five times their size. */
@@ -40,7 +40,7 @@ export function sizesOfStore(layersText: string): ReadonlyMap<Digest, number> {
 
 /**
  * Counts the bytes of layers when unpacked (of their tar), several at a time.
- * @throws PrestageError ERR_LAYOUT_BLOB where a layer cannot be unpacked
+ * @throws PrestageError ERR_LAYOUT_BLOB if a layer cannot be unpacked
  */
 export async function countUnpacked(
   layout: string,
@@ -57,8 +57,8 @@ export async function countUnpacked(
 }
 
 /**
- * About how many bytes a layer has when unpacked, from its first and last bytes: gzip ends in the size modulo 4 GiB (RFC 1952, 2.3.1), which is
- * that of the last member where there are several.
+ * Estimates the unpacked size of a layer in bytes, from its first and last bytes: gzip ends with the size modulo 4 GiB (RFC 1952, 2.3.1); of several
+ * members, it is that of the last.
  */
 export async function estimateUnpacked(layout: string, layer: Descriptor): Promise<number> {
   await using file: FileHandle = await open(layoutBlobPath(layout, layer.digest));
@@ -93,7 +93,7 @@ async function unpackedBytes(path: string, layer: Descriptor, signal: AbortSigna
   return count;
 }
 
-/** What unpacks a layer, by its first bytes; undefined where it is a plain tar. */
+/** The decompressor for a layer, by its first bytes; undefined for a plain tar. */
 export async function inflaterOf(path: string) {
   await using file: FileHandle = await open(path);
   const magic = Buffer.alloc(4);

@@ -94,8 +94,8 @@ export async function readLayer(path: string, { wants, fileLimitBytes, digest }:
   if (digest !== undefined && actual !== digest)
     throw new PrestageError(
       'ERR_LAYOUT_BLOB',
-      `${path} does not match its name: its digest is ${actual}`,
-      'Pull the images again: pulled blobs are kept',
+      `${path} has the digest ${actual}`,
+      'Pull the images again: intact blobs are kept',
     );
   return { files, removed };
 }

@@ -148,7 +148,7 @@ describe('a registry of a node that cannot serve, or must not', () => {
     for (const list of ['ai-images.txt', 'ocp-images.txt']) await writeFile(join(from, list), listOf([fixture.images.tag]));
     const { messages } = await runBuild({ from, to, payloads: ['registry'] });
     assert.ok(
-      messages.some((line) => /registry: no image was found that carries a registry.*--registry-image/.test(line)),
+      messages.some((line) => /registry: no image was found that contains a registry.*--registry-image/.test(line)),
       messages.join('\n'),
     );
     const ended = await run(to);

@@ -63,7 +63,7 @@ test('an input that is none ends in the code of its error, as text and as JSON',
     const [from, to] = [join(work, 'in'), join(work, 'out')];
     await writeFile(from, 'a file');
     const text = await run(['build', '--from', from, '--to', to]);
-    const remedy = 'Name the folder that prestage-agent pull filled with --from, and its lists with --list-discovery and --list-installed';
+    const remedy = 'Give the folder of a pull with --from, and its lists with --list-discovery and --list-installed';
     assert.deepEqual(text, { exitCode: 6, out: '', err: `error: ${from} cannot be read: ENOTDIR\n  ERR_BUILD_INPUT; next: ${remedy}\n` });
     const json = await run(['build', '--from', from, '--to', to, '--output', 'json']);
     assert.deepEqual(JSON.parse(json.err), {

@@ -227,12 +227,12 @@ describe('prestage-agent build', () => {
     const to = join(work, 'ended');
     const stop = new AbortController();
     const say = (text: string) => {
-      if (text === 'registry: being made') stop.abort();
+      if (text === 'registry: started') stop.abort();
     };
     const options = { from: pulled, to, payloads: ['oci', 'archives', 'registry'] as const };
     assert.deepEqual(await failure({ ...options, signal: stop.signal, say }), {
       code: 'ERR_INTERRUPTED',
-      message: 'the build was asked to end',
+      message: 'the build was interrupted',
     });
     const names = await readdir(to);
     assert.deepEqual([names.includes(PARTIAL_FILE), names.includes(BUNDLE_FILE)], [true, false]);
@@ -269,9 +269,9 @@ describe('prestage-agent build', () => {
     assert.deepEqual(await failure({ from: damaged, to: join(work, 'of-missing') }), {
       code: 'ERR_BUILD_IMAGE',
       message: [
-        `${damaged} does not hold what is listed: 2 faults`,
-        'installed: quay.io/e/gone:1: the layout has no image of that reference',
-        `installed: quay.io/e/gone@sha256:${'a'.repeat(64)}: the layout has no image of that digest`,
+        `${damaged} does not contain all listed images: 2 faults`,
+        'installed: quay.io/e/gone:1: the layout has no image with this reference',
+        `installed: quay.io/e/gone@sha256:${'a'.repeat(64)}: the layout has no image with this digest`,
       ].join('\n'),
     });
     await rm(path);
@@ -300,10 +300,10 @@ describe('prestage-agent build', () => {
         'ERR_BUILD_INPUT',
         `${listless} holds no image list (ai-images.txt, initial-images*.txt, ocp-images.txt, ocp-images-*.txt, ocp_images.txt*), and none is given`,
       ],
-      [{ from: pulled, to: full }, 'ERR_BUILD_OUTPUT', `${full} holds no bundle but: letter.txt`],
-      [{ from: pulled, to: pulled }, 'ERR_BUILD_OUTPUT', `${pulled} is the folder to build from`],
+      [{ from: pulled, to: full }, 'ERR_BUILD_OUTPUT', `${full} is not empty and not a bundle; it holds: letter.txt`],
+      [{ from: pulled, to: pulled }, 'ERR_BUILD_OUTPUT', `${pulled} is also the folder to build from`],
       [{ from: pulled, to: noElf }, 'ERR_BUILD_OUTPUT', `${noElf} cannot be read as a folder: ENOTDIR`],
-      [{ from: pulled, to, agents: [noElf] }, 'ERR_BUILD_AGENT', `${noElf} is no Linux executable for x64 or arm64`],
+      [{ from: pulled, to, agents: [noElf] }, 'ERR_BUILD_AGENT', `${noElf} is not a Linux executable for x64 or arm64`],
       [
         { from: pulled, to, agents: [join(work, 'x64'), join(work, 'x64')] },
         'ERR_BUILD_AGENT',
@@ -326,7 +326,7 @@ describe('prestage-agent build', () => {
     const poor = { ...host, exec: async (file: string, args: readonly string[]) => await host.exec(file, args, { env: { PATH: bin } }) };
     await assert.rejects(requireTools(poor, ['archives', 'store', 'oci'], 'oci'), {
       code: 'ERR_TOOL_MISSING',
-      message: 'the payloads take programs that are not on this machine: gzip, skopeo, podman, mksquashfs, veritysetup, unshare',
+      message: 'the payloads need programs that are not installed: gzip, skopeo, podman, mksquashfs, veritysetup, unshare',
       remedy: 'Install: gzip, skopeo, podman, squashfs-tools, cryptsetup-bin (veritysetup), util-linux',
     });
     await requireTools(poor, ['archives', 'oci', 'registry'], 'archives');

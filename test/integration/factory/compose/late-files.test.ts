@@ -19,7 +19,7 @@ test('files of packed layers that are later than 2106 are counted, and one of th
     }
     assert.equal(await look([]), undefined, 'the last second that a squashfs holds');
     for (const layer of layers) await utimes(join(graphroot, 'overlay', layer, 'diff/etc/file'), 2 ** 32, 2 ** 32);
-    const text = 'files have times later than 2106, which a squashfs cannot hold, so they have other times in the store image: /etc/file';
+    const text = 'files have times after 2106, which a squashfs cannot hold; they have other times in the store image: /etc/file';
     assert.equal(await look([]), `2 ${text} and others`);
     assert.equal(await look([`overlay/${layers[0]}`]), `1 ${text}`);
     assert.equal(await look(layers.map((layer) => `overlay/${layer}`)), undefined);

@@ -205,7 +205,7 @@ describe('a bundle of signed images', { skip: unavailable ?? false }, () => {
   });
 
   it('warns without a signature that the release demands, fails if it is required, and takes it when it is there', async () => {
-    const message = `clusters of OpenShift 4.22.1 demand a signature of 1 images that have none in the folder to build from; first: ${RELEASE}:4.22.1-x86_64`;
+    const message = `1 images have no signature in the folder to build from, but clusters of OpenShift 4.22.1 demand one; first: ${RELEASE}:4.22.1-x86_64`;
     const from = await layoutOf('unsigned', [list, plain]);
     const warned = await runBuild({ from, to: join(work, 'warned') });
     assert.ok(

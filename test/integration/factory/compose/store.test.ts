@@ -211,7 +211,7 @@ describe('store images of prestage-agent build', () => {
       assert.equal(warnings.length, 2, warnings.join('\n'));
       assert.match(
         warnings[0] ?? '',
-        /^warning: quay\.io\/e\/deep:1 \(86 layers\): engines of before OpenShift 4\.13 run at most 76 layers from/,
+        /^warning: quay\.io\/e\/deep:1 \(86 layers\): engines before OpenShift 4\.13 run at most 76 layers from/,
       );
       // The podman of this machine is such an engine.
       assert.match(
@@ -242,8 +242,8 @@ describe('store images of prestage-agent build', () => {
       [code, heading, record, listing],
       [
         'ERR_BUILD_PROOF',
-        `${join(built, store.image)} does not show what was put into it: 3 faults`,
-        `${missing.reference}: no image ${id} is in the store`,
+        `${join(built, store.image)} does not contain exactly what was put into it: 3 faults`,
+        `${missing.reference}: the store does not have the image ${id}`,
         `${missing.reference}: podman images does not list it`,
       ],
     );
@@ -358,7 +358,7 @@ describe('store images of prestage-agent build', () => {
     const expected = await hashesBelow(built);
     const to = join(work, 'killed');
     const both = new Set([...set.discovery, ...set.installed].map(({ reference }) => reference)).size;
-    for (const moment of [`1/${both} images unpacked`, 'packed as squashfs', 'hash tree made', 'store-installed: being made']) {
+    for (const moment of [`1/${both} images unpacked`, 'packed as squashfs', 'hash tree made', 'store-installed: started']) {
       const child = startBuild(pulled, to);
       const exited = once(child.process, 'exit');
       await waitFor(moment, async () => (child.said().includes(moment) ? true : child.process.exitCode === null ? undefined : false));
@@ -384,7 +384,7 @@ describe('store images of prestage-agent build', () => {
     try {
       await assert.rejects(runBuild({ ...options, from: pulled, to, work: small }), {
         code: 'ERR_SPACE_BUILD',
-        remedy: 'Make room, build fewer payloads at a time, or name another place for the work with: --work DIR',
+        remedy: 'Make room, build fewer payloads at a time, or give another work directory with --work DIR',
       });
     } finally {
       await output(execOnLinux, 'umount', [small]);

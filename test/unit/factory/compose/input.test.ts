@@ -100,10 +100,10 @@ describe('the input of a build', () => {
     await assert.rejects(readInput(directory, { lists: {}, registryImage: 'quay.io/e/registry:1' }), {
       code: 'ERR_BUILD_IMAGE',
       message: [
-        `${directory} does not hold what is listed: 3 faults`,
-        'discovery: quay.io/e/gone:v1: the layout has no image of that reference',
-        `installed: ${repository}@${digestFor('gone')}: the layout has no image of that digest`,
-        '--registry-image quay.io/e/registry:1: the layout has no image of that reference',
+        `${directory} does not contain all listed images: 3 faults`,
+        'discovery: quay.io/e/gone:v1: the layout has no image with this reference',
+        `installed: ${repository}@${digestFor('gone')}: the layout has no image with this digest`,
+        '--registry-image quay.io/e/registry:1: the layout has no image with this reference',
       ].join('\n'),
       remedy: 'Pull with the same lists into that folder, or take the images off the list',
     });
@@ -114,9 +114,9 @@ describe('the input of a build', () => {
     await assert.rejects(readInput(directory, { lists: {} }), {
       code: 'ERR_BUILD_IMAGE',
       message: [
-        `${directory} does not hold what is listed: 2 faults`,
-        'installed: docker.io/library/busybox:latest: the layout has no image of that reference',
-        `installed: quay.io/e/two:v1: the layout has several images of that name, ${one}, ${two}: list it by its digest`,
+        `${directory} does not contain all listed images: 2 faults`,
+        'installed: docker.io/library/busybox:latest: the layout has no image with this reference',
+        `installed: quay.io/e/two:v1: the layout has several images with this name, ${one}, ${two}: list it by digest`,
       ].join('\n'),
     });
   });
@@ -129,7 +129,7 @@ describe('the input of a build', () => {
     });
     await assert.rejects(readInput(directory, { lists: {} }), {
       code: 'ERR_BUILD_IMAGE',
-      message: `quay.io/e/tool:v1 and ${other}${two} would both go by quay.io/e/tool:v1, which the list or mapping.txt says`,
+      message: `quay.io/e/tool:v1 and ${other}${two} would both be named quay.io/e/tool:v1, by the list or mapping.txt`,
     });
   });
 
@@ -144,9 +144,9 @@ describe('the input of a build', () => {
     await assert.rejects(readInput(directory, { lists: {} }), {
       code: 'ERR_BUILD_IMAGE',
       message: [
-        `${directory} does not hold what is listed: 3 faults`,
+        `${directory} does not contain all listed images: 3 faults`,
         'quay.io/e/tool:v1 and quay.io/f/tool:v1 have the same archive name tool_v1.tgz',
-        `discovery: quay.io/e/dir:v1: ${join(directory, 'dir_v1.tgz')} is no plain file`,
+        `discovery: quay.io/e/dir:v1: ${join(directory, 'dir_v1.tgz')} is not a plain file`,
         `discovery: quay.io/e/gone:v1: ${join(directory, 'gone_v1.tgz')} cannot be read: ENOENT`,
       ].join('\n'),
     });

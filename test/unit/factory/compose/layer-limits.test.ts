@@ -17,10 +17,10 @@ test('short link names leave room for 66 layers and more in the options of an ov
 
 test('images are warned of by what their nodes cannot do with them', () => {
   const images = [deep('a', 76), deep('b', 77), deep('c', 128), deep('d', 129), deep('e', 500), deep('f', 501)];
-  const never = 'quay.io/e/f:1 (501 layers): no engine runs more than 500 layers, whatever the delivery: build the image with fewer';
+  const never = 'quay.io/e/f:1 (501 layers): no engine runs more than 500 layers, with any delivery; build the image with fewer';
   const old = [
-    'quay.io/e/d:1 (129 layers), quay.io/e/e:1 (500 layers): engines of before OpenShift 4.13 run at most 128 layers, whatever the delivery',
-    'quay.io/e/b:1 (77 layers), quay.io/e/c:1 (128 layers): engines of before OpenShift 4.13 run at most 76 layers from a mounted store image: have such nodes extract it (--payload oci)',
+    'quay.io/e/d:1 (129 layers), quay.io/e/e:1 (500 layers): engines before OpenShift 4.13 run at most 128 layers, with any delivery',
+    'quay.io/e/b:1 (77 layers), quay.io/e/c:1 (128 layers): engines before OpenShift 4.13 run at most 76 layers from a mounted store image; let such nodes extract it (--payload oci)',
   ];
   assert.deepEqual(layerWarnings(images, '4.13.0', true), [never]);
   assert.deepEqual(layerWarnings(images, '4.12.8', true), [never, ...old]);

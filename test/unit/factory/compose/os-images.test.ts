@@ -53,7 +53,7 @@ test('the release decides what becomes of them unless somebody does, and what is
     layerBytes: 30,
   });
   assert.deepEqual([of('5.0.0-rc.1').choice, of('10.1.0').choice, of('5.0.0', 'store').choice], ['both', 'both', 'store']);
-  assert.equal(of('5.0.0').reason, 'a node of 5.0.0 takes it from its store if it is there, else from a registry');
+  assert.equal(of('5.0.0').reason, 'a node of 5.0.0 takes it from its store if available, else from a registry');
   assert.deepEqual([of('4.21.0', 'omit').reason, planOsImages([system], undefined).reason], ['asked for', 'the release is not known']);
   assert.deepEqual(planOsImages([release('4.21.0')], undefined).references, []);
 });

@@ -16,7 +16,7 @@ test('a store that holds an image whole, by all its names and manifests, has no 
 
 test('whatever a store lacks of an image, or has damaged, is a fault of its own', () => {
   const cases: readonly (readonly [readonly StoredImage[], readonly string[]])[] = [
-    [[], [`quay.io/e/one:1: no image ${hexOf(image.config)} is in the store`]],
+    [[], [`quay.io/e/one:1: the store does not have the image ${hexOf(image.config)}`]],
     [[{ ...stored, damage: ['its layer x is not known'] }], ['quay.io/e/one:1: its layer x is not known']],
     [[{ ...stored, digests: [image.manifest] }], [`quay.io/e/one:1: the store does not have the manifest ${list}`]],
     [
@@ -24,7 +24,7 @@ test('whatever a store lacks of an image, or has damaged, is a fault of its own'
       [
         `quay.io/e/one:1: the store does not have the manifest ${list}`,
         `quay.io/e/one:1: the store does not have the manifest ${image.manifest}`,
-        'quay.io/e/one:1: it does not go by quay.io/e/one:1',
+        'quay.io/e/one:1: it does not have the name quay.io/e/one:1',
       ],
     ],
   ];
