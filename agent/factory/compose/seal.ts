@@ -46,7 +46,7 @@ export async function hashPart(output: string, paths: readonly string[], options
         throw new PrestageError(
           'ERR_LAYOUT_BLOB',
           `${layoutBlobPath(layout, `sha256:${named}`)} has the digest sha256:${sha256}`,
-          'Pull the images again (intact blobs are kept), then build again',
+          'Pull the images again (complete blobs are kept), then build again',
         );
       }
       const recorded = { path, sizeBytes, modifiedMs: before.mtimeMs, sha256 };

@@ -43,7 +43,7 @@ interface FoundTag {
   readonly entry: OciEntry;
 }
 
-const PULL_AGAIN = 'Pull the images again: intact blobs are kept';
+const PULL_AGAIN = 'Pull the images again: complete blobs are kept';
 
 /** Pure. */
 export function attachedFinder(entries: readonly OciEntry[]): FindAttached {

@@ -133,4 +133,4 @@ function unreadable(path: string, reason: string): PrestageError {
   return new PrestageError('ERR_LAYOUT', `${path} is not the config of an image: ${reason}`, PULL_AGAIN);
 }
 
-const PULL_AGAIN = 'Pull the images again: intact blobs are kept';
+const PULL_AGAIN = 'Pull the images again: complete blobs are kept';

@@ -156,4 +156,4 @@ export async function readBlob(layout: string, digest: Digest): Promise<Buffer> 
   throw new PrestageError('ERR_LAYOUT_BLOB', `${path} has the digest ${digestOf(bytes)}`, PULL_AGAIN);
 }
 
-const PULL_AGAIN = 'Pull the images again: intact blobs are kept';
+const PULL_AGAIN = 'Pull the images again: complete blobs are kept';

@@ -92,11 +92,7 @@ export async function readLayer(path: string, { wants, fileLimitBytes, digest }:
   });
   const actual = `sha256:${hash.digest('hex')}`;
   if (digest !== undefined && actual !== digest)
-    throw new PrestageError(
-      'ERR_LAYOUT_BLOB',
-      `${path} has the digest ${actual}`,
-      'Pull the images again: intact blobs are kept',
-    );
+    throw new PrestageError('ERR_LAYOUT_BLOB', `${path} has the digest ${actual}`, 'Pull the images again: complete blobs are kept');
   return { files, removed };
 }
 

@@ -121,7 +121,11 @@ test('a list that cannot be read, one that is too large, and a layer with other 
     /^release-manifests\/image-references of quay\.io\/openshift-release-dev\/ocp-release:4\.11\.0-x86_64 is not a valid list of release components/,
   );
   const large = await refused(await place.release([{ kind: 'file', path: FILE, content: ' '.repeat(16 * 1024 * 1024 + 1) }]));
-  assert.deepEqual([large.code, /has 16777217 bytes, more than the limit of 16777216$/.test(large.message)], ['ERR_SOURCE', true], large.message);
+  assert.deepEqual(
+    [large.code, /has 16777217 bytes, more than the limit of 16777216$/.test(large.message)],
+    ['ERR_SOURCE', true],
+    large.message,
+  );
   const release = await place.release([references({})]);
   const [layer] = release.image.layers;
   assert.ok(layer !== undefined);
