@@ -66,6 +66,7 @@ export function findImage(found: readonly FoundManifest[], wanted: WantedImage):
     refuseOther(wanted.path, top.manifest);
     return { topDigest: top.digest, imageDigest: top.digest, image: top.manifest, instances: 1 };
   }
+  refuseOther(wanted.path, top.manifest);
   const { digest } = chosenInstance(top.manifest, wanted);
   const child = found.find((one) => one.digest === digest && one.file !== TOP_MANIFEST);
   if (child === undefined) return undefined;
@@ -88,8 +89,8 @@ export function requireImage(found: readonly FoundManifest[], wanted: WantedImag
   throw archiveFault('ERR_ARCHIVE_MEMBER', wanted.path, `lacks ${lacking}`);
 }
 
-function refuseOther(path: string, image: ImageManifest): void {
-  const what = notImage(image);
+function refuseOther(path: string, manifest: ImageManifest | IndexManifest): void {
+  const what = notImage(manifest);
   if (what !== undefined) throw notImageError(path, what);
 }
 

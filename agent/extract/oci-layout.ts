@@ -1,7 +1,6 @@
 import { constants } from 'node:fs';
 import { type FileHandle, lstat, mkdir, open, symlink, writeFile } from 'node:fs/promises';
 import { join, resolve } from 'node:path';
-import * as v from 'valibot';
 import type { AbsentInstance } from '../model/absent-instances.ts';
 import { besideImage, hasSubject, OCI_INDEX_TYPE } from '../model/attached.ts';
 import { type Digest, digestOf, hexOf } from '../model/digest.ts';
@@ -24,6 +23,7 @@ import {
   parseOciIndex,
 } from '../model/oci-layout.ts';
 import { findAbsent, readAbsentInstances } from './absent-instances.ts';
+import { readPlatform } from './image-platform.ts';
 
 /** The image of a layout for one architecture. */
 export interface LayoutImage {
@@ -34,11 +34,9 @@ export interface LayoutImage {
   readonly instances: number;
   /** The images of the list that the layout lacks. */
   readonly absent: readonly AbsentInstance[];
+  /** The architecture in the config of the image, a GOARCH name; empty if it has none or cannot be read. */
+  readonly architecture: string;
 }
-
-/** A config is JSON of some KB; larger ones are not read. */
-const CONFIG_LIMIT_BYTES = 4 * 1024 * 1024;
-const configSchema = v.pipe(v.string(), v.parseJson(), v.object({ architecture: v.optional(v.string(), '') }));
 
 const PULL_AGAIN = 'Pull the images again: complete blobs are kept';
 
@@ -126,10 +124,10 @@ async function readLayoutManifest(
 export async function layoutImage(directory: string, digest: Digest, architecture: string): Promise<LayoutImage> {
   const top = await readLayoutManifest(directory, digest);
   if (top.kind === 'image') {
-    refuseOther(layoutBlobPath(directory, digest), top);
-    await requireBlobs(directory, top);
-    return { manifestDigest: digest, image: top, instances: 1, absent: [] };
+    const own = await wholeImage(directory, digest, top);
+    return { manifestDigest: digest, image: top, instances: 1, absent: [], architecture: own };
   }
+  refuseOther(layoutBlobPath(directory, digest), top);
   const chosen = instanceFor(top, architecture);
   if (chosen === undefined) {
     const platforms = top.instances.map((one) => `${one.os}/${one.architecture}`).join(', ');
@@ -145,9 +143,16 @@ export async function layoutImage(directory: string, digest: Digest, architectur
   if (image.kind === 'index') {
     throw new PrestageError('ERR_MANIFEST', `${directory}: the list ${digest} names another list, ${chosen.digest}`, PULL_AGAIN);
   }
-  refuseOther(layoutBlobPath(directory, chosen.digest), image);
+  const own = await wholeImage(directory, chosen.digest, image);
+  return { manifestDigest: chosen.digest, image, instances: top.instances.length, absent, architecture: own };
+}
+
+/** Refuses an image that lacks a blob or is not for Linux. @returns the architecture in its config */
+async function wholeImage(directory: string, digest: Digest, image: ImageManifest): Promise<string> {
+  const { os, architecture } = await readPlatform(layoutBlobPath(directory, image.config.digest), image.config);
+  refuseOther(layoutBlobPath(directory, digest), image, os);
   await requireBlobs(directory, image);
-  return { manifestDigest: chosen.digest, image, instances: top.instances.length, absent };
+  return architecture;
 }
 
 /**
@@ -186,17 +191,6 @@ export async function linkDirLayout(directory: string, digest: Digest, to: strin
   }
 }
 
-/**
- * The architecture in the config of an image; undefined if it has none or cannot be read. In that case, loading the image reports the error.
- * Source: OCI image-spec, config.md.
- */
-export async function configArchitecture(directory: string, config: Descriptor): Promise<string | undefined> {
-  const bytes = await readPlain(layoutBlobPath(directory, config.digest), CONFIG_LIMIT_BYTES).catch(() => undefined);
-  if (bytes === undefined || digestOf(bytes) !== config.digest) return undefined;
-  const parsed = v.safeParse(configSchema, bytes.toString('utf8'));
-  return parsed.success && parsed.output.architecture !== '' ? parsed.output.architecture : undefined;
-}
-
 /** The error for a missing image of a list. If `pull` has recorded that it was there, it has been lost; otherwise the source probably had only some platforms. */
 export async function absentInstance(directory: string, list: Digest, instance: Digest, architecture: string): Promise<PrestageError> {
   const recorded = (await readAbsentInstances(directory)).get(list);
@@ -224,8 +218,8 @@ async function manifestsBelow(directory: string, digest: Digest, pathOf: BlobPat
   return found;
 }
 
-function refuseOther(path: string, image: ImageManifest): void {
-  const what = notImage(image);
+function refuseOther(path: string, manifest: ImageManifest | IndexManifest, os = ''): void {
+  const what = notImage(manifest, os);
   if (what !== undefined) throw notImageError(path, what);
 }
 

@@ -1,10 +1,13 @@
 import { createHash } from 'node:crypto';
+import { join } from 'node:path';
 import { type Digest, hexOf } from '../model/digest.ts';
 import type { Descriptor } from '../model/manifest.ts';
+import { notImage } from '../model/manifest-content.ts';
 import { archiveFault } from './archive-faults.ts';
 import { type FoundImage, type FoundManifest, findImage, readManifest, requireImage } from './archive-manifests.ts';
 import { type ArchiveMember, readMembers, readWhole } from './archive-members.ts';
 import { checkComplete } from './completeness.ts';
+import { readPlatform } from './image-platform.ts';
 import { createScratchFile, type ScratchFile } from './scratch-file.ts';
 import type { JobContext, SurveyJob } from './survey-archive.ts';
 
@@ -25,6 +28,8 @@ export interface Unpacked {
   readonly bytesWritten: number;
   /** Number of blobs whose digest was checked. */
   readonly blobs: number;
+  /** What the archive holds instead of an image for Linux, in words; only its config says that. */
+  readonly notImage?: string;
 }
 
 /** Largest config that containers/image reads (internal/iolimits, MaxConfigBodySize). */
@@ -57,7 +62,15 @@ export async function unpackArchive(job: UnpackJob, context: JobContext): Promis
   const { topDigest, image } = requireImage(progress.manifests, job);
   checkComplete(progress, job.path);
   if (!progress.written.has(image.config.digest)) writeHeldConfig(image.config.digest, job, progress);
-  return { topDigest, bytesRead, bytesWritten: progress.bytesWritten, blobs: progress.blobs.size };
+  const { os } = await readPlatform(join(job.to, hexOf(image.config.digest)), image.config);
+  const what = notImage(image, os);
+  return {
+    topDigest,
+    bytesRead,
+    bytesWritten: progress.bytesWritten,
+    blobs: progress.blobs.size,
+    ...(what !== undefined && { notImage: what }),
+  };
 }
 
 /** State of the unpacking. */

@@ -10,6 +10,7 @@ import type { Step } from '../host/steps.ts';
 import { type Digest, digestOf, hexOf } from '../model/digest.ts';
 import { PrestageError } from '../model/errors.ts';
 import type { Descriptor } from '../model/manifest.ts';
+import { notImageError } from '../model/manifest-content.ts';
 import { readSignatureFile } from '../signatures/bundle-signatures.ts';
 import { writeDirSignatures } from '../signatures/dir-form.ts';
 import { storedSignatures } from '../signatures/stored.ts';
@@ -130,6 +131,7 @@ async function unpack(step: LoadStep, archived: ArchivedImage, directory: string
     },
     { signal: context.stop, onProgress: (bytesRead) => context.onEvent({ kind: 'image-read', reference, bytesRead }) },
   );
+  if (unpacked.notImage !== undefined) throw notImageError(archived.archive.path, unpacked.notImage);
   if (step.image.digests.includes(unpacked.topDigest)) return written;
   throw new PrestageError(
     'ERR_ARCHIVE_REFERENCE',

@@ -1,6 +1,6 @@
 import { readFile } from 'node:fs/promises';
 import * as v from 'valibot';
-import { configArchitecture, type LayoutImage as FoundImage, layoutImage } from '../extract/oci-layout.ts';
+import { type LayoutImage as FoundImage, layoutImage } from '../extract/oci-layout.ts';
 import type { LayoutImage, Payload, SourceImage } from '../extract/payload.ts';
 import type { ArchivePool } from '../extract/pool.ts';
 import { writeAtomic } from '../host/atomic.ts';
@@ -123,7 +123,7 @@ async function lookInto(image: SourceImage, context: SurveyContext): Promise<Ima
   const { architecture } = context.host;
   if (image.kind === 'layout') {
     const found = await layoutImage(image.layout, image.digest, architecture);
-    await assertRunsHere(image, found, architecture);
+    assertRunsHere(image, found, architecture);
     return { topDigest: image.digest, imageDigest: found.manifestDigest, layers: found.image.layers };
   }
   const found = await context.pool.survey({ path: image.archive.path, name: image.archive.name, architecture }, { signal: context.signal });
@@ -131,10 +131,10 @@ async function lookInto(image: SourceImage, context: SurveyContext): Promise<Ima
 }
 
 /** A list says which of its images is for this machine; an image that stands alone says it in its config. */
-async function assertRunsHere({ layout, digest, reference }: LayoutImage, found: FoundImage, architecture: string): Promise<void> {
+function assertRunsHere({ digest, reference }: LayoutImage, found: FoundImage, architecture: string): void {
   if (found.manifestDigest !== digest) return;
-  const own = await configArchitecture(layout, found.image.config);
-  if (own === undefined || own === architecture) return;
+  const own = found.architecture;
+  if (own === '' || own === architecture) return;
   throw new PrestageError(
     'ERR_ARCHITECTURE',
     `${reference} is an image for linux/${own}, but this node is linux/${architecture}`,

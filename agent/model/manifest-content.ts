@@ -1,3 +1,4 @@
+import * as v from 'valibot';
 import { PrestageError } from './errors.ts';
 import { quoteInput } from './faults.ts';
 import type { ImageManifest, IndexManifest } from './manifest.ts';
@@ -40,12 +41,37 @@ export function isForeignLayer(mediaType: string): boolean {
   return FOREIGN_LAYER.test(mediaType);
 }
 
-/** A description of a manifest that is not an image for a Linux node; undefined if it is such an image, or a list of images. Pure. */
-export function notImage(manifest: ImageManifest | IndexManifest): string | undefined {
-  if (manifest.kind === 'index') return undefined;
+/** containers/image reads no config that is larger (internal/iolimits, MaxConfigBodySize). */
+export const CONFIG_LIMIT_BYTES = 4 * 1024 * 1024;
+
+/** The platform of an image, with Go's names; empty if it is not known. */
+export interface ImagePlatform {
+  readonly os: string;
+  readonly architecture: string;
+}
+
+/** Source: OCI image-spec, config.md; Docker's configs have the same fields. */
+const platformSchema = v.pipe(
+  v.string(),
+  v.parseJson(),
+  v.object({ os: v.fallback(v.string(), ''), architecture: v.fallback(v.string(), '') }),
+);
+
+/** The platform in the config of an image; empty if the bytes are not a config. */
+export function parsePlatform(config: Uint8Array): ImagePlatform {
+  const parsed = v.safeParse(platformSchema, new TextDecoder().decode(config));
+  return parsed.success ? parsed.output : { os: '', architecture: '' };
+}
+
+/**
+ * A description of a manifest that is not an image for a Linux node; undefined if it is such an image, or a list that has one. Pure.
+ * @param os operating system of the image, from its config or from its list; empty if it is not known. Most images for Windows show it nowhere else
+ */
+export function notImage(manifest: ImageManifest | IndexManifest, os = ''): string | undefined {
+  if (manifest.kind === 'index') return otherSystems(manifest);
   switch (imageContent(manifest)) {
     case 'image':
-      return undefined;
+      return isLinux(os) ? undefined : `an image for ${quoteInput(os)}`;
     case 'foreign-layers':
       return 'an image with layers that registries do not distribute, such as an image for Windows';
     case 'helm-chart':
@@ -57,6 +83,19 @@ export function notImage(manifest: ImageManifest | IndexManifest): string | unde
     case 'artifact':
       return `an artifact with a config of type ${quoteInput(manifest.config.mediaType)}`;
   }
+}
+
+/** A description of a list that names images, but none that can be for Linux. */
+function otherSystems({ instances }: IndexManifest): string | undefined {
+  const systems = [...new Set(instances.map(({ os }) => os))];
+  if (systems.length === 0 || systems.some(isLinux)) return undefined;
+  return `a list of images for ${systems.slice(0, SHOWN_SYSTEMS).map(quoteInput).join(', ')} alone`;
+}
+
+const SHOWN_SYSTEMS = 3;
+
+function isLinux(os: string): boolean {
+  return os === '' || os === 'linux';
 }
 
 /** @param what the result of `notImage` */

@@ -129,10 +129,14 @@ async function treeOfMirror({ sets, resources }: OcMirrorFolder, context: RunCon
   const beside = await Promise.all(resources.map(async (where) => ({ where, text: await readText(where) })));
   const inside = [...made.resources.idms, ...made.resources.itms].map((text) => ({ text, where: 'working-dir/cluster-resources' }));
   const inTree = await treeImages(path);
+  const others = new Set(made.others);
   const repositories = inTree.map((image) => image.repository);
   const found = ocMirrorSources(parseMirrorSets([...inside, ...beside]), configurationsOf(made.resources.isc, context), repositories);
   addNotices(context, found.notices);
-  const images = mirroredImages(inTree, found.sources);
+  const images = mirroredImages(
+    inTree.filter(({ digest }) => !others.has(digest)),
+    found.sources,
+  );
   return {
     path,
     payload: 'oc-mirror',

@@ -8,6 +8,7 @@ import type { Host } from '../host/host.ts';
 import { removeTree } from '../host/remove-tree.ts';
 import { type Digest, digestOfHex } from '../model/digest.ts';
 import { PrestageError } from '../model/errors.ts';
+import { notImageError } from '../model/manifest-content.ts';
 import { treeBlobPath } from '../model/registry-path.ts';
 import { type MadeTree, makeTree, refusal, sizeInTree, type Taken, type TreeRequest } from './node-tree.ts';
 import { requireRoom } from './tree-session.ts';
@@ -105,7 +106,9 @@ async function unpack(image: ArchivedImage, survey: Survey, layers: readonly Dig
   await mkdir(scratch);
   try {
     const writeBlobs = layers.filter((digest) => lacking.includes(digest));
-    const { topDigest } = await pool.unpack({ path, name, architecture, writeBlobs, layers: survey.image.layers, to: scratch }, { signal });
+    const unpacked = await pool.unpack({ path, name, architecture, writeBlobs, layers: survey.image.layers, to: scratch }, { signal });
+    if (unpacked.notImage !== undefined) throw notImageError(path, unpacked.notImage);
+    const { topDigest } = unpacked;
     for (const file of await readdir(scratch)) {
       const digest = file === 'manifest.json' ? topDigest : digestOfHex(file.replace(/\.manifest\.json$/, ''));
       if (digest === undefined) continue;

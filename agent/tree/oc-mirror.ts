@@ -8,7 +8,7 @@ import { type ErrorCode, isErrorCode } from '../model/errors.ts';
 import { type ArchiveDamage, absentArchives } from './archive-damage.ts';
 import { describeArchives, type MirrorArchive, type MirrorSet, setsOf } from './archive-sets.ts';
 import { fillFromSets, type MirrorTexts } from './fill-sets.ts';
-import { hideImages, type MissingBlob, missingBlobs, readTreeFacts, servedName } from './tree-check.ts';
+import { findOthers, hideImages, type MissingBlob, missingBlobs, readTreeFacts, servedName } from './tree-check.ts';
 import { treeImages } from './tree-images.ts';
 import { endTree, requireRoom, startTree } from './tree-session.ts';
 
@@ -42,6 +42,8 @@ export interface UnpackedMirror {
   readonly repositories: number;
   /** Number of complete images and manifest lists. */
   readonly images: number;
+  /** Manifests that are not images for Linux. They are served as they are. */
+  readonly others: readonly Digest[];
   /** Blobs missing from the other images. Those are not served, so that engines try the next mirror or the source. */
   readonly missing: readonly MissingPart[];
   /** Damage of archives because of which blobs are missing. */
@@ -105,6 +107,8 @@ const resultSchema = v.object({
   bytes: v.number(),
   repositories: v.number(),
   images: v.number(),
+  /** Missing in records of earlier agents, which counted them as images. */
+  others: v.optional(v.array(v.custom<Digest>((value) => typeof value === 'string' && isDigest(value))), []),
   missing: v.array(
     v.object({
       image: v.string(),
@@ -123,9 +127,16 @@ function keyOf(archives: readonly MirrorArchive[]): string {
 }
 
 /** Removes incomplete images from the tree, and reports what they lack. */
-async function hideIncomplete(host: Host, to: string, from: string): Promise<Pick<UnpackedMirror, 'repositories' | 'images' | 'missing'>> {
-  const served = await treeImages(to);
-  const missing = missingBlobs(served, await readTreeFacts(to, served), host.architecture);
+async function hideIncomplete(
+  host: Host,
+  to: string,
+  from: string,
+): Promise<Pick<UnpackedMirror, 'repositories' | 'images' | 'others' | 'missing'>> {
+  const all = await treeImages(to);
+  const facts = await readTreeFacts(to, all);
+  const others = await findOthers(to, facts);
+  const served = all.filter(({ digest }) => !others.has(digest));
+  const missing = missingBlobs(served, facts, host.architecture);
   const names = new Set(missing.map((one) => one.image));
   const [incomplete, whole] = [
     served.filter((image) => names.has(servedName(image))),
@@ -135,6 +146,7 @@ async function hideIncomplete(host: Host, to: string, from: string): Promise<Pic
   return {
     repositories: new Set(whole.map((image) => image.repository)).size,
     images: whole.length,
+    others: [...others],
     missing: missing.map((one) => ({ ...one, from })),
   };
 }

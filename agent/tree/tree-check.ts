@@ -1,11 +1,13 @@
 import { lstat } from 'node:fs/promises';
 import { join } from 'node:path';
 import pLimit from 'p-limit';
+import { readPlatform } from '../extract/image-platform.ts';
 import { readPlainFile } from '../host/plain-file.ts';
 import { removeTrees } from '../host/remove-tree.ts';
 import { type Digest, digestOf, hexOf } from '../model/digest.ts';
 import { messageOf } from '../model/errors.ts';
 import { type ImageManifest, type IndexManifest, instanceFor, MANIFEST_LIMIT_BYTES, parseManifest } from '../model/manifest.ts';
+import { notImage } from '../model/manifest-content.ts';
 import { treeBlobPath, treeRepositoryPath } from '../model/registry-path.ts';
 import { besideInTree } from './tree-attachments.ts';
 import type { ServedImage } from './tree-images.ts';
@@ -85,6 +87,25 @@ export async function readTreeFacts(root: string, images: readonly ServedImage[]
     ),
   );
   return { manifests, sizes };
+}
+
+/**
+ * The manifests of a tree that are not images for Linux: charts, signatures, attestations, other artifacts, images for Windows. The registry serves
+ * them as they are, and no stage needs them.
+ */
+export async function findOthers(root: string, { manifests }: Pick<TreeFacts, 'manifests'>): Promise<ReadonlySet<Digest>> {
+  const limit = pLimit(PARALLEL);
+  const isOther = async (manifest: ImageManifest | IndexManifest): Promise<boolean> => {
+    const config = manifest.kind === 'image' ? manifest.config : undefined;
+    const { os } = config === undefined ? { os: '' } : await readPlatform(join(root, treeBlobPath(config.digest)), config);
+    return notImage(manifest, os) !== undefined;
+  };
+  const found = await Promise.all(
+    [...manifests].map(([digest, manifest]) =>
+      limit(async () => (typeof manifest !== 'string' && (await isOther(manifest)) ? [digest] : [])),
+    ),
+  );
+  return new Set(found.flat());
 }
 
 /**

@@ -8,6 +8,7 @@ import { removeTree } from '../host/remove-tree.ts';
 import type { Bundle, BundleImage } from '../model/bundle.ts';
 import type { Digest } from '../model/digest.ts';
 import { errorRecord, PrestageError } from '../model/errors.ts';
+import { notImageError } from '../model/manifest-content.ts';
 import { archiveNameOf } from '../model/reference.ts';
 import { STAGES, type Stage } from '../model/stage.ts';
 import { pickStageLists } from '../model/stage-lists.ts';
@@ -160,6 +161,7 @@ async function readWhole(part: Part, archive: ListedArchive, context: VerifyCont
   try {
     const unpacked = await context.pool.unpack({ ...job, writeBlobs: [], to }, { signal: context.signal });
     context.onRead(archive.sizeBytes);
+    if (unpacked.notImage !== undefined) throw notImageError(path, unpacked.notImage);
     const others = archive.expected.filter((digest) => digest !== unpacked.topDigest);
     if (others.length === 0) return;
     // A reference may name the image of one platform in the manifest list of the archive.
@@ -186,7 +188,11 @@ async function requireGzip(path: string, sizeBytes: number): Promise<void> {
   });
   const { buffer } = await file.read(Buffer.alloc(GZIP_START.length), 0, GZIP_START.length, 0);
   if (sizeBytes >= GZIP_LEAST_BYTES && buffer.equals(GZIP_START)) return;
-  throw new PrestageError('ERR_ARCHIVE_FORMAT', `${path} (${sizeBytes} bytes) is not a gzip file`, 'Write the archive again at the factory');
+  throw new PrestageError(
+    'ERR_ARCHIVE_FORMAT',
+    `${path} (${sizeBytes} bytes) is not a gzip file`,
+    'Write the archive again at the factory',
+  );
 }
 
 function hasList(stage: Stage, files: readonly string[]): boolean {

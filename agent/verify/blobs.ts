@@ -2,6 +2,7 @@ import { constants } from 'node:fs';
 import { type FileHandle, lstat, open } from 'node:fs/promises';
 import { join } from 'node:path';
 import type { BundleFault } from '../bundle/verify-files.ts';
+import { readPlatform } from '../extract/image-platform.ts';
 import { type Digest, digestOf } from '../model/digest.ts';
 import { type ErrorCode, errorRecord, PrestageError } from '../model/errors.ts';
 import {
@@ -61,7 +62,7 @@ export async function reachFaults(store: BlobStore, images: readonly WantedImage
       note(path, error);
       return undefined;
     });
-    const what = chosen && isAttached !== true && manifest !== undefined ? notImage(manifest) : undefined;
+    const what = chosen && isAttached !== true && manifest !== undefined ? notImage(manifest, await osOf(store, manifest)) : undefined;
     if (what !== undefined) note(path, notImageError(`${join(store.directory, path)}, which ${reference} names,`, what));
     if (manifest?.kind === 'image') {
       const layers = manifest.layers.filter(({ mediaType }) => store.hasLayers && (chosen || !isForeignLayer(mediaType)));
@@ -95,6 +96,11 @@ async function readManifest(store: BlobStore, digest: Digest, reference: string)
   return parseManifest(bytes, path);
 }
 
+async function osOf(store: BlobStore, manifest: ImageManifest | IndexManifest): Promise<string> {
+  if (manifest.kind === 'index') return '';
+  return (await readPlatform(join(store.directory, store.pathOf(manifest.config.digest)), manifest.config)).os;
+}
+
 async function blobFault(store: BlobStore, blob: Descriptor, reference: string): Promise<PrestageError | undefined> {
   const path = join(store.directory, store.pathOf(blob.digest));
   const found = await lstat(path).catch((error: NodeJS.ErrnoException) => error.code ?? error.message);
@@ -114,11 +120,7 @@ function noInstance(store: BlobStore, index: IndexManifest, image: WantedImage, 
 }
 
 export function blobError(store: Pick<BlobStore, 'code'>, message: string): PrestageError {
-  return new PrestageError(
-    store.code,
-    message,
-    'Write the bundle again from the factory; if it is faulty there, pull and build it again',
-  );
+  return new PrestageError(store.code, message, 'Write the bundle again from the factory; if it is faulty there, pull and build it again');
 }
 
 async function isThere(path: string): Promise<boolean> {

@@ -1,6 +1,6 @@
 import { digestOf } from '../../agent/model/digest.ts';
-import { type MadeLayer, writeBlob } from './image-layer.ts';
-import type { MadeImage } from './images.ts';
+import { type MadeLayer, makeLayer, writeBlob } from './image-layer.ts';
+import { type MadeImage, makeImage } from './images.ts';
 
 /** A Helm chart as `helm push` puts it into a registry. Source: helm.sh/docs, "Registries". */
 export async function makeChart(store: string, reference: string): Promise<MadeImage> {
@@ -35,4 +35,10 @@ async function makeArtifact(
   );
   const instances = [{ architecture: 'amd64', manifest, config, layers: [layer] }];
   return { reference, digest: manifest.digest, kind: 'image', format: 'oci', manifest, instances };
+}
+
+/** An image for Windows as today's are: nothing but its config, or the list that names it, tells it from one for Linux. */
+export async function makeWindowsImage(store: string, name: string): Promise<MadeImage> {
+  const layer = await makeLayer(store, [{ kind: 'file', path: 'Files/hello.txt', content: `hello from ${name}` }]);
+  return await makeImage(store, { name, tag: 'ltsc2022', format: 'docker', os: 'windows', layers: [layer] });
 }

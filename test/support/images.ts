@@ -17,6 +17,8 @@ export interface ImageSpec {
   readonly layers: readonly MadeLayer[];
   /** As GOARCH names it; `amd64` where left out. */
   readonly architecture?: string;
+  /** `linux` where left out. */
+  readonly os?: string;
   readonly command?: readonly string[];
 }
 
@@ -30,6 +32,8 @@ export interface IndexSpec {
 /** The image of one platform. */
 export interface MadeInstance {
   readonly architecture: string;
+  /** `linux` where left out. */
+  readonly os?: string;
   readonly manifest: MadeBlob;
   readonly config: MadeBlob;
   readonly layers: readonly MadeLayer[];
@@ -76,7 +80,7 @@ export async function makeImage(store: string, spec: ImageSpec): Promise<MadeIma
     store,
     JSON.stringify({
       architecture,
-      os: 'linux',
+      os: spec.os ?? 'linux',
       created: CREATED,
       config: {
         Env: ['PATH=/usr/bin:/bin'],
@@ -101,7 +105,7 @@ export async function makeImage(store: string, spec: ImageSpec): Promise<MadeIma
       layers,
     }),
   );
-  const instances = [{ architecture, manifest, config, layers: spec.layers }];
+  const instances = [{ architecture, ...(spec.os && { os: spec.os }), manifest, config, layers: spec.layers }];
   return {
     reference: referenceOf(spec, manifest.digest),
     digest: manifest.digest,
@@ -125,7 +129,7 @@ export async function makeIndex(store: string, spec: IndexSpec): Promise<MadeIma
         mediaType: media.manifest,
         size: instance.manifest.sizeBytes,
         digest: instance.manifest.digest,
-        platform: { architecture: instance.architecture, os: 'linux' },
+        platform: { architecture: instance.architecture, os: instance.os ?? 'linux' },
       })),
     }),
   );

@@ -6,6 +6,7 @@ import type { ArchivePool } from '../../extract/pool.ts';
 import { removeTree } from '../../host/remove-tree.ts';
 import { type Digest, digestOfHex, isDigest } from '../../model/digest.ts';
 import { PrestageError } from '../../model/errors.ts';
+import { notImageError } from '../../model/manifest-content.ts';
 import type { BuildInput, ImageSource } from './input.ts';
 import type { BuildRecord } from './record.ts';
 
@@ -60,9 +61,15 @@ export async function importArchives(archives: readonly ArchiveFile[], options: 
       for (const digest of writeBlobs) claimed.add(digest);
       const to = join(layout, `archive-${index}`);
       await mkdir(to);
-      const { topDigest } = await pool.unpack({ path, name, architecture, writeBlobs, layers: survey.image.layers, to }, { signal });
+      const unpacked = await pool.unpack({ path, name, architecture, writeBlobs, layers: survey.image.layers, to }, { signal });
+      const { topDigest, notImage } = unpacked;
+      // Its layers may have been left to it by others.
       await moveBlobs(to, layout, topDigest);
       options.onImported(++done, distinct.length);
+      if (notImage !== undefined) {
+        others.set(path, notImageError(path, notImage).message);
+        return [];
+      }
       return [[path, topDigest]];
     }),
   );

@@ -4,9 +4,8 @@ import { layoutBlobPath, layoutImage } from '../../extract/oci-layout.ts';
 import type { AbsentInstance } from '../../model/absent-instances.ts';
 import { type Digest, digestOf, isDigest } from '../../model/digest.ts';
 import { PrestageError } from '../../model/errors.ts';
-import { quoteInput } from '../../model/faults.ts';
 import type { Descriptor } from '../../model/manifest.ts';
-import { notImageError } from '../../model/manifest-content.ts';
+import { CONFIG_LIMIT_BYTES } from '../../model/manifest-content.ts';
 import type { SourceAttached } from './source-attached.ts';
 import type { SourceSignature } from './source-signatures.ts';
 
@@ -42,15 +41,12 @@ export interface NamedImage {
   readonly attached?: readonly SourceAttached[];
 }
 
-/** containers/image refuses larger configs (internal/iolimits, MaxConfigBodySize). */
-const CONFIG_LIMIT_BYTES = 4 * 1024 * 1024;
 /** Media types of manifests that do not state their own. Source: OCI image-spec, media-types.md. */
 const OCI_TYPES = { image: 'application/vnd.oci.image.manifest.v1+json', index: 'application/vnd.oci.image.index.v1+json' } as const;
 
 const diffId = v.custom<Digest>((value) => typeof value === 'string' && isDigest(value), 'is not a sha256 digest');
 /** Source: OCI image-spec, config.md; Docker's configs have the same fields. */
 const configSchema = v.object({
-  os: v.optional(v.string(), ''),
   created: v.nullish(v.string()),
   config: v.nullish(v.object({ Labels: v.nullish(v.record(v.string(), v.string())) })),
   rootfs: v.object({ diff_ids: v.array(diffId) }),
@@ -90,8 +86,6 @@ export function unionOf(lists: readonly (readonly NamedImage[])[]): readonly Nam
 export async function readSourceImage(directory: string, digest: Digest, architecture: string): Promise<SourceImage> {
   const { manifestDigest, image, absent } = await layoutImage(directory, digest, architecture);
   const config = await readConfig(directory, image.config.digest, image.config.sizeBytes);
-  if (config.os !== '' && config.os !== 'linux')
-    throw notImageError(layoutBlobPath(directory, manifestDigest), `an image for ${quoteInput(config.os)}`);
   if (config.rootfs.diff_ids.length !== image.layers.length) {
     throw unreadable(
       layoutBlobPath(directory, image.config.digest),

@@ -2,6 +2,7 @@ import pLimit from 'p-limit';
 import type { Host } from '../../host/host.ts';
 import type { Digest } from '../../model/digest.ts';
 import { type ErrorRecord, errorRecord, errorTable, PrestageError } from '../../model/errors.ts';
+import { notImage, notImageError, parsePlatform } from '../../model/manifest-content.ts';
 import { isTransient } from '../shared/failures.ts';
 import { withRetries } from '../shared/retry.ts';
 import type { PullSource } from '../web/source.ts';
@@ -65,6 +66,7 @@ export async function executePull(steps: readonly PullStep[], context: ExecuteCo
     try {
       const wasWhole = isWhole(step.image, context.target.store);
       await withRetries(retryOptions(step, context, stop), async () => await transfer(step, context, stop));
+      await refuseOtherSystems(step.image, context.target);
       const beside = { ...retryOptions(step, context, stop), isRetryable: isPassingBesideImage };
       const attachments = await withRetries(beside, async () => (await context.attachments?.find(step.image)) ?? []);
       const lookaside = await withRetries(retryOptions(step, context, stop), async () => (await context.lookaside?.find(step.image)) ?? []);
@@ -104,6 +106,21 @@ function requireSignatures({ listed, manifests }: ResolvedImage, signed: readonl
     `${listed.text}: the registry has no signature of ${lacking.join(', ')}`,
     'Pull from a source that has the signatures, or give --signatures auto',
   );
+}
+
+/**
+ * An image that stands alone says in its config alone that it is for Windows. To ask for that beforehand would be one more request for each image of
+ * each list.
+ */
+async function refuseOtherSystems({ listed, manifests }: ResolvedImage, { store }: PullTarget): Promise<void> {
+  const images = manifests.flatMap(({ manifest }) => (manifest.kind === 'image' ? [manifest] : []));
+  const others = await Promise.all(
+    images.map(async (manifest) =>
+      notImage(manifest, parsePlatform((await store.readSmall(manifest.config.digest)) ?? Buffer.alloc(0)).os),
+    ),
+  );
+  const [what] = others;
+  if (what !== undefined && others.every((one) => one !== undefined)) throw notImageError(listed.text, what);
 }
 
 async function transfer(step: PullStep, context: ExecuteContext, stop: AbortSignal): Promise<void> {

@@ -27,7 +27,7 @@ import { openOciTarget } from './oci-target.ts';
 import { type PullPlan, planPull } from './plan.ts';
 import { startReceiver } from './receiver.ts';
 import { pullReleaseSignatures } from './release-signatures.ts';
-import { isArtifact, type PullFacts, type PullReport, planReport, pullReport } from './report.ts';
+import { isArtifact, type PullFacts, type PullReport, planReport, pullReport, withArtifacts } from './report.ts';
 import type { PullRequest } from './request.ts';
 import type { ResolvedImage } from './resolve.ts';
 import { resolveAll } from './resolve-all.ts';
@@ -53,7 +53,6 @@ export async function pull(host: Host, asked: PullRequest): Promise<PullReport> 
   const target = await openTarget({ request, wanted, places, pool, absent, leftOut });
   request.onEvent({ kind: 'phase', text: `looking up ${wanted.images.length} images` });
   const resolution = await resolveAll(wanted.images, { host, request, scratch: places.scratch, store: target.store });
-  for (const [text, error] of resolution.failed) if (request.skipsArtifacts && isArtifact(error)) leftOut.add(text);
   request.onEvent({ kind: 'phase', text: 'checking existing files' });
   const delivered = await deliveredOf(resolution.resolved, target);
   const rest = resolution.resolved.filter((image) => !delivered.includes(image));
@@ -64,10 +63,12 @@ export async function pull(host: Host, asked: PullRequest): Promise<PullReport> 
   if (lacking !== undefined) throw lacking;
   request.onEvent({ kind: 'planned', images: plan.steps.length, fetchBytes: plan.fetchBytes, keptBytes: plan.keptBytes });
   const results = await execute({ host, request, places, target, absent }, plan);
-  const report = pullReport(facts, results, request.stop.aborted);
+  const ended = withArtifacts(facts, results);
+  if (request.skipsArtifacts) for (const text of artifactsAmong(ended)) leftOut.add(text);
+  const report = pullReport(ended, results, request.stop.aborted);
   if (report.outcome !== 'interrupted') {
     await target.finish();
-    await request.step('write-lists', async () => await recordLeftOut(places.to, facts));
+    await request.step('write-lists', async () => await recordLeftOut(places.to, ended));
   }
   if (report.outcome === 'complete') await releaseSignatures(resolution.resolved, { host, request, places, target });
   // The next pull writes failed archives from the blobs that are there.
@@ -94,6 +95,10 @@ async function openTarget({ request, wanted, places, pool, absent, leftOut }: Se
     return createArchivesTarget({ directory: to, scratch, store, pool, lists: wanted.lists, leftOut, step, signal: request.stop });
   const references = wanted.images.map(({ reference }) => formatReference(reference));
   return await openOciTarget({ directory: to, store, absent, references, step });
+}
+
+function artifactsAmong({ resolution }: PullFacts): readonly string[] {
+  return [...resolution.failed].flatMap(([text, error]) => (isArtifact(error) ? [text] : []));
 }
 
 /** Records in the folder which listed lines are artifacts, and keeps the records of earlier pulls about other lines. */

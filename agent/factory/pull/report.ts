@@ -63,6 +63,14 @@ export function planReport(facts: PullFacts, lacking: PrestageError | undefined)
   return { outcome: 'planned', images, ...figures(facts), ...(error && { error }) };
 }
 
+/** Treats images that turned out to be artifacts once their configs had arrived like those that were refused beforehand. Pure. */
+export function withArtifacts(facts: PullFacts, results: readonly StepResult[]): PullFacts {
+  const found = results.flatMap(({ step, error }) =>
+    error !== undefined && isArtifact(error) ? [[step.image.listed.text, error] as const] : [],
+  );
+  return { ...facts, resolution: { ...facts.resolution, failed: new Map([...facts.resolution.failed, ...found]) } };
+}
+
 /** The report of a pull. Pure. */
 export function pullReport(facts: PullFacts, results: readonly StepResult[], isStopped: boolean): PullReport {
   const states = results.map((one) => [one.step.image.listed.text, stateOf(one)] as const);

@@ -67,11 +67,15 @@ export async function resolveImage(listed: ListedImage, context: ResolveContext)
     return { digest: actual, bytes, manifest: parseManifest(bytes, `the manifest ${actual} of ${reference}`) };
   };
   const top = await get(listed.reference.digest);
+  const none = top.manifest.kind === 'index' ? notImage(top.manifest) : undefined;
+  if (none !== undefined) throw notImageError(listed.text, none);
   const manifests = new Map([[top.digest, top]]);
+  const systems = new Map<Digest, string>();
   const absent = new Map<Digest, AbsentInstance>();
   let refusal: PrestageError | undefined;
   for (const instance of top.manifest.kind === 'index' ? top.manifest.instances : []) {
     const { digest } = instance;
+    systems.set(digest, instance.os);
     if (manifests.has(digest) || absent.has(digest)) continue;
     try {
       const child = await get(digest);
@@ -88,8 +92,9 @@ export async function resolveImage(listed: ListedImage, context: ResolveContext)
   const all = [...manifests.values()];
   const images = all.filter(({ manifest }) => manifest.kind === 'image');
   if (images.length === 0 && refusal !== undefined) throw refusal;
-  const [what] = images.map(({ manifest }) => notImage(manifest));
-  if (what !== undefined && images.every(({ manifest }) => notImage(manifest) !== undefined)) throw notImageError(listed.text, what);
+  const others = images.flatMap(({ digest, manifest }) => notImage(manifest, systems.get(digest)) ?? []);
+  const [what] = others;
+  if (what !== undefined && others.length === images.length) throw notImageError(listed.text, what);
   return { listed, reference, top, mediaType: mediaTypeOf(top), manifests: all, absent: [...absent.values()], blobs: blobsOf(all) };
 }
 

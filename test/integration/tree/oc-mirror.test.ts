@@ -17,6 +17,7 @@ import { sealRecord } from '../../../agent/model/seal.ts';
 import { findOcMirror } from '../../../agent/tree/archive-sets.ts';
 import { type UnpackedMirror, unpackOcMirror } from '../../../agent/tree/oc-mirror.ts';
 import { treeImages } from '../../../agent/tree/tree-images.ts';
+import { makeChart, makeWindowsImage } from '../../support/artifacts.ts';
 import { makeLayer } from '../../support/image-layer.ts';
 import { makeImage, makeIndex } from '../../support/images.ts';
 import {
@@ -82,6 +83,7 @@ describe('archives of oc-mirror', () => {
         writtenBytes: true,
         repositories: 3,
         images: 7,
+        others: [],
         missing: [],
         faults: [],
         resources: { idms: [IDMS], itms: [], isc: ['isc'] },
@@ -106,6 +108,23 @@ describe('archives of oc-mirror', () => {
         assert.equal(digestOf(await readFile(join(copy, 'manifest.json'))), image.digest, name);
       }
     }
+  });
+
+  it('may hold what is not an image for Linux: it is served as it is, and counts for nothing', async () => {
+    const [from, to] = [fresh('mirror'), fresh('tree')];
+    const chart = { repository: 'charts/app', tag: '1.0.0', image: await makeChart(store, 'quay.io/e/charts/app:1.0.0') };
+    const windows = { repository: 'windows/app', tag: '1', image: await makeWindowsImage(store, 'quay.io/e/windows') };
+    // oc-mirror leaves layers out that registries do not hand out.
+    const known = new Set(windows.image.instances.flatMap(({ layers }) => layers.map(({ digest }) => digest)));
+    await writeMirror(from, { store, images: [...first, chart, windows], archives: 1, known });
+    const unpacked = await unpack(from, to);
+    assert.deepEqual([unpacked.images, unpacked.missing, unpacked.faults], [5, [], []]);
+    assert.deepEqual(new Set(unpacked.others), new Set([chart.image.digest, windows.image.digest]));
+    const served = await treeImages(to);
+    for (const { repository, tag, image } of [chart, windows]) {
+      assert.ok(served.some((one) => one.repository === repository && one.digest === image.digest && one.tags.includes(tag)));
+    }
+    assert.deepEqual((await unpack(from, to)).others, unpacked.others, 'known without another look into the archives');
   });
 
   it('that were unpacked are not read again, and others are', async () => {

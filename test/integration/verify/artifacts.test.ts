@@ -11,11 +11,11 @@ import { type Digest, hexOf } from '../../../agent/model/digest.ts';
 import { type ErrorRecord, errorRecord } from '../../../agent/model/errors.ts';
 import { parseReference } from '../../../agent/model/reference.ts';
 import { type VerifyReport, verify } from '../../../agent/verify/verify.ts';
-import { makeChart } from '../../support/artifacts.ts';
+import { makeChart, makeWindowsImage } from '../../support/artifacts.ts';
 import { runBuild } from '../../support/build.ts';
 import { writeArchives } from '../../support/image-archives.ts';
 import { smallImageSet } from '../../support/image-set.ts';
-import { type MadeImage, writeOciLayout } from '../../support/images.ts';
+import { type MadeImage, makeIndex, writeOciLayout } from '../../support/images.ts';
 import { tryPull } from '../../support/pulls.ts';
 import { localReference, type Registry, startRegistry } from '../../support/registry.ts';
 
@@ -152,6 +152,82 @@ describe('lists and layouts with a Helm chart', () => {
       message: `${join(directory, 'index.json')}: manifests.0 is left out: ${release.digest} is named "1.0", which is not a full name (registry/repository:tag)`,
       remedy: 'Give the images full names in the layout, or build a bundle from a list that names them by digest',
     });
+  });
+});
+
+describe('lists and layouts with images for Windows that have ordinary layers', () => {
+  let work: string;
+  /** One that stands alone, and a list of it. */
+  let windows: readonly MadeImage[];
+  let registry: Registry;
+  let lines: readonly string[];
+  const WHAT = ['an image for "windows"', 'a list of images for "windows" alone'];
+  before(async () => {
+    work = await mkdtemp(join(tmpdir(), 'windows-'));
+    const alone = await makeWindowsImage(set.store, 'mcr.example.com/windows/nanoserver');
+    const list = await makeIndex(set.store, { name: 'mcr.example.com/windows/list', tag: '1', format: 'docker', instances: [alone] });
+    windows = [alone, list];
+    registry = await startRegistry({ near: set.store });
+    lines = await registry.add(set.store, [release, ...windows]);
+  });
+  after(async () => {
+    await registry[Symbol.asyncDispose]();
+    await rm(work, { recursive: true, force: true });
+  });
+
+  it('pull fails these lines and brings the others, or leaves them out if it may, in both forms', async () => {
+    for (const format of ['oci', 'archives'] as const) {
+      const failed = await tryPull(join(work, `failed-${format}`), lines, { format });
+      assert.deepEqual(
+        [failed.report.outcome, failed.report.images.map(({ state, error }) => [state, error?.code, error?.message])],
+        [
+          'partial',
+          [
+            ['pulled', undefined, undefined],
+            ['failed', 'ERR_NOT_IMAGE', `${lines[1]} is ${WHAT[0]}, not a container image for Linux`],
+            ['failed', 'ERR_NOT_IMAGE', `${lines[2]} is ${WHAT[1]}, not a container image for Linux`],
+          ],
+        ],
+      );
+      const to = join(work, `skipped-${format}`);
+      const { report } = await tryPull(to, lines, { format, skipsArtifacts: true });
+      assert.deepEqual([report.outcome, report.images.map(({ state }) => state)], ['complete', ['pulled', 'left-out', 'left-out']]);
+      const leftOut: unknown = JSON.parse(await readFile(join(to, 'left-out.json'), 'utf8'));
+      const expected = lines.slice(1).map((line, index) => [line, `${line} is ${WHAT[index]}, not a container image for Linux`]);
+      assert.deepEqual(leftOut, { leftOut: Object.fromEntries(expected) });
+    }
+    assert.equal((await readOciLayout(join(work, 'skipped-oci'))).length, 1);
+    assert.equal(await readFile(join(work, 'skipped-archives/ocp-images.txt'), 'utf8'), `${lines[0]}\n`);
+  });
+
+  it('verify and the node leave them out of a layout, and build takes the others if it may', async () => {
+    const from = join(work, 'layout');
+    await writeOciLayout(set.store, [release, ...windows], from);
+    const { faults, notices } = await verifyAt(from);
+    assert.deepEqual([faults, notices.map((notice) => / is left out: .* is (.*), not a container/.exec(notice)?.[1])], [[], WHAT]);
+    const bundle = await readStageBundle({ directory: from, stage: 'installed', architecture: 'amd64', pinnedSha256: undefined });
+    assert.deepEqual((await bundle.payload()).listed, [release.reference]);
+    await writeFile(join(from, 'ocp-images.txt'), [release, ...windows].map(({ reference }) => `${reference}\n`).join(''));
+    assert.equal((await errorOf(runBuild({ from, to: join(work, 'bundle') }))).code, 'ERR_NOT_IMAGE');
+    await runBuild({ from, to: join(work, 'bundle'), payloads: ['oci'], skipsArtifacts: true });
+    const built = await verifyAt(join(work, 'bundle'));
+    assert.deepEqual([built.faults, built.images], [[], { installed: 1 }]);
+  });
+
+  it('verify names their archives, and build takes the others if it may', async () => {
+    const from = join(work, 'archives');
+    await writeArchives(set.store, from, { lists: { 'ocp-images.txt': [release, ...windows] } });
+    const { faults } = await verifyAt(from);
+    assert.deepEqual(
+      faults.map(({ path, code }) => [path, code]),
+      [
+        ['list_1.tgz', 'ERR_NOT_IMAGE'],
+        ['nanoserver_ltsc2022.tgz', 'ERR_NOT_IMAGE'],
+      ],
+    );
+    await runBuild({ from, to: join(work, 'of-archives'), payloads: ['archives'], skipsArtifacts: true });
+    const built = await verifyAt(join(work, 'of-archives'));
+    assert.deepEqual([built.faults, built.images], [[], { installed: 1 }]);
   });
 });
 

@@ -1,7 +1,7 @@
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
 import { type ImageManifest, parseManifest } from '../../../agent/model/manifest.ts';
-import { contentOf, isForeignLayer, notImage, notImageError } from '../../../agent/model/manifest-content.ts';
+import { contentOf, isForeignLayer, notImage, notImageError, parsePlatform } from '../../../agent/model/manifest-content.ts';
 import { digestFor } from '../../support/source-images.ts';
 
 const OCI_CONFIG = 'application/vnd.oci.image.config.v1+json';
@@ -75,6 +75,39 @@ for (const [name, config, layers, content, words] of CASES) {
 test('a list is a list, whatever it names', () => {
   const index = parseManifest(Buffer.from('{"schemaVersion":2,"manifests":[]}'), 'x');
   assert.deepEqual([contentOf(index), notImage(index)], ['index', undefined]);
+});
+
+const WINDOWS = ['application/vnd.oci.image.layer.v1.tar+gzip'] as const;
+
+test('an image for Windows is known by its system where its layers do not tell it', () => {
+  assert.deepEqual(
+    ['', 'linux', 'windows'].map((os) => notImage(manifest(OCI_CONFIG, ...WINDOWS), os)),
+    [undefined, undefined, 'an image for "windows"'],
+  );
+  assert.equal(notImage(manifest('application/vnd.cncf.helm.config.v1+json'), 'windows'), 'a Helm chart');
+});
+
+test('a list of images for other systems alone is not an image, and one for Linux among them makes it one', () => {
+  const list = (...systems: readonly string[]) => {
+    const manifests = systems.map((os) => ({
+      digest: digestFor(os),
+      size: 2,
+      ...(os !== '' && { platform: { os, architecture: 'amd64' } }),
+    }));
+    return parseManifest(Buffer.from(JSON.stringify({ schemaVersion: 2, manifests })), 'x');
+  };
+  assert.deepEqual(
+    [list('windows', 'unknown', 'windows'), list('windows', 'linux'), list('windows', ''), list('a', 'b', 'c', 'd')].map((one) =>
+      notImage(one),
+    ),
+    ['a list of images for "windows", "unknown" alone', undefined, undefined, 'a list of images for "a", "b", "c" alone'],
+  );
+});
+
+test('a config tells the platform, and what is not a config tells none', () => {
+  const none = { os: '', architecture: '' };
+  assert.deepEqual(parsePlatform(Buffer.from('{"os":"windows","architecture":"amd64","x":1}')), { os: 'windows', architecture: 'amd64' });
+  for (const text of ['', '[', '"windows"', '{"os":7}']) assert.deepEqual(parsePlatform(Buffer.from(text)), none, text);
 });
 
 test('layers that need not be there are told by their type', () => {
