@@ -15,12 +15,12 @@ import {
 } from './content.ts';
 import { openPart, type Part, partBytes, removePart, writeFault } from './part.ts';
 
-/** A file of a web server and where it goes. */
+/** A file of a web server, and its path in the target. */
 export interface RemoteFile {
   /** Relative to the target, with `/`. */
   readonly path: string;
   readonly url: URL;
-  /** What the manifest of the bundle says of it; without one, the server's word counts. */
+  /** Size and hash in the manifest of the bundle; without a manifest, the server's information counts. */
   readonly seal?: { readonly sizeBytes: number; readonly sha256: string };
   /** Permission bits. */
   readonly mode: number;
@@ -32,15 +32,15 @@ export interface DownloadContext {
   readonly client: HttpClient;
   readonly clock: Pick<Clock, 'sleep'>;
   readonly step: Step;
-  /** Tries after a failure that may pass; those that brought the file further do not count. */
+  /** Retries after a temporary failure; attempts that made progress do not count. */
   readonly retries: number;
   readonly signal: AbortSignal;
-  /** Bytes of the file that are there. */
+  /** Reports the bytes of the file that have arrived so far. */
   readonly onBytes: (path: string, sizeBytes: number) => void;
   readonly onRetry: (path: string, error: PrestageError, pauseMs: number) => void;
 }
 
-/** A file that has come whole. */
+/** A file that is complete. */
 export interface Downloaded {
   readonly path: string;
   readonly sizeBytes: number;
@@ -48,18 +48,18 @@ export interface Downloaded {
   readonly validator: Validator;
 }
 
-/** A file that is not larger is fetched again from its start. */
+/** A file of at most this size is fetched again from its start. */
 const SMALL_BYTES = 1024 * 1024;
-/** A file that is whole and wrong is fetched once more, not as often as one that breaks off: it may have gigabytes. */
+/** A complete file with wrong content is fetched only once more, unlike one that breaks off: it may have gigabytes. */
 const CONTENT_TRIES = 2;
 const FIRST_PAUSE_MS = 500;
 const LONGEST_PAUSE_MS = 30_000;
-/** Longest pause that a server is obeyed in (Retry-After). */
+/** Longest pause of a server (Retry-After) that is respected. */
 const OBEYED_PAUSE_MS = 120_000;
 
 /**
- * Fetches one file: goes on where an earlier try ended (Range, If-Range), hashes what comes, and puts it in its place only when it is whole
- * and what it should be.
+ * Fetches one file: continues where an earlier attempt ended (Range, If-Range), hashes the data, and moves the file into place only when it is
+ * complete and correct.
  * @throws PrestageError ERR_FETCH_*, ERR_SPACE_FETCH; the signal's reason
  */
 export async function download(file: RemoteFile, context: DownloadContext): Promise<Downloaded> {
@@ -83,7 +83,7 @@ export async function download(file: RemoteFile, context: DownloadContext): Prom
   }
 }
 
-/** How long to wait before a try: doubled each time, or what the server asks for. Pure. */
+/** How long to wait before a retry: doubled each time, or as long as the server asks. Pure. */
 export function pauseBefore(failures: number, askedMs: number | undefined): number {
   if (askedMs !== undefined) return Math.min(askedMs, OBEYED_PAUSE_MS);
   return Math.min(FIRST_PAUSE_MS * 2 ** (failures - 1), LONGEST_PAUSE_MS);
@@ -109,14 +109,14 @@ async function attempt(file: RemoteFile, context: DownloadContext): Promise<Down
   }
 }
 
-/** Whether all has come before, and only its last step is missing. */
+/** Whether the file is complete already and only has to be moved into place. */
 function isWhole(file: RemoteFile, part: Part): boolean {
   return file.seal !== undefined && part.sizeBytes === file.seal.sizeBytes && part.sha256() === file.seal.sha256;
 }
 
 async function askFor(file: RemoteFile, part: Part, context: DownloadContext): Promise<HttpAnswer> {
   const condition = rangeCondition(part.validator);
-  // Without a condition a range may be one of another state; the seal would show it, at the end.
+  // Without a condition, a range may belong to another state of the file; the seal would show that at the end.
   const canResume = part.sizeBytes > 0 && part.sizeBytes !== file.seal?.sizeBytes && (condition !== undefined || file.seal !== undefined);
   const headers = canResume ? { Range: `bytes=${part.sizeBytes}-`, ...(condition !== undefined && { 'If-Range': condition }) } : {};
   return await context.client.ask(file.url, { method: 'GET', headers, signal: context.signal });
@@ -128,7 +128,7 @@ interface Transfer {
   readonly context: DownloadContext;
 }
 
-/** Judges the head of an answer and makes the part ready for its body. Gives the bytes of the whole file, where the server says so. */
+/** Checks the head of an answer and prepares the part for its body. Returns the size of the whole file in bytes, if the server states it. */
 async function begin(answer: HttpAnswer, { file, part, context }: Transfer): Promise<number | undefined> {
   try {
     if (answer.status !== 200 && answer.status !== 206) {
@@ -145,7 +145,7 @@ async function begin(answer: HttpAnswer, { file, part, context }: Transfer): Pro
       answer.status === 206 ? await resumed(answer, validator, { file, part, context }) : parseCount(answer.header('content-length'));
     if (answer.status === 200) await part.restart(validator, (totalBytes ?? Number.POSITIVE_INFINITY) > SMALL_BYTES);
     if (totalBytes !== undefined && file.seal !== undefined && totalBytes !== file.seal.sizeBytes) {
-      throw contentFault(file, `has ${totalBytes} bytes on the server, and the manifest says ${file.seal.sizeBytes}`);
+      throw contentFault(file, `has ${totalBytes} bytes on the server, but ${file.seal.sizeBytes} in the manifest`);
     }
     return totalBytes;
   } catch (error) {
@@ -160,7 +160,7 @@ async function resumed(answer: HttpAnswer, validator: Validator, { file, part, c
   const isOther = knowsState && (validator.etag ?? validator.lastModified) !== undefined && !isSameState(part.validator, validator);
   if (range?.first === part.sizeBytes && part.sizeBytes > 0 && !isOther) return range.total;
   await removePart(context.directory, file.path);
-  throw new Transient(contentFault(file, isOther ? 'changed on the server' : 'came as another range than the one that was asked for'));
+  throw new Transient(contentFault(file, isOther ? 'has changed on the server' : 'was sent from another position than requested'));
 }
 
 async function receive(answer: HttpAnswer, transfer: Transfer & { readonly totalBytes: number | undefined }): Promise<void> {
@@ -171,7 +171,7 @@ async function receive(answer: HttpAnswer, transfer: Transfer & { readonly total
     for await (const piece of answer.body()) {
       if (part.sizeBytes + piece.length > limitBytes) throw contentFault(file, `is longer than ${limitBytes} bytes`);
       await part.append(piece);
-      // Early: nobody wants to wait for gigabytes of something else.
+      // Check early: a wrong file may have gigabytes.
       if (!isJudged && part.head.length >= 16) await judgeHead(file, part, context);
       isJudged ||= part.head.length >= 16;
       context.onBytes(file.path, part.sizeBytes);
@@ -184,52 +184,52 @@ async function receive(answer: HttpAnswer, transfer: Transfer & { readonly total
     throw new Transient(
       new PrestageError(
         'ERR_FETCH_NETWORK',
-        `${shown(file.url)} ended after ${part.sizeBytes} of ${totalBytes} bytes`,
-        'Give the command again',
+        `${shown(file.url)} broke off after ${part.sizeBytes} of ${totalBytes} bytes`,
+        'Give the command again to continue',
       ),
     );
   }
 }
 
-/** Holds the whole file against what it should be. A part that is not is thrown away. */
+/** Checks the complete file against its seal, and removes it if it differs. */
 async function judge(file: RemoteFile, part: Part, context: DownloadContext): Promise<void> {
   await judgeHead(file, part, context);
   if (file.seal === undefined) return;
   const sha256 = part.sha256();
   if (isWhole(file, part)) return;
   await removePart(context.directory, file.path);
-  const what = `has ${part.sizeBytes} bytes of sha256 ${sha256}, and the manifest says ${file.seal.sizeBytes} of ${file.seal.sha256}`;
-  // Once more from its start: an earlier part, or something on the way, may be to blame.
+  const what = `has ${part.sizeBytes} bytes with sha256 ${sha256}, but the manifest says ${file.seal.sizeBytes} with ${file.seal.sha256}`;
+  // Once more from its start: an earlier part, or a proxy, may have caused this.
   throw new Transient(contentFault(file, what));
 }
 
 async function judgeHead(file: RemoteFile, part: Part, context: DownloadContext): Promise<void> {
   const fault = headFault(file.path, part.head);
-  // The hash of the seal is the better judge.
+  // If there is a seal, its hash decides.
   if (fault === undefined || file.seal !== undefined) return;
   await removePart(context.directory, file.path);
   throw contentFault(file, fault);
 }
 
-/** What a status other than success means. Source: RFC 9110, 15; RFC 6585, 4. */
+/** The error for a status other than success. Source: RFC 9110, 15; RFC 6585, 4. */
 export function statusFault(answer: Pick<HttpAnswer, 'status' | 'header'>, url: URL): Error {
   const { status } = answer;
   if (status >= 500 || status === 429 || status === 408 || status === 425 || status === 416) {
     const seconds = parseCount(answer.header('retry-after'));
     const error = new PrestageError(
       'ERR_FETCH_NETWORK',
-      `${shown(url)} answers with status ${status}`,
-      'Look at the log of the web server, then give the command again: what is there is kept',
+      `${shown(url)} returned status ${status}`,
+      'Check the log of the web server, then give the command again: fetched files are kept',
     );
     return new Transient(error, seconds === undefined ? undefined : seconds * 1000);
   }
   const remedy =
     status === 401 || status === 403
-      ? "Give what the server asks for, such as --header 'Authorization: Basic …', or let it serve the folder to everyone"
+      ? "Give the login that the server demands, such as --header 'Authorization: Basic …', or make the folder public"
       : status === 407
-        ? 'Give user and password of the proxy in HTTPS_PROXY or HTTP_PROXY'
-        : 'Compare the address with what lies on the server';
-  return new PrestageError('ERR_FETCH_REFUSED', `${shown(url)} answers with status ${status}`, remedy);
+        ? 'Give the user and password of the proxy in HTTPS_PROXY or HTTP_PROXY'
+        : 'Compare the address with the files on the server';
+  return new PrestageError('ERR_FETCH_REFUSED', `${shown(url)} returned status ${status}`, remedy);
 }
 
 function contentFault(file: RemoteFile, what: string): PrestageError {
@@ -237,8 +237,8 @@ function contentFault(file: RemoteFile, what: string): PrestageError {
     'ERR_FETCH_CONTENT',
     `${shown(file.url)} ${what}`,
     file.seal === undefined
-      ? 'Open the address by hand: something else comes in place of the file'
-      : 'Put the files on the server that belong to its prestage.json, and fetch again',
+      ? 'Open the address in a browser: the server sends something else instead of the file'
+      : 'Put the files that belong to its prestage.json on the server, then fetch again',
   );
 }
 

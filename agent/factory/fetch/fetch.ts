@@ -16,21 +16,21 @@ import { folderUrl, readSource, type Source } from './source.ts';
 export interface FetchRequest {
   /** Of the folder, or of the prestage.json in it; http or https, with or without user and password. */
   readonly url: string;
-  /** Where the files go; made where it is missing. */
+  /** The target; created if missing. */
   readonly directory: string;
   /** Files at a time. */
   readonly parallel: number;
   readonly retries: number;
-  /** For the server of the URL alone. */
+  /** Sent only to the server of the URL. */
   readonly headers: Readonly<Record<string, string>>;
   /** PEM text of further authorities. */
   readonly ca?: string | undefined;
   /** The only hash that prestage.json may have. */
   readonly bundleSha256?: string | undefined;
-  /** Plan only: nothing is written, nothing but manifest, index pages and heads is asked for. */
+  /** Plan only: writes nothing, and requests only the manifest, index pages and heads. */
   readonly isDry?: boolean;
   readonly step: Step;
-  /** Asked before a whole bundle is replaced by another; returns where the person agrees. Nobody is asked where it is left out. */
+  /** Called before a complete bundle is replaced by another; returns if the person agrees. If left out, nobody is asked. */
   readonly confirm?: ((replaced: SealedBundle) => Promise<void>) | undefined;
   readonly signal: AbortSignal;
   readonly onEvent?: (event: FetchEvent) => void;
@@ -39,7 +39,7 @@ export interface FetchRequest {
 export type FetchEvent =
   | { readonly kind: 'phase'; readonly text: string }
   | { readonly kind: 'planned'; readonly files: number; readonly bytes: number; readonly keptFiles: number; readonly keptBytes: number }
-  /** `sizeBytes` of the file are there. */
+  /** `sizeBytes` of the file have arrived so far. */
   | { readonly kind: 'bytes'; readonly path: string; readonly sizeBytes: number }
   | { readonly kind: 'fetched'; readonly path: string; readonly sizeBytes: number }
   | { readonly kind: 'failed'; readonly path: string; readonly error: FetchFailure['error'] }
@@ -50,26 +50,26 @@ export interface FetchReport {
   /** Without user and password. */
   readonly url: string;
   readonly directory: string;
-  /** `bundle`: sealed by a manifest; `folder`: by the server's word alone. */
+  /** `bundle`: checked against a manifest; `folder`: only against the server's information. */
   readonly source: 'bundle' | 'folder';
   /** `planned` for a dry run. */
   readonly outcome: 'complete' | 'partial' | 'failed' | 'planned';
-  /** Of the manifest, where there is one. */
+  /** Of the manifest, if there is one. */
   readonly bundleSha256?: string;
   readonly fetched: { readonly files: number; readonly bytes: number };
-  /** What was there already. */
+  /** Files that were there already. */
   readonly kept: { readonly files: number; readonly bytes: number };
   readonly failed: readonly FetchFailure[];
-  /** Files of an earlier bundle that the new one has no more. */
+  /** Files of an earlier bundle that the new one no longer has. */
   readonly removed: readonly string[];
   readonly notices: readonly string[];
 }
 
 /**
- * Fetches a bundle or a folder from a web server. While it is not whole, PARTIAL_FILE lies there and the node refuses it; what has come
- * stays, and the next call goes on. The manifest of a bundle is put there last.
- * @throws PrestageError where nothing can be fetched at all: ERR_USAGE, ERR_FETCH_*, ERR_BUNDLE, ERR_BUNDLE_PIN, ERR_SPACE_FETCH; the signal's
- * reason. A file that fails alone stands in the report.
+ * Fetches a bundle or a folder from a web server. Until it is complete, PARTIAL_FILE marks the target and the node refuses it; fetched data is
+ * kept, and the next call continues. The manifest of a bundle is written last.
+ * @throws PrestageError if nothing can be fetched at all: ERR_USAGE, ERR_FETCH_*, ERR_BUNDLE, ERR_BUNDLE_PIN, ERR_SPACE_FETCH; the signal's
+ * reason. Faults of single files are in the report.
  */
 export async function fetchFiles(host: Host, request: FetchRequest): Promise<FetchReport> {
   const folder = folderUrl(request.url);
@@ -149,7 +149,7 @@ async function fetchAll(source: Source, plan: FetchPlan, context: FetchContext) 
       return done.sizeBytes;
     } catch (error) {
       context.signal.throwIfAborted();
-      // The next files would find no room either.
+      // There is no space for the next files either.
       if (error instanceof PrestageError && error.code === 'ERR_SPACE_FETCH') giveUp.abort(error);
       giveUp.signal.throwIfAborted();
       const record = errorRecord(error);
@@ -158,7 +158,7 @@ async function fetchAll(source: Source, plan: FetchPlan, context: FetchContext) 
       return { path: file.path, error: record };
     }
   };
-  // All of them come to their end before anything is thrown: nothing is written afterwards.
+  // Wait for all of them before throwing, so that nothing is written afterwards.
   const settled = await Promise.allSettled(plan.wanted.map((file) => limit(async () => await fetchOne(file))));
   const results = settled.map((one) => {
     if (one.status === 'rejected') throw one.reason;
@@ -172,11 +172,11 @@ async function fetchAll(source: Source, plan: FetchPlan, context: FetchContext) 
   };
 }
 
-/** With a server that is gone, every file would wait through all its tries. */
+/** If the server is gone, every file would wait through all its retries. */
 function lostServer(file: RemoteFile): PrestageError {
   return new PrestageError(
     'ERR_FETCH_NETWORK',
-    `${shown(file.url)} was not tried: the files before it found no server`,
-    'Check the network and the server, then give the command again: what is there is kept',
+    `${shown(file.url)} was not tried: the server did not answer for the files before it`,
+    'Check the network and the server, then give the command again: fetched files are kept',
   );
 }

@@ -13,25 +13,25 @@ import { WORK_FOLDER } from './index-page.ts';
 import type { Source } from './source.ts';
 
 export interface Finished {
-  /** Files of an earlier bundle that the new one has no more. */
+  /** Files of an earlier bundle that the new one no longer has. */
   readonly removed: readonly string[];
   readonly notices: readonly string[];
 }
 
-/** Seals what has come, and clears up. */
+/** Seals the fetched files, and removes work files. */
 export async function finish(
   host: Host,
   source: Source,
   { directory, step }: { readonly directory: string; readonly step: Step },
 ): Promise<Finished> {
-  // Files were synced one by one; this brings new directories, too, before anything says that all is there.
+  // Files were synced one by one; this also syncs new directories, before the target is marked as complete.
   await step('sync-fetch', async () => await output(host.exec, 'sync', ['--file-system', directory]));
   if (source.kind === 'folder') {
     await step('remove-fetch-work', async () => await removeParts(directory));
     await step('unmark-fetch', async () => await unmark(directory));
     return { removed: [], notices: [] };
   }
-  // Before the new manifest comes: afterwards nothing would say any more that they were of a bundle.
+  // Before the new manifest is written: afterwards nothing would show that these files belonged to a bundle.
   const stale = await staleFiles(source, directory);
   for (const path of stale) await step('remove-stale-file', async () => await removeInner(directory, path));
   await step('place-fetched-manifest', async () => await writeAtomic(join(directory, BUNDLE_FILE), source.bytes));
@@ -52,7 +52,7 @@ async function removeParts(directory: string): Promise<void> {
   for (const name of names) if (/\.part(\.json)?$/.test(name)) await rm(join(directory, WORK_FOLDER, name), { force: true });
 }
 
-/** Files of the bundle that lies there and that the new one does not have. */
+/** Files of the existing bundle that the new one does not have. */
 async function staleFiles(source: Source & { readonly kind: 'bundle' }, directory: string): Promise<readonly string[]> {
   const old = await readManifest(directory).catch(() => undefined);
   const current = new Set(source.bundle.files.map((file) => file.path));

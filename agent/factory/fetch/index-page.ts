@@ -1,10 +1,10 @@
 import { BUNDLE_FILE, isInnerPath, PARTIAL_FILE } from '../../model/bundle.ts';
 import { quoteInput } from '../../model/faults.ts';
 
-/** What a folder of a web server holds, as its index page says. */
+/** The content of a folder of a web server, by its index page. */
 export interface IndexPage {
   readonly entries: readonly IndexEntry[];
-  /** Links that lead elsewhere or have a name that no file may have, for the log. */
+  /** Links that lead elsewhere or have a name that is not valid for a file, for the log. */
   readonly refused: readonly string[];
 }
 
@@ -16,31 +16,31 @@ export interface IndexEntry {
   readonly url: string;
 }
 
-/** An index page that is larger is refused: 50 000 names with their lines. */
+/** A larger index page is refused. This is enough for 50,000 names with their lines. */
 export const INDEX_LIMIT_BYTES = 16 * 1024 * 1024;
-/** Where what is on its way lies, and what is known of the files that are there. */
+/** The folder for partial downloads, and for the journal of fetched files. */
 export const WORK_FOLDER = '.prestage-fetch';
 
-/** A tag that is longer is no link of an index page; it bounds the work on each. */
+/** A longer tag is not a link of an index page; this bounds the work on each tag. */
 const TAG_LIMIT = 8192;
 /** Longest file name, in bytes. Source: path_resolution(7), NAME_MAX. */
 const NAME_LIMIT_BYTES = 255;
-/** In two steps, so that no part of a hostile tag is looked at over and over. */
+/** In two steps, so that no part of a hostile tag is scanned again and again. */
 const ANCHOR_HREF = /^a\s[^>]*?\bhref\s*=\s*/i;
 const VALUE = /^(?:"([^"]*)"|'([^']*)'|([^\s"'>]+))/;
 /** Heads of the pages of nginx, Apache httpd, lighttpd, caddy (`Index of`) and Python (`Directory listing for`). */
 const HEAD = /<(?:title|h1)[^<>]{0,200}>\s*(?:Index of|Directory listing for)\b/i;
-/** Names of an own: never taken from a server. */
+/** Names for our own use: never taken from a server. */
 const OWN_NAMES: readonly string[] = [BUNDLE_FILE, PARTIAL_FILE, WORK_FOLDER, '.', '..'];
 /** `lost+found` of ext4: nobody but root may list it. */
 const PASSED_OVER: readonly string[] = ['lost+found'];
 
 /**
  * Reads the index page that a web server makes of a folder: nginx (autoindex), Apache httpd (mod_autoindex) or Python (http.server).
- * Only names directly below the folder count: links to other hosts, upwards, deeper, with a query (Apache's columns) are no entries.
+ * Only names directly below the folder count: links to other hosts, upwards, deeper, with a query (Apache's columns) are not entries.
  * Source: nginx, ngx_http_autoindex_module.c; httpd, mod_autoindex.c; CPython, Lib/http/server.py, list_directory.
  * @param folder URL of the folder, with `/` at its end
- * @returns undefined where the page is no index page
+ * @returns undefined if the page is not an index page
  */
 export function parseIndexPage(html: string, folder: URL): IndexPage | undefined {
   if (!HEAD.test(html.slice(0, TAG_LIMIT))) return undefined;
@@ -67,10 +67,10 @@ function* linksOf(html: string): Generator<string> {
   }
 }
 
-/** The entry that a link leads to; undefined for links that every index page has beside its entries; why it is refused, as text. */
+/** The entry that a link leads to; undefined for links that every index page has beside its entries; a text with the reason if it is refused. */
 function entryOf(href: string, folder: URL): IndexEntry | string | undefined {
   const url = URL.parse(href, folder.href);
-  if (url === null) return `${quoteInput(href)} is no URL`;
+  if (url === null) return `${quoteInput(href)} is not a URL`;
   if (url.origin !== folder.origin) return `${quoteInput(href)} leads to another server`;
   if (url.search !== '' || url.hash !== '') return undefined;
   // The folder itself or one above it.
@@ -79,7 +79,7 @@ function entryOf(href: string, folder: URL): IndexEntry | string | undefined {
   const rest = url.pathname.slice(folder.pathname.length);
   const isDirectory = rest.endsWith('/');
   const name = decoded(isDirectory ? rest.slice(0, -1) : rest);
-  if (name === undefined || !isFileName(name)) return `${quoteInput(href)} is no name that a file may have`;
+  if (name === undefined || !isFileName(name)) return `${quoteInput(href)} is not a valid file name`;
   if (PASSED_OVER.includes(name)) return undefined;
   return { kind: isDirectory ? 'directory' : 'file', name, url: new URL(url.pathname, folder).href };
 }

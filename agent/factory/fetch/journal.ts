@@ -7,8 +7,8 @@ import { WORK_FOLDER } from './index-page.ts';
 import type { RemoteFacts } from './listing.ts';
 
 /**
- * What is known of the files that were fetched from a folder without a manifest: one line of JSON each, the last one of a path counts, and
- * a line that a power cut tore is passed over. A second run compares the server's word with it.
+ * The files that were fetched from a folder without a manifest: one line of JSON each. The last line of a path counts, and a line that a power
+ * cut left incomplete is skipped. A later run compares the server's information with it.
  */
 const JOURNAL = join(WORK_FOLDER, 'files.jsonl');
 
@@ -39,15 +39,15 @@ export async function noteDownload(directory: string, file: Downloaded, url: URL
   await appendFile(join(directory, JOURNAL), `${JSON.stringify(record)}\n`);
 }
 
-/** What lies under the name of a file; undefined where nothing or no plain file does. */
+/** Facts about an existing plain file. */
 export interface LocalFacts {
   readonly sizeBytes: number;
   readonly modifiedMs: number;
 }
 
 /**
- * Whether a file needs no fetching: it is as it was put there, and the server still has that state. A server that names no state (neither
- * ETag nor Last-Modified) proves nothing. Pure.
+ * Whether a file need not be fetched: it is unchanged since it was fetched, and the server still has that state. A server that sends neither
+ * ETag nor Last-Modified proves nothing. Pure.
  */
 export function isUnchanged(record: FetchRecord | undefined, local: LocalFacts | undefined, remote: RemoteFacts): boolean {
   if (record === undefined || local === undefined) return false;

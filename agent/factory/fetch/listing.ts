@@ -17,7 +17,7 @@ export interface Listing {
   readonly notices: readonly string[];
 }
 
-/** What a server says of a file without sending it. */
+/** A server's information about a file, without its content. */
 export interface RemoteFacts {
   readonly sizeBytes: number | undefined;
   readonly validator: Validator;
@@ -33,17 +33,17 @@ export interface AskContext {
   readonly onRetry: (path: string, error: PrestageError, pauseMs: number) => void;
 }
 
-/** Servers that know no HEAD: Method Not Allowed, Not Implemented. The answer to GET will tell. */
+/** Statuses of servers that do not support HEAD: Method Not Allowed, Not Implemented. The answer to GET has the facts. */
 const NO_HEAD: readonly number[] = [405, 501];
-/** Limits of a tree: an archives folder is flat, a bundle's mirror is eight deep. They end loops of links on the server. */
+/** Limits of a tree: an archives folder is flat, a bundle's registry tree is eight deep. They end loops of links on the server. */
 const DEPTH_LIMIT = 12;
 const PAGE_LIMIT = 2000;
 const FILE_LIMIT = 100_000;
 
 /**
- * All files below a folder of a web server, by the index pages that it makes.
+ * All files below a folder of a web server, by the server's index pages.
  * @param folder URL with `/` at its end
- * @throws PrestageError ERR_FETCH_INDEX where a folder has no index page, ERR_FETCH_NETWORK, ERR_FETCH_REFUSED
+ * @throws PrestageError ERR_FETCH_INDEX if a folder has no index page, ERR_FETCH_NETWORK, ERR_FETCH_REFUSED
  */
 export async function listFolder(folder: URL, context: AskContext): Promise<Listing> {
   const files: ListedFile[] = [];
@@ -58,14 +58,14 @@ export async function listFolder(folder: URL, context: AskContext): Promise<List
     notices.push(...page.refused.map((refusal) => `${shown(next.url)}: ${refusal}`));
     for (const entry of page.entries) {
       const url = new URL(entry.url);
-      // The user and password of the address go with every request to it.
+      // User and password of the address are sent with every request to that server.
       if (url.origin === folder.origin) {
         url.username = folder.username;
         url.password = folder.password;
       }
       const path = next.path === '' ? entry.name : `${next.path}/${entry.name}`;
       if (entry.kind === 'file') files.push({ path, url });
-      else if (next.depth >= DEPTH_LIMIT) throw tooMuch(folder, `folders more than ${DEPTH_LIMIT} deep (${quoteInput(path)})`);
+      else if (next.depth >= DEPTH_LIMIT) throw tooMuch(folder, `folders nested more than ${DEPTH_LIMIT} deep (${quoteInput(path)})`);
       else if (!seen.has(url.href)) waiting.push({ path, url, depth: next.depth + 1 });
       seen.add(url.href);
     }
@@ -75,7 +75,7 @@ export async function listFolder(folder: URL, context: AskContext): Promise<List
 }
 
 /**
- * What the server says of a file, by HEAD.
+ * The server's information about a file, by HEAD.
  * @throws PrestageError ERR_FETCH_NETWORK, ERR_FETCH_REFUSED
  */
 export async function factsOf(file: ListedFile, context: AskContext): Promise<RemoteFacts> {
@@ -93,7 +93,7 @@ export async function factsOf(file: ListedFile, context: AskContext): Promise<Re
   });
 }
 
-/** A text of the server with what tells its kind; undefined where there is none of that name (404, 410). */
+/** A text of the server with its content type; undefined if it does not exist (404, 410). */
 export async function readText(
   url: URL,
   limitBytes: number,
@@ -116,13 +116,13 @@ export async function readText(
 
 async function readPage(url: URL, context: AskContext): Promise<IndexPage> {
   const found = await readText(url, INDEX_LIMIT_BYTES, context);
-  // Names count from where the page really is: servers redirect a folder.
+  // Names are relative to the final address of the page: servers redirect a folder.
   const page = found === undefined ? undefined : parseIndexPage(found.bytes.toString('utf8'), new URL('.', found.url));
   if (page !== undefined) return page;
   throw new PrestageError(
     'ERR_FETCH_INDEX',
-    `${shown(url)} ${found === undefined ? 'is not there (404)' : 'is no index page of nginx, Apache httpd or Python'}`,
-    'Give the address of a folder with prestage.json, or let the server make index pages (nginx: autoindex on)',
+    `${shown(url)} ${found === undefined ? 'does not exist (404)' : 'is not an index page of nginx, Apache httpd or Python'}`,
+    'Give the address of a folder with prestage.json, or turn on the index pages of the server (nginx: autoindex on)',
   );
 }
 

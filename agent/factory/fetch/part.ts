@@ -9,23 +9,23 @@ import { PrestageError } from '../../model/errors.ts';
 import { HEAD_BYTES, type Validator } from './content.ts';
 import { WORK_FOLDER } from './index-page.ts';
 
-/** A file on its way: what has come lies apart until it is whole. */
+/** A partial download, kept apart from the other files until it is complete. */
 export interface Part extends AsyncDisposable {
-  /** Bytes that are there. */
+  /** Bytes that have arrived so far. */
   readonly sizeBytes: number;
-  /** The state of the remote file that they are of. */
+  /** The state of the remote file that they belong to. */
   readonly validator: Validator;
   /** The first bytes, at most HEAD_BYTES. */
   readonly head: Buffer;
   append(piece: Buffer): Promise<void>;
   /**
-   * Throws away what is there, and begins a new state.
-   * @param isKept whether it is worth going on with it in another process: that costs two writes to the disk
+   * Discards the bytes, and begins a new state.
+   * @param isKept whether another process may continue it: that costs two writes to the disk
    */
   restart(validator: Validator, isKept: boolean): Promise<void>;
-  /** Lower-case hex of the sha256 of what is there. */
+  /** Lower-case hex of the sha256 of the bytes so far. */
   sha256(): string;
-  /** Makes it the file, durably, whatever lay there before. */
+  /** Makes it the file, durably; replaces an existing one. */
   finish(to: FinishedFile): Promise<void>;
 }
 
@@ -33,22 +33,22 @@ export interface FinishedFile {
   readonly path: string;
   /** Permission bits. */
   readonly mode: number;
-  /** Modification time; that of the download where left out. */
+  /** Modification time; that of the download if left out. */
   readonly modifiedMs?: number | undefined;
 }
 
 const validatorSchema = v.object({ etag: v.exactOptional(v.string()), lastModified: v.exactOptional(v.string()) });
 
-/** Read at a time, where an earlier download is hashed. */
+/** Bytes read at a time when an earlier download is hashed. */
 const READ_BYTES = 1024 * 1024;
 
-/** Opens the part of a file of `directory`, or begins one. The lease closes it; what has come stays for the next time. */
+/** Opens the partial download of a file of `directory`, or begins one. The lease closes it; its bytes are kept for the next time. */
 export async function openPart(directory: string, path: string, step: Step): Promise<Part> {
   const { data, state } = partPaths(directory, path);
   await mkdir(dirname(data), { recursive: true });
   const file = await open(data, constants.O_RDWR | constants.O_CREAT | constants.O_NOFOLLOW, 0o600);
   let validator = await readValidator(state);
-  // Bytes of which nobody knows what they are of are worth nothing.
+  // Bytes without a known state cannot be continued.
   if (validator === undefined) await file.truncate(0);
   let hash = createHash('sha256');
   let { sizeBytes, head } = await hashExisting(data, hash);
@@ -70,7 +70,7 @@ export async function openPart(directory: string, path: string, step: Step): Pro
     },
     restart: async (next, isKept) => {
       await step('begin-download', async () => {
-        // Order: bytes of the old state must not lie there under the name of the new one.
+        // In this order: bytes of the old state must never be recorded as those of the new one.
         await file.truncate(0);
         if (isKept) await writeAtomic(state, JSON.stringify(next));
         else await rm(state, { force: true });
@@ -95,7 +95,7 @@ export async function openPart(directory: string, path: string, step: Step): Pro
   };
 }
 
-/** Bytes of a file that have come already; 0 where none. */
+/** Bytes of a file that have arrived already; 0 if none. */
 export async function partBytes(directory: string, path: string): Promise<number> {
   return await stat(partPaths(directory, path).data).then(
     (found) => found.size,
@@ -103,7 +103,7 @@ export async function partBytes(directory: string, path: string): Promise<number
   );
 }
 
-/** Throws away what has come of a file. */
+/** Discards the partial download of a file. */
 export async function removePart(directory: string, path: string): Promise<void> {
   const { data, state } = partPaths(directory, path);
   await rm(data, { force: true });
@@ -141,7 +141,7 @@ async function writeAll(file: FileHandle, piece: Buffer, position: number): Prom
   }
 }
 
-/** What went wrong with a file of this machine, as a fault of the fetch. */
+/** The error for a file that cannot be written on this machine. */
 export function writeFault(path: string, cause: unknown): PrestageError {
   if (cause instanceof PrestageError) return cause;
   const code = cause instanceof Error && 'code' in cause ? String(cause.code) : String(cause);
@@ -149,7 +149,7 @@ export function writeFault(path: string, cause: unknown): PrestageError {
     return new PrestageError(
       'ERR_SPACE_FETCH',
       `${path} cannot be written: ${code}`,
-      'Make room, then give the command again: what is there is kept',
+      'Make room, then give the command again: fetched files are kept',
       {
         cause,
       },
@@ -158,7 +158,7 @@ export function writeFault(path: string, cause: unknown): PrestageError {
   return new PrestageError(
     'ERR_FETCH_WRITE',
     `${path} cannot be written: ${code}`,
-    'Check that the folder can be written, and what lies there',
+    'Check that the folder is writable, and what exists there under this name',
     {
       cause,
     },

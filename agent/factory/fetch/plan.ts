@@ -15,18 +15,18 @@ export interface FetchFailure {
   readonly error: ErrorRecord;
 }
 
-/** What a fetch has to do. */
+/** The work of a fetch. */
 export interface FetchPlan {
   readonly wanted: readonly RemoteFile[];
   /** Of the wanted files, as far as the server says. */
   readonly wantedBytes: number;
   readonly keptFiles: number;
   readonly keptBytes: number;
-  /** Files that cannot be fetched, as is known already. */
+  /** Files that are already known to be unavailable. */
   readonly failed: readonly FetchFailure[];
 }
 
-/** Which files of a bundle have to come: all but those that lie there with size and hash of the manifest. */
+/** Which files of a bundle to fetch: all except those that are there with the manifest's size and hash. */
 export async function planBundle(
   bundle: Bundle,
   folder: URL,
@@ -50,7 +50,7 @@ export async function planBundle(
   };
 }
 
-/** Which files of a folder have to come: all but those that an earlier fetch put there and that the server still has so. */
+/** Which files of a folder to fetch: all except those of an earlier fetch that are unchanged on the server. */
 export async function planFolder(
   files: readonly ListedFile[],
   target: { readonly directory: string; readonly parallel: number },
@@ -88,7 +88,7 @@ export async function planFolder(
   };
 }
 
-/** The URL of a path below a folder; user and password stay. */
+/** The URL of a path below a folder; keeps user and password. */
 export function below(folder: URL, path: string): URL {
   return new URL(`./${path.split('/').map(encodeURIComponent).join('/')}`, folder);
 }
@@ -107,7 +107,7 @@ function refusedContent(file: ListedFile, what: string): PrestageError {
   return new PrestageError(
     'ERR_FETCH_CONTENT',
     `${shown(file.url)} ${what}`,
-    'Open the address by hand: something else comes in place of the file',
+    'Open the address in a browser: the server sends something else instead of the file',
   );
 }
 

@@ -20,7 +20,7 @@ interface Target {
 }
 
 /**
- * Refuses a target with too little room, what is there of the files counted in.
+ * Refuses a target with too little space; partial downloads need not be fetched again.
  * @throws PrestageError ERR_SPACE_FETCH
  */
 export async function requireSpace(directory: string, plan: FetchPlan): Promise<void> {
@@ -30,18 +30,18 @@ export async function requireSpace(directory: string, plan: FetchPlan): Promise<
   if (neededBytes <= freeBytes) return;
   throw new PrestageError(
     'ERR_SPACE_FETCH',
-    `${directory} has ${formatBytes(freeBytes)} free, and ${formatBytes(neededBytes)} are still to be fetched`,
+    `${directory} has ${formatBytes(freeBytes)} free, but ${formatBytes(neededBytes)} are still to be fetched`,
     'Make room there, or give another --to',
   );
 }
 
 /**
- * Refuses a folder in which the files cannot lie as they should: through links, or below the manifest of a bundle that does not know them. Asks
- * before a whole bundle is given up.
+ * Refuses a folder that cannot take the files: because of links in their paths, or because it holds a bundle that does not list them. Asks
+ * before a complete bundle is replaced.
  * @throws PrestageError ERR_FETCH_WRITE; what `confirm` throws
  */
 export async function requireRoom(source: Source, plan: FetchPlan, { directory, confirm }: Target): Promise<void> {
-  const remedy = 'Fetch into an empty folder, or move away what stands in the way';
+  const remedy = 'Fetch into an empty folder, or move the existing files away';
   const isThere = existsSync(directory);
   const paths = plan.wanted.map((file) => file.path);
   const obstacles = isThere ? await obstaclesAt(directory, paths) : [];
@@ -52,7 +52,7 @@ export async function requireRoom(source: Source, plan: FetchPlan, { directory, 
   if (source.kind === 'folder') {
     throw new PrestageError(
       'ERR_FETCH_WRITE',
-      `${directory} holds a bundle, and the files of a folder without ${BUNDLE_FILE} are not part of it`,
+      `${directory} holds a bundle, but the files to fetch come from a folder without ${BUNDLE_FILE}`,
       remedy,
     );
   }
@@ -60,7 +60,7 @@ export async function requireRoom(source: Source, plan: FetchPlan, { directory, 
   if (old !== undefined && old.sha256 !== source.sha256) await confirm?.(old);
 }
 
-/** Whether the folder carries the manifest already, and no sign that it is not whole. */
+/** Whether the folder has the manifest already, and no mark that it is incomplete. */
 export async function isSealedBy(source: Source, directory: string): Promise<boolean> {
   const seal = await sealOf(directory);
   if (source.kind === 'folder') return seal !== 'partial';
@@ -71,7 +71,7 @@ export async function isSealedBy(source: Source, directory: string): Promise<boo
   );
 }
 
-/** Puts PARTIAL_FILE there, durably, and takes away what a killed fetch was about to name. */
+/** Writes PARTIAL_FILE durably, and removes temporary files of a killed fetch. */
 export async function markPartial(directory: string): Promise<void> {
   const path = join(directory, PARTIAL_FILE);
   try {

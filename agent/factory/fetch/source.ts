@@ -6,7 +6,7 @@ import { shown } from '../web/http.ts';
 import { headerFault, headFault } from './content.ts';
 import { type AskContext, type ListedFile, listFolder, readText } from './listing.ts';
 
-/** What an address has: a bundle, or a folder of files that only an index page names. */
+/** The content of an address: a bundle, or a folder of files that only an index page names. */
 export type Source =
   | {
       readonly kind: 'bundle';
@@ -19,7 +19,7 @@ export type Source =
   | { readonly kind: 'folder'; readonly files: readonly ListedFile[]; readonly notices: readonly string[] };
 
 /**
- * The folder that a person's address means: with `/` at its end, without the manifest's name, query and fragment.
+ * The folder of an address that a person gives: with `/` at its end, without the manifest's name, query and fragment.
  * @throws PrestageError ERR_USAGE
  */
 export function folderUrl(text: string): URL {
@@ -27,7 +27,7 @@ export function folderUrl(text: string): URL {
   if (url === null || !/^https?:$/.test(url.protocol) || url.hostname === '') {
     throw new PrestageError(
       'ERR_USAGE',
-      `${quoteInput(text.replace(/\/\/[^/@\s]*@/, '//'))} is no http or https address`,
+      `${quoteInput(text.replace(/\/\/[^/@\s]*@/, '//'))} is not an http or https address`,
       'Give it as http://HOST/FOLDER/',
     );
   }
@@ -53,7 +53,7 @@ export async function readSource(folder: URL, pinnedSha256: string | undefined, 
     if (pinnedSha256 !== undefined) {
       throw new PrestageError(
         'ERR_BUNDLE_PIN',
-        `${shown(folder)} has no ${BUNDLE_FILE}, and one of sha256 ${pinnedSha256} is asked for`,
+        `${shown(folder)} has no ${BUNDLE_FILE}, but one with sha256 ${pinnedSha256} was requested`,
         'Give the address of the bundle, or leave --bundle-sha256 out',
       );
     }
@@ -69,18 +69,18 @@ export async function readSource(folder: URL, pinnedSha256: string | undefined, 
   if (pinnedSha256 !== undefined && pinnedSha256 !== sha256) {
     throw new PrestageError(
       'ERR_BUNDLE_PIN',
-      `${shown(url)} has the sha256 ${sha256}, and ${pinnedSha256} is asked for`,
-      'Put the bundle on the server that is meant, or give the hash of this one',
+      `${shown(url)} has the sha256 ${sha256}, expected ${pinnedSha256}`,
+      'Put the intended bundle on the server, or give the hash of this one',
     );
   }
   const bundle = parseBundle(found.bytes.toString('utf8'), shown(url));
   return { kind: 'bundle', bundle, bytes: found.bytes, sha256, notices: await halfWritten(folder, context) };
 }
 
-/** A bundle can be fetched while it is still being written on the server: hashes show what is old, and this says why. */
+/** A bundle can be fetched while it is still being written on the server: hashes show which files are old, and this says why. */
 async function halfWritten(folder: URL, context: AskContext): Promise<readonly string[]> {
   const answer = await context.client.ask(new URL(PARTIAL_FILE, folder), { method: 'HEAD', signal: context.signal }).catch(() => undefined);
   answer?.drop();
   const isPartial = answer?.status === 200 && !/html/i.test(answer.header('content-type') ?? '');
-  return isPartial ? [`${shown(folder)}${PARTIAL_FILE}: the bundle on the server is not whole, some files may not match`] : [];
+  return isPartial ? [`${shown(folder)}${PARTIAL_FILE}: the bundle on the server is incomplete, so some files may not match`] : [];
 }

@@ -5,16 +5,16 @@ import { mountPrivately } from '../../host/private-mount.ts';
 import type { Step } from '../../host/steps.ts';
 import { type LocatedPartition, locatePartition } from '../../partition/locate.ts';
 
-/** Where files go: a folder, or the data partition of a disk or of a disk image, mounted. Giving it back unmounts. */
+/** The place for fetched files: a folder, or the mounted data partition of a disk or of a disk image. Disposing of it unmounts. */
 export interface FetchTarget extends AsyncDisposable {
   readonly directory: string;
-  /** As a person calls it. */
+  /** Its name in messages. */
   readonly name: string;
   readonly partition: Pick<LocatedPartition, 'device' | 'identity'> | undefined;
 }
 
 /**
- * Opens the target of a fetch. What is no block device and no plain file is a folder, which need not be there yet.
+ * Opens the target of a fetch. Anything that is neither a block device nor a plain file is a folder, which may be missing.
  * @throws PrestageError ERR_DISK…, ERR_PARTITION_…
  */
 export async function openTarget(

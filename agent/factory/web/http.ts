@@ -4,11 +4,11 @@ import { getCACertificates } from 'node:tls';
 import { PrestageError } from '../../model/errors.ts';
 import { isWithoutProxy } from './no-proxy.ts';
 
-/** Asks web servers. Connections are kept; disposing of the client closes them. */
+/** Sends requests to web servers. Connections are kept; disposing of the client closes them. */
 export interface HttpClient extends Disposable {
   /**
-   * Sends a request and gives the answer when its head has come, whatever its status; redirects are followed.
-   * @throws Transient where no answer came; PrestageError where trying again is of no use; the signal's reason
+   * Sends a request and returns the answer when its head has arrived, with any status; follows redirects.
+   * @throws Transient if no answer arrived; PrestageError if a retry is of no use; the signal's reason
    */
   ask(url: URL, request: HttpRequest): Promise<HttpAnswer>;
 }
@@ -16,23 +16,23 @@ export interface HttpClient extends Disposable {
 export interface HttpRequest {
   readonly method: 'GET' | 'HEAD' | 'POST';
   readonly headers?: Readonly<Record<string, string>>;
-  /** Of a POST; a redirect is answered without it. */
+  /** Of a POST; a redirect is followed without it. */
   readonly content?: string;
   readonly signal: AbortSignal;
 }
 
 export interface HttpAnswer {
-  /** Where it came from, after redirects; without user and password. */
+  /** The final address, after redirects; without user and password. */
   readonly url: URL;
   readonly status: number;
   /** The value of a header, by its lower-case name. */
   header(name: string): string | undefined;
   /**
-   * The body, piece by piece; all of it, or an error: a body that is shorter than announced ends in Transient.
-   * Either this is read to its end or `drop` is called.
+   * The body, piece by piece. A body that is shorter than announced ends in Transient.
+   * Read it to its end, or call `drop`.
    */
   body(): AsyncIterable<Buffer>;
-  /** Gives up the body. */
+  /** Discards the body. */
   drop(): void;
 }
 
@@ -42,22 +42,22 @@ export interface HttpOptions {
   readonly origin: string;
   /** PEM certificates to trust beside those of Node and of the machine. */
   readonly ca: string | undefined;
-  /** Shown to servers that ask who the client is, PEM. */
+  /** Presented to servers that demand a client certificate, PEM. */
   readonly identity?: { readonly cert: string; readonly key: string };
-  /** Takes certificates that nobody vouches for. */
+  /** Accepts unverified certificates. */
   readonly isUnverified?: boolean;
-  /** HTTP_PROXY, HTTPS_PROXY and NO_PROXY, in either case of letters, count: the last as for skopeo (no-proxy.ts), which Node reads otherwise. */
+  /** HTTP_PROXY, HTTPS_PROXY and NO_PROXY count, in upper or lower case. NO_PROXY is read as skopeo reads it (no-proxy.ts); Node reads it differently. */
   readonly env: Readonly<Record<string, string | undefined>>;
   readonly userAgent: string;
-  /** Longest time without a byte; 60 s where left out. */
+  /** Longest time without a byte; 60 s if left out. */
   readonly silenceLimitMs?: number;
 }
 
-/** A failure that may pass by itself; `error` is what is told where it does not. */
+/** A failure that may pass by itself; `error` is reported if it does not. */
 export class Transient extends Error {
   override readonly name = 'Transient';
   readonly error: PrestageError;
-  /** What the server asks for: so long to wait before the next try. */
+  /** How long the server asks to wait before the next attempt. */
   readonly pauseMs: number | undefined;
 
   constructor(error: PrestageError, pauseMs?: number) {
@@ -106,7 +106,7 @@ export function createHttpClient(options: HttpOptions): HttpClient {
   };
 }
 
-/** All bytes of an answer. @throws Transient, the signal's reason, and what `tooLong` gives */
+/** All bytes of an answer. @throws Transient, the signal's reason, and the error of `tooLong` */
 export async function bytesOf(answer: HttpAnswer, limitBytes: number, tooLong: () => PrestageError): Promise<Buffer> {
   const pieces: Buffer[] = [];
   let sizeBytes = 0;
@@ -121,13 +121,13 @@ export async function bytesOf(answer: HttpAnswer, limitBytes: number, tooLong: (
   return Buffer.concat(pieces);
 }
 
-/** What a login is for is the server that was asked, and no other. */
+/** Without the login, which is only for the server that was asked. */
 function withoutLogin({ method, signal, headers = {} }: HttpRequest): HttpRequest {
   const kept = Object.entries(headers).filter(([name]) => name.toLowerCase() !== 'authorization');
   return { method: method === 'POST' ? 'GET' : method, signal, headers: Object.fromEntries(kept) };
 }
 
-/** A URL without user and password: what others may see. */
+/** A URL without user and password, which may be shown. */
 export function bare(url: URL): URL {
   const copy = new URL(url);
   copy.username = '';
@@ -148,12 +148,12 @@ async function sent(url: URL, request: HttpRequest, options: HttpOptions & { rea
     method: request.method,
     agent: options.agent,
     signal: request.signal,
-    // The bytes as they lie on the server: sizes, ranges and hashes are theirs.
+    // The bytes as stored on the server: sizes, ranges and hashes refer to these.
     headers: { 'User-Agent': options.userAgent, Accept: '*/*', 'Accept-Encoding': 'identity', ...own, ...request.headers },
   };
   const message = url.protocol === 'https:' ? requestHttps(url, details) : requestHttp(url, details);
   const limitMs = options.silenceLimitMs ?? SILENCE_LIMIT_MS;
-  message.setTimeout(limitMs, () => message.destroy(new Error(`no byte came for ${limitMs / 1000} s`)));
+  message.setTimeout(limitMs, () => message.destroy(new Error(`no data arrived for ${limitMs / 1000} s`)));
   message.once('response', resolve);
   message.once('error', reject);
   message.end(request.method === 'POST' ? request.content : undefined);
@@ -173,7 +173,7 @@ function answerOf(url: URL, message: IncomingMessage, { method, signal }: HttpRe
       const value = message.headers[name];
       return typeof value === 'string' ? value : value?.join(', ');
     },
-    // After HEAD nothing follows, and the connection can be used again.
+    // An answer to HEAD has no body, so the connection can be used again.
     drop: () => void (method === 'HEAD' ? message.resume() : message.destroy()),
     body: async function* () {
       try {
@@ -186,22 +186,22 @@ function answerOf(url: URL, message: IncomingMessage, { method, signal }: HttpRe
   };
 }
 
-/** Where a redirect leads. A scheme that hides nothing does not follow one that does. */
+/** The target of a redirect. A redirect from https to http is refused. */
 function redirected(from: URL, location: string, redirects: number): URL {
   const to = URL.parse(location, from.href);
   const refusal =
     redirects >= REDIRECT_LIMIT
       ? `more than ${REDIRECT_LIMIT} redirects`
       : to === null || !/^https?:$/.test(to.protocol)
-        ? `a redirect to what is no web address: ${JSON.stringify(location.slice(0, 160))}`
+        ? `a redirect to something that is not a web address: ${JSON.stringify(location.slice(0, 160))}`
         : from.protocol === 'https:' && to.protocol === 'http:'
           ? `a redirect from https to ${shown(to)}`
           : undefined;
   if (refusal === undefined && to !== null) return to;
-  throw new PrestageError('ERR_FETCH_REFUSED', `${shown(from)} answers with ${refusal}`, 'Give the address that the files really have');
+  throw new PrestageError('ERR_FETCH_REFUSED', `${shown(from)} sends ${refusal}`, 'Give the final address of the files');
 }
 
-/** Failures of name resolution, TLS and the address itself do not pass by themselves; what else happens on the way may. */
+/** Failures of name resolution, TLS and the address itself do not pass by themselves; other failures of the connection may. */
 const LASTING = /^(ENOTFOUND|ERR_TLS_|CERT_|DEPTH_ZERO_|SELF_SIGNED_|UNABLE_TO_|ERR_SSL_|EPROTO|ERR_INVALID_|ERR_UNESCAPED_|HPE_)/;
 
 function networkFault(url: URL, error: unknown): Error {
@@ -212,15 +212,15 @@ function networkFault(url: URL, error: unknown): Error {
   const fault = new PrestageError(
     'ERR_FETCH_NETWORK',
     `${shown(url)} cannot be fetched: ${reason}`,
-    isTrust ? 'Give the certificate of the authority behind the server with --ca, or the name that its certificate has' : REMEDY,
+    isTrust ? 'Give the CA certificate of the server with --ca, or use the host name in its certificate' : REMEDY,
     { cause: error },
   );
   return LASTING.test(code) ? fault : new Transient(fault);
 }
 
-const REMEDY = 'Check the address, the network and the server, then give the command again: what is there is kept';
+const REMEDY = 'Check the address, the network and the server, then give the command again: fetched files are kept';
 
-/** What Node trusts, what the machine trusts, and what the caller gives. */
+/** The certificates that Node trusts, that the machine trusts, and that the caller gives. */
 function trusted(ca: string | undefined): string[] {
   return [...new Set([...getCACertificates('default'), ...getCACertificates('system'), ...(ca === undefined ? [] : [ca])])];
 }

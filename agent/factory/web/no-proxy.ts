@@ -1,9 +1,9 @@
 import { BlockList, isIP } from 'node:net';
 
 /**
- * Whether a server is asked without the proxy, by the rules that skopeo and podman go by: `*`, networks (10.0.0.0/8, fd00::/8), addresses, and
- * names, which stand for what is below them, too, with a leading dot for that alone; each of the last two with a port or without. What is none of
- * these counts for nothing. Pure. Source: golang.org/x/net/http/httpproxy, Config.NoProxy.
+ * Whether a server is asked without the proxy, by the rules of skopeo and podman. Entries are `*`, networks (10.0.0.0/8, fd00::/8), addresses and
+ * names, the last two with or without a port. A name also covers the names below it; with a leading dot, only those. Other entries are ignored.
+ * Pure. Source: golang.org/x/net/http/httpproxy, Config.NoProxy.
  * @param noProxy the value of NO_PROXY
  */
 export function isWithoutProxy(url: URL, noProxy: string): boolean {
@@ -31,7 +31,7 @@ function isMeant(entry: string, server: Server): boolean {
   return server.host.endsWith(name.startsWith('.') ? name : `.${name}`) || server.host === name;
 }
 
-/** An address of IPv6 has a port only in brackets. */
+/** An IPv6 address can have a port only if it is in brackets. */
 function partsOf(entry: string): { readonly host: string; readonly port: string | undefined } {
   if (isIP(entry) > 0) return { host: entry, port: undefined };
   const [, bracketed, name, port] = /^(?:\[([^\]]*)\]|([^:]*))(?::(\d+))?$/.exec(entry) ?? [];

@@ -323,13 +323,13 @@ test('404, 401 and 403 are told at once, with a remedy of their own, and the oth
   });
   assert.deepEqual(counts(report), ['partial', 2, 0, 3]);
   const base = report.url;
-  const login = "Give what the server asks for, such as --header 'Authorization: Basic …', or let it serve the folder to everyone";
+  const login = "Give the login that the server demands, such as --header 'Authorization: Basic …', or make the folder public";
   const fault = (path: string, status: number, remedy: string) => ({
     path,
-    error: { code: 'ERR_FETCH_REFUSED', message: `${base}${path} answers with status ${status}`, remedy },
+    error: { code: 'ERR_FETCH_REFUSED', message: `${base}${path} returned status ${status}`, remedy },
   });
   assert.deepEqual(report.failed, [
-    fault('README.txt', 404, 'Compare the address with what lies on the server'),
+    fault('README.txt', 404, 'Compare the address with the files on the server'),
     fault('oci/blobs/sha256/bb', 403, login),
     fault('oci/index.json', 401, login),
   ]);
@@ -358,11 +358,11 @@ for (const [what, fault, message] of [
   [
     'an error page with 200 by its type',
     { kind: 'body', body: PAGE, headers: { 'content-type': 'text/html; charset=utf-8' } },
-    'is a page (text/html; charset=utf-8)',
+    'is an HTML page (text/html; charset=utf-8)',
   ],
-  ['an error page with 200 that is called an archive', { kind: 'body', body: PAGE }, 'is a page'],
+  ['an error page with 200 that is called an archive', { kind: 'body', body: PAGE }, 'is an HTML page'],
   ['text in place of an archive', { kind: 'body', body: 'quota exceeded, come back tomorrow' }, 'is not a gzip file'],
-  ['a list that is compressed on its way', undefined, 'is compressed on its way (gzip)'],
+  ['a list that is compressed on its way', undefined, 'is compressed for the transfer (gzip)'],
 ] as const) {
   test(`${what} is never saved as a file`, async () => {
     await using place = await makePlace({ 'a.tgz': gzipLike('one', 1000), 'b.txt': 'b' });
@@ -377,7 +377,7 @@ for (const [what, fault, message] of [
         error: {
           code: 'ERR_FETCH_CONTENT',
           message: `${report.url}${bad.slice(1)} ${message}`,
-          remedy: 'Open the address by hand: something else comes in place of the file',
+          remedy: 'Open the address in a browser: the server sends something else instead of the file',
         },
       },
     ]);
@@ -393,7 +393,7 @@ test('a file of a bundle with other bytes is tried once more and then refused; t
   assert.equal(report.failed[0]?.error.code, 'ERR_FETCH_CONTENT');
   assert.match(
     report.failed[0]?.error.message ?? '',
-    /bb has 700000 bytes of sha256 [0-9a-f]{64}, and the manifest says 700000 of [0-9a-f]{64}$/,
+    /bb has 700000 bytes with sha256 [0-9a-f]{64}, but the manifest says 700000 with [0-9a-f]{64}$/,
   );
   assert.equal(requests.filter((line) => line === 'GET /oci/blobs/sha256/bb').length, 2);
   assert.ok((await readdir(place.local)).includes('prestage.json.partial'));
@@ -406,7 +406,7 @@ test('a bundle with another hash than the one that is asked for is refused befor
     withFault(place, () => undefined, { bundleSha256: pin }),
     {
       code: 'ERR_BUNDLE_PIN',
-      remedy: 'Put the bundle on the server that is meant, or give the hash of this one',
+      remedy: 'Put the intended bundle on the server, or give the hash of this one',
     },
   );
   await assert.rejects(readdir(place.local), { code: 'ENOENT' });
@@ -419,7 +419,7 @@ test('an address without manifest and index page is refused', async () => {
   );
   await assert.rejects(fetchTo(place, server.url), {
     code: 'ERR_FETCH_INDEX',
-    message: `${server.url} is no index page of nginx, Apache httpd or Python`,
+    message: `${server.url} is not an index page of nginx, Apache httpd or Python`,
   });
 });
 
@@ -473,7 +473,7 @@ test('a server of an authority that nobody knows needs --ca', async () => {
   await using server = await startFaultServer(place.remote, () => undefined, { key: await readFile(key, 'utf8'), cert: pem });
   await assert.rejects(fetchTo(place, server.url), {
     code: 'ERR_FETCH_NETWORK',
-    remedy: 'Give the certificate of the authority behind the server with --ca, or the name that its certificate has',
+    remedy: 'Give the CA certificate of the server with --ca, or use the host name in its certificate',
   });
   assert.deepEqual(counts(await fetchTo(place, server.url, { ca: pem })), ['complete', 5, 0, 0]);
 });
@@ -551,7 +551,7 @@ test('links in the target that lead out of it, and a bundle under loose files, s
   await using server = await startNginx(loose.remote);
   await assert.rejects(fetchTo(place, server.url), {
     code: 'ERR_FETCH_WRITE',
-    message: `${place.local} holds a bundle, and the files of a folder without prestage.json are not part of it`,
+    message: `${place.local} holds a bundle, but the files to fetch come from a folder without prestage.json`,
   });
 });
 

@@ -122,7 +122,7 @@ test('links that lead elsewhere, climb, go deeper or hide their name are refused
     assert.deepEqual(found?.entries, [], link);
     return found?.refused ?? [];
   };
-  const no = (link: string) => [`"${link}" is no name that a file may have`];
+  const no = (link: string) => [`"${link}" is not a valid file name`];
   assert.deepEqual(refusedOf('http://other.example/4.14/a.tgz'), ['"http://other.example/4.14/a.tgz" leads to another server']);
   assert.deepEqual(refusedOf('//other.example/4.14/a.tgz'), ['"//other.example/4.14/a.tgz" leads to another server']);
   assert.deepEqual(refusedOf('file:///etc/passwd'), ['"file:///etc/passwd" leads to another server']);
@@ -142,7 +142,7 @@ test('links that lead elsewhere, climb, go deeper or hide their name are refused
     '.prestage-fetch/',
     `${'n'.repeat(256)}`,
   ])
-    assert.deepEqual(refusedOf(link), link.length > 160 ? [`"${'n'.repeat(160)}…" is no name that a file may have`] : no(link));
+    assert.deepEqual(refusedOf(link), link.length > 160 ? [`"${'n'.repeat(160)}…" is not a valid file name`] : no(link));
   for (const link of ['', '#top', '?C=N;O=D', './', '../', '/', 'a.tgz?x=1', 'lost+found/']) assert.deepEqual(refusedOf(link), [], link);
 });
 

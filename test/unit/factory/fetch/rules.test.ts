@@ -28,7 +28,7 @@ test('the compression of an archive may be named, that of any other file is one 
   const encoded = (path: string, contentEncoding: string) => headerFault(path, { contentType: undefined, contentEncoding });
   assert.equal(encoded('a.tgz', 'x-gzip'), undefined);
   assert.equal(encoded('a.txt', 'identity'), undefined);
-  assert.equal(encoded('a.txt', 'gzip'), 'is compressed on its way (gzip)');
+  assert.equal(encoded('a.txt', 'gzip'), 'is compressed for the transfer (gzip)');
 });
 
 for (const [path, head, fault] of [
@@ -38,7 +38,7 @@ for (const [path, head, fault] of [
   ['b.zst', Buffer.from([0x28, 0xb5, 0x2f, 0xfd]), undefined],
   ['store.squashfs', Buffer.from('hsqs'), undefined],
   ['store.squashfs', Buffer.from('sqsh'), 'is not a squashfs image'],
-  ['list.txt', Buffer.from('\n <HTML><body>'), 'is a page'],
+  ['list.txt', Buffer.from('\n <HTML><body>'), 'is an HTML page'],
   ['list.txt', Buffer.from('quay.io/a:1\n'), undefined],
   ['notes.html', Buffer.from('<!doctype html>'), undefined],
 ] as const) {
