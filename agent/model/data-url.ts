@@ -1,12 +1,12 @@
 /**
- * `data:` URLs as Ignition reads them: RFC 2397 with strict base64 and no bare character outside RFC 2396's unreserved and reserved sets.
- * Source: ignition docs/configuration-v3_2.md, `contents.source`; github.com/vincent-petithory/dataurl, which Ignition decodes with.
+ * `data:` URLs as Ignition reads them: RFC 2397 with strict base64; other characters than the unreserved and reserved ones of RFC 2396 must be escaped.
+ * Source: ignition docs/configuration-v3_2.md, `contents.source`; github.com/vincent-petithory/dataurl, which Ignition uses.
  */
 const DATA_URL = /^data:(?:[A-Za-z0-9!#$&^_.+-]+\/[A-Za-z0-9!#$&^_.+-]+)?(?:;[A-Za-z0-9_.+-]+=[^;,]+)*(?<encoding>;base64)?,(?<data>.*)$/s;
 const BASE64 = /^(?:[A-Za-z0-9+/]{4})*(?:[A-Za-z0-9+/]{2}==|[A-Za-z0-9+/]{3}=)?$/;
 const PERCENT_ENCODED = /^(?:[A-Za-z0-9\-_.!~*'();/?:@&=+$,]|%[0-9A-Fa-f]{2})*$/;
 
-/** A text as the `source` of a file. */
+/** Encodes a text for the `source` of a file. */
 export function encodeDataUrl(text: string): string {
   return `data:text/plain;charset=utf-8;base64,${Buffer.from(text, 'utf8').toString('base64')}`;
 }
@@ -16,7 +16,7 @@ export function decodeDataUrl(
   url: string,
 ): { readonly kind: 'bytes'; readonly bytes: Uint8Array } | { readonly kind: 'fault'; readonly message: string } {
   const groups = DATA_URL.exec(url)?.groups;
-  if (groups === undefined) return { kind: 'fault', message: 'it does not read data:[type][;base64],content' };
+  if (groups === undefined) return { kind: 'fault', message: 'it does not have the form data:[type][;base64],content' };
   const { data = '', encoding } = groups;
   if (encoding !== undefined) {
     if (!BASE64.test(data)) return { kind: 'fault', message: 'its content is not padded base64' };

@@ -5,8 +5,8 @@ import { listFaults, schemaFaults } from '../model/faults.ts';
 import type { Descriptor } from '../model/manifest.ts';
 
 /**
- * The sigstore signatures of an image as they lie beside it in a registry: an OCI manifest under a tag that names the image's digest, with one layer
- * for each signature. Source for this file: cosign, specs/SIGNATURE_SPEC.md; containers/image, docker/docker_image_src.go, getSignaturesFromSigstoreAttachments.
+ * The sigstore signatures of an image, as stored beside it in a registry: an OCI manifest under a tag with the digest of the image, and one layer for
+ * each signature. Source for this file: cosign, specs/SIGNATURE_SPEC.md; containers/image, docker/docker_image_src.go, getSignaturesFromSigstoreAttachments.
  */
 export interface Attachment {
   readonly config: Descriptor;
@@ -22,9 +22,9 @@ export interface AttachedSignature extends Descriptor {
 
 export const SIGSTORE_PAYLOAD_TYPE = 'application/vnd.dev.cosign.simplesigning.v1+json';
 export const SIGNATURE_ANNOTATION = 'dev.cosignproject.cosign/signature';
-/** containers/image reads no payload that is larger (internal/iolimits, MaxSignatureBodySize). */
+/** containers/image reads no larger payload (internal/iolimits, MaxSignatureBodySize). */
 export const PAYLOAD_LIMIT_BYTES = 4 * 1024 * 1024;
-/** No image has more in practice, and every engine reads them all at each pull. */
+/** In practice no image has more, and engines read all of them at each pull. */
 export const SIGNATURES_LIMIT = 64;
 
 const MANIFEST_TYPE = 'application/vnd.oci.image.manifest.v1+json';
@@ -44,19 +44,19 @@ const attachmentSchema = v.object({
 });
 const TAG = /^sha256-([0-9a-f]{64})\.sig$/;
 
-/** The tag under which the signatures of a manifest lie, in the repository of the image. */
+/** The tag for the signatures of a manifest, in the repository of the image. */
 export function signatureTag(digest: Digest): string {
   return `sha256-${hexOf(digest)}.sig`;
 }
 
-/** The manifest whose signatures lie under a tag, or undefined if the tag is not of that kind. */
+/** The manifest whose signatures a tag holds; undefined if it is not a tag for signatures. */
 export function signedByTag(tag: string): Digest | undefined {
   const hex = TAG.exec(tag)?.[1];
   return hex === undefined ? undefined : `sha256:${hex}`;
 }
 
 /**
- * Reads the manifest of an attachment. Layers of another type are passed over, as engines do.
+ * Reads the manifest of an attachment. Layers of other types are ignored, as engines do.
  * @param where what it belongs to, for messages
  * @throws PrestageError ERR_SIGNATURE with every fault: not a manifest, a list, too many signatures, or a payload above 4 MiB
  */
@@ -79,7 +79,7 @@ export function parseAttachment(text: string, where: string): Attachment {
   if (large.length > 0) {
     throw unreadable(
       where,
-      large.map(({ digest, sizeBytes }) => `${digest} has ${sizeBytes} bytes, and engines read no payload above ${PAYLOAD_LIMIT_BYTES}`),
+      large.map(({ digest, sizeBytes }) => `${digest} has ${sizeBytes} bytes, but engines read no payload above ${PAYLOAD_LIMIT_BYTES}`),
     );
   }
   return { config: { mediaType: config.mediaType, digest: config.digest, sizeBytes: config.size }, signatures };
@@ -92,6 +92,6 @@ function unreadable(where: string, faults: readonly string[]): PrestageError {
       `the signatures of ${where} cannot be read`,
       faults.map((fault) => `the signatures of ${where} cannot be read: ${fault}`),
     ),
-    'Look at what the registry has under that tag; sign the image again, or pull it from another source',
+    'Check that tag in the registry; sign the image again, or pull it from another source',
   );
 }

@@ -6,7 +6,7 @@ import { PrestageError } from '../model/errors.ts';
 import { type Attachment, PAYLOAD_LIMIT_BYTES, parseAttachment } from './attachment.ts';
 import type { HeldSignature } from './judge.ts';
 
-/** What a bundle says of the signatures of an image. */
+/** The signatures of an image as listed in its bundle. */
 export type SignedImage = Pick<BundleImage, 'reference' | 'signatures'>;
 
 /** The signatures of one manifest of an image, with their bytes. */
@@ -14,17 +14,17 @@ export interface ImageSignatures {
   /** The manifest that is signed. */
   readonly subject: Digest;
   readonly held: readonly HeldSignature[];
-  /** What lies beside the image in a registry: undefined if the image has GPG signatures alone. */
+  /** The attachment beside the image in a registry; undefined if the image has only GPG signatures. */
   readonly attachment: { readonly digest: Digest; readonly manifest: Attachment; readonly blobs: ReadonlyMap<Digest, Buffer> } | undefined;
 }
 
-/** Whether an image of a bundle has signatures that lie beside it in a registry. Pure. */
+/** Whether an image of a bundle has sigstore signatures, which are stored beside it in a registry. Pure. */
 export function hasSigstore({ signatures = [] }: Pick<SignedImage, 'signatures'>): boolean {
   return signatures.some(({ kind }) => kind === 'sigstore');
 }
 
 /**
- * Reads the signatures of an image out of a bundle. Every file is held against its digest.
+ * Reads the signatures of an image from a bundle. Every file is compared with its digest.
  * @param bundle directory of the bundle
  * @throws PrestageError ERR_BUNDLE_FILE, ERR_SIGNATURE
  */
@@ -32,11 +32,11 @@ export async function readSignatures(bundle: string, image: SignedImage): Promis
   return await signaturesBy(image, async (digest) => await readSignatureFile(bundle, digest));
 }
 
-/** Gives the bytes of a file of a signature, which are those of the digest. */
+/** Returns the bytes of a signature file, which match the digest. */
 export type ReadSignatureFile = (digest: Digest) => Promise<Buffer>;
 
 /**
- * The same from anywhere.
+ * Reads the signatures of an image from any place.
  * @throws PrestageError ERR_SIGNATURE; what `read` throws
  */
 export async function signaturesBy(image: SignedImage, read: ReadSignatureFile): Promise<readonly ImageSignatures[]> {
@@ -60,7 +60,7 @@ export async function signaturesBy(image: SignedImage, read: ReadSignatureFile):
   );
 }
 
-/** The signatures of an attachment as they are checked. Pure. */
+/** The signatures of an attachment in the form for checking. Pure. */
 export function heldOf(manifest: Attachment, blobs: ReadonlyMap<Digest, Buffer>): readonly HeldSignature[] {
   return manifest.signatures.flatMap(({ digest, signature }): readonly HeldSignature[] => {
     const payload = blobs.get(digest);
@@ -81,21 +81,21 @@ async function readAttachment(
 }
 
 /**
- * The bytes of a file of a signature, held against its digest. No link is followed.
+ * Reads a signature file and compares it with its digest. No link is followed.
  * @throws PrestageError ERR_BUNDLE_FILE
  */
 export async function readSignatureFile(bundle: string, digest: Digest): Promise<Buffer> {
   const path = join(bundle, signaturePath(digest));
   const bytes = await readPlainFile(path, PAYLOAD_LIMIT_BYTES);
-  if (bytes === undefined) throw damaged(path, `it is missing, or is not a plain file of at most ${PAYLOAD_LIMIT_BYTES} bytes`);
-  if (digestOf(bytes) !== digest) throw damaged(path, `its bytes have the digest ${digestOf(bytes)}`);
+  if (bytes === undefined) throw damaged(path, `it is missing, or is not a regular file of at most ${PAYLOAD_LIMIT_BYTES} bytes`);
+  if (digestOf(bytes) !== digest) throw damaged(path, `it has the digest ${digestOf(bytes)}`);
   return bytes;
 }
 
 function damaged(path: string, what: string): PrestageError {
   return new PrestageError(
     'ERR_BUNDLE_FILE',
-    `${path} is not the signature that the bundle names: ${what}`,
+    `${path} is not the signature in the manifest of the bundle: ${what}`,
     'Write the bundle again at the factory',
   );
 }

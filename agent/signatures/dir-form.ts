@@ -3,19 +3,19 @@ import { join } from 'node:path';
 import { type Digest, hexOf } from '../model/digest.ts';
 import { type Attachment, SIGSTORE_PAYLOAD_TYPE } from './attachment.ts';
 
-/** The signatures of one manifest as containers-storage and `dir:` hold them. */
+/** The signatures of one manifest in the form of containers-storage and `dir:`. */
 export interface SubjectSignatures {
   /** The manifest that is signed. */
   readonly subject: Digest;
-  /** In the order in which engines read them: the bytes of a signature file each. */
+  /** Contents of the signature files, in the order in which engines read them. */
   readonly files: readonly Buffer[];
 }
 
-/** What a file begins with that holds a sigstore signature; one without it is an OpenPGP message. */
+/** First bytes of a file with a sigstore signature; a file without them is an OpenPGP message. */
 export const SIGSTORE_MARK = '\0sigstore-json\n';
 
 /**
- * The signatures of an attachment, a file each, as `dir:` and a lookaside have them. Pure.
+ * The signatures of an attachment as files for `dir:` or a lookaside, one for each signature. Pure.
  * Source: containers/image, internal/signature/signature.go and sigstore.go.
  */
 export function attachmentFiles(manifest: Attachment, blobs: ReadonlyMap<Digest, Buffer>): readonly Buffer[] {
@@ -28,9 +28,9 @@ export function attachmentFiles(manifest: Attachment, blobs: ReadonlyMap<Digest,
 }
 
 /**
- * Puts signatures beside an image in `dir:` layout, so that a copy takes them along.
+ * Writes signatures beside an image in `dir:` layout, so that a copy includes them.
  * Source: containers/image, directory/directory_transport.go, signaturePath.
- * @param top the manifest that `manifest.json` is
+ * @param top digest of `manifest.json`
  */
 export async function writeDirSignatures(directory: string, top: Digest, signatures: readonly SubjectSignatures[]): Promise<void> {
   for (const { subject, files } of signatures) {
@@ -39,7 +39,7 @@ export async function writeDirSignatures(directory: string, top: Digest, signatu
   }
 }
 
-/** The same annotations give the same bytes. */
+/** Sorts annotations, so that the same ones give the same bytes. */
 function sorted(annotations: Readonly<Record<string, string>>): Readonly<Record<string, string>> {
   return Object.fromEntries(Object.entries(annotations).toSorted(([a], [b]) => (a < b ? -1 : 1)));
 }

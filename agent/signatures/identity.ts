@@ -2,10 +2,10 @@ import { formatReference, nameOf, type Reference, readReference } from '../model
 import type { SignedIdentity } from './policy.ts';
 
 /**
- * Whether a name that was signed goes with the image that is pulled.
+ * Whether the signed name matches the image that is pulled.
  * Source: containers-policy.json(5), "signedIdentity"; containers/image, signature/policy_reference_match.go.
- * @param signedName as the signature has it
- * @param fullName of the image by the name of its source, never by that of a mirror, with tag or digest
+ * @param signedName the name in the signature
+ * @param fullName the image at its source, never at a mirror, with tag or digest
  */
 export function matchesIdentity(identity: SignedIdentity, signedName: string, fullName: string): boolean {
   const signed = parse(signedName);
@@ -33,7 +33,7 @@ export function matchesIdentity(identity: SignedIdentity, signedName: string, fu
   }
 }
 
-/** A tag must be the very tag that was signed; of a digest only the repository counts, as the signature names the digest itself. */
+/** With a tag, the signed name must be exactly the same. With a digest, only the repository must match, since the signature names the digest itself. */
 function matchesRepoDigestOrExact(signed: Reference, pulled: Reference): boolean {
   if (isNameOnly(signed)) return false;
   if (pulled.tag !== undefined) return isExact(signed, pulled);

@@ -4,35 +4,35 @@ import { matchesIdentity } from './identity.ts';
 import { readClaim, type SignedClaim } from './payload.ts';
 import type { PolicyEntry, Requirement } from './policy.ts';
 
-/** A signature whose bytes are in memory. */
+/** A signature in memory. */
 export type HeldSignature =
-  /** `signature` is base64, as the attachment has it; undefined if the attachment lacks it. */
+  /** `signature` is base64, as in the attachment; undefined if the attachment lacks it. */
   | { readonly kind: 'sigstore'; readonly payload: Buffer; readonly signature: string | undefined }
-  /** An OpenPGP message, as a lookaside has it. */
+  /** An OpenPGP message, as in a lookaside. */
   | { readonly kind: 'gpg'; readonly message: Buffer };
 
 /** An image that is about to be pulled. */
 export interface JudgedImage {
-  /** By the name of its source, with tag or digest. */
+  /** Full name at its source, with tag or digest. */
   readonly fullName: string;
-  /** Of the manifest that is verified: of a list, the instance. */
+  /** Digest of the verified manifest; for a list, that of the instance. */
   readonly digest: Digest;
   readonly signatures: readonly HeldSignature[];
 }
 
-/** What checking takes from outside. */
+/** Functions that the check needs from outside. */
 export interface JudgeTools {
-  /** The bytes of a key file that a policy names. @throws if it cannot be read */
+  /** Reads a key file of a policy. @throws if it cannot be read */
   readonly readKey: (path: string) => Promise<Buffer>;
-  /** The text that an OpenPGP message signs by one of the keys, or a sentence that says why it does not. */
+  /** The text in an OpenPGP message that one of the keys has signed, or the reason why there is none. */
   readonly openGpg: (message: Buffer, keys: readonly Buffer[]) => Promise<Buffer | string>;
 }
 
 export type Verdict = { readonly accepted: true } | { readonly accepted: false; readonly reason: string };
 
 /**
- * Whether an engine with this entry of its policy takes an image with these signatures: every requirement must be met, a demand for a signature
- * by at least one of them. Source: containers-policy.json(5); containers/image, signature/policy_eval.go.
+ * Decides whether an engine with this policy entry accepts an image with these signatures. Every requirement must be met; a required signature must be
+ * met by at least one of them. Source: containers-policy.json(5); containers/image, signature/policy_eval.go.
  */
 export async function judge(entry: PolicyEntry, image: JudgedImage, tools: JudgeTools): Promise<Verdict> {
   for (const requirement of entry.requirements) {
@@ -77,7 +77,7 @@ async function signatureRefusal(
 async function claimOf(signature: HeldSignature, keys: readonly Buffer[], tools: JudgeTools): Promise<SignedClaim | string> {
   if (signature.kind === 'sigstore') {
     const isSigned = keys.some((key) => isSignedBy(key, signature));
-    return isSigned ? readClaim(signature.payload, 'sigstore') : 'the signature is of another key';
+    return isSigned ? readClaim(signature.payload, 'sigstore') : 'the signature was made with another key';
   }
   const opened = await tools.openGpg(signature.message, keys);
   return typeof opened === 'string' ? opened : readClaim(opened, 'gpg');

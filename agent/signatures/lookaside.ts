@@ -4,21 +4,21 @@ import { PrestageError } from '../model/errors.ts';
 import { listFaults, schemaFaults } from '../model/faults.ts';
 import { SIGNATURES_LIMIT } from './attachment.ts';
 
-/** The GPG signatures of one manifest, which lie apart from the registry, below an address that registries.d names. */
+/** The GPG signatures of one manifest. They are stored outside of the registry, below an address in registries.d. */
 export interface LookasideEntry {
-  /** Of the image, with its registry. */
+  /** Repository of the image, with its registry. */
   readonly repository: string;
   /** The manifest that is signed. */
   readonly subject: Digest;
-  /** OpenPGP messages, by the digests of their bytes, in the order in which engines read them. */
+  /** Digests of the OpenPGP messages, in the order in which engines read them. */
   readonly files: readonly Digest[];
 }
 
-/** Lies in an OCI image layout that was pulled, which has no other place for such signatures; the messages are blobs of the layout. */
+/** File in a pulled OCI image layout, which has no other place for such signatures. The messages are blobs of the layout. */
 export const LOOKASIDE_FILE = 'lookaside-signatures.json';
-/** The same for the signatures of releases, which the cluster-version operator checks; they are in no relation to a repository. */
+/** The same for signatures of releases, which the cluster-version operator checks. These belong to no repository. */
 export const RELEASE_SIGNATURES_FILE = 'release-signatures.json';
-/** An entry has some 250 characters: room for 60 000 of them. */
+/** Room for 60,000 entries of about 250 characters. */
 export const LOOKASIDE_LIMIT_BYTES = 16 * 1024 * 1024;
 
 const digest = v.custom<Digest>((value) => typeof value === 'string' && isDigest(value), 'is not a sha256 digest');
@@ -37,9 +37,9 @@ const recordSchema = v.object({
 });
 
 /**
- * Where a signature lies below the base of a lookaside. Pure. Source: containers/image, docs/signature-protocols.md.
+ * Path of a signature below the base of a lookaside. Pure. Source: containers/image, docs/signature-protocols.md.
  * @param path of the repository, without its registry
- * @param number counts from 1
+ * @param number of the signature, from 1
  */
 export function lookasidePath(path: string, subject: Digest, number: number): string {
   return `${path}@sha256=${hexOf(subject)}/signature-${number}`;
@@ -55,11 +55,11 @@ export function parseLookasideRecord(text: string, where: string): readonly Look
       `${where} cannot be read`,
       schemaFaults(parsed.issues).map((fault) => `${where} cannot be read: ${fault}`),
     ),
-    `Remove ${where}, then pull again: what is whole is kept`,
+    `Remove ${where}, then pull again: complete blobs are kept`,
   );
 }
 
-/** The same entries give the same bytes, in whatever order they come. Pure. */
+/** Formats entries. The same entries give the same bytes in any order. Pure. */
 export function formatLookasideRecord(entries: readonly LookasideEntry[]): string {
   const keyOf = ({ repository, subject }: LookasideEntry): string => `${repository}@${subject}`;
   const signatures = entries

@@ -7,21 +7,21 @@ import { type Policy, parsePolicy } from './policy.ts';
 
 /** The policy of every engine. */
 export const POLICY_FILE = '/etc/containers/policy.json';
-/** That of the vendor, which engines read if there is none of the administrator. Source: containers-common from podman 6 on. */
+/** The policy of the vendor, which engines read if the administrator has not written one. Source: containers-common from podman 6 on. */
 const VENDOR_POLICY = '/usr/share/containers/policy.json';
 /** If it exists, podman and skopeo read it for root instead. */
 export const PERSONAL_POLICY = '/root/.config/containers/policy.json';
-/** CRI-O reads NAMESPACE.json for the images of a namespace, and the policy of all for those without. Source: crio.conf(5), signature_policy_dir. */
+/** CRI-O reads NAMESPACE.json for the images of a namespace, and the common policy if that file is missing. Source: crio.conf(5), signature_policy_dir. */
 const NAMESPACE_POLICIES = '/etc/crio/policies';
 
-/** What the engines of a node demand of images. */
+/** The signature policies of the engines of a node. */
 export interface NodePolicies {
   readonly policies: readonly Policy[];
-  /** Policies that cannot be read: whatever they say, engines that read them refuse every pull. */
+  /** Policies that cannot be read. Engines that use them refuse every pull. */
   readonly faults: readonly ErrorRecord[];
 }
 
-/** Reads all policies that an engine of the node can go by. Files that are missing say nothing. */
+/** Reads all policies that an engine of the node can follow. Missing files are skipped. */
 export async function readNodePolicies(host: Host): Promise<NodePolicies> {
   const files = [(await commonPolicy(host)) ?? POLICY_FILE, PERSONAL_POLICY, ...(await namespacePolicies(host)).map(({ file }) => file)];
   const read = await Promise.all(files.map(async (file) => await readPolicy(host, file)));
@@ -31,24 +31,24 @@ export async function readNodePolicies(host: Host): Promise<NodePolicies> {
   };
 }
 
-/** The policy of every engine that has no other one; undefined if there is none. */
+/** The file of the policy for all engines without a more specific one; undefined if there is none. */
 export async function commonPolicy(host: Host): Promise<string | undefined> {
   for (const file of [POLICY_FILE, VENDOR_POLICY]) if (await isThere(host, file)) return file;
   return undefined;
 }
 
 /**
- * Says that engines pull nothing, if this machine has no policy. Below another root it says nothing: the engines of this machine do not go by what
- * lies there.
+ * The error for a machine without a policy, on which engines refuse every pull. Returns nothing for another root, because the engines of this machine
+ * do not read policies there.
  */
 export async function missingPolicy(host: Host): Promise<ErrorRecord | undefined> {
   if (host.root !== '/' || (await commonPolicy(host)) !== undefined) return undefined;
-  const who = (await isThere(host, PERSONAL_POLICY)) ? 'CRI-O pulls' : 'engines pull';
+  const who = (await isThere(host, PERSONAL_POLICY)) ? 'CRI-O refuses' : 'engines refuse';
   return errorRecord(
     new PrestageError(
       'ERR_POLICY_MISSING',
-      `there is no ${POLICY_FILE}, and without it ${who} nothing, neither from our mirrors nor from anywhere else`,
-      `Restore ${POLICY_FILE}, which the Machine Config Operator writes on a node; to accept all images as before: {"default": [{"type": "insecureAcceptAnything"}]}`,
+      `${POLICY_FILE} is missing, and without it ${who} every pull, from our mirrors and from anywhere else`,
+      `Restore ${POLICY_FILE}, which the Machine Config Operator writes on a node; this content accepts all images: {"default": [{"type": "insecureAcceptAnything"}]}`,
     ),
   );
 }
@@ -60,7 +60,7 @@ async function isThere(host: Host, file: string): Promise<boolean> {
   );
 }
 
-/** The policies that CRI-O has for single namespaces, sorted. */
+/** The policies of CRI-O for single namespaces, sorted by file name. */
 export async function namespacePolicies(host: Host): Promise<readonly { readonly namespace: string; readonly file: string }[]> {
   const names = await readdir(hostPath(host, NAMESPACE_POLICIES)).catch(ifMissing(() => []));
   return names
@@ -76,6 +76,6 @@ async function readPolicy(host: Host, file: string): Promise<Policy | ErrorRecor
   } catch (error) {
     if (error instanceof PrestageError) return errorRecord(error);
     const { message } = errorRecord(error);
-    return { code: 'ERR_POLICY_FILE', message: `${file} cannot be read: ${message}`, remedy: 'Give it again with sudo' };
+    return { code: 'ERR_POLICY_FILE', message: `${file} cannot be read: ${message}`, remedy: 'Run the command again with sudo' };
   }
 }

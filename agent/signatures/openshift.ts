@@ -1,9 +1,9 @@
 import { type Policy, type Requirement, repositoryOf } from './policy.ts';
 
 /**
- * What self-managed clusters of a release demand of the images of OpenShift, from their first boot on.
+ * The signatures that self-managed clusters of a release require for images of OpenShift, from their first boot on.
  * Source: github.com/openshift/cluster-update-keys, manifests of the ClusterImagePolicy `openshift`, by release; the key is that of Red Hat's
- * release images (RSA, 4096 bits). No transparency log and no identity are named, so that checking needs neither network nor clock.
+ * release images (RSA, 4096 bits). It names no transparency log and no identity, so the check needs neither network nor clock.
  */
 interface ReleasePolicy {
   /** The first release that has it, `major.minor`. */
@@ -40,7 +40,7 @@ export const OPENSHIFT_KEY = `-----BEGIN PUBLIC KEY-----\n${KEY_LINES.join('\n')
 /**
  * The policy that a self-managed cluster of a release starts with.
  * @param release such as `4.22.3`, `4.22` or `5.0.0-rc.1`
- * @returns undefined if clusters of the release demand nothing, or the text is not a release
+ * @returns undefined if clusters of the release require no signatures, or the text is not a release
  */
 export function openshiftPolicy(release: string): Policy | undefined {
   const found = RELEASES.findLast(({ from }) => (compareReleases(release, from) ?? -1) >= 0);
@@ -58,18 +58,18 @@ export function openshiftPolicy(release: string): Policy | undefined {
   };
 }
 
-/** A policy that takes every image, as that of clusters before 4.21. */
+/** A policy that accepts every image, like that of clusters before 4.21. */
 export function acceptingPolicy(file: string): Policy {
   return { file, default: [{ kind: 'accept' }], scopes: new Map() };
 }
 
-/** Whether some release of OpenShift demands signatures of the images of a repository. */
+/** Whether any release of OpenShift requires signatures for the images of a repository. */
 export function isCoveredByOpenshift(fullName: string): boolean {
   const repository = repositoryOf(fullName);
   return RELEASES.some(({ scopes }) => scopes.includes(repository));
 }
 
-/** Below 0 if the first is older, by major and minor alone; undefined if one of them is not a release. */
+/** Compares only major and minor. Below 0 if the first release is older; undefined if a text is not a release. */
 function compareReleases(a: string, b: string): number | undefined {
   const [one, other] = [a, b].map((text) => /^(\d+)\.(\d+)(?:[.-]|$)/.exec(text));
   if (!one || !other) return undefined;

@@ -7,17 +7,17 @@ import { readConfiguration } from '../host/read-configuration.ts';
 import { type ErrorRecord, errorRecord, PrestageError } from '../model/errors.ts';
 import { mergeRegistriesD, type RegistriesD } from './registries-d.ts';
 
-/** Files in here say where the signatures of images are, in no order. Source: containers-registries.d(5). */
+/** The files in this directory say where signatures of images are; their order does not matter. Source: containers-registries.d(5). */
 export const REGISTRIES_D_DIRECTORY = '/etc/containers/registries.d';
 /** If it exists, podman and skopeo read it for root instead. */
 const PERSONAL_DIRECTORY = '/root/.config/containers/registries.d';
-/** The one that is ours. */
+/** The file of the agent. */
 export const REGISTRIES_D_PATH = `${REGISTRIES_D_DIRECTORY}/50-prestage.yaml`;
 
-/** What engines know of the places of signatures without the agent. */
+/** Where engines look for signatures according to the files of others, or why these files cannot be used. */
 export type ForeignRegistriesD = { readonly merged: RegistriesD } | { readonly fault: ErrorRecord };
 
-/** What files of others say together, or why they cannot be used. */
+/** Merges the files of others, or says why they cannot be used. */
 export function foreignRegistriesD(files: readonly { readonly file: string; readonly text: string }[]): ForeignRegistriesD {
   try {
     return { merged: mergeRegistriesD(files) };
@@ -27,7 +27,7 @@ export function foreignRegistriesD(files: readonly { readonly file: string; read
   }
 }
 
-/** Reads all files but ours. */
+/** Reads all files except that of the agent. */
 export async function readRegistriesD(host: Host): Promise<ForeignRegistriesD> {
   try {
     return { merged: await readDirectory(host, REGISTRIES_D_DIRECTORY, (path) => path !== REGISTRIES_D_PATH) };
@@ -38,9 +38,9 @@ export async function readRegistriesD(host: Host): Promise<ForeignRegistriesD> {
 }
 
 /**
- * As the engines of root read it now, with ours.
+ * Reads the files that the engines of root use now, including that of the agent.
  * @throws PrestageError ERR_REGISTRIES_D, ERR_SYSTEM_FILE
- * @throws NodeJS.ErrnoException for a file that may not be read
+ * @throws NodeJS.ErrnoException if this user may not read a file
  */
 export async function readRegistriesDInForce(host: Host): Promise<RegistriesD> {
   const found = await stat(hostPath(host, PERSONAL_DIRECTORY)).catch(ifMissing(() => undefined));
@@ -48,7 +48,7 @@ export async function readRegistriesDInForce(host: Host): Promise<RegistriesD> {
 }
 
 /**
- * What the engines of this user know of the places of signatures: a directory of the user takes the place of the one of the machine.
+ * Reads where the engines of this user look for signatures. A directory of the user replaces that of the machine.
  * Source: containers-registries.d(5).
  * @throws PrestageError ERR_REGISTRIES_D, ERR_SYSTEM_FILE
  */
@@ -69,25 +69,25 @@ async function readDirectory(host: Host, directory: string, isRead: (path: strin
   return mergeRegistriesD(await Promise.all(paths.map(async (file) => ({ file, text: (await readConfiguration(host, file)) ?? '' }))));
 }
 
-/** What the file of ours has to say, or why there cannot be one. */
+/** The content for the agent's file, or why it cannot or need not be written. */
 export type OwnRegistriesD =
   | { readonly kind: 'write'; readonly content: string }
-  /** Another file has the key, and leads to the signatures beside the images; to the lookaside as well, or not. */
+  /** Another file has the keys and enables signatures beside the images. `hasLookaside`: it names the lookaside, too. */
   | { readonly kind: 'there'; readonly file: string; readonly hasLookaside: boolean }
   | { readonly kind: 'refused'; readonly reason: string };
 
-/** What the file of ours is for. */
+/** Input for the agent's file. */
 export interface OwnPlaces {
   /** `host:port` of our registries. */
   readonly addresses: readonly string[];
-  /** Base address of the GPG signatures of what they serve; undefined if there are none. */
+  /** Base address of the GPG signatures for the images that they serve; undefined if there are none. */
   readonly lookaside: string | undefined;
 }
 
 /**
- * The file that has engines look for signatures beside the images that our registries serve, and in our lookaside: one key for each, and no other. Two files with one key
- * make every pull fail, so a key that another file has stays with that file. Pure.
- * @param mark the first line of every file that is the agent's
+ * Plans the file that makes engines look for signatures beside the images that our registries serve, and in our lookaside. It has exactly one key for
+ * each registry. If two files have the same key, every pull fails, so keys of other files are left to them. Pure.
+ * @param mark first line of every file of the agent
  */
 export function planRegistriesD(places: OwnPlaces, foreign: ForeignRegistriesD, mark: string): OwnRegistriesD {
   const { addresses, lookaside } = places;
@@ -113,7 +113,7 @@ export function planRegistriesD(places: OwnPlaces, foreign: ForeignRegistriesD, 
   };
 }
 
-/** Pure: the same places give the same bytes. */
+/** The same places give the same bytes. Pure. */
 function renderRegistriesD({ addresses, lookaside }: OwnPlaces, mark: string): string {
   const beside = lookaside === undefined ? '' : `    lookaside: ${JSON.stringify(lookaside)}\n`;
   const entries = addresses.map((address) => `  ${JSON.stringify(address)}:\n    use-sigstore-attachments: true\n${beside}`);

@@ -4,38 +4,38 @@ import { PrestageError } from '../model/errors.ts';
 import { listFaults, schemaFaults } from '../model/faults.ts';
 
 /**
- * What an engine demands of an image before it takes it. Source for this file: containers-policy.json(5) and containers/image,
+ * A requirement of an engine before it accepts an image. Source for this file: containers-policy.json(5) and containers/image,
  * signature/policy_config.go and policy_config_sigstore.go.
  */
 export type Requirement =
   | { readonly kind: 'accept' }
   | { readonly kind: 'reject' }
   | { readonly kind: 'signed'; readonly by: 'sigstore' | 'gpg'; readonly keys: readonly PolicyKey[]; readonly identity: SignedIdentity }
-  /** Something that this program does not check: Fulcio, PKI, base layers, or a type of a later release. */
+  /** Something that the agent cannot check: Fulcio, PKI, base layers, or a type of a later release. */
   | { readonly kind: 'unknown'; readonly what: string; readonly by: 'sigstore' | 'gpg' };
 
-/** A public key: its own bytes, or the file on the node that has it. */
+/** A public key: its bytes, or its file on the node. */
 export type PolicyKey = { readonly data: Buffer } | { readonly path: string };
 
-/** How the name that was signed must go with the name that is pulled. */
+/** How the signed name must match the name that is pulled. */
 export type SignedIdentity =
   | { readonly kind: 'matchExact' | 'matchRepoDigestOrExact' | 'matchRepository' }
   | { readonly kind: 'exactReference' | 'exactRepository'; readonly name: string }
   | { readonly kind: 'remapIdentity'; readonly prefix: string; readonly signedPrefix: string };
 
-/** A policy as far as it decides over images of registries. */
+/** The part of a policy that applies to images of registries. */
 export interface Policy {
-  /** The file that says it, for messages. */
+  /** File of the policy, for messages. */
   readonly file: string;
   readonly default: readonly Requirement[];
-  /** By scope: a reference, repository, namespace or host; `*.` and a domain; or empty for all registries. */
+  /** Requirements by scope: a reference, repository, namespace or host; `*.` and a domain; or empty for all registries. */
   readonly scopes: ReadonlyMap<string, readonly Requirement[]>;
 }
 
-/** The entry of a policy that decides over an image. */
+/** The policy entry that applies to an image. */
 export interface PolicyEntry {
   readonly file: string;
-  /** As the policy has it; `default` for what no scope matches. */
+  /** As in the policy; `default` if no scope matches. */
   readonly scope: string;
   readonly requirements: readonly Requirement[];
 }
@@ -93,19 +93,19 @@ const requirementSchema = v.pipe(
     const unchecked = other.find((name) => name in dataset.value);
     if (by === 'sigstore' && unchecked !== undefined) return { kind: 'unknown', what: `${type} with ${unchecked}`, by };
     if (keys.length > 0) return { kind: 'signed', by, keys, identity: signedIdentity };
-    addIssue({ message: `${type} names no key` });
+    addIssue({ message: `${type} has no key` });
     return NEVER;
   }),
 );
 const requirements = v.pipe(v.array(requirementSchema), v.minLength(1, 'has no requirement'));
-/** Engines refuse other keys, and a key that is there twice. */
+/** Engines refuse other keys and duplicate keys. */
 const policySchema = v.strictObject({
   default: requirements,
   transports: v.optional(v.record(v.string(), v.record(v.string(), v.unknown())), {}),
 });
 
 /**
- * Reads a policy.json. Transports other than `docker` say nothing of registries and are passed over.
+ * Reads a policy.json. Ignores transports other than `docker`, because they do not concern registries.
  * @param file its path, for messages
  * @throws PrestageError ERR_POLICY_FILE with every fault and its place
  */
@@ -123,15 +123,15 @@ export function parsePolicy(content: string, file: string): Policy {
   return { file, default: parsed.output.default, scopes: new Map(Object.entries(scopes.output)) };
 }
 
-/** JSON.parse takes the last of several values. JSON is YAML, whose keys are unique. Source: YAML 1.2, section 1.3. */
+/** JSON.parse silently uses the last of duplicate keys. JSON is also YAML, whose parser reports duplicates. Source: YAML 1.2, section 1.3. */
 function repeatedKeys(content: string): readonly string[] {
   const { errors } = parseDocument(content, { uniqueKeys: true, prettyErrors: true });
   const repeated = errors.filter(({ code }) => code === 'DUPLICATE_KEY');
-  return repeated.map(({ linePos }) => `line ${linePos?.[0].line}: a key is there a second time`);
+  return repeated.map(({ linePos }) => `line ${linePos?.[0].line}: duplicate key`);
 }
 
 /**
- * The entry that decides over an image: that of the longest scope, else that for all registries, else the default.
+ * The entry that applies to an image: that of the longest matching scope, else that for all registries, else the default.
  * Source: containers-policy.json(5), "docker:"; containers/image, docker/policyconfiguration.
  * @param fullName with tag or digest, such as `quay.io/a/b@sha256:…`
  */
@@ -166,6 +166,6 @@ function unreadable(file: string, faults: readonly string[]): PrestageError {
       `${file} is not a signature policy`,
       faults.map((fault) => `${file}: ${fault}`),
     ),
-    'Correct the file: no engine of this node can read it either, see containers-policy.json(5)',
+    'Correct the file, which the engines of this node cannot read either; see containers-policy.json(5)',
   );
 }

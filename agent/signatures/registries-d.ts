@@ -5,21 +5,21 @@ import { listFaults, schemaFaults } from '../model/faults.ts';
 import { repositoryOf } from './policy.ts';
 
 /**
- * Where engines look for the signatures of what they pull. Source for this file: containers-registries.d(5) and containers/image,
+ * Where engines look for the signatures of the images that they pull. Source for this file: containers-registries.d(5) and containers/image,
  * docker/registries_d.go.
  */
 export interface SignatureSource {
   /** Base address of GPG signatures, `https://…` or `file:///…`; undefined if none is named. */
   readonly lookaside: string | undefined;
-  /** Whether signatures are read that lie beside the image. */
+  /** Whether engines read signatures stored beside the image. */
   readonly usesAttachments: boolean;
 }
 
 /** All files of a machine, merged. */
 export interface RegistriesD {
-  /** By scope: an image, repository, namespace or host; with the file that has it. */
+  /** By scope: an image, repository, namespace or host; with the file that contains it. */
   readonly scopes: ReadonlyMap<string, SignatureSource & { readonly file: string }>;
-  /** What counts where no scope matches. */
+  /** Applies if no scope matches. */
   readonly fallback: (SignatureSource & { readonly file: string }) | undefined;
 }
 
@@ -34,7 +34,7 @@ const fileSchema = v.nullable(
 );
 
 /**
- * Merges the files of registries.d. Engines refuse every pull if two files have one key, so that is an error here.
+ * Merges the files of registries.d. Engines refuse every pull if two files have the same key, so that is an error here.
  * @throws PrestageError ERR_REGISTRIES_D with every fault and its file
  */
 export function mergeRegistriesD(files: readonly { readonly file: string; readonly text: string }[]): RegistriesD {
@@ -60,13 +60,13 @@ export function mergeRegistriesD(files: readonly { readonly file: string; readon
   throw new PrestageError(
     'ERR_REGISTRIES_D',
     listFaults('the files of registries.d cannot be used', faults),
-    'Correct the files: until then every pull on this machine fails, see containers-registries.d(5)',
+    'Correct the files; until then every pull on this machine fails. See containers-registries.d(5)',
   );
 }
 
 /**
- * Where an engine looks for the signatures of an image: the most precise scope alone decides.
- * @param place of the registry that is asked, so of a mirror its own name, such as `127.0.0.1:…/quay.io/a/b@sha256:…`
+ * Where an engine looks for the signatures of an image. Only the most specific scope counts.
+ * @param place the image at the registry that is asked; for a mirror that is its name there, such as `127.0.0.1:…/quay.io/a/b@sha256:…`
  */
 export function signatureSourceOf({ scopes, fallback }: RegistriesD, place: string): SignatureSource {
   const parts = repositoryOf(place).split('/');

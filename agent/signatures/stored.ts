@@ -2,8 +2,8 @@ import { type ImageSignatures, type ReadSignatureFile, type SignedImage, signatu
 import { attachmentFiles, type SubjectSignatures } from './dir-form.ts';
 
 /**
- * The signatures of an image as containers-storage keeps them: CRI-O asks for them when it makes a container in a namespace that has a
- * policy of its own, and looks for them nowhere else.
+ * The signatures of an image in the form of containers-storage. When CRI-O creates a container in a namespace with its own policy, it looks for
+ * signatures only there.
  * @throws PrestageError ERR_SIGNATURE; what `read` throws
  */
 export async function storedSignatures(image: SignedImage, read: ReadSignatureFile): Promise<readonly SubjectSignatures[]> {

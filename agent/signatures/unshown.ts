@@ -3,32 +3,32 @@ import { nameOf, parseReference } from '../model/reference.ts';
 import { type HeldSignature, type JudgeTools, judge } from './judge.ts';
 import { type Policy, type PolicyEntry, policyEntryOf } from './policy.ts';
 
-/** An image that a mirror of ours can answer for. */
+/** An image that a mirror of ours can serve. */
 export interface ShownImage {
-  /** Full references by the names of their sources. */
+  /** Full references at its sources. */
   readonly names: readonly string[];
-  /** Of the manifest that engines of this machine verify: of a list, the instance. */
+  /** Digest of the manifest that engines of this machine verify; for a list, that of the instance. */
   readonly digest: Digest;
-  /** What the mirror shows for that manifest. */
+  /** The signatures that the mirror presents for that manifest. */
   readonly signatures: readonly HeldSignature[];
 }
 
-/** A repository for which a mirror of ours would be in the way: engines take the first answer, and do not go on to the next place if they refuse it. */
+/** A repository whose pulls a mirror of ours would break: engines take the first answer, and if they refuse it, do not try the next place. */
 export interface UnshownRepository {
   readonly repository: string;
-  /** The file and the scope of the policy that demands the signature. */
+  /** The file and the scope of the policy that requires the signature. */
   readonly file: string;
   readonly scope: string;
-  /** An image of it, and what its policy says of it. */
+  /** One refused image of it, and the reason. */
   readonly image: string;
   readonly reason: string;
-  /** Images of the repository that are refused. */
+  /** Number of refused images of the repository. */
   readonly refused: number;
 }
 
 /**
- * The repositories of which a policy demands signatures that our mirror cannot show. What a policy rejects or takes without a signature is the
- * same with and without a mirror, and is not named.
+ * Finds repositories for which a policy requires signatures that our mirror cannot present. Images that a policy rejects, or accepts without a
+ * signature, are left out, because a mirror makes no difference for them.
  */
 export async function unshownRepositories(
   policies: readonly Policy[],
@@ -52,7 +52,7 @@ export async function unshownRepositories(
   return [...found.values()].toSorted((a, b) => (a.repository < b.repository ? -1 : 1));
 }
 
-/** Whether a policy demands a signature of an image. What rejects it does not. */
+/** Whether a policy requires a signature for an image. A policy that rejects the image does not count. */
 export function demandsSignature(policies: readonly Policy[], fullName: string): boolean {
   return demandingEntries(policies, fullName).length > 0;
 }

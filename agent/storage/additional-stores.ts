@@ -5,7 +5,7 @@ import * as v from 'valibot';
 import { type Host, hostPath } from '../host/host.ts';
 import { STORAGE_CONF, STORE_PATH } from '../model/places.ts';
 
-/** Any of these can be the one that an engine reads. Source: containers-storage.conf(5). */
+/** Files that engines read; which one depends on the engine. Source: containers-storage.conf(5). */
 const STORAGE_FILES = [STORAGE_CONF, '/etc/containers/storage.conf', '/usr/share/containers/storage.conf'] as const;
 /** Source: crio.conf(5), `storage_option`; crio.conf.d(5). */
 const CRIO_FILE = '/etc/crio/crio.conf';
@@ -21,8 +21,8 @@ interface NamedStore {
 }
 
 /**
- * Graphroots of the additional image stores that engines of this node may use: ours, whatever is in it, and those of others that are there.
- * All configurations count, as each engine reads another one; one that cannot be read names no store.
+ * Graphroots of the additional image stores that engines of this node may use: ours, even if it is empty, and others that exist.
+ * All configurations count, because engines read different ones. A configuration that cannot be read counts as naming no store.
  */
 export async function additionalStores(host: Host): Promise<readonly string[]> {
   const paths = [...new Set((await namedStores(host)).map(({ path }) => path))].filter((path) => !isOurs(host, path));
@@ -30,7 +30,7 @@ export async function additionalStores(host: Host): Promise<readonly string[]> {
   return [hostPath(host, STORE_PATH), ...paths.filter((_, index) => there[index])];
 }
 
-/** The configurations that name our store: engines that read them fail where its directory is missing. */
+/** The configurations that name our store. Engines that read them fail if its directory is missing. */
 export async function filesNamingOurStore(host: Host): Promise<readonly string[]> {
   return [...new Set((await namedStores(host)).filter(({ path }) => isOurs(host, path)).map(({ file }) => file))];
 }

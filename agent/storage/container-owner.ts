@@ -3,14 +3,14 @@ import type { ContainerRecord } from './records.ts';
 
 /** A pod of CRI-O. */
 export interface Pod {
-  /** By which crictl(1) knows it. */
+  /** Id for crictl(1). */
   readonly id: string;
   /** `namespace/name`. */
   readonly name: string;
 }
 
 /**
- * What CRI-O keeps in the `metadata` of each of its containers, as far as it matters here. Other engines write other things there, or nothing.
+ * The part needed here of the `metadata` that CRI-O stores for each of its containers. Other engines store something else there, or nothing.
  * Source: github.com/cri-o/cri-o, internal/storage/runtime.go, RuntimeContainerMetadata.
  */
 const metadataSchema = v.pipe(
@@ -24,13 +24,13 @@ const metadataSchema = v.pipe(
   }),
 );
 
-/** The pod that a container belongs to; undefined for one that CRI-O did not make. Pure. */
+/** The pod that a container belongs to; undefined if CRI-O did not create the container. Pure. */
 export function podOf(container: Pick<ContainerRecord, 'metadata'>): Pod | undefined {
   const metadata = metadataOf(container);
   return metadata === undefined ? undefined : { id: metadata['pod-id'], name: podName(metadata['pod-name']) };
 }
 
-/** What people call a container. Pure. */
+/** Name of a container for people. Pure. */
 export function containerTitle(container: ContainerRecord): string {
   const metadata = metadataOf(container);
   if (metadata === undefined) return container.names?.[0] ?? container.id;
@@ -43,7 +43,7 @@ function metadataOf({ metadata }: Pick<ContainerRecord, 'metadata'>): v.InferOut
   return parsed.success ? parsed.output : undefined;
 }
 
-/** CRI-O makes it of parts that have no `_` themselves: `k8s_NAME_NAMESPACE_UID_ATTEMPT`. Source: cri-o, internal/lib/sandbox/builder.go. */
+/** CRI-O joins parts that contain no `_`: `k8s_NAME_NAMESPACE_UID_ATTEMPT`. Source: cri-o, internal/lib/sandbox/builder.go. */
 function podName(full: string): string {
   return full.replace(/^k8s_([^_]+)_([^_]+)_[^_]+_[^_]+$/, '$2/$1');
 }

@@ -1,7 +1,7 @@
 import type { Digest } from '../model/digest.ts';
 import type { StoredImage } from './records.ts';
 
-/** The records of a storage by what they are asked for: with 10,000 images nobody can afford to look at each for each. */
+/** The image records by name and by digest. With 10,000 images, searching the whole list for each image would take too long. */
 export interface ImageIndex {
   readonly byName: ReadonlyMap<string, readonly StoredImage[]>;
   readonly byDigest: ReadonlyMap<Digest, readonly StoredImage[]>;
@@ -9,7 +9,7 @@ export interface ImageIndex {
 
 const indexes = new WeakMap<readonly StoredImage[], ImageIndex>();
 
-/** The index of these records, which is made once for each list of them. */
+/** The index of a list of records. It is made once for each list. */
 export function indexOf(images: readonly StoredImage[]): ImageIndex {
   const known = indexes.get(images);
   if (known !== undefined) return known;

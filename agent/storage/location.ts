@@ -5,10 +5,10 @@ import { type Host, hostPath } from '../host/host.ts';
 import { messageOf, PrestageError } from '../model/errors.ts';
 import type { StorageLocation } from './records.ts';
 
-/** Where engines keep images when nothing says otherwise. Source: containers-storage.conf(5). */
+/** Where engines store images by default. Source: containers-storage.conf(5). */
 const DEFAULTS: StorageLocation = { graphroot: '/var/lib/containers/storage', runroot: '/run/containers/storage' };
 
-/** Read in this order; the first that is there counts alone. Source: containers-storage.conf(5). */
+/** Tried in this order; only the first existing file counts. Source: containers-storage.conf(5). */
 const CONFIG_FILES = ['/etc/containers/storage.conf', '/usr/share/containers/storage.conf'] as const;
 
 const configSchema = v.object({
@@ -16,8 +16,8 @@ const configSchema = v.object({
 });
 
 /**
- * The containers-storage of this machine's engines: from flags, else from storage.conf, else the defaults.
- * @throws PrestageError ERR_STORAGE where storage.conf cannot be read or asks for another driver than overlay
+ * Finds the containers-storage of the engines of this machine: from flags, else from storage.conf, else the defaults.
+ * @throws PrestageError ERR_STORAGE if storage.conf cannot be parsed or sets another driver than overlay
  */
 export async function locateStorage(host: Host, wanted: Partial<StorageLocation>): Promise<StorageLocation> {
   const { graphroot, runroot } = wanted;
@@ -47,8 +47,8 @@ function parseConfig(text: string, path: string): Partial<StorageLocation> {
   if (storage.driver !== undefined && storage.driver !== '' && storage.driver !== 'overlay') {
     throw new PrestageError(
       'ERR_STORAGE',
-      `${path} asks for the storage driver "${storage.driver}", only overlay is supported`,
-      'Set driver = "overlay" there, or give --graphroot and --runroot of an overlay storage',
+      `${path} sets the storage driver "${storage.driver}", but only overlay is supported`,
+      'Set driver = "overlay" there, or name an overlay storage with --graphroot and --runroot',
     );
   }
   return { ...(storage.graphroot && { graphroot: storage.graphroot }), ...(storage.runroot && { runroot: storage.runroot }) };
@@ -58,7 +58,7 @@ function tomlOf(text: string, path: string): unknown {
   try {
     return parse(text);
   } catch (cause) {
-    throw new PrestageError('ERR_STORAGE', `${path} is not TOML: ${messageOf(cause)}`, 'Mend the file, or give --graphroot and --runroot', {
+    throw new PrestageError('ERR_STORAGE', `${path} is not TOML: ${messageOf(cause)}`, 'Correct the file, or set --graphroot and --runroot', {
       cause,
     });
   }

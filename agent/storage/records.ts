@@ -10,11 +10,11 @@ import { systemRefusal } from '../model/system-error.ts';
 export interface StorageLocation {
   readonly graphroot: string;
   readonly runroot: string;
-  /** It is the one that podman uses by itself: naming it would make podman compare its own records of it. */
+  /** True for podman's default storage. Then podman gets no paths, because naming them would make it compare them with its own records. */
   readonly isEngineDefault?: boolean | undefined;
 }
 
-/** Where records lie. Only a storage of which somebody runs containers has records in its runroot. */
+/** Where the records are. The runroot has records only if containers run from this storage. */
 export type RecordsLocation = Pick<StorageLocation, 'graphroot'> & Partial<Pick<StorageLocation, 'runroot'>>;
 
 /** One image record of containers-storage. */
@@ -22,19 +22,19 @@ export interface StoredImage {
   /** 64 hex digits: the digest of its config. */
   readonly id: string;
   readonly names: readonly string[];
-  /** The digests it answers to: of its manifest, and of the list that it was picked from. */
+  /** The digests under which it is found: of its manifest, and of the list that it was chosen from. */
   readonly digests: readonly Digest[];
-  /** What is wrong with it, in words; empty for a sound image. */
+  /** Its faults, described for people; empty for an intact image. */
   readonly damage: readonly string[];
 }
 
 export interface StorageContents {
   readonly images: readonly StoredImage[];
-  /** Digests of layer blobs (as compressed and as unpacked) that need not be read again. */
+  /** Digests (compressed and uncompressed) of layer blobs that storage has already. */
   readonly layers: ReadonlySet<Digest>;
 }
 
-/** Small reads and stats at a time: enough to keep a disk busy, far from the limit of open files. */
+/** Number of simultaneous small reads and stats: enough to keep a disk busy, well below the limit of open files. */
 const PARALLEL_CHECKS = 32;
 
 const layerSchema = v.object({
@@ -63,12 +63,12 @@ export type ImageRecord = v.InferOutput<typeof imageSchema>;
 export type ContainerRecord = v.InferOutput<typeof containerSchema>;
 
 /**
- * Reads the records of a containers-storage and checks what can be checked without reading layers: that every image's manifest has its
- * digest, that its chain of layers is whole, and that no layer's bookkeeping is missing or empty (what a power cut leaves).
- * A storage that does not exist yet is empty. Nothing is locked: containers-storage replaces its records by rename.
+ * Reads the records of a containers-storage and checks everything that needs no reading of layers: every manifest matches its digest, every chain of
+ * layers is complete, and no metadata file of a layer is missing or empty, as after a power cut.
+ * A storage that does not exist yet counts as empty. No lock is taken, because containers-storage replaces its records by rename.
  * Source: github.com/containers/storage, images.go, layers.go, drivers/overlay/overlay.go.
- * @param additional graphroots of additional image stores: layers and manifests that are there count as whole, unchecked
- * @throws PrestageError ERR_STORAGE where the records themselves cannot be read; NodeJS.ErrnoException EACCES where this user may not look at all of it
+ * @param additional graphroots of additional image stores; their layers and manifests count as intact without a check
+ * @throws PrestageError ERR_STORAGE if the records cannot be read; NodeJS.ErrnoException EACCES if this user may not read all of the storage
  */
 export async function inspectStorage(
   location: StorageLocation,
@@ -93,8 +93,8 @@ export async function inspectStorage(
 }
 
 /**
- * The images of a storage by its records alone, with what its records lack: for a store image, whose bytes are vouched for as a whole. 0.2 s less
- * than inspectStorage for 240 images of a squashfs that was not read before.
+ * The images of a storage, checked only by its records. For a store image, whose bytes are verified as a whole. Takes 0.2 s less than inspectStorage
+ * for 240 images of a squashfs that was not read before.
  * @throws PrestageError ERR_STORAGE
  */
 export async function inspectRecords(location: RecordsLocation): Promise<Pick<StorageContents, 'images'>> {
@@ -103,35 +103,35 @@ export async function inspectRecords(location: RecordsLocation): Promise<Pick<St
   return { images: images.map((image) => storedImage(image, chainDamage(image, byId, new Map()))) };
 }
 
-/** The image records alone, unchecked: what a copy has just written. */
+/** Reads only the image records, without checks, for example right after a copy. */
 export async function readImages(location: StorageLocation): Promise<readonly StoredImage[]> {
   return (await readImageRecords(location)).map((image) => storedImage(image, []));
 }
 
-/** The blobs of layers alone, unchecked: what a copy need not bring any more. */
+/** Reads only the digests of layer blobs, without checks. A copy need not load these. */
 export async function readLayers(location: StorageLocation): Promise<ReadonlySet<Digest>> {
   return blobsOf(await readLayerRecords(location));
 }
 
-/** The image records as containers-storage keeps them. @throws PrestageError ERR_STORAGE */
+/** The image records in the form of containers-storage. @throws PrestageError ERR_STORAGE */
 export async function readImageRecords(location: RecordsLocation): Promise<readonly ImageRecord[]> {
   return await readRecords(join(location.graphroot, 'overlay-images/images.json'), v.array(imageSchema));
 }
 
-/** Layers that containers-storage counts: it removes those that it marked as incomplete. @throws PrestageError ERR_STORAGE */
+/** The layers that count: containers-storage removes those that it marked as incomplete. @throws PrestageError ERR_STORAGE */
 export async function readLayerRecords(location: RecordsLocation): Promise<readonly LayerRecord[]> {
   const records = await readAllRecords(location, 'layers', v.array(layerSchema));
   return records.filter((layer) => layer.flags?.incomplete !== true);
 }
 
-/** Containers of all engines that use the storage. Source: github.com/containers/storage, containers.go. @throws PrestageError ERR_STORAGE */
+/** The containers of all engines that use the storage. Source: github.com/containers/storage, containers.go. @throws PrestageError ERR_STORAGE */
 export async function readContainerRecords(location: RecordsLocation): Promise<readonly ContainerRecord[]> {
   return await readAllRecords(location, 'containers', v.array(containerSchema));
 }
 
 /**
- * Records lie in two files. The volatile one is not synced to disk, and holds what need not outlive a power cut: all containers of CRI-O, those
- * of `podman run --rm`, and their layers. Where storage.conf says `transient_store`, it lies in the runroot. An id counts once, as its first record.
+ * Records are in two files. The volatile one is not synced to disk, and holds records that need not survive a power cut: all containers of CRI-O, those
+ * of `podman run --rm`, and their layers. With `transient_store` in storage.conf, it is in the runroot. If an id occurs twice, its first record counts.
  * Source: github.com/containers/storage, containers.go and layers.go, jsonPath, from v1.45 on.
  */
 async function readAllRecords<T extends { readonly id: string }>(
@@ -165,8 +165,8 @@ async function readRecords<T>(path: string, schema: v.GenericSchema<unknown, T>)
   if (parsed.success) return parsed.output;
   throw new PrestageError(
     'ERR_STORAGE',
-    `${path} is not readable as containers-storage records: ${parsed.issues[0].message}`,
-    'Look at it with podman images, and at its disk with dmesg. In discovery: reboot. On an installed node: drain it, remove /var/lib/crio/clean.shutdown and reboot, so that CRI-O makes its storage anew',
+    `${path} does not hold containers-storage records: ${parsed.issues[0].message}`,
+    'Check it with podman images, and its disk with dmesg. In discovery: reboot. On an installed node: drain it, remove /var/lib/crio/clean.shutdown and reboot, so that CRI-O wipes its storage',
   );
 }
 
@@ -177,7 +177,7 @@ function digestsOf(image: ImageRecord): readonly Digest[] {
   return [...new Set([image.digest ?? '', ...ofManifests])].filter(isDigest);
 }
 
-/** An image that was tagged in an additional store has a record here and its manifest there. */
+/** If an image of an additional store was tagged, its record is in this storage and its manifest in that store. */
 async function recordDamage(graphroots: readonly string[], image: ImageRecord): Promise<readonly string[]> {
   const expected = image['big-data-digests']?.manifest;
   for (const graphroot of graphroots) {
@@ -199,8 +199,8 @@ function chainDamage(
   const damage: string[] = [];
   const seen = new Set<string>();
   for (let id = image.layer; id !== undefined && id !== ''; id = byId.get(id)?.parent) {
-    if (!byId.has(id)) return [...damage, `its layer ${id} is not known`];
-    if (seen.has(id)) return [...damage, `its layer ${id} stands on itself`];
+    if (!byId.has(id)) return [...damage, `its layer ${id} is missing`];
+    if (seen.has(id)) return [...damage, `its layer ${id} is its own ancestor`];
     seen.add(id);
     damage.push(...(damageOf.get(id) ?? []));
   }
@@ -222,7 +222,7 @@ async function emptyOrMissing(path: string): Promise<readonly string[]> {
   return found.size === 0 ? [`the file ${path} is empty`] : [];
 }
 
-/** What a user may not look at is not missing. */
+/** A file that this user may not read does not count as missing. */
 function noneUnlessDenied(error: NodeJS.ErrnoException): undefined {
   if (error.code === 'EACCES') throw error;
 }

@@ -62,7 +62,7 @@ describe('a run on a machine that is short of something', () => {
     assert.deepEqual([full.exitCode, statesOf(full.state).map(([, was]) => was)], [3, ['loaded', 'loaded', 'loaded', 'failed']]);
     const error = full.state.images[3]?.error;
     assert.match(error?.message ?? '', /^skopeo could not load quay\.io\/example\/zeros:1 .*no space left on device/);
-    assert.equal(error?.remedy, 'Make room below the graphroot, then start the run again: what is loaded stays');
+    assert.equal(error?.remedy, 'Free space below the graphroot, then start the run again: loaded images are kept');
     await assertLoaded(sandbox, bundle.images);
     await assertNothingLeft(sandbox, sandbox.work);
 

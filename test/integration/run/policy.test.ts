@@ -128,7 +128,7 @@ describe('a node whose policy demands signatures', { skip: unavailable ?? false 
       await using node = await openMountNode(fixture);
       await demand(node, makeSigningKey());
       const { state } = await node.run(args(signed));
-      assert.match(state.withheld?.message ?? '', /the signature is of another key\)$/);
+      assert.match(state.withheld?.message ?? '', /the signature was made with another key\)$/);
       assert.equal((await mirrored(node)).includes(TOOL), false);
       await demand(node, key);
       await putFile(
@@ -164,7 +164,7 @@ describe('a node whose policy demands signatures', { skip: unavailable ?? false 
     const { exitCode, state, stderr } = await node.run(['--stage', 'installed', '--delivery', 'registry', '--label', plain.label]);
     assert.deepEqual([exitCode, state.outcome, state.missingPolicy?.code], [0, 'complete', 'ERR_POLICY_MISSING'], stderr);
     const message =
-      'there is no /etc/containers/policy.json, and without it engines pull nothing, neither from our mirrors nor from anywhere else';
+      '/etc/containers/policy.json is missing, and without it engines refuse every pull, from our mirrors and from anywhere else';
     assert.ok(
       state.notices.some((notice) => notice.startsWith(`${message}. Restore `)),
       state.notices.join('\n'),

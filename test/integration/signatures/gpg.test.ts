@@ -44,10 +44,10 @@ describe('a GPG signature, made by gpg and opened by gpgv,', () => {
 
   it('is refused by another key, and when it is cut short or is something else, and leaves nothing behind', async () => {
     const before = await readdir(work);
-    assert.equal(await open('one.signed', 'two.asc'), 'the signature is of another key');
+    assert.equal(await open('one.signed', 'two.asc'), 'the signature was made with another key');
     const whole = await readFile(join(work, 'one.signed'));
-    assert.match(String(await open(whole.subarray(0, whole.length / 2), 'one.asc')), /^gpgv does not accept the signature: /);
-    assert.match(String(await open(Buffer.from('no signature'), 'one.asc')), /^gpgv does not accept the signature: /);
+    assert.match(String(await open(whole.subarray(0, whole.length / 2), 'one.asc')), /^gpgv rejects the signature: /);
+    assert.match(String(await open(Buffer.from('no signature'), 'one.asc')), /^gpgv rejects the signature: /);
     assert.deepEqual(await readdir(work), before);
   });
 
@@ -56,7 +56,7 @@ describe('a GPG signature, made by gpg and opened by gpgv,', () => {
     const without = async (): Promise<never> => await execOnLinux('/nowhere/gpgv', []).then(() => assert.fail());
     assert.equal(
       await openSigned(without, work, { message, keys: [] }),
-      'gpgv is not on this machine, so that the signature cannot be checked',
+      'gpgv is not installed on this machine, so the signature cannot be checked',
     );
   });
 });

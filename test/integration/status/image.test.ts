@@ -114,7 +114,7 @@ describe('status of one image', { skip: unavailable ?? false }, () => {
     assert.deepEqual(await refusal(), [
       'refused',
       13,
-      `podman and CRI-O would refuse it because of ${POLICY_FILE}, "${TOOL}": the signature is of another key`,
+      `podman and CRI-O would refuse it because of ${POLICY_FILE}, "${TOOL}": the signature was made with another key`,
     ]);
     assert.equal(await pulls(), false);
 

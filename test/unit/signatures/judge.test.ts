@@ -14,7 +14,7 @@ const KEYS = { rsa: makeSigningKey('rsa'), ec: makeSigningKey('ec'), ed25519: ma
 
 const tools: JudgeTools = {
   readKey: async (path) => Buffer.from(path === '/keys/ec.pub' ? KEYS.ec.publicPem : ''),
-  openGpg: async (message) => (message.length === 0 ? 'the signature is of another key' : message),
+  openGpg: async (message) => (message.length === 0 ? 'the signature was made with another key' : message),
 };
 
 function entryOf(...requirements: readonly Requirement[]): PolicyEntry {
@@ -37,7 +37,7 @@ const refused = (reason: string): unknown => ({ accepted: false, reason });
 for (const [name, key] of Object.entries(KEYS))
   test(`a signature by a key of ${name} is accepted, and by another key refused`, async () => {
     assert.deepEqual(await verdictOf(entryOf(demandOf(key)), signatureBy(key)), { accepted: true });
-    assert.deepEqual(await verdictOf(entryOf(demandOf(key)), signatureBy(makeSigningKey())), refused('the signature is of another key'));
+    assert.deepEqual(await verdictOf(entryOf(demandOf(key)), signatureBy(makeSigningKey())), refused('the signature was made with another key'));
   });
 
 describe('an image is', () => {
@@ -83,19 +83,19 @@ describe('an image is', () => {
       'refused with every reason once',
       entryOf(demandOf(KEYS.ec)),
       [signatureBy(KEYS.rsa), signatureBy(KEYS.rsa), signatureBy(KEYS.ec, OTHER)],
-      refused(`the signature is of another key; the signature is for ${OTHER}`),
+      refused(`the signature was made with another key; the signature is for ${OTHER}`),
     ],
     [
       'refused if one of two demands is not met',
       entryOf(demandOf(KEYS.ec), demandOf(KEYS.rsa)),
       [signatureBy(KEYS.ec)],
-      refused('the signature is of another key'),
+      refused('the signature was made with another key'),
     ],
     [
       'refused where the attachment lacks the signature',
       entryOf(demandOf(KEYS.ec)),
       [{ kind: 'sigstore', payload: unsigned, signature: undefined }],
-      refused('the signature is of another key'),
+      refused('the signature was made with another key'),
     ],
     [
       'refused with a demand that is not checked here',
@@ -108,14 +108,14 @@ describe('an image is', () => {
       'refused by a GPG signature of another key',
       entryOf(gpg),
       [{ kind: 'gpg', message: Buffer.alloc(0) }],
-      refused('the signature is of another key'),
+      refused('the signature was made with another key'),
     ],
     [
       'refused if the text of a GPG signature is that of a sigstore signature',
       entryOf(gpg),
       [{ kind: 'gpg', message: unsigned }],
       refused(
-        'the signed text is not that of a signature: critical.type: Invalid type: Expected "atomic container signature" but received "cosign container image signature"',
+        'the signed text is not a valid signature payload: critical.type: Invalid type: Expected "atomic container signature" but received "cosign container image signature"',
       ),
     ],
   ];
@@ -131,14 +131,14 @@ test('a key file that the policy names is read, and one that is not a key checks
     identity: { kind: 'matchRepository' },
   });
   assert.deepEqual(await verdictOf(entryOf(byPath('/keys/ec.pub')), signatureBy(KEYS.ec)), { accepted: true });
-  assert.deepEqual(await verdictOf(entryOf(byPath('/keys/none')), signatureBy(KEYS.ec)), refused('the signature is of another key'));
+  assert.deepEqual(await verdictOf(entryOf(byPath('/keys/none')), signatureBy(KEYS.ec)), refused('the signature was made with another key'));
 });
 
 test('a signed text with a field that engines do not know is refused', async () => {
   const payload = Buffer.from(payloadOf(DIGEST, 'quay.io/a/b:1').toString().replace('"type"', '"more":1,"type"'));
   const signature: HeldSignature = { kind: 'sigstore', payload, signature: signatureOf(payload, KEYS.ec) };
   const verdict = await verdictOf(entryOf(demandOf(KEYS.ec)), signature);
-  assert.match(JSON.stringify(verdict), /is not that of a signature: critical\.more/);
+  assert.match(JSON.stringify(verdict), /is not a valid signature payload: critical\.more/);
 });
 
 test('the signatures of an attachment are read, and layers of other types are passed over', () => {
@@ -174,7 +174,7 @@ describe('an attachment is refused', () => {
     [
       'with a payload of 5 MiB',
       good.replace(`"size":${one.payload.length}`, '"size":5242880'),
-      /has 5242880 bytes, and engines read no payload above 4194304/,
+      /has 5242880 bytes, but engines read no payload above 4194304/,
     ],
   ];
   for (const [title, text, message] of cases) {

@@ -20,7 +20,7 @@ test('a record gives what was written, and the same bytes in whatever order', ()
 });
 
 test('a record that is not one is refused with every fault', () => {
-  const remedy = 'Remove /l/record, then pull again: what is whole is kept';
+  const remedy = 'Remove /l/record, then pull again: complete blobs are kept';
   const cases: readonly (readonly [string, RegExp])[] = [
     ['{', /^\/l\/record cannot be read: .*is not JSON/],
     [JSON.stringify({ signatures: [{ ...first, files: [] }] }), /names no signature/],

@@ -57,7 +57,7 @@ describe('the files of registries.d', () => {
           '/etc/containers/registries.d/2.yaml: Flow sequence in block collection must be sufficiently indented and end with a ] at line 2, column 1:',
           '/etc/containers/registries.d/3.yaml: docker: Invalid type: Expected Object but received 7',
         ].join('\n'),
-        remedy: 'Correct the files: until then every pull on this machine fails, see containers-registries.d(5)',
+        remedy: 'Correct the files; until then every pull on this machine fails. See containers-registries.d(5)',
       },
     );
   });
@@ -173,11 +173,11 @@ describe('below a directory of its own', () => {
       await writeFile(join(root, signaturePath(digestOf(gpg))), 'other bytes');
       const error = await readSignatures(root, image).then(() => assert.fail(), errorRecord);
       assert.equal(error.code, 'ERR_BUNDLE_FILE');
-      assert.match(error.message, new RegExp(`its bytes have the digest ${digestOf('other bytes')}$`));
+      assert.match(error.message, new RegExp(`it has the digest ${digestOf('other bytes')}$`));
       await rm(join(root, signaturePath(digestOf(gpg))));
       await symlink('/dev/zero', join(root, signaturePath(digestOf(gpg))));
       const linked = await readSignatures(root, image).then(() => assert.fail(), errorRecord);
-      assert.match(linked.message, /names: it is missing, or is not a plain file of at most 4194304 bytes$/);
+      assert.match(linked.message, /of the bundle: it is missing, or is not a regular file of at most 4194304 bytes$/);
       await rm(join(root, signaturePath(made.digest)));
       assert.equal((await readSignatures(root, image).then(() => assert.fail(), errorRecord)).code, 'ERR_BUNDLE_FILE');
     });

@@ -94,11 +94,11 @@ describe('a policy is refused with every fault and its place', () => {
     [
       'with a key that is there twice',
       '{\n\t"default": [{"type": "reject"}],\n\t"transports": {"docker": {"q.io/a": [{"type": "reject"}], "q.io/a": [{"type": "insecureAcceptAnything"}]}}\n}',
-      `${FILE}: line 3: a key is there a second time`,
+      `${FILE}: line 3: duplicate key`,
     ],
     ['with a key that engines do not know', '{"default":[{"type":"reject"}],"transport":{}}', `${FILE}: transport: is not known`],
     ['with an empty list', '{"default":[]}', `${FILE}: default: has no requirement`],
-    ['without a key', policyOf('x', { type: 'signedBy' }), `${FILE}: transports.docker.x.0: signedBy names no key`],
+    ['without a key', policyOf('x', { type: 'signedBy' }), `${FILE}: transports.docker.x.0: signedBy has no key`],
     [
       'with a key that is not base64',
       policyOf('x', { type: 'sigstoreSigned', keyData: '?' }),
@@ -112,7 +112,7 @@ describe('a policy is refused with every fault and its place', () => {
         {
           code: 'ERR_POLICY_FILE',
           message,
-          remedy: 'Correct the file: no engine of this node can read it either, see containers-policy.json(5)',
+          remedy: 'Correct the file, which the engines of this node cannot read either; see containers-policy.json(5)',
         },
       );
     });

@@ -108,7 +108,7 @@ describe('the records of a storage', () => {
     const { images } = await inspectRecords(records.location);
     assert.deepEqual(
       images.map(({ damage }) => damage),
-      [[`its layer ${idOf('top')} stands on itself`]],
+      [[`its layer ${idOf('top')} is its own ancestor`]],
     );
   });
 });

@@ -128,14 +128,14 @@ describe('a bundle of signed images', { skip: unavailable ?? false }, () => {
     assert.deepEqual(await verified(demanding(makeSigningKey().publicPem)), {
       policy: 'policy.json',
       accepted: 1,
-      refused: refused('the signature is of another key'),
+      refused: refused('the signature was made with another key'),
     });
     const openshift = openshiftPolicy('4.22.1');
     assert.ok(openshift);
     assert.deepEqual(await verified(openshift), {
       policy: 'the policy of OpenShift 4.22.1',
       accepted: 1,
-      refused: refused('the signature is of another key'),
+      refused: refused('the signature was made with another key'),
     });
     const spoilt = join(built, signaturePath(attachment().digest));
     const whole = await readFile(spoilt);
@@ -143,7 +143,7 @@ describe('a bundle of signed images', { skip: unavailable ?? false }, () => {
     const found = await verified(demanding(key.publicPem));
     await writeFile(spoilt, whole);
     assert.equal(found?.refused.length, 1);
-    assert.match(found?.refused[0]?.reason ?? '', /is not the signature that the bundle names: its bytes have the digest /);
+    assert.match(found?.refused[0]?.reason ?? '', /is not the signature in the manifest of the bundle: it has the digest /);
   });
 
   it('has them in the layout, in the registry tree and in the metadata mirror under the tag of what is signed', async () => {
@@ -201,7 +201,7 @@ describe('a bundle of signed images', { skip: unavailable ?? false }, () => {
     const without = await loaded();
     await writeFile(spoilt, whole);
     assert.deepEqual(without.names, []);
-    assert.match(without.stderr, /is loaded without its signatures: .* its bytes have the digest /);
+    assert.match(without.stderr, /is loaded without its signatures: .* it has the digest /);
   });
 
   it('warns without a signature that the release demands, fails if it is required, and takes it when it is there', async () => {
