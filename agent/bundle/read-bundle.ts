@@ -1,7 +1,8 @@
 import { createHash } from 'node:crypto';
 import { constants } from 'node:fs';
-import { type FileHandle, lstat, open } from 'node:fs/promises';
+import { type FileHandle, open } from 'node:fs/promises';
 import { join } from 'node:path';
+import { isThere } from '../host/files.ts';
 import { BUNDLE_FILE, BUNDLE_LIMIT_BYTES, type Bundle, PARTIAL_FILE, parseBundle } from '../model/bundle.ts';
 import { PrestageError } from '../model/errors.ts';
 
@@ -90,13 +91,5 @@ function unreadable(path: string, reason: string, cause?: unknown): PrestageErro
     `${path} cannot be read: ${reason}`,
     'Write the bundle to the partition again, or build it again at the factory',
     cause === undefined ? undefined : { cause },
-  );
-}
-
-/** True for anything of that name, even a broken link or a directory. */
-async function isThere(path: string): Promise<boolean> {
-  return await lstat(path).then(
-    () => true,
-    () => false,
   );
 }

@@ -2,6 +2,7 @@ import { lstat, readdir } from 'node:fs/promises';
 import { dirname, join } from 'node:path';
 import pLimit from 'p-limit';
 import { type ArchivePool, createArchivePool } from '../extract/pool.ts';
+import { isRealDirectory } from '../host/files.ts';
 import { BUNDLE_FILE, type BundleFile, type StorePieces } from '../model/bundle.ts';
 import { type ErrorRecord, errorRecord, PrestageError } from '../model/errors.ts';
 
@@ -77,7 +78,7 @@ async function quickFaults(
   const limit = pLimit(PARALLEL_STATS);
   const parents = [...new Set(files.flatMap((file) => parentsOf(file.path)))];
   const refusedParents = new Set(
-    (await Promise.all(parents.map((path) => limit(async () => ((await isDirectory(join(directory, path))) ? [] : [path]))))).flat(),
+    (await Promise.all(parents.map((path) => limit(async () => ((await isRealDirectory(join(directory, path))) ? [] : [path]))))).flat(),
   );
   const faults = await Promise.all(
     files.map((file) =>
@@ -99,14 +100,6 @@ async function quickFault(directory: string, file: BundleFile): Promise<string |
   if (typeof found === 'string') return `cannot be read: ${found}`;
   if (!found.isFile()) return `is ${found.isSymbolicLink() ? 'a symbolic link' : 'not a regular file'}, but the manifest lists a regular file`;
   return found.size === file.sizeBytes ? undefined : `has ${found.size} bytes, but the manifest says ${file.sizeBytes}`;
-}
-
-/** True for a real directory only: not for a symbolic link. */
-async function isDirectory(path: string): Promise<boolean> {
-  return await lstat(path).then(
-    (found) => found.isDirectory(),
-    () => false,
-  );
 }
 
 /** Hashes the biggest files first, so that at the end no single thread is left with a big file. */

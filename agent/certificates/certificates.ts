@@ -1,8 +1,9 @@
 import type { X509Certificate } from 'node:crypto';
-import { chmod, mkdtemp, readdir, readFile, stat, writeFile } from 'node:fs/promises';
+import { chmod, mkdtemp, readdir, stat, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { writeAtomic } from '../host/atomic.ts';
 import { makeWorkplace } from '../host/chain.ts';
+import { readIfThere } from '../host/files.ts';
 import type { Host } from '../host/host.ts';
 import { removeTree } from '../host/remove-tree.ts';
 import { messageOf, PrestageError } from '../model/errors.ts';
@@ -224,8 +225,5 @@ function unusableAuthority(path: string, why: string): PrestageError {
 }
 
 async function textOf(path: string): Promise<string | undefined> {
-  return await readFile(path, 'utf8').catch((error: NodeJS.ErrnoException) => {
-    if (error.code === 'ENOENT') return undefined;
-    throw error;
-  });
+  return await readIfThere(path);
 }

@@ -1,5 +1,5 @@
-import { readFile } from 'node:fs/promises';
 import { resolve } from 'node:path';
+import { readIfThere } from '../host/files.ts';
 import { type Host, hostPath } from '../host/host.ts';
 import { linuxHost } from '../host/linux.ts';
 import { streamLog } from '../host/log.ts';
@@ -58,9 +58,6 @@ export function stepFor(terminal: Pick<Terminal, 'env'>, host: Pick<Host, 'log'>
  */
 export async function settingsFor(host: Host, flags: SettingFlags): Promise<Settings> {
   const path = hostPath(host, CONFIG_FILE);
-  const text = await readFile(path, 'utf8').catch((error: NodeJS.ErrnoException) => {
-    if (error.code === 'ENOENT') return undefined;
-    throw error;
-  });
+  const text = await readIfThere(path);
   return resolveSettings({ file: text === undefined ? undefined : { path, text }, env: host.env, flags });
 }

@@ -1,4 +1,5 @@
-import { readFile, stat } from 'node:fs/promises';
+import { existsSync } from 'node:fs';
+import { readFile } from 'node:fs/promises';
 import { parseCatalog } from '../factory/images/catalog.ts';
 import { CLASSIFICATION, type NamedImage, parseClassification, RELEASE_COMPONENT } from '../factory/images/classification.ts';
 import { readFolderFiles, readImageFiles } from '../factory/images/image-files.ts';
@@ -83,7 +84,7 @@ async function actRelease(terminal: Terminal, options: Options, args: readonly s
     );
   const where = `${source}:${IMAGE_REFERENCES}`;
   const release = parseImageReferences(file.text, where);
-  const isLocal = /^(oci|dir|containers-storage):/.test(source) || (await isThere(source));
+  const isLocal = /^(oci|dir|containers-storage):/.test(source) || existsSync(source);
   const self: readonly NamedImage[] = isLocal ? [] : [{ reference: source.replace(/^docker:\/\//, ''), component: RELEASE_COMPONENT }];
   if (isLocal) host.log('notice', 'the release image itself is not listed: a local copy does not tell its pull-spec');
   // Selected like the others, so that a broken one is an error only if it is wanted.
@@ -101,7 +102,7 @@ async function actOperators(terminal: Terminal, options: Options, args: readonly
   if (wanted.length === 0)
     throw new PrestageError('ERR_USAGE', 'no package is given', 'Give --package NAME, NAME:CHANNEL or NAME:CHANNEL@VERSION');
   const wants = (path: string): boolean => /\.(json|ya?ml)$/.test(path);
-  const isFolder = (await isThere(source)) && !(await isThere(`${source}/oci-layout`)) && !(await isThere(`${source}/manifest.json`));
+  const isFolder = existsSync(source) && !existsSync(`${source}/oci-layout`) && !existsSync(`${source}/manifest.json`);
   const files = isFolder
     ? await readFolderFiles(source, wants)
     : await readImageFiles(hostFor(terminal, {}), {
@@ -193,11 +194,4 @@ function skopeoFlags(options: Options): readonly string[] {
     ...(typeof options.certDir === 'string' ? ['--src-cert-dir', options.certDir] : []),
     ...(options.tlsVerify === false ? ['--src-tls-verify=false'] : []),
   ];
-}
-
-async function isThere(path: string): Promise<boolean> {
-  return await stat(path).then(
-    () => true,
-    () => false,
-  );
 }

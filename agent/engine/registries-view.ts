@@ -1,6 +1,6 @@
 import { readdir } from 'node:fs/promises';
+import { ifMissing } from '../host/files.ts';
 import { type Host, hostPath } from '../host/host.ts';
-import { ifMissing } from '../host/if-missing.ts';
 import { readConfiguration } from '../host/read-configuration.ts';
 import { errorRecord, PrestageError } from '../model/errors.ts';
 import { parseRegistries, type RegistriesFile, type RegistryEntry } from './registries-file.ts';

@@ -1,5 +1,6 @@
-import { lstat, rm } from 'node:fs/promises';
+import { rm } from 'node:fs/promises';
 import { output } from '../host/exec.ts';
+import { isThere } from '../host/files.ts';
 import { type Host, hostPath } from '../host/host.ts';
 import type { ReleaseStep } from '../host/release-step.ts';
 import { hasSystemd } from '../host/systemd.ts';
@@ -116,11 +117,4 @@ function crioSteps(host: Host, steps: readonly SystemFileStep[], isMarked: boole
   const until = isStoreInUse ? '; it uses the additional store until it is restarted' : '';
   const text = isRunning ? `make CRI-O reload its configuration (SIGHUP)${until}` : 'forget what CRI-O was told';
   return [{ name: 'reload-crio', text, run }];
-}
-
-async function isThere(path: string): Promise<boolean> {
-  return await lstat(path).then(
-    () => true,
-    () => false,
-  );
 }

@@ -1,5 +1,5 @@
-import { lstat } from 'node:fs/promises';
 import { join } from 'node:path';
+import { isThere } from '../host/files.ts';
 import { readPlainFile } from '../host/plain-file.ts';
 import {
   ABSENT_INSTANCES_FILE,
@@ -26,11 +26,4 @@ export async function findAbsent({ instances }: IndexManifest, pathOf: (digest: 
 export async function readAbsentInstances(layout: string): Promise<AbsentByList> {
   const bytes = await readPlainFile(join(layout, ABSENT_INSTANCES_FILE), ABSENT_INSTANCES_LIMIT_BYTES);
   return parseAbsentInstances(bytes?.toString('utf8') ?? '');
-}
-
-async function isThere(path: string): Promise<boolean> {
-  return await lstat(path).then(
-    () => true,
-    () => false,
-  );
 }

@@ -1,8 +1,8 @@
 import { constants } from 'node:fs';
 import { type FileHandle, open } from 'node:fs/promises';
 import { PrestageError } from '../model/errors.ts';
+import { ifMissing } from './files.ts';
 import { type Host, hostPath } from './host.ts';
-import { ifMissing } from './if-missing.ts';
 
 /** Largest file that is read: all mirrors of a large cluster take less than 1 MiB. */
 const CONFIGURATION_LIMIT_BYTES = 16 * 1024 * 1024;

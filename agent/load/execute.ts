@@ -1,4 +1,5 @@
 import pLimit from 'p-limit';
+import { type RetryOptions, withRetries } from '../host/retry.ts';
 import { errorRecord, errorTable, PrestageError } from '../model/errors.ts';
 import { interrupted } from './context.ts';
 import { type LoadContext, loadImage } from './load-image.ts';
@@ -11,10 +12,6 @@ export interface ExecuteContext extends Omit<LoadContext, 'whenCopyable'> {
   readonly parallel: number;
   readonly retries: number;
 }
-
-/** First pause before an image is tried again; it doubles each time. */
-const RETRY_PAUSE_MS = 1000;
-const RETRY_PAUSE_LIMIT_MS = 30_000;
 
 /**
  * Loads images: leaders before the images that wait for them, and as many at a time as requested and as scratch has room for. A failed image
@@ -76,30 +73,28 @@ function nextStep(waiting: readonly LoadStep[], active: readonly LoadStep[], con
 
 async function loadWithRetries(step: LoadStep, context: LoadContext & Pick<ExecuteContext, 'retries'>): Promise<boolean> {
   const { reference, archiveBytes } = step.image;
-  for (let attempt = 1; ; attempt++) {
-    context.onEvent({ kind: 'image-started', reference, bytes: archiveBytes, attempt });
-    try {
+  const options: RetryOptions = {
+    clock: context.host.clock,
+    retries: context.retries,
+    signal: context.stop,
+    isRetryable: canBeRetried,
+    onRetry: (error, pauseMs) => context.onEvent({ kind: 'image-retried', reference, error: errorRecord(error), pauseMs }),
+  };
+  let attempts = 0;
+  try {
+    await withRetries(options, async () => {
+      context.onEvent({ kind: 'image-started', reference, bytes: archiveBytes, attempt: ++attempts });
       // The storage may differ from what this run knows: another program may have removed a layer.
-      if (attempt > 1) await context.stored.refresh();
+      if (attempts > 1) await context.stored.refresh();
       await loadImage(step, context);
-      context.onEvent({ kind: 'image-finished', reference, result: 'loaded', bytes: archiveBytes });
-      return true;
-    } catch (thrown) {
-      const error = errorRecord(context.stop.aborted ? interrupted() : thrown);
-      if (context.stop.aborted || attempt > context.retries || !canBeRetried(thrown)) {
-        context.onEvent({
-          kind: 'image-finished',
-          reference,
-          result: context.stop.aborted ? 'skipped' : 'failed',
-          bytes: archiveBytes,
-          error,
-        });
-        return false;
-      }
-      const pauseMs = Math.min(RETRY_PAUSE_MS * 2 ** (attempt - 1), RETRY_PAUSE_LIMIT_MS);
-      context.onEvent({ kind: 'image-retried', reference, error, pauseMs });
-      await context.host.clock.sleep(pauseMs, context.stop).catch(() => undefined);
-    }
+    });
+    context.onEvent({ kind: 'image-finished', reference, result: 'loaded', bytes: archiveBytes });
+    return true;
+  } catch (thrown) {
+    const isStopped = context.stop.aborted;
+    const error = errorRecord(isStopped ? interrupted() : thrown);
+    context.onEvent({ kind: 'image-finished', reference, result: isStopped ? 'skipped' : 'failed', bytes: archiveBytes, error });
+    return false;
   }
 }
 

@@ -2,9 +2,9 @@ import { existsSync } from 'node:fs';
 import { dirname } from 'node:path';
 import type { Payload } from '../extract/payload.ts';
 import type { ArchivePool } from '../extract/pool.ts';
-import { output } from '../host/exec.ts';
 import { hostPath } from '../host/host.ts';
 import { waitForShared } from '../host/lock.ts';
+import { syncFileSystem } from '../host/sync.ts';
 import { keepWritingBack } from '../host/write-back.ts';
 import { errorRecord } from '../model/errors.ts';
 import { WRITERS_LOCK } from '../model/places.ts';
@@ -125,10 +125,7 @@ export async function syncStorage(location: StorageLocation, context: RunContext
   if (!existsSync(location.graphroot)) return;
   context.onEvent({ kind: 'phase', text: 'writing to disk' });
   context.store.update({ phase: 'syncing' });
-  await context.step(
-    'sync-storage',
-    async () => await output(context.host.exec, 'sync', ['--file-system', location.graphroot, dirname(location.graphroot)]),
-  );
+  await context.step('sync-storage', async () => await syncFileSystem(context.host.exec, location.graphroot, dirname(location.graphroot)));
   const failed = new Set(context.store.state.images.filter((image) => image.state === 'failed').map((image) => image.reference));
   context.store.update({ unsynced: [], suspect: context.store.state.suspect.filter((reference) => failed.has(reference)) });
 }

@@ -1,13 +1,14 @@
-import { readFile } from 'node:fs/promises';
 import * as v from 'valibot';
 import { type LayoutImage as FoundImage, layoutImage } from '../extract/oci-layout.ts';
 import type { LayoutImage, Payload, SourceImage } from '../extract/payload.ts';
 import type { ArchivePool } from '../extract/pool.ts';
 import { writeAtomic } from '../host/atomic.ts';
+import { readIfThere } from '../host/files.ts';
 import { type Host, hostPath } from '../host/host.ts';
-import { type Digest, isDigest } from '../model/digest.ts';
+import type { Digest } from '../model/digest.ts';
 import { errorRecord, PrestageError } from '../model/errors.ts';
 import type { Descriptor } from '../model/manifest.ts';
+import { digestSchema } from '../model/schemas.ts';
 import { sealRecord, unsealRecord } from '../model/seal.ts';
 import { isPresent } from '../storage/is-present.ts';
 import type { StorageContents } from '../storage/records.ts';
@@ -31,7 +32,6 @@ interface SurveyRecord extends ImageContents {
 /** Survey records by archive name, kept over boots so that a no-op run opens no archive. */
 const SURVEY_FILE = '/var/lib/prestage-agent/surveys.json';
 
-const digestSchema = v.custom<Digest>((value) => typeof value === 'string' && isDigest(value), 'is not a sha256 digest');
 const archivesSchema = v.record(
   v.string(),
   v.object({
@@ -97,10 +97,7 @@ export async function surveyPayload(payload: Payload, storage: StorageContents, 
 
 /** The records of earlier runs; none if the file is missing or unreadable: the archives are then opened again. */
 export async function readSurveys(host: Host): Promise<Surveys> {
-  const text = await readFile(hostPath(host, SURVEY_FILE), 'utf8').catch((error: NodeJS.ErrnoException) => {
-    if (error.code === 'ENOENT') return undefined;
-    throw error;
-  });
+  const text = await readIfThere(hostPath(host, SURVEY_FILE));
   if (text === undefined) return new Map();
   // With one wrong digest in them, every later run would miss a layer and never open the archive again.
   const parsed = v.safeParse(surveysSchema, unsealRecord(text));

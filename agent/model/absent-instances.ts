@@ -1,6 +1,7 @@
 import * as v from 'valibot';
 import { type Digest, isDigest } from './digest.ts';
 import type { IndexManifest } from './manifest.ts';
+import { digestSchema } from './schemas.ts';
 
 /** A manifest that a manifest list names but that is missing: a mirror of some platforms leaves out the others. */
 export interface AbsentInstance {
@@ -22,11 +23,10 @@ export const ABSENT_INSTANCES_LIMIT_BYTES = 16 * 1024 * 1024;
 /** Most platforms that a text names. */
 const SHOWN_PLATFORMS = 5;
 
-const digest = v.custom<Digest>((value) => typeof value === 'string' && isDigest(value));
 const schema = v.pipe(
   v.string(),
   v.parseJson(),
-  v.object({ lists: v.record(v.string(), v.array(v.object({ digest, platform: v.string() }))) }),
+  v.object({ lists: v.record(v.string(), v.array(v.object({ digest: digestSchema, platform: v.string() }))) }),
 );
 
 /** A platform in one word, as engines write it. */

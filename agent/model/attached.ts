@@ -1,8 +1,9 @@
 import * as v from 'valibot';
-import { type Digest, hexOf, isDigest } from './digest.ts';
+import { type Digest, hexOf } from './digest.ts';
 import { PrestageError } from './errors.ts';
 import { listFaults, schemaFaults } from './faults.ts';
 import { type Descriptor, MANIFEST_LIMIT_BYTES } from './manifest.ts';
+import { digestSchema } from './schemas.ts';
 
 /**
  * Attachments of an image in its repository, other than signatures: attestations and SBOMs under tags that name the manifest, and *referrers*,
@@ -41,23 +42,22 @@ const REFERRERS_LIMIT = 1000;
 export const ATTACHED_BLOB_LIMIT_BYTES = 1024 ** 3;
 
 const TAG = /^sha256-([0-9a-f]{64})(?:\.(sig|att|sbom))?$/;
-const digest = v.custom<Digest>((value) => typeof value === 'string' && isDigest(value), 'is not a sha256 digest');
 const size = v.pipe(v.number(), v.safeInteger(), v.minValue(0));
 const annotations = v.nullish(v.record(v.string(), v.string()));
-const blobSchema = v.object({ mediaType: v.string(), digest, size });
+const blobSchema = v.object({ mediaType: v.string(), digest: digestSchema, size });
 const manifestSchema = v.object({
   schemaVersion: v.literal(2),
   mediaType: v.optional(v.literal(OCI_MANIFEST_TYPE, 'is not the type of an OCI image manifest'), OCI_MANIFEST_TYPE),
   artifactType: v.nullish(v.string()),
   config: blobSchema,
   layers: v.array(blobSchema),
-  subject: v.nullish(v.object({ digest })),
+  subject: v.nullish(v.object({ digest: digestSchema })),
   annotations,
 });
 const listSchema = v.object({
   schemaVersion: v.literal(2),
   mediaType: v.optional(v.literal(OCI_INDEX_TYPE, 'is not the type of an OCI image index'), OCI_INDEX_TYPE),
-  manifests: v.array(v.object({ mediaType: v.string(), digest, size, artifactType: v.nullish(v.string()), annotations })),
+  manifests: v.array(v.object({ mediaType: v.string(), digest: digestSchema, size, artifactType: v.nullish(v.string()), annotations })),
 });
 
 /** The tag of an attachment of a kind, in the repository of the image. */
@@ -161,7 +161,7 @@ export function formatReferrers(referrers: readonly Referrer[]): string {
 /** Whether a manifest names another one as its subject; false if the bytes cannot be read. Pure. */
 export function hasSubject(bytes: Uint8Array): boolean {
   if (bytes.length > MANIFEST_LIMIT_BYTES) return false;
-  const schema = v.pipe(v.string(), v.parseJson(), v.object({ subject: v.object({ digest }) }));
+  const schema = v.pipe(v.string(), v.parseJson(), v.object({ subject: v.object({ digest: digestSchema }) }));
   return v.is(schema, Buffer.from(bytes).toString('utf8'));
 }
 

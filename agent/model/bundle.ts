@@ -1,7 +1,8 @@
 import * as v from 'valibot';
-import { type Digest, hexOf, isDigest } from './digest.ts';
+import { type Digest, hexOf } from './digest.ts';
 import { PrestageError } from './errors.ts';
 import { listFaults, schemaFaults } from './faults.ts';
+import { digestSchema } from './schemas.ts';
 import { STAGES, type Stage } from './stage.ts';
 
 /**
@@ -16,7 +17,6 @@ export const BUNDLE_VERSION = 'prestage-agent/v1';
 export const BUNDLE_LIMIT_BYTES = 64 * 1024 * 1024;
 
 const SHA256 = /^[0-9a-f]{64}$/;
-const digest = v.custom<Digest>((value) => typeof value === 'string' && isDigest(value), 'is not sha256: and 64 lower-case hex digits');
 const sha256 = v.pipe(v.string(), v.regex(SHA256, 'is not 64 lower-case hex digits'));
 const bytes = v.pipe(v.number(), v.safeInteger(), v.minValue(0));
 const path = v.pipe(v.string(), v.check(isInnerPath, 'is not a relative path inside the bundle'));
@@ -24,23 +24,26 @@ const path = v.pipe(v.string(), v.check(isInnerPath, 'is not a relative path ins
 /** A signature of an image. Its files are in the folder `signatures` of the bundle, named by their digests. */
 const signatureSchema = v.variant('kind', [
   /** `manifest` has the tag `sha256-HEX.sig` in the repository of the image; its layers are the signatures. */
-  v.object({ kind: v.literal('sigstore'), subject: digest, manifest: digest }),
+  v.object({ kind: v.literal('sigstore'), subject: digestSchema, manifest: digestSchema }),
   /** `file` is an OpenPGP message, as in a lookaside. */
-  v.object({ kind: v.literal('gpg'), subject: digest, file: digest }),
+  v.object({ kind: v.literal('gpg'), subject: digestSchema, file: digestSchema }),
 ]);
 
 /** Another attachment of an image. Only the payloads `oci` and `registry` contain it, beside the image. */
 const attachmentSchema = v.variant('kind', [
   /** Attestations by cosign; `manifest` has the tag `sha256-HEX.att`. */
-  v.object({ kind: v.literal('att'), subject: digest, manifest: digest }),
+  v.object({ kind: v.literal('att'), subject: digestSchema, manifest: digestSchema }),
   /** An SBOM by cosign, under the tag `sha256-HEX.sbom`. */
-  v.object({ kind: v.literal('sbom'), subject: digest, manifest: digest }),
+  v.object({ kind: v.literal('sbom'), subject: digestSchema, manifest: digestSchema }),
   /** A manifest that names `subject` as its subject; the index under the tag `sha256-HEX` names it. */
-  v.object({ kind: v.literal('referrer'), subject: digest, manifest: digest, artifactType: v.string() }),
+  v.object({ kind: v.literal('referrer'), subject: digestSchema, manifest: digestSchema, artifactType: v.string() }),
 ]);
 
 /** The signatures of a release, which the cluster-version operator checks before an upgrade; `files` are OpenPGP messages. */
-const releaseSignatureSchema = v.object({ release: digest, files: v.pipe(v.array(digest), v.minLength(1, 'names no signature')) });
+const releaseSignatureSchema = v.object({
+  release: digestSchema,
+  files: v.pipe(v.array(digestSchema), v.minLength(1, 'names no signature')),
+});
 
 /** An image of a stage. */
 const imageSchema = v.object({
@@ -49,9 +52,9 @@ const imageSchema = v.object({
   /** Full references that must resolve, at least one. */
   names: v.pipe(v.array(v.pipe(v.string(), v.nonEmpty())), v.minLength(1)),
   /** Of the manifest, or of the manifest list. */
-  manifestDigest: digest,
+  manifestDigest: digestSchema,
   /** Of the manifest for the bundle's architecture, if `manifestDigest` is that of a list. */
-  instanceDigest: v.exactOptional(digest),
+  instanceDigest: v.exactOptional(digestSchema),
   /** Of the manifest and, for a list, of the instances that are kept, in the order in which engines read them. */
   signatures: v.exactOptional(v.array(signatureSchema)),
   /** Of the same manifests; the order has no meaning. */
@@ -60,7 +63,7 @@ const imageSchema = v.object({
    * What its list names and the input of the build did not have, as a registry may have some platforms only. Instances for other architectures that it
    * had are not named, although no payload has them.
    */
-  absent: v.exactOptional(v.array(v.object({ digest, platform: v.string() }))),
+  absent: v.exactOptional(v.array(v.object({ digest: digestSchema, platform: v.string() }))),
   /** Sum of its distinct layers for the bundle's architecture, as stored in the payload. */
   compressedBytes: bytes,
   /** The same, unpacked. */

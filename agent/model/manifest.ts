@@ -1,7 +1,8 @@
 import * as v from 'valibot';
-import { type Digest, isDigest } from './digest.ts';
+import type { Digest } from './digest.ts';
 import { PrestageError } from './errors.ts';
 import { listFaults } from './faults.ts';
+import { digestSchema } from './schemas.ts';
 
 /** A blob or manifest that a manifest names. Sizes are bytes. */
 export interface Descriptor {
@@ -37,7 +38,7 @@ export const MANIFEST_LIMIT_BYTES = 4 * 1024 * 1024;
 
 const descriptorSchema = v.object({
   mediaType: v.optional(v.string(), ''),
-  digest: v.custom<Digest>((value) => typeof value === 'string' && isDigest(value), 'is not a sha256 digest'),
+  digest: digestSchema,
   size: v.pipe(v.number(), v.safeInteger(), v.minValue(0)),
 });
 const imageSchema = v.object({ schemaVersion: v.literal(2), config: descriptorSchema, layers: v.array(descriptorSchema) });

@@ -1,7 +1,8 @@
 import * as v from 'valibot';
-import { type Digest, isDigest } from './digest.ts';
+import type { Digest } from './digest.ts';
 import { PrestageError } from './errors.ts';
 import { listFaults, schemaFaults } from './faults.ts';
+import { digestSchema } from './schemas.ts';
 
 /** Files at the top of an OCI image layout. Source: OCI image-spec, image-layout.md. */
 export const OCI_INDEX_FILE = 'index.json';
@@ -32,7 +33,7 @@ const INDEX_TYPE = 'application/vnd.oci.image.index.v1+json';
 
 const entrySchema = v.object({
   mediaType: v.pipe(v.string(), v.nonEmpty(), v.maxLength(255)),
-  digest: v.custom<Digest>((value) => typeof value === 'string' && isDigest(value), 'is not sha256: and 64 lower-case hex digits'),
+  digest: digestSchema,
   size: v.pipe(v.number(), v.safeInteger(), v.minValue(0)),
   platform: v.fallback(v.optional(v.object({ os: v.string(), architecture: v.string() })), undefined),
   annotations: v.fallback(v.nullish(v.record(v.string(), v.unknown())), undefined),

@@ -1,7 +1,8 @@
 import * as v from 'valibot';
-import { type Digest, isDigest } from './digest.ts';
-import { type ErrorCode, isErrorCode } from './errors.ts';
 import { runPhases, timelineSchema } from './run-timeline.ts';
+import { digestSchema, errorRecordSchema } from './schemas.ts';
+import { STAGES } from './stage.ts';
+import { PLACEMENTS, TRUSTS, VERIFIED } from './store.ts';
 
 /**
  * The record of a run, for `status`, for the next run and for support. It is written to /run/prestage-agent/state.json during the run (at
@@ -9,12 +10,6 @@ import { runPhases, timelineSchema } from './run-timeline.ts';
  * Sizes are in bytes, durations in milliseconds, times in ISO 8601 by the machine's clock, which can be wrong at boot.
  */
 export const STATE_VERSION = 'prestage-agent/v1';
-
-const errorSchema = v.object({
-  code: v.custom<ErrorCode>(isErrorCode, 'is not an error code of this version'),
-  message: v.string(),
-  remedy: v.string(),
-});
 
 /**
  * `pending` and `loading` occur only during a run. `present`: was already in storage or in a mounted store. `served`: the registry of this
@@ -28,15 +23,15 @@ const imageSchema = v.object({
   reference: v.string(),
   names: v.array(v.string()),
   /** Digests under which storage may have it. */
-  digests: v.array(v.custom<Digest>((value) => typeof value === 'string' && isDigest(value), 'is not a sha256 digest')),
+  digests: v.array(digestSchema),
   state: v.picklist(imageStates),
   /** What the list of the image names and nobody brought; left out if that is nothing, or not known. */
   absent: v.optional(
-    v.array(v.object({ digest: v.custom<Digest>((value) => typeof value === 'string' && isDigest(value)), platform: v.string() })),
+    v.array(v.object({ digest: digestSchema, platform: v.string() })),
   ),
   /** Why it is in that state; always set for `skipped` and `failed`. */
   reason: v.optional(v.string()),
-  error: v.optional(errorSchema),
+  error: v.optional(errorRecordSchema),
   archiveBytes: v.optional(v.number()),
   attempts: v.optional(v.number()),
   durationMs: v.optional(v.number()),
@@ -56,11 +51,11 @@ const stateSchema = v.object({
   finishedAt: v.optional(v.string()),
   durationMs: v.optional(v.number()),
   timeline: v.optional(timelineSchema),
-  stage: v.picklist(['discovery', 'installed']),
+  stage: v.picklist(STAGES),
   policy: v.picklist(['open', 'closed']),
   phase: v.picklist(runPhases),
   outcome: v.optional(v.picklist(runOutcomes)),
-  error: v.optional(errorSchema),
+  error: v.optional(errorRecordSchema),
   source: v.optional(
     v.object({
       /** `disk`: the copy of an earlier run, because the partition is gone. */
@@ -81,11 +76,11 @@ const stateSchema = v.object({
       path: v.string(),
       image: v.string(),
       sha256: v.string(),
-      trust: v.picklist(['verity', 'hash', 'background']),
+      trust: v.picklist(TRUSTS),
       trustReason: v.string(),
-      placement: v.picklist(['ram', 'partition', 'disk']),
+      placement: v.picklist(PLACEMENTS),
       /** Whether the bytes were checked: by the kernel during reads, before the mount, not yet, or after the mount. */
-      verified: v.picklist(['kernel', 'before-mount', 'pending', 'yes']),
+      verified: v.picklist(VERIFIED),
     }),
   ),
   /** The registry that serves the images of the bundle. */
@@ -109,9 +104,9 @@ const stateSchema = v.object({
     }),
   ),
   /** Why some or all repositories got no mirror of ours: engines would refuse the images that it serves. */
-  withheld: v.optional(errorSchema),
+  withheld: v.optional(errorRecordSchema),
   /** The node had no signature policy, and without one engines pull nothing. */
-  missingPolicy: v.optional(errorSchema),
+  missingPolicy: v.optional(errorRecordSchema),
   /** When `release` undid the setup of this run. */
   releasedAt: v.optional(v.string()),
   /** The changes that make engines work without the bundle; set only after healing. */

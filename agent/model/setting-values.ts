@@ -2,15 +2,12 @@ import { isIP } from 'node:net';
 import { quoteInput } from './faults.ts';
 import { formatReference, parseReference } from './reference.ts';
 import { STAGES, type Stage } from './stage.ts';
+import { PLACEMENT_CHOICES, type PlacementChoice, TRUST_CHOICES, type TrustChoice } from './store.ts';
 
 /** How engines get the images; `auto` takes the fastest way that the payload and the stage allow. */
 export type DeliveryChoice = 'auto' | 'extract' | 'registry' | 'mount';
 /** The effect of a failure on the boot: `open` lets it continue, `closed` fails the unit. */
 export type Policy = 'open' | 'closed';
-/** How a store image is checked; `auto` takes the strongest check that does not delay the boot. */
-export type TrustSetting = 'auto' | 'verity' | 'hash' | 'background';
-/** Where a mounted store image is kept. */
-export type PlacementSetting = 'auto' | 'ram' | 'partition' | 'disk';
 /** Clients of the registry: only this node, or the nodes of the cluster. */
 export type ServeSetting = 'node' | 'cluster';
 
@@ -19,8 +16,8 @@ export interface SettingValues {
   readonly stage: Stage;
   readonly label: string;
   readonly delivery: DeliveryChoice;
-  readonly trust: TrustSetting;
-  readonly placement: PlacementSetting;
+  readonly trust: TrustChoice;
+  readonly placement: PlacementChoice;
   readonly 'memory-reserve': number | 'auto';
   readonly serve: ServeSetting;
   readonly 'serve-address': string;
@@ -67,8 +64,8 @@ export const settingReaders: { readonly [K in SettingKey]: Reader<SettingValues[
   stage: oneOf(STAGES),
   label: readLabel,
   delivery: oneOf(['auto', 'extract', 'registry', 'mount']),
-  trust: oneOf(['auto', 'verity', 'hash', 'background']),
-  placement: oneOf(['auto', 'ram', 'partition', 'disk']),
+  trust: oneOf(TRUST_CHOICES),
+  placement: oneOf(PLACEMENT_CHOICES),
   'memory-reserve': readMemoryReserve,
   serve: oneOf(['node', 'cluster']),
   'serve-address': readAddress,

@@ -5,17 +5,16 @@ import {
   describeRaw,
   type GivenBy,
   type GivenValue,
-  type PlacementSetting,
   type Policy,
   SETTING_KEYS,
   type ServeSetting,
   type SettingKey,
   type SettingValues,
   settingReaders,
-  type TrustSetting,
 } from './setting-values.ts';
 import { readSettingsFile, type SettingsFile } from './settings-file.ts';
 import type { Stage } from './stage.ts';
+import type { PlacementChoice, TrustChoice } from './store.ts';
 
 /** How the agent works. A field that is left out has no default: the agent determines the value, or the command requires it. */
 export interface Settings {
@@ -23,8 +22,8 @@ export interface Settings {
   /** GPT name of the data partition. */
   readonly label: string;
   readonly delivery: DeliveryChoice;
-  readonly trust: TrustSetting;
-  readonly placement: PlacementSetting;
+  readonly trust: TrustChoice;
+  readonly placement: PlacementChoice;
   /** Memory that a store image in memory must leave free; if left out, it depends on the memory of the machine. */
   readonly memoryReserveBytes?: number;
   readonly serve: ServeSetting;

@@ -1,5 +1,5 @@
-import { stat } from 'node:fs/promises';
 import { join } from 'node:path';
+import { isDirectory } from '../host/files.ts';
 import { containerTitle, type Pod, podOf } from '../storage/container-owner.ts';
 import {
   type ContainerRecord,
@@ -172,11 +172,4 @@ function topmostUnused(main: StoreRecords, parents: ReadonlyMap<string, string>)
   const unused = main.layers.filter(({ id }) => !used.has(id));
   const carrying = new Set(unused.map(({ parent }) => parent));
   return unused.flatMap(({ id }) => (carrying.has(id) ? [] : [id]));
-}
-
-async function isDirectory(path: string): Promise<boolean> {
-  return await stat(path).then(
-    (found) => found.isDirectory(),
-    () => false,
-  );
 }

@@ -2,6 +2,7 @@ import { randomBytes } from 'node:crypto';
 import { lstat, mkdir, readFile, rm } from 'node:fs/promises';
 import { join } from 'node:path';
 import { writeAtomic } from '../host/atomic.ts';
+import { isRealDirectory } from '../host/files.ts';
 import { type Host, hostPath } from '../host/host.ts';
 import { removeTree } from '../host/remove-tree.ts';
 import type { Step } from '../host/steps.ts';
@@ -49,15 +50,11 @@ async function makeEmptyStore(path: string): Promise<void> {
 
 async function isEmptyStore(path: string): Promise<boolean> {
   const looks = await Promise.all([
-    ...DIRECTORIES.map((directory) => isDirectory(join(path, directory))),
+    ...DIRECTORIES.map((directory) => isRealDirectory(join(path, directory))),
     ...RECORD_FILES.map((file) => hasNoRecords(join(path, file))),
     ...LOCK_FILES.map((file) => hasOwnToken(join(path, file))),
   ]);
   return !looks.includes(false);
-}
-
-async function isDirectory(path: string): Promise<boolean> {
-  return (await lstat(path).catch(() => undefined))?.isDirectory() ?? false;
 }
 
 async function hasNoRecords(path: string): Promise<boolean> {
@@ -76,13 +73,13 @@ async function readSmallFile(path: string): Promise<Buffer | undefined> {
 }
 
 async function makeDirectory(path: string): Promise<void> {
-  if (await isDirectory(path)) return;
+  if (await isRealDirectory(path)) return;
   // Whatever is here is not a directory, so nothing below it can be lost.
   await rm(path, { force: true });
   await mkdir(path, { recursive: true, mode: 0o755 });
 }
 
 async function putFile(path: string, content: string | Buffer): Promise<void> {
-  if (await isDirectory(path)) await removeTree(path);
+  if (await isRealDirectory(path)) await removeTree(path);
   await writeAtomic(path, content);
 }

@@ -10,15 +10,16 @@ import type { Step } from '../host/steps.ts';
 import { messageOf, PrestageError } from '../model/errors.ts';
 import { DISK_COPY_PATH, STORE_PATH } from '../model/places.ts';
 import type { Stage } from '../model/stage.ts';
+import type { Placement, PlacementChoice, Trust, TrustChoice, Verified } from '../model/store.ts';
 import { closeStore } from './close-store.ts';
 import { ensureEmptyStore } from './empty-store.ts';
 import { openVerity } from './mount-image.ts';
 import { mountPlaced } from './mount-placed.ts';
 import { diskCopyOf, type PlacedImage, placeImage } from './place-image.ts';
-import { type ChosenPlacement, choosePlacements, type Placement, type PlacementChoice } from './placement.ts';
+import { type ChosenPlacement, choosePlacements } from './placement.ts';
 import type { StoreImage } from './store-image.ts';
-import { readOpenStore, type StoreRecord, type Verified, writeStoreRecord } from './store-record.ts';
-import { type ChosenTrust, chooseTrust, type Trust, type TrustChoice, type TrustFacts, verityFacts } from './trust.ts';
+import { readOpenStore, type StoreRecord, writeStoreRecord } from './store-record.ts';
+import { type ChosenTrust, chooseTrust, type TrustFacts, verityFacts } from './trust.ts';
 
 export interface OpenStoreRequest {
   readonly image: StoreImage;

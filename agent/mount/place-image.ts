@@ -8,11 +8,12 @@ import { memoryBytes, spaceAt } from '../host/space.ts';
 import type { Step } from '../host/steps.ts';
 import { messageOf, PrestageError } from '../model/errors.ts';
 import { DISK_COPY_PATH, RAM_PATH } from '../model/places.ts';
+import type { Placement } from '../model/store.ts';
 import { bindData } from './bind-data.ts';
 import { copyHashTree, copyImage } from './copy-image.ts';
 import { tmpfsMountArgs } from './mount-argv.ts';
 import { PIECE_THREADS, passPieces } from './pieces.ts';
-import { checkRoom, memoryReserveBytes, type Placement } from './placement.ts';
+import { checkRoom, memoryReserveBytes } from './placement.ts';
 import { checkDigest, innerPath, openImage, type StoreImage } from './store-image.ts';
 
 export interface PlaceRequest {

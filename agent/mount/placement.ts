@@ -1,14 +1,7 @@
 import { formatBytes } from '../model/bytes.ts';
 import { PrestageError } from '../model/errors.ts';
 import type { Stage } from '../model/stage.ts';
-
-/** Where a store image lies while it is mounted: copied to memory, where it is on the partition, or copied to the root disk. */
-export type Placement = 'ram' | 'partition' | 'disk';
-
-/** What an operator can ask for. */
-export type PlacementChoice = 'auto' | Placement;
-
-export const PLACEMENT_CHOICES: readonly PlacementChoice[] = ['auto', 'ram', 'partition', 'disk'];
+import type { Placement, PlacementChoice } from '../model/store.ts';
 
 export interface ChosenPlacement {
   readonly kind: Placement;

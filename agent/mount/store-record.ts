@@ -6,27 +6,22 @@ import { type Host, hostPath } from '../host/host.ts';
 import { STORE_PATH, STORE_RECORD } from '../model/places.ts';
 import { sealRecord, unsealRecord } from '../model/seal.ts';
 import { STAGES } from '../model/stage.ts';
+import { PLACEMENTS, TRUSTS, VERIFIED } from '../model/store.ts';
 import { verityDevice } from './mount-argv.ts';
 import { backingFileOf, mountsAt } from './mounted.ts';
-
-/**
- * How the bytes of the mounted image are checked. `kernel`: the kernel checks them when they are read. `before-mount`: they were hashed before the
- * mount. `pending`: they are not hashed yet. `yes`: they were hashed after the mount.
- */
-export type Verified = 'kernel' | 'before-mount' | 'pending' | 'yes';
 
 const recordSchema = v.object({
   bootId: v.string(),
   stage: v.picklist(STAGES),
-  trust: v.picklist(['verity', 'hash', 'background']),
+  trust: v.picklist(TRUSTS),
   trustReason: v.string(),
-  placement: v.picklist(['ram', 'partition', 'disk']),
+  placement: v.picklist(PLACEMENTS),
   /** The file that is mounted, by a path where it can be read now. */
   image: v.string(),
   /** The digest that it should have, by the bundle; 64 hex digits. */
   sha256: v.string(),
   sizeBytes: v.number(),
-  verified: v.picklist(['kernel', 'before-mount', 'pending', 'yes']),
+  verified: v.picklist(VERIFIED),
   /** Identifies this opening; left out by earlier agents. */
   opening: v.optional(v.string()),
   /** What opens the dm-verity device again; left out for other kinds of trust, and by earlier agents. */

@@ -2,17 +2,7 @@ import { access, constants } from 'node:fs/promises';
 import { join } from 'node:path';
 import { type Host, hostPath } from '../host/host.ts';
 import { PrestageError } from '../model/errors.ts';
-
-/**
- * Why the bytes of a store image are trusted. `verity`: the kernel checks each block when it is read. `hash`: the file is hashed before it is
- * mounted. `background`: it is mounted at once and hashed while the boot continues.
- */
-export type Trust = 'verity' | 'hash' | 'background';
-
-/** What an operator can ask for. */
-export type TrustChoice = 'auto' | Trust;
-
-export const TRUST_CHOICES: readonly TrustChoice[] = ['auto', 'verity', 'hash', 'background'];
+import type { Trust, TrustChoice } from '../model/store.ts';
 
 export interface ChosenTrust {
   readonly kind: Trust;

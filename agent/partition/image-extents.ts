@@ -90,7 +90,11 @@ export async function hashPlaced(
       options.onBytes(piece.length);
     }
     if (at !== extent.at + extent.length)
-      throw new PrestageError('ERR_PARTITION_WRITE', `${image} ends before its files do`, 'Check that the disk is not full, then make the image again');
+      throw new PrestageError(
+        'ERR_PARTITION_WRITE',
+        `${image} ends before its files do`,
+        'Check that the disk is not full, then make the image again',
+      );
   }
   zerosTo(file.sizeBytes);
   return hash.digest('hex');

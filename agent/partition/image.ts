@@ -123,7 +123,8 @@ async function checkOutput(path: string, isReplacing: boolean): Promise<void> {
 /** Gives a file its final name, unless another process has taken that name in the meantime. */
 async function claim(from: string, to: string): Promise<void> {
   await link(from, to).catch(async (error: NodeJS.ErrnoException) => {
-    if (error.code === 'EEXIST') throw new PrestageError('ERR_USAGE', `${to} was created in the meantime`, 'Choose another name, or use --replace');
+    if (error.code === 'EEXIST')
+      throw new PrestageError('ERR_USAGE', `${to} was created in the meantime`, 'Choose another name, or use --replace');
     // File systems without hard links.
     await rename(from, to);
   });

@@ -1,4 +1,5 @@
-import { copyFile, mkdir, readdir, readFile, rename, rm, rmdir, stat, symlink } from 'node:fs/promises';
+import { existsSync } from 'node:fs';
+import { copyFile, mkdir, readdir, readFile, rename, rm, rmdir, symlink } from 'node:fs/promises';
 import { join } from 'node:path';
 import { syncDirectory, writeAtomic } from '../host/atomic.ts';
 import { howEnded, quote } from '../host/exec.ts';
@@ -80,7 +81,7 @@ function storageConf({ graphroot, runroot }: StorageLocation): string {
  */
 async function saveManifests(work: string, image: KeptImage, graphroots: readonly string[]): Promise<ReadonlyMap<string, string>> {
   const original = join(work, 'original');
-  if (!(await isThere(original))) {
+  if (!existsSync(original)) {
     const from = await directoryOf(image, graphroots);
     if (from === undefined) throw notKept(image, 'its manifest is in no store');
     const files = (await readdir(from)).filter((name) => name === 'manifest' || /^(manifest-)?sha256:/.test(keyOf(name)));
@@ -134,7 +135,7 @@ async function linkLayers(
   const links = join(graphroot, 'overlay/l');
   for (const layer of layers) {
     const name = await readFile(join(store, 'overlay', layer, 'link'), 'utf8');
-    if (await isThere(join(links, name))) continue;
+    if (existsSync(join(links, name))) continue;
     await rm(join(links, name), { force: true });
     await symlink(`../${layer}/diff`, join(links, name));
   }
@@ -154,14 +155,7 @@ async function assertKept(location: StorageLocation, image: KeptImage): Promise<
 async function directoryOf({ id }: KeptImage, graphroots: readonly string[]): Promise<string | undefined> {
   for (const graphroot of graphroots) {
     const path = join(graphroot, 'overlay-images', id);
-    if (await isThere(join(path, 'manifest'))) return path;
+    if (existsSync(join(path, 'manifest'))) return path;
   }
   return undefined;
-}
-
-async function isThere(path: string): Promise<boolean> {
-  return await stat(path).then(
-    () => true,
-    () => false,
-  );
 }

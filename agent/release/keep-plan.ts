@@ -1,4 +1,5 @@
-import { readFile, stat } from 'node:fs/promises';
+import { existsSync } from 'node:fs';
+import { readFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { type Host, hostPath } from '../host/host.ts';
 import { readMounts } from '../host/mount-table.ts';
@@ -63,7 +64,7 @@ export async function findImagesToKeep(host: Host, location: StorageLocation): P
     ),
   );
   const unlinked = await filterAsync(layers, async ({ id }) => await isUnlinked(location.graphroot, id));
-  const begun = await filterAsync([...images, ...storeImages], async ({ id }) => await isThere(hostPath(host, join(KEEP_PATH, id))));
+  const begun = await filterAsync([...images, ...storeImages], async ({ id }) => existsSync(hostPath(host, join(KEEP_PATH, id))));
   const idsOf = (records: readonly { readonly id: string }[]) => new Set(records.map(({ id }) => id));
   return imagesToKeep({
     main: { images, layers, containers },
@@ -111,17 +112,10 @@ function chainOf(top: string, parents: ReadonlyMap<string, string>): readonly st
 async function isUnlinked(graphroot: string, layer: string): Promise<boolean> {
   const lower = await readFile(join(graphroot, 'overlay', layer, 'lower'), 'utf8').catch(() => '');
   const links = lower.split(':').filter((link) => link.startsWith('l/'));
-  return (await filterAsync(links, async (link) => !(await isThere(join(graphroot, 'overlay', link))))).length > 0;
+  return (await filterAsync(links, async (link) => !existsSync(join(graphroot, 'overlay', link)))).length > 0;
 }
 
 async function filterAsync<T>(items: readonly T[], takes: (item: T) => Promise<boolean>): Promise<readonly T[]> {
   const taken = await Promise.all(items.map(takes));
   return items.filter((_, index) => taken[index]);
-}
-
-async function isThere(path: string): Promise<boolean> {
-  return await stat(path).then(
-    () => true,
-    () => false,
-  );
 }

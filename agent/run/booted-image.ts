@@ -1,6 +1,6 @@
 import { readFile, realpath } from 'node:fs/promises';
+import { ifMissing } from '../host/files.ts';
 import { type Host, hostPath } from '../host/host.ts';
-import { ifMissing } from '../host/if-missing.ts';
 import { type Digest, isDigest } from '../model/digest.ts';
 
 /** Names the deployment that was booted. Source: ostree, ostree-prepare-root(1). */

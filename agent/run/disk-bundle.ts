@@ -5,11 +5,11 @@ import { manifestBytes, readBundle } from '../bundle/read-bundle.ts';
 import type { StoreBundle } from '../bundle/stage-bundle.ts';
 import { TREE_SCRATCH } from '../extract/fill-tree.ts';
 import { createArchivePool } from '../extract/pool.ts';
-import { output } from '../host/exec.ts';
 import { type Host, hostPath } from '../host/host.ts';
 import { makePrivateDirectory } from '../host/private-directory.ts';
 import { removeTree } from '../host/remove-tree.ts';
 import { spaceAt } from '../host/space.ts';
+import { syncFileSystem } from '../host/sync.ts';
 import type { RunContext } from '../load/context.ts';
 import { BUNDLE_FILE } from '../model/bundle.ts';
 import { formatBytes } from '../model/bytes.ts';
@@ -56,10 +56,10 @@ export async function keepBundle(
     await writeFile(join(partial, BUNDLE_FILE), await manifestBytes(directory, sealedSha256)).catch((cause: unknown) => {
       throw noRoom(join(partial, BUNDLE_FILE), cause);
     });
-    await output(host.exec, 'sync', ['--file-system', partial]);
+    await syncFileSystem(host.exec, partial);
     await removeTree(path);
     await rename(partial, path);
-    await output(host.exec, 'sync', ['--file-system', dirname(path)]);
+    await syncFileSystem(host.exec, dirname(path));
   });
 }
 

@@ -3,9 +3,10 @@ import { dirname, join } from 'node:path';
 import * as v from 'valibot';
 import { linkDirLayout } from '../extract/oci-layout.ts';
 import { writeAtomic } from '../host/atomic.ts';
-import { type Exec, output } from '../host/exec.ts';
+import type { Exec } from '../host/exec.ts';
 import { hostPath } from '../host/host.ts';
 import { removeTree } from '../host/remove-tree.ts';
+import { syncFileSystem } from '../host/sync.ts';
 import type { RunContext } from '../load/context.ts';
 import type { Digest } from '../model/digest.ts';
 import { PrestageError } from '../model/errors.ts';
@@ -72,9 +73,9 @@ async function load({ name, digest, tree }: WantedImage & { readonly digest: Dig
   });
   await loader.load(`dir:${places.image}`, name);
   await removeTree(work);
-  await output(host.exec, 'sync', ['--file-system', top]);
+  await syncFileSystem(host.exec, top);
   await writeAtomic(join(top, 'image.json'), sealRecord({ version: 1, name, digest }));
-  await output(host.exec, 'sync', ['--file-system', dirname(top)]);
+  await syncFileSystem(host.exec, dirname(top));
 }
 
 /**

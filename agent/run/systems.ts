@@ -8,8 +8,8 @@ import { type ErrorRecord, errorRecord, PrestageError } from '../model/errors.ts
 import { DATA_PATH, DISK_BUNDLE_PATH } from '../model/places.ts';
 import { TREE_ROOT } from '../model/registry-path.ts';
 import type { ImageState, RunState } from '../model/run-state.ts';
+import type { PlacementChoice } from '../model/store.ts';
 import { bindData, unbindData } from '../mount/bind-data.ts';
-import type { PlacementChoice } from '../mount/placement.ts';
 import { type OsTree, osTreeFault } from '../tree/os-tree.ts';
 import { bootedImage } from './booted-image.ts';
 import { registryAddress } from './registry-address.ts';

@@ -1,8 +1,9 @@
 import * as v from 'valibot';
-import { type Digest, hexOf, isDigest } from '../model/digest.ts';
+import { type Digest, hexOf } from '../model/digest.ts';
 import { PrestageError } from '../model/errors.ts';
 import { listFaults, schemaFaults } from '../model/faults.ts';
 import type { Descriptor } from '../model/manifest.ts';
+import { digestSchema } from '../model/schemas.ts';
 
 /**
  * The sigstore signatures of an image, as stored beside it in a registry: an OCI manifest under a tag with the digest of the image, and one layer for
@@ -30,7 +31,7 @@ export const SIGNATURES_LIMIT = 64;
 const MANIFEST_TYPE = 'application/vnd.oci.image.manifest.v1+json';
 const descriptor = {
   mediaType: v.string(),
-  digest: v.custom<Digest>((value) => typeof value === 'string' && isDigest(value), 'is not a sha256 digest'),
+  digest: digestSchema,
   size: v.pipe(v.number(), v.safeInteger(), v.minValue(0)),
 };
 const attachmentSchema = v.object({

@@ -1,7 +1,8 @@
 import * as v from 'valibot';
-import { type Digest, hexOf, isDigest } from '../model/digest.ts';
+import { type Digest, hexOf } from '../model/digest.ts';
 import { PrestageError } from '../model/errors.ts';
 import { listFaults, schemaFaults } from '../model/faults.ts';
+import { digestSchema } from '../model/schemas.ts';
 import { SIGNATURES_LIMIT } from './attachment.ts';
 
 /** The GPG signatures of one manifest. They are stored outside of the registry, below an address in registries.d. */
@@ -21,14 +22,13 @@ export const RELEASE_SIGNATURES_FILE = 'release-signatures.json';
 /** Room for 60,000 entries of about 250 characters. */
 export const LOOKASIDE_LIMIT_BYTES = 16 * 1024 * 1024;
 
-const digest = v.custom<Digest>((value) => typeof value === 'string' && isDigest(value), 'is not a sha256 digest');
 const recordSchema = v.object({
   signatures: v.array(
     v.object({
       repository: v.pipe(v.string(), v.nonEmpty('is empty')),
-      subject: digest,
+      subject: digestSchema,
       files: v.pipe(
-        v.array(digest),
+        v.array(digestSchema),
         v.minLength(1, 'names no signature'),
         v.maxLength(SIGNATURES_LIMIT, `names more than ${SIGNATURES_LIMIT} signatures`),
       ),

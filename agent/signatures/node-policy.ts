@@ -1,6 +1,6 @@
 import { readdir, stat } from 'node:fs/promises';
+import { ifMissing } from '../host/files.ts';
 import { type Host, hostPath } from '../host/host.ts';
-import { ifMissing } from '../host/if-missing.ts';
 import { readConfiguration } from '../host/read-configuration.ts';
 import { type ErrorRecord, errorRecord, PrestageError } from '../model/errors.ts';
 import { type Policy, parsePolicy } from './policy.ts';

@@ -1,8 +1,8 @@
 import { existsSync } from 'node:fs';
 import { readdir, stat } from 'node:fs/promises';
 import { join } from 'node:path';
+import { ifMissing } from '../host/files.ts';
 import { type Host, hostPath } from '../host/host.ts';
-import { ifMissing } from '../host/if-missing.ts';
 import { readConfiguration } from '../host/read-configuration.ts';
 import { type ErrorRecord, errorRecord, PrestageError } from '../model/errors.ts';
 import { mergeRegistriesD, type RegistriesD } from './registries-d.ts';

@@ -1,6 +1,7 @@
 import * as v from 'valibot';
-import { type Digest, isDigest } from '../model/digest.ts';
+import type { Digest } from '../model/digest.ts';
 import { schemaFaults } from '../model/faults.ts';
+import { digestSchema } from '../model/schemas.ts';
 
 /** The signed statement of a signature. */
 export interface SignedClaim {
@@ -24,7 +25,7 @@ export function readClaim(bytes: Buffer, by: keyof typeof TYPES): SignedClaim | 
     critical: v.strictObject({
       type: v.literal(TYPES[by]),
       image: v.strictObject({
-        'docker-manifest-digest': v.custom<Digest>((value) => typeof value === 'string' && isDigest(value), 'is not a sha256 digest'),
+        'docker-manifest-digest': digestSchema,
       }),
       identity: v.strictObject({ 'docker-reference': v.string() }),
     }),

@@ -1,5 +1,5 @@
-import { readFile } from 'node:fs/promises';
 import { writeAtomic } from '../host/atomic.ts';
+import { readIfThere } from '../host/files.ts';
 import { type Host, hostPath } from '../host/host.ts';
 import type { Step } from '../host/steps.ts';
 import { type RunState, runStateOf } from '../model/run-state.ts';
@@ -101,9 +101,6 @@ export async function readLastState(host: Host, bootId: string): Promise<RunStat
 
 /** The state in one file; undefined if there is no file, `damaged` if it is cut off, changed or of another version. */
 export async function readState(host: Host, path: string): Promise<RunState | 'damaged' | undefined> {
-  const text = await readFile(hostPath(host, path), 'utf8').catch((error: NodeJS.ErrnoException) => {
-    if (error.code === 'ENOENT') return undefined;
-    throw error;
-  });
+  const text = await readIfThere(hostPath(host, path));
   return text === undefined ? undefined : (runStateOf(unsealRecord(text)) ?? 'damaged');
 }

@@ -1,6 +1,7 @@
 import { type ErrorRecord, exitCodes } from '../model/errors.ts';
 import { countStates, type ImageState, type RunState } from '../model/run-state.ts';
-import type { StatusFacts, Verified } from './facts.ts';
+import type { Verified } from '../model/store.ts';
+import type { StatusFacts } from './facts.ts';
 import { imageNow } from './image-now.ts';
 import { judgeRun, type Verdict } from './judge.ts';
 import { judgeUnit } from './unit-end.ts';

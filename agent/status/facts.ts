@@ -2,6 +2,7 @@ import type { CrioAwareness } from '../engine/crio-store.ts';
 import type { UnitEnd } from '../host/unit-end.ts';
 import type { ErrorRecord } from '../model/errors.ts';
 import type { RunState } from '../model/run-state.ts';
+import type { Verified } from '../model/store.ts';
 import type { StoreProbe } from '../release/assess-store.ts';
 import type { StorageContents } from '../storage/records.ts';
 import type { Look, Unseen } from './look.ts';
@@ -43,8 +44,6 @@ export interface StoreNow {
   /** The result of a test read from it. */
   readonly probe: Look<StoreProbe>;
 }
-
-export type Verified = NonNullable<RunState['store']>['verified'];
 
 export interface RegistryNow {
   /** `host:port`, as registries.conf has it. */

@@ -1,5 +1,6 @@
 import { readFile } from 'node:fs/promises';
 import { howEnded } from '../host/exec.ts';
+import { readIfThere } from '../host/files.ts';
 import { type Host, hostPath } from '../host/host.ts';
 import { availableMemoryBytes, spaceAt } from '../host/space.ts';
 import { locateStorage } from '../storage/location.ts';
@@ -130,10 +131,7 @@ async function spaceText(host: Host): Promise<string> {
 /** Only number and size of the surveys: their content can be read from the archives. */
 async function surveysText(host: Host): Promise<string> {
   const path = hostPath(host, '/var/lib/prestage-agent/surveys.json');
-  const text = await readFile(path, 'utf8').catch((error: NodeJS.ErrnoException) => {
-    if (error.code === 'ENOENT') return '';
-    throw error;
-  });
+  const text = (await readIfThere(path)) ?? '';
   return `${(text.match(/"topDigest"/g) ?? []).length} archives surveyed, ${Buffer.byteLength(text)} bytes`;
 }
 

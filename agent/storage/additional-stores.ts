@@ -1,7 +1,8 @@
-import { readdir, readFile, stat } from 'node:fs/promises';
+import { readdir, readFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { parse } from 'smol-toml';
 import * as v from 'valibot';
+import { isDirectory } from '../host/files.ts';
 import { type Host, hostPath } from '../host/host.ts';
 import { STORAGE_CONF, STORE_PATH } from '../model/places.ts';
 
@@ -74,11 +75,4 @@ async function readToml(path: string): Promise<unknown> {
   } catch {
     return undefined;
   }
-}
-
-async function isDirectory(path: string): Promise<boolean> {
-  return await stat(path).then(
-    (found) => found.isDirectory(),
-    () => false,
-  );
 }

@@ -1,6 +1,6 @@
-import { readFile } from 'node:fs/promises';
 import { parse } from 'smol-toml';
 import * as v from 'valibot';
+import { readIfThere } from '../host/files.ts';
 import { type Host, hostPath } from '../host/host.ts';
 import { messageOf, PrestageError } from '../model/errors.ts';
 import type { StorageLocation } from './records.ts';
@@ -33,10 +33,7 @@ export async function locateStorage(host: Host, wanted: Partial<StorageLocation>
 async function readConfig(host: Host): Promise<Partial<StorageLocation>> {
   const override = host.env.CONTAINERS_STORAGE_CONF;
   for (const path of override === undefined ? CONFIG_FILES.map((file) => hostPath(host, file)) : [override]) {
-    const text = await readFile(path, 'utf8').catch((error: NodeJS.ErrnoException) => {
-      if (error.code === 'ENOENT') return undefined;
-      throw error;
-    });
+    const text = await readIfThere(path);
     if (text !== undefined) return parseConfig(text, path);
   }
   return {};

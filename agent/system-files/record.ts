@@ -1,13 +1,14 @@
-import { readdir, readFile } from 'node:fs/promises';
+import { readdir } from 'node:fs/promises';
 import { join } from 'node:path';
 import * as v from 'valibot';
 import { writeAtomic } from '../host/atomic.ts';
+import { readIfThere } from '../host/files.ts';
 import { type Host, hostPath } from '../host/host.ts';
-import { type Digest, digestOf, hexOf, isDigest } from '../model/digest.ts';
+import { digestOf, hexOf } from '../model/digest.ts';
 import { BACKUP_PATH, SETUP_RECORD } from '../model/places.ts';
+import { digestSchema } from '../model/schemas.ts';
 import { sealRecord, unsealRecord } from '../model/seal.ts';
 
-const digest = v.custom<Digest>((value) => typeof value === 'string' && isDigest(value));
 const path = v.pipe(v.string(), v.startsWith('/'));
 const version = v.literal('prestage-agent/v1');
 
@@ -26,7 +27,7 @@ const setupSchema = v.object({
       v.object({
         path,
         /** Digest of the content; only for files that belong to the agent. */
-        digest: v.optional(digest),
+        digest: v.optional(digestSchema),
         /** When it was written; left out for files in /run, which each boot writes again. */
         at: v.optional(v.object({ bootId: v.string(), sinceBootMs: v.number() })),
       }),
@@ -57,7 +58,7 @@ const backupSchema = v.object({
     }),
   ),
   /** Contents that the agent gave or is about to give to the file. */
-  written: v.array(digest),
+  written: v.array(digestSchema),
   /** Somebody else changed the file between two changes of the agent: the original is no longer what it would be without the agent. */
   isMixed: v.boolean(),
 });
@@ -116,9 +117,6 @@ export async function readBackups(host: Host): Promise<readonly Backup[]> {
 
 /** The content of a sealed file: undefined if it does not exist, null if it is damaged. */
 async function readSealed(file: string): Promise<unknown> {
-  const text = await readFile(file, 'utf8').catch((error: NodeJS.ErrnoException) => {
-    if (error.code === 'ENOENT') return undefined;
-    throw error;
-  });
+  const text = await readIfThere(file);
   return text === undefined ? undefined : (unsealRecord(text) ?? null);
 }

@@ -1,9 +1,9 @@
 import { mkdir, readFile, writeFile } from 'node:fs/promises';
 import { dirname, join } from 'node:path';
 import type { SourceImage } from '../extract/payload.ts';
-import { output } from '../host/exec.ts';
 import type { Host } from '../host/host.ts';
 import type { Step } from '../host/steps.ts';
+import { syncFileSystem } from '../host/sync.ts';
 import type { Digest } from '../model/digest.ts';
 import { PrestageError } from '../model/errors.ts';
 import { nameOf, parseReference } from '../model/reference.ts';
@@ -45,7 +45,7 @@ export async function addSignatures(
       await mkdir(dirname(path), { recursive: true });
       await writeFile(path, content ?? '');
     }
-    await output(host.exec, 'sync', ['--file-system', to]);
+    await syncFileSystem(host.exec, to);
   });
   return true;
 }

@@ -5,8 +5,9 @@ import type { ArchivePool } from '../extract/pool.ts';
 import type { Host } from '../host/host.ts';
 import type { Step } from '../host/steps.ts';
 import { type Digest, isDigest } from '../model/digest.ts';
-import { type ErrorCode, type ErrorRecord, errorRecord, isErrorCode, PrestageError } from '../model/errors.ts';
+import { type ErrorCode, type ErrorRecord, errorRecord, PrestageError } from '../model/errors.ts';
 import { treeBlobPath } from '../model/registry-path.ts';
+import { errorRecordSchema } from '../model/schemas.ts';
 import { type NamedTreeImage, registryTree } from './registry-tree.ts';
 import { endTree, startTree } from './tree-session.ts';
 
@@ -38,7 +39,7 @@ const resultSchema = v.object({
   refused: v.array(
     v.object({
       reference: v.string(),
-      error: v.object({ code: v.custom<ErrorCode>(isErrorCode), message: v.string(), remedy: v.string() }),
+      error: errorRecordSchema,
     }),
   ),
   blobs: v.number(),

@@ -3,8 +3,7 @@ import { type ArchivePool, createArchivePool } from '../extract/pool.ts';
 import type { Host } from '../host/host.ts';
 import type { Step } from '../host/steps.ts';
 import { createWriteBack } from '../host/write-back.ts';
-import { type Digest, isDigest } from '../model/digest.ts';
-import { type ErrorCode, isErrorCode } from '../model/errors.ts';
+import { digestSchema, errorRecordSchema } from '../model/schemas.ts';
 import { type ArchiveDamage, absentArchives } from './archive-damage.ts';
 import { describeArchives, type MirrorArchive, type MirrorSet, setsOf } from './archive-sets.ts';
 import { fillFromSets, type MirrorTexts } from './fill-sets.ts';
@@ -112,12 +111,12 @@ const resultSchema = v.object({
   missing: v.array(
     v.object({
       image: v.string(),
-      digest: v.custom<Digest>((value) => typeof value === 'string' && isDigest(value)),
+      digest: digestSchema,
       part: v.picklist(['manifest', 'config', 'layer']),
       from: v.string(),
     }),
   ),
-  faults: v.array(v.object({ path: v.string(), code: v.custom<ErrorCode>(isErrorCode), message: v.string(), remedy: v.string() })),
+  faults: v.array(v.intersect([v.object({ path: v.string() }), errorRecordSchema])),
   resources: v.object({ idms: texts, itms: texts, isc: texts }),
 });
 

@@ -3,12 +3,12 @@ import { join } from 'node:path';
 import { TREE_SCRATCH } from '../extract/fill-tree.ts';
 import { removeTemporaries } from '../host/atomic.ts';
 import { readBootId } from '../host/boot.ts';
-import { output } from '../host/exec.ts';
 import type { Host } from '../host/host.ts';
 import { holdsMounts } from '../host/mounts.ts';
 import { removeTree, removeTrees } from '../host/remove-tree.ts';
 import { spaceAt } from '../host/space.ts';
 import type { Step } from '../host/steps.ts';
+import { syncFileSystem } from '../host/sync.ts';
 import { formatBytes } from '../model/bytes.ts';
 import { type Digest, digestOfHex } from '../model/digest.ts';
 import { PrestageError } from '../model/errors.ts';
@@ -68,7 +68,7 @@ export async function endTree(
   await step('sync-tree', async () => {
     await removeOtherBlobs(to, content.blobs);
     await removeTree(join(to, TREE_SCRATCH));
-    await output(host.exec, 'sync', ['--file-system', to]);
+    await syncFileSystem(host.exec, to);
   });
   await step('record-tree', async () => await noteEnd(to, key, content.result));
 }

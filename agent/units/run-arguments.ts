@@ -1,11 +1,12 @@
 import { PrestageError } from '../model/errors.ts';
-import type { DeliveryChoice, PlacementSetting, TrustSetting } from '../model/setting-values.ts';
+import type { DeliveryChoice } from '../model/setting-values.ts';
+import type { PlacementChoice, TrustChoice } from '../model/store.ts';
 
 /** Settings that the unit passes on to `run`; what is left out, the node decides. */
 export interface RunSettings {
   readonly delivery?: DeliveryChoice;
-  readonly trust?: TrustSetting;
-  readonly placement?: PlacementSetting;
+  readonly trust?: TrustChoice;
+  readonly placement?: PlacementChoice;
   /** MiB. */
   readonly memoryReserve?: number | 'auto';
   /** Full reference of the image that serves; its grammar has nothing that systemd reads differently. */

@@ -3,6 +3,7 @@ import { type FileHandle, lstat, open } from 'node:fs/promises';
 import { join } from 'node:path';
 import type { BundleFault } from '../bundle/verify-files.ts';
 import { readPlatform } from '../extract/image-platform.ts';
+import { isThere } from '../host/files.ts';
 import { type Digest, digestOf } from '../model/digest.ts';
 import { type ErrorCode, errorRecord, PrestageError } from '../model/errors.ts';
 import {
@@ -121,11 +122,4 @@ function noInstance(store: BlobStore, index: IndexManifest, image: WantedImage, 
 
 export function blobError(store: Pick<BlobStore, 'code'>, message: string): PrestageError {
   return new PrestageError(store.code, message, 'Write the bundle again from the factory; if it is faulty there, pull and build it again');
-}
-
-async function isThere(path: string): Promise<boolean> {
-  return await lstat(path).then(
-    () => true,
-    () => false,
-  );
 }

@@ -4,11 +4,11 @@ import { join } from 'node:path';
 import { version } from '../../assets.ts';
 import { type ArchivePool, createArchivePool } from '../../extract/pool.ts';
 import { checkWorkplace } from '../../host/chain.ts';
-import { output } from '../../host/exec.ts';
 import type { Host } from '../../host/host.ts';
 import { holdingShared, waitForShared } from '../../host/lock.ts';
 import { removeTree } from '../../host/remove-tree.ts';
 import type { Step } from '../../host/steps.ts';
+import { syncFileSystem } from '../../host/sync.ts';
 import type { Bundle } from '../../model/bundle.ts';
 import { squashfsObstacle } from '../../model/release.ts';
 import { unsignedError, unsignedImages } from './demanded-signatures.ts';
@@ -152,7 +152,7 @@ async function openJournal(host: Host, bundle: string, step: Step): Promise<Jour
     commit: async (change) => {
       record = { ...record, ...change };
       await step('record-build', async () => {
-        await output(host.exec, 'sync', ['-f', bundle]);
+        await syncFileSystem(host.exec, bundle);
         await writeRecord(bundle, record);
       });
     },
@@ -230,7 +230,7 @@ async function sealBundle(parts: readonly Part[], facts: BuildFacts, context: Bu
   ];
   const wanted = parts.flatMap((part) => part.paths);
   await step('remove-stale-payload', async () => await removeStale(bundle, wanted));
-  await step('sync-bundle', async () => await output(host.exec, 'sync', ['-f', bundle]));
+  await step('sync-bundle', async () => await syncFileSystem(host.exec, bundle));
   signal.throwIfAborted();
   const listed = files.map(({ path, sizeBytes, sha256 }) => ({ path, sizeBytes, sha256 })).toSorted((a, b) => (a.path < b.path ? -1 : 1));
   const manifest = await step('seal-bundle', async () => await seal(bundle, { ...described, files: listed }));

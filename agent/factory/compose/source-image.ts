@@ -2,10 +2,11 @@ import { readFile } from 'node:fs/promises';
 import * as v from 'valibot';
 import { layoutBlobPath, layoutImage } from '../../extract/oci-layout.ts';
 import type { AbsentInstance } from '../../model/absent-instances.ts';
-import { type Digest, digestOf, isDigest } from '../../model/digest.ts';
+import { type Digest, digestOf } from '../../model/digest.ts';
 import { PrestageError } from '../../model/errors.ts';
 import type { Descriptor } from '../../model/manifest.ts';
 import { CONFIG_LIMIT_BYTES } from '../../model/manifest-content.ts';
+import { digestSchema } from '../../model/schemas.ts';
 import type { SourceAttached } from './source-attached.ts';
 import type { SourceSignature } from './source-signatures.ts';
 
@@ -44,12 +45,11 @@ export interface NamedImage {
 /** Media types of manifests that do not state their own. Source: OCI image-spec, media-types.md. */
 const OCI_TYPES = { image: 'application/vnd.oci.image.manifest.v1+json', index: 'application/vnd.oci.image.index.v1+json' } as const;
 
-const diffId = v.custom<Digest>((value) => typeof value === 'string' && isDigest(value), 'is not a sha256 digest');
 /** Source: OCI image-spec, config.md; Docker's configs have the same fields. */
 const configSchema = v.object({
   created: v.nullish(v.string()),
   config: v.nullish(v.object({ Labels: v.nullish(v.record(v.string(), v.string())) })),
-  rootfs: v.object({ diff_ids: v.array(diffId) }),
+  rootfs: v.object({ diff_ids: v.array(digestSchema) }),
 });
 const manifestSchema = v.object({ mediaType: v.optional(v.string()), manifests: v.optional(v.array(v.unknown())) });
 

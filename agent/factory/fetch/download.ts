@@ -1,5 +1,6 @@
 import { join } from 'node:path';
 import type { Clock } from '../../host/clock.ts';
+import { pauseBefore } from '../../host/retry.ts';
 import type { Step } from '../../host/steps.ts';
 import { PrestageError } from '../../model/errors.ts';
 import { type HttpAnswer, type HttpClient, shown, Transient } from '../web/http.ts';
@@ -53,7 +54,6 @@ const SMALL_BYTES = 1024 * 1024;
 /** A complete file with wrong content is fetched only once more, unlike one that breaks off: it may have gigabytes. */
 const CONTENT_TRIES = 2;
 const FIRST_PAUSE_MS = 500;
-const LONGEST_PAUSE_MS = 30_000;
 /** Longest pause of a server (Retry-After) that is respected. */
 const OBEYED_PAUSE_MS = 120_000;
 
@@ -76,7 +76,7 @@ export async function download(file: RemoteFile, context: DownloadContext): Prom
       failures = bytes > reachedBytes ? 1 : failures + 1;
       reachedBytes = Math.max(reachedBytes, bytes);
       if (failures > context.retries) throw error.error;
-      const pauseMs = pauseBefore(failures, error.pauseMs);
+      const pauseMs = pauseAfter(failures, error.pauseMs);
       context.onRetry(file.path, error.error, pauseMs);
       await context.clock.sleep(pauseMs, context.signal);
     }
@@ -84,9 +84,9 @@ export async function download(file: RemoteFile, context: DownloadContext): Prom
 }
 
 /** How long to wait before a retry: doubled each time, or as long as the server asks. Pure. */
-export function pauseBefore(failures: number, askedMs: number | undefined): number {
+export function pauseAfter(failures: number, askedMs: number | undefined): number {
   if (askedMs !== undefined) return Math.min(askedMs, OBEYED_PAUSE_MS);
-  return Math.min(FIRST_PAUSE_MS * 2 ** (failures - 1), LONGEST_PAUSE_MS);
+  return pauseBefore(failures, FIRST_PAUSE_MS);
 }
 
 async function attempt(file: RemoteFile, context: DownloadContext): Promise<Downloaded> {

@@ -3,10 +3,10 @@ import { join } from 'node:path';
 import { readManifest } from '../../bundle/read-bundle.ts';
 import { unlistedFiles } from '../../bundle/verify-files.ts';
 import { removeTemporaries, syncDirectory, writeAtomic } from '../../host/atomic.ts';
-import { output } from '../../host/exec.ts';
 import type { Host } from '../../host/host.ts';
 import { removeTree } from '../../host/remove-tree.ts';
 import type { Step } from '../../host/steps.ts';
+import { syncFileSystem } from '../../host/sync.ts';
 import { BUNDLE_FILE, PARTIAL_FILE } from '../../model/bundle.ts';
 import { removeInner } from '../../partition/inner-files.ts';
 import { WORK_FOLDER } from './index-page.ts';
@@ -25,7 +25,7 @@ export async function finish(
   { directory, step }: { readonly directory: string; readonly step: Step },
 ): Promise<Finished> {
   // Files were synced one by one; this also syncs new directories, before the target is marked as complete.
-  await step('sync-fetch', async () => await output(host.exec, 'sync', ['--file-system', directory]));
+  await step('sync-fetch', async () => await syncFileSystem(host.exec, directory));
   if (source.kind === 'folder') {
     await step('remove-fetch-work', async () => await removeParts(directory));
     await step('unmark-fetch', async () => await unmark(directory));

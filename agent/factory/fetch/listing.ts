@@ -1,8 +1,9 @@
+import { withRetries } from '../../host/retry.ts';
 import { PrestageError } from '../../model/errors.ts';
 import { quoteInput } from '../../model/faults.ts';
 import { bytesOf, type HttpAnswer, type HttpClient, type HttpRequest, shown, Transient } from '../web/http.ts';
 import { parseCount, type Validator, validatorOf } from './content.ts';
-import { pauseBefore, statusFault } from './download.ts';
+import { pauseAfter, statusFault } from './download.ts';
 import { INDEX_LIMIT_BYTES, type IndexPage, parseIndexPage } from './index-page.ts';
 
 /** A file below a folder of a web server. */
@@ -79,7 +80,7 @@ export async function listFolder(folder: URL, context: AskContext): Promise<List
  * @throws PrestageError ERR_FETCH_NETWORK, ERR_FETCH_REFUSED
  */
 export async function factsOf(file: ListedFile, context: AskContext): Promise<RemoteFacts> {
-  return await withRetries(file.path, context, async () => {
+  return await askWithRetries(file.path, context, async () => {
     const answer = await context.client.ask(file.url, { method: 'HEAD', signal: context.signal });
     answer.drop();
     if (NO_HEAD.includes(answer.status)) return { sizeBytes: undefined, validator: {}, contentType: undefined, contentEncoding: undefined };
@@ -99,7 +100,7 @@ export async function readText(
   limitBytes: number,
   context: AskContext,
 ): Promise<{ readonly bytes: Buffer; readonly contentType: string; readonly url: URL } | undefined> {
-  return await withRetries(url.pathname, context, async () => {
+  return await askWithRetries(url.pathname, context, async () => {
     const request: HttpRequest = { method: 'GET', signal: context.signal };
     const answer = await context.client.ask(url, request);
     if (answer.status === 404 || answer.status === 410) {
@@ -136,19 +137,26 @@ async function readBody(answer: HttpAnswer, limitBytes: number): Promise<Buffer>
   return await bytesOf(answer, limitBytes, tooLong);
 }
 
-async function withRetries<T>(path: string, context: AskContext, act: () => Promise<T>): Promise<T> {
-  for (let failures = 1; ; failures++) {
-    try {
-      return await act();
-    } catch (error) {
-      context.signal.throwIfAborted();
-      if (!(error instanceof Transient)) throw error;
-      if (failures > context.retries) throw error.error;
-      const pauseMs = pauseBefore(failures, error.pauseMs);
-      context.onRetry(path, error.error, pauseMs);
-      await context.clock.sleep(pauseMs, context.signal);
-    }
+async function askWithRetries<T>(path: string, context: AskContext, act: () => Promise<T>): Promise<T> {
+  const options = {
+    ...context,
+    isRetryable: (error: unknown) => error instanceof Transient,
+    pauseMs: (failures: number, error: unknown) => pauseAfter(failures, transientOf(error)?.pauseMs),
+    onRetry: (error: unknown, pauseMs: number) => {
+      const failure = transientOf(error);
+      if (failure !== undefined) context.onRetry(path, failure.error, pauseMs);
+    },
+  };
+  try {
+    return await withRetries(options, act);
+  } catch (error) {
+    context.signal.throwIfAborted();
+    throw transientOf(error)?.error ?? error;
   }
+}
+
+function transientOf(error: unknown): Transient | undefined {
+  return error instanceof Transient ? error : undefined;
 }
 
 function tooMuch(folder: URL, what: string): PrestageError {

@@ -1,10 +1,10 @@
 import pLimit from 'p-limit';
 import type { Host } from '../../host/host.ts';
+import { withRetries } from '../../host/retry.ts';
 import type { Digest } from '../../model/digest.ts';
 import { type ErrorRecord, errorRecord, errorTable, PrestageError } from '../../model/errors.ts';
 import { notImage, notImageError, parsePlatform } from '../../model/manifest-content.ts';
 import { isTransient } from '../shared/failures.ts';
-import { withRetries } from '../shared/retry.ts';
 import type { PullSource } from '../web/source.ts';
 import type { PulledAttached } from './attached-fetch.ts';
 import type { AttachedFinder } from './attached-finder.ts';

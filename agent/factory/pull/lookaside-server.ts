@@ -1,7 +1,7 @@
 import { readFile, stat } from 'node:fs/promises';
 import { fileURLToPath } from 'node:url';
+import { ifMissing } from '../../host/files.ts';
 import type { Host } from '../../host/host.ts';
-import { ifMissing } from '../../host/if-missing.ts';
 import { messageOf, PrestageError } from '../../model/errors.ts';
 import { PAYLOAD_LIMIT_BYTES } from '../../signatures/attachment.ts';
 import { bytesOf, createHttpClient, type HttpClient, shown, Transient } from '../web/http.ts';

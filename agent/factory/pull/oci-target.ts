@@ -1,7 +1,7 @@
-import { readFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { readAbsentInstances } from '../../extract/absent-instances.ts';
 import { writeAtomic } from '../../host/atomic.ts';
+import { readIfThere } from '../../host/files.ts';
 import type { Step } from '../../host/steps.ts';
 import { ABSENT_INSTANCES_FILE, formatAbsentInstances } from '../../model/absent-instances.ts';
 import { OCI_MANIFEST_TYPE } from '../../model/attached.ts';
@@ -105,10 +105,7 @@ function withBeside(entries: readonly OciEntry[], beside: ReadonlyMap<string, Oc
 }
 
 async function readIndex(path: string): Promise<readonly OciEntry[]> {
-  const text = await readFile(path, 'utf8').catch((error: NodeJS.ErrnoException) => {
-    if (error.code === 'ENOENT') return undefined;
-    throw error;
-  });
+  const text = await readIfThere(path);
   if (text === undefined) return [];
   try {
     const { entries, skipped } = parseOciIndex(text, path);

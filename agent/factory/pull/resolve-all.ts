@@ -1,10 +1,10 @@
 import pLimit from 'p-limit';
 import type { Host } from '../../host/host.ts';
+import { withRetries } from '../../host/retry.ts';
 import { type ErrorRecord, errorRecord } from '../../model/errors.ts';
 import type { ListedImage } from '../../model/image-list.ts';
 import type { BlobStore } from '../shared/blob-store.ts';
 import { isTransient } from '../shared/failures.ts';
-import { withRetries } from '../shared/retry.ts';
 import type { PullRequest } from './request.ts';
 import { type ResolvedImage, resolveImage } from './resolve.ts';
 

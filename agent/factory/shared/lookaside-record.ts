@@ -1,6 +1,6 @@
 import { lstat } from 'node:fs/promises';
 import { join } from 'node:path';
-import { ifMissing } from '../../host/if-missing.ts';
+import { ifMissing } from '../../host/files.ts';
 import { readPlainFile } from '../../host/plain-file.ts';
 import { PrestageError } from '../../model/errors.ts';
 import { LOOKASIDE_FILE, LOOKASIDE_LIMIT_BYTES, type LookasideEntry, parseLookasideRecord } from '../../signatures/lookaside.ts';

@@ -1,8 +1,7 @@
-import { readFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import * as v from 'valibot';
 import type { Exec } from '../../host/exec.ts';
-import { ifMissing } from '../../host/if-missing.ts';
+import { readIfThere } from '../../host/files.ts';
 import { PrestageError } from '../../model/errors.ts';
 
 /** A login for a registry: a password, or a token that a token server exchanges. */
@@ -38,7 +37,7 @@ const TOKEN_USER = '<token>';
  */
 export async function findLogin(name: string, context: LoginContext): Promise<Login | undefined> {
   for (const path of filesOf(context)) {
-    const text = await readFile(path, 'utf8').catch(ifMissing(() => undefined));
+    const text = await readIfThere(path);
     const file = text === undefined ? undefined : parseLogins(text, path);
     const found = file && (loginIn(file, name) ?? (await askHelper(file, name, context.exec)));
     if (found !== undefined) return found;

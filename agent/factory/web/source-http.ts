@@ -1,6 +1,6 @@
 import { readdir, readFile } from 'node:fs/promises';
 import { join } from 'node:path';
-import { ifMissing } from '../../host/if-missing.ts';
+import { ifMissing } from '../../host/files.ts';
 import { type ErrorCode, PrestageError } from '../../model/errors.ts';
 import { type HttpOptions, shown } from './http.ts';
 import type { PullSource } from './source.ts';

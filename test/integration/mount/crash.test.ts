@@ -6,7 +6,7 @@ import { after, before, describe, it } from 'node:test';
 import { execOnLinux } from '../../../agent/host/exec.ts';
 import type { StepName } from '../../../agent/host/steps.ts';
 import { DATA_PATH, DISK_COPY_PATH, RAM_PATH, STORE_PATH } from '../../../agent/model/places.ts';
-import type { Placement } from '../../../agent/mount/placement.ts';
+import type { Placement } from '../../../agent/model/store.ts';
 import { readOpenStore } from '../../../agent/mount/store-record.ts';
 import { storeReleaseSteps } from '../../../agent/mount/store-release.ts';
 import { storesUnavailable } from '../../support/build.ts';

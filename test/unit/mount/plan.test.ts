@@ -5,6 +5,7 @@ import { join } from 'node:path';
 import { test } from 'node:test';
 import fc from 'fast-check';
 import { linuxHost } from '../../../agent/host/linux.ts';
+import { PLACEMENT_CHOICES, TRUST_CHOICES } from '../../../agent/model/store.ts';
 import {
   bindMountArgs,
   squashfsMountArgs,
@@ -14,8 +15,8 @@ import {
   verityOpenArgs,
 } from '../../../agent/mount/mount-argv.ts';
 import { mountRefusal } from '../../../agent/mount/mount-refusal.ts';
-import { checkRoom, choosePlacements, memoryReserveBytes, PLACEMENT_CHOICES } from '../../../agent/mount/placement.ts';
-import { chooseTrust, TRUST_CHOICES, type TrustFacts, verityFacts } from '../../../agent/mount/trust.ts';
+import { checkRoom, choosePlacements, memoryReserveBytes } from '../../../agent/mount/placement.ts';
+import { chooseTrust, type TrustFacts, verityFacts } from '../../../agent/mount/trust.ts';
 import { codeOf, thrownBy } from '../../support/thrown.ts';
 
 const MIB = 1024 * 1024;

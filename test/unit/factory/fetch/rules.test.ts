@@ -9,7 +9,7 @@ import {
   parseCount,
   rangeCondition,
 } from '../../../../agent/factory/fetch/content.ts';
-import { pauseBefore } from '../../../../agent/factory/fetch/download.ts';
+import { pauseAfter } from '../../../../agent/factory/fetch/download.ts';
 import { type FetchRecord, isUnchanged } from '../../../../agent/factory/fetch/journal.ts';
 import { below } from '../../../../agent/factory/fetch/plan.ts';
 import { folderUrl } from '../../../../agent/factory/fetch/source.ts';
@@ -79,10 +79,10 @@ test('a range is asked for on condition of a strong ETag or a date', () => {
 
 test('pauses double up to half a minute, and a server is obeyed up to two', () => {
   assert.deepEqual(
-    [1, 2, 3, 7, 8, 20].map((failures) => pauseBefore(failures, undefined)),
+    [1, 2, 3, 7, 8, 20].map((failures) => pauseAfter(failures, undefined)),
     [500, 1000, 2000, 30_000, 30_000, 30_000],
   );
-  assert.deepEqual([pauseBefore(1, 7000), pauseBefore(1, 3_600_000)], [7000, 120_000]);
+  assert.deepEqual([pauseAfter(1, 7000), pauseAfter(1, 3_600_000)], [7000, 120_000]);
 });
 
 test('a file stays only where disk and server still have the state that was put there', () => {

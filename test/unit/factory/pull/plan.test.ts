@@ -7,7 +7,7 @@ import { planPull, startOrder } from '../../../../agent/factory/pull/plan.ts';
 import { advancePull, describePull, noPullProgress } from '../../../../agent/factory/pull/progress.ts';
 import type { ResolvedImage } from '../../../../agent/factory/pull/resolve.ts';
 import { createClaims } from '../../../../agent/factory/shared/claims.ts';
-import { pauseBefore, withRetries } from '../../../../agent/factory/shared/retry.ts';
+import { pauseBefore, withRetries } from '../../../../agent/host/retry.ts';
 import { type Digest, digestOf } from '../../../../agent/model/digest.ts';
 import { parseReference } from '../../../../agent/model/reference.ts';
 import { thrownBy } from '../../../support/thrown.ts';
@@ -108,7 +108,10 @@ describe('the retries of a pull', () => {
   });
 
   it('double their pause up to 30 s', () => {
-    assert.deepEqual([1, 2, 3, 4, 5, 6, 20].map(pauseBefore), [1000, 2000, 4000, 8000, 16_000, 30_000, 30_000]);
+    assert.deepEqual(
+      [1, 2, 3, 4, 5, 6, 20].map((failures) => pauseBefore(failures)),
+      [1000, 2000, 4000, 8000, 16_000, 30_000, 30_000],
+    );
   });
 
   it('end with the last error when they are used up', async () => {

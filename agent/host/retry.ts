@@ -1,10 +1,12 @@
-import type { Clock } from '../../host/clock.ts';
+import type { Clock } from './clock.ts';
 
 export interface RetryOptions {
-  readonly clock: Clock;
+  readonly clock: Pick<Clock, 'sleep'>;
   /** Attempts after the first. */
   readonly retries: number;
   readonly isRetryable: (error: unknown) => boolean;
+  /** Milliseconds to wait before the next attempt after so many failures; `pauseBefore` if left out. */
+  readonly pauseMs?: (failures: number, error: unknown) => number;
   /** Ends a pause; the work itself has to listen to it, too. */
   readonly signal: AbortSignal;
   readonly onRetry: (error: unknown, pauseMs: number) => void;
@@ -13,9 +15,9 @@ export interface RetryOptions {
 const FIRST_PAUSE_MS = 1000;
 const PAUSE_LIMIT_MS = 30_000;
 
-/** Pause before the attempt with this number (the second is 1): doubled each time up to 30 s. Pure. */
-export function pauseBefore(attempt: number): number {
-  return Math.min(FIRST_PAUSE_MS * 2 ** (attempt - 1), PAUSE_LIMIT_MS);
+/** Milliseconds to wait after so many failures: the first pause, doubled each time, up to 30 s. Pure. */
+export function pauseBefore(failures: number, firstMs = FIRST_PAUSE_MS): number {
+  return Math.min(firstMs * 2 ** (failures - 1), PAUSE_LIMIT_MS);
 }
 
 /** Repeats the work until it succeeds, fails for good, or has no retries left; then throws its last error. */
@@ -25,7 +27,7 @@ export async function withRetries<T>(options: RetryOptions, work: () => Promise<
       return await work();
     } catch (error) {
       if (attempt > options.retries || options.signal.aborted || !options.isRetryable(error)) throw error;
-      const pauseMs = pauseBefore(attempt);
+      const pauseMs = options.pauseMs?.(attempt, error) ?? pauseBefore(attempt);
       options.onRetry(error, pauseMs);
       await options.clock.sleep(pauseMs, options.signal).catch(() => undefined);
     }
