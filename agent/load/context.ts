@@ -1,6 +1,7 @@
 import type { Host } from '../host/host.ts';
 import type { Step } from '../host/steps.ts';
 import { PrestageError } from '../model/errors.ts';
+import type { RunPhase } from '../model/run-timeline.ts';
 import type { Settings } from '../model/settings.ts';
 import type { Stage } from '../model/stage.ts';
 import type { OnRunEvent } from '../state/progress.ts';
@@ -40,6 +41,12 @@ export interface Planned {
 /** The error of any work that a stop signal cuts short. */
 export function interrupted(cause?: unknown): PrestageError {
   return new PrestageError('ERR_INTERRUPTED', 'the run was interrupted', 'Start the run again; it continues where it stopped', { cause });
+}
+
+/** Begins a phase of the run: in its record, and for those who watch it. */
+export function beginPhase({ store, onEvent }: Pick<RunContext, 'store' | 'onEvent'>, phase: RunPhase, text: string): void {
+  store.update({ phase });
+  onEvent({ kind: 'phase', text });
 }
 
 /** Adds notices for people to the state, each once. */

@@ -14,7 +14,7 @@ import { imageRecordsReader } from '../storage/listed-images.ts';
 import { createLoader, type Loader } from '../storage/loader.ts';
 import type { StorageLocation } from '../storage/records.ts';
 import { readStoredLayers } from '../storage/stored-layers.ts';
-import type { RunContext } from './context.ts';
+import { beginPhase, type RunContext } from './context.ts';
 import { executeLoads } from './execute.ts';
 import { type LoadStep, promoteAfterFailure } from './plan.ts';
 import type { Needs } from './preflight.ts';
@@ -38,7 +38,8 @@ export interface Delivery {
 export async function deliver(loads: readonly LoadStep[], delivery: Delivery, context: RunContext): Promise<void> {
   const { host, settings, store, step } = context;
   const { payload, location, pool, needs } = delivery;
-  store.update({ phase: 'loading', unsynced: [...new Set([...store.state.unsynced, ...loads.map((load) => load.image.reference)])] });
+  store.update({ unsynced: [...new Set([...store.state.unsynced, ...loads.map((load) => load.image.reference)])] });
+  beginPhase(context, 'loading', 'loading images');
   await step('record-plan', async () => await store.commit());
   const scratch = await step('make-scratch', async () => await makeScratch(delivery.scratchPath));
   try {
@@ -51,7 +52,6 @@ export async function deliver(loads: readonly LoadStep[], delivery: Delivery, co
     });
     const loadable = await removeDamaged(loads, loader, context);
     if (store.state.suspect.length > 0) await removeUnsure(loads, location, context);
-    context.onEvent({ kind: 'phase', text: 'loading images' });
     const sources = new Map(payload.images.map((image) => [image.reference, image]));
     await using _writing = keepWritingBack(host, location.graphroot);
     await executeLoads(loadable, {
@@ -123,8 +123,7 @@ async function removeUnsure(loads: readonly LoadStep[], location: StorageLocatio
 /** skopeo does not sync what it writes, so only after this may the state call the images present. Source: sync(1), --file-system. */
 export async function syncStorage(location: StorageLocation, context: RunContext): Promise<void> {
   if (!existsSync(location.graphroot)) return;
-  context.onEvent({ kind: 'phase', text: 'writing to disk' });
-  context.store.update({ phase: 'syncing' });
+  beginPhase(context, 'syncing', 'writing to disk');
   await context.step('sync-storage', async () => await syncFileSystem(context.host.exec, location.graphroot, dirname(location.graphroot)));
   const failed = new Set(context.store.state.images.filter((image) => image.state === 'failed').map((image) => image.reference));
   context.store.update({ unsynced: [], suspect: context.store.state.suspect.filter((reference) => failed.has(reference)) });

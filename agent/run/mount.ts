@@ -5,7 +5,7 @@ import { setUpEngines } from '../engine/set-up.ts';
 import { unseenExchange } from '../engine/unseen-exchange.ts';
 import { createArchivePool } from '../extract/pool.ts';
 import { hostPath } from '../host/host.ts';
-import { addNotices, type Planned, type RunContext } from '../load/context.ts';
+import { addNotices, beginPhase, type Planned, type RunContext } from '../load/context.ts';
 import type { BundleImage } from '../model/bundle.ts';
 import { formatBytes } from '../model/bytes.ts';
 import { MIRROR_PATH, REGISTRY_IMAGE_PATH, REGISTRY_PATH, STORE_PATH } from '../model/places.ts';
@@ -41,9 +41,9 @@ export type MountResult = { readonly kind: 'mounted'; readonly planned: Planned 
  */
 export async function mountStore(bundle: StoreBundle, location: StorageLocation, context: RunContext): Promise<MountResult> {
   const { host, store, step, settings, stage } = context;
-  store.update({ payload: 'store', phase: 'opening-store' });
+  store.update({ payload: 'store' });
   if (context.isDry) return { kind: 'mounted', planned: await planMount(bundle, context) };
-  context.onEvent({ kind: 'phase', text: 'opening the store image' });
+  beginPhase(context, 'opening-store', 'opening the store image');
   const image = settings.registryImage ?? bundle.store.registryImage;
   const sources = image === undefined ? undefined : sourcesOf(bundle, context);
   const systems = await planSystems(bundle, wantedStore(bundle, context).placement, context);

@@ -4,7 +4,7 @@ import { processStartTicks, readBootId } from '../host/boot.ts';
 import { type Host, hostPath } from '../host/host.ts';
 import { unmount } from '../host/mounts.ts';
 import { takeRunLock } from '../host/run-lock.ts';
-import { addNotices, interrupted, type Planned, type RunContext, type RunOptions } from '../load/context.ts';
+import { addNotices, beginPhase, interrupted, type Planned, type RunContext, type RunOptions } from '../load/context.ts';
 import { clearAfterKilledRun } from '../load/load-images.ts';
 import { recording, withAbsent } from '../load/record-plan.ts';
 import { checkScratch } from '../load/scratch.ts';
@@ -154,8 +154,8 @@ async function withSource<T>(context: RunContext, action: (directory: string) =>
   }
   const target = hostPath(host, context.isDry ? `${PARTITION_TARGET}-${process.pid}` : PARTITION_TARGET);
   await step('reclaim-mount', async () => await unmount(host, target));
-  store.update({ phase: 'waiting-for-partition', source: { kind: 'partition', label: settings.label } });
-  context.onEvent({ kind: 'phase', text: `looking for the partition "${settings.label}"` });
+  store.update({ source: { kind: 'partition', label: settings.label } });
+  beginPhase(context, 'waiting-for-partition', `looking for the partition "${settings.label}"`);
   const kept = await keptBundle(host, settings.bundleSha256);
   const waitSeconds = kept === undefined ? settings.deviceWaitSeconds : 0;
   const opening = openPartition(host, { label: settings.label, waitSeconds, target }, step, context.stop);
@@ -174,8 +174,7 @@ async function withSource<T>(context: RunContext, action: (directory: string) =>
 async function reconcile(directory: string, context: RunContext): Promise<Planned> {
   const { host, settings, store, isDry } = context;
   if (!isDry) await clearAfterKilledRun(context);
-  context.onEvent({ kind: 'phase', text: 'reading the bundle' });
-  store.update({ phase: 'reading-bundle' });
+  beginPhase(context, 'reading-bundle', 'reading the bundle');
   const bundle = await readStageBundle({
     directory,
     stage: context.stage,

@@ -1,6 +1,6 @@
 import type { StageBundle } from '../bundle/stage-bundle.ts';
 import { hostPath } from '../host/host.ts';
-import type { Planned, RunContext } from '../load/context.ts';
+import { beginPhase, type Planned, type RunContext } from '../load/context.ts';
 import { extractPayload } from '../load/load-payload.ts';
 import { errorRecord, messageOf, PrestageError } from '../model/errors.ts';
 import { REGISTRY_PATH } from '../model/places.ts';
@@ -67,9 +67,7 @@ async function planServing(
 
 /** @returns the state of each image */
 async function serve(bundle: StageBundle, location: StorageLocation, context: RunContext): Promise<ImageState[]> {
-  const { store } = context;
-  store.update({ phase: 'making-tree' });
-  context.onEvent({ kind: 'phase', text: 'making the registry tree' });
+  beginPhase(context, 'making-tree', 'making the registry tree');
   const tree = await startServing(bundle, location, context).catch(async (error: unknown) => {
     await stopServing(context);
     throw error;

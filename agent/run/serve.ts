@@ -2,7 +2,7 @@ import { readFile } from 'node:fs/promises';
 import { readCertificates, readPrivateKey, serverFault } from '../certificates/pem.ts';
 import { readServerAddress } from '../certificates/server-address.ts';
 import { hostPath } from '../host/host.ts';
-import type { RunContext } from '../load/context.ts';
+import { beginPhase, type RunContext } from '../load/context.ts';
 import { PrestageError } from '../model/errors.ts';
 import { startRegistry } from '../registry/serve/service.ts';
 import { removeMirrors } from './mirrors.ts';
@@ -50,8 +50,7 @@ export interface Serving {
  */
 export async function serveTree({ tree, blobs, image, imageStore }: Serving, context: RunContext): Promise<void> {
   const { host, settings, store, step, stop } = context;
-  store.update({ phase: 'serving' });
-  context.onEvent({ kind: 'phase', text: 'starting the registry' });
+  beginPhase(context, 'serving', 'starting the registry');
   if (settings.serve === 'cluster') await checkCertificate(context);
   const { address, how } = await startRegistry(host, {
     tree,

@@ -28,7 +28,10 @@ test('a record that is not one is refused with every fault', () => {
       JSON.stringify({ signatures: [{ ...first, files: Array.from({ length: SIGNATURES_LIMIT + 1 }, () => one) }] }),
       /names more than 64 signatures/,
     ],
-    [JSON.stringify({ signatures: [{ ...first, repository: '', subject: '../../etc' }] }), /is empty[\s\S]*is not a sha256 digest/],
+    [
+      JSON.stringify({ signatures: [{ ...first, repository: '', subject: '../../etc' }] }),
+      /is empty[\s\S]*is not sha256: and 64 lower-case hex digits/,
+    ],
   ];
   for (const [text, expected] of cases) {
     const error = thrownBy(() => parseLookasideRecord(text, '/l/record'));
