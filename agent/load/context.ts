@@ -5,7 +5,7 @@ import type { RunPhase } from '../model/run-timeline.ts';
 import type { Settings } from '../model/settings.ts';
 import type { Stage } from '../model/stage.ts';
 import type { OnRunEvent } from '../state/progress.ts';
-import type { StateStore } from '../state/run-record.ts';
+import type { RunRecord } from '../state/run-record.ts';
 import type { PlanStep } from './plan.ts';
 import type { Needs } from './preflight.ts';
 
@@ -24,7 +24,7 @@ export interface RunOptions {
 /** What the parts of one run share. */
 export interface RunContext extends RunOptions {
   readonly host: Host;
-  readonly store: StateStore;
+  readonly record: RunRecord;
   readonly stage: Stage;
 }
 
@@ -44,12 +44,12 @@ export function interrupted(cause?: unknown): PrestageError {
 }
 
 /** Begins a phase of the run: in its record, and for those who watch it. */
-export function beginPhase({ store, onEvent }: Pick<RunContext, 'store' | 'onEvent'>, phase: RunPhase, text: string): void {
-  store.update({ phase });
+export function beginPhase({ record, onEvent }: Pick<RunContext, 'record' | 'onEvent'>, phase: RunPhase, text: string): void {
+  record.update({ phase });
   onEvent({ kind: 'phase', text });
 }
 
 /** Adds notices for people to the state, each once. */
-export function addNotices({ store }: Pick<RunContext, 'store'>, notices: readonly string[]): void {
-  if (notices.length > 0) store.update({ notices: [...new Set([...store.state.notices, ...notices])] });
+export function addNotices({ record }: Pick<RunContext, 'record'>, notices: readonly string[]): void {
+  if (notices.length > 0) record.update({ notices: [...new Set([...record.state.notices, ...notices])] });
 }

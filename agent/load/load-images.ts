@@ -36,11 +36,11 @@ export interface Delivery {
  * Events report the result of each image; scratch is empty afterwards.
  */
 export async function deliver(loads: readonly LoadStep[], delivery: Delivery, context: RunContext): Promise<void> {
-  const { host, settings, store, step } = context;
+  const { host, settings, record, step } = context;
   const { payload, location, pool, needs } = delivery;
-  store.update({ unsynced: [...new Set([...store.state.unsynced, ...loads.map((load) => load.image.reference)])] });
+  record.update({ unsynced: [...new Set([...record.state.unsynced, ...loads.map((load) => load.image.reference)])] });
   beginPhase(context, 'loading', 'loading images');
-  await step('record-plan', async () => await store.commit());
+  await step('record-plan', async () => await record.commit());
   const scratch = await step('make-scratch', async () => await makeScratch(delivery.scratchPath));
   try {
     const loader = createLoader({
@@ -51,7 +51,7 @@ export async function deliver(loads: readonly LoadStep[], delivery: Delivery, co
       signal: context.kill,
     });
     const loadable = await removeDamaged(loads, loader, context);
-    if (store.state.suspect.length > 0) await removeUnsure(loads, location, context);
+    if (record.state.suspect.length > 0) await removeUnsure(loads, location, context);
     const sources = new Map(payload.images.map((image) => [image.reference, image]));
     await using _writing = keepWritingBack(host, location.graphroot);
     await executeLoads(loadable, {
@@ -125,6 +125,6 @@ export async function syncStorage(location: StorageLocation, context: RunContext
   if (!existsSync(location.graphroot)) return;
   beginPhase(context, 'syncing', 'writing to disk');
   await context.step('sync-storage', async () => await syncFileSystem(context.host.exec, location.graphroot, dirname(location.graphroot)));
-  const failed = new Set(context.store.state.images.filter((image) => image.state === 'failed').map((image) => image.reference));
-  context.store.update({ unsynced: [], suspect: context.store.state.suspect.filter((reference) => failed.has(reference)) });
+  const failed = new Set(context.record.state.images.filter((image) => image.state === 'failed').map((image) => image.reference));
+  context.record.update({ unsynced: [], suspect: context.record.state.suspect.filter((reference) => failed.has(reference)) });
 }

@@ -15,14 +15,14 @@ import { readSurveys, surveyPayload, writeSurveys } from './survey.ts';
  * @throws PrestageError ERR_SPACE_* before anything is changed
  */
 export async function extractPayload(payload: Payload, location: StorageLocation, context: RunContext): Promise<Planned> {
-  const { host, settings, store, step, isDry } = context;
-  store.update({ payload: payload.kind, notices: [...store.state.notices, ...payload.notices] });
+  const { host, settings, record, step, isDry } = context;
+  record.update({ payload: payload.kind, notices: [...record.state.notices, ...payload.notices] });
   const memoryBytes = await availableMemoryBytes();
   await using pool = createArchivePool({ size: Math.max(1, settings.parallel ?? host.cores), log: host.log });
   const { steps, surveys, hasNews } = await plan(payload, location, pool, context);
   const loads = steps.filter((planned) => planned.kind === 'load');
   const needs = computeNeeds(loads, { cores: host.cores, memoryBytes }, settings.parallel);
-  recordPlan({ steps, needs, order: payload.listed }, store, context.onEvent);
+  recordPlan({ steps, needs, order: payload.listed }, record, context.onEvent);
   const scratchPath = await chooseScratch(host, settings.scratch, { bytes: needs.scratchBytes, memoryBytes });
   const shortages = findShortages(
     needs,
@@ -34,12 +34,12 @@ export async function extractPayload(payload: Payload, location: StorageLocation
   if (isDry) return { steps, needs, setup: [] };
   if (hasNews) await step('record-survey', async () => await writeSurveys(host, surveys));
   if (loads.length > 0) await deliver(loads, { payload, location, pool, needs, scratchPath }, context);
-  if (store.state.unsynced.length > 0) await syncStorage(location, context);
+  if (record.state.unsynced.length > 0) await syncStorage(location, context);
   return { steps, needs, setup: [] };
 }
 
 async function plan(payload: Payload, location: StorageLocation, pool: ArchivePool, context: RunContext) {
-  const suspect = new Set(context.store.state.suspect);
+  const suspect = new Set(context.record.state.suspect);
   const storage = await inspectStorage(location);
   const { images, refused, ...surveyed } = await surveyPayload(payload, storage, {
     host: context.host,

@@ -1,14 +1,14 @@
 import type { BundleImage } from '../model/bundle.ts';
 import type { RunState } from '../model/run-state.ts';
 import type { OnRunEvent, RunEvent } from '../state/progress.ts';
-import type { StateStore } from '../state/run-record.ts';
+import type { RunRecord } from '../state/run-record.ts';
 import type { PlanStep } from './plan.ts';
 import type { Needs } from './preflight.ts';
 
 /** Puts the plan into the state, image by image in the order of the list. */
 export function recordPlan(
   plan: { readonly steps: readonly PlanStep[]; readonly needs: Needs; readonly order: readonly string[] },
-  store: StateStore,
+  record: RunRecord,
   onEvent: OnRunEvent,
 ): void {
   const { steps, needs } = plan;
@@ -31,7 +31,7 @@ export function recordPlan(
   });
   const bytes = steps.reduce((sum, planned) => sum + (planned.kind === 'load' ? planned.image.archiveBytes : 0), 0);
   images.sort((a, b) => (place.get(a.reference) ?? 0) - (place.get(b.reference) ?? 0));
-  store.update({ images, parallel: needs.parallel, bytes: { total: bytes, done: 0 } });
+  record.update({ images, parallel: needs.parallel, bytes: { total: bytes, done: 0 } });
   const alreadyDone = steps.filter((planned) => planned.kind === 'keep').length;
   const toLoad = steps.filter((planned) => planned.kind === 'load').length;
   onEvent({ kind: 'planned', images: steps.length, alreadyDone, toLoad, bytes });
@@ -40,23 +40,23 @@ export function recordPlan(
 }
 
 /** Puts the events into the state, then passes them on. */
-export function recording(store: StateStore, onEvent: OnRunEvent): OnRunEvent {
+export function recording(record: RunRecord, onEvent: OnRunEvent): OnRunEvent {
   const attempts = new Map<string, { readonly startMs: number; readonly count: number }>();
   return (event: RunEvent) => {
     if (event.kind === 'image-started') {
       attempts.set(event.reference, { startMs: attempts.get(event.reference)?.startMs ?? performance.now(), count: event.attempt });
-      store.updateImage(event.reference, { state: 'loading', attempts: event.attempt });
+      record.updateImage(event.reference, { state: 'loading', attempts: event.attempt });
     }
     if (event.kind === 'image-finished') {
       const attempt = attempts.get(event.reference);
       const durationMs = attempt === undefined ? 0 : Math.round(performance.now() - attempt.startMs);
-      store.updateImage(event.reference, {
+      record.updateImage(event.reference, {
         state: event.result,
         durationMs,
         ...(event.error && { error: event.error, reason: event.error.message }),
       });
       const readBytes = event.result === 'skipped' ? 0 : event.bytes;
-      store.update({ bytes: { ...store.state.bytes, done: store.state.bytes.done + readBytes } });
+      record.update({ bytes: { ...record.state.bytes, done: record.state.bytes.done + readBytes } });
     }
     onEvent(event);
   };

@@ -8,7 +8,7 @@ import type { RunState } from '../model/run-state.ts';
 import { beginCheck } from '../mount/check-process.ts';
 import { dropDamagedCopy, hashStore, isStillOpen, recordIntact } from '../mount/check-store.ts';
 import { findCheckTarget } from '../mount/check-target.ts';
-import { createStateStore, readLastState } from '../state/run-record.ts';
+import { createRunRecord, readLastState } from '../state/run-record.ts';
 import { locateStorage } from '../storage/location.ts';
 import { heal } from './heal.ts';
 
@@ -96,12 +96,12 @@ async function recordDamage(
   found: { readonly error: ErrorRecord; readonly healed?: string[] },
 ): Promise<void> {
   const { store: _, registry: __, ...rest } = state;
-  const store = createStateStore(host, found.healed === undefined ? state : rest);
+  const record = createRunRecord(host, found.healed === undefined ? state : rest);
   const { error } = found;
-  store.update({
+  record.update({
     ...found,
     outcome: 'failed',
     images: state.images.map((image) => ({ ...image, state: 'failed', reason: error.message, error })),
   });
-  await store.commit();
+  await record.commit();
 }

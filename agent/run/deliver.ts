@@ -56,8 +56,8 @@ function refused(reason: Extract<MountResult, { kind: 'refused' }>['reason']): E
 
 /** The next best delivery, with nothing left of the first one. */
 async function deliverInstead(error: ErrorRecord, bundle: StageBundle, location: StorageLocation, context: RunContext): Promise<Planned> {
-  const { host, store } = context;
-  store.update({ store: undefined, registry: undefined, error: undefined, images: [] });
+  const { host, record } = context;
+  record.update({ store: undefined, registry: undefined, error: undefined, images: [] });
   const chosen = choose(bundle, context, error.message);
   host.log('warning', `${error.message}; the images are delivered by ${chosen.kind} instead`);
   addNotices(context, [`${error.message}: the images are delivered by ${chosen.kind} instead. To mount them again: ${error.remedy}`]);
@@ -76,7 +76,7 @@ async function healUnreadable(failure: ErrorRecord, location: StorageLocation, c
 
 function choose(bundle: StageBundle, context: RunContext, refusal: string | undefined): ChosenDelivery {
   const delivery = chooseDelivery(factsOf(bundle, context, refusal));
-  context.store.update({ delivery: { kind: delivery.kind, reason: delivery.reason } });
+  context.record.update({ delivery: { kind: delivery.kind, reason: delivery.reason } });
   return delivery;
 }
 

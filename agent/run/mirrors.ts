@@ -61,11 +61,11 @@ export async function planMirrors(
  * @throws PrestageError ERR_SYSTEM_FILE
  */
 export async function setMirrors({ files, notices, withheld }: PlannedMirrors, context: RunContext): Promise<void> {
-  const { host, step, store } = context;
+  const { host, step, record } = context;
   addNotices(context, notices);
   if (withheld !== undefined) {
     host.log('warning', withheld.message);
-    store.update({ withheld });
+    record.update({ withheld });
   }
   if (files.length === 0) return await removeMirrors(context);
   const changed = await putSystemFiles(host, files, step);

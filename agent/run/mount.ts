@@ -40,8 +40,8 @@ export type MountResult = { readonly kind: 'mounted'; readonly planned: Planned 
  * @throws PrestageError ERR_STORE_*, ERR_TRUST, ERR_SPACE_*, ERR_BUNDLE_FILE, ERR_SYSTEM_FILE
  */
 export async function mountStore(bundle: StoreBundle, location: StorageLocation, context: RunContext): Promise<MountResult> {
-  const { host, store, step, settings, stage } = context;
-  store.update({ payload: 'store' });
+  const { host, record, step, settings, stage } = context;
+  record.update({ payload: 'store' });
   if (context.isDry) return { kind: 'mounted', planned: await planMount(bundle, context) };
   beginPhase(context, 'opening-store', 'opening the store image');
   const image = settings.registryImage ?? bundle.store.registryImage;
@@ -74,7 +74,7 @@ export async function mountStore(bundle: StoreBundle, location: StorageLocation,
   if (isServing) await setStoreMirrors(mirrors, context);
   else await leaveMirror(context);
   if (blobs === undefined || !isServing) await unbindSystems(opened.placement, context);
-  store.update({
+  record.update({
     osImage: systemsState(systems, isServing, context),
     store: {
       path: opened.path,
@@ -94,7 +94,7 @@ export async function mountStore(bundle: StoreBundle, location: StorageLocation,
   );
   const states = new Map(stored.map((one) => [one.reference, one]));
   const images = bundle.images.flatMap((one) => states.get(one.reference) ?? unstoredState(systems, one, isServing, context));
-  store.update({ images });
+  record.update({ images });
   context.onEvent({ kind: 'planned', images: images.length, alreadyDone: images.length, toLoad: 0, bytes: 0 });
   if (!isOnDisk) await forgetBundle(context);
   await leaveTrees([REGISTRY_PATH, REGISTRY_IMAGE_PATH], context);
@@ -153,18 +153,18 @@ async function planMount(bundle: StoreBundle, context: RunContext): Promise<Plan
 }
 
 /** Nothing is installed to a read-only medium. */
-function isOnMedium({ store }: RunContext): boolean {
-  return store.state.source?.fileSystem === 'iso9660';
+function isOnMedium({ record }: RunContext): boolean {
+  return record.state.source?.fileSystem === 'iso9660';
 }
 
 function wantedStore(bundle: StoreBundle, context: RunContext) {
-  const { settings, store } = context;
+  const { settings, record } = context;
   return {
     image: bundle.store.image,
     isMedium: isOnMedium(context),
     trust: settings.trust,
     memoryReserveBytes: settings.memoryReserveBytes,
-    placement: store.state.source?.kind === 'disk' ? ('disk' as const) : settings.placement,
+    placement: record.state.source?.kind === 'disk' ? ('disk' as const) : settings.placement,
   };
 }
 

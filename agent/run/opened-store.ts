@@ -61,7 +61,7 @@ export async function served(
     if (answer.kind === 'refused') return answer;
     // dm-verity refuses to read a damaged block, which ends the program that needs it, and no check of such a store runs behind the boot.
     if (opened.verified === 'kernel') await assertIntact(opened, 'has a registry that does not start', context);
-    context.store.update({ error: errorRecord(error) });
+    context.record.update({ error: errorRecord(error) });
     return answer;
   }
 }

@@ -14,7 +14,7 @@ import { newTimeline } from '../model/run-timeline.ts';
 import { startCheck } from '../mount/start-check.ts';
 import { openPartition, PARTITION_TARGET } from '../partition/open.ts';
 import { missingPolicy } from '../signatures/node-policy.ts';
-import { createStateStore, DURABLE_STATE, readState } from '../state/run-record.ts';
+import { createRunRecord, DURABLE_STATE, readState } from '../state/run-record.ts';
 import { locateStorage } from '../storage/location.ts';
 import type { StorageLocation } from '../storage/records.ts';
 import { checkArchitecture } from './check-architecture.ts';
@@ -42,38 +42,38 @@ export async function run(host: Host, options: RunOptions): Promise<RunReport> {
   const startMs = host.clock.monotonicMs();
   const found = await readState(host, DURABLE_STATE);
   const earlier = found === 'damaged' ? undefined : found;
-  const store = createStateStore(host, await initialState(host, settings, found), options.isDry);
-  const onEvent = recording(store, options.onEvent);
-  const context: RunContext = { ...options, step: store.timed(step), host, store, stage: settings.stage, onEvent };
+  const record = createRunRecord(host, await initialState(host, settings, found), options.isDry);
+  const onEvent = recording(record, options.onEvent);
+  const context: RunContext = { ...options, step: record.timed(step), host, record, stage: settings.stage, onEvent };
   let plan: Planned = { steps: [], needs: undefined, setup: [] };
   try {
     await checkScratch(host, settings.scratch);
     await tellMissingPolicy(context);
-    if (!options.isDry) await step('record-start', async () => await store.commit());
+    if (!options.isDry) await step('record-start', async () => await record.commit());
     plan = await withSource(context, async (directory) => await reconcile(directory, context));
   } catch (error) {
-    const record = errorRecord(options.stop.aborted ? interrupted(error) : error);
-    store.update({ error: record, images: store.state.images.map((image) => givenUp(image, record)) });
-    if (!options.isDry && !options.stop.aborted) await healAfter(record, earlier, context);
+    const failure = errorRecord(options.stop.aborted ? interrupted(error) : error);
+    record.update({ error: failure, images: record.state.images.map((image) => givenUp(image, failure)) });
+    if (!options.isDry && !options.stop.aborted) await healAfter(failure, earlier, context);
   }
   const durationMs = Math.round(host.clock.monotonicMs() - startMs);
-  store.update({
+  record.update({
     phase: 'finished',
-    outcome: endOf(store.state, options.stop.aborted),
+    outcome: endOf(record.state, options.stop.aborted),
     finishedAt: host.clock.now().toISOString(),
     durationMs,
   });
-  if (!options.isDry) await step('record-end', async () => await store.commit());
-  return { state: store.state, ...plan };
+  if (!options.isDry) await step('record-end', async () => await record.commit());
+  return { state: record.state, ...plan };
 }
 
 /** A missing policy changes nothing in a run: loaded images need no pull, and the mirrors are right once there is a policy. */
-async function tellMissingPolicy({ host, store }: RunContext): Promise<void> {
+async function tellMissingPolicy({ host, record }: RunContext): Promise<void> {
   const missing = await missingPolicy(host);
   if (missing === undefined) return;
   host.log('warning', missing.message);
-  store.update({ missingPolicy: missing });
-  addNotices({ store }, [`${missing.message}. ${missing.remedy}`]);
+  record.update({ missingPolicy: missing });
+  addNotices({ record }, [`${missing.message}. ${missing.remedy}`]);
 }
 
 function endOf(state: RunState, isStopped: boolean): NonNullable<RunState['outcome']> {
@@ -83,23 +83,23 @@ function endOf(state: RunState, isStopped: boolean): NonNullable<RunState['outco
 
 /** On a node that an earlier run has set up, the engines must work even if this run failed. */
 async function healAfter(failure: ErrorRecord, earlier: RunState | undefined, context: RunContext): Promise<void> {
-  const { host, store, step, settings } = context;
+  const { host, record, step, settings } = context;
   const attempt = async (act: () => Promise<void>): Promise<void> => {
     try {
       await act();
     } catch (error) {
-      const [first, fault] = [store.state.error ?? failure, errorRecord(error)];
+      const [first, fault] = [record.state.error ?? failure, errorRecord(error)];
       host.log('error', fault.message);
-      store.update({ error: { ...first, message: `${first.message}; then: ${fault.message}`, remedy: fault.remedy } });
+      record.update({ error: { ...first, message: `${first.message}; then: ${fault.message}`, remedy: fault.remedy } });
     }
   };
   await attempt(async () => {
-    const ofThisBoot = earlier?.bootId === store.state.bootId ? earlier : undefined;
+    const ofThisBoot = earlier?.bootId === record.state.bootId ? earlier : undefined;
     const location = await locateStorage(host, wantedStorage(settings));
-    store.update((await healAfterFailure(failure, { host, location, step, earlier: ofThisBoot })) ?? {});
+    record.update((await healAfterFailure(failure, { host, location, step, earlier: ofThisBoot })) ?? {});
     await serveAgain(ofThisBoot, context);
     // A store that stays open is checked, even if a failed step has ended its check.
-    addNotices({ store }, await startCheck(host, step));
+    addNotices({ record }, await startCheck(host, step));
   });
   await attempt(async () => await removeDeadMirrors({ host, step }));
 }
@@ -147,14 +147,14 @@ async function initialState(host: Host, settings: RunOptions['settings'], found:
 
 /** Runs the action with the directory of the bundle: the directory that is set, or the partition, which is held as a lease meanwhile. */
 async function withSource<T>(context: RunContext, action: (directory: string) => Promise<T>): Promise<T> {
-  const { host, settings, store, step } = context;
+  const { host, settings, record, step } = context;
   if (settings.bundle !== undefined) {
-    store.update({ source: { kind: 'directory', path: settings.bundle } });
+    record.update({ source: { kind: 'directory', path: settings.bundle } });
     return await action(settings.bundle);
   }
   const target = hostPath(host, context.isDry ? `${PARTITION_TARGET}-${process.pid}` : PARTITION_TARGET);
   await step('reclaim-mount', async () => await unmount(host, target));
-  store.update({ source: { kind: 'partition', label: settings.label } });
+  record.update({ source: { kind: 'partition', label: settings.label } });
   beginPhase(context, 'waiting-for-partition', `looking for the partition "${settings.label}"`);
   const kept = await keptBundle(host, settings.bundleSha256);
   const waitSeconds = kept === undefined ? settings.deviceWaitSeconds : 0;
@@ -164,15 +164,15 @@ async function withSource<T>(context: RunContext, action: (directory: string) =>
     return undefined;
   });
   if (partition === undefined) {
-    store.update({ source: { kind: 'disk', label: settings.label, ...(kept !== undefined && { path: kept }) } });
+    record.update({ source: { kind: 'disk', label: settings.label, ...(kept !== undefined && { path: kept }) } });
     return await action(kept ?? '');
   }
-  store.update({ source: { kind: 'partition', label: settings.label, device: partition.device, fileSystem: partition.fileSystem } });
+  record.update({ source: { kind: 'partition', label: settings.label, device: partition.device, fileSystem: partition.fileSystem } });
   return await action(partition.path);
 }
 
 async function reconcile(directory: string, context: RunContext): Promise<Planned> {
-  const { host, settings, store, isDry } = context;
+  const { host, settings, record, isDry } = context;
   if (!isDry) await clearAfterKilledRun(context);
   beginPhase(context, 'reading-bundle', 'reading the bundle');
   const bundle = await readStageBundle({
@@ -181,11 +181,11 @@ async function reconcile(directory: string, context: RunContext): Promise<Planne
     architecture: host.architecture,
     pinnedSha256: settings.bundleSha256,
   });
-  if (bundle.architecture !== undefined) store.update({ architecture: bundle.architecture });
+  if (bundle.architecture !== undefined) record.update({ architecture: bundle.architecture });
   checkArchitecture(bundle, host);
   const location = await locateStorage(host, wantedStorage(settings));
-  store.update({ storage: { graphroot: location.graphroot, runroot: location.runroot } });
+  record.update({ storage: { graphroot: location.graphroot, runroot: location.runroot } });
   const planned = await deliverBundle(bundle, location, context);
-  store.update({ images: withAbsent(store.state.images, bundle.images ?? []) });
+  record.update({ images: withAbsent(record.state.images, bundle.images ?? []) });
   return planned;
 }

@@ -9,8 +9,8 @@ import { serveTree } from './serve.ts';
  * it was not stopped. If it does not start, only a notice says so: the images of the store are present without it.
  */
 export async function serveAgain(earlier: RunState | undefined, context: RunContext): Promise<void> {
-  const { host, store } = context;
-  const { registry, store: stays } = store.state;
+  const { host, record } = context;
+  const { registry, store: stays } = record.state;
   if (registry === undefined || stays === undefined || earlier?.store?.sha256 !== stays.sha256) return;
   if ((await readRegistryRecord(host)) !== undefined) return;
   try {

@@ -33,16 +33,16 @@ export async function serveBundle(
   location: StorageLocation,
   context: RunContext,
 ): Promise<Planned> {
-  const { store, isDry, stop } = context;
+  const { record, isDry, stop } = context;
   const address = registryAddress(context);
   if (isDry) return await planServing(delivery, bundle, location, context);
   try {
     const images = await serve(bundle, location, context);
-    store.update({ images });
+    record.update({ images });
     context.onEvent({ kind: 'phase', text: `${images.filter(({ state }) => state === 'served').length} images are served at ${address}` });
   } catch (error) {
     if (!delivery.extracts || stop.aborted) throw error;
-    store.update({ error: errorRecord(error) });
+    record.update({ error: errorRecord(error) });
   }
   if (delivery.extracts) return await extractPayload(await bundle.payload(), location, context);
   return { steps: [], needs: undefined, setup: [] };
@@ -59,7 +59,7 @@ async function planServing(
   if (bundle.ocMirror !== undefined) {
     const { damage } = await readSets(bundle.ocMirror.sets, context.stop);
     const error = damageError(damage);
-    if (error !== undefined) context.store.update({ error });
+    if (error !== undefined) context.record.update({ error });
   }
   const planned = delivery.extracts ? await extractPayload(await bundle.payload(), location, context) : undefined;
   return { steps: planned?.steps ?? [], needs: planned?.needs, setup };
@@ -78,10 +78,10 @@ async function serve(bundle: StageBundle, location: StorageLocation, context: Ru
 }
 
 async function startServing(bundle: StageBundle, location: StorageLocation, context: RunContext): Promise<ServedTree> {
-  const { store } = context;
+  const { record } = context;
   const tree = await treeOf(bundle, context);
   const { damage } = tree;
-  store.update({ payload: tree.payload, images: [...tree.images], ...(damage && { error: damage }) });
+  record.update({ payload: tree.payload, images: [...tree.images], ...(damage && { error: damage }) });
   try {
     await startRegistry(tree, location, context);
   } catch (error) {
@@ -114,9 +114,9 @@ async function leaveOtherTree({ path }: ServedTree, context: RunContext): Promis
 
 /** If serving fails, stops the registry and releases the partition. A run that was interrupted leaves a running registry as it is. */
 async function stopServing(context: RunContext): Promise<void> {
-  const { host, step, stop, store } = context;
+  const { host, step, stop, record } = context;
   if (stop.aborted && (await readRegistryRecord(host)) !== undefined) return;
-  store.update({ registry: undefined });
+  record.update({ registry: undefined });
   try {
     await removeMirrors(context);
     await stopRegistry(host, step);

@@ -49,7 +49,7 @@ export interface Serving {
  * @throws PrestageError ERR_REGISTRY_*, ERR_SETTINGS, ERR_CERTIFICATE
  */
 export async function serveTree({ tree, blobs, image, imageStore }: Serving, context: RunContext): Promise<void> {
-  const { host, settings, store, step, stop } = context;
+  const { host, settings, record, step, stop } = context;
   beginPhase(context, 'serving', 'starting the registry');
   if (settings.serve === 'cluster') await checkCertificate(context);
   const { address, how } = await startRegistry(host, {
@@ -67,5 +67,5 @@ export async function serveTree({ tree, blobs, image, imageStore }: Serving, con
     step,
     signal: stop,
   });
-  store.update({ registry: { address, how, tree, image, ...(blobs !== undefined && { blobs }) } });
+  record.update({ registry: { address, how, tree, image, ...(blobs !== undefined && { blobs }) } });
 }

@@ -10,7 +10,7 @@ import { type PlannedMirrors, removeMirrors, setMirrors } from './mirrors.ts';
  * @throws PrestageError ERR_SYSTEM_FILE
  */
 export async function setStoreMirrors(mirrors: PlannedMirrors, context: RunContext): Promise<void> {
-  const { host, store, stage } = context;
+  const { host, record, stage } = context;
   if ((await crioAwareness(host)) !== 'unaware') return await setMirrors(mirrors, context);
   await removeMirrors(context);
   const error = new PrestageError(
@@ -19,5 +19,5 @@ export async function setStoreMirrors(mirrors: PlannedMirrors, context: RunConte
     `Restart CRI-O, then start the run again: systemctl restart crio; prestage-agent run --stage ${stage}`,
   );
   host.log('warning', error.message);
-  store.update({ error: errorRecord(error) });
+  record.update({ error: errorRecord(error) });
 }

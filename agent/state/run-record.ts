@@ -14,7 +14,7 @@ export const DURABLE_STATE = '/var/lib/prestage-agent/state.json';
 const LIVE_PERIOD_MS = 1000;
 
 /** Keeps the state of one run and writes it where others read it. */
-export interface StateStore {
+export interface RunRecord {
   readonly state: RunState;
   /** Steps whose times are kept in the state. */
   timed(step: Step): Step;
@@ -26,7 +26,7 @@ export interface StateStore {
 }
 
 /** @param isDry with true nothing is ever written */
-export function createStateStore(host: Host, initial: RunState, isDry = false): StateStore {
+export function createRunRecord(host: Host, initial: RunState, isDry = false): RunRecord {
   const zeroMs = host.clock.monotonicMs();
   const sinceStartMs = (): number => host.clock.monotonicMs() - zeroMs;
   let state = initial;
