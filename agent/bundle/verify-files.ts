@@ -98,7 +98,8 @@ async function quickFault(directory: string, file: BundleFile): Promise<string |
   const found = await lstat(join(directory, file.path)).catch((error: NodeJS.ErrnoException) => error.code ?? error.message);
   if (found === 'ENOENT') return 'is missing';
   if (typeof found === 'string') return `cannot be read: ${found}`;
-  if (!found.isFile()) return `is ${found.isSymbolicLink() ? 'a symbolic link' : 'not a regular file'}, but the manifest lists a regular file`;
+  if (!found.isFile())
+    return `is ${found.isSymbolicLink() ? 'a symbolic link' : 'not a regular file'}, but the manifest lists a regular file`;
   return found.size === file.sizeBytes ? undefined : `has ${found.size} bytes, but the manifest says ${file.sizeBytes}`;
 }
 

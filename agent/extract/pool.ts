@@ -103,7 +103,9 @@ export function createArchivePool(options: ArchivePoolOptions): ArchivePool {
       throw mixedUp(result.kind);
     },
     [Symbol.asyncDispose]: async () => {
-      closing.abort(new PrestageError('ERR_INTERRUPTED', 'reading the archive was aborted because the run is ending', 'Start the run again'));
+      closing.abort(
+        new PrestageError('ERR_INTERRUPTED', 'reading the archive was aborted because the run is ending', 'Start the run again'),
+      );
       await Promise.all([...all].map((thread) => thread.end()));
     },
   };

@@ -26,9 +26,7 @@ const imageSchema = v.object({
   digests: v.array(digestSchema),
   state: v.picklist(imageStates),
   /** What the list of the image names and nobody brought; left out if that is nothing, or not known. */
-  absent: v.optional(
-    v.array(v.object({ digest: digestSchema, platform: v.string() })),
-  ),
+  absent: v.optional(v.array(v.object({ digest: digestSchema, platform: v.string() }))),
   /** Why it is in that state; always set for `skipped` and `failed`. */
   reason: v.optional(v.string()),
   error: v.optional(errorRecordSchema),

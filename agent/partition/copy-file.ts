@@ -72,8 +72,7 @@ async function openSource(path: string, file: BundleFile): Promise<Source> {
 
 function checkSource(path: string, file: BundleFile, found: { readonly sizeBytes: number; readonly sha256: string }): void {
   if (found.sizeBytes !== file.sizeBytes) throw sourceFault(path, `has ${found.sizeBytes} bytes, but the manifest says ${file.sizeBytes}`);
-  if (found.sha256 !== file.sha256)
-    throw sourceFault(path, `has the sha256 ${found.sha256}, but the manifest says ${file.sha256}`);
+  if (found.sha256 !== file.sha256) throw sourceFault(path, `has the sha256 ${found.sha256}, but the manifest says ${file.sha256}`);
 }
 
 function sourceFault(path: string, what: string): PrestageError {

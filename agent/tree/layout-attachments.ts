@@ -30,7 +30,11 @@ export async function readAttachments({ layout, names, attachments = [] }: Layou
       const path = layoutBlobPath(layout, manifest);
       const bytes = await readPlainFile(path, MANIFEST_LIMIT_BYTES);
       if (bytes === undefined || digestOf(bytes) !== manifest) {
-        throw new PrestageError('ERR_LAYOUT_BLOB', `${path} is missing or does not match its digest`, 'Pull the images again: complete blobs are kept');
+        throw new PrestageError(
+          'ERR_LAYOUT_BLOB',
+          `${path} is missing or does not match its digest`,
+          'Pull the images again: complete blobs are kept',
+        );
       }
       const own = parseAttached(bytes, path, { digest: subject, isNamed: kind === 'referrer' });
       return { ...own, kind, subject, manifest, sizeBytes: bytes.length };

@@ -72,7 +72,10 @@ export function misplacedBlobs(files: readonly BundleFile[], path: string): read
   return files.flatMap((file): readonly BundleFault[] => {
     const [, start, hex] = (file.path.startsWith(`${path}/`) && BLOB_PATH.exec(file.path)) || [];
     if (hex === undefined || (hex === file.sha256 && hex.slice(0, 2) === start)) return [];
-    const error = blobError({ code: 'ERR_BUNDLE_FILE' }, `${quoteInput(file.path)} has the sha256 ${file.sha256}, which does not fit its path`);
+    const error = blobError(
+      { code: 'ERR_BUNDLE_FILE' },
+      `${quoteInput(file.path)} has the sha256 ${file.sha256}, which does not fit its path`,
+    );
     return [{ path: file.path, ...errorRecord(error) }];
   });
 }

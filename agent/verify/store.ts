@@ -80,7 +80,10 @@ async function verifyHashTree(directory: string, payload: StorePayload, { host, 
   const result = await host.exec('veritysetup', ['verify', image, tree, payload.verity.rootHash], { signal }).catch(toolMissing);
   signal.throwIfAborted();
   if (result === undefined)
-    return { faults: [], notices: [`veritysetup is not installed: only the sha256 of the hash tree ${tree} was compared, the tree was not recomputed`] };
+    return {
+      faults: [],
+      notices: [`veritysetup is not installed: only the sha256 of the hash tree ${tree} was compared, the tree was not recomputed`],
+    };
   if (result.exitCode === 0) return NOTHING_WRONG;
   const error = new PrestageError(
     'ERR_BUNDLE_FILE',

@@ -124,7 +124,11 @@ describe('the archive pool', () => {
     const jobs = [rejection(pool.survey(jobFor(path))), rejection(pool.survey(jobFor(path)))];
     await sleep(50);
     await pool[Symbol.asyncDispose]();
-    const refusal = { code: 'ERR_INTERRUPTED', message: 'reading the archive was aborted because the run is ending', remedy: 'Start the run again' };
+    const refusal = {
+      code: 'ERR_INTERRUPTED',
+      message: 'reading the archive was aborted because the run is ending',
+      remedy: 'Start the run again',
+    };
     assert.deepEqual(await Promise.all(jobs), [refusal, refusal]);
   });
 

@@ -185,7 +185,10 @@ describe('the data partition', () => {
     await sandbox.wrap('umount', 'echo "target is busy" >&2; exit 32');
     const { exitCode, state } = await sandbox.run(['--label', `${LABEL}-empty`]);
     assert.deepEqual([exitCode, state.error?.code], [6, 'ERR_PAYLOAD_MISSING']);
-    assert.match(state.error?.message ?? '', /holds no image list for the stage "discovery"; .*; after that: \S+ cannot be unmounted: .*busy/);
+    assert.match(
+      state.error?.message ?? '',
+      /holds no image list for the stage "discovery"; .*; after that: \S+ cannot be unmounted: .*busy/,
+    );
     assert.match(state.error?.remedy ?? '', /^Put ai-images\.txt there .*; then: Find the processes that use it with: fuser -vm /);
     await output(execOnLinux, 'umount', [sandbox.mountPoint]);
     assert.deepEqual(await mountPointsOf(empty.partition), []);

@@ -109,7 +109,10 @@ describe('a run in which something fails', () => {
     const attempts = new Map(state.images.map((image) => [image.reference, image.attempts]));
     const ofOthers = [...attempts].filter(([reference]) => reference !== first).map(([, count]) => count);
     assert.deepEqual([exitCode, attempts.get(first), ofOthers], [0, 3, [1, 1]]);
-    assert.match(stderr, /: skopeo could not load \S+ \(it failed with exit code 1\): level=fatal msg="storage is busy"; retrying in 1 s\n/);
+    assert.match(
+      stderr,
+      /: skopeo could not load \S+ \(it failed with exit code 1\): level=fatal msg="storage is busy"; retrying in 1 s\n/,
+    );
     await assertLoaded(sandbox, bundle.images);
     const calls = await sandbox.log();
     assert.deepEqual(

@@ -89,7 +89,11 @@ describe('what lies beside an image', () => {
     ['a number', bytesOf(1), 'document: Invalid type: Expected Object but received 1'],
     ['nothing', bytesOf(null), 'document: Invalid type: Expected Object but received null'],
     ['another type', manifest({ mediaType: 'x' }), 'mediaType: is not the type of an OCI image manifest'],
-    ['another digest', manifest({ config: { mediaType: 'a', digest: 'sha256:1', size: 1 } }), 'config.digest: is not sha256: and 64 lower-case hex digits'],
+    [
+      'another digest',
+      manifest({ config: { mediaType: 'a', digest: 'sha256:1', size: 1 } }),
+      'config.digest: is not sha256: and 64 lower-case hex digits',
+    ],
   ];
   for (const [what, bytes, said] of refused)
     it(`is refused if it is ${what}`, () => {
