@@ -3,6 +3,7 @@ import { type ArchivePool, createArchivePool } from '../extract/pool.ts';
 import type { Host } from '../host/host.ts';
 import type { Step } from '../host/steps.ts';
 import { createWriteBack } from '../host/write-back.ts';
+import type { Digest } from '../model/digest.ts';
 import { digestSchema, errorRecordSchema } from '../model/schemas.ts';
 import { type ArchiveDamage, absentArchives } from './archive-damage.ts';
 import { describeArchives, type MirrorArchive, type MirrorSet, setsOf } from './archive-sets.ts';
@@ -107,7 +108,7 @@ const resultSchema = v.object({
   repositories: v.number(),
   images: v.number(),
   /** Missing in records of earlier agents, which counted them as images. */
-  others: v.optional(v.array(v.custom<Digest>((value) => typeof value === 'string' && isDigest(value))), []),
+  others: v.optional(v.array(digestSchema), []),
   missing: v.array(
     v.object({
       image: v.string(),
