@@ -24,6 +24,7 @@ import {
 } from '../model/oci-layout.ts';
 import { findAbsent, readAbsentInstances } from './absent-instances.ts';
 import { readPlatform } from './image-platform.ts';
+import { withNested } from './nested-entries.ts';
 
 /** The image of a layout for one architecture. */
 export interface LayoutImage {
@@ -57,7 +58,7 @@ export async function readOciLayout(directory: string): Promise<readonly OciEntr
 }
 
 /**
- * Reads the index of an OCI image layout.
+ * Reads the index of an OCI image layout, with images that are named only in an index that it names.
  * @throws PrestageError ERR_LAYOUT if the directory is not a layout or its index cannot be read
  */
 export async function readOciIndex(directory: string): Promise<OciIndex> {
@@ -67,7 +68,20 @@ export async function readOciIndex(directory: string): Promise<OciIndex> {
     throw new PrestageError('ERR_LAYOUT', `${marker} does not declare an OCI image layout of version 1`, PULL_AGAIN);
   }
   const index = join(directory, OCI_INDEX_FILE);
-  return parseOciIndex((await readPlain(index, OCI_INDEX_LIMIT_BYTES)).toString('utf8'), index);
+  const top = parseOciIndex((await readPlain(index, OCI_INDEX_LIMIT_BYTES)).toString('utf8'), index);
+  return await withNested(top, async (digest) => await readNestedIndex(directory, digest));
+}
+
+/** The index in a blob; undefined if it is missing or damaged, which is reported when the image is read. */
+async function readNestedIndex(directory: string, digest: Digest): Promise<OciIndex | undefined> {
+  const path = layoutBlobPath(directory, digest);
+  try {
+    const bytes = await readPlain(path, MANIFEST_LIMIT_BYTES);
+    return digestOf(bytes) === digest ? parseOciIndex(bytes.toString('utf8'), path) : undefined;
+  } catch (error) {
+    if (error instanceof PrestageError) return undefined;
+    throw error;
+  }
 }
 
 /**

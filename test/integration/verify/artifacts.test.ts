@@ -14,6 +14,7 @@ import { type VerifyReport, verify } from '../../../agent/verify/verify.ts';
 import { makeChart, makeWindowsImage } from '../../support/artifacts.ts';
 import { runBuild } from '../../support/build.ts';
 import { writeArchives } from '../../support/image-archives.ts';
+import { writeBlob } from '../../support/image-layer.ts';
 import { smallImageSet } from '../../support/image-set.ts';
 import { type MadeImage, makeIndex, writeOciLayout } from '../../support/images.ts';
 import { tryPull } from '../../support/pulls.ts';
@@ -141,6 +142,26 @@ describe('lists and layouts with a Helm chart', () => {
       [images.map(({ names }) => names), refused, listed, notices.slice(1)],
       [[[release.reference]], [], [release.reference], skipped],
     );
+  });
+
+  it('images that are named in an index below the index are verified, loaded and built, and one without a name is built by its digest', async () => {
+    const directory = join(work, 'nested');
+    const nameless = { ...set.images.agent, reference: '1.0' };
+    await writeOciLayout(set.store, [release, otherArchitecture, nameless], directory);
+    const top = await readFile(join(directory, 'index.json'), 'utf8');
+    const inner = await writeBlob(directory, top);
+    const manifests = [{ mediaType: 'application/vnd.oci.image.index.v1+json', digest: inner.digest, size: inner.sizeBytes }];
+    await writeFile(join(directory, 'index.json'), JSON.stringify({ schemaVersion: 2, manifests }));
+    const skipped = `${join(directory, 'index.json')}: manifests.0.manifests.2 is left out: ${nameless.digest} is named "1.0", which is not a full name (registry/repository:tag)`;
+    const { faults, notices } = await verifyAt(directory);
+    assert.deepEqual([faults, notices], [[], [skipped]]);
+    const bundle = await readStageBundle({ directory, stage: 'installed', architecture: 'amd64', pinnedSha256: undefined });
+    assert.deepEqual((await bundle.payload()).listed, [release.reference, otherArchitecture.reference]);
+    const named = `registry.example.com/named/agent@${nameless.digest}`;
+    await writeFile(join(directory, 'ocp-images.txt'), `${release.reference}\n${named}\n`);
+    await runBuild({ from: directory, to: join(work, 'of-nested'), payloads: ['oci'] });
+    const built = await verifyAt(join(work, 'of-nested'));
+    assert.deepEqual([built.faults, built.images], [[], { installed: 2 }]);
   });
 
   it('a layout without any image by a full name is no payload', async () => {
