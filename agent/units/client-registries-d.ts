@@ -5,15 +5,15 @@ import { OWNED_MARK } from '../system-files/file.ts';
 import type { IgnitionConfig, IgnitionResource } from './config.ts';
 import { type IgnitionFile, ownFile } from './own-file.ts';
 
-/** The file that leads the engines of clients to signatures. */
+/** The file that tells the engines of clients where signatures are. */
 export interface ClientRegistriesD {
   readonly files: readonly IgnitionFile[];
   readonly warnings: readonly string[];
 }
 
 /**
- * Plans the file of registries.d for nodes that pull from others: a key for each mirror, but none that another file of the override has, as two
- * files with one key make every pull fail. Pure.
+ * Plans the file of registries.d for nodes that pull from others. It has a key for each mirror, except for keys in other files of the override: if two
+ * files have the same key, every pull fails. Pure.
  * @param existing the override that ours is merged into
  */
 export function clientRegistriesD(mirrors: readonly string[], existing: IgnitionConfig | undefined): ClientRegistriesD {
@@ -29,15 +29,15 @@ export function clientRegistriesD(mirrors: readonly string[], existing: Ignition
   const warnings = [
     ...read
       .filter(({ text }) => text === undefined)
-      .map(({ file }) => `${file} of the override could not be looked at: if it has the key of a mirror, nodes with it pull nothing`),
+      .map(({ file }) => `${file} of the override cannot be read: if it has the key of a mirror, every pull on these nodes fails`),
     ...(own.kind === 'refused'
-      ? [`nodes do not look for signatures at these mirrors, as ${REGISTRIES_D_PATH} cannot be added: ${own.reason}`]
+      ? [`nodes will not look for signatures at these mirrors, because ${REGISTRIES_D_PATH} cannot be added: ${own.reason}`]
       : []),
   ];
   return { files: own.kind === 'write' ? [ownFile(REGISTRIES_D_PATH, ofIgnition(own.content))] : [], warnings };
 }
 
-/** The text that an override brings itself; undefined if it comes from elsewhere or is compressed. No contents make an empty file. */
+/** The text of a file in the override; undefined if it comes from elsewhere or is compressed. Without contents, the file is empty. */
 function textOf(contents: IgnitionResource | undefined): string | undefined {
   if (contents?.source === undefined || contents.source === null) return '';
   if (contents.compression !== undefined && contents.compression !== null && contents.compression !== '') return undefined;

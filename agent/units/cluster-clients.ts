@@ -14,15 +14,15 @@ import { endWarnings, readAuthorities } from './cluster-server.ts';
 import type { IgnitionConfig, IgnitionSpec } from './config.ts';
 import { ownFile, readNamedFile } from './own-file.ts';
 
-/** Nodes that pull from others. */
+/** Input for nodes that pull from others. */
 export interface ClientsRequest {
   /** `HOST:PORT` of each server, in the order in which nodes ask them. */
   readonly mirrors: readonly string[];
   /** File with the CA of the servers. */
   readonly ca: string;
-  /** Directory of the bundle whose images the servers have. */
+  /** Directory of the bundle whose images the servers serve. */
   readonly bundle: string;
-  /** A registries.conf as the nodes have it, whose mirrors stay in use. */
+  /** The registries.conf of the nodes; its mirrors stay in use. */
   readonly registries?: string;
 }
 
@@ -31,13 +31,13 @@ export interface ClusterClients {
   readonly warnings: readonly string[];
 }
 
-/** Below it a directory `HOST:PORT` for each registry, of which every `*.crt` is a CA to trust. Source: containers-certs.d(5). */
+/** Contains a directory `HOST:PORT` for each registry; every `*.crt` in it is a trusted CA. Source: containers-certs.d(5). */
 const CERTS_DIRECTORY = '/etc/containers/certs.d';
-/** Not `ca.crt`, which somebody else may have put there: by this name a later rendering finds its own. */
+/** Not `ca.crt`, which may belong to others. By this name, a later rendering recognizes its own file. */
 const CA_NAME = 'prestage-ca.crt';
 
 /**
- * What a node gets that pulls from others: mirror entries, where signatures are and the CA, nothing that runs.
+ * Renders the override for a node that pulls from others: mirror entries, the places of signatures and the CA. Nothing runs on the node.
  * @param context.existing the override that this is merged into, if there is one
  * @throws PrestageError ERR_USAGE for mirrors and files that cannot be used, ERR_CERTIFICATE, ERR_BUNDLE…, ERR_PAYLOAD_MISSING, ERR_REGISTRIES
  */
@@ -67,7 +67,7 @@ export async function readClusterClients(
   };
 }
 
-const SINGLE = 'one mirror alone: when its node is down, images come from their registries; give a second --mirror';
+const SINGLE = 'there is only one mirror: if its node is down, images come from their source registries; add a second --mirror';
 
 function readMirrors(texts: readonly string[]): readonly string[] {
   const read = texts.map(readServerEndpoint);
@@ -81,7 +81,7 @@ function readMirrors(texts: readonly string[]): readonly string[] {
   throw new PrestageError(
     'ERR_USAGE',
     listFaults('nodes cannot pull from these mirrors', faults),
-    'Give each --mirror as HOST:PORT, the address and the port of a node that serves the cluster',
+    'Set each --mirror to HOST:PORT, the address and the port of a node that serves the cluster',
   );
 }
 

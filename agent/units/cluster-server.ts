@@ -6,12 +6,12 @@ import { PrestageError } from '../model/errors.ts';
 import { type IgnitionFile, ownFile, readNamedFile } from './own-file.ts';
 import type { ServedAt } from './run-arguments.ts';
 
-/** A node that serves the cluster; paths are those of the author's machine. */
+/** Input for a node that serves the cluster. Paths are on the author's machine. */
 export interface ServeRequest extends ServedAt {
-  /** The server's certificate, with those between it and its CA behind it. PEM. */
+  /** The server's certificate, followed by the intermediate certificates. PEM. */
   readonly certificate: string;
   readonly key: string;
-  /** `ca.crt` beside the certificate where left out. */
+  /** Defaults to `ca.crt` beside the certificate. */
   readonly ca?: string;
 }
 
@@ -23,15 +23,15 @@ export interface ClusterServer {
 
 /** Where the settings tls-certificate and tls-key point to by default. */
 const TLS_DIRECTORY = '/etc/prestage-agent/tls';
-/** Any port does to look at an address. */
+/** Any port will do to parse an address. */
 const SOME_PORT = 443;
 const WARN_DAYS = 90;
 const DAY_MS = 86_400_000;
 
 /**
- * What a serving node gets besides launcher and unit: certificate, key and CA, checked as the other nodes will check them.
- * @throws PrestageError ERR_USAGE for an address that others cannot use and for files that cannot be read, ERR_CERTIFICATE for what clients
- * would refuse
+ * Renders the additional files of a serving node: certificate, key and CA, checked as the other nodes will check them.
+ * @throws PrestageError ERR_USAGE for an address that others cannot use and for files that cannot be read, ERR_CERTIFICATE if clients would refuse
+ * the certificate
  */
 export async function readClusterServer(request: ServeRequest, now: Date): Promise<ClusterServer> {
   const { certificate, key, ca = join(dirname(certificate), 'ca.crt'), port } = request;
@@ -40,7 +40,7 @@ export async function readClusterServer(request: ServeRequest, now: Date): Promi
     throw new PrestageError(
       'ERR_USAGE',
       `--address ${endpoint.fault}`,
-      'Give the IPv4 address or the host name by which the other nodes reach this one',
+      'Set it to the IPv4 address or the host name that other nodes use to reach this node',
     );
   }
   const { address } = endpoint;
@@ -56,8 +56,8 @@ export async function readClusterServer(request: ServeRequest, now: Date): Promi
   if (fault !== undefined) {
     throw new PrestageError(
       'ERR_CERTIFICATE',
-      `the other nodes would refuse ${certificate}: ${fault}`,
-      `Make one: prestage-agent certificates --directory DIR --address ${address.text}`,
+      `${certificate}: the other nodes would refuse it: ${fault}`,
+      `Create another: prestage-agent certificates --directory DIR --address ${address.text}`,
     );
   }
   return {
@@ -68,16 +68,16 @@ export async function readClusterServer(request: ServeRequest, now: Date): Promi
       ownFile(`${TLS_DIRECTORY}/ca.crt`, pemOf(authorities)),
     ],
     warnings: [
-      `the override holds the private key of the registry at ${address.text}: whoever can read the override can pass for it`,
+      `the override contains the private key of the registry at ${address.text}: anyone who can read it can impersonate that registry`,
       ...endWarnings([...chain, ...authorities], now),
     ],
   };
 }
 
-const OTHER_KEY = 'the key is that of another certificate';
+const OTHER_KEY = 'the key belongs to another certificate';
 
 /**
- * The CAs of a file, as clients are to trust them.
+ * Reads the CAs in a file and checks that clients can trust them.
  * @throws PrestageError ERR_CERTIFICATE
  */
 export function readAuthorities(text: string, where: string, now: Date): readonly X509Certificate[] {
@@ -88,15 +88,15 @@ export function readAuthorities(text: string, where: string, now: Date): readonl
   throw new PrestageError(
     'ERR_CERTIFICATE',
     `${where} cannot be trusted as a CA: ${fault}`,
-    'Give the certificate of the CA that signed the servers: ca.crt of prestage-agent certificates',
+    'Use the certificate of the CA that signed the servers: ca.crt of prestage-agent certificates',
   );
 }
 
-/** Certificates that end within some months: a site that installs from a disk is seldom visited. */
+/** Warns of certificates that expire within some months, because a site that installs from a disk is rarely visited. */
 export function endWarnings(certificates: readonly X509Certificate[], now: Date): readonly string[] {
   const soon = certificates.filter(({ validToDate }) => validToDate.getTime() - now.getTime() < WARN_DAYS * DAY_MS);
   return soon.map(
     ({ subject, validToDate }) =>
-      `the certificate ${subject.replaceAll('\n', ', ')} ends at ${validToDate.toISOString().slice(0, 10)}; from then on nodes refuse the mirror`,
+      `the certificate ${subject.replaceAll('\n', ', ')} expires on ${validToDate.toISOString().slice(0, 10)}; after that, nodes refuse the mirror`,
   );
 }

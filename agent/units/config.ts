@@ -20,7 +20,7 @@ const unit = v.looseObject({
   dropins: v.optional(v.array(v.looseObject({ name: v.string(), contents: v.nullish(v.string()) }))),
 });
 
-/** The parts of a config that the agent writes, merges or checks; everything else is carried along as it is. */
+/** The parts of a config that the agent writes, merges or checks. Everything else is kept unchanged. */
 const configSchema = v.looseObject({
   ignition: v.looseObject({ version: v.picklist(IGNITION_SPECS) }),
   storage: v.optional(
@@ -34,14 +34,14 @@ const configSchema = v.looseObject({
 });
 
 /**
- * An Ignition config of specification 3.1.0 or 3.2.0 whose known parts have the types that they should have.
+ * An Ignition config of specification 3.1.0 or 3.2.0 whose known parts have the right types.
  * Source: ignition docs/configuration-v3_1.md and configuration-v3_2.md.
  */
 export type IgnitionConfig = v.InferOutput<typeof configSchema>;
 export type IgnitionResource = v.InferOutput<typeof resource>;
 export type IgnitionUnit = v.InferOutput<typeof unit>;
 
-/** Keys of which null says the same as their absence, as Go decodes JSON; Butane and Go programs write it. */
+/** Keys for which null means the same as a missing key, since Go decodes JSON like this. Butane and Go programs write such nulls. */
 const NULLABLE: ReadonlySet<string> = new Set([
   'storage',
   'files',
@@ -57,18 +57,18 @@ const NULLABLE: ReadonlySet<string> = new Set([
 
 /**
  * Reads a config; the order of its keys is kept. Lists and objects that are null are left out.
- * @param origin what the text is, for messages: a file's path
- * @throws PrestageError ERR_IGNITION with every fault of shape and its JSON path
+ * @param origin name of the text for messages: a file's path
+ * @throws PrestageError ERR_IGNITION with every fault and its JSON path
  */
 export function parseConfig(text: string, origin: string): IgnitionConfig {
   const value = withoutNulls(parseJson(text, origin));
   const { issues = [] } = v.safeParse(configSchema, value);
-  // `is` narrows the value itself: the output of a parse would have the known keys first.
+  // `is` narrows the value itself. The output of a parse would put the known keys first.
   if (v.is(configSchema, value)) return value;
   throw ignitionFaults(origin, issues.map(describeIssue));
 }
 
-/** In the parts that the schema knows; everything else stays as it is. */
+/** Removes nulls only in the parts that the schema knows. */
 function withoutNulls(value: unknown): unknown {
   if (Array.isArray(value)) return value.map(withoutNulls);
   if (typeof value !== 'object' || value === null) return value;
@@ -76,17 +76,17 @@ function withoutNulls(value: unknown): unknown {
   return Object.fromEntries(entries.map(([key, item]) => [key, NULLABLE.has(key) ? withoutNulls(item) : item]));
 }
 
-/** The error for a config with faults, each of which begins with its JSON path. */
+/** The error for a config with faults. Each fault begins with its JSON path. */
 export function ignitionFaults(origin: string, faults: readonly string[]): PrestageError {
   const named = faults.map((fault) => `${origin}: ${fault}`);
   return new PrestageError(
     'ERR_IGNITION',
     listFaults(`${origin} is not a usable ignition override`, named),
-    'Correct the override, then render it again; ignition-validate checks it as well',
+    'Correct the override, then render it again; ignition-validate can check it, too',
   );
 }
 
-/** A place within JSON: `$.storage.files[0].mode`. */
+/** A place in JSON: `$.storage.files[0].mode`. */
 function jsonPath(keys: readonly unknown[]): string {
   return keys.reduce<string>((path, key) => (typeof key === 'number' ? `${path}[${key}]` : `${path}.${String(key)}`), '$');
 }
@@ -99,7 +99,7 @@ function parseJson(text: string, origin: string): unknown {
   }
 }
 
-/** V8 quotes what stands around a fault, which can be a secret: `Unexpected token 'x', ..."y": x"... is not valid JSON`. */
+/** V8 quotes the text around a fault, which can be a secret: `Unexpected token 'x', ..."y": x"... is not valid JSON`. */
 function withoutExcerpt(message: string): string {
   return message.replace(/, (?:\.\.\.)?"[\s\S]*"(?:\.\.\.)? is not valid JSON$/, '');
 }

@@ -17,15 +17,15 @@ const filesystemSchema = v.object({ device: v.string(), wipeFilesystem: v.nullis
 
 type Partition = v.InferOutput<typeof partitionSchema>;
 
-/** An element of a list that has the form that it should have, with its place. Ignition itself refuses the others. */
+/** A well-formed element of a list, with its place. Ignition itself refuses malformed ones. */
 interface Placed<T> {
   readonly item: T;
   readonly place: string;
 }
 
 /**
- * What an override does to the data partition, which holds the bundle before Ignition runs: errors for what destroys it for certain, warnings
- * for what does so on some disks, since an override does not know which disk it is on. Pure.
+ * Finds parts of an override that destroy the data partition, which holds the bundle before Ignition runs. Errors: destroys it in any case. Warnings:
+ * destroys it on some disks, because an override does not know on which disk it is. Pure.
  * Source: ignition docs/configuration-v3_2.md, storage.disks, raid, luks, filesystems; docs/operator-notes.md, "Partition reuse semantics".
  * @param label GPT label of the data partition
  */
@@ -61,18 +61,18 @@ export function dataLosses(config: IgnitionConfig, label: string): readonly Igni
     ]),
     ...placed(raidSchema, raid, '$.storage.raid').flatMap(({ item, place }) =>
       (item.devices ?? []).flatMap((device, index) =>
-        isData(device) ? [fault('error', `${place}.devices[${index}]`, `the array is made over ${what} and destroys the bundle`)] : [],
+        isData(device) ? [fault('error', `${place}.devices[${index}]`, `the array is created on ${what} and destroys the bundle`)] : [],
       ),
     ),
     ...placed(luksSchema, luks, '$.storage.luks').flatMap(({ item, place }) =>
-      isData(item.device) ? [fault('error', `${place}.device`, `the encrypted volume is made over ${what} and destroys the bundle`)] : [],
+      isData(item.device) ? [fault('error', `${place}.device`, `the encrypted volume is created on ${what} and destroys the bundle`)] : [],
     ),
     ...placed(filesystemSchema, filesystems, '$.storage.filesystems').flatMap(({ item, place }) => {
       if (!isData(item.device)) return [];
       if (item.wipeFilesystem === true)
         return [fault('error', `${place}.wipeFilesystem`, `${what} is formatted, which destroys the bundle`)];
       return [
-        fault('warning', `${place}.device`, `Ignition uses ${what}, and fails if it holds another file system; leave it to prestage-agent`),
+        fault('warning', `${place}.device`, `Ignition would use ${what} and fail if it holds another file system; leave the partition to prestage-agent`),
       ];
     }),
   ];
@@ -80,7 +80,7 @@ export function dataLosses(config: IgnitionConfig, label: string): readonly Igni
 
 function tableFault(place: string, isDataDisk: boolean, what: string): IgnitionFault {
   if (isDataDisk) return fault('error', `${place}.wipeTable`, `the table of the disk with ${what} is wiped, which destroys the bundle`);
-  return fault('warning', `${place}.wipeTable`, `if ${what} is on this disk, it is destroyed with its table`);
+  return fault('warning', `${place}.wipeTable`, `if ${what} is on this disk, wiping the table destroys it`);
 }
 
 function partitionFaults(
@@ -91,9 +91,9 @@ function partitionFaults(
   const key = wipePartitionEntry === true ? 'wipePartitionEntry' : 'shouldExist';
   if (wipePartitionEntry !== true && shouldExist !== false) return [];
   const what = `the data partition ${quoteInput(wanted)}`;
-  if (label === wanted) return [fault('error', `${place}.${key}`, `${what} is deleted or made anew, which destroys the bundle`)];
+  if (label === wanted) return [fault('error', `${place}.${key}`, `${what} is deleted or recreated, which destroys the bundle`)];
   if (!number) return [];
-  return [fault('warning', `${place}.${key}`, `partition ${number} is deleted or made anew, whatever it is: ${what} can have that number`)];
+  return [fault('warning', `${place}.${key}`, `partition ${number} is deleted or recreated, but ${what} can have that number`)];
 }
 
 /** `/dev/sda` -> `/dev/sda5`, `/dev/nvme0n1` -> `/dev/nvme0n1p5`, `/dev/disk/by-id/x` -> `/dev/disk/by-id/x-part5`. */

@@ -5,8 +5,8 @@ import type { IgnitionConfig } from './config.ts';
 import { ANNOTATIONS_LIMIT_BYTES, checkSize } from './size.ts';
 
 /**
- * How an override is handed over: the file itself, the body or the curl command of the Assisted Installer's call, a fragment of a GitOps
- * object, or the arguments that keep the data partition through the installation.
+ * Output forms of an override: the file itself, the body or the curl command of the Assisted Installer's call, a fragment of a GitOps object, or the
+ * arguments that keep the data partition during the installation.
  */
 export const IGNITION_FORMS = ['ign', 'patch', 'curl', 'infraenv', 'siteconfig', 'clusterinstance', 'bmh', 'installer-args'] as const;
 export type IgnitionForm = (typeof IGNITION_FORMS)[number];
@@ -14,7 +14,7 @@ export type IgnitionForm = (typeof IGNITION_FORMS)[number];
 export interface FormInput {
   readonly stage: Stage;
   readonly config: IgnitionConfig;
-  /** Of the data partition that an installation has to keep; undefined where the node has none. */
+  /** Label of the data partition that an installation must keep; undefined if the node has none. */
   readonly label: string | undefined;
 }
 
@@ -27,12 +27,12 @@ export interface RenderedForm {
 /** Annotations that the bare metal agent controller reads. Source: assisted-service docs/hive-integration, BareMetalHost. */
 const ANNOTATION_IGNITION = 'bmac.agent-install.openshift.io/ignition-config-overrides';
 const ANNOTATION_ARGS = 'bmac.agent-install.openshift.io/installer-args';
-/** Ends the body within the curl command; a body is one line of JSON, so it cannot be this. */
+/** Ends the body in the curl command. A body is one line of JSON, so it cannot equal this. */
 const HEREDOC = 'END_OF_BODY';
 
 /**
- * The override in the form asked for. Pure.
- * @throws PrestageError ERR_USAGE for a form that the stage does not have, ERR_IGNITION_SIZE for annotations that are too large
+ * Renders the override in a form. Pure.
+ * @throws PrestageError ERR_USAGE for a form that the stage does not support, ERR_IGNITION_SIZE for annotations that are too large
  */
 export function renderForm(form: IgnitionForm, input: FormInput): RenderedForm {
   switch (form) {
@@ -55,7 +55,7 @@ export function renderForm(form: IgnitionForm, input: FormInput): RenderedForm {
   }
 }
 
-/** Arguments of coreos-installer that keep the partition of the label. Source: coreos-installer install --help. */
+/** Arguments of coreos-installer that keep the partition with the label. Source: coreos-installer install --help. */
 function installerArgs(label: string): readonly string[] {
   return ['--save-partlabel', label];
 }
@@ -64,7 +64,7 @@ function keptPartition({ label }: FormInput): readonly string[] {
   if (label !== undefined) return installerArgs(label);
   throw new PrestageError(
     'ERR_USAGE',
-    'the form installer-args keeps a data partition, and a node that pulls from others has none',
+    'the form installer-args keeps a data partition, but a node that pulls from others has none',
     'Use it with the stages discovery and installed',
   );
 }
@@ -140,14 +140,14 @@ function nodeFields({ config, label }: FormInput) {
 }
 
 function wrongForm(form: IgnitionForm, stage: Stage, why: string, others: string): PrestageError {
-  return new PrestageError('ERR_USAGE', `the form ${form} does not go with the stage ${stage}: ${why}`, `Use --as ${others}`);
+  return new PrestageError('ERR_USAGE', `the form ${form} cannot be used for the stage ${stage}: ${why}`, `Use --as ${others}`);
 }
 
 function plain(text: string): RenderedForm {
   return { text, warnings: [] };
 }
 
-/** A string that holds JSON for people to read: a block literal, indented. */
+/** A string with JSON that people can read: an indented block literal. */
 function jsonBlock(config: IgnitionConfig): Scalar<string> {
   return literal(JSON.stringify(config, undefined, 2));
 }
@@ -164,7 +164,7 @@ function quoted(text: string): Scalar<string> {
   return scalar;
 }
 
-/** Never folds: a folded JSON string is no longer what the installer reads. */
+/** Never folds lines, because the installer could not read a folded JSON string. */
 function yamlText(content: unknown): string {
   return new Document(content).toString({ lineWidth: 0 });
 }

@@ -19,25 +19,25 @@ import { type IgnitionFault, validateConfig } from './validate.ts';
 
 export interface IgnitionOptions extends RunSettings {
   readonly stage: Stage;
-  /** Left out: that of the override in `merge`, else 3.1.0 for discovery and 3.2.0 for installed. */
+  /** Defaults to that of the override in `merge`, else to 3.1.0 for discovery and 3.2.0 for installed. */
   readonly spec?: IgnitionSpec;
-  /** GPT label of the data partition; `data` where left out. */
+  /** GPT label of the data partition; defaults to `data`. */
   readonly label?: string;
   /** sha256 of the executable, 64 hex digits. */
   readonly agentSha256?: string;
   /** sha256 of the bundle's prestage.json, 64 hex digits. */
   readonly bundleSha256?: string;
-  /** Directory of a bundle that both hashes are taken from. */
+  /** Directory of a bundle; both hashes are taken from it. */
   readonly bundle?: string;
-  /** `open` where left out. */
+  /** Defaults to `open`. */
   readonly policy?: FailurePolicy;
-  /** The node serves the others besides. */
+  /** If set, the node also serves the others. */
   readonly serve?: ServeRequest;
-  /** The override is for nodes that pull from others and have no data partition; of the rest only stage, spec, merge and as count. */
+  /** If set, the override is for nodes that pull from others and have no data partition. Then only stage, spec, merge and as apply of the rest. */
   readonly clients?: ClientsRequest;
   /** Path of an existing override, which the result contains. */
   readonly merge?: string;
-  /** `ign` where left out. */
+  /** Defaults to `ign`. */
   readonly as?: IgnitionForm;
 }
 
@@ -52,8 +52,8 @@ export interface IgnitionOutcome {
 const DEFAULT_SPEC: Record<Stage, IgnitionSpec> = { discovery: '3.1.0', installed: '3.2.0' };
 
 /**
- * `prestage-agent ignition`: renders the override of a stage, or of the nodes that pull from others, merged into an existing one, checked and
- * measured. Prints nothing.
+ * `prestage-agent ignition`: renders the override for a stage, or for nodes that pull from others, merges it into an existing one, and checks its
+ * content and size. Prints nothing.
  * @throws PrestageError ERR_USAGE, ERR_IGNITION, ERR_IGNITION_NAME, ERR_IGNITION_SIZE, ERR_CERTIFICATE and what reading the bundle throws
  */
 export async function runIgnition(options: IgnitionOptions, host: Pick<Host, 'log' | 'clock'>): Promise<IgnitionOutcome> {
@@ -74,7 +74,7 @@ export async function runIgnition(options: IgnitionOptions, host: Pick<Host, 'lo
     text: form.text,
     warnings: [
       ...ours.warnings,
-      ...removed.map((name) => `${name} was a stale piece of prestage-agent in the override and is removed`),
+      ...removed.map((name) => `${name} was a leftover of prestage-agent in the override and was removed`),
       ...foreignPieces(config),
       ...(existing?.warnings ?? []),
       ...(sizeWarning === undefined ? [] : [sizeWarning]),
@@ -86,10 +86,10 @@ export async function runIgnition(options: IgnitionOptions, host: Pick<Host, 'lo
 /** An override before it is merged. */
 interface OurOverride {
   readonly config: IgnitionConfig;
-  /** Of the data partition, where the node has one. */
+  /** Label of the data partition, if the node has one. */
   readonly label: string | undefined;
   readonly warnings: readonly string[];
-  /** What is worth doing besides; nothing is wrong. */
+  /** Recommendations; nothing is wrong. */
   readonly notices?: readonly string[];
 }
 
@@ -108,16 +108,16 @@ async function renderStage(options: IgnitionOptions, spec: IgnitionSpec, now: Da
   };
 }
 
-/** Whether an installed node mounts the store image of a bundle for good. */
+/** Whether an installed node keeps the store image of a bundle mounted. */
 function willMount({ stage, delivery = 'auto', serve }: IgnitionOptions, bundle: Bundle): boolean {
   return stage === 'installed' && serve === undefined && ['auto', 'mount'].includes(delivery) && hasStoreImage(bundle, stage);
 }
 
 const PIN_IMAGES =
-  'have the images of the store image pinned: kubelet removes images to make room, and to remove one of a store image makes none. Print what does it, with the store for all of root’s podman: prestage-agent manifests';
+  'pin the images of the store image: kubelet removes images to free space, but removing an image of a store image frees none. To print manifests that pin them, and that give the store to all of root’s podman, run: prestage-agent manifests';
 
 const UNPINNED =
-  'no --agent-sha256 is given, so the launcher will not run the executable of the partition, only one that stands at /usr/local/bin/prestage-agent already';
+  'without --agent-sha256 the launcher runs no executable from the partition, only one that already exists at /usr/local/bin/prestage-agent';
 
 interface ExistingOverride {
   readonly config: IgnitionConfig;
@@ -129,22 +129,22 @@ interface Pins {
   readonly bundleSha256: string | undefined;
 }
 
-/** The hashes that the node is to trust: as given, else those of the bundle. */
+/** The hashes that the node trusts: those in the options, else those of the bundle. */
 function pinsOf({ agentSha256, bundleSha256 }: IgnitionOptions, sealed: SealedBundle | undefined): Pins {
   if (sealed === undefined) return { agentSha256, bundleSha256 };
   const executable = sealed.bundle.files.find((file) => file.path === 'prestage-agent');
   return { agentSha256: agentSha256 ?? executable?.sha256, bundleSha256: sealed.sha256 };
 }
 
-/** An override keeps its specification: lowering it could make what others wrote invalid, and the installer takes the override's as it is. */
+/** An override keeps its specification. A lower one could make parts of others invalid, and the installer accepts the override's. */
 async function readOverride(path: string, { spec, label = 'data', clients }: IgnitionOptions): Promise<ExistingOverride> {
   const config = parseConfig(await readNamedFile({ path, flag: '--merge', what: 'the override', kind: 'ignition file' }), path);
   const { version } = config.ignition;
   if (spec !== undefined && spec !== version) {
     throw new PrestageError(
       'ERR_USAGE',
-      `${path} is of specification ${version}, and --spec asks for ${spec}`,
-      'Leave out --spec, or change the version in the override first',
+      `${path} has specification ${version}, but --spec is ${spec}`,
+      'Omit --spec, or change the version in the override first',
     );
   }
   // Clients have no data partition.

@@ -6,14 +6,14 @@ import { type IgnitionFault, validateConfig } from './validate.ts';
 
 export interface MergedConfig {
   readonly config: IgnitionConfig;
-  /** Names of stale pieces of ours that were in the override and that the new rendering does not write. */
+  /** Names of outdated pieces of ours in the override that the new rendering no longer writes. */
   readonly removed: readonly string[];
 }
 
 /**
- * Puts our pieces into an override that somebody wrote: ours from an earlier rendering go, everything else keeps its place and its
- * order, and ours follow at the end. The override's specification stays. Drop-ins that its author gave to a unit of ours stay on it.
- * Pure, and merging twice is merging once.
+ * Merges our pieces into an override of somebody else. Our pieces from an earlier rendering are removed, everything else keeps its place and order,
+ * and our new pieces are appended. The specification of the override is kept, and so are drop-ins that its author added to a unit of ours.
+ * Pure; merging twice gives the same as merging once.
  * @throws PrestageError ERR_IGNITION_NAME with every collision
  */
 export function mergeConfig(existing: IgnitionConfig, ours: IgnitionConfig): MergedConfig {
@@ -22,7 +22,7 @@ export function mergeConfig(existing: IgnitionConfig, ours: IgnitionConfig): Mer
     throw new PrestageError(
       'ERR_IGNITION_NAME',
       listFaults('the override and prestage-agent claim the same names', faults),
-      'Take these pieces out of the override, or give them another name, and merge again',
+      'Remove these pieces from the override, or rename them, and merge again',
     );
   }
   const names = new Set(piecesOf(ours).map((piece) => piece.name));
@@ -31,20 +31,20 @@ export function mergeConfig(existing: IgnitionConfig, ours: IgnitionConfig): Mer
 }
 
 /**
- * What is wrong with an override before the merge, with the places of its own file. Stale pieces of ours do not count: they go.
+ * Finds the faults of an override before the merge, with places in its own file. Outdated pieces of ours do not count, because they are removed.
  */
 export function validateExisting(existing: IgnitionConfig): readonly IgnitionFault[] {
   const stale = piecesOf(existing).filter(({ name }) => isOurs(name));
   return validateConfig(existing).filter(({ path }) => !stale.some(({ place }) => path.startsWith(`${place}.`)));
 }
 
-/** Our pieces with names that are not ours to use: `$.systemd.units[0]: …`. Empty unless a template was changed. */
+/** Our pieces with names that belong to others: `$.systemd.units[0]: …`. Empty unless a template was changed. */
 export function foreignNames(ours: IgnitionConfig): readonly string[] {
   return piecesOf(ours)
     .filter(({ name }) => !isOurs(name))
     .map(
       ({ name, place }) =>
-        `${place}: ${quoteInput(name)} belongs to ${foreignOwner(name) ?? 'others'}; prestage-agent writes only names of its own`,
+        `${place}: ${quoteInput(name)} belongs to ${foreignOwner(name) ?? 'others'}; prestage-agent writes only its own names`,
     );
 }
 
@@ -83,7 +83,7 @@ function othersOf<T extends { readonly path: string }>(nodes: readonly T[] | und
   return nodes?.filter(({ path }) => !isOurs(path));
 }
 
-/** The two lists as one; undefined where neither is there, so that no empty list appears that nobody wrote. */
+/** Joins two lists; undefined if both are missing, so that no empty list is added. */
 function concat<T>(first: readonly T[] | undefined, second: readonly T[] | undefined): T[] | undefined {
   return first === undefined && second === undefined ? undefined : [...(first ?? []), ...(second ?? [])];
 }

@@ -5,7 +5,7 @@ import type { IgnitionConfig } from './config.ts';
 
 export type IgnitionFile = NonNullable<NonNullable<IgnitionConfig['storage']>['files']>[number];
 
-/** A file of ours in an override; it replaces one of its name. */
+/** A file of ours in an override; it replaces an existing file. */
 export function ownFile(path: string, text: string, mode = 0o644): IgnitionFile {
   return { path, overwrite: true, mode, contents: { source: encodeDataUrl(text) } };
 }
@@ -15,15 +15,15 @@ export interface NamedFile {
   readonly path: string;
   /** `--ca` */
   readonly flag: string;
-  /** Begins the sentence: `the CA`. */
+  /** Start of the message, such as `the CA`. */
   readonly what: string;
-  /** Ends it: `certificate`. */
+  /** Kind of file in the remedy, such as `certificate`. */
   readonly kind: string;
 }
 
 /**
- * The text of a file that the author names.
- * @throws PrestageError ERR_USAGE where it cannot be read
+ * Reads a file that the author names.
+ * @throws PrestageError ERR_USAGE if it cannot be read
  */
 export async function readNamedFile({ path, flag, what, kind }: NamedFile): Promise<string> {
   try {
@@ -32,7 +32,7 @@ export async function readNamedFile({ path, flag, what, kind }: NamedFile): Prom
     throw new PrestageError(
       'ERR_USAGE',
       `${what} ${path} cannot be read: ${errorRecord(error).message}`,
-      `Give ${flag} the path of a readable ${kind}`,
+      `Set ${flag} to the path of a readable ${kind}`,
       { cause: error },
     );
   }

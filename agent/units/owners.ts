@@ -2,13 +2,13 @@ import type { IgnitionConfig } from './config.ts';
 
 /** A named piece of a config: a file, directory or link by its path, a unit by its name. */
 export interface Piece {
-  /** Path or unit name; both key the merge that Ignition and the Assisted Installer do. */
+  /** Path or unit name, the key by which Ignition and the Assisted Installer merge. */
   readonly name: string;
   /** JSON path of the piece, such as `$.systemd.units[0]`. */
   readonly place: string;
 }
 
-/** What an override replaces by accident when it uses the name. Sources: assisted-service's discovery ignition; the templates of the Machine Config Operator. */
+/** Names of others with their owners. An override that uses such a name replaces that piece. Sources: assisted-service's discovery ignition; the templates of the Machine Config Operator. */
 const FOREIGN: Readonly<Record<string, string>> = {
   'agent.service': 'the assisted agent',
   'selinux.service': 'the assisted agent',
@@ -25,15 +25,15 @@ const FOREIGN: Readonly<Record<string, string>> = {
 
 const OUR_NAMES =
   /^(?:\/usr\/local\/bin\/prestage-[^/]+|\/etc\/prestage-agent(?:\/.+)?|prestage-agent[^/]*|\/etc\/containers\/registries\.conf\.d\/50-prestage\.conf|\/etc\/containers\/registries\.d\/50-prestage\.yaml|\/etc\/containers\/certs\.d\/[^/]+\/prestage-[^/]+)$/;
-/** Lies among our files, but its author is whoever writes the override. */
+/** Is among our files, but belongs to the author of the override. */
 const AUTHORS_SETTINGS = '/etc/prestage-agent/config.yaml';
 
-/** Whether the agent's own rendering writes pieces of this name, today or in an earlier version. */
+/** Whether the agent's rendering writes pieces of this name, now or in an earlier version. */
 export function isOurs(name: string): boolean {
   return OUR_NAMES.test(name) && name !== AUTHORS_SETTINGS;
 }
 
-/** Who else owns a name; undefined where nobody is known to. */
+/** The other owner of a name; undefined if none is known. */
 export function foreignOwner(name: string): string | undefined {
   return Object.hasOwn(FOREIGN, name) ? FOREIGN[name] : undefined;
 }

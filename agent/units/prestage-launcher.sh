@@ -48,24 +48,24 @@ fetch() {
 	for ((t = 0; ; t++)); do
 		d=$(devices)
 		[ -z "$d" ] || break
-		((t < WAIT)) || die 5 "no $LABEL after $WAIT s: attach disk"
-		((t % 9)) || say 5 "waiting for $LABEL"
+		((t < WAIT)) || die 5 "no partition $LABEL after $WAIT s: attach its disk"
+		((t % 9)) || say 5 "waiting for partition $LABEL"
 		sleep 1
 	done
-	[[ $d != *$'\n'* ]] || die 5 "detach all but one $LABEL of ${d//$'\n'/ }"
+	[[ $d != *$'\n'* ]] || die 5 "several partitions $LABEL: detach all but one of ${d//$'\n'/ }"
 	mkdir -m 700 -p "$M"
 	o=ro,nosuid,nodev,noexec
 	mount -t xfs,ext4 -o $o,norecovery "$d" "$M" || mount -t iso9660 -o $o "$d" "$M" || die 5 "$d does not mount"
 	f=$M/prestage-agent
 	[ -f "$f" ] || f=$M/bin/prestage-agent-linux-$(uname -m | sed s/x86_/x/\;s/aarch/arm/)
-	[ -f "$f" ] || die 6 "no agent on $d"
+	[ -f "$f" ] || die 6 "no prestage-agent on $d"
 	exec 8<"$f"
-	[ "$(readlink /proc/self/fd/8)" = "$f" ] || die 6 "$f on $d is a link, or behind one"
+	[ "$(readlink /proc/self/fd/8)" = "$f" ] || die 6 "$f on $d is, or is below, a link"
 	chmod -f 600 "$T.tmp" || :
 	umask 077
 	head -c 512M <&8 >"$T.tmp"
 	umask 022
-	pinned "$T.tmp" || die 6 "$f on $d is not pinned: $AGENT_SHA256"
+	pinned "$T.tmp" || die 6 "$f on $d does not have the pinned sha256 $AGENT_SHA256"
 	chmod 755 "$T.tmp"
 	! command -v restorecon >/dev/null || restorecon "$T.tmp"
 	sync "$T.tmp"
@@ -78,6 +78,6 @@ fetch() {
 if [ "$AGENT_SHA256" ]; then
 	pinned "$T" || fetch
 else
-	[ -x "$T" ] || die 6 "no AGENT_SHA256 in $E and no $T"
+	[ -x "$T" ] || die 6 "$T is missing, and $E has no AGENT_SHA256"
 fi
 exec "$T" "$@"

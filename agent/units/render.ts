@@ -3,20 +3,20 @@ import { PrestageError } from '../model/errors.ts';
 import type { Stage } from '../model/stage.ts';
 import { type IgnitionConfig, type IgnitionSpec, parseConfig } from './config.ts';
 
-/** What a failed run does to the boot: with `open` it goes on, with `closed` what needs the images does not start. */
+/** Effect of a failed run on the boot: with `open` the boot continues, with `closed` the units that need the images do not start. */
 export type FailurePolicy = 'open' | 'closed';
 
 export interface UnitOptions {
   /** GPT label of the data partition; see checkLabel. */
   readonly label: string;
   readonly policy: FailurePolicy;
-  /** sha256 that the bundle's manifest must have; the node takes any where left out. */
+  /** sha256 that the bundle's manifest must have; if left out, the node accepts any. */
   readonly bundleSha256?: string | undefined;
-  /** More arguments of `run`, as runArguments gives them. */
+  /** Further arguments of `run`, from runArguments. */
   readonly arguments?: readonly string[] | undefined;
 }
 
-/** The files of the source tree that an ignition is made of. */
+/** The source files for an ignition config. */
 export interface IgnitionTexts {
   /** ignition-templates/STAGE.ign.json */
   readonly template: string;
@@ -28,18 +28,18 @@ export interface IgnitionTexts {
 
 export interface IgnitionOptions extends UnitOptions {
   readonly spec: IgnitionSpec;
-  /** The executable that the launcher may run: sha256, 64 lower-case hex digits. Without it the launcher trusts no executable of the partition. */
+  /** The executable that the launcher may run: sha256, 64 lower-case hex digits. Without it the launcher runs no executable from the partition. */
   readonly agentSha256: string | undefined;
   readonly texts: IgnitionTexts;
 }
 
-/** What may stand in a unit's command line and in a shell assignment as it is; a GPT name has at most 36 UTF-16 units (UEFI, table 5.6). */
+/** Labels that need no quoting in a unit's command line and in a shell assignment; a GPT name has at most 36 UTF-16 units (UEFI, table 5.6). */
 const LABEL = /^[A-Za-z0-9][A-Za-z0-9._-]{0,35}$/;
 const PLACEHOLDER = /@([A-Z_]+)@/g;
 
 /**
- * The systemd unit of a stage. With the policy `open` nothing requires the unit: its RequiredBy= goes.
- * @throws PrestageError ERR_USAGE for a label that cannot be written, ERR_INTERNAL for an unknown placeholder
+ * Renders the systemd unit of a stage. With the policy `open` its RequiredBy= is removed, so that nothing requires the unit.
+ * @throws PrestageError ERR_USAGE for an invalid label, ERR_INTERNAL for an unknown placeholder
  */
 export function renderUnit(text: string, options: UnitOptions): string {
   const { label, policy, bundleSha256, arguments: more = [] } = options;
@@ -51,7 +51,7 @@ export function renderUnit(text: string, options: UnitOptions): string {
 }
 
 /**
- * The environment of the launcher, /etc/prestage-agent/launcher.env: shell assignments.
+ * Renders the environment of the launcher, /etc/prestage-agent/launcher.env: shell assignments.
  * @throws PrestageError ERR_USAGE
  */
 export function renderLauncherEnv(options: Pick<IgnitionOptions, 'label' | 'agentSha256'>): string {
@@ -62,9 +62,9 @@ export function renderLauncherEnv(options: Pick<IgnitionOptions, 'label' | 'agen
 }
 
 /**
- * The whole override of a stage, from its template.
- * @throws PrestageError ERR_USAGE for a label or digest that cannot be written, ERR_INTERNAL for an unknown placeholder,
- * ERR_IGNITION for a template that is no ignition
+ * Renders the whole override of a stage from its template.
+ * @throws PrestageError ERR_USAGE for an invalid label or digest, ERR_INTERNAL for an unknown placeholder,
+ * ERR_IGNITION for a template that is not an ignition config
  */
 export function renderIgnition(stage: Stage, options: IgnitionOptions): IgnitionConfig {
   const { texts } = options;
@@ -75,7 +75,7 @@ export function renderIgnition(stage: Stage, options: IgnitionOptions): Ignition
     UNIT: renderUnit(texts.unit, options),
   };
   const origin = `ignition-templates/${stage}.ign.json`;
-  // Filled in as JSON text: a value stands within a string of the template, so it is escaped as one.
+  // Each placeholder is inside a JSON string of the template, so its value is escaped as JSON.
   const text = filled(
     texts.template,
     mapValues(values, (value) => JSON.stringify(value).slice(1, -1)),
@@ -84,15 +84,15 @@ export function renderIgnition(stage: Stage, options: IgnitionOptions): Ignition
 }
 
 /**
- * Refuses a label that a unit or a shell would read differently.
+ * Refuses a label that a unit or a shell would interpret differently.
  * @throws PrestageError ERR_USAGE
  */
 function checkLabel(label: string): void {
   if (LABEL.test(label)) return;
   throw new PrestageError(
     'ERR_USAGE',
-    `${JSON.stringify(label)} is not a label that units carry: it must be 1 to 36 letters, digits, dots, underscores or hyphens, and begin with a letter or digit`,
-    'Give the data partition such a name (sgdisk --change-name N:data DISK) and pass it with --label',
+    `${JSON.stringify(label)} is not a valid label: use 1 to 36 letters, digits, dots, underscores or hyphens, starting with a letter or digit`,
+    'Relabel the data partition (sgdisk --change-name N:data DISK) and set --label',
   );
 }
 
@@ -101,7 +101,7 @@ function checkSha256(flag: string, value: string | undefined, file: string): voi
   throw new PrestageError(
     'ERR_USAGE',
     `"${value}" is not a sha256: it must be 64 lower-case hex digits`,
-    `Give ${flag} the first field of: sha256sum ${file}`,
+    `Set ${flag} to the first field of: sha256sum ${file}`,
   );
 }
 

@@ -2,29 +2,29 @@ import { PrestageError } from '../model/errors.ts';
 import type { DeliveryChoice } from '../model/setting-values.ts';
 import type { PlacementChoice, TrustChoice } from '../model/store.ts';
 
-/** Settings that the unit passes on to `run`; what is left out, the node decides. */
+/** Settings that the unit passes on to `run`. The node decides settings that are left out. */
 export interface RunSettings {
   readonly delivery?: DeliveryChoice;
   readonly trust?: TrustChoice;
   readonly placement?: PlacementChoice;
   /** MiB. */
   readonly memoryReserve?: number | 'auto';
-  /** Full reference of the image that serves; its grammar has nothing that systemd reads differently. */
+  /** Full reference of the registry image. References contain no character that systemd interprets. */
   readonly registryImage?: string;
 }
 
-/** Where a node serves the others. */
+/** Address at which a node serves the others. */
 export interface ServedAt {
-  /** As readServerEndpoint gives it: nothing in it has a meaning for systemd. */
+  /** From readServerEndpoint; contains no character that systemd interprets. */
   readonly address: string;
-  /** That of the settings where left out. */
+  /** Defaults to the port in the settings. */
   readonly port?: number;
 }
 
 /**
- * The settings as arguments of `run`, none of which needs quoting in a unit. A node that serves the others takes the delivery `registry`:
- * with a mounted store it would serve manifests without layers, and engines take both from the same mirror. Pure.
- * @throws PrestageError ERR_USAGE for a delivery that serves nobody
+ * The settings as arguments of `run`. None of them needs quoting in a unit. A node that serves the others uses the delivery `registry`: with a mounted
+ * store it would serve manifests without layers, but engines pull both from the same mirror. Pure.
+ * @throws PrestageError ERR_USAGE for a delivery that cannot serve others
  */
 export function runArguments(
   { delivery, trust, placement, memoryReserve, registryImage }: RunSettings,
@@ -33,8 +33,8 @@ export function runArguments(
   if (served !== undefined && delivery !== undefined && delivery !== 'registry') {
     throw new PrestageError(
       'ERR_USAGE',
-      `--serve cluster does not go with --delivery ${delivery}: other nodes need a registry with all layers`,
-      'Leave out --delivery, and build the bundle with --payload registry',
+      `--serve cluster cannot be combined with --delivery ${delivery}: other nodes need a registry with all layers`,
+      'Omit --delivery, and build the bundle with --payload registry',
     );
   }
   const values: readonly (readonly [string, string | number | undefined])[] = [

@@ -1,11 +1,11 @@
 import { gzipSync } from 'node:zlib';
 import { PrestageError } from '../model/errors.ts';
 
-/** Largest gzip'd cpio archive with the whole ignition that the live ISO has room for, in bytes. Source: coreos-installer, live ISO embed area. */
+/** Largest gzipped cpio archive with the whole ignition that fits into the live ISO, in bytes. Source: coreos-installer, live ISO embed area. */
 export const EMBED_LIMIT_BYTES = 262_144;
 /** Largest sum of names and values of all annotations of an object, in bytes. Source: Kubernetes, TotalAnnotationSizeLimitB. */
 export const ANNOTATIONS_LIMIT_BYTES = 262_144;
-/** From this share of a limit on, a warning is due: the installer adds content of its own to both. */
+/** Share of a limit above which a warning is given, because the installer adds its own content. */
 const WARNING_SHARE = 0.8;
 
 /** Type and permissions of the member: a regular file, 0644. */
@@ -13,7 +13,7 @@ const MEMBER_MODE = 0o100644;
 const TRAILER = 'TRAILER!!!';
 
 /**
- * An ignition config as the live ISO carries it: one member `config.ign` in a newc cpio archive, compressed with gzip.
+ * An ignition config in the form of the live ISO: one member `config.ign` in a newc cpio archive, compressed with gzip.
  * Source: cpio(5), "New ASCII Format"; coreos-installer iso ignition embed.
  */
 export function embedArchive(ignition: string): Uint8Array {
@@ -25,8 +25,8 @@ export function embedArchive(ignition: string): Uint8Array {
 }
 
 /**
- * Holds a size against a limit.
- * @param what begins the sentence: "The override …"
+ * Compares a size with a limit.
+ * @param what start of the message: "The override …"
  * @returns a warning from 80 % on, else undefined
  * @throws PrestageError ERR_IGNITION_SIZE above the limit
  */
@@ -34,13 +34,13 @@ export function checkSize(what: string, sizeBytes: number, limitBytes: number): 
   if (sizeBytes > limitBytes) {
     throw new PrestageError(
       'ERR_IGNITION_SIZE',
-      `${what} takes ${sizeBytes} bytes, and at most ${limitBytes} bytes fit`,
-      'Move large files out of the override, onto the data partition or a server, and render it again',
+      `${what} has ${sizeBytes} bytes, but at most ${limitBytes} fit`,
+      'Move large files from the override to the data partition or a server, then render it again',
     );
   }
   if (sizeBytes < limitBytes * WARNING_SHARE) return undefined;
   const percent = Math.floor((sizeBytes / limitBytes) * 100);
-  return `${what} takes ${sizeBytes} bytes, ${percent} % of the ${limitBytes} bytes that it shares with what the installer adds`;
+  return `${what} has ${sizeBytes} bytes, ${percent} % of the limit of ${limitBytes}, which also includes what the installer adds`;
 }
 
 function cpioMember(name: string, content: Uint8Array, mode: number): Buffer {

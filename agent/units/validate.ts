@@ -3,9 +3,9 @@ import { decodeDataUrl } from '../model/data-url.ts';
 import { quoteInput } from '../model/faults.ts';
 import type { IgnitionConfig, IgnitionResource, IgnitionSpec, IgnitionUnit } from './config.ts';
 
-/** What is wrong, or doubtful, at one place of a config. */
+/** A fault, or a doubtful setting, at one place of a config. */
 export interface IgnitionFault {
-  /** `error`: Ignition or the installer refuses the config; `warning`: it does less than its author meant. */
+  /** `error`: Ignition or the installer refuses the config; `warning`: it probably does not do what its author meant. */
   readonly kind: 'error' | 'warning';
   /** Such as `$.storage.files[0].mode`. */
   readonly path: string;
@@ -25,7 +25,7 @@ const SCHEMES: Record<IgnitionSpec, readonly string[]> = {
 const HASH_LENGTHS: Record<string, number> = { sha512: 128, sha256: 64 };
 
 /**
- * The rules of Ignition's specification that no schema states. Pure; every fault is reported, in the order of the config.
+ * Checks the rules of Ignition's specification that a schema cannot express. Reports every fault, in the order of the config. Pure.
  * Source: ignition config/v3_1 and v3_2, types/*.go and config/validate.
  */
 export function validateConfig(config: IgnitionConfig): readonly IgnitionFault[] {
@@ -65,29 +65,29 @@ function checkPath(path: string, place: string): readonly IgnitionFault[] {
   if (path === '') return [fault(place, 'it is empty')];
   if (!path.startsWith('/')) return [fault(place, `${quoteInput(path)} is not absolute`)];
   const simple = posix.resolve(path);
-  return simple === path ? [] : [fault(place, `${quoteInput(path)} is not simplified; write ${quoteInput(simple)}`)];
+  return simple === path ? [] : [fault(place, `${quoteInput(path)} is not in its simplest form; write ${quoteInput(simple)}`)];
 }
 
 function checkLinks(path: string, links: readonly string[], place: string): readonly IgnitionFault[] {
   const link = links.find((candidate) => path.startsWith(`${candidate}/`));
-  return link === undefined ? [] : [fault(place, `${quoteInput(path)} lies below the link ${quoteInput(link)} of the same config`)];
+  return link === undefined ? [] : [fault(place, `${quoteInput(path)} is below the link ${quoteInput(link)} of the same config`)];
 }
 
 function checkDuplicates(entries: readonly { readonly name: string; readonly place: string }[]): readonly IgnitionFault[] {
   return entries.flatMap(({ name, place }, index) => {
     const first = entries.slice(0, index).find((entry) => entry.name === name);
-    return first === undefined ? [] : [fault(place, `${quoteInput(name)} stands at ${first.place} already`)];
+    return first === undefined ? [] : [fault(place, `${quoteInput(name)} is already used at ${first.place}`)];
   });
 }
 
 /**
- * JSON has no octal numbers, so a mode that was meant as octal is a number that looks right and is not. Those of 512 and more set bits
- * (setuid, setgid, sticky) that specifications before 3.4.0 do not support: nobody means decimal 755.
+ * JSON has no octal numbers, so a mode meant as octal, such as 755, has another value. Values of 512 and more would set bits (setuid, setgid, sticky)
+ * that specifications before 3.4.0 do not support. So decimal 755 is certainly a mistake.
  */
 function checkMode(mode: number | null | undefined, place: string): readonly IgnitionFault[] {
   if (mode === undefined || mode === null) return [];
   const octal = mode.toString(8).padStart(4, '0');
-  if (mode < 0 || mode > 0o7777) return [fault(place, `${mode} is not within 0 and 4095 (octal 7777)`)];
+  if (mode < 0 || mode > 0o7777) return [fault(place, `${mode} is not between 0 and 4095 (octal 7777)`)];
   if (mode < 0o1000) return [];
   if (/^[0-7]{3}$/.test(String(mode))) {
     const meant = Number.parseInt(String(mode), 8);
@@ -129,7 +129,7 @@ function checkSource(source: string, spec: IgnitionSpec, place: string): readonl
     : [];
 }
 
-/** A source without what can be a secret in it: user, password and query of an address, or a content that stands where an address should. */
+/** A source without possible secrets: user, password and query of an address, or content in place of an address. */
 function shownSource(source: string): string {
   const url = URL.parse(source);
   if (url !== null) return quoteInput(`${url.protocol}//${url.host}${url.pathname}`);
@@ -140,7 +140,7 @@ function checkHash(hash: string, place: string): readonly IgnitionFault[] {
   const dash = hash.indexOf('-');
   const length = HASH_LENGTHS[hash.slice(0, Math.max(dash, 0))];
   const isHash = length !== undefined && hash.length - dash - 1 === length && /^[0-9a-f]+$/i.test(hash.slice(dash + 1));
-  return isHash ? [] : [fault(place, `${quoteInput(hash)} is neither sha512- with 128 nor sha256- with 64 hex digits`)];
+  return isHash ? [] : [fault(place, `${quoteInput(hash)} is not sha512- with 128 or sha256- with 64 hex digits`)];
 }
 
 function checkUnit(unit: IgnitionUnit, place: string): readonly IgnitionFault[] {
@@ -148,7 +148,7 @@ function checkUnit(unit: IgnitionUnit, place: string): readonly IgnitionFault[] 
   return [
     ...(UNIT_SUFFIXES.includes(posix.extname(unit.name))
       ? []
-      : [fault(`${place}.name`, `${quoteInput(unit.name)} does not end as a unit does, such as .service`)]),
+      : [fault(`${place}.name`, `${quoteInput(unit.name)} does not have the suffix of a unit, such as .service`)]),
     ...checkSections(unit.contents, `${place}.contents`),
     ...(unit.enabled === true && unit.contents && !/^\[Install\]/m.test(unit.contents)
       ? [
@@ -170,14 +170,14 @@ function checkUnit(unit: IgnitionUnit, place: string): readonly IgnitionFault[] 
 }
 
 /**
- * Lines of a unit outside its grammar: neither a section, an option, a comment nor the continuation of a line. They are not quoted, because a line
- * that is out of place can be the rest of a secret. Source: systemd.syntax(7).
+ * Finds lines of a unit that are not a section, an option, a comment or a continuation. They are not quoted in the message, because such a line can be
+ * part of a secret. Source: systemd.syntax(7).
  */
 function checkSections(contents: string | null | undefined, place: string): readonly IgnitionFault[] {
   const lines = (contents ?? '').split('\n');
   return lines.flatMap((line, index) => {
     const isGood = /^\s*(?:$|[#;]|\[[^\]\n]+\]\s*$|[^[\s=][^=]*=)/.test(line) || lines[index - 1]?.endsWith('\\');
-    return isGood ? [] : [fault(place, `line ${index + 1} is neither a section, an option nor a comment`)];
+    return isGood ? [] : [fault(place, `line ${index + 1} is not a section, an option or a comment`)];
   });
 }
 

@@ -16,37 +16,37 @@ export const faulty: readonly { readonly title: string; readonly config: object;
   {
     title: 'a path that climbs',
     config: withFile({ path: '/a/../b' }),
-    faults: [error(`${FILE}.path`, '"/a/../b" is not simplified; write "/b"')],
+    faults: [error(`${FILE}.path`, '"/a/../b" is not in its simplest form; write "/b"')],
   },
   {
     title: 'a path with a final slash',
     config: withFile({ path: '/a/' }),
-    faults: [error(`${FILE}.path`, '"/a/" is not simplified; write "/a"')],
+    faults: [error(`${FILE}.path`, '"/a/" is not in its simplest form; write "/a"')],
   },
   {
     title: 'one path twice among files',
     config: { ignition: { version: '3.1.0' }, storage: { files: [{ path: '/a' }, { path: '/a' }] } },
-    faults: [error('$.storage.files[1].path', `"/a" stands at ${FILE}.path already`)],
+    faults: [error('$.storage.files[1].path', `"/a" is already used at ${FILE}.path`)],
   },
   {
     title: 'one path for a directory and a link',
     config: { ignition: { version: '3.1.0' }, storage: { directories: [{ path: '/a' }], links: [{ path: '/a', target: '/b' }] } },
-    faults: [error('$.storage.links[0].path', '"/a" stands at $.storage.directories[0].path already')],
+    faults: [error('$.storage.links[0].path', '"/a" is already used at $.storage.directories[0].path')],
   },
   {
     title: 'a file below a link of the config',
     config: { ignition: { version: '3.1.0' }, storage: { files: [{ path: '/a/b' }], links: [{ path: '/a', target: '/c' }] } },
-    faults: [error(`${FILE}.path`, '"/a/b" lies below the link "/a" of the same config')],
+    faults: [error(`${FILE}.path`, '"/a/b" is below the link "/a" of the same config')],
   },
   {
     title: 'a mode of more than four octal digits',
     config: withFile({ path: '/a', mode: 4096 }),
-    faults: [error(`${FILE}.mode`, '4096 is not within 0 and 4095 (octal 7777)')],
+    faults: [error(`${FILE}.mode`, '4096 is not between 0 and 4095 (octal 7777)')],
   },
   {
     title: 'a negative mode',
     config: withFile({ path: '/a', mode: -1 }),
-    faults: [error(`${FILE}.mode`, '-1 is not within 0 and 4095 (octal 7777)')],
+    faults: [error(`${FILE}.mode`, '-1 is not between 0 and 4095 (octal 7777)')],
   },
   {
     title: 'the decimal mode 755',
@@ -124,27 +124,27 @@ export const faulty: readonly { readonly title: string; readonly config: object;
   ...['nodash', 'md5-00', 'sha256-00', `sha256-${hex(128)}`, `sha512-${'x'.repeat(128)}`].map((hash) => ({
     title: `the hash ${hash.slice(0, 12)}`,
     config: withFile({ path: '/a', contents: { source: 'data:,x', verification: { hash } } }),
-    faults: [error(`${FILE}.contents.verification.hash`, `"${hash}" is neither sha512- with 128 nor sha256- with 64 hex digits`)],
+    faults: [error(`${FILE}.contents.verification.hash`, `"${hash}" is not sha512- with 128 or sha256- with 64 hex digits`)],
   })),
   {
     title: 'a unit without a suffix',
     config: withUnit({ name: 'a.servic' }),
-    faults: [error(`${UNIT}.name`, '"a.servic" does not end as a unit does, such as .service')],
+    faults: [error(`${UNIT}.name`, '"a.servic" does not have the suffix of a unit, such as .service')],
   },
   {
     title: 'one unit twice',
     config: { ignition: { version: '3.1.0' }, systemd: { units: [{ name: 'a.service' }, { name: 'a.service' }] } },
-    faults: [error('$.systemd.units[1].name', `"a.service" stands at ${UNIT}.name already`)],
+    faults: [error('$.systemd.units[1].name', `"a.service" is already used at ${UNIT}.name`)],
   },
   {
     title: 'a unit with a section that does not close',
     config: withUnit({ name: 'a.service', contents: '[Unit\nDescription=x\n' }),
-    faults: [error(`${UNIT}.contents`, 'line 1 is neither a section, an option nor a comment')],
+    faults: [error(`${UNIT}.contents`, 'line 1 is not a section, an option or a comment')],
   },
   {
     title: 'a unit with a line that is no option',
     config: withUnit({ name: 'a.service', contents: '[Unit]\nDescription\n' }),
-    faults: [error(`${UNIT}.contents`, 'line 2 is neither a section, an option nor a comment')],
+    faults: [error(`${UNIT}.contents`, 'line 2 is not a section, an option or a comment')],
   },
   {
     title: 'an enabled unit that nothing starts',
@@ -161,12 +161,12 @@ export const faulty: readonly { readonly title: string; readonly config: object;
   {
     title: 'one drop-in twice',
     config: withUnit({ name: 'a.service', dropins: [{ name: 'x.conf' }, { name: 'x.conf' }] }),
-    faults: [error(`${UNIT}.dropins[1].name`, `"x.conf" stands at ${UNIT}.dropins[0].name already`)],
+    faults: [error(`${UNIT}.dropins[1].name`, `"x.conf" is already used at ${UNIT}.dropins[0].name`)],
   },
   {
     title: 'a drop-in with a stray line',
     config: withUnit({ name: 'a.service', dropins: [{ name: 'x.conf', contents: '[Unit]\nAfter\n' }] }),
-    faults: [error(`${UNIT}.dropins[0].contents`, 'line 2 is neither a section, an option nor a comment')],
+    faults: [error(`${UNIT}.dropins[0].contents`, 'line 2 is not a section, an option or a comment')],
   },
 ];
 

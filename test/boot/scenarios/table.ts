@@ -99,7 +99,7 @@ export const SCENARIOS: readonly Scenario[] = [
     policy: 'open',
     waitSeconds: 3,
     disks: async () => [],
-    expect: { exitCode: 64 + 5, says: /no data after 3 s: attach disk/, agent: 'asked' },
+    expect: { exitCode: 64 + 5, says: /no partition data after 3 s: attach its disk/, agent: 'asked' },
   }),
   discoveryFault({
     name: 'no disk, policy closed',
@@ -107,14 +107,14 @@ export const SCENARIOS: readonly Scenario[] = [
     policy: 'closed',
     waitSeconds: 3,
     disks: async () => [],
-    expect: { exitCode: 5, says: /no data after 3 s: attach disk/, agent: 'kept back' },
+    expect: { exitCode: 5, says: /no partition data after 3 s: attach its disk/, agent: 'kept back' },
   }),
   discoveryFault({
     name: 'two disks of one label',
     payload: 'oci',
     policy: 'open',
     disks: async (trial, bundle) => [await disk(trial, bundle), await disk(trial, bundle, 'twin.img')],
-    expect: { exitCode: 64 + 5, says: /detach all but one data of \/dev\/loop\d+p\d+ \/dev\/loop\d+p\d+/, agent: 'asked' },
+    expect: { exitCode: 64 + 5, says: /several partitions data: detach all but one of \/dev\/loop\d+p\d+ \/dev\/loop\d+p\d+/, agent: 'asked' },
   }),
   discoveryFault({
     name: 'corrupt blob, policy open',
@@ -188,7 +188,7 @@ export const SCENARIOS: readonly Scenario[] = [
     payload: 'oci',
     policy: 'closed',
     disks: async (trial, bundle) => [await damaged(trial, bundle, exchangeExecutable)],
-    expect: { exitCode: 6, says: /is not pinned/, agent: 'kept back', absent: EXCHANGED_RAN },
+    expect: { exitCode: 6, says: /does not have the pinned sha256/, agent: 'kept back', absent: EXCHANGED_RAN },
   }),
   discoveryFault({
     name: 'full root disk',

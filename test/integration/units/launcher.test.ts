@@ -120,7 +120,7 @@ withDisks('an executable with another digest is neither run nor kept, and the on
   await placeAgent(node, OTHER_AGENT);
   assert.deepEqual(await launch(node, CLOSED), {
     stdout: '',
-    stderr: `prestage-launcher: ${node.mountPoint}/prestage-agent on ${disk.partition} is not pinned: ${pin}`,
+    stderr: `prestage-launcher: ${node.mountPoint}/prestage-agent on ${disk.partition} does not have the pinned sha256 ${pin}`,
     exitCode: exitCodes.payload,
   });
   assert.equal(await readFile(node.agent, 'utf8'), OTHER_AGENT);
@@ -131,7 +131,7 @@ withDisks('without a pin the executable of the partition is never run', async ()
   const node = await makeNode({ AGENT_SHA256: '' });
   assert.deepEqual(await launch(node, OPEN), {
     stdout: '',
-    stderr: `prestage-launcher: no AGENT_SHA256 in ${node.root}/etc/prestage-agent/launcher.env and no ${node.agent}`,
+    stderr: `prestage-launcher: ${node.agent} is missing, and ${node.root}/etc/prestage-agent/launcher.env has no AGENT_SHA256`,
     exitCode: exitCodes.payload + TOLERATED,
   });
   await assertReleased(node, []);
@@ -155,7 +155,7 @@ for (const { args, exitCode } of [
     const result = await launch(node, args, { JOURNAL_STREAM: '8:1' });
     assert.deepEqual(result, {
       stdout: '',
-      stderr: [`<5>prestage-launcher: waiting for ${label}-absent`, `<3>prestage-launcher: no ${label}-absent after 1 s: attach disk`].join(
+      stderr: [`<5>prestage-launcher: waiting for partition ${label}-absent`, `<3>prestage-launcher: no partition ${label}-absent after 1 s: attach its disk`].join(
         '\n',
       ),
       exitCode,
@@ -180,7 +180,7 @@ withDisks('a partition that comes up late is waited for', async () => {
   await execOnLinux('partx', ['-a', lateDisk.device]);
   assert.deepEqual(await running, {
     stdout: `agent of the partition: ${OPEN.join(' ')}`,
-    stderr: `prestage-launcher: waiting for ${late}`,
+    stderr: `prestage-launcher: waiting for partition ${late}`,
     exitCode: 3,
   });
   assert.deepEqual(await mountPointsOf(lateDisk.partition), []);
@@ -192,7 +192,7 @@ withDisks('two partitions of one label are refused with the names of both', asyn
   const devices = [disk.partition, second.partition].sort().join(' ');
   assert.deepEqual(await launch(node, OPEN), {
     stdout: '',
-    stderr: `prestage-launcher: detach all but one ${label} of ${devices}`,
+    stderr: `prestage-launcher: several partitions ${label}: detach all but one of ${devices}`,
     exitCode: exitCodes.partition + TOLERATED,
   });
   await assertReleased(node, []);
@@ -236,7 +236,7 @@ withDisks('the executable is found in bin/ under the name of this processor, and
   const node = await makeNode({ AGENT_SHA256: sha256(AGENT), LABEL: other });
   assert.deepEqual(await launch(node, CLOSED), {
     stdout: '',
-    stderr: `prestage-launcher: no agent on ${otherDisk.partition}`,
+    stderr: `prestage-launcher: no prestage-agent on ${otherDisk.partition}`,
     exitCode: exitCodes.payload,
   });
   await fillDisk(otherDisk, scratch, async (mountPoint) => {
@@ -276,7 +276,7 @@ for (const { title, path, link } of [
     await fillDisk(hostileDisk, scratch, async (mountPoint) => await link(mountPoint, secret));
     assert.deepEqual(await launch(node, CLOSED), {
       stdout: '',
-      stderr: `prestage-launcher: ${node.mountPoint}/${path} on ${hostileDisk.partition} is a link, or behind one`,
+      stderr: `prestage-launcher: ${node.mountPoint}/${path} on ${hostileDisk.partition} is, or is below, a link`,
       exitCode: exitCodes.payload,
     });
     assert.deepEqual(readdirSync(join(node.root, 'usr/local/bin')), []);

@@ -122,7 +122,7 @@ test('a serving node gets what every node of the stage gets, and certificate, ke
   const added = ' --delivery registry --serve cluster --serve-address 192.0.2.10';
   assert.equal(unit?.contents, plainUnit?.contents?.replace('--lock-wait 600', `--lock-wait 600${added}`));
   assert.deepEqual(warnings, [
-    'the override holds the private key of the registry at 192.0.2.10: whoever can read the override can pass for it',
+    'the override contains the private key of the registry at 192.0.2.10: anyone who can read it can impersonate that registry',
   ]);
 });
 
@@ -151,8 +151,8 @@ test('a node that serves others cannot take another delivery than registry', asy
   for (const delivery of ['extract', 'mount', 'auto'] as const) {
     assert.deepEqual(await refused(server({ delivery })), {
       code: 'ERR_USAGE',
-      message: `--serve cluster does not go with --delivery ${delivery}: other nodes need a registry with all layers`,
-      remedy: 'Leave out --delivery, and build the bundle with --payload registry',
+      message: `--serve cluster cannot be combined with --delivery ${delivery}: other nodes need a registry with all layers`,
+      remedy: 'Omit --delivery, and build the bundle with --payload registry',
     });
   }
   assert.deepEqual((await render(server({ delivery: 'registry' }))).text, (await render(server())).text);
@@ -165,7 +165,7 @@ test('a certificate that the other nodes would refuse is refused where it is ren
   await writeTestCertificates({ directory: stranger, addresses: ['192.0.2.99'], days: 1 });
   const given = { address: '192.0.2.10', certificate, key };
   const end = new X509Certificate(await readFile(certificate)).validToDate.toISOString();
-  const begin = `the other nodes would refuse ${certificate}: `;
+  const begin = `${certificate}: the other nodes would refuse it: `;
   const messages = [
     await refused(server({ serve: { ...given, address: '192.0.2.11' } })),
     await refused(server({ serve: { ...given, key: join(tls, 'node1.example.com.key') } })),
@@ -174,7 +174,7 @@ test('a certificate that the other nodes would refuse is refused where it is ren
   ].map(({ code, message }) => [code, message]);
   assert.deepEqual(messages, [
     ['ERR_CERTIFICATE', `${begin}it is for IP Address:192.0.2.10, not for 192.0.2.11`],
-    ['ERR_CERTIFICATE', `${begin}the key is that of another certificate`],
+    ['ERR_CERTIFICATE', `${begin}the key belongs to another certificate`],
     ['ERR_CERTIFICATE', `${begin}the CA has not issued it`],
     ['ERR_CERTIFICATE', `${begin}it ended at ${end}`],
   ]);
@@ -209,11 +209,11 @@ test('files that cannot be read are named with their flag', async () => {
   assert.deepEqual(
     errors.map(({ code, remedy }) => [code, remedy]),
     [
-      ['ERR_USAGE', 'Give --certificate the path of a readable certificate'],
-      ['ERR_USAGE', 'Give --key the path of a readable private key'],
-      ['ERR_USAGE', 'Give --ca the path of a readable certificate'],
-      ['ERR_USAGE', 'Give --ca the path of a readable certificate'],
-      ['ERR_USAGE', 'Give --registries the path of a readable registries.conf'],
+      ['ERR_USAGE', 'Set --certificate to the path of a readable certificate'],
+      ['ERR_USAGE', 'Set --key to the path of a readable private key'],
+      ['ERR_USAGE', 'Set --ca to the path of a readable certificate'],
+      ['ERR_USAGE', 'Set --ca to the path of a readable certificate'],
+      ['ERR_USAGE', 'Set --registries to the path of a readable registries.conf'],
     ],
   );
 });
@@ -275,7 +275,7 @@ ${keys}`,
   assert.deepEqual([ofOurs(one)?.endsWith(`docker:\n${second}`), one.warnings], [true, []]);
   const both = await mergeOf(inline(`docker:\n${keys}`));
   assert.deepEqual([ofOurs(both), both.warnings], [undefined, []]);
-  const refusing = `nodes do not look for signatures at these mirrors, as ${place} cannot be added: `;
+  const refusing = `nodes will not look for signatures at these mirrors, because ${place} cannot be added: `;
   const against = await mergeOf(inline('docker:\n  192.0.2.10:305:\n    lookaside: https://a.example\n'));
   assert.deepEqual(
     [ofOurs(against), against.warnings],
@@ -286,7 +286,7 @@ ${keys}`,
   assert.match(broken.warnings[0] ?? '', /registries\.d\/10-other\.yaml: docker: /);
   assert.equal(ofOurs(await mergeOf(undefined)), ofOurs(plain));
   assert.equal(ofOurs(await mergeOf({})), ofOurs(plain));
-  const unseen = `${other} of the override could not be looked at: if it has the key of a mirror, nodes with it pull nothing`;
+  const unseen = `${other} of the override cannot be read: if it has the key of a mirror, every pull on these nodes fails`;
   for (const contents of [{ source: 'https://a.example/10-other.yaml' }, { ...inline('docker: {}'), compression: 'gzip' }]) {
     const { warnings } = await mergeOf(contents);
     assert.ok(warnings.includes(unseen), warnings.join('\n'));
@@ -295,19 +295,19 @@ ${keys}`,
 
 test('one mirror alone comes with a warning, for it is a single point', async () => {
   const { warnings } = await render(clients({}, ['192.0.2.10:305']));
-  assert.deepEqual(warnings, ['one mirror alone: when its node is down, images come from their registries; give a second --mirror']);
+  assert.deepEqual(warnings, ['there is only one mirror: if its node is down, images come from their source registries; add a second --mirror']);
 });
 
 test('a CA that ends within months comes with a warning, one that has ended is refused', async () => {
   const path = join(tls, 'ca.crt');
   const { validToDate, subject } = new X509Certificate(await readFile(path));
   assert.deepEqual((await render(clients(), later(DAYS - 80))).warnings, [
-    `the certificate ${subject} ends at ${validToDate.toISOString().slice(0, 10)}; from then on nodes refuse the mirror`,
+    `the certificate ${subject} expires on ${validToDate.toISOString().slice(0, 10)}; after that, nodes refuse the mirror`,
   ]);
   assert.deepEqual(await refused(clients(), later(DAYS + 2)), {
     code: 'ERR_CERTIFICATE',
     message: `${path} cannot be trusted as a CA: it ended at ${validToDate.toISOString()}`,
-    remedy: 'Give the certificate of the CA that signed the servers: ca.crt of prestage-agent certificates',
+    remedy: 'Use the certificate of the CA that signed the servers: ca.crt of prestage-agent certificates',
   });
 });
 
@@ -339,7 +339,7 @@ test('mirrors that nodes cannot ask are refused, all at once', async () => {
       '"https://a" is neither an IP address nor a host name',
       '"b:1" is given twice',
     ].join('\n'),
-    remedy: 'Give each --mirror as HOST:PORT, the address and the port of a node that serves the cluster',
+    remedy: 'Set each --mirror to HOST:PORT, the address and the port of a node that serves the cluster',
   });
 });
 
@@ -378,7 +378,7 @@ test('rendering for other mirrors replaces those of an earlier rendering, and ke
     ],
   );
   assert.deepEqual(warnings, [
-    '/etc/containers/certs.d/192.0.2.77:305/prestage-ca.crt was a stale piece of prestage-agent in the override and is removed',
+    '/etc/containers/certs.d/192.0.2.77:305/prestage-ca.crt was a leftover of prestage-agent in the override and was removed',
   ]);
   assert.deepEqual(await render(clients({ merge: again })), { text: rendered, warnings: [] });
 });
@@ -399,7 +399,7 @@ test('nodes that pull from others need no data partition kept', async () => {
   assert.match((await render(clients({ as: 'infraenv', stage: 'discovery', clients: await discoveryClients() }))).text, /kind: InfraEnv/);
   assert.deepEqual(await refused(clients({ as: 'installer-args' })), {
     code: 'ERR_USAGE',
-    message: 'the form installer-args keeps a data partition, and a node that pulls from others has none',
+    message: 'the form installer-args keeps a data partition, but a node that pulls from others has none',
     remedy: 'Use it with the stages discovery and installed',
   });
 });

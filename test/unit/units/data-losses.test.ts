@@ -39,8 +39,8 @@ test('what makes the data partition or its table anew is refused by its path', (
   ];
   assert.deepEqual(losses({ disks: [{ device: '/dev/sda', wipeTable: true, partitions }] }), [
     `error $.storage.disks[0].wipeTable: the table of the disk with ${WHAT} is wiped, which destroys the bundle`,
-    `error $.storage.disks[0].partitions[0].wipePartitionEntry: ${WHAT} is deleted or made anew, which destroys the bundle`,
-    `error $.storage.disks[0].partitions[1].shouldExist: ${WHAT} is deleted or made anew, which destroys the bundle`,
+    `error $.storage.disks[0].partitions[0].wipePartitionEntry: ${WHAT} is deleted or recreated, which destroys the bundle`,
+    `error $.storage.disks[0].partitions[1].shouldExist: ${WHAT} is deleted or recreated, which destroys the bundle`,
   ]);
 });
 
@@ -50,9 +50,9 @@ test('what can hit the data partition, because its disk and its number are not k
     { number: 6, shouldExist: false },
   ];
   assert.deepEqual(losses({ disks: [{ device: '/dev/sda', wipeTable: true, partitions }] }), [
-    `warning $.storage.disks[0].wipeTable: if ${WHAT} is on this disk, it is destroyed with its table`,
-    `warning $.storage.disks[0].partitions[0].wipePartitionEntry: partition 5 is deleted or made anew, whatever it is: ${WHAT} can have that number`,
-    `warning $.storage.disks[0].partitions[1].shouldExist: partition 6 is deleted or made anew, whatever it is: ${WHAT} can have that number`,
+    `warning $.storage.disks[0].wipeTable: if ${WHAT} is on this disk, wiping the table destroys it`,
+    `warning $.storage.disks[0].partitions[0].wipePartitionEntry: partition 5 is deleted or recreated, but ${WHAT} can have that number`,
+    `warning $.storage.disks[0].partitions[1].shouldExist: partition 6 is deleted or recreated, but ${WHAT} can have that number`,
   ]);
 });
 
@@ -75,10 +75,10 @@ for (const [how, device, disk] of [
       ],
     };
     assert.deepEqual(losses(storage), [
-      `error $.storage.raid[0].devices[1]: the array is made over ${WHAT} and destroys the bundle`,
-      `error $.storage.luks[0].device: the encrypted volume is made over ${WHAT} and destroys the bundle`,
+      `error $.storage.raid[0].devices[1]: the array is created on ${WHAT} and destroys the bundle`,
+      `error $.storage.luks[0].device: the encrypted volume is created on ${WHAT} and destroys the bundle`,
       `error $.storage.filesystems[0].wipeFilesystem: ${WHAT} is formatted, which destroys the bundle`,
-      `warning $.storage.filesystems[1].device: Ignition uses ${WHAT}, and fails if it holds another file system; leave it to prestage-agent`,
+      `warning $.storage.filesystems[1].device: Ignition would use ${WHAT} and fail if it holds another file system; leave the partition to prestage-agent`,
     ]);
   });
 }

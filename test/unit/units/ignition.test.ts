@@ -51,7 +51,7 @@ test('--spec, --label and --policy go into the override', async () => {
 test('without a pin a warning says that nothing of the partition is executed', async () => {
   const { warnings } = await runIgnition({ stage: 'installed' }, author);
   assert.deepEqual(warnings, [
-    'no --agent-sha256 is given, so the launcher will not run the executable of the partition, only one that stands at /usr/local/bin/prestage-agent already',
+    'without --agent-sha256 the launcher runs no executable from the partition, only one that already exists at /usr/local/bin/prestage-agent',
   ]);
 });
 
@@ -71,7 +71,7 @@ test('an override that destroys the data partition is refused by its path, and i
   );
   const { warnings } = await render({ stage: 'installed', label: 'factory', merge });
   assert.deepEqual(warnings, [
-    `${merge}: $.storage.disks[0].wipeTable: if the data partition "factory" is on this disk, it is destroyed with its table`,
+    `${merge}: $.storage.disks[0].wipeTable: if the data partition "factory" is on this disk, wiping the table destroys it`,
   ]);
 });
 
@@ -101,7 +101,7 @@ test('an existing override is kept with its specification, and ours follows', as
   const { text, warnings } = await render({ merge });
   assertGolden('ignition/discovery.merged.ign.json', text);
   assert.deepEqual(warnings, [
-    'prestage-agent-old.service was a stale piece of prestage-agent in the override and is removed',
+    'prestage-agent-old.service was a leftover of prestage-agent in the override and was removed',
     'the override replaces /etc/motd of the Assisted Installer',
   ]);
 });
@@ -133,7 +133,7 @@ test('faults are refused with the places of the file, and those of stale pieces 
   assert.equal(message, `${merge}: $.storage.files[1].mode: 644 is decimal and means octal 1204; write 420 for octal 0644`);
   const only = await override('only-stale.ign', { ignition: { version: '3.1.0' }, storage: { files: [stale] } });
   assert.deepEqual((await render({ merge: only })).warnings, [
-    '/usr/local/bin/prestage-old was a stale piece of prestage-agent in the override and is removed',
+    '/usr/local/bin/prestage-old was a leftover of prestage-agent in the override and was removed',
   ]);
 });
 
@@ -165,13 +165,13 @@ test('an override that is no JSON is refused', async () => {
 
 test('an override that cannot be read is refused', async () => {
   const error = await refused({ merge: join(scratch, 'nowhere.ign') });
-  assert.deepEqual([error.code, error.remedy], ['ERR_USAGE', 'Give --merge the path of a readable ignition file']);
+  assert.deepEqual([error.code, error.remedy], ['ERR_USAGE', 'Set --merge to the path of a readable ignition file']);
 });
 
 test('a specification that is not the override’s is refused', async () => {
   const merge = await override('spec.ign', { ignition: { version: '3.2.0' } });
   const error = await refused({ merge, spec: '3.1.0' });
-  assert.deepEqual([error.code, error.message], ['ERR_USAGE', `${merge} is of specification 3.2.0, and --spec asks for 3.1.0`]);
+  assert.deepEqual([error.code, error.message], ['ERR_USAGE', `${merge} has specification 3.2.0, but --spec is 3.1.0`]);
 });
 
 test('a discovery override that does not fit into the ISO is refused, an installed one is not embedded there', async () => {
@@ -190,6 +190,6 @@ test('a discovery override that nearly fills the ISO comes with a warning', asyn
   const { warnings } = await render({ merge });
   assert.match(
     warnings.join('\n'),
-    /^the override as a gzip'd cpio archive takes \d{6} bytes, 9\d % of the 262144 bytes that it shares with what the installer adds$/,
+    /^the override as a gzip'd cpio archive has \d{6} bytes, 9\d % of the limit of 262144, which also includes what the installer adds$/,
   );
 });

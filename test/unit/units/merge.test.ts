@@ -156,7 +156,7 @@ test('a file or a link where we need a directory is refused, each with its place
         '$.storage.files[1]: "/usr/local/bin" is a file, but /usr/local/bin/prestage-launcher needs a directory there',
         '$.storage.links[0]: "/etc" is a link, but /etc/prestage-agent/launcher.env needs a directory there',
       ].join('\n'),
-      remedy: 'Take these pieces out of the override, or give them another name, and merge again',
+      remedy: 'Remove these pieces from the override, or rename them, and merge again',
     },
   );
 });
@@ -170,7 +170,7 @@ for (const [name = '', owner = ''] of foreign) {
   test(`a template that claims the unit ${name} is refused`, () => {
     const { template, ...texts } = shippedTexts('discovery');
     const changed = ourIgnition('discovery', { texts: { ...texts, template: template.replace('prestage-agent-discovery.service', name) } });
-    const fault = `$.systemd.units[0]: "${name}" belongs to ${owner}; prestage-agent writes only names of its own`;
+    const fault = `$.systemd.units[0]: "${name}" belongs to ${owner}; prestage-agent writes only its own names`;
     assert.deepEqual(foreignNames(changed), [fault]);
     assert.equal(thrownBy(() => mergeConfig(configOf({ ignition: { version: '3.1.0' } }), changed)).message, fault);
   });

@@ -49,7 +49,7 @@ test('for an installed node that mounts a store image it is said how to have its
     await runIgnition({ stage: 'installed', bundle: directory, ...options }, { ...author, log });
     return messages;
   };
-  const advice = `have the images of the store image pinned: kubelet removes images to make room, and to remove one of a store image makes none. Print what does it, with the store for all of root’s podman: prestage-agent manifests --bundle ${directory}`;
+  const advice = `pin the images of the store image: kubelet removes images to free space, but removing an image of a store image frees none. To print manifests that pin them, and that give the store to all of root’s podman, run: prestage-agent manifests --bundle ${directory}`;
   assert.deepEqual([await said({}), await said({ delivery: 'auto' }), await said({ delivery: 'mount' })], [[advice], [advice], [advice]]);
   assert.deepEqual([await said({ delivery: 'extract' }), await said({ stage: 'discovery' })], [[], []]);
   await seal({ directory, stage: 'installed', images: [], payloads: [] });

@@ -49,7 +49,7 @@ for (const [stage, form] of wrongForms) {
   test(`the ${stage} override has no form ${form}`, () => {
     const error = thrownBy(() => renderForm(form, { stage, config: ourIgnition(stage), label: 'data' }));
     assert.equal(error.code, 'ERR_USAGE');
-    assert.match(error.message, new RegExp(`^the form ${form} does not go with the stage ${stage}: `));
+    assert.match(error.message, new RegExp(`^the form ${form} cannot be used for the stage ${stage}: `));
     assert.match(error.remedy, /^Use --as siteconfig, clusterinstance or bmh$|^Use --as infraenv, siteconfig or clusterinstance$/);
   });
 }
@@ -58,7 +58,7 @@ test('the annotations of a BareMetalHost have to fit into an object', () => {
   const config = { ...ourIgnition('installed'), note: 'x'.repeat(262_144) };
   const error = thrownBy(() => renderForm('bmh', { stage: 'installed', config, label: 'data' }));
   assert.equal(error.code, 'ERR_IGNITION_SIZE');
-  assert.match(error.message, /^the set of annotations of the BareMetalHost takes 26\d{4} bytes, and at most 262144 bytes fit$/);
+  assert.match(error.message, /^the set of annotations of the BareMetalHost has 26\d{4} bytes, but at most 262144 fit$/);
 });
 
 test('a BareMetalHost whose annotations are nearly full comes with a warning', () => {
@@ -88,8 +88,8 @@ for (const label of ['', 'with blank', 'a"b', '%n', '$(id)', 'data;', '-data', '
   test(`the label ${JSON.stringify(label)} is refused, for a unit or a shell would read it differently`, () => {
     const expected = {
       code: 'ERR_USAGE',
-      message: `${JSON.stringify(label)} is not a label that units carry: it must be 1 to 36 letters, digits, dots, underscores or hyphens, and begin with a letter or digit`,
-      remedy: 'Give the data partition such a name (sgdisk --change-name N:data DISK) and pass it with --label',
+      message: `${JSON.stringify(label)} is not a valid label: use 1 to 36 letters, digits, dots, underscores or hyphens, starting with a letter or digit`,
+      remedy: 'Relabel the data partition (sgdisk --change-name N:data DISK) and set --label',
     };
     assert.deepEqual(
       thrownBy(() => renderUnit(shippedTexts('discovery').unit, { label, policy: 'open' })),
@@ -109,7 +109,7 @@ for (const agentSha256 of ['', 'abc', PIN.toUpperCase(), `sha256:${PIN}`, `${PIN
       {
         code: 'ERR_USAGE',
         message: `"${agentSha256}" is not a sha256: it must be 64 lower-case hex digits`,
-        remedy: 'Give --agent-sha256 the first field of: sha256sum prestage-agent-linux-x64',
+        remedy: 'Set --agent-sha256 to the first field of: sha256sum prestage-agent-linux-x64',
       },
     );
   });

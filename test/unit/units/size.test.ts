@@ -60,18 +60,18 @@ test('an archive that compresses badly is refused above the limit', () => {
     thrownBy(() => checkSize('the override', sizeBytes, EMBED_LIMIT_BYTES)),
     {
       code: 'ERR_IGNITION_SIZE',
-      message: `the override takes ${sizeBytes} bytes, and at most 262144 bytes fit`,
-      remedy: 'Move large files out of the override, onto the data partition or a server, and render it again',
+      message: `the override has ${sizeBytes} bytes, but at most 262144 fit`,
+      remedy: 'Move large files from the override to the data partition or a server, then render it again',
     },
   );
 });
 
 test('exactly the limit passes with a warning, and one byte more is refused', () => {
-  assert.equal(checkSize('it', 1000, 1000), 'it takes 1000 bytes, 100 % of the 1000 bytes that it shares with what the installer adds');
+  assert.equal(checkSize('it', 1000, 1000), 'it has 1000 bytes, 100 % of the limit of 1000, which also includes what the installer adds');
   assert.equal(thrownBy(() => checkSize('it', 1001, 1000)).code, 'ERR_IGNITION_SIZE');
 });
 
 test('a warning comes from 80 % on', () => {
   assert.equal(checkSize('it', 799, 1000), undefined);
-  assert.equal(checkSize('it', 800, 1000), 'it takes 800 bytes, 80 % of the 1000 bytes that it shares with what the installer adds');
+  assert.equal(checkSize('it', 800, 1000), 'it has 800 bytes, 80 % of the limit of 1000, which also includes what the installer adds');
 });

@@ -43,7 +43,7 @@ test('every line outside the grammar of a unit is named', () => {
   const faults = validateConfig(configOf(withUnit({ name: 'a.service', contents: '[Unit\nAfter\n' })));
   assert.deepEqual(
     faults.map(({ message }) => message),
-    ['line 1 is neither a section, an option nor a comment', 'line 2 is neither a section, an option nor a comment'],
+    ['line 1 is not a section, an option or a comment', 'line 2 is not a section, an option or a comment'],
   );
 });
 
@@ -64,7 +64,7 @@ test('a config of a wrong shape is refused with every fault and its place', () =
       'override.ign: $.storage.files[1].path: it must be string; it is 7',
       'override.ign: $.storage.directories: it must be Array; it is Object',
     ].join('\n'),
-    remedy: 'Correct the override, then render it again; ignition-validate checks it as well',
+    remedy: 'Correct the override, then render it again; ignition-validate can check it, too',
   });
 });
 
