@@ -76,13 +76,13 @@ export async function outlineOf(input: BuildInput, options: FactOptions): Promis
   return { agents, listFiles, key };
 }
 
-/** What lists of a layout name and the layout lacks: it can come with a later pull, and the digest of the list stays. */
+/** Manifests that lists of a layout name and the layout lacks: a later pull can add them without a change of the list's digest. */
 async function absentIn({ directory, stages, registryImage }: BuildInput): Promise<readonly Digest[]> {
   const images = [...stages.flatMap((one) => one.images), ...(registryImage === undefined ? [] : [registryImage])];
   const lists = new Set(images.flatMap(({ source }) => (source.kind === 'layout' ? [source.digest] : [])));
   const limit = pLimit(PARALLEL_READS);
   const found = await Promise.all(
-    // What cannot be read is told by whoever reads the image.
+    // If a list cannot be read, the reader of the image reports it.
     [...lists].map(async (digest) => await limit(async () => (await layoutList(directory, digest).catch(() => undefined))?.absent ?? [])),
   );
   return found

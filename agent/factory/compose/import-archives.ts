@@ -63,7 +63,7 @@ export async function importArchives(archives: readonly ArchiveFile[], options: 
       await mkdir(to);
       const unpacked = await pool.unpack({ path, name, architecture, writeBlobs, layers: survey.image.layers, to }, { signal });
       const { topDigest, notImage } = unpacked;
-      // Its layers may have been left to it by others.
+      // Even if it is not an image: other archives may rely on it for layers that they share.
       await moveBlobs(to, layout, topDigest);
       options.onImported(++done, distinct.length);
       if (notImage !== undefined) {

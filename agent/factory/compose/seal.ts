@@ -68,7 +68,7 @@ export async function markPartial(output: string): Promise<void> {
 }
 
 /**
- * Seals a bundle whose files lie on the disk: the manifest replaces the mark of a partial bundle and an earlier manifest in one rename.
+ * Seals a bundle whose files are on the disk: the manifest replaces the mark of a partial bundle and an earlier manifest in one rename.
  * @returns the manifest as a file
  */
 export async function seal(output: string, bundle: Bundle): Promise<RecordedFile> {

@@ -19,8 +19,8 @@ export function siteReadme(
     '',
     `Release ${bundle.release || 'not known'}, ${bundle.architecture}, made by ${bundle.createdBy.name} ${bundle.createdBy.version}.`,
     '',
-    'This partition is read by the node when it boots, so that its images need not come over the network.',
-    'Please do not change, add or remove anything: every file is checked against prestage.json.',
+    'The node reads this partition when it boots, so that its images need not come over the network.',
+    'Please do not change, add or remove any file: all files are checked against prestage.json.',
     '',
     'Stages',
     ...stages,
@@ -34,11 +34,11 @@ export function siteReadme(
     '  prestage-agent status                       what was loaded, what was not, and what to do next',
     '  prestage-agent run --stage installed        load what is missing',
     '',
-    'Here, with this folder as the current one',
+    'In this folder',
     '  ./prestage-agent verify . --full            read every byte and compare it with prestage.json',
-    '  ./prestage-agent run --help                 load from this folder: --bundle DIR',
+    '  ./prestage-agent run --help                 how to load from this folder: --bundle DIR',
     '',
-    'What an error code means is in docs/errors.md of the project; every message ends with what to do next.',
+    'docs/errors.md of the project explains the error codes; every message ends with the next step.',
   ].join('\n')}\n`;
 }
 

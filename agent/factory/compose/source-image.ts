@@ -24,7 +24,7 @@ export interface SourceImage {
   /** RFC 3339; left out if the config has none. */
   readonly created?: string;
   readonly labels: Readonly<Record<string, string>>;
-  /** What its list names and the layout lacks; left out if it lacks nothing. */
+  /** Manifests that its list names and the layout lacks; left out if there are none. */
   readonly absent?: readonly AbsentInstance[];
 }
 

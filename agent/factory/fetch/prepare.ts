@@ -38,7 +38,7 @@ export async function requireSpace(directory: string, plan: FetchPlan): Promise<
 /**
  * Refuses a folder that cannot take the files: because of links in their paths, or because it holds a bundle that does not list them. Asks
  * before a complete bundle is replaced.
- * @throws PrestageError ERR_FETCH_WRITE; what `confirm` throws
+ * @throws PrestageError ERR_FETCH_WRITE; errors of `confirm`
  */
 export async function requireRoom(source: Source, plan: FetchPlan, { directory, confirm }: Target): Promise<void> {
   const remedy = 'Fetch into an empty folder, or move the existing files away';

@@ -109,8 +109,8 @@ function requireSignatures({ listed, manifests }: ResolvedImage, signed: readonl
 }
 
 /**
- * An image that stands alone says in its config alone that it is for Windows. To ask for that beforehand would be one more request for each image of
- * each list.
+ * Only the config of a single image states that it is for Windows. Asking for it beforehand would take one more request for each image of each
+ * list.
  */
 async function refuseOtherSystems({ listed, manifests }: ResolvedImage, { store }: PullTarget): Promise<void> {
   const images = manifests.flatMap(({ manifest }) => (manifest.kind === 'image' ? [manifest] : []));

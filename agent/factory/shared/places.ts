@@ -12,7 +12,7 @@ import { targetError } from './blob-store.ts';
 
 export interface PlacesRequest {
   readonly format: 'oci' | 'archives';
-  /** Makes nothing in the folder. */
+  /** Write nothing into the folder. */
   readonly isDry: boolean;
   readonly step: Step;
 }
