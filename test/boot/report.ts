@@ -36,22 +36,23 @@ export function renderReport(report: BootReport): string {
   const { at, commit, outcomes, scenarioCount, pictures } = report;
   const failed = outcomes.filter(({ ok }) => !ok);
   const left = scenarioCount - outcomes.length;
-  const result = `${outcomes.length - failed.length} of ${outcomes.length} scenarios ended well.`;
+  const result = `${outcomes.length - failed.length} of ${outcomes.length} scenarios passed.`;
   const notes = [...new Set(outcomes.flatMap((outcome) => outcome.notes))];
   const sections = [
     '# Boot report',
-    `Made by \`npm run test:boot -- --report\` on ${dayOf(at)}, of commit ${commit}; how, is in [CONTRIBUTING.md](../CONTRIBUTING.md). Do not edit it.`,
+    `Made by \`npm run test:boot -- --report\` on ${dayOf(at)}, for commit ${commit}; [CONTRIBUTING.md](../CONTRIBUTING.md) explains how.\nDo not edit it.`,
     `**${result}**${left > 0 ? ` ${left} more were not run.` : ''}`,
     table(['what', 'version'], Object.entries(report.versions)),
     '## Machines that booted',
-    `Each scenario is a machine of its own with a real systemd and the real Ignition, in a network that leads nowhere. The time is that of our unit, from its start to ready, boot by boot, with ${report.jobs === 1 ? 'one scenario' : `${report.jobs} scenarios`} at a time.
-The memory is the most that all processes of the unit had at one time, sampled: anonymous and shared pages, without those of files.`,
+    `Each scenario is a machine of its own with a real systemd and the real Ignition, in a network that leads nowhere.
+The time is that of the agent's unit in each boot, from its start to ready, with ${report.jobs === 1 ? 'one scenario' : `${report.jobs} scenarios`} at a time.
+The memory is the sampled peak of all processes of the unit together: anonymous and shared pages, without pages of files.`,
     table(['scenario', 'outcome', 'boots', 'seconds from start to ready', 'peak memory'], outcomes.map(outcomeCells)),
     ...failed.map(({ name, failure = '' }) => `* **${name}**: ${cell(failure.split('\n')[0] ?? '')}`),
     ...notes.map((note) => `* ${cell(note)}`),
     ...lifeLines(report.life),
-    '## What was killed, cut off and made to fail',
-    'Recovered is what came to its end when the same was done again, without a hand, with every image whole. Nothing may be lost.',
+    '## Kills, power cuts and failing calls',
+    'A case has recovered if the same command, given again, completed without any manual repair, with every image intact.\nNothing may be lost.',
     table(['what', 'command', 'tried', 'recovered', 'lost', 'when', 'commit'], figureRows(report.figures)),
     ...(pictures.length === 0 ? [] : ['## Where the time of a boot goes', ...pictures.map(({ title, file }) => `![${title}](${file})`)]),
   ];
@@ -60,14 +61,14 @@ The memory is the most that all processes of the unit had at one time, sampled: 
 
 function lifeLines(life: KeptLife | undefined): readonly string[] {
   const about =
-    'There kernel, udev, device-mapper and the disk with its GPT are real, and the store image is behind dm-verity. The processor is emulated, some ten times slower than a real one.';
+    'Kernel, udev, device-mapper and the disk with its GPT are real there, and the store image is behind dm-verity.\nThe processor is emulated, about ten times slower than a real one.';
   const end =
     life === undefined
       ? 'It was not run.'
-      : `It ended ${life.isWell ? 'well' : '**not well**'} on ${dayOf(life.at)}, with commit ${life.commit}.`;
+      : `It ${life.isWell ? 'passed' : '**failed**'} on ${dayOf(life.at)}, with commit ${life.commit}.`;
   return [
     '## One life in a virtual machine',
-    `\`npm run test:vm\`: factory, discovery, installation, first boot with the pivot, later boots, and boots with a damaged store image. ${about} ${end}`,
+    `\`npm run test:vm\`: factory, discovery, installation, first boot with the pivot, later boots, and boots with a damaged store image.\n${about}\n${end}`,
     ...(life === undefined ? [] : [life.notes.map((note) => `* ${cell(note)}`).join('\n')]),
   ];
 }

@@ -62,13 +62,13 @@ test('a report without pictures says nothing of where the time went', () => {
   assert.match(text, /with one scenario at a time/);
 });
 
-test('a life in a virtual machine that was not gone through, or did not end well, is told as such', () => {
+test('a life in a virtual machine that was not gone through, or failed, is reported as such', () => {
   assert.match(renderReport({ ...report, life: undefined }), /damaged store image\. .* It was not run\.\n\n## What was killed/);
   const failed = renderReport({
     ...report,
     life: { at: report.at, commit: 'aaaaaaaaaa', isWell: false, notes: ['discovery: 62 s', 'FAIL | no\nboot'] },
   });
-  assert.match(failed, /It ended \*\*not well\*\* on 2026-03-04, with commit aaaaaaaaaa\.\n\n\* discovery: 62 s\n\* FAIL \\\| no boot\n/);
+  assert.match(failed, /It \*\*failed\*\* on 2026-03-04, with commit aaaaaaaaaa\.\n\n\* discovery: 62 s\n\* FAIL \\\| no boot\n/);
 });
 
 test('the last life in a virtual machine is kept', async (t) => {
