@@ -63,7 +63,7 @@ test('a report without pictures says nothing of where the time went', () => {
 });
 
 test('a life in a virtual machine that was not gone through, or failed, is reported as such', () => {
-  assert.match(renderReport({ ...report, life: undefined }), /damaged store image\. .* It was not run\.\n\n## What was killed/);
+  assert.match(renderReport({ ...report, life: undefined }), /damaged store image\.\n(?:.*\n){2}It was not run\.\n\n## Kills, power cuts/);
   const failed = renderReport({
     ...report,
     life: { at: report.at, commit: 'aaaaaaaaaa', isWell: false, notes: ['discovery: 62 s', 'FAIL | no\nboot'] },
