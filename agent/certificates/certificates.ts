@@ -12,11 +12,11 @@ import { authorityFault, readCertificates, readPrivateKey, serverFault } from '.
 import { readServerAddresses, type ServerAddress } from './server-address.ts';
 
 export interface CertificateRequest {
-  /** Where they lie, and where those of an earlier call are found; it is made where it is missing. */
+  /** Directory of the certificates, also of those of an earlier call; it is made if it is missing. */
   readonly directory: string;
   /** IP addresses and host names of the servers, at least one. */
   readonly addresses: readonly string[];
-  /** How long what is made is valid; a server never longer than its CA. */
+  /** How long new certificates are valid; a server never longer than its CA. */
   readonly days: number;
 }
 
@@ -38,20 +38,24 @@ export interface CertificateReport {
 }
 
 const DAY_MS = 86_400_000;
-/** A certificate that ends sooner is made anew where that helps: nodes are given a new one before the old one fails. */
+/** A certificate that expires sooner is made again if possible, so that nodes get a new one before the old one fails. */
 const RENEWAL_DAYS = 30;
 const WORK_PREFIX = '.certificates-';
 const CA_NAME = 'ca';
 
 /**
- * Makes a CA once, and for each address a key and a certificate that the CA has signed. What is there and good is kept, so that a second call
- * adds servers to the same CA. For the machine of an author: the key of the CA goes to no node.
+ * Makes a CA once, and for each address a key and a certificate that the CA has signed. Existing good files are kept, so that a second call adds servers
+ * to the same CA. Runs on the machine of an author: the key of the CA must not get to a node.
  * @throws PrestageError ERR_USAGE for addresses, ERR_CERTIFICATE for a CA that cannot be used, ERR_TOOL_MISSING without openssl
  */
 export async function makeCertificates(host: Pick<Host, 'exec' | 'clock'>, request: CertificateRequest): Promise<CertificateReport> {
   const addresses = readServerAddresses(request.addresses);
   if (addresses.some(({ text }) => text === CA_NAME)) {
-    throw new PrestageError('ERR_USAGE', `a server cannot be called "${CA_NAME}": the files of the CA are`, 'Give its full host name');
+    throw new PrestageError(
+      'ERR_USAGE',
+      `a server cannot be called "${CA_NAME}", because the files of the CA have that name`,
+      'Give its full host name',
+    );
   }
   const { directory } = request;
   const work = await workDirectory(directory);
@@ -67,7 +71,7 @@ export async function makeCertificates(host: Pick<Host, 'exec' | 'clock'>, reque
   }
 }
 
-/** A directory of this call within that of the certificates, so that one is writable and on one file system; those of ended calls go. */
+/** Makes a directory for this call inside that of the certificates, so that it is writable and on the same file system. Removes those of interrupted calls. */
 async function workDirectory(directory: string): Promise<string> {
   try {
     await makeWorkplace(directory);
@@ -78,7 +82,7 @@ async function workDirectory(directory: string): Promise<string> {
     throw new PrestageError(
       'ERR_CERTIFICATE',
       `certificates cannot be written to ${directory}: ${messageOf(error)}`,
-      'Name a --directory that you can write',
+      'Give a --directory that you can write to',
       { cause: error },
     );
   }
@@ -96,7 +100,7 @@ interface Authority {
   readonly parsed: X509Certificate;
 }
 
-/** A key without its certificate is what a call leaves that was ended between the two; it is taken on. */
+/** A call that was interrupted may have left a key without its certificate; that key is used. */
 async function keepOrMakeAuthority({ host, directory, work, days }: Making): Promise<Authority> {
   const files = pathsOf(directory, CA_NAME);
   const [text, keyText] = await Promise.all([textOf(files.certificate), textOf(files.key)]);
@@ -108,7 +112,7 @@ async function keepOrMakeAuthority({ host, directory, work, days }: Making): Pro
   }
   if (keyText === undefined) await writeAtomic(files.key, await newKey(host.exec), 0o600);
   else readPrivateKey(keyText, files.key);
-  // A day more than its servers, which are made a moment later and must not outlive it.
+  // One day longer than its servers, which are made a moment later and must not outlive it.
   const made = await newAuthority(host.exec, { work, keyFile: files.key, days: days + 1 });
   await writeAtomic(files.certificate, made);
   const parsed = soleCertificate(made, files.certificate);
@@ -122,10 +126,10 @@ function soleCertificate(pem: string, where: string): X509Certificate {
 }
 
 function authorityPairFault(parsed: X509Certificate, keyText: string | undefined, key: string, now: Date): string | undefined {
-  if (keyText === undefined) return `its key ${key} is not there`;
-  if (!parsed.checkPrivateKey(readPrivateKey(keyText, key))) return `${key} is the key of another one`;
+  if (keyText === undefined) return `its key ${key} is missing`;
+  if (!parsed.checkPrivateKey(readPrivateKey(keyText, key))) return `${key} is the key of another certificate`;
   const fault = authorityFault(parsed, now);
-  return fault === undefined && daysLeft(parsed, now) < 1 ? `it ends at ${parsed.validToDate.toISOString()}` : fault;
+  return fault === undefined && daysLeft(parsed, now) < 1 ? `it expires at ${parsed.validToDate.toISOString()}` : fault;
 }
 
 async function keepOrMakeServer(
@@ -148,15 +152,15 @@ async function makeServer({ host, directory, work }: Making, address: ServerAddr
   const keyFile = join(work, 'server.key');
   await writeFile(keyFile, keyText, { mode: 0o600 });
   const made = await newServer(host.exec, { work, keyFile, days, address, caFile: authority.certificate, caKeyFile: authority.key });
-  // Key first: the next call looks at both, and makes a certificate of another key again.
+  // The key first: the next call checks both, and replaces a certificate that belongs to another key.
   await writeAtomic(key, keyText, 0o600);
   await writeAtomic(certificate, made);
   return soleCertificate(made, certificate);
 }
 
 /**
- * The server's certificate where it, its key and its time are good; what is damaged or ends soon counts as missing and is made again.
- * @throws PrestageError ERR_CERTIFICATE for one of another CA: somebody may need it
+ * The server's certificate if it, its key and its dates are good; one that is damaged or expires soon counts as missing and is made again.
+ * @throws PrestageError ERR_CERTIFICATE for a certificate of another CA: somebody may need it
  */
 async function goodServer(
   { host, directory }: Making,
@@ -174,7 +178,7 @@ async function goodServer(
     throw new PrestageError(
       'ERR_CERTIFICATE',
       `${certificate} was issued by another CA (${leaf.issuer.replaceAll('\n', ', ')}), and would be replaced`,
-      'Move it and its key away, or name another --directory',
+      'Move it and its key away, or give another --directory',
     );
   }
   const now = host.clock.now();
@@ -185,7 +189,7 @@ async function goodServer(
   return isGood ? leaf : undefined;
 }
 
-/** What reads, or undefined where it cannot be read as what it should be. */
+/** The result of a reading, or undefined if it fails with ERR_CERTIFICATE. */
 function orUndefined<T>(read: () => T): T | undefined {
   try {
     return read();
@@ -195,12 +199,12 @@ function orUndefined<T>(read: () => T): T | undefined {
   }
 }
 
-/** Takes a key away from other users who could read it, and says so. */
+/** Makes a key unreadable for other users, and returns a notice if they could read it. */
 async function closeKey({ key }: CertificatePair): Promise<readonly string[]> {
   const mode = (await stat(key)).mode & 0o777;
   if ((mode & 0o077) === 0) return [];
   await chmod(key, 0o600);
-  return [`${key} could be read by others (mode 0${mode.toString(8)}) and is now 0600; if others had it, make a new CA`];
+  return [`${key} could be read by other users (mode 0${mode.toString(8)}) and now has mode 0600; if somebody has read it, make a new CA`];
 }
 
 function pathsOf(directory: string, name: string): { readonly certificate: string; readonly key: string } {
@@ -219,8 +223,8 @@ function daysLeft(certificate: X509Certificate, now: Date): number {
 function unusableAuthority(path: string, why: string): PrestageError {
   return new PrestageError(
     'ERR_CERTIFICATE',
-    `the CA ${path} cannot sign servers: ${why}`,
-    'Put its key and certificate back, or name another --directory for a new CA and render the ignition of all nodes again',
+    `the CA ${path} cannot sign certificates for servers: ${why}`,
+    'Put its key and certificate back, or give another --directory for a new CA and render the ignition of all nodes again',
   );
 }
 

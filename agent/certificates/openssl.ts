@@ -6,12 +6,12 @@ import { PrestageError } from '../model/errors.ts';
 import type { ServerAddress } from './server-address.ts';
 
 /**
- * What openssl(1) 1.1.1 and later does for us. It gets configurations of our own, because that of the machine may add extensions, and keys
- * by the name of a file: nothing secret stands in a command line.
+ * Calls of openssl(1) 1.1.1 and later. It gets configurations of our own, because that of the machine may add extensions, and keys by file name, so that
+ * no secret is in a command line.
  */
 
 export interface SigningRequest {
-  /** A directory of our own, readable by nobody else, for files on the way. */
+  /** A directory of our own, readable by nobody else, for temporary files. */
   readonly work: string;
   readonly keyFile: string;
   readonly days: number;
@@ -23,7 +23,7 @@ export async function newKey(exec: Exec): Promise<string> {
   return asText(await output(exec, 'openssl', ['genpkey', '-algorithm', 'EC', ...curve]));
 }
 
-/** The certificate of a new CA, as PEM. Its name is its own, so that two CAs in one trust store are told apart. Source: openssl-req(1). */
+/** The certificate of a new CA, as PEM. Its name is unique, so that two CAs in one trust store can be told apart. Source: openssl-req(1). */
 export async function newAuthority(exec: Exec, { work, keyFile, days }: SigningRequest): Promise<string> {
   const config = join(work, 'ca.cnf');
   await writeFile(config, authorityConfig(randomBytes(4).toString('hex')));
@@ -45,7 +45,7 @@ export async function newServer(
 }
 
 /**
- * Has openssl say that clients of the address take the certificate. Source: openssl-verification-options(1).
+ * Checks with openssl that clients of the address accept the certificate. Source: openssl-verification-options(1).
  * @throws PrestageError ERR_CERTIFICATE
  */
 export async function proveServer(exec: Exec, caFile: string, address: ServerAddress, file: string): Promise<void> {
@@ -55,8 +55,8 @@ export async function proveServer(exec: Exec, caFile: string, address: ServerAdd
   if (exitCode === 0) return;
   throw new PrestageError(
     'ERR_CERTIFICATE',
-    `openssl does not take ${file} for ${address.text}: ${quote(`${stdout}\n${stderr}`)}`,
-    'Remove the file and its key, and give the command again; a new one is made',
+    `openssl does not accept ${file} for ${address.text}: ${quote(`${stdout}\n${stderr}`)}`,
+    'Remove the file and its key, and give the command again to make new ones',
   );
 }
 
@@ -78,7 +78,7 @@ function authorityConfig(name: string): string {
   ].join('\n');
 }
 
-/** The common name says what it is and no address: it is limited to 64 characters, and clients look at subjectAltName alone. */
+/** The common name does not contain the address: it is limited to 64 characters, and clients check only subjectAltName. */
 function serverConfig(address: ServerAddress): string {
   return [
     '[req]',

@@ -6,38 +6,38 @@ import type { ServerAddress } from './server-address.ts';
 const BLOCK = /-----BEGIN ([A-Z0-9 ]+)-----[^-]*-----END \1-----/g;
 /** `serverAuth` among the extended key usages. Source: RFC 5280, 4.2.1.12. */
 const SERVER_AUTH = '1.3.6.1.5.5.7.3.1';
-/** More certificates between a server and its CA are no chain but a loop. */
+/** Most certificates between a server and its CA: a longer chain is a loop. */
 const CHAIN_LIMIT = 8;
 
 /**
- * The certificates of a PEM text in its order; what stands between them is passed over.
+ * The certificates of a PEM text in its order; text between them is skipped.
  * @param where the file, for messages
- * @throws PrestageError ERR_CERTIFICATE where there is none, one cannot be read, or a private key lies among them
+ * @throws PrestageError ERR_CERTIFICATE if there is none, one cannot be read, or there is a private key among them
  */
 export function readCertificates(text: string, where: string): readonly X509Certificate[] {
   const blocks = [...text.matchAll(BLOCK)].map(([block, label = '']) => ({ block, label }));
   if (blocks.some(({ label }) => label.endsWith('PRIVATE KEY'))) {
     throw new PrestageError(
       'ERR_CERTIFICATE',
-      `${where} holds a private key, and a certificate alone is expected`,
-      'Give the file of the certificate; keep the key of the CA where no node gets it',
+      `${where} contains a private key, but only certificates are expected`,
+      'Give the file of the certificate; keep the key of the CA away from the nodes',
     );
   }
   const certificates = blocks.filter(({ label }) => label === 'CERTIFICATE').map(({ block }) => parseCertificate(block, where));
   if (certificates.length > 0) return certificates;
-  throw new PrestageError('ERR_CERTIFICATE', `${where} holds no certificate`, 'Give a file with certificates in the form PEM');
+  throw new PrestageError('ERR_CERTIFICATE', `${where} contains no certificate`, 'Give a file with certificates in PEM format');
 }
 
 /**
  * The private key of a PEM text.
- * @throws PrestageError ERR_CERTIFICATE where it holds none, or one behind a password
+ * @throws PrestageError ERR_CERTIFICATE if it contains none, or one that is protected by a password
  */
 export function readPrivateKey(text: string, where: string): KeyObject {
   if (/-----BEGIN ENCRYPTED PRIVATE KEY-----|^Proc-Type: 4,ENCRYPTED/m.test(text)) {
     throw new PrestageError(
       'ERR_CERTIFICATE',
-      `${where} is locked by a password, which nobody can type at boot`,
-      'Unlock a copy of it: openssl pkey -in FILE -out COPY',
+      `${where} is protected by a password, which nobody can type at boot`,
+      'Make a copy without the password: openssl pkey -in FILE -out COPY',
     );
   }
   try {
@@ -45,26 +45,26 @@ export function readPrivateKey(text: string, where: string): KeyObject {
   } catch (error) {
     throw new PrestageError(
       'ERR_CERTIFICATE',
-      `${where} holds no private key that can be read: ${errorRecord(error).message}`,
-      'Give a file with the private key in the form PEM',
+      `${where} contains no readable private key: ${errorRecord(error).message}`,
+      'Give a file with the private key in PEM format',
       { cause: error },
     );
   }
 }
 
-/** The certificates as PEM and nothing else, whatever stood around them. */
+/** The certificates as PEM, without any text around them. */
 export function pemOf(certificates: readonly X509Certificate[]): string {
   return certificates.map((certificate) => certificate.toString()).join('');
 }
 
-/** Why a certificate is no CA for servers now; undefined where it is one. */
+/** Why a certificate is not a CA for servers now; undefined if it is one. */
 export function authorityFault(certificate: X509Certificate, now: Date): string | undefined {
   if (!certificate.ca) return 'it is not the certificate of a CA';
   return timeFault(certificate, now);
 }
 
 export interface ServerClaim {
-  /** The server's certificate and, behind it, those between it and a CA. */
+  /** The server's certificate, followed by those between it and a CA. */
   readonly chain: readonly X509Certificate[];
   readonly authorities: readonly X509Certificate[];
   readonly address: ServerAddress;
@@ -72,8 +72,8 @@ export interface ServerClaim {
 }
 
 /**
- * Why a client that trusts these CAs would refuse the server at this address; undefined where it would not.
- * Source: RFC 5280, 6.1, as far as engines look: time, issuer, use, and the subjectAltName alone (the common name counts for nothing).
+ * Why a client that trusts these CAs would refuse the server at this address; undefined if it would not.
+ * Source: RFC 5280, 6.1, as far as engines check: time, issuer, use, and only the subjectAltName (the common name is ignored).
  */
 export function serverFault({ chain, authorities, address, now }: ServerClaim): string | undefined {
   const [leaf, ...between] = chain;
@@ -91,8 +91,8 @@ export function serverFault({ chain, authorities, address, now }: ServerClaim): 
 }
 
 function timeFault(certificate: X509Certificate, now: Date): string | undefined {
-  if (certificate.validToDate <= now) return `it ended at ${certificate.validToDate.toISOString()}`;
-  return certificate.validFromDate > now ? `it begins at ${certificate.validFromDate.toISOString()}` : undefined;
+  if (certificate.validToDate <= now) return `it expired at ${certificate.validToDate.toISOString()}`;
+  return certificate.validFromDate > now ? `it is not valid before ${certificate.validFromDate.toISOString()}` : undefined;
 }
 
 function anchorOf(
@@ -121,8 +121,8 @@ function parseCertificate(block: string, where: string): X509Certificate {
   } catch (error) {
     throw new PrestageError(
       'ERR_CERTIFICATE',
-      `${where} holds a certificate that cannot be read: ${errorRecord(error).message}`,
-      'Give a file with certificates in the form PEM',
+      `${where} contains a certificate that cannot be read: ${errorRecord(error).message}`,
+      'Give a file with certificates in PEM format',
       { cause: error },
     );
   }

@@ -3,10 +3,10 @@ import { dirname, join } from 'node:path';
 import pLimit from 'p-limit';
 import { messageOf, PrestageError } from '../model/errors.ts';
 
-/** Files that are looked at at a time. */
+/** How many files are checked at one time. */
 const PARALLEL = 64;
 
-/** Those of the paths that are plain files: a registry would follow a link, to whatever its container can read. */
+/** The paths that are plain files: a registry would follow a link to anything that its container can read. */
 export async function plainFiles(from: string, paths: readonly string[]): Promise<readonly string[]> {
   const limit = pLimit(PARALLEL);
   const isPlain = async (path: string): Promise<boolean> => (await lstat(join(from, path)).catch(() => undefined))?.isFile() === true;
@@ -15,8 +15,8 @@ export async function plainFiles(from: string, paths: readonly string[]): Promis
 }
 
 /**
- * Links the directory of each blob into another tree, so that what goes from there goes from this one.
- * @param from the top of the other tree, by the path that the registry sees
+ * Links the directory of each blob to that of another tree: a blob that is removed there is missing here, too.
+ * @param from the top of the other tree, by the path that the registry uses
  * @throws PrestageError ERR_SPACE_MEMORY
  */
 export async function linkData(to: string, from: string, paths: readonly string[]): Promise<void> {
@@ -41,12 +41,12 @@ async function placed(path: string, place: () => Promise<void>): Promise<void> {
   }
 }
 
-/** The fault when memory is short for a copy. */
+/** The error if there is not enough memory for a copy. */
 export function noRoom(path: string, cause: unknown): PrestageError {
   return new PrestageError(
     'ERR_SPACE_MEMORY',
-    `the links and manifests of the registry cannot be copied into memory, ${path}: ${messageOf(cause)}`,
-    'Free memory below /run, or give the node more',
+    `${path}, a link or manifest of the registry, cannot be written to memory: ${messageOf(cause)}`,
+    'Free memory below /run, or give the node more memory',
     { cause },
   );
 }

@@ -16,7 +16,7 @@ import { lookasidePath } from '../signatures/lookaside.ts';
 import { noRoom } from './link-data.ts';
 import { placeCopy } from './mirror-copy.ts';
 
-/** An image that our registry answers for, and what its bundle has of signatures. */
+/** An image that our registry answers for, and the signatures that its bundle has. */
 export interface SignedSource {
   /** Full references by the names of their sources. */
   readonly names: readonly string[];
@@ -32,12 +32,12 @@ interface LookasideGroup {
   readonly files: readonly Digest[];
 }
 
-/** Largest lookaside in memory, in bytes. A signature has some 1000, and an image one to four of them. */
+/** Largest lookaside in memory, in bytes. A signature has some 1000 bytes, and an image has one to four of them. */
 const LIMIT_BYTES = 64 * 1024 * 1024;
 
 /**
- * Copies the GPG signatures of a bundle into memory, where engines look for those of the images that our registry serves: no registry has a place
- * for them. Each is held against its digest; one that is damaged is left out, with a warning. Without any, what an earlier run has copied goes.
+ * Copies the GPG signatures of a bundle into memory, where engines look for signatures of the images that our registry serves: a registry has no place
+ * for them. Each is checked against its digest; a damaged one is left out, with a warning. If there are none, the copy of an earlier run is removed.
  * @returns whether there are any
  * @throws PrestageError ERR_SPACE_MEMORY
  */
@@ -52,7 +52,7 @@ export async function copyLookaside(host: Host, images: readonly SignedSource[],
   return true;
 }
 
-/** Gives back the memory of the copy. */
+/** Frees the memory of the copy. */
 export async function removeLookaside(host: Host, step: Step): Promise<void> {
   const path = hostPath(host, LOOKASIDE_PATH);
   if (existsSync(path)) await step('remove-mirror', async () => await removeTree(path));
@@ -70,12 +70,12 @@ function groupsOf({ names, signed: { bundle, image } }: SignedSource): readonly 
   }));
 }
 
-/** @returns whether every signature is there */
+/** @returns whether all signatures were copied */
 async function fill(to: string, groups: readonly LookasideGroup[], host: Host): Promise<boolean> {
   let faults = 0;
   let leftBytes = LIMIT_BYTES;
   for (const { bundle, reference, repositories, subject, files } of groups) {
-    // Engines count from 1 until one is absent: what is left out leaves no gap.
+    // Engines count from 1 until one is missing, so a signature that is left out must not leave a gap.
     let number = 0;
     for (const file of files) {
       try {
@@ -106,7 +106,7 @@ async function place(path: string, bytes: Buffer): Promise<void> {
 function tooMuch(bundle: string): PrestageError {
   return new PrestageError(
     'ERR_BUNDLE_FILE',
-    `the GPG signatures of ${bundle} have more than ${LIMIT_BYTES} bytes, and no more are kept in memory`,
+    `the GPG signatures of ${bundle} have more than ${LIMIT_BYTES} bytes, the most that is kept in memory`,
     'Build the bundle again',
   );
 }

@@ -21,17 +21,17 @@ export interface MirrorCopy extends SealedFiles {
 
 /** Operating systems that are served with a mirror. */
 interface BesideMirror {
-  /** `data`: the top of its tree as the registry sees it, where the layers are read. */
+  /** `data`: the top of its tree, by the path that the registry uses; the layers are read there. */
   readonly systems?: (OsTree & { readonly data: string }) | undefined;
 }
 
-/** Lies in a whole copy: the digest of what was copied. */
+/** A file in each complete copy, with the digest of what was copied. */
 const MARKER = 'copied-from';
 
 /**
- * Copies a metadata mirror into memory and checks every file on the way, so that the registry answers with what prestage.json seals and needs no
- * partition. Of operating systems that are served with it the layers stay where they lie: links lead to them. Nothing is synced: it does not
- * outlive the boot. A whole copy of the same files stays as it is.
+ * Copies a metadata mirror into memory and checks every file on the way, so that the registry answers with what prestage.json seals and does not need
+ * the partition. Layers of operating systems that are served with it are not copied: links lead to them. Nothing is synced, because the copy does not
+ * survive the boot. A complete copy of the same files is kept.
  * @throws PrestageError ERR_BUNDLE_FILE, ERR_SPACE_MEMORY
  */
 export async function copyMirror(host: Host, { systems, ...request }: MirrorCopy & BesideMirror): Promise<void> {
@@ -52,8 +52,8 @@ export async function copyMirror(host: Host, { systems, ...request }: MirrorCopy
 }
 
 /**
- * Puts a tree at a place in memory, MIRROR_PATH if none is named, in one rename; nothing to do if a whole one of the same identity is there.
- * @param fill puts files into a new directory, and says whether they are all
+ * Puts a tree at a path in memory, MIRROR_PATH if none is given, by one rename; nothing to do if a complete tree of the same identity is there.
+ * @param fill puts files into a new directory, and returns whether it is complete
  */
 export async function placeCopy(
   host: Host,
@@ -73,7 +73,7 @@ export async function placeCopy(
 }
 
 /**
- * Takes images out of the copied mirror, so that engines ask the next mirror or the source for them. The copy does not count as whole afterwards:
+ * Removes images from the copied mirror, so that engines ask the next mirror or the source for them. Afterwards the copy does not count as complete:
  * the next run makes it again.
  */
 export async function hideFromMirror(
@@ -94,7 +94,7 @@ export async function hideFromMirror(
   await hideImages(mirror, hidden);
 }
 
-/** Gives back the memory of the copy. */
+/** Frees the memory of the copy. */
 export async function removeMirrorCopy(host: Host, step: Step): Promise<void> {
   const path = hostPath(host, MIRROR_PATH);
   if (existsSync(path)) await step('remove-mirror', async () => await removeTree(path));

@@ -11,23 +11,23 @@ export interface SealedFiles {
   /** Its files as prestage.json has them, with paths below `from`. */
   readonly files: readonly BundleFile[];
   readonly signal: AbortSignal;
-  /** Is told of a file that is not as listed, which is then left out; when this is left out, the copy ends there. */
+  /** Called for a file that is not as listed, which is then left out. If there is no such function, the copy fails at that file. */
   readonly onFault?: (fault: PrestageError) => void;
 }
 
 /** Largest manifest or config, in bytes: distribution takes manifests of 4 MiB at most; configs are smaller. */
 const FILE_LIMIT_BYTES = 16 * 1024 * 1024;
-/** Largest mirror, or links and manifests of a tree, in bytes. One with the 4000 images of a whole operator catalog is a tenth of it. */
+/** Largest mirror, or links and manifests of a tree, in bytes. With the 4000 images of a whole operator catalog they take a tenth of it. */
 const TREE_LIMIT_BYTES = 512 * 1024 * 1024;
-/** Files after which others get their turn: 1000 files take 40 ms here, with one promise for each 150 ms. */
+/** Files between two turns of the event loop: 1000 files take 40 ms, but 150 ms with one promise for each. */
 const SLICE_FILES = 64;
 
 /**
- * Copies files of a mirror or tree that prestage.json lists, and nothing else that lies there: each is plain and has the listed size and
- * sha256, or the copy ends, or goes on without it. No link is followed. Nothing is synced.
+ * Copies the files of a mirror or tree that prestage.json lists, and nothing else. If one is not a plain file with the listed size and sha256, the copy
+ * fails or continues without it. No link is followed. Nothing is synced.
  * @param to a new, empty directory
- * @param noRoom the fault when a file cannot be written
- * @throws PrestageError ERR_BUNDLE_FILE; what `noRoom` gives; the signal's reason
+ * @param noRoom makes the error for a file that cannot be written
+ * @throws PrestageError ERR_BUNDLE_FILE; the error that `noRoom` makes; the signal's reason
  */
 export async function copySealedFiles(
   to: string,
@@ -58,8 +58,8 @@ export async function copySealedFiles(
 }
 
 /**
- * The links of the tree by their sha256: text that says the digest of one of its blobs, so nothing of theirs has to be read, and half of the
- * files are links. Source: distribution, registry/storage/paths.go.
+ * The links of the tree by their sha256. Their text is the digest of one of its blobs, so they need not be read, and half of the files are links.
+ * Source: distribution, registry/storage/paths.go.
  */
 function knownLinks(files: readonly BundleFile[]): ReadonlyMap<string, string> {
   const blobs = files.flatMap(
@@ -68,7 +68,7 @@ function knownLinks(files: readonly BundleFile[]): ReadonlyMap<string, string> {
   return new Map(blobs.map((hex) => [sha256Of(`sha256:${hex}`), `sha256:${hex}`]));
 }
 
-/** The bytes of a file if they are what the manifest says, or else the fault: no more is read than that. */
+/** The bytes of a file if they match the manifest, otherwise the fault. Reads no more than the listed size and one byte. */
 function readSealed(path: string, { sizeBytes, sha256 }: BundleFile, piece: Buffer): Buffer | PrestageError {
   let got: string;
   try {
@@ -87,8 +87,8 @@ function readSealed(path: string, { sizeBytes, sha256 }: BundleFile, piece: Buff
   }
   return new PrestageError(
     'ERR_BUNDLE_FILE',
-    `${path} is not as prestage.json has it, ${sizeBytes} bytes with the sha256 ${sha256}: ${got}`,
-    'Write the bundle to the partition again; where it fails again, change the disk',
+    `${path} does not match prestage.json, which lists ${sizeBytes} bytes with the sha256 ${sha256}: ${got}`,
+    'Write the bundle to the partition again; if it fails again, replace the disk',
   );
 }
 
@@ -109,7 +109,7 @@ function place(path: string, bytes: Uint8Array | string, made: Set<string>): voi
 }
 
 /**
- * Refuses what is too large to be kept in memory, or leads out of the tree, before anything is written.
+ * Refuses files that are too large to be kept in memory, or lead out of the tree, before anything is written.
  * @throws PrestageError ERR_BUNDLE_FILE
  */
 export function checkLimits({ from, files }: Pick<SealedFiles, 'from' | 'files'>): void {
@@ -119,7 +119,7 @@ export function checkLimits({ from, files }: Pick<SealedFiles, 'from' | 'files'>
   const what = wrong === undefined ? `${files.length} files with ${totalBytes} bytes` : `"${wrong.path}" with ${wrong.sizeBytes} bytes`;
   throw new PrestageError(
     'ERR_BUNDLE_FILE',
-    `${from} cannot be kept in memory: it has ${what}, and links, manifests and configs have at most ${FILE_LIMIT_BYTES} each and ${TREE_LIMIT_BYTES} together`,
+    `${from} cannot be kept in memory: it has ${what}, but links, manifests and configs may have at most ${FILE_LIMIT_BYTES} each and ${TREE_LIMIT_BYTES} together`,
     'Build the bundle again',
   );
 }

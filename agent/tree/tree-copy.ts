@@ -8,20 +8,20 @@ import { linkData, noRoom, plainFiles } from './link-data.ts';
 import { type MirrorCopy, placeCopy } from './mirror-copy.ts';
 import { checkLimits, copySealedFiles } from './sealed-files.ts';
 
-/** A registry tree of which all that decides lies in memory. */
+/** A registry tree whose links and manifests are in memory. */
 export interface CopiedTree {
   /** The directory that holds `docker`. */
   readonly path: string;
-  /** The directory on the partition that configs and layers are read from: links of the tree lead into it, by this very path. */
+  /** The directory on the partition that configs and layers are read from: links of the tree lead into it, by exactly this path. */
   readonly blobs: string;
 }
 
 /**
- * Copies into memory what decides what a registry tree serves: the links, which say what a tag means and what a repository gives out, and the
- * manifests. Each is checked by prestage.json on the way, so nobody who writes the partition later changes what is served. Configs and layers stay on
- * the partition: whoever pulls them compares their digests. What prestage.json does not list is not served.
- * A manifest or a blob that is missing, is not a plain file, or, as a manifest, has other bytes, is left out. A copy of the same tree stays as it is,
- * unless a manifest was left out: then the next run copies again.
+ * Copies into memory the files that decide what a registry tree serves: the manifests, and the links, which say what a tag means and what a repository
+ * has. Each is checked against prestage.json on the way, so writing to the partition later does not change what is served. Configs and layers stay on the
+ * partition: the engines that pull them check their digests. Files that prestage.json does not list are not served.
+ * A manifest or blob is left out if it is missing or not a plain file, a manifest also if it has other bytes. A copy of the same tree is kept, unless a
+ * manifest was left out: then the next run copies again.
  * @throws PrestageError ERR_BUNDLE_FILE for a tree that cannot be kept in memory, ERR_SPACE_MEMORY
  */
 export async function copyTree(host: Host, { from, files, step, signal }: MirrorCopy): Promise<CopiedTree> {
@@ -41,7 +41,8 @@ export async function copyTree(host: Host, { from, files, step, signal }: Mirror
 }
 
 /**
- * What of a tree decides, and the paths of the other blobs, configs and layers. A registry gives out as manifests what a repository has a revision of.
+ * The files that decide what a tree serves, and the paths of the other blobs, configs and layers. A registry serves as a manifest what a repository has
+ * a revision of.
  * Pure. Source: distribution, registry/storage/paths.go.
  */
 function splitTree(files: readonly BundleFile[]): { readonly deciding: readonly BundleFile[]; readonly data: readonly string[] } {

@@ -97,7 +97,9 @@ export const faulty: readonly { readonly title: string; readonly config: object;
   {
     title: 'a data URL without content',
     config: withSource('data:text/plain;base64'),
-    faults: [error(`${FILE}.contents.source`, 'the data URL "data:" cannot be decoded: it does not have the form data:[type][;base64],content')],
+    faults: [
+      error(`${FILE}.contents.source`, 'the data URL "data:" cannot be decoded: it does not have the form data:[type][;base64],content'),
+    ],
   },
   {
     title: 'base64 without padding',

@@ -7,7 +7,7 @@ import { PrestageError } from '../../model/errors.ts';
 export interface RegistryTarget {
   readonly host: string;
   readonly port: number;
-  /** CAs, PEM, of a registry with TLS; empty for those that this machine trusts. It answers by plain HTTP where left out. */
+  /** CAs, PEM, of a registry with TLS; empty for those that this machine trusts. If left out, it answers by plain HTTP. */
   readonly authority?: string;
   /** For one answer, to its last byte. */
   readonly timeoutMs: number;
@@ -21,7 +21,7 @@ const MANIFEST_TYPES = [
   'application/vnd.docker.distribution.manifest.list.v2+json',
 ];
 
-/** What is asked of a registry. */
+/** What to ask a registry for. */
 export interface Wanted {
   readonly repository: string;
   /** Tag or digest of a manifest, or digest of a blob. */
@@ -31,8 +31,8 @@ export interface Wanted {
 }
 
 /**
- * Reads one manifest or blob from a registry, as an engine does. No redirection is followed and no login is given.
- * @param wanted if its name is a digest, the bytes are held against it
+ * Reads one manifest or blob from a registry, as an engine does. Does not follow redirections, and sends no login.
+ * @param wanted if its name is a digest, the bytes are checked against it
  * @returns undefined if the registry answers with 404
  * @throws PrestageError ERR_REGISTRY_START for any other answer, none in time, too many bytes, or bytes of another digest
  */
@@ -82,6 +82,6 @@ function unusable(path: string, { host, port }: RegistryTarget, what: string): P
   return new PrestageError(
     'ERR_REGISTRY_START',
     `the registry at ${host}:${port} cannot be asked for ${path}: ${what}`,
-    'Look at what it says: journalctl -u prestage-registry; then ask again',
+    'Look at its log: journalctl -u prestage-registry; then try again',
   );
 }

@@ -1,6 +1,6 @@
 import { digestOf, hexOf } from '../../model/digest.ts';
 
-/** Where things lie inside the registry's container. */
+/** Paths inside the registry's container. */
 export const IN_CONTAINER = {
   tree: '/var/lib/registry',
   config: '/etc/registry/config.yaml',
@@ -8,8 +8,9 @@ export const IN_CONTAINER = {
 } as const;
 
 /**
- * Where the key lies inside the container: nobody guesses it who does not have the key. A link on the partition that takes the place of a layer would
- * be followed, and the registry would give the key to everybody. So the configuration, whose path is known, does not say it: REGISTRY_HTTP_TLS_KEY does.
+ * The path of the key inside the container, which nobody can guess without the key. A link on the partition in place of a layer would be followed, and
+ * if it led to the key, the registry would give the key to everybody. So the path is not in the configuration, whose own path is known, but in
+ * REGISTRY_HTTP_TLS_KEY.
  * Source: distribution, docs/configuration.md, "Override specific configuration options".
  */
 export function keyInContainer(key: string): string {
@@ -25,8 +26,8 @@ export interface ConfigOptions {
 /**
  * The configuration of distribution: it serves a tree that it cannot write, caches nothing, asks no other service. JSON, which is YAML. Pure.
  *
- * Read-only maintenance is what lets it start on a read-only tree, and on one whose layers are missing. Each answer is logged once, by the
- * line `response completed`. The secret signs uploads, which are refused; without one, it warns at each start.
+ * Read-only maintenance lets it start on a read-only tree, and on one whose layers are missing. Each answer is logged once, by the line
+ * `response completed`. The secret signs uploads, which are refused; without one, distribution warns at each start.
  * Source: distribution, docs/configuration.md.
  */
 export function registryConfig({ listen, hasTls }: ConfigOptions): string {

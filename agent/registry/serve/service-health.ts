@@ -9,21 +9,21 @@ export interface Health {
   readonly healthy: boolean;
   /** In words, for people. */
   readonly reason: string;
-  /** Who listens on its address, where that was looked at. */
+  /** Who listens on its address, if that was checked. */
   readonly listener?: Listener;
 }
 
 export interface Probe {
   readonly host: string;
   readonly port: number;
-  /** The certificate, PEM, that the registry was given; it answers by plain HTTP where left out. */
+  /** The certificate, PEM, that the registry was given; if left out, it answers by plain HTTP. */
   readonly certificate?: string | undefined;
   /** If its own certificate is not known: CAs, PEM, by one of which it must be signed; empty for those that this machine trusts. */
   readonly authority?: string | undefined;
   readonly timeoutMs: number;
 }
 
-/** What an answer is worth when it is known who listens: nothing, unless that is our registry. Pure. */
+/** The health once it is known who listens: an answer counts only if our registry listens there. Pure. */
 export function provenHealth(answer: Health, listener: Listener): Health {
   switch (listener.kind) {
     case 'ours':
@@ -38,25 +38,25 @@ export function provenHealth(answer: Health, listener: Listener): Health {
 }
 
 /**
- * Asks a registry whether it is one: `GET /v2/` answers 200 and names the protocol. By TLS, what answers must show the very certificate that ours
- * was given, so that its CA is not needed here.
+ * Checks that a registry answers: `GET /v2/` gives 200 and names the protocol. With TLS, the server must show exactly the certificate that our registry
+ * was given, so its CA is not needed here.
  * Source: distribution, docs/spec/api.md, "API Version Check".
  */
 export async function probeRegistry({ host, port, certificate, authority, timeoutMs }: Probe): Promise<Health> {
   const { promise, resolve } = Promise.withResolvers<Health>();
   const unhealthy = (reason: string): void => resolve({ healthy: false, reason });
   const target = { host, port, path: '/v2/', agent: false } as const;
-  // Who it is, is decided by the certificate itself, where that is known.
+  // If the certificate is known, it is compared itself.
   const trust = certificate === undefined ? { ca: authority || undefined } : { rejectUnauthorized: false };
   const request = certificate === undefined && authority === undefined ? requestPlain(target) : requestTls({ ...target, ...trust });
   request.once('response', (response) => {
     response.resume();
     const protocol = response.headers['docker-distribution-api-version'];
     if (response.statusCode !== 200 || protocol !== 'registry/2.0') {
-      return unhealthy(`GET /v2/ answers with ${response.statusCode} and is no registry`);
+      return unhealthy(`GET /v2/ answers with ${response.statusCode}: that is not a registry`);
     }
     if (certificate !== undefined && !(response.socket instanceof TLSSocket && showsCertificate(response.socket, certificate))) {
-      return unhealthy('what answers shows another certificate than the one that the registry was given');
+      return unhealthy('the server shows a certificate that is not the one of the registry');
     }
     resolve({ healthy: true, reason: 'GET /v2/ answers' });
   });

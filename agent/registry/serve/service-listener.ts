@@ -18,8 +18,8 @@ import { type RegistryRecord, readRegistryRecord } from './service-record.ts';
 import { UNIT_NAME } from './service-unit.ts';
 
 /**
- * Who gets the connections to an address of this node. `other` is a program that is not the registry that was started here, in words; `unseen` is
- * said to users who may not look at root's processes.
+ * Who gets the connections to an address of this node. `other`: a program that is not the registry that was started here, in words. `unseen`: this user
+ * may not see the processes of root.
  */
 export type Listener =
   | { readonly kind: 'ours' }
@@ -27,7 +27,7 @@ export type Listener =
   | { readonly kind: 'other'; readonly who: string }
   | { readonly kind: 'unseen'; readonly reason: string };
 
-/** systemd puts the registry there, and nobody but root could put something else there. */
+/** The control group in which systemd puts the registry; only root could put something else there. */
 const UNIT_GROUP = new RegExp(`/system\\.slice/${UNIT_NAME.replaceAll('.', '\\.')}(?:/|$)`);
 
 export interface ListenerAt {
@@ -37,16 +37,17 @@ export interface ListenerAt {
 }
 
 /**
- * Who listens on an address, and whether it is the registry that was started in this boot: its socket is root's, and a process holds it that stands
- * in the control group of the registry's unit or, without systemd, comes from the process whose id podman wrote down. An answer alone proves nothing:
- * what a registry says, everybody who asked it can say.
+ * Who listens on an address, and whether it is the registry that was started in this boot: then the socket belongs to root, and the process that holds
+ * it is in the control group of the registry's unit or, without systemd, descends from the process whose id podman recorded. An answer alone proves
+ * nothing: anybody can repeat what a registry answers.
  */
 export async function whoListens(host: Host, { address, port }: ListenerAt): Promise<Listener> {
   const sockets = answering(await listeningSockets(), address, port);
   if (sockets.length === 0) return { kind: 'nobody' };
   const foreign = sockets.find(({ uid }) => uid !== 0);
   if (foreign !== undefined) return { kind: 'other', who: await describe(foreign) };
-  if (process.geteuid?.() !== 0) return { kind: 'unseen', reason: `root listens on port ${port}, and only root sees by which program` };
+  if (process.geteuid?.() !== 0)
+    return { kind: 'unseen', reason: `root listens on port ${port}, but only root can see with which program` };
   const record = await readRegistryRecord(host);
   for (const socket of sockets) {
     if (record === undefined || !(await isOurs(host, record, socket))) return { kind: 'other', who: await describe(socket) };
@@ -55,8 +56,8 @@ export async function whoListens(host: Host, { address, port }: ListenerAt): Pro
 }
 
 /**
- * Why a port is not free, whatever address it is taken on: `python3 (pid 7) of root`. A socket that connects or ends can hold one, too, and is not
- * looked for.
+ * Who uses a port, on whatever address: `python3 (pid 7) of root`. A socket that is connecting or closing can also hold a port, but is not searched
+ * for.
  */
 export async function whoTook(port: number): Promise<string> {
   const socket = (await listeningSockets()).find((one) => one.port === port);
@@ -74,7 +75,7 @@ export function addressTaken(address: string, who: string): PrestageError {
 
 async function isOurs(host: Host, { how }: RegistryRecord, { inode }: ListeningSocket): Promise<boolean> {
   const started = Number.parseInt(await readFile(join(hostPath(host, REGISTRY_RUN), FILES.pid), 'utf8').catch(() => ''), 10);
-  // To look at one process is quick, and to look at all is not.
+  // Looking at one process is quick; looking at all is not.
   const holders = (await holdsSocket(started, inode)) ? [started] : await socketHolders(inode);
   for (const holder of holders) {
     const lineage = await lineageOf(holder);
@@ -83,13 +84,13 @@ async function isOurs(host: Host, { how }: RegistryRecord, { inode }: ListeningS
   return false;
 }
 
-/** A runtime may give the container a group of its own; what watches it for podman is in that of the unit. */
+/** A runtime may give the container a control group of its own; but its monitor, conmon, is in that of the unit. */
 async function isInUnit(lineage: readonly number[]): Promise<boolean> {
   const groups = await Promise.all(lineage.map(controlGroupsOf));
   return groups.flat().some((group) => UNIT_GROUP.test(group));
 }
 
-/** In the unit's own rights the agent sees no processes of other users: then the user is told. */
+/** With the rights of its unit, the agent does not see processes of other users: then only the user is named. */
 async function describe({ uid, inode }: ListeningSocket): Promise<string> {
   const [pid] = await socketHolders(inode);
   const program = pid === undefined ? 'a program' : await describeProcess(pid);

@@ -6,29 +6,29 @@ import { IN_CONTAINER, keyInContainer, registryConfig } from './service-config.t
 
 /** The container, and the systemd unit without its suffix. */
 export const REGISTRY_NAME = 'prestage-registry';
-/** How distribution is started where no command is given: as the release's own registry component does. */
+/** How distribution is started if no command is given: like the registry component of a release. */
 const DEFAULT_COMMAND: readonly string[] = ['/usr/bin/distribution', 'serve', IN_CONTAINER.config];
 
 export interface RegistryRequest {
   /** The top of the tree, the directory that holds `docker`; an absolute path. */
   readonly tree: string;
-  /** A directory that links in the tree lead into: it is seen in the container by the same path. */
+  /** A directory that links in the tree lead into: it has the same path in the container. */
   readonly blobs?: string | undefined;
   /** The image to run, by a reference that podman finds. */
   readonly image: string;
-  /** Program in the image and its arguments; DEFAULT_COMMAND where left out. */
+  /** Program in the image and its arguments; DEFAULT_COMMAND if left out. */
   readonly command?: readonly string[];
-  /** IP address or host name by which clients call it; on loopback nobody else reaches it. */
+  /** IP address or host name that clients use; a loopback address is reached only by this node. */
   readonly address: string;
   readonly port: number;
   /** PEM files. Needed for every address that is not on loopback. */
   readonly tls?: { readonly certificate: string; readonly key: string };
   /**
-   * A store that holds the image, such as the mounted store image. The container then has a storage of its own in memory on top of it: nothing of it
-   * is left in the node's storage, and it needs no engine to be set up. The node's own storage where left out.
+   * A store that holds the image, such as the mounted store image. The container then has a storage of its own in memory on top of it: it leaves nothing
+   * in the node's storage, and engines need not be set up for it. The node's own storage if left out.
    */
   readonly imageStore?: string;
-  /** The storage.conf for podman, where it is not the usual one. */
+  /** The storage.conf for podman, if it is not the usual one. */
   readonly storageConf?: string;
   /** Called before a registry of ours that was started in this boot is stopped to make room for this one. */
   readonly onReplace?: () => Promise<void>;
@@ -36,7 +36,7 @@ export interface RegistryRequest {
   readonly signal: AbortSignal;
 }
 
-/** All that a registry is started from. */
+/** Everything that a registry is started from. */
 export interface RegistryPlan {
   /** `host:port` as clients write it. */
   readonly address: string;
@@ -49,14 +49,14 @@ export interface RegistryPlan {
   /** Options of `podman run` that every way of starting it shares. */
   readonly options: readonly string[];
   readonly env: Readonly<Record<string, string>>;
-  /** Names this plan and the directories as they are now: a registry of the same does what is asked. */
+  /** Identifies this plan and the current directories: a running registry with the same identity can be kept. */
   readonly identity: string;
 }
 
 export interface PlanFacts {
   /** Directory for configuration, certificates and the container's own storage. */
   readonly directory: string;
-  /** What tells the directories that it reads from others at the same place. */
+  /** Distinguishes the directories that it reads from others at the same path. */
   readonly treeIdentity: string;
   readonly storeIdentity: string;
   /** Whether the node has this runtime; podman knows it by that name. */
@@ -94,7 +94,7 @@ export function planRegistry(request: RegistryRequest, facts: PlanFacts): Regist
   return { ...plan, identity: digestOf(JSON.stringify([plan, treeIdentity, storeIdentity, certificate, digestOf(key)])) };
 }
 
-/** The storage of its own. podman refuses a runroot of more than 50 characters. Source: podman(1). */
+/** The options for a storage of its own. podman refuses a runroot of more than 50 characters. Source: podman(1). */
 function globalOptions({ imageStore }: RegistryRequest, { directory, hasCrun }: PlanFacts): readonly string[] {
   const runtime = hasCrun ? ['--runtime', 'crun'] : [];
   if (imageStore === undefined) return runtime;
@@ -103,10 +103,10 @@ function globalOptions({ imageStore }: RegistryRequest, { directory, hasCrun }: 
 }
 
 /**
- * Everything that it reads is mounted read-only, and it may do nothing but read files of any owner. SELinux is off for it: neither squashfs nor the
- * data partition can be labelled. Proxies stay out of it: it asks nobody, and their addresses can hold a password. Tracing is off because
- * distribution 3 otherwise looks for a collector. With crun it stays in the control group that it is started in, which is the unit's own, and asks
- * for no controllers; runc cannot do that.
+ * The container: everything that it reads is mounted read-only, and it may only read files of any owner. SELinux is off for it, because neither squashfs
+ * nor the data partition can be labelled. It gets no proxy settings: it sends no requests, and proxy addresses can contain a password. Tracing is off,
+ * because distribution 3 otherwise looks for a collector. With crun the container stays in the control group that it is started in, which is the unit's
+ * own, and asks for no controllers; runc cannot do that.
  * Source: podman-run(1).
  */
 function runOptions(

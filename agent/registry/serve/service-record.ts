@@ -6,13 +6,13 @@ import { REGISTRY_RUN } from '../../model/places.ts';
 import { sealRecord, unsealRecord } from '../../model/seal.ts';
 import { FILES } from './service-plan.ts';
 
-/** What a registry was started as; written before it is started. */
+/** How a registry was started; written before it is started. */
 const recordSchema = v.object({
   /** RegistryPlan.identity. */
   identity: v.string(),
   /** `host:port` as clients write it. */
   address: v.string(),
-  /** Where this node reaches it. */
+  /** The address at which this node reaches it. */
   probeHost: v.string(),
   port: v.number(),
   hasTls: v.boolean(),
@@ -28,7 +28,7 @@ export function formatRegistryRecord(record: RegistryRecord): string {
   return sealRecord(record);
 }
 
-/** The record of a registry that was started in this boot; undefined where there is none, or a damaged one. */
+/** The record of a registry that was started in this boot; undefined if there is none, or if it is damaged. */
 export async function readRegistryRecord(host: Host): Promise<RegistryRecord | undefined> {
   const text = await readFile(join(hostPath(host, REGISTRY_RUN), FILES.record), 'utf8').catch(() => '');
   const parsed = v.safeParse(recordSchema, unsealRecord(text));

@@ -11,7 +11,7 @@ import { QUADLET_PATH, renderQuadlet, renderRegistryUnit, UNIT_NAME, UNIT_PATH }
 /** What keeps a registry running: a unit that podman's generator made, a unit of ours, or podman alone. */
 export type RegistryHow = 'quadlet' | 'unit' | 'podman';
 
-/** A start, as far as it came. */
+/** A start that was tried, and its result. */
 export interface StartAttempt {
   readonly how: RegistryHow;
   readonly result: ExecResult;
@@ -19,15 +19,15 @@ export interface StartAttempt {
   readonly since: Date;
 }
 
-/** Where it is, podman makes units of quadlets. Source: podman-systemd.unit(5). */
+/** If it exists, podman turns quadlets into units. Source: podman-systemd.unit(5). */
 const GENERATOR = '/usr/lib/systemd/system-generators/podman-system-generator';
 /** systemd itself gives up after the 60 s of the unit. */
 const SYSTEMCTL_LIMIT_MS = 90_000;
 const PODMAN_LIMIT_MS = 60_000;
-/** Of the log, in lines: what a message quotes, with the stacks of a program that crashed at its start, of which the fault is the first line. */
+/** How much of the log is read, in lines: enough for the messages and the stacks of a program that crashed, whose fault is in the first line. */
 const LOG_LINES = 200;
 
-/** Starts the registry, by systemd where it runs; where podman's generator does not take the quadlet, by a unit of ours. */
+/** Starts the registry, by systemd if it runs; if podman's generator does not accept the quadlet, by a unit of ours. */
 export async function runRegistry(host: Host, plan: RegistryPlan, directory: string): Promise<StartAttempt> {
   const since = host.clock.now();
   if (!hasSystemd(host)) return { since, how: 'podman', result: await runByPodman(host, plan, directory) };
@@ -42,7 +42,7 @@ export async function runRegistry(host: Host, plan: RegistryPlan, directory: str
 }
 
 /**
- * What podman and systemd write about the container and the unit beside what was said: `2026-01-01 00:00:00 … m=+0.05 container start …`. Pure.
+ * The journal without the events of podman and systemd about container and unit: `2026-01-01 00:00:00 … m=+0.05 container start …`. Pure.
  */
 export function withoutEvents(journal: string): string {
   const event = /^\d{4}-\d\d-\d\d [^\n]* m=\+|: Killing process |^(?:Starting|Started|Stopped|Stopping) |^conmon [0-9a-f]+ <n?warn>/;
@@ -52,7 +52,7 @@ export function withoutEvents(journal: string): string {
     .join('\n');
 }
 
-/** What it said lately, for people. */
+/** The latest messages of the registry, for people. */
 export async function registryLog(host: Host, attempt: StartAttempt, directory: string): Promise<string> {
   const said = `${attempt.result.stdout}\n${attempt.result.stderr}`;
   if (attempt.how === 'podman') {
@@ -72,14 +72,14 @@ export async function systemctl(host: Host, ...args: readonly string[]): Promise
   return await host.exec('systemctl', args, { timeoutMs: SYSTEMCTL_LIMIT_MS });
 }
 
-/** The files of the system that may belong to a registry, which are there. */
+/** The existing files of the system that may belong to a registry. */
 export function unitFiles(host: Host): readonly string[] {
   return [UNIT_PATH, QUADLET_PATH].map((path) => hostPath(host, path)).filter((path) => existsSync(path));
 }
 
 /**
- * Whether the generator made a unit that starts without a network. The one of podman 5.0 does not look into /run; one that does not know
- * `[Quadlet] DefaultDependencies` puts the unit after network-online.target, and the boot would wait for a network that never comes.
+ * Whether the generator made a unit that starts without a network. The generator of podman 5.0 does not read /run; one that does not know
+ * `[Quadlet] DefaultDependencies` orders the unit after network-online.target, and the boot would wait for a network that never comes up.
  */
 async function isUsableAfterReload(host: Host): Promise<boolean> {
   await reloadSystemd(host);
@@ -87,7 +87,7 @@ async function isUsableAfterReload(host: Host): Promise<boolean> {
   return /^LoadState=loaded$/m.test(shown.stdout) && !shown.stdout.includes('network-online.target');
 }
 
-/** Without systemd podman itself starts again what ended; the log does not grow in memory. */
+/** Without systemd, podman itself restarts a registry that ended; its log, which is in memory, is limited. */
 async function runByPodman(host: Host, plan: RegistryPlan, directory: string): Promise<ExecResult> {
   const log = ['--log-driver=k8s-file', `--log-opt=path=${join(directory, FILES.log)}`, '--log-opt=max-size=4mb'];
   const run = ['run', '--detach', '--replace', '--restart=on-failure', ...log, ...plan.options, plan.image, ...plan.command.slice(1)];

@@ -16,16 +16,16 @@ import { reloadSystemd, systemctl, unitFiles } from './service-run.ts';
 import { UNIT_NAME } from './service-unit.ts';
 
 const PODMAN_LIMIT_MS = 60_000;
-/** What podman leaves at work behind a container that it has removed ends within some 10 ms. */
+/** Programs that podman leaves running for a container that it has removed end within some 10 ms. */
 const CLEANUP_LIMIT_MS = 5000;
 const CLEANUP_PAUSE_MS = 10;
 
-/** Ends the registry and removes all that it was started from; nothing to do where there is none. */
+/** Stops the registry and removes all files that it was started from; nothing to do if there is none. */
 export async function stopRegistry(host: Host, step: Step): Promise<void> {
   for (const { name, run } of await registryReleaseSteps(host)) await step(name, run);
 }
 
-/** What there is to undo of a registry, also of one that was only half set up. Looks and changes nothing. */
+/** The steps that undo a registry, even if it was set up only in part. Changes nothing itself. */
 export async function registryReleaseSteps(host: Host): Promise<readonly ReleaseStep[]> {
   const directory = hostPath(host, REGISTRY_RUN);
   const units = unitFiles(host);
@@ -43,7 +43,7 @@ export async function registryReleaseSteps(host: Host): Promise<readonly Release
     steps.push({ name: 'remove-registry', text: `remove ${path}`, run: async () => await rm(path, { force: true }) });
   }
   if (units.length > 0 && hasSystemd(host)) {
-    steps.push({ name: 'reload-systemd', text: 'let systemd read its units again', run: async () => await reloadSystemd(host) });
+    steps.push({ name: 'reload-systemd', text: 'make systemd reload its units', run: async () => await reloadSystemd(host) });
   }
   if (existsSync(directory)) {
     steps.push({ name: 'remove-registry', text: `remove ${directory}`, run: async () => await removeDirectory(host, directory) });
@@ -53,18 +53,18 @@ export async function registryReleaseSteps(host: Host): Promise<readonly Release
 
 async function stopUnit(host: Host): Promise<void> {
   await systemctl(host, 'stop', UNIT_NAME);
-  // A start that failed is remembered otherwise, and counts.
+  // Otherwise systemd remembers a failed start and counts it.
   await systemctl(host, 'reset-failed', UNIT_NAME);
 }
 
-/** From the storage of its own where it has one; else from the node's, where nothing else goes by that name. */
+/** Removes it from its own storage if it has one; otherwise from the node's, where nothing else has that name. */
 async function removeContainer(host: Host, directory: string): Promise<void> {
   const record = await readRegistryRecord(host);
   const storage = join(directory, FILES.storage);
   const own = ['--root', storage, '--runroot', join(directory, 'run'), '--tmpdir', join(directory, 'tmp'), '--storage-driver', 'overlay'];
   const global = record?.global ?? own;
   if (global.includes(storage) && !existsSync(storage)) return;
-  // Without its file podman would not start at all; then the usual one names the same storage.
+  // With a missing storage.conf podman would not start; then the usual one names the same storage.
   const { CONTAINERS_STORAGE_CONF: conf } = record?.env ?? {};
   const env = conf !== undefined && existsSync(conf) ? { CONTAINERS_STORAGE_CONF: conf } : {};
   const removed = await host.exec('podman', [...global, 'rm', '--force', '--ignore', REGISTRY_NAME], { env, timeoutMs: PODMAN_LIMIT_MS });
@@ -77,22 +77,22 @@ async function removeContainer(host: Host, directory: string): Promise<void> {
 }
 
 /**
- * Waits for those who work on a storage: when a container has ended, conmon(8) starts `podman container cleanup`, which mounts and writes there,
- * and `podman rm` does not wait for it. It would make anew what is being removed.
+ * Waits for programs that use a storage: when a container has ended, conmon(8) starts `podman container cleanup`, which mounts and writes there, and
+ * `podman rm` does not wait for it. It would create files again while they are being removed.
  */
 async function untilUnused(host: Host, storage: string): Promise<void> {
   const beganMs = host.clock.monotonicMs();
   while ((await isAtWork(storage)) && host.clock.monotonicMs() - beganMs < CLEANUP_LIMIT_MS) await host.clock.sleep(CLEANUP_PAUSE_MS);
 }
 
-/** Both name the storage in their arguments. Source: proc_pid_cmdline(5). */
+/** conmon and the cleanup both name the storage in their arguments. Source: proc_pid_cmdline(5). */
 async function isAtWork(storage: string): Promise<boolean> {
   const pids = (await readdir('/proc')).filter((name) => /^\d+$/.test(name));
   const commands = await Promise.all(pids.map(async (pid) => await readFile(`/proc/${pid}/cmdline`, 'utf8').catch(() => '')));
   return commands.some((command) => command.split('\0').some((argument) => argument === storage || argument.startsWith(`${storage}/`)));
 }
 
-/** The storage of its own is mounted upon itself by podman; nothing is ever removed through a mount. */
+/** Unmounts before it removes: podman mounts the registry's own storage on itself, and nothing may be removed through a mount. */
 async function removeDirectory(host: Host, directory: string): Promise<void> {
   await untilUnused(host, join(directory, FILES.storage));
   const real = await canonical(directory);

@@ -2,9 +2,9 @@ import { asset } from '../../assets.ts';
 import { REGISTRY_NAME, type RegistryPlan } from './service-plan.ts';
 
 export const UNIT_NAME = `${REGISTRY_NAME}.service`;
-/** The unit itself, gone with the boot. */
+/** The unit itself, which does not survive a reboot. */
 export const UNIT_PATH = `/run/systemd/system/${UNIT_NAME}`;
-/** What podman's generator makes the unit of. Source: podman-systemd.unit(5), "Temporary quadlets". */
+/** The quadlet from which podman's generator makes the unit. Source: podman-systemd.unit(5), "Temporary quadlets". */
 export const QUADLET_PATH = `/run/containers/systemd/${REGISTRY_NAME}.container`;
 
 /** The systemd unit that runs the registry. Pure. Source: systemd.service(5), podman-generate-systemd(1). */
@@ -30,7 +30,7 @@ export function renderQuadlet(plan: RegistryPlan): string {
 }
 
 /**
- * One argument as a unit's command line has it: `%` and `$` doubled, quoted where it holds anything else than plain characters.
+ * One argument as written in a unit's command line: `%` and `$` doubled, quoted if it contains anything but plain characters.
  * Source: systemd.service(5), "Command lines"; systemd.syntax(7).
  */
 export function unitWord(argument: string): string {
@@ -39,7 +39,7 @@ export function unitWord(argument: string): string {
   return `"${plain.replaceAll(/[\\"]/g, '\\$&').replaceAll(/\p{Cc}/gu, hexEscape)}"`;
 }
 
-/** A line end would end the line of the unit. */
+/** A line end in the argument would end the line of the unit. */
 function hexEscape(character: string): string {
   return `\\x${character.charCodeAt(0).toString(16).padStart(2, '0')}`;
 }
@@ -48,7 +48,7 @@ function unitWords(argv: readonly string[]): string {
   return argv.map(unitWord).join(' ');
 }
 
-/** The quadlet has a key for it. */
+/** The quadlet has a key for the name. */
 function withoutName(options: readonly string[]): readonly string[] {
   const at = options.indexOf('--name');
   return options.filter((_, index) => index !== at && index !== at + 1);

@@ -31,19 +31,19 @@ export interface StartedRegistry {
   readonly wasRunning: boolean;
 }
 
-/** A start takes 0.2 s here; a node that boots is slower, and its disk is busy. */
+/** A start took 0.2 s when measured; a booting node is slower, and its disk is busy. */
 const HEALTH_LIMIT_MS = 15_000;
 const HEALTH_PAUSE_MS = 10;
-/** One answer. */
+/** Limit for one answer. */
 const PROBE_LIMIT_MS = 2000;
 /** An address of the node can come up after the agent. */
 const ADDRESS_LIMIT_MS = 30_000;
 const ADDRESS_PAUSE_MS = 200;
 
 /**
- * Runs a registry that serves a tree read-only, and returns when it answers. One that does what is asked already stays; another one of ours is
+ * Runs a registry that serves a tree read-only, and returns when it answers. A running one that matches the request is kept; another one of ours is
  * replaced.
- * @throws PrestageError ERR_USAGE, ERR_REGISTRY_PORT, ERR_REGISTRY_TAKEN, ERR_REGISTRY_IMAGE, ERR_REGISTRY_START; nothing of it is left running then
+ * @throws PrestageError ERR_USAGE, ERR_REGISTRY_PORT, ERR_REGISTRY_TAKEN, ERR_REGISTRY_IMAGE, ERR_REGISTRY_START; then nothing of it is left running
  */
 export async function startRegistry(host: Host, request: RegistryRequest): Promise<StartedRegistry> {
   const startedMs = host.clock.monotonicMs();
@@ -85,11 +85,11 @@ export async function startRegistry(host: Host, request: RegistryRequest): Promi
 export async function registryHealth(host: Host, address: string): Promise<Health> {
   const record = await readRegistryRecord(host);
   if (record === undefined) return { healthy: false, reason: 'no registry was started in this boot' };
-  if (record.address !== address) return { healthy: false, reason: `the registry serves ${record.address} and not ${address}` };
+  if (record.address !== address) return { healthy: false, reason: `the registry serves on ${record.address}, not on ${address}` };
   return await proven(host, record, await probeRecorded(hostPath(host, REGISTRY_RUN), record));
 }
 
-/** Looked at after the answer: who listens before it need not be who answers. */
+/** Checked after the answer, because the program that listened before may not be the one that answered. */
 async function proven(host: Host, record: RegistryRecord, answer: Health): Promise<Health> {
   return provenHealth(answer, await whoListens(host, { address: record.probeHost, port: record.port }));
 }
@@ -99,7 +99,7 @@ async function probeRecorded(directory: string, record: RegistryRecord): Promise
   return await probeRegistry({ host: record.probeHost, port: record.port, certificate, timeoutMs: PROBE_LIMIT_MS });
 }
 
-/** Waits for the first answer; gives up where the process ended before it. */
+/** Waits for the first answer; gives up if the process ends before it. */
 async function untilHealthy(host: Host, directory: string, signal: AbortSignal): Promise<Health> {
   const record = await readRegistryRecord(host);
   if (record === undefined) return { healthy: false, reason: 'its record is gone' };
@@ -120,7 +120,7 @@ interface Failed {
   readonly health: Health | undefined;
 }
 
-/** Collects what was said, undoes the start, and says why. */
+/** Collects the messages, undoes the start, and makes the error from them. */
 async function failure(host: Host, { step, signal }: RegistryRequest, { plan, attempt, health }: Failed): Promise<unknown> {
   const log = await registryLog(host, attempt, hostPath(host, REGISTRY_RUN)).catch(messageOf);
   await stopRegistry(host, step);
@@ -131,7 +131,7 @@ async function failure(host: Host, { step, signal }: RegistryRequest, { plan, at
 }
 
 /**
- * Waits until the address is one of this node's, and finds out whether the port is free, by listening on it for a moment.
+ * Waits until this node has the address, and finds out whether the port is free by listening on it for a moment.
  * @throws PrestageError ERR_REGISTRY_PORT, ERR_REGISTRY_TAKEN
  */
 async function untilFree(host: Host, { address, port, signal }: RegistryRequest, shown: string): Promise<void> {
@@ -145,7 +145,7 @@ async function untilFree(host: Host, { address, port, signal }: RegistryRequest,
       throw new PrestageError(
         'ERR_REGISTRY_PORT',
         `the registry cannot listen on ${shown}: ${fault}`,
-        'Set serve-address to an address that this node has, and see with: ip address',
+        'Set serve-address to an address of this node; list them with: ip address',
       );
     }
     await host.clock.sleep(ADDRESS_PAUSE_MS, signal);
@@ -194,7 +194,7 @@ async function readTls({ tls }: RegistryRequest): Promise<{ readonly certificate
   return tls === undefined ? { certificate: '', key: '' } : { certificate: await read(tls.certificate), key: await read(tls.key) };
 }
 
-/** Which directories these are now: a store that was exchanged stands at the same path. */
+/** Identities of the current directories: a store that was replaced is at the same path. */
 async function identitiesOf({
   tree,
   blobs,
@@ -205,8 +205,8 @@ async function identitiesOf({
     const found = await readdir(tree).catch(() => undefined);
     throw new PrestageError(
       'ERR_REGISTRY_START',
-      `${tree} is no registry tree: ${found === undefined ? 'it cannot be read' : `it holds ${found.slice(0, 5).join(', ') || 'nothing'} and no docker/registry/v2`}`,
-      'Start the run again; where it fails again, write the bundle again',
+      `${tree} is not a registry tree: ${found === undefined ? 'it cannot be read' : `it holds ${found.slice(0, 5).join(', ') || 'nothing'} and no docker/registry/v2`}`,
+      'Start the run again; if it fails again, write the bundle again',
     );
   }
   const trees = await Promise.all([tree, ...(blobs === undefined ? [] : [blobs])].map(identityOf));

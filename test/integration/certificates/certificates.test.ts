@@ -146,7 +146,7 @@ test('a key that others could read is closed, and a notice says so', async () =>
   await make(home, ['192.0.2.10']);
   await chmod(join(home, 'ca.key'), 0o644);
   assert.deepEqual((await make(home, ['192.0.2.10'])).notices, [
-    `${join(home, 'ca.key')} could be read by others (mode 0644) and is now 0600; if others had it, make a new CA`,
+    `${join(home, 'ca.key')} could be read by other users (mode 0644) and now has mode 0600; if somebody has read it, make a new CA`,
   ]);
   assert.equal((await stat(join(home, 'ca.key'))).mode & 0o777, 0o600);
 });
@@ -168,16 +168,16 @@ test('a CA without its key, with another key, that is none, or that has ended si
       [record.code, record.remedy],
       [
         'ERR_CERTIFICATE',
-        'Put its key and certificate back, or name another --directory for a new CA and render the ignition of all nodes again',
+        'Put its key and certificate back, or give another --directory for a new CA and render the ignition of all nodes again',
       ],
     );
     return record.message;
   };
-  const begin = `the CA ${certificate} cannot sign servers: `;
-  assert.equal(await messageAfter(() => rm(key)), `${begin}its key ${key} is not there`);
+  const begin = `the CA ${certificate} cannot sign certificates for servers: `;
+  assert.equal(await messageAfter(() => rm(key)), `${begin}its key ${key} is missing`);
   assert.equal(
     await messageAfter(async () => writeFile(key, await readFile(join(other, 'ca.key')))),
-    `${begin}${key} is the key of another one`,
+    `${begin}${key} is the key of another certificate`,
   );
   assert.equal(await messageAfter(() => writeFile(certificate, `${good}${good}`)), `${begin}it holds 2 certificates`);
   const server = async () => {
@@ -186,8 +186,8 @@ test('a CA without its key, with another key, that is none, or that has ended si
   };
   assert.equal(await messageAfter(server), `${begin}it is not the certificate of a CA`);
   const end = validToDate.toISOString();
-  assert.equal(await messageAfter(async () => {}, later(101)), `${begin}it ended at ${end}`);
-  assert.equal(await messageAfter(async () => {}, later(100.5)), `${begin}it ends at ${end}`);
+  assert.equal(await messageAfter(async () => {}, later(101)), `${begin}it expired at ${end}`);
+  assert.equal(await messageAfter(async () => {}, later(100.5)), `${begin}it expires at ${end}`);
 });
 
 test('a certificate that another CA has issued is not replaced', async () => {
@@ -198,7 +198,7 @@ test('a certificate that another CA has issued is not replaced', async () => {
   const record = await refused(() => make(home, ['192.0.2.10']));
   assert.equal(record.code, 'ERR_CERTIFICATE');
   assert.match(record.message, /192\.0\.2\.10\.crt was issued by another CA \(CN=prestage-agent CA [0-9a-f]{8}\), and would be replaced$/);
-  assert.equal(record.remedy, 'Move it and its key away, or name another --directory');
+  assert.equal(record.remedy, 'Move it and its key away, or give another --directory');
 });
 
 test('addresses at which other nodes find nothing are refused, all at once, before anything is written', async () => {
@@ -210,20 +210,23 @@ test('addresses at which other nodes find nothing are refused, all at once, befo
     code: 'ERR_USAGE',
     message: [
       'these are not addresses of servers: 10 faults',
-      '"0.0.0.0" is not reached by other nodes: it stands for every address of a machine, not for one',
-      '"::" is not reached by other nodes: it stands for every address of a machine, not for one',
-      '"127.0.0.1" is not reached by other nodes: only the machine itself reaches it',
+      '"0.0.0.0" cannot be reached by other nodes: it stands for all addresses of a machine, not for one',
+      '"::" cannot be reached by other nodes: it stands for all addresses of a machine, not for one',
+      '"127.0.0.1" cannot be reached by other nodes: only the machine itself can reach it',
       '"*.example.com" is a wildcard: give the name of each server',
-      '"localhost" is not reached by other nodes: only the machine itself reaches it',
-      '"fe80::1" is not reached by other nodes: it means something else on every network',
-      '"fe80::1%eth0" has a zone, which has a meaning on one machine only',
+      '"localhost" cannot be reached by other nodes: only the machine itself can reach it',
+      '"fe80::1" cannot be reached by other nodes: it has a different meaning on each network',
+      '"fe80::1%eth0" has a zone, which is valid only on one machine',
       '"node_1" is neither an IP address nor a host name',
       '"10.0.0" is neither an IP address nor a host name',
       '"a" is given twice',
     ].join('\n'),
-    remedy: 'Give for each server the IP address or the host name by which other nodes reach it',
+    remedy: 'For each server, give the IP address or the host name that other nodes use to reach it',
   });
-  assert.equal((await refused(() => make(home, ['ca']))).message, 'a server cannot be called "ca": the files of the CA are');
+  assert.equal(
+    (await refused(() => make(home, ['ca']))).message,
+    'a server cannot be called "ca", because the files of the CA have that name',
+  );
   await assert.rejects(stat(home), { code: 'ENOENT' });
 });
 
@@ -271,9 +274,12 @@ test('of a PEM text the certificates are taken, and nothing that stands around t
   const [ca, key] = [await readFile(join(home, 'ca.crt'), 'utf8'), await readFile(join(home, 'ca.key'), 'utf8')];
   assert.equal(pemOf(readCertificates(`a note\n${ca}\nanother\n${ca}`, 'x')), `${ca}${ca}`);
   const damaged = ca.replace(/\n[^-]{20}/, '\nAAAA');
-  assert.equal(thrownBy(() => readCertificates(`${ca}${key}`, 'x')).message, 'x holds a private key, and a certificate alone is expected');
-  assert.equal(thrownBy(() => readCertificates('nothing', 'x')).message, 'x holds no certificate');
-  assert.match(thrownBy(() => readCertificates(damaged, 'x')).message, /^x holds a certificate that cannot be read: /);
+  assert.equal(
+    thrownBy(() => readCertificates(`${ca}${key}`, 'x')).message,
+    'x contains a private key, but only certificates are expected',
+  );
+  assert.equal(thrownBy(() => readCertificates('nothing', 'x')).message, 'x contains no certificate');
+  assert.match(thrownBy(() => readCertificates(damaged, 'x')).message, /^x contains a certificate that cannot be read: /);
 });
 
 test('a key behind a password, or none, is refused', async () => {
@@ -281,8 +287,8 @@ test('a key behind a password, or none, is refused', async () => {
   await make(home, ['192.0.2.10']);
   const args = ['pkcs8', '-topk8', '-in', join(home, 'ca.key'), '-passout', 'pass:x'];
   const locked = await output(execOnLinux, 'openssl', args);
-  assert.equal(thrownBy(() => readPrivateKey(locked, 'x')).message, 'x is locked by a password, which nobody can type at boot');
-  assert.match(thrownBy(() => readPrivateKey('nothing', 'x')).message, /^x holds no private key that can be read: /);
+  assert.equal(thrownBy(() => readPrivateKey(locked, 'x')).message, 'x is protected by a password, which nobody can type at boot');
+  assert.match(thrownBy(() => readPrivateKey('nothing', 'x')).message, /^x contains no readable private key: /);
 });
 
 test('what a client would refuse a server for is said beforehand', async () => {
@@ -320,8 +326,8 @@ test('what a client would refuse a server for is said beforehand', async () => {
       'it is for no address, not for 192.0.2.10',
       'it is for DNS:node1.example.com, not for 192.0.2.10',
       'the CA has not issued it',
-      `it ended at ${end}`,
-      `it begins at ${begin}`,
+      `it expired at ${end}`,
+      `it is not valid before ${begin}`,
     ],
   );
 });

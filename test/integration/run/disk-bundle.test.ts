@@ -139,7 +139,7 @@ describe('what the root disk keeps of a bundle whose partition is hostile', () =
     await writeFile(join(directory, MIRROR, 'docker/one'), 'manifesT');
     assert.deepEqual(await refusal(), [
       'ERR_BUNDLE_FILE',
-      `/partition/${MIRROR}/docker/one is not as prestage.json has it, 8 bytes with the sha256 ${sha256Of('manifest')}: it has 8 bytes and the sha256 ${sha256Of('manifesT')}`,
+      `/partition/${MIRROR}/docker/one does not match prestage.json, which lists 8 bytes with the sha256 ${sha256Of('manifest')}: it has 8 bytes and the sha256 ${sha256Of('manifesT')}`,
     ]);
     await assert.rejects(kept(), { code: 'ENOENT' });
   });

@@ -111,13 +111,13 @@ describe('a node that serves the cluster', () => {
       what: 'an address on loopback',
       flags: ['--serve-address', '127.0.0.2'],
       code: 'ERR_SETTINGS',
-      message: /serve-address cannot be used: "127\.0\.0\.2" is not reached by other nodes: only the machine itself reaches it$/,
+      message: /serve-address cannot be used: "127\.0\.0\.2" cannot be reached by other nodes: only the machine itself can reach it$/,
     },
     {
       what: 'an IPv6 address, which would make every pull fail',
       flags: ['--serve-address', '2001:db8::1'],
       code: 'ERR_SETTINGS',
-      message: /"\[2001:db8::1\]:305" is an IPv6 address, which containers tools do not take for a registry/,
+      message: /"\[2001:db8::1\]:305" is an IPv6 address, which container tools do not accept as a registry/,
     },
     {
       what: 'an address that the certificate is not for',

@@ -67,13 +67,13 @@ describe('a registry of a node that cannot serve, or must not', () => {
       what: 'runs from an image without the program',
       flags: ['--registry-image', 'quay.io/example/tool:v1'],
       code: 'ERR_REGISTRY_IMAGE',
-      message: /^quay\.io\/example\/tool:v1 does not hold \/usr\/bin\/distribution, which is to serve: /,
+      message: /^the registry image quay\.io\/example\/tool:v1 does not contain the program \/usr\/bin\/distribution: /,
     },
     {
       what: 'is started by a command that its image does not have',
       flags: ['--registry-command', '/usr/bin/registry serve'],
       code: 'ERR_REGISTRY_IMAGE',
-      message: /^quay\.io\/example\/registry:v1 does not hold \/usr\/bin\/registry, which is to serve: /,
+      message: /^the registry image quay\.io\/example\/registry:v1 does not contain the program \/usr\/bin\/registry: /,
     },
     {
       what: 'serves the cluster by no address',

@@ -74,7 +74,7 @@ describe('status of what is on a node now', () => {
           { what: 'the content of the store image', reason: BY_USER },
           {
             what: 'the registry at 127.0.0.1:305',
-            reason: 'root listens on port 305, and only root sees by which program',
+            reason: 'root listens on port 305, but only root can see with which program',
           },
         ],
       ],
@@ -121,7 +121,7 @@ describe('status of what is on a node now', () => {
       const ready = { readiness: 'ready', reason: 'all 4 images are served', nextStep: 'Nothing to do', exitCode: 0 };
       assert.deepEqual(await verdictOf(node), ready);
       const found = await statusOf(node, 'nobody');
-      const reason = 'root listens on port 5055, and only root sees by which program';
+      const reason = 'root listens on port 5055, but only root can see with which program';
       assert.deepEqual(
         [found.readiness, found.exitCode, found.counts.served, found.unseen],
         ['unknown', 12, 4, [{ what: 'the registry at 127.0.0.1:5055', reason }]],

@@ -37,7 +37,10 @@ const refused = (reason: string): unknown => ({ accepted: false, reason });
 for (const [name, key] of Object.entries(KEYS))
   test(`a signature by a key of ${name} is accepted, and by another key refused`, async () => {
     assert.deepEqual(await verdictOf(entryOf(demandOf(key)), signatureBy(key)), { accepted: true });
-    assert.deepEqual(await verdictOf(entryOf(demandOf(key)), signatureBy(makeSigningKey())), refused('the signature was made with another key'));
+    assert.deepEqual(
+      await verdictOf(entryOf(demandOf(key)), signatureBy(makeSigningKey())),
+      refused('the signature was made with another key'),
+    );
   });
 
 describe('an image is', () => {
@@ -131,7 +134,10 @@ test('a key file that the policy names is read, and one that is not a key checks
     identity: { kind: 'matchRepository' },
   });
   assert.deepEqual(await verdictOf(entryOf(byPath('/keys/ec.pub')), signatureBy(KEYS.ec)), { accepted: true });
-  assert.deepEqual(await verdictOf(entryOf(byPath('/keys/none')), signatureBy(KEYS.ec)), refused('the signature was made with another key'));
+  assert.deepEqual(
+    await verdictOf(entryOf(byPath('/keys/none')), signatureBy(KEYS.ec)),
+    refused('the signature was made with another key'),
+  );
 });
 
 test('a signed text with a field that engines do not know is refused', async () => {

@@ -144,7 +144,7 @@ describe('the copy of a metadata mirror', () => {
       const file = files.find(({ sizeBytes }) => sizeBytes === 'manifest'.length) ?? assert.fail();
       await change(join(from, file.path));
       const { code, message } = await faultOf(copy);
-      const begin = `/bundle/${file.path} is not as prestage.json has it, 8 bytes with the sha256 ${file.sha256}: ${got}`;
+      const begin = `/bundle/${file.path} does not match prestage.json, which lists 8 bytes with the sha256 ${file.sha256}: ${got}`;
       assert.deepEqual([code, message.slice(0, begin.length)], ['ERR_BUNDLE_FILE', begin]);
       assert.deepEqual(await readdir(dirname(mirror)), ['mirror.new']);
     });
@@ -158,7 +158,7 @@ describe('the copy of a metadata mirror', () => {
       Array.from({ length: 33 }, (_, index) => ({ path: `docker/${index}`, sizeBytes: 16 * 1024 * 1024, sha256 })),
     ];
     const faults = await Promise.all(lists.map(async (list) => await faultOf(async () => await copy(list))));
-    const limits = 'and links, manifests and configs have at most 16777216 each and 536870912 together';
+    const limits = 'but links, manifests and configs may have at most 16777216 each and 536870912 together';
     assert.deepEqual(faults, [
       { code: 'ERR_BUNDLE_FILE', message: `/bundle cannot be kept in memory: it has "../out" with 1 bytes, ${limits}` },
       { code: 'ERR_BUNDLE_FILE', message: `/bundle cannot be kept in memory: it has "docker/large" with 17825792 bytes, ${limits}` },

@@ -176,7 +176,7 @@ test('a certificate that the other nodes would refuse is refused where it is ren
     ['ERR_CERTIFICATE', `${begin}it is for IP Address:192.0.2.10, not for 192.0.2.11`],
     ['ERR_CERTIFICATE', `${begin}the key belongs to another certificate`],
     ['ERR_CERTIFICATE', `${begin}the CA has not issued it`],
-    ['ERR_CERTIFICATE', `${begin}it ended at ${end}`],
+    ['ERR_CERTIFICATE', `${begin}it expired at ${end}`],
   ]);
 });
 
@@ -188,10 +188,10 @@ test('an address at which other nodes find no registry is refused', async () => 
     ),
   );
   assert.deepEqual(messages, [
-    '--address "0.0.0.0" is not reached by other nodes: it stands for every address of a machine, not for one',
-    '--address "2001:db8::1:443" is an IPv6 address, which containers tools do not take for a registry: give a host name',
+    '--address "0.0.0.0" cannot be reached by other nodes: it stands for all addresses of a machine, not for one',
+    '--address "2001:db8::1:443" is an IPv6 address, which container tools do not accept as a registry: give a host name',
     '--address "*.example.com" is a wildcard: give the name of each server',
-    '--address "127.0.0.1" is not reached by other nodes: only the machine itself reaches it',
+    '--address "127.0.0.1" cannot be reached by other nodes: only the machine itself can reach it',
     '--address "192.0.2.10:5000" is neither an IP address nor a host name',
   ]);
 });
@@ -306,7 +306,7 @@ test('a CA that ends within months comes with a warning, one that has ended is r
   ]);
   assert.deepEqual(await refused(clients(), later(DAYS + 2)), {
     code: 'ERR_CERTIFICATE',
-    message: `${path} cannot be trusted as a CA: it ended at ${validToDate.toISOString()}`,
+    message: `${path} cannot be trusted as a CA: it expired at ${validToDate.toISOString()}`,
     remedy: 'Use the certificate of the CA that signed the servers: ca.crt of prestage-agent certificates',
   });
 });
@@ -317,7 +317,7 @@ test('no key reaches nodes that pull from others, also where the wrong file is g
   const given = (ca: string) => clients({ clients: { mirrors: MIRRORS, ca, bundle } });
   assert.deepEqual(
     [(await refused(given(both))).message, (await refused(given(join(tls, 'ca.key')))).message],
-    [both, join(tls, 'ca.key')].map((path) => `${path} holds a private key, and a certificate alone is expected`),
+    [both, join(tls, 'ca.key')].map((path) => `${path} contains a private key, but only certificates are expected`),
   );
   assert.equal(
     (await refused(given(join(tls, '192.0.2.10.crt')))).message,
@@ -332,8 +332,8 @@ test('mirrors that nodes cannot ask are refused, all at once', async () => {
     message: [
       'nodes cannot pull from these mirrors: 7 faults',
       '"192.0.2.10" is not HOST:PORT',
-      '"[2001:db8::1]:305" is an IPv6 address, which containers tools do not take for a registry: give a host name',
-      '"localhost" is not reached by other nodes: only the machine itself reaches it',
+      '"[2001:db8::1]:305" is an IPv6 address, which container tools do not accept as a registry: give a host name',
+      '"localhost" cannot be reached by other nodes: only the machine itself can reach it',
       '"a:0" is not HOST:PORT',
       '"a:70000" is not HOST:PORT',
       '"https://a" is neither an IP address nor a host name',

@@ -130,7 +130,7 @@ describe('the registry of a node', () => {
     assert.deepEqual(await callInside(node, { module: SERVICE, name: 'registryHealth', request: address }), {
       value: {
         healthy: false,
-        reason: 'what answers shows another certificate than the one that the registry was given',
+        reason: 'the server shows a certificate that is not the one of the registry',
         listener: { kind: 'ours' },
       },
     });
@@ -194,12 +194,12 @@ describe('the registry of a node', () => {
       {
         more: { image: 'quay.io/example/none:v1' },
         code: 'ERR_REGISTRY_IMAGE',
-        message: /^the registry is to run from quay\.io\/example\/none:v1, which is not in storage: /,
+        message: /^the registry image quay\.io\/example\/none:v1 is not in storage: /,
       },
       {
         more: { command: ['/usr/bin/none', 'serve'] },
         code: 'ERR_REGISTRY_IMAGE',
-        message: /does not hold \/usr\/bin\/none, which is to serve: /,
+        message: /does not contain the program \/usr\/bin\/none: /,
       },
       {
         more: { command: ['/usr/bin/distribution', 'serve', '/etc/passwd'] },
@@ -209,12 +209,12 @@ describe('the registry of a node', () => {
       {
         more: { tree: '/var/tmp' },
         code: 'ERR_REGISTRY_START',
-        message: /^\/var\/tmp is no registry tree: it holds nothing and no docker\/registry\/v2$/,
+        message: /^\/var\/tmp is not a registry tree: it holds nothing and no docker\/registry\/v2$/,
       },
       {
         more: { address: '192.0.2.7' },
         code: 'ERR_USAGE',
-        message: /^the registry is to serve other nodes on 192\.0\.2\.7 and has no certificate$/,
+        message: /^the registry must serve other nodes on 192\.0\.2\.7, but has no certificate$/,
       },
       { more: { port: 5002 }, code: 'ERR_REGISTRY_TAKEN', message: /^127\.0\.0\.1:5002 is taken by python3 \(pid \d+\) of root$/ },
     ];

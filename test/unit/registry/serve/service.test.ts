@@ -167,8 +167,8 @@ describe('the address of a registry', () => {
       thrownBy(() => checkServing('192.0.2.1', false)),
       {
         code: 'ERR_USAGE',
-        message: 'the registry is to serve other nodes on 192.0.2.1 and has no certificate',
-        remedy: 'Make one with: prestage-agent certificates; then give --certificate and --key, or tls-certificate and tls-key',
+        message: 'the registry must serve other nodes on 192.0.2.1, but has no certificate',
+        remedy: 'Make one with: prestage-agent certificates; then give --certificate and --key, or set tls-certificate and tls-key',
       },
     );
     assert.deepEqual(
@@ -194,9 +194,9 @@ describe('a registry that does not start', () => {
     [
       'Error: quay.io/r:v1: image not known',
       'ERR_REGISTRY_IMAGE',
-      'the registry is to run from quay.io/r:v1, which is not in storage: Error: quay.io/r:v1: image not known',
+      'the registry image quay.io/r:v1 is not in storage: Error: quay.io/r:v1: image not known',
     ],
-    [missing, 'ERR_REGISTRY_IMAGE', `quay.io/r:v1 does not hold /usr/bin/distribution, which is to serve: ${missing}`],
+    [missing, 'ERR_REGISTRY_IMAGE', `the registry image quay.io/r:v1 does not contain the program /usr/bin/distribution: ${missing}`],
     [
       'exec: Exec format error',
       'ERR_REGISTRY_IMAGE',
@@ -227,7 +227,7 @@ describe('a registry that does not start', () => {
       'ERR_REGISTRY_START',
       'the registry of quay.io/r:v1 does not answer on 127.0.0.1:5000: 2026-11-21T11:48:10Z stderr F panic: no',
     ],
-    ['', 'ERR_REGISTRY_START', 'the registry of quay.io/r:v1 does not answer on 127.0.0.1:5000: nothing was said'],
+    ['', 'ERR_REGISTRY_START', 'the registry of quay.io/r:v1 does not answer on 127.0.0.1:5000: no message'],
   ] as const;
   for (const [messages, code, message] of cases) {
     it(`is told by what was said: ${code}, ${messages.slice(0, 40) || 'nothing'}`, () =>
