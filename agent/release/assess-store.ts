@@ -6,26 +6,26 @@ import { type ErrorRecord, errorRecord, messageOf, PrestageError } from '../mode
 import { STORE_PATH } from '../model/places.ts';
 import type { StoreRecord } from '../mount/store-record.ts';
 
-/** What is known of the store image that should be open, or was. */
+/** What is known about the store image that should be open, or was. */
 export interface StoreFacts {
-  /** Of the store image that the bundle has for the stage, by its prestage.json; left out where it has none, or where there is no bundle. */
+  /** The store image that the bundle has for the stage, by its prestage.json; left out if it has none, or if there is no bundle. */
   readonly wanted?: { readonly sha256: string };
   /** Why partition, bundle or store image could not be opened. */
   readonly failure?: ErrorRecord;
   /** The store image that is open. */
   readonly open?: { readonly sha256: string; readonly image: string };
-  /** What reading from the open store gave. */
+  /** The result of reading from the open store. */
   readonly probe: StoreProbe;
-  /** What hashing the open image gave; left out where it was not hashed. */
+  /** The result of hashing the open image; left out if it was not hashed. */
   readonly check?: { readonly kind: 'intact' | 'none' } | { readonly kind: 'damaged'; readonly fault: string };
 }
 
-/** `readable` also where nothing is mounted: then the empty store is read. */
+/** `readable` also if nothing is mounted: then the empty store is read. */
 export type StoreProbe = { readonly kind: 'readable' } | { readonly kind: 'unreadable'; readonly path: string; readonly reason: string };
 
 export type StoreVerdict = { readonly kind: 'intact' } | { readonly kind: 'heal'; readonly error: ErrorRecord };
 
-/** Failures that say that a store image is there and wrong; every other one says that it cannot be reached. */
+/** Failures that mean that a store image exists but is wrong; all others mean that it cannot be reached. */
 const DAMAGE: ReadonlySet<string> = new Set([
   'ERR_STORE_DIGEST',
   'ERR_STORE_MOUNT',
@@ -36,8 +36,8 @@ const DAMAGE: ReadonlySet<string> = new Set([
 ]);
 
 /**
- * Whether the store can stay as it is, and if not, why engines must do without it. What the store itself shows counts more than what its
- * source shows: an open store that can be read and has the right bytes stays where the partition is away for the moment. Pure.
+ * Whether the store can stay as it is, and if not, why engines must do without it. The store itself counts more than its source: an open store that can
+ * be read and has the right bytes stays open even if the partition is missing at the moment. Pure.
  */
 export function assessStore(facts: StoreFacts): StoreVerdict {
   const { wanted, failure, open, probe, check } = facts;
@@ -47,8 +47,8 @@ export function assessStore(facts: StoreFacts): StoreVerdict {
   if (open !== undefined && wanted !== undefined && wanted.sha256 !== open.sha256) {
     return heal(
       'ERR_STORE_EXCHANGED',
-      `the bundle has a store image of sha256 ${wanted.sha256}, and ${open.image} of sha256 ${open.sha256} is open`,
-      'Start the run again, which opens the new one; where no other release is meant, write the bundle again',
+      `the bundle has a store image with sha256 ${wanted.sha256}, but ${open.image} with sha256 ${open.sha256} is open`,
+      'Start the run again to open the new store image; if the bundle should not have changed, write it again',
     );
   }
   if (open !== undefined) return { kind: 'intact' };
@@ -69,23 +69,23 @@ function heal(code: 'ERR_STORE_GONE' | 'ERR_STORE_DAMAGED' | 'ERR_STORE_EXCHANGE
   return { kind: 'heal', error: errorRecord(new PrestageError(code, message, remedy)) };
 }
 
-/** A store's records, which every engine reads whole before anything else. */
+/** The records of a store, which every engine reads completely before anything else. */
 const RECORDS = ['overlay-images/images.json', 'overlay-layers/layers.json'] as const;
 
-/** A run waits so long for the disk of a store that it may have to give up: longer than a kernel tries again. */
+/** How long a run waits for the disk of a store before it gives up the store: longer than the retries of a kernel. */
 const HEAL_LIMIT_MS = 60_000;
 
 export interface ProbeOptions {
   /** The record of the store that is open; left out if none is. */
   readonly open?: StoreRecord | undefined;
-  /** A disk that does not answer within that time counts as unreadable. */
+  /** A disk that does not answer within this time counts as unreadable. */
   readonly limitMs?: number;
 }
 
 /**
- * Reads from the store: blocks of its image from the disk itself, as the kernel may have all its records in memory of a disk that is gone; then what
- * an engine reads first: its records, and a small file of its last layer. A store on a device that is gone, or whose blocks dm-verity refuses,
- * gives an input/output error here and not in the first container.
+ * Reads from the store. First blocks of its image from the disk itself, because the kernel may have all records in memory although the disk is gone; then
+ * what an engine reads first: the records, and a small file of the last layer. If the device is gone, or dm-verity refuses its blocks, the input/output
+ * error occurs here and not in the first container.
  * @throws NodeJS.ErrnoException EACCES if this user may not read it; PrestageError ERR_TOOL_MISSING
  */
 export async function probeStore(host: Host, { open, limitMs = HEAL_LIMIT_MS }: ProbeOptions = {}): Promise<StoreProbe> {
@@ -95,7 +95,7 @@ export async function probeStore(host: Host, { open, limitMs = HEAL_LIMIT_MS }: 
 
 async function diskFault({ image, sizeBytes }: StoreRecord, limitMs: number): Promise<StoreProbe | undefined> {
   const found = await readUncached({ path: image, sizeBytes }, limitMs);
-  // The mount holds its file, whatever becomes of the name.
+  // The mount keeps its file, even if the name is removed.
   if (found.kind === 'read' || found.kind === 'missing') return undefined;
   if (found.kind === 'silent') return { kind: 'unreadable', path: image, reason: `its disk did not answer within ${limitMs / 1000} s` };
   if (found.kind === 'denied') throw Object.assign(new Error(found.reason), { code: 'EACCES' });
@@ -129,7 +129,7 @@ async function readJson(path: string): Promise<readonly unknown[] | string> {
   }
 }
 
-/** That a user may not read something says nothing about it. */
+/** If this user may not read a file, nothing is known about it. */
 function unlessDenied(error: unknown): unknown {
   if (error instanceof Error && 'code' in error && error.code === 'EACCES') throw error;
   return error;

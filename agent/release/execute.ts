@@ -2,22 +2,22 @@ import type { Step } from '../host/steps.ts';
 import { type ErrorRecord, errorRecord, PrestageError } from '../model/errors.ts';
 import type { GroupName, PlannedStep, ReleaseGroup, ReleasePlan } from './plan.ts';
 
-/** What became of a step. */
+/** The result of a step. */
 export type StepOutcome = {
   readonly group: GroupName;
   readonly text: string;
 } & (
   | { readonly result: 'done' }
   | { readonly result: 'failed'; readonly error: ErrorRecord }
-  /** Not tried, because what it needs has failed. */
+  /** Not tried, because a step that it needs has failed. */
   | { readonly result: 'skipped'; readonly reason: string }
-  /** Somebody needs it for now; another release takes it. */
+  /** Something still needs it; a later release can undo it. */
   | { readonly result: 'left'; readonly reason: string }
 );
 
 /**
- * Runs a plan in its order. A step that fails does not keep others from running, but for those that would do harm without it. After the signal
- * no further step is begun.
+ * Runs a plan in its order. If a step fails, the others still run, except those that would do harm without it. After the signal no further step is
+ * started.
  */
 export async function executePlan(
   plan: ReleasePlan,
@@ -48,7 +48,7 @@ async function runGroup(group: ReleaseGroup, { step, signal, broken }: Running):
   for (const planned of group.steps) {
     const about = { group: group.name, text: planned.text };
     if (before !== undefined) {
-      outcomes.push({ ...about, result: 'skipped', reason: `this comes first: ${before}` });
+      outcomes.push({ ...about, result: 'skipped', reason: `this must be done first: ${before}` });
       continue;
     }
     const outcome: StepOutcome = signal.aborted ? { ...about, result: 'failed', error: ended() } : await runStep(planned, group, step);
@@ -60,7 +60,11 @@ async function runGroup(group: ReleaseGroup, { step, signal, broken }: Running):
 
 function ended(): ErrorRecord {
   return errorRecord(
-    new PrestageError('ERR_INTERRUPTED', 'the release was ended before this', 'Give the command again: it goes on with what is left'),
+    new PrestageError(
+      'ERR_INTERRUPTED',
+      'the release was interrupted before this',
+      'Give the command again; it continues where it stopped',
+    ),
   );
 }
 

@@ -13,24 +13,24 @@ export interface HealNodeRequest {
   /** Why the store cannot stay; for the log. */
   readonly error: ErrorRecord;
   readonly step: Step;
-  /** Ends the metadata mirror: without the store it would promise images whose layers nobody has. A mirror that does not answer is passed over. */
+  /** Stops the metadata mirror: without the store it would offer images whose layers no registry has. A mirror that does not answer is skipped. */
   readonly stopMirror: () => Promise<void>;
 }
 
 /**
- * Makes engines work without the store image: what is mounted goes, by force where it is in use, a valid empty store stands in its place,
- * and what dangles in the main store is removed. Right also where some of this was done already. The files that tell engines of the store stay,
- * so that it comes back by itself with the payload.
+ * Makes engines work without the store image: unmounts it, by force if it is in use, puts a valid empty store in its place, and removes what dangles in
+ * the main store. Also right if some of this was done already. The files that point engines to the store are kept, so that the store is used again as
+ * soon as a run can open it.
  * @returns what was done, for people
  * @throws PrestageError ERR_STORE_BUSY, ERR_STORE_DANGLING, ERR_STORAGE
  */
 export async function healNode(host: Host, request: HealNodeRequest): Promise<readonly string[]> {
   const { location, error, step, stopMirror } = request;
-  host.log('warning', `${error.message}; the engines go on without the store image`);
+  host.log('warning', `${error.message}; the engines continue without the store image`);
   await stopMirror();
   await closeStore(host, { step, force: true });
   await renewEmptyStore(host, step);
   const removed = await healDangling(host, { location, stores: await additionalStores(host), step });
-  for (const what of removed) host.log('warning', `removed ${what}: it stood on the store image`);
+  for (const what of removed) host.log('warning', `removed ${what}: it was based on the store image`);
   return removed.map((what) => `removed ${what}`);
 }

@@ -12,20 +12,21 @@ import { parseReference } from '../model/reference.ts';
 import { readImageRecords, readLayerRecords, type StorageLocation } from '../storage/records.ts';
 import { KEEP_PATH, KEPT_NAME, type KeptImage } from './keep-plan.ts';
 
-/** The one version that there is. Source: containers/image, directory/directory_transport.go. */
+/** The only version of the format. Source: containers/image, directory/directory_transport.go. */
 const DIR_VERSION = 'Directory Transport Version: 1.1\n';
 
 /**
- * Copies an image out of the store image into the main store, with its id, its digests and its names, so that its containers go on, and start
- * again, when the store image is gone. containers-storage has no copy that keeps the digests, as layers lie unpacked in it, so there are two:
+ * Copies an image out of the store image into the main store, with its id, its digests and its names, so that its containers keep running, and can be
+ * started again, when the store image is gone. A copy from containers-storage does not keep the digests, because its layers are unpacked. So there are
+ * two copies:
  *
- * 1. the layers: the image goes to `dir:` and from there into the main store alone, under a name of our own. Its id and the ids of its
- *    layers stay, as they are made of unpacked bytes; its manifest becomes another one.
- * 2. the manifest: it and the config go, as they were, into the main store seen together with the store image, in which skopeo finds each layer
- *    by its packed digest; a layer of the same id is in the main store by now, and is taken.
+ * 1. the layers: the image is copied to `dir:`, and from there into the main store alone, under a name of our own. Its id and the ids of its layers
+ *    stay the same, because they are made of unpacked bytes; its manifest becomes another one.
+ * 2. the manifest: it and the config are copied unchanged into the main store combined with the store image, in which skopeo finds each layer by its
+ *    packed digest; the main store has a layer of the same id by now, and that one is used.
  *
- * Each directory of a container in the main store names the layers below by short links that are made at random in each store: the main store
- * gets those of the store image as well.
+ * Each container directory in the main store names the layers below it by short links, which are random in each store: so the main store also gets the
+ * links of the store image.
  * @throws PrestageError ERR_KEEP_IMAGE
  */
 export async function keepImage(host: Host, location: StorageLocation, image: KeptImage): Promise<void> {
@@ -76,8 +77,9 @@ function storageConf({ graphroot, runroot }: StorageLocation): string {
 }
 
 /**
- * Saves manifest, config and lists of an image as `dir:` layouts without layers, before the first copy changes them; what an ended release saved stays.
- * @returns layouts by the digest of their top manifest, and under '' the one for names that have none: that of a list, where there is one
+ * Saves manifest, config and lists of an image as `dir:` layouts without layers, before the first copy changes them. Keeps what an interrupted release has
+ * saved.
+ * @returns layouts by the digest of their top manifest, and under '' the one for names without a digest: that of the list if there is one
  */
 async function saveManifests(work: string, image: KeptImage, graphroots: readonly string[]): Promise<ReadonlyMap<string, string>> {
   const original = join(work, 'original');
@@ -114,7 +116,7 @@ async function saveManifests(work: string, image: KeptImage, graphroots: readonl
   return layouts.set('', layouts.get(list ?? own) ?? '');
 }
 
-/** Files of big data are named by their key where that is plain, else by `=` and its base64. Source: containers/storage, utils.go, makeBigDataBaseName. */
+/** Files of big data are named by their key if it is plain, otherwise by `=` and its base64. Source: containers/storage, utils.go, makeBigDataBaseName. */
 function fileOf(key: string): string {
   return /^[0-9a-z]+$/.test(key) ? key : `=${Buffer.from(key).toString('base64')}`;
 }
@@ -148,7 +150,7 @@ async function assertKept(location: StorageLocation, image: KeptImage): Promise<
   if (missing.length > 0) throw notKept(image, `the main store still lacks the layers ${missing.join(', ')}`);
   const names = new Set((await readImageRecords(location)).find(({ id }) => id === image.id)?.names ?? []);
   const lost = image.names.filter((name) => !names.has(name));
-  if (lost.length > 0) throw notKept(image, `in the main store it does not go by ${lost.join(', ')}`);
+  if (lost.length > 0) throw notKept(image, `in the main store it does not have the name ${lost.join(', ')}`);
 }
 
 /** The image's directory in the first of the stores that has its manifest. */

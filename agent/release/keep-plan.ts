@@ -15,7 +15,7 @@ import {
   type StorageLocation,
 } from '../storage/records.ts';
 
-/** An image of a running container, of which the store image has something that the main store lacks. */
+/** An image of a running container that needs layers which the store image has and the main store lacks. */
 export interface KeptImage {
   /** 64 hex digits: the digest of its config. */
   readonly id: string;
@@ -26,10 +26,10 @@ export interface KeptImage {
   readonly layers: readonly string[];
 }
 
-/** Where copies are on their way, one directory for each image: on the disk, as they are as large as the unpacked image. */
+/** Working directory of copies, with one directory for each image: on the disk, because they are as large as the unpacked image. */
 export const KEEP_PATH = '/var/lib/prestage-agent/keep';
 
-/** Start of the names that images have while they are copied; one that has no other name keeps it. */
+/** Start of the names of images while they are copied; an image without any other name keeps it. */
 export const KEPT_NAME = 'localhost/prestage-agent/kept:';
 
 export interface KeepFacts {
@@ -43,11 +43,11 @@ export interface KeepFacts {
   readonly running: ReadonlySet<string>;
   /** Layers of the main store that name a layer below them by a short link that only the store image has. */
   readonly unlinked: ReadonlySet<string>;
-  /** Ids of images whose copy was begun by a release that was ended. */
+  /** Ids of images whose copy was started by a release that was interrupted. */
   readonly begun: ReadonlySet<string>;
 }
 
-/** The images that running containers use and that would be gone with the store image. Only looks. */
+/** The images that running containers use and that would be lost with the store image. Changes nothing. */
 export async function findImagesToKeep(host: Host, location: StorageLocation): Promise<readonly KeptImage[]> {
   const store = { graphroot: hostPath(host, STORE_PATH) };
   const [images, layers, containers, storeImages, storeLayers, mounts] = await Promise.all([

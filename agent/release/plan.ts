@@ -21,18 +21,18 @@ import { findImagesToKeep, KEEP_PATH, type KeptImage } from './keep-plan.ts';
 import { judgePods, podFacts, podSteps } from './pods.ts';
 import { storeUsers } from './store-users.ts';
 
-/** What a release undoes, in the order in which it does. */
+/** The groups of steps of a release, in their order. */
 export type GroupName = 'pods' | 'mirrors' | 'registry' | 'keep' | 'dangling' | 'store' | 'engines' | 'copies' | 'trees' | 'partition';
 
 export interface PlannedStep extends ReleaseStep {
-  /** Asked right before it runs: why the thing has to stay for now; undefined where it can go. */
+  /** Called right before the step runs. Returns why the thing must stay for now; undefined if it can be removed. */
   readonly whyLeft?: () => Promise<string | undefined>;
 }
 
 export interface ReleaseGroup {
   readonly name: GroupName;
   readonly steps: readonly PlannedStep[];
-  /** Groups without which this one would do harm: where a step of theirs fails, this one is passed over. */
+  /** Groups without which this one would do harm: if one of their steps fails, this group is skipped. */
   readonly needs: readonly GroupName[];
   /** Each step needs the one before. */
   readonly isChain: boolean;
@@ -42,35 +42,35 @@ export interface ReleasePlan {
   /** Only groups that have something to do. */
   readonly groups: readonly ReleaseGroup[];
   readonly notices: readonly string[];
-  /** Why nothing of it may be begun: ERR_STORE_PODS. */
+  /** Why the release must not start: ERR_STORE_PODS. */
   readonly refusal?: PrestageError;
 }
 
-/** Looks of the capabilities: what each has to undo. */
+/** Functions that find what each capability has to undo. */
 export interface ReleaseLooks {
   readonly registry: (host: Host) => Promise<readonly ReleaseStep[]>;
-  /** `mirrors`: only what leads to the registry of this node */
+  /** `mirrors`: only files that point to the registry of this node */
   readonly engines: (host: Host, part?: 'mirrors') => Promise<readonly ReleaseStep[]>;
-  /** `force`: what running containers still hold is taken out of sight, and goes with its last user */
+  /** `force`: a mount that running containers still use is detached, and released with its last user */
   readonly store: (host: Host, options: { readonly force: boolean }) => Promise<readonly ReleaseStep[]>;
 }
 
-/** What is removed once the store is closed, and the engines know nothing of it any more. */
+/** Steps that remove things once the store is closed and the engines no longer know it. */
 const REMOVALS: ReadonlySet<string> = new Set(['remove-store-copies', 'remove-mirror', 'remove-empty-store']);
 
-/** The looks as they are on a node. */
+/** The functions that are used on a node. */
 const nodeLooks: ReleaseLooks = { registry: registryReleaseSteps, engines: engineReleaseSteps, store: storeReleaseSteps };
 
 export interface ReleaseRequest {
   /** The main store of the engines. */
   readonly location: StorageLocation;
-  /** Copy what running containers use out of the store image first. */
+  /** First copy images that running containers use out of the store image. */
   readonly keepImages: boolean;
 }
 
 /**
- * What there is to undo on this node, by looking at the machine and not only at records; so a release that was ended goes on, and one after
- * the other finds nothing. Changes nothing.
+ * Plans what to undo on this node, by looking at the machine and not only at records. So a release that was interrupted can be continued, and a second
+ * release finds nothing to undo. Changes nothing.
  * @throws PrestageError ERR_STORAGE
  */
 export async function planRelease(host: Host, request: ReleaseRequest, looks: ReleaseLooks = nodeLooks): Promise<ReleasePlan> {
@@ -80,23 +80,23 @@ export async function planRelease(host: Host, request: ReleaseRequest, looks: Re
     looks.registry(host),
     looks.engines(host, 'mirrors'),
     looks.engines(host),
-    // Also where images were copied by a release that was killed: what runs from them holds the store until it is started again.
+    // Also if a killed release has copied the images: their containers hold the store until they are restarted.
     looks.store(host, { force: request.keepImages }),
     storeUsers(host),
   ]);
-  // Configurations that go with the engines' files are asked again when it has come to that.
+  // Configurations that are removed with the engines' files are checked again right before the empty store is removed.
   const isPinned = users.length > 0 && engines.length === 0;
   const dangling = await danglingAfter(host, request, kept);
   const pods = await podFacts(host, dangling.containers, await runningLayers());
   const verdict = judgePods(pods);
   const groups: readonly ReleaseGroup[] = [
     { name: 'pods', steps: verdict.kind === 'end' ? podSteps(host, pods.pods) : [], needs: [], isChain: true },
-    // If a later step fails, the mirrors would lead nowhere without the registry, for good if the sources are blocked.
+    // The mirrors come before the registry: if a later step failed, they would lead to a registry that is gone, and blocked sources would not be asked.
     { name: 'mirrors', steps: mirrors, needs: ['pods'], isChain: false },
     { name: 'registry', steps: registry, needs: ['pods', 'mirrors'], isChain: false },
     { name: 'keep', steps: kept.map((image) => keepingStep(host, request.location, image)), needs: ['pods'], isChain: false },
     { name: 'dangling', steps: await danglingSteps(host, request, dangling), needs: ['pods', 'registry', 'keep'], isChain: false },
-    // Engines can be told of a store that is closed, as the empty one stands in its place; of one that has to stay open they must be told.
+    // Engines may keep pointing to a store that is closed, because the empty one is in its place; they must keep pointing to one that stays open.
     {
       name: 'store',
       steps: store.filter(({ name }) => !REMOVALS.has(name)),
@@ -120,17 +120,17 @@ export async function planRelease(host: Host, request: ReleaseRequest, looks: Re
     ...(verdict.kind === 'refuse' && { refusal: verdict.error }),
     notices: [
       ...(request.keepImages ? inUse.map(held) : inUse.map(unkept)),
-      ...(isPinned ? [`the empty store ${hostPath(host, STORE_PATH)} stays: ${users.join(', ')} would fail without it`] : []),
+      ...(isPinned ? [`the empty store ${hostPath(host, STORE_PATH)} is kept: ${users.join(', ')} would fail without it`] : []),
     ],
   };
 }
 
 function unkept({ id, names, containers }: KeptImage): string {
-  return `${containers.join(', ')} runs from ${names[0] ?? id}, which is in the store image: give --keep-images to let it go on and start again`;
+  return `${containers.join(', ')} runs from ${names[0] ?? id}, which is in the store image: give --keep-images so that it keeps running and can be restarted`;
 }
 
 function held({ containers }: KeptImage): string {
-  return `${containers.join(', ')} holds the device of the store image until it is started again or ends`;
+  return `${containers.join(', ')} holds the device of the store image until it is restarted or ends`;
 }
 
 function keepingStep(host: Host, location: StorageLocation, image: KeptImage): PlannedStep {
@@ -138,7 +138,7 @@ function keepingStep(host: Host, location: StorageLocation, image: KeptImage): P
   return { name: 'keep-image', text, run: async () => await keepImage(host, location, image) };
 }
 
-/** The empty store goes last of all, and only when nobody would miss it. */
+/** The empty store is removed last of all, and only if nothing needs it. */
 function guarded(host: Host, step: ReleaseStep): PlannedStep {
   if (step.name !== 'remove-empty-store') return step;
   const whyLeft = async (): Promise<string | undefined> => {
@@ -152,7 +152,7 @@ async function storesAfter(host: Host): Promise<readonly string[]> {
   return (await additionalStores(host)).filter((path) => path !== hostPath(host, STORE_PATH));
 }
 
-/** Steps that other steps do not do already. CRI-O reads its configuration again only if there is news for it. Pure. */
+/** The steps that are not among the other steps. CRI-O reloads its configuration only if something changes for it. Pure. */
 function without(steps: readonly ReleaseStep[], others: readonly ReleaseStep[]): readonly ReleaseStep[] {
   const done = new Set(others.map(({ text }) => text));
   const rest = steps.filter(({ name, text }) => name !== 'reload-crio' && !done.has(text));
@@ -165,7 +165,7 @@ async function danglingAfter(host: Host, { location }: ReleaseRequest, kept: rea
   return withoutRegistry(await findDangling(location, await storesAfter(host), await assumedAfter(host, kept)));
 }
 
-/** It is healed beforehand: a release that is ended between the two leaves podman working. */
+/** Healing comes before closing, so that podman works even if a release is interrupted in between. */
 async function danglingSteps(host: Host, { location }: ReleaseRequest, found: Dangling): Promise<readonly PlannedStep[]> {
   if (isNothing(found)) return [];
   const stores = await storesAfter(host);
@@ -173,15 +173,15 @@ async function danglingSteps(host: Host, { location }: ReleaseRequest, found: Da
     const removed = await healDangling(host, { location, stores, step: plainStep });
     for (const what of removed) host.log('info', `removed ${what}`);
   };
-  return [{ name: 'heal-image', text: `remove what stands on the store image: ${(await describe(found)).join(', ')}`, run }];
+  return [{ name: 'heal-image', text: `remove what depends on the store image: ${(await describe(found)).join(', ')}`, run }];
 }
 
-/** It is gone by then. */
+/** The registry's container is removed before. */
 function withoutRegistry(found: Dangling): Dangling {
   return { ...found, containers: found.containers.filter(({ names }) => names[0] !== REGISTRY_NAME) };
 }
 
-/** What the main store will have got from the store image by then. */
+/** What the main store will have received from the store image by then. */
 async function assumedAfter(host: Host, kept: readonly KeptImage[]) {
   const wanted = new Set(kept.flatMap(({ layers }) => layers));
   const layers = kept.length === 0 ? [] : await readLayerRecords({ graphroot: hostPath(host, STORE_PATH) });
@@ -207,15 +207,15 @@ async function runningLayers(): Promise<(layer: string) => boolean> {
 }
 
 /**
- * Trees and copies of our own that there are. Only looks.
- * @param takes some of these alone: REGISTRY_PATH, REGISTRY_IMAGE_PATH, DISK_BUNDLE_PATH, KEEP_PATH
+ * The steps that remove existing trees and copies of the agent. Changes nothing itself.
+ * @param takes only these: some of REGISTRY_PATH, REGISTRY_IMAGE_PATH, DISK_BUNDLE_PATH, KEEP_PATH
  */
 export async function treeReleaseSteps(host: Host, takes?: readonly string[]): Promise<readonly ReleaseStep[]> {
   const places = [
     { place: REGISTRY_PATH, text: 'remove the files of the registry' },
     { place: REGISTRY_IMAGE_PATH, text: 'remove the image of the registry' },
-    { place: DISK_BUNDLE_PATH, text: 'remove what was kept of the bundle,' },
-    { place: KEEP_PATH, text: 'remove what copies of images have left' },
+    { place: DISK_BUNDLE_PATH, text: 'remove the kept parts of the bundle' },
+    { place: KEEP_PATH, text: 'remove leftovers of copied images' },
   ];
   const meant = places.flatMap(({ place, text }) => (takes?.includes(place) === false ? [] : [{ path: hostPath(host, place), text }]));
   const there = await Promise.all(meant.map(async ({ path }) => (await readdir(path).catch(() => undefined)) !== undefined));
@@ -224,7 +224,7 @@ export async function treeReleaseSteps(host: Host, takes?: readonly string[]): P
     .map(({ path, text }) => ({ name: 'remove-copies', text: `${text} ${path}`, run: async () => await removeTree(path) }));
 }
 
-/** What a run that was killed has left mounted. No run goes on meanwhile: the lock is held. */
+/** The mount that a killed run may have left. No run is active now, because the lock is held. */
 async function partitionSteps(host: Host): Promise<readonly PlannedStep[]> {
   const target = hostPath(host, PARTITION_TARGET);
   if (!(await holdsMounts(target))) return [];

@@ -6,42 +6,42 @@ import { type DanglingContainer, podsOf } from '../mount/dangling.ts';
 import type { Pod } from '../storage/container-owner.ts';
 import type { PlannedStep } from './plan.ts';
 
-/** What decides about pods that stand on the store image. */
+/** The facts that decide about pods that depend on the store image. */
 export interface PodFacts {
   readonly pods: readonly Pod[];
   /** A file system of a container of theirs is mounted. */
   readonly areRunning: boolean;
-  /** kubelet starts a pod again as soon as it is gone. */
+  /** kubelet is running: it starts a pod again as soon as it is gone. */
   readonly hasKubelet: boolean;
   readonly crictl: Crictl;
 }
 
-/** `leave`: nobody runs them, so that their records can be removed as those of other engines are. */
+/** `leave`: they are not running, so that their records can be removed like those of other engines. */
 export type PodVerdict = { readonly kind: 'leave' | 'end' } | { readonly kind: 'refuse'; readonly error: PrestageError };
 
 /**
- * Whether pods can be ended before the store image goes. Taking records away behind the back of a CRI-O that runs would leave it with pods that it
- * can neither stop nor remove. Pure.
+ * Whether pods can be ended before the store image is closed. If somebody else removed their records, a running CRI-O would be left with pods that it can
+ * neither stop nor remove. Pure.
  */
 export function judgePods({ pods, areRunning, hasKubelet, crictl }: PodFacts): PodVerdict {
   if (pods.length === 0) return { kind: 'leave' };
   const named = pods.map(({ name }) => name).join(', ');
   if (hasKubelet) {
     return refuse(
-      `${named}: these pods stand on the store image, and the kubelet would start them again`,
+      `${named}: these pods depend on the store image, and the kubelet would start them again`,
       'Drain the node first, then stop the kubelet (systemctl stop kubelet) and give the release again',
     );
   }
   if (crictl.kind === 'answers') return { kind: 'end' };
   if (crictl.kind === 'silent') {
     return refuse(
-      `${named}: these pods stand on the store image, and CRI-O cannot be asked to end them: ${crictl.reason}`,
+      `${named}: these pods depend on the store image, and CRI-O cannot be asked to end them: ${crictl.reason}`,
       'Drain the node first, then end the pods (crictl rmp --force --all) and give the release again',
     );
   }
   if (!areRunning) return { kind: 'leave' };
   return refuse(
-    `${named}: these pods run on the store image, and CRI-O, which could end them, does not run`,
+    `${named}: these pods run from the store image, but CRI-O, which could end them, is not running`,
     'Drain the node first, start CRI-O (systemctl start crio), end the pods (crictl rmp --force --all), then give the release again',
   );
 }
@@ -77,7 +77,7 @@ export function podSteps(host: Host, pods: readonly Pod[]): readonly PlannedStep
       if (reason === undefined) return;
       throw new PrestageError(
         'ERR_STORE_PODS',
-        `pod ${pod.name} does not end: ${reason}`,
+        `pod ${pod.name} could not be ended: ${reason}`,
         'Drain the node first, end the pod (crictl rmp --force), then give the release again',
       );
     },

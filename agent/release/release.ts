@@ -14,22 +14,22 @@ export interface ReleaseOptions extends ReleaseRequest {
   readonly lockWaitSeconds: number;
   readonly step: Step;
   readonly signal: AbortSignal;
-  /** Returns where the plan is agreed to; not asked where there is nothing to do. */
+  /** Returns if the plan is confirmed; not called if there is nothing to do. */
   readonly confirm: (plan: ReleasePlan) => Promise<void>;
-  /** For tests; those of a node where left out. */
+  /** For tests; those of a node if left out. */
   readonly looks?: ReleaseLooks;
 }
 
 export interface ReleaseReport {
   readonly plan: ReleasePlan;
-  /** Empty for a dry run, and where there was nothing to undo. */
+  /** Empty for a dry run, and if there was nothing to undo. */
   readonly outcomes: readonly StepOutcome[];
 }
 
 /**
- * Undoes what the agent has set up on this node. The state of the last run stays, and says that it was undone.
- * @throws PrestageError ERR_STORE_PODS before anything is undone; ERR_LOCKED, ERR_PLACE, ERR_NOT_CONFIRMED, ERR_STORAGE; what a step throws is in
- * the report
+ * Undoes what the agent has set up on this node. The state of the last run is kept, and records that it was undone.
+ * @throws PrestageError ERR_STORE_PODS before anything is undone; ERR_LOCKED, ERR_PLACE, ERR_NOT_CONFIRMED, ERR_STORAGE; errors of steps are in the
+ * report
  */
 export async function release(host: Host, options: ReleaseOptions): Promise<ReleaseReport> {
   if (options.isDry) return { plan: await planRelease(host, options, options.looks), outcomes: [] };
@@ -40,23 +40,23 @@ export async function release(host: Host, options: ReleaseOptions): Promise<Rele
   const hasWork = plan.groups.length > 0;
   if (hasWork) await options.confirm(plan);
   const outcomes = await executePlan(plan, options);
-  // A store that has to stay is checked, also if a step that failed has ended its check.
+  // A store that stays open is checked, even if a failed step has ended its check.
   for (const notice of await startCheck(host, options.step)) host.log('warning', notice);
   if (hasWork || (await namesWhatIsGone(host))) await options.step('record-release', async () => await recordRelease(host, outcomes));
   return { plan, outcomes };
 }
 
-/** A release that was killed, or lost its power, has undone all and not come to say so. */
+/** True if the state still names a store or registry: a killed release, or a power cut, may have prevented the last record. */
 async function namesWhatIsGone(host: Host): Promise<boolean> {
   const state = await readState(host, DURABLE_STATE);
   return state !== undefined && state !== 'damaged' && (state.store !== undefined || state.registry !== undefined);
 }
 
-/** The state must not go on to name a store and a registry that are gone. */
+/** Removes store and registry from the state, because they are gone. */
 async function recordRelease(host: Host, outcomes: readonly StepOutcome[]): Promise<void> {
   const isWhole = outcomes.every(({ result }) => result === 'done' || result === 'left');
   const releasedAt = host.clock.now().toISOString();
-  const notice = `partly released at ${releasedAt}: give the release again`;
+  const notice = `partly released at ${releasedAt}: run prestage-agent release again`;
   const bootId = await readBootId();
   for (const path of [DURABLE_STATE, LIVE_STATE]) {
     const state = await readState(host, path);

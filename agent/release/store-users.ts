@@ -4,7 +4,7 @@ import { STORE_PATH } from '../model/places.ts';
 import { filesNamingOurStore } from '../storage/additional-stores.ts';
 
 /**
- * Who would fail without the directory of the empty store: configurations of others that name it (a MachineConfig that owns storage.conf), and
+ * What would fail without the directory of the empty store: configurations of others that name it (such as a MachineConfig that owns storage.conf), and
  * podman's monitors of running containers, which were started with it and clean up with the same options when the container ends.
  * Source: podman, libpod/oci_conmon_linux.go, `--exit-command-arg`; proc_pid_cmdline(5).
  */

@@ -114,7 +114,11 @@ export const SCENARIOS: readonly Scenario[] = [
     payload: 'oci',
     policy: 'open',
     disks: async (trial, bundle) => [await disk(trial, bundle), await disk(trial, bundle, 'twin.img')],
-    expect: { exitCode: 64 + 5, says: /several partitions data: detach all but one of \/dev\/loop\d+p\d+ \/dev\/loop\d+p\d+/, agent: 'asked' },
+    expect: {
+      exitCode: 64 + 5,
+      says: /several partitions data: detach all but one of \/dev\/loop\d+p\d+ \/dev\/loop\d+p\d+/,
+      agent: 'asked',
+    },
   }),
   discoveryFault({
     name: 'corrupt blob, policy open',

@@ -78,7 +78,7 @@ describe('containers whose records are volatile, as those of CRI-O and of podman
     const [, what] = plan.stdout.split('\n');
     assert.equal(
       what,
-      '  remove what stands on the store image: container the sandbox of pod shop/web, container app of pod shop/web, container job, which is running',
+      '  remove what depends on the store image: container the sandbox of pod shop/web, container app of pod shop/web, container job, which is running',
     );
     const done = await agent(node, 'release', '--yes');
     assert.equal(done.exitCode, 0, done.stdout + done.stderr);
@@ -98,7 +98,7 @@ describe('containers whose records are volatile, as those of CRI-O and of podman
       [
         4,
         'ERR_STORE_PODS',
-        'shop/web: these pods stand on the store image, and CRI-O cannot be asked to end them: crictl cannot be started: spawn crictl ENOENT',
+        'shop/web: these pods depend on the store image, and CRI-O cannot be asked to end them: crictl cannot be started: spawn crictl ENOENT',
         'Drain the node first, then end the pods (crictl rmp --force --all) and give the release again',
       ],
     );

@@ -53,7 +53,7 @@ describe('prestage-agent release on a node with an open store', () => {
       [
         0,
         `to undo:
-  remove what stands on the store image: image ${onTop.reference}
+  remove what depends on the store image: image ${onTop.reference}
   unmount the store at ${STORE}
   restore /etc/containers/storage.conf as it was
   forget which system files were changed
@@ -97,8 +97,8 @@ nothing was changed`,
     await using node = await open();
     await node.startContainer(stored.reference, 'web');
     const refused = await node.agent('release', '--dry-run');
-    assert.match(refused.stdout, /remove what stands on the store image: container web, which is running\n/);
-    assert.match(refused.stdout, /\nnotice: web runs from .*: give --keep-images to let it go on and start again\n/);
+    assert.match(refused.stdout, /remove what depends on the store image: container web, which is running\n/);
+    assert.match(refused.stdout, /\nnotice: web runs from .*: give --keep-images so that it keeps running and can be restarted\n/);
     const { exitCode, stdout } = await node.agent('release', '--keep-images', '--yes');
     assert.equal(exitCode, 0, stdout);
     assert.match(stdout, /done {4}copy .*, which web uses, into \/var\/lib\/containers\/storage\n/);
@@ -119,7 +119,7 @@ nothing was changed`,
     const { exitCode, stdout } = await node.agent('release', '--yes');
     assert.equal(exitCode, 4);
     assert.match(stdout, /failed {2}unmount the store at .*\n +ERR_STORE_BUSY: /);
-    assert.match(stdout, /skipped restore \/etc\/containers\/storage\.conf as it was\n +this comes first: unmount the store at /);
+    assert.match(stdout, /skipped restore \/etc\/containers\/storage\.conf as it was\n +this must be done first: unmount the store at /);
     assert.match(stdout, /\nnot everything was undone; remove the cause, then give the command again$/);
     assert.deepEqual([await node.etcHash(), await mounts(node), await node.images()], [etc, [STORE], images]);
     await node.output('sh', ['-c', `fuser -k -m ${STORE} >/dev/null 2>&1; while fuser -m ${STORE} >/dev/null 2>&1; do sleep 0.05; done`]);
@@ -134,7 +134,7 @@ nothing was changed`,
     assert.equal(exitCode, 0);
     assert.match(
       stdout,
-      new RegExp(`\nnotice: the empty store ${STORE} stays: /etc/containers/storage.conf would fail without it\nreleased$`),
+      new RegExp(`\nnotice: the empty store ${STORE} is kept: /etc/containers/storage.conf would fail without it\nreleased$`),
     );
     assert.deepEqual([await mounts(node), await ours(node), await node.images()], [[], ['store'], []]);
     assert.match((await node.agent('release', '--yes')).stdout, /^nothing to undo\nnotice: the empty store /);

@@ -155,9 +155,10 @@ for (const { args, exitCode } of [
     const result = await launch(node, args, { JOURNAL_STREAM: '8:1' });
     assert.deepEqual(result, {
       stdout: '',
-      stderr: [`<5>prestage-launcher: waiting for partition ${label}-absent`, `<3>prestage-launcher: no partition ${label}-absent after 1 s: attach its disk`].join(
-        '\n',
-      ),
+      stderr: [
+        `<5>prestage-launcher: waiting for partition ${label}-absent`,
+        `<3>prestage-launcher: no partition ${label}-absent after 1 s: attach its disk`,
+      ].join('\n'),
       exitCode,
     });
     assert.ok(performance.now() - start >= 1000);

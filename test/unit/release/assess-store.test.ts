@@ -77,8 +77,8 @@ describe('the store of a node', () => {
       kind: 'heal',
       error: {
         code: 'ERR_STORE_EXCHANGED',
-        message: `the bundle has a store image of sha256 ${B}, and /run/data/store.squashfs of sha256 ${A} is open`,
-        remedy: 'Start the run again, which opens the new one; where no other release is meant, write the bundle again',
+        message: `the bundle has a store image with sha256 ${B}, but /run/data/store.squashfs with sha256 ${A} is open`,
+        remedy: 'Start the run again to open the new store image; if the bundle should not have changed, write it again',
       },
     }));
 });

@@ -54,15 +54,18 @@ describe('a release', () => {
     assert.deepEqual(outcomes, [
       'failed a! (ERR_STORE_BUSY)',
       'done b',
-      'skipped c: this comes first: a!',
-      'skipped d: this comes first: c',
+      'skipped c: this must be done first: a!',
+      'skipped d: this must be done first: c',
       'done e',
     ]);
   });
 
   it('ends a chain at the first step that failed', async () => {
     const { ran, outcomes } = await runGroups([{ name: 'store', texts: ['unmount!', 'remove'], isChain: true }]);
-    assert.deepEqual([ran, outcomes], [['unmount!'], ['failed unmount! (ERR_STORE_BUSY)', 'skipped remove: this comes first: unmount!']]);
+    assert.deepEqual(
+      [ran, outcomes],
+      [['unmount!'], ['failed unmount! (ERR_STORE_BUSY)', 'skipped remove: this must be done first: unmount!']],
+    );
   });
 
   it('leaves what somebody needs, which is no failure', async () => {

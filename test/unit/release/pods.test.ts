@@ -25,7 +25,7 @@ describe('pods that stand on the store image', () => {
   it('are a refusal while the kubelet would start them again', () =>
     assert.deepEqual(refusalOf({ hasKubelet: true }), [
       'ERR_STORE_PODS',
-      'shop/web, shop/db: these pods stand on the store image, and the kubelet would start them again',
+      'shop/web, shop/db: these pods depend on the store image, and the kubelet would start them again',
       'Drain the node first, then stop the kubelet (systemctl stop kubelet) and give the release again',
     ]));
 
@@ -34,7 +34,7 @@ describe('pods that stand on the store image', () => {
       refusalOf({ crictl: { kind: 'silent', reason: 'crictl version failed with exit code 1: no such socket' }, areRunning: false }),
       [
         'ERR_STORE_PODS',
-        'shop/web, shop/db: these pods stand on the store image, and CRI-O cannot be asked to end them: crictl version failed with exit code 1: no such socket',
+        'shop/web, shop/db: these pods depend on the store image, and CRI-O cannot be asked to end them: crictl version failed with exit code 1: no such socket',
         'Drain the node first, then end the pods (crictl rmp --force --all) and give the release again',
       ],
     ));
@@ -42,7 +42,7 @@ describe('pods that stand on the store image', () => {
   it('are a refusal where they run on without CRI-O', () =>
     assert.deepEqual(refusalOf({ crictl: { kind: 'no-crio' } }), [
       'ERR_STORE_PODS',
-      'shop/web, shop/db: these pods run on the store image, and CRI-O, which could end them, does not run',
+      'shop/web, shop/db: these pods run from the store image, but CRI-O, which could end them, is not running',
       'Drain the node first, start CRI-O (systemctl start crio), end the pods (crictl rmp --force --all), then give the release again',
     ]));
 });

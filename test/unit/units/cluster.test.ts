@@ -295,7 +295,9 @@ ${keys}`,
 
 test('one mirror alone comes with a warning, for it is a single point', async () => {
   const { warnings } = await render(clients({}, ['192.0.2.10:305']));
-  assert.deepEqual(warnings, ['there is only one mirror: if its node is down, images come from their source registries; add a second --mirror']);
+  assert.deepEqual(warnings, [
+    'there is only one mirror: if its node is down, images come from their source registries; add a second --mirror',
+  ]);
 });
 
 test('a CA that ends within months comes with a warning, one that has ended is refused', async () => {
