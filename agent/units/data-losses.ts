@@ -2,6 +2,7 @@ import { posix } from 'node:path';
 import * as v from 'valibot';
 import { quoteInput } from '../model/faults.ts';
 import type { IgnitionConfig } from './config.ts';
+import { nestedConfigs } from './nested-configs.ts';
 import type { IgnitionFault } from './validate.ts';
 
 const partitionSchema = v.object({
@@ -13,6 +14,12 @@ const partitionSchema = v.object({
 const diskSchema = v.object({ device: v.string(), wipeTable: v.nullish(v.boolean()), partitions: v.nullish(v.array(v.unknown())) });
 const luksSchema = v.object({ device: v.nullish(v.string()) });
 const raidSchema = v.object({ devices: v.nullish(v.array(v.string())) });
+const storageSchema = v.object({
+  disks: v.optional(v.unknown()),
+  raid: v.optional(v.unknown()),
+  luks: v.optional(v.unknown()),
+  filesystems: v.optional(v.unknown()),
+});
 const filesystemSchema = v.object({ device: v.string(), wipeFilesystem: v.nullish(v.boolean()) });
 
 type Partition = v.InferOutput<typeof partitionSchema>;
@@ -30,52 +37,94 @@ interface Placed<T> {
  * @param label GPT label of the data partition
  */
 export function dataLosses(config: IgnitionConfig, label: string): readonly IgnitionFault[] {
-  const { disks, raid, luks, filesystems } = config.storage ?? {};
-  const named = placed(diskSchema, disks, '$.storage.disks').map(({ item, place }) => ({
-    ...item,
-    place,
-    parts: placed(partitionSchema, item.partitions, `${place}.partitions`),
-  }));
-  const devices = new Set([
-    `/dev/disk/by-partlabel/${label}`,
-    `/dev/disk/by-label/${label}`,
-    ...named.flatMap(({ device, parts }) =>
-      parts.flatMap(({ item }) => (item.label === label && item.number ? [partitionDevice(device, item.number)] : [])),
-    ),
-  ]);
-  const isData = (device: string | null | undefined): boolean =>
-    device !== null && device !== undefined && devices.has(posix.normalize(device));
-  const what = `the data partition ${quoteInput(label)}`;
-  return [
-    ...named.flatMap(({ wipeTable, parts, place }) => [
-      ...(wipeTable === true
-        ? [
-            tableFault(
-              place,
-              parts.some(({ item }) => item.label === label),
-              what,
-            ),
-          ]
-        : []),
-      ...parts.flatMap(({ item, place: at }) => partitionFaults(item, at, label)),
-    ]),
-    ...placed(raidSchema, raid, '$.storage.raid').flatMap(({ item, place }) =>
-      (item.devices ?? []).flatMap((device, index) =>
-        isData(device) ? [fault('error', `${place}.devices[${index}]`, `the array is created on ${what} and destroys the bundle`)] : [],
+  const parts: readonly { readonly prefix: string; readonly storage: unknown }[] = [
+    { prefix: '', storage: config.storage },
+    ...nestedConfigs(config).map(({ place, storage }) => ({ prefix: `${place}, `, storage })),
+  ];
+  const all = parts.map(({ prefix, storage }) => storageParts(storage, prefix));
+  const holders = all.flatMap(({ disks }) => disks).filter(({ parts: ofDisk }) => ofDisk.some(({ item }) => item.label === label));
+  const targets: Targets = {
+    label,
+    what: `the data partition ${quoteInput(label)}`,
+    partitions: new Set([
+      `/dev/disk/by-partlabel/${label}`,
+      `/dev/disk/by-label/${label}`,
+      ...holders.flatMap(({ device, parts: ofDisk }) =>
+        ofDisk.flatMap(({ item }) => (item.label === label && item.number ? [partitionDevice(device, item.number)] : [])),
       ),
+    ]),
+    disks: new Set(holders.map(({ device }) => posix.normalize(device))),
+  };
+  return all.flatMap((one) => lossesIn(one, targets));
+}
+
+/** What must not be formatted or wiped. */
+interface Targets {
+  readonly label: string;
+  readonly what: string;
+  readonly partitions: ReadonlySet<string>;
+  /** Disks that have the data partition, according to the override. */
+  readonly disks: ReadonlySet<string>;
+}
+
+/** The parts of a config that change disks, with their places. */
+function storageParts(storage: unknown, prefix: string) {
+  const read = v.safeParse(storageSchema, storage);
+  const { disks, raid, luks, filesystems } = read.success ? read.output : {};
+  const at = (name: string): string => `${prefix}$.storage.${name}`;
+  return {
+    disks: placed(diskSchema, disks, at('disks')).map(({ item, place }) => ({
+      ...item,
+      place,
+      parts: placed(partitionSchema, item.partitions, `${place}.partitions`),
+    })),
+    raid: placed(raidSchema, raid, at('raid')),
+    luks: placed(luksSchema, luks, at('luks')),
+    filesystems: placed(filesystemSchema, filesystems, at('filesystems')),
+  };
+}
+
+function lossesIn({ disks, raid, luks, filesystems }: ReturnType<typeof storageParts>, targets: Targets): readonly IgnitionFault[] {
+  return [
+    ...disks.flatMap(({ device, wipeTable, parts, place }) => [
+      ...(wipeTable === true ? [tableFault(place, targets.disks.has(posix.normalize(device)), targets.what)] : []),
+      ...parts.flatMap(({ item, place: at }) => partitionFaults(item, at, targets.label)),
+    ]),
+    ...raid.flatMap(({ item, place }) =>
+      (item.devices ?? []).flatMap((device, index) => {
+        const hit = hitBy(device, targets);
+        return hit === undefined
+          ? []
+          : [fault('error', `${place}.devices[${index}]`, `the array is created on ${hit} and destroys the bundle`)];
+      }),
     ),
-    ...placed(luksSchema, luks, '$.storage.luks').flatMap(({ item, place }) =>
-      isData(item.device) ? [fault('error', `${place}.device`, `the encrypted volume is created on ${what} and destroys the bundle`)] : [],
-    ),
-    ...placed(filesystemSchema, filesystems, '$.storage.filesystems').flatMap(({ item, place }) => {
-      if (!isData(item.device)) return [];
+    ...luks.flatMap(({ item, place }) => {
+      const hit = hitBy(item.device, targets);
+      return hit === undefined
+        ? []
+        : [fault('error', `${place}.device`, `the encrypted volume is created on ${hit} and destroys the bundle`)];
+    }),
+    ...filesystems.flatMap(({ item, place }) => {
+      const hit = hitBy(item.device, targets);
+      if (hit === undefined) return [];
       if (item.wipeFilesystem === true)
-        return [fault('error', `${place}.wipeFilesystem`, `${what} is formatted, which destroys the bundle`)];
+        return [fault('error', `${place}.wipeFilesystem`, `${hit} is formatted, which destroys the bundle`)];
       return [
-        fault('warning', `${place}.device`, `Ignition would use ${what} and fail if it holds another file system; leave the partition to prestage-agent`),
+        fault(
+          'warning',
+          `${place}.device`,
+          `Ignition would use ${hit} and fail if it holds another file system; leave the partition to prestage-agent`,
+        ),
       ];
     }),
   ];
+}
+
+/** Names the data partition, or the disk with it, if the device is one of these. */
+function hitBy(device: string | null | undefined, { partitions, disks, what }: Targets): string | undefined {
+  const path = posix.normalize(device ?? '');
+  if (partitions.has(path)) return what;
+  return disks.has(path) ? `the whole disk with ${what}` : undefined;
 }
 
 function tableFault(place: string, isDataDisk: boolean, what: string): IgnitionFault {
