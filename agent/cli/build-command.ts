@@ -17,6 +17,7 @@ import { dryRunFlag } from './setting-flags.ts';
 /** `prestage-agent build`: builds the bundle that goes to the partition. */
 export const buildCommand: CommandSpec = {
   name: 'build',
+  summary: 'Build a bundle from pulled images',
   description:
     'Build a bundle from pulled images: the payloads, the executable, and prestage.json with the size and sha256 of every file. Unchanged parts are kept.',
   flags: [

@@ -8,6 +8,7 @@ import type { Answer } from './output.ts';
 /** `prestage-agent certificates`: creates a CA, and a certificate for each node that serves the cluster. */
 export const certificatesCommand: CommandSpec = {
   name: 'certificates',
+  summary: 'Create a CA and certificates for nodes that serve',
   description:
     'Create a CA and, for each node that serves other nodes, a key and a certificate. Valid existing files are kept. Never copy the key of the CA to a node.',
   flags: [

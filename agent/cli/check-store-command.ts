@@ -10,6 +10,7 @@ const REMEDY = 'If a store image is still mounted, give the command again; closi
 /** `prestage-agent check-store`: hashes the mounted store image; a run with trust `background` starts it. */
 export const checkStoreCommand: CommandSpec = {
   name: 'check-store',
+  summary: 'Check the bytes of the mounted store image',
   description:
     'Hash the mounted store image. If its bytes are wrong, make the engines work without it. A run with trust "background" starts this by itself.',
   flags: settingFlags(['root']),

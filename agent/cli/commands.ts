@@ -17,6 +17,7 @@ import { verifyCommand } from './verify-command.ts';
 
 const completionCommand: CommandSpec = {
   name: 'completion',
+  summary: 'Print a completion script for a shell',
   description: 'Print a completion script for a shell.',
   arguments: [{ usage: '<shell>', help: SHELLS.join(', ') }],
   flags: [],

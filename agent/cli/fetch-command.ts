@@ -17,6 +17,7 @@ import { showTotals, type TotalsDisplay } from './show-totals.ts';
 /** `prestage-agent fetch`: downloads a bundle, or a folder without prestage.json, from a web server. */
 export const fetchCommand: CommandSpec = {
   name: 'fetch',
+  summary: 'Fetch a bundle from a web server',
   description:
     'Fetch a bundle from a plain web server and verify it by its manifest. If the server has no prestage.json, fetch all files that the index page of the folder lists. Existing files are kept, interrupted downloads continue.',
   arguments: [{ usage: '<url>', help: 'address of the folder: http://HOST/FOLDER/' }],

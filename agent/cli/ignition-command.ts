@@ -8,6 +8,7 @@ import type { Answer } from './output.ts';
 /** `prestage-agent ignition`: prints the override for a stage, or for nodes that pull from other nodes. */
 export const ignitionCommand: CommandSpec = {
   name: 'ignition',
+  summary: 'Print the ignition override for a stage',
   description:
     'Print the ignition override that installs the launcher and unit of a stage, or the mirrors on nodes that pull from other nodes; alone, or merged into an existing override.',
   arguments: [

@@ -34,11 +34,13 @@ const registryFlags: readonly Flag[] = [
 /** `prestage-agent images`: prints image lists, one reference a line, or as JSON with component names. */
 export const imagesCommand: CommandSpec = {
   name: 'images',
+  summary: 'List the images that a release or operators need',
   description: 'Print lists of the images that a release or operators need.',
   flags: [],
   commands: [
     {
       name: 'release',
+      summary: 'List the components of a release',
       description: 'Print the components of a release, read from its image without running it.',
       arguments: [{ usage: '<image>', help: 'pull-spec, oci:DIR[:NAME], dir:DIR, containers-storage:NAME, or the path of a layout' }],
       flags: [...selectionFlags, ...registryFlags],
@@ -48,6 +50,7 @@ export const imagesCommand: CommandSpec = {
     },
     {
       name: 'operators',
+      summary: 'List the bundle and related images of operators',
       description: 'Print the bundle and related images of operators, read from a file-based catalog.',
       arguments: [{ usage: '<catalog>', help: 'catalog image (as for release), or a folder of JSON and YAML files' }],
       flags: [
@@ -61,6 +64,7 @@ export const imagesCommand: CommandSpec = {
     },
     {
       name: 'merge',
+      summary: 'Merge image lists',
       description: 'Merge image lists. Keeps the order, drops duplicates, reports conflicts.',
       arguments: [{ usage: '<list...>', help: 'list files' }],
       flags: [],

@@ -14,6 +14,7 @@ import type { Answer } from './output.ts';
 /** `prestage-agent manifests`: manifests for the installation of a cluster, instead of files that the agent adds on its nodes. */
 export const manifestsCommand: CommandSpec = {
   name: 'manifests',
+  summary: 'Print manifests for a new cluster',
   description:
     'Print manifests for a new cluster: they tell its nodes about the additional image store, protect the images of the store from removal, or make the cluster trust the releases in a bundle.',
   flags: [

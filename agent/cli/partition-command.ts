@@ -16,6 +16,7 @@ const labelFlag: Flag = { usage: '--label <name>', help: 'GPT label of the data 
 
 const createCommand: CommandSpec = {
   name: 'create',
+  summary: 'Add a data partition to a disk or disk image',
   description: 'Add a data partition at the end of a disk or disk image, and format it with XFS. The plan is shown first.',
   arguments: [{ usage: '<device>', help: 'a whole disk (/dev/nvme0n1) or a disk image' }],
   flags: [
@@ -38,6 +39,7 @@ const createCommand: CommandSpec = {
 
 const writeCommand: CommandSpec = {
   name: 'write',
+  summary: 'Write a bundle to a data partition',
   description: 'Write a bundle to the data partition of a disk or a disk image, and read every byte back. An interrupted write continues.',
   arguments: [
     { usage: '<bundle>', help: 'directory of the bundle, with its prestage.json' },
@@ -60,6 +62,7 @@ const writeCommand: CommandSpec = {
 
 const imageCommand: CommandSpec = {
   name: 'image',
+  summary: 'Create a disk or ISO image that holds a bundle',
   description: 'Create an image that holds a bundle, sized to its content: a disk with a data partition, or ISO 9660 for virtual media.',
   arguments: [{ usage: '<out>', help: 'file to create' }],
   flags: [
@@ -83,6 +86,7 @@ const imageCommand: CommandSpec = {
 /** `prestage-agent partition`: creates a partition for a bundle on a disk, and writes the bundle to it. */
 export const partitionCommand: CommandSpec = {
   name: 'partition',
+  summary: 'Create a data partition and write a bundle to it',
   description: 'Create a data partition, or a disk image with one, and write a bundle to it.',
   flags: [],
   commands: [createCommand, writeCommand, imageCommand],

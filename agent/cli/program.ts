@@ -7,6 +7,9 @@ import { type Terminal, writesToJournal } from './context.ts';
 import { ExitWith, OUTPUT_FORMS, type OutputForm, render, renderError } from './output.ts';
 import { versionText } from './version.ts';
 
+/** Columns of a help text: those of a console, so that the text is the same everywhere. */
+const HELP_WIDTH = 80;
+
 /**
  * Runs one command line: data goes to `out`, messages and errors to `err` (with `--output json` errors are JSON, too).
  * @param args the arguments after the program's name
@@ -44,16 +47,19 @@ function buildProgram(terminal: Terminal, onExit: (code: number) => void): Comma
     .description('Makes prestaged container images available on an OpenShift node.')
     .version(versionText(), '-V, --version', 'print the version and exit')
     .helpOption('-h, --help', 'print help and exit')
-    .helpCommand('help [command]', 'print help for a command')
+    .helpCommand('help [command]', 'Print help for a command')
     .showHelpAfterError('(prestage-agent --help lists commands and options)')
-    .addHelpText('after', '\nExit codes: 0 ready or complete, 2 usage, 3 partial, 4 failed; docs/errors.md lists them all.')
+    .addHelpText(
+      'after',
+      '\nExit codes: 0 ready or complete, 2 usage, 3 partial, 4 failed.\nAll codes: docs/errors.md. Help for a command: prestage-agent COMMAND --help',
+    )
     .exitOverride()
     .configureHelp({ sortOptions: false })
     .configureOutput({
       writeOut: (text) => terminal.out.write(text),
       writeErr: (text) => terminal.err.write(text),
-      getOutHelpWidth: () => 120,
-      getErrHelpWidth: () => 120,
+      getOutHelpWidth: () => HELP_WIDTH,
+      getErrHelpWidth: () => HELP_WIDTH,
     });
   for (const spec of commands) program.addCommand(buildCommand(spec, program, terminal, onExit));
   return program;
@@ -62,6 +68,7 @@ function buildProgram(terminal: Terminal, onExit: (code: number) => void): Comma
 function buildCommand(spec: CommandSpec, parent: Command, terminal: Terminal, onExit: (code: number) => void): Command {
   const command = new Command(spec.name)
     .copyInheritedSettings(parent)
+    .summary(spec.summary)
     .description(spec.description)
     .helpOption('-h, --help', 'print help and exit');
   for (const argument of spec.arguments ?? []) command.argument(argument.usage, argument.help);

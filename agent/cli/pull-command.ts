@@ -18,6 +18,7 @@ import { showPull } from './show-pull.ts';
 /** `prestage-agent pull`: downloads the images of lists into one folder. */
 export const pullCommand: CommandSpec = {
   name: 'pull',
+  summary: 'Pull the images of lists into a folder',
   description:
     'Pull the images of lists into one OCI image layout, or into one archive per image. Complete files are kept: after a failure, pull again.',
   flags: [

@@ -11,6 +11,7 @@ import { settingFlags, settingsOf } from './setting-flags.ts';
 /** `prestage-agent report`: everything that a support ticket needs, in one file. */
 export const reportCommand: CommandSpec = {
   name: 'report',
+  summary: 'Collect the data for a support ticket',
   description:
     'Collect the data for a support ticket: status, records, settings, versions, mounts, journal, engine configuration. Changes nothing on the node. Logins, keys and tokens are left out; still, look through the report before you share it.',
   flags: [

@@ -13,6 +13,7 @@ import { showProgress } from './show-progress.ts';
 /** `prestage-agent run`: makes the images of a stage available, or with `--dry-run` prints what it would do. */
 export const runCommand: CommandSpec = {
   name: 'run',
+  summary: 'Make the images of a stage available on this node',
   description:
     'Make the images of a stage on the data partition available: load them into containers-storage, serve them from a registry, or mount them. Existing images are kept.',
   flags: [...settingFlags(SETTING_KEYS), dryRunFlag],

@@ -17,6 +17,7 @@ const WATCH_PERIOD_MS = 1000;
 /** `prestage-agent status`: how the last run ended, or its progress. */
 export const statusCommand: CommandSpec = {
   name: 'status',
+  summary: 'Show how the last run ended, or its progress',
   description: 'Show how the last run ended, or its progress, image by image, with reasons and next steps. Changes nothing.',
   flags: [
     ...settingFlags(['root']),

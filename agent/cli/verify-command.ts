@@ -18,6 +18,7 @@ import { showTotals } from './show-totals.ts';
  */
 export const verifyCommand: CommandSpec = {
   name: 'verify',
+  summary: 'Verify a bundle, and list every fault',
   description:
     'Verify a bundle, a folder of archives, an OCI layout or oc-mirror archives: in a folder, on a device, or in a disk image. Changes nothing. Lists every fault with its file and a remedy.',
   arguments: [{ usage: '<path>', help: 'folder, block device, or image of a disk or of a file system' }],
