@@ -55,8 +55,13 @@ function tomlOf(text: string, path: string): unknown {
   try {
     return parse(text);
   } catch (cause) {
-    throw new PrestageError('ERR_STORAGE', `${path} is not TOML: ${messageOf(cause)}`, 'Correct the file, or set --graphroot and --runroot', {
-      cause,
-    });
+    throw new PrestageError(
+      'ERR_STORAGE',
+      `${path} is not TOML: ${messageOf(cause)}`,
+      'Correct the file, or set --graphroot and --runroot',
+      {
+        cause,
+      },
+    );
   }
 }
