@@ -52,7 +52,7 @@ export async function verifyFiles(
   return files.flatMap((file) => quick.get(file.path) ?? hashed.get(file.path) ?? []);
 }
 
-/** Files that the manifest does not list: sorted paths relative to the top of the bundle. A directory without any listed file is named once, with a `/` at its end. */
+/** Unlisted files: sorted paths relative to the top of the bundle. A directory without any listed file is named once, with a `/` at its end. */
 export async function unlistedFiles(directory: string, files: readonly BundleFile[]): Promise<readonly string[]> {
   const listed = new Set([BUNDLE_FILE, ...files.map((file) => file.path)]);
   const parents = new Set(files.flatMap((file) => parentsOf(file.path)));

@@ -4,8 +4,8 @@ import type { Descriptor } from '../model/manifest.ts';
 import { CONFIG_LIMIT_BYTES, type ImagePlatform, parsePlatform } from '../model/manifest-content.ts';
 
 /**
- * The platform that the config of an image names. Both are empty if it cannot be read, or has other bytes than its digest says: what loads the image
- * reports that.
+ * The platform in the config of an image. Both parts are empty if the config cannot be read or does not match its digest; loading the image reports
+ * that.
  * @param path of the config
  */
 export async function readPlatform(path: string, config: Pick<Descriptor, 'digest'>): Promise<ImagePlatform> {

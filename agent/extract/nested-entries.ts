@@ -3,19 +3,18 @@ import type { Digest } from '../model/digest.ts';
 import type { OciIndex, PlacedEntry } from '../model/oci-layout.ts';
 import { hasRegistry, readReference } from '../model/reference.ts';
 
-/** Indexes below indexes that are read. Tools write one level; the rest is room. */
+/** Greatest depth of nested indexes. Tools write one level; the rest is reserve. */
 const DEPTH_LIMIT = 3;
-/** Indexes without a full name that are read, and entries that they may have together. A layout with more is not one that a tool writes. */
+/** Most indexes without a full name that are read, and most entries in all of them. No tool writes a layout with more. */
 const INDEX_LIMIT = 1000;
 const ENTRY_LIMIT = 100_000;
 /** Media types of an index. Sources: OCI image-spec, media-types.md; distribution, "Image Manifest V 2, Schema 2". */
 const INDEX_TYPES: ReadonlySet<string> = new Set([OCI_INDEX_TYPE, 'application/vnd.docker.distribution.manifest.list.v2+json']);
 
 /**
- * Replaces entries that lead to an index of named images by these images, as some tools put one index for all images into `index.json`. An entry
- * that has a full name itself is an image, whatever names its platforms have. An index without a full name in it stays what it is: an image without a
- * name.
- * @param read gives the index in a blob; undefined if it cannot be read
+ * Replaces each entry that leads to an index of named images by these images, because some tools put one index for all images into `index.json`. An
+ * entry with a full name is an image itself, whatever names its platforms have. An index without any full name in it counts as an unnamed image.
+ * @param read returns the index in a blob; undefined if it cannot be read
  */
 export async function withNested(index: OciIndex, read: (digest: Digest) => Promise<OciIndex | undefined>): Promise<OciIndex> {
   const seen = new Set<Digest>();
@@ -57,7 +56,7 @@ function hasFullName({ reference }: PlacedEntry): boolean {
   return hasRegistry(reference) && typeof readReference(reference) !== 'string';
 }
 
-/** An image can be named both in `index.json` and below it. */
+/** Removes duplicates: an image can be named both in `index.json` and below it. */
 function distinct(entries: readonly PlacedEntry[]): readonly PlacedEntry[] {
   const byName = new Map<string, PlacedEntry>();
   for (const entry of entries) {

@@ -58,7 +58,7 @@ export async function readOciLayout(directory: string): Promise<readonly OciEntr
 }
 
 /**
- * Reads the index of an OCI image layout, with images that are named only in an index that it names.
+ * Reads the index of an OCI image layout, including images that are named only in a nested index.
  * @throws PrestageError ERR_LAYOUT if the directory is not a layout or its index cannot be read
  */
 export async function readOciIndex(directory: string): Promise<OciIndex> {
@@ -205,7 +205,7 @@ export async function linkDirLayout(directory: string, digest: Digest, to: strin
   }
 }
 
-/** The error for a missing image of a list. If `pull` has recorded that it was there, it has been lost; otherwise the source probably had only some platforms. */
+/** The error for a missing image of a list: it was lost if the record of `pull` shows that it existed; otherwise the source probably lacked it. */
 export async function absentInstance(directory: string, list: Digest, instance: Digest, architecture: string): Promise<PrestageError> {
   const recorded = (await readAbsentInstances(directory)).get(list);
   if (recorded !== undefined && !recorded.some((one) => one.digest === instance)) {

@@ -28,7 +28,7 @@ export interface Unpacked {
   readonly bytesWritten: number;
   /** Number of blobs whose digest was checked. */
   readonly blobs: number;
-  /** What the archive holds instead of an image for Linux, in words; only its config says that. */
+  /** If the archive does not hold an image for Linux: what it holds instead, for people. Only the config shows this. */
   readonly notImage?: string;
 }
 

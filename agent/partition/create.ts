@@ -87,7 +87,7 @@ async function beforeTable(host: Host, disk: DiskFacts, { one, step }: { readonl
   if (one.kind === 'add-partition') await step('clear-place', async () => await clearPlace(host, disk, one.partition));
 }
 
-/** Signatures of file systems lie in the first and last MiB of their place. */
+/** File systems have their signatures in the first or last MiB of a partition. */
 const SIGNATURE_BYTES = 1024 * 1024;
 
 /** Removes old signatures, so that they do not show up if this is interrupted between the table and the file system. */

@@ -76,7 +76,7 @@ export function readHeader(
 /** Reads the entries of a header. Source: UEFI 2.10, 5.3.3. Pure. @returns the entries, or a text that says what is wrong with them */
 export function readEntries(bytes: Buffer, { entries }: GptHeader): readonly GptPartition[] | string {
   const wanted = entries.count * entries.bytes;
-  if (bytes.length < wanted) return 'its entries lie beyond the end of the disk';
+  if (bytes.length < wanted) return 'its entries are beyond the end of the disk';
   if (crc32(bytes.subarray(0, wanted)) !== entries.crc) return 'the checksum of its entries is wrong';
   return Array.from({ length: entries.count }, (_, index) => bytes.subarray(index * entries.bytes, (index + 1) * entries.bytes)).flatMap(
     (entry, index) => {

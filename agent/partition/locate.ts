@@ -35,7 +35,8 @@ export interface LocateRequest {
 const WRITABLE: readonly string[] = ['xfs', 'ext4'];
 
 /**
- * Finds the partition with the label on the disk, partition or image that a person names, and checks that it is not in use. Other partitions of the disk may be.
+ * Finds the partition with the label on the disk, partition or image that a person names, and checks that it is not in use. Other partitions of the
+ * disk may be in use.
  * @throws PrestageError ERR_DISK…, ERR_PARTITION_MISSING, ERR_PARTITION_AMBIGUOUS, ERR_PARTITION_FILESYSTEM
  */
 export async function locatePartition(host: Host, request: LocateRequest): Promise<LocatedPartition> {

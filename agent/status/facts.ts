@@ -17,7 +17,7 @@ export interface StatusFacts {
   /** Whether the process of the run is alive. */
   readonly isAlive: Look<boolean>;
   readonly isSameBoot: boolean;
-  /** Storage as it is now, with what is mounted beside it. */
+  /** Storage as it is now, including the additional stores. */
   readonly storage: Look<StorageContents>;
   /** Records in storage that need layers which no store has, described for people. Engines fail on these records. */
   readonly dangling: Look<readonly string[]>;

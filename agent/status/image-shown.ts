@@ -57,7 +57,7 @@ export async function askForImage(host: Host, target: RegistryTarget, place: str
   if (verified === undefined) return { lacks: `its list ${top.digest} has no image for ${platform}` };
   if (verified !== top.digest) {
     const own = await askRegistry(target, { repository, name: verified, kind: 'manifests', limitBytes: MANIFEST_LIMIT_BYTES });
-    if (own === undefined) return { lacks: `it has the list ${top.digest}, and not ${verified}, which that names for ${platform}` };
+    if (own === undefined) return { lacks: `it has the list ${top.digest}, but not ${verified}, which the list names for ${platform}` };
   }
   return { digest: top.digest, verified, signatures: await findSignatures(host, target, { place, repository, verified }) };
 }

@@ -17,7 +17,7 @@ const SECRET_NAME = /passw|secret|token|credential|api_?key|auth/i;
 const ADDRESS_NAME = /_proxy$/i;
 
 /**
- * Reads the secrets of this machine that lie in known places: registry logins with their parts, and secrets in the environment.
+ * Reads the secrets of this machine in known places: registry logins with their parts, and secrets in the environment.
  * They are used to find and hide these texts in a report, and are stored nowhere.
  */
 export async function knownSecrets(host: Host): Promise<readonly string[]> {

@@ -27,7 +27,7 @@ const RULES: readonly ((text: string) => string)[] = [
   (text) => text.replace(/\b([a-z][a-z0-9+.-]{0,20}:\/\/)[^\s/@"'<>]+@/gi, `$1${REDACTED}@`),
   // RFC 9110, 11.4, in a header.
   (text) => text.replace(/\b(Basic|Bearer|Negotiate)[ \t]+[A-Za-z0-9+/._~=-]{8,}/gi, `$1 ${REDACTED}`),
-  // RFC 7519: three parts of base64url, of which the first begins as a JSON object does.
+  // RFC 7519: three parts of base64url, the first of which starts like a JSON object.
   (text) => text.replace(/\beyJ[\w-]{8,}\.[\w-]{8,}\.[\w-]*/g, REDACTED),
   (text) => text.replace(KEYS, hideValue),
 ];

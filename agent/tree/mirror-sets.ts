@@ -4,25 +4,25 @@ import { PrestageError } from '../model/errors.ts';
 import { listFaults, schemaFaults } from '../model/faults.ts';
 import { readReference } from '../model/reference.ts';
 
-/** A source and the places that mirror it, as a cluster's mirror sets have them. */
+/** A source and its mirrors, as in the mirror sets of a cluster. */
 export interface MirrorSetEntry {
-  /** Registry, namespace or repository: what stands in front of a reference. */
+  /** Registry, namespace or repository: the prefix of a reference. */
   readonly source: string;
-  /** What takes its place, in order. */
+  /** The prefixes that replace it, in order. */
   readonly mirrors: readonly string[];
-  /** Which references it is for. */
+  /** Kind of references that the entry applies to. */
   readonly by: 'digest' | 'tag';
 }
 
-/** A document with its path, for messages. */
+/** A text with its path, for messages. */
 export interface SetText {
   readonly text: string;
   readonly where: string;
 }
 
-/** What one run of oc-mirror was told to mirror by name. */
+/** The images that the configuration of an oc-mirror run names. */
 export interface SetConfiguration {
-  /** References of images and of operator catalogs, with the path under which oc-mirror keeps each where it was told one. */
+  /** References of images and operator catalogs, each with the path where oc-mirror stores it, if the configuration sets one. */
   readonly images: readonly { readonly reference: string; readonly target: string | undefined }[];
 }
 
@@ -63,8 +63,8 @@ const configurationSchema = v.object({
 });
 
 /**
- * Reads mirror sets: IDMS, ITMS and the older ICSP, several documents in one file, as oc-mirror writes them.
- * @throws PrestageError ERR_MIRROR_SETS with every fault, its document and its place in it
+ * Reads mirror sets: IDMS, ITMS and the older ICSP. A file can have several documents, as those of oc-mirror do.
+ * @throws PrestageError ERR_MIRROR_SETS with every fault and its place
  */
 export function parseMirrorSets(files: readonly SetText[]): readonly MirrorSetEntry[] {
   const faults: string[] = [];
@@ -83,7 +83,7 @@ export function parseMirrorSets(files: readonly SetText[]): readonly MirrorSetEn
 }
 
 /**
- * Reads the configuration that an oc-mirror run was given, as far as it names images: catalogs are in no mirror set.
+ * Reads the images and catalogs that the configuration of an oc-mirror run names. Catalogs do not appear in mirror sets.
  * @throws PrestageError ERR_MIRROR_SETS
  */
 export function parseSetConfiguration(file: SetText): SetConfiguration {
@@ -115,7 +115,7 @@ function entriesOf(set: v.InferOutput<typeof setSchema>): readonly MirrorSetEntr
   }
 }
 
-/** The documents of a file that are not empty. References between nodes would let a short text become a long one, and nobody writes them here. */
+/** The non-empty documents of a file. Aliases are refused: they can expand a short text enormously, and mirror sets do not need them. */
 function documentsOf({ text, where }: SetText, faults: string[]): readonly { readonly value: unknown; readonly where: string }[] {
   const documents: readonly ReturnType<typeof parseAllDocuments<ParsedNode>>[number][] = [...parseAllDocuments<ParsedNode>(text)];
   return documents.flatMap((document, index) => {
@@ -137,7 +137,7 @@ function documentsOf({ text, where }: SetText, faults: string[]): readonly { rea
   });
 }
 
-/** A repository could stand behind it, so that it may be in front of a reference; wildcards cannot. */
+/** True if a repository can follow the text, so that it can be the prefix of a reference. False for wildcards. */
 function isPlace(text: string): boolean {
   const reference = readReference(`${text}/x/y`);
   return typeof reference !== 'string' && `${reference.registry}/${reference.repository}` === `${text}/x/y`;
@@ -147,6 +147,6 @@ function unreadable(files: readonly SetText[], faults: readonly string[]): Prest
   return new PrestageError(
     'ERR_MIRROR_SETS',
     listFaults(`${files.map((file) => file.where).join(', ')} cannot be read`, faults),
-    'Correct the places that are named, or take the files of working-dir/cluster-resources as oc-mirror wrote them',
+    'Correct these places, or use the unchanged files of oc-mirror in working-dir/cluster-resources',
   );
 }

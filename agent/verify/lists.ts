@@ -9,9 +9,9 @@ import { type BlobStore, blobError, type WantedImage } from './blobs.ts';
 import type { Checked } from './context.ts';
 
 /**
- * Compares what lists of a layout name and the layout lacks with what `pull` has recorded: what the registry did not have is a notice, what was lost
- * afterwards is a fault. Of lists that no pull has recorded, every other platform may be lacking, as a copy of one platform leaves them out.
- * @returns `others`: the images whose blobs are still to be looked for
+ * Compares the images of lists that a layout lacks with the record of `pull`. An image that the registry did not have is a notice; one that was lost
+ * afterwards is a fault. If no pull has recorded the list, images of other platforms may be missing, because a copy for one platform leaves them out.
+ * @returns `others`: the images whose blobs must still be checked
  */
 export async function verifyLists<T extends WantedImage>(
   layout: string,
@@ -42,11 +42,11 @@ export async function verifyLists<T extends WantedImage>(
     }
     lacking.push({ reference, absent: recorded === undefined ? ofOthers : ofOthers.filter(isKnown) });
   }
-  const text = absentText(lacking, 'this layout does not have');
+  const text = absentText(lacking, 'this layout lacks');
   return { faults: [...faults.values()], notices: text === undefined ? [] : [text], others };
 }
 
-/** What is wrong with a manifest itself is found when its blobs are looked for. */
+/** Ignores a faulty manifest here: the check of its blobs reports it. */
 function ofList(error: unknown): undefined {
   if (error instanceof PrestageError) return undefined;
   throw error;

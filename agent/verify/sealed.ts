@@ -118,9 +118,9 @@ function imagesOf(bundle: Bundle): readonly BundleImage[] {
   });
 }
 
-/** No fault: the node needs its own platform alone, and the build had that. */
+/** Not faults: a node needs only its own platform, which the build had. */
 function absentNotices(bundle: Bundle): readonly string[] {
-  const text = absentText(imagesOf(bundle), 'the input of its build did not have');
+  const text = absentText(imagesOf(bundle), 'the input of the build lacked');
   return text === undefined ? [] : [text];
 }
 

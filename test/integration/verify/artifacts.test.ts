@@ -290,12 +290,12 @@ describe('a list of platforms of which the registry has some', () => {
     const notice = (fate: string): string =>
       `the list of 1 image names 1 manifest that ${fate}: linux/arm64 (1); first: ${instance('arm64')} of ${line}`;
     const folder = await verifyAt(from);
-    assert.deepEqual([folder.faults, folder.notices], [[], [notice('this layout does not have')]]);
+    assert.deepEqual([folder.faults, folder.notices], [[], [notice('this layout lacks')]]);
     const bundle = join(work, 'bundle');
     await runBuild({ from, to: bundle, payloads: ['oci', 'registry'] });
     assert.deepEqual((await readManifest(bundle)).bundle.stages.installed?.images[0]?.absent, absent);
     const built = await verifyAt(bundle);
-    assert.deepEqual([built.faults, built.notices[0]], [[], notice('the input of its build did not have')]);
+    assert.deepEqual([built.faults, built.notices[0]], [[], notice('the input of the build lacked')]);
     assert.deepEqual(await errorOf(runBuild({ from, to: join(work, 'other'), architecture: 'arm64' })), {
       code: 'ERR_ARCHITECTURE',
       message: `${from}: the list ${otherArchitecture.digest} names ${instance('arm64')} for linux/arm64, which is missing: the source of the list may not have it`,

@@ -190,7 +190,7 @@ describe('a header of a GPT', () => {
 
   it('whose entries lie beyond the end of the disk has none', () => {
     const header = soundHeader(gptEnds({ sizeBytes: SIZE, sectorBytes: 512, partitions: [] }).start.subarray(512, 1024));
-    assert.equal(readEntries(Buffer.alloc(0), header), 'its entries lie beyond the end of the disk');
+    assert.equal(readEntries(Buffer.alloc(0), header), 'its entries are beyond the end of the disk');
   });
 
   it('law: any bytes are read to an end', () => {

@@ -32,7 +32,7 @@ const ask = async (tag: string) =>
 test('a registry that has a list and not the image for this machine is no place to pull from', async () => {
   const both = list('amd64', 'arm64');
   assert.deepEqual(await ask('amd64-arm64'), {
-    lacks: `it has the list ${digestOf(both)}, and not ${digestFor('arm64')}, which that names for linux/arm64`,
+    lacks: `it has the list ${digestOf(both)}, but not ${digestFor('arm64')}, which the list names for linux/arm64`,
   });
 });
 

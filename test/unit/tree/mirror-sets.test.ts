@@ -77,7 +77,7 @@ test('every fault of mirror sets is named with its document and place', () => {
         '/m/idms-oc-mirror.yaml, document 1: kind: Invalid type: Expected ("ImageDigestMirrorSet" | "ImageTagMirrorSet" | "ImageContentSourcePolicy") but received "Secret"',
         '/m/idms-oc-mirror.yaml, document 2: spec.imageDigestMirrors.0.source: is not a registry, namespace or repository',
       ].join('\n'),
-      remedy: 'Correct the places that are named, or take the files of working-dir/cluster-resources as oc-mirror wrote them',
+      remedy: 'Correct these places, or use the unchanged files of oc-mirror in working-dir/cluster-resources',
     },
   );
 });

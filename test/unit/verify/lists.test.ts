@@ -54,7 +54,7 @@ async function verify(architecture: string) {
 }
 
 const notice = (): string =>
-  `the list of 1 image names 1 manifest that this layout does not have: linux/arm64 (1); first: ${arm64} of ${REFERENCE}`;
+  `the list of 1 image names 1 manifest that this layout lacks: linux/arm64 (1); first: ${arm64} of ${REFERENCE}`;
 
 test('what the registry did not have is a notice', async () => {
   const { faults, notices, others } = await checked([ARM64()]);
