@@ -18,9 +18,9 @@ export interface Needs {
   readonly parallel: number;
   /** Growth of containers-storage. */
   readonly storageBytes: number;
-  /** Most blobs that lie in scratch at one time: of images that are being copied, and of those unpacked ahead. */
+  /** Most bytes of blobs in scratch at one time: of images that are being copied, and of those unpacked ahead. */
   readonly aheadBytes: number;
-  /** Most that lies in scratch at one time: these blobs, and skopeo's own copies of those that it copies. */
+  /** Most bytes in scratch at one time: these blobs, and skopeo's own copies of those that it copies. */
   readonly scratchBytes: number;
 }
 
@@ -36,7 +36,7 @@ const GROWTH = 2.5;
  */
 const AHEAD = 0.5;
 
-/** Memory for one image at work: a thread of the agent and one skopeo (measured: 60 MB and 110 MB at the most). */
+/** Memory for one image that is being loaded: a thread of the agent and one skopeo (measured: 60 MB and 110 MB at the most). */
 const MEMORY_PER_IMAGE = 192 * 1024 * 1024;
 
 /** More images at a time than this gain nothing: the lock of containers-storage is held while a layer is unpacked. */

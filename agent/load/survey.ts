@@ -18,7 +18,7 @@ import type { KnownImage, RefusedImage } from './plan.ts';
 interface ImageContents {
   /** Digest of `manifest.json`: of the image, or of the list. */
   readonly topDigest: Digest;
-  /** Digest of the image's own manifest; differs from the top one where that is a list. */
+  /** Digest of the image's own manifest; differs from the top one if that is a list. */
   readonly imageDigest: Digest;
   readonly layers: readonly Descriptor[];
 }

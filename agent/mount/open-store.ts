@@ -223,7 +223,7 @@ async function closeAfter(host: Host, { step }: OpenStoreRequest, error: unknown
   }
 }
 
-/** Removes copies on the disk other than the open one. A copy that a container still uses only loses its name. A copy that cannot be removed is no error. */
+/** Removes copies on the disk other than the open one. A copy that a container still uses only loses its name. It is not an error if a copy cannot be removed. */
 async function removeOtherCopies(host: Host, { image, step }: OpenStoreRequest, placement: Placement): Promise<void> {
   const directory = hostPath(host, DISK_COPY_PATH);
   const isOpen = (name: string): boolean => placement === 'disk' && name.startsWith(image.sha256);

@@ -81,7 +81,7 @@ async function getBytes(target: RegistryTarget, path: string, limitBytes: number
 function unusable(path: string, { host, port }: RegistryTarget, what: string): PrestageError {
   return new PrestageError(
     'ERR_REGISTRY_START',
-    `the registry at ${host}:${port} cannot be asked for ${path}: ${what}`,
+    `${path} cannot be read from the registry at ${host}:${port}: ${what}`,
     'Look at its log: journalctl -u prestage-registry; then try again',
   );
 }

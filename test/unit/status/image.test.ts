@@ -206,7 +206,7 @@ test('a registry is believed within limits of size, time and digest, and only 40
       const { code, message } = await ask(name).then(() => assert.fail(`${name} was believed`), errorRecord);
       assert.deepEqual(
         [code, message],
-        ['ERR_REGISTRY_START', `the registry at 127.0.0.1:${address.port} cannot be asked for /v2/a/manifests/${name}: ${what}`],
+        ['ERR_REGISTRY_START', `/v2/a/manifests/${name} cannot be read from the registry at 127.0.0.1:${address.port}: ${what}`],
       );
     }
   } finally {
