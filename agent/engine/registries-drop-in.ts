@@ -42,6 +42,6 @@ function commentOf({ base }: PlannedEntry): readonly string[] {
 function laterNotice({ entry, base }: PlannedEntry): readonly string[] {
   if (base === undefined || base.prefix !== entry.prefix || base.file <= DROP_IN_PATH) return [];
   return [
-    `${base.file} is read after ${DROP_IN_PATH} and overrides it for ${entry.prefix}: rename it so that it is read before, or our mirrors are not asked`,
+    `${base.file} is read after ${DROP_IN_PATH} and overrides it for ${entry.prefix}: rename it so that it is read before; otherwise engines do not ask our mirrors`,
   ];
 }

@@ -53,7 +53,9 @@ export function planMirrors(view: RegistriesView, request: MirrorRequest, dialec
     notices: [
       ...(view.shadowedBy === undefined
         ? []
-        : [`podman reads ${view.shadowedBy} for root, and nothing in /etc/containers: move that file away, or our mirrors are not asked`]),
+        : [
+            `podman reads ${view.shadowedBy} for root, and nothing in /etc/containers: move that file away; otherwise engines do not ask our mirrors`,
+          ]),
       ...(kept.length === 0
         ? []
         : [`This podman version cannot use our mirrors of ${kept.join(', ')} for tags: pulls by tag still go to the source registry`]),

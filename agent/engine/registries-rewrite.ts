@@ -36,7 +36,7 @@ export function rewriteRegistries(
 function elsewhereNotice({ base, entry }: PlannedEntry): readonly string[] {
   return base === undefined
     ? []
-    : [`${base.file} overrides ${REGISTRIES_CONF} for ${entry.prefix}: leave --rewrite out, or our mirrors are not asked`];
+    : [`${base.file} overrides ${REGISTRIES_CONF} for ${entry.prefix}: leave --rewrite out; otherwise engines do not ask our mirrors`];
 }
 
 function editText(text: string, before: RegistriesFile, planned: readonly PlannedEntry[]): string {

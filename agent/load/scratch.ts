@@ -31,7 +31,7 @@ export async function checkScratch(host: Pick<Host, 'root'>, wanted: string | un
   if (fault === undefined) return join(path, ...missing);
   throw new PrestageError(
     'ERR_SCRATCH',
-    `the scratch directory ${wanted} cannot be used, because other users than root could replace what root writes and deletes there: ${fault}`,
+    `the scratch directory ${wanted} cannot be used, because users other than root could replace what root writes and deletes there: ${fault}`,
     'Give --scratch below a directory that only root can write to, such as /var/lib, or leave it out',
   );
 }

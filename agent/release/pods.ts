@@ -29,20 +29,20 @@ export function judgePods({ pods, areRunning, hasKubelet, crictl }: PodFacts): P
   if (hasKubelet) {
     return refuse(
       `${named}: these pods depend on the store image, and the kubelet would start them again`,
-      'Drain the node first, then stop the kubelet (systemctl stop kubelet) and give the release again',
+      'Drain the node first, then stop the kubelet (systemctl stop kubelet), and run prestage-agent release again',
     );
   }
   if (crictl.kind === 'answers') return { kind: 'end' };
   if (crictl.kind === 'silent') {
     return refuse(
       `${named}: these pods depend on the store image, and CRI-O cannot be asked to end them: ${crictl.reason}`,
-      'Drain the node first, then end the pods (crictl rmp --force --all) and give the release again',
+      'Drain the node first, then end the pods (crictl rmp --force --all), and run prestage-agent release again',
     );
   }
   if (!areRunning) return { kind: 'leave' };
   return refuse(
     `${named}: these pods run from the store image, but CRI-O, which could end them, is not running`,
-    'Drain the node first, start CRI-O (systemctl start crio), end the pods (crictl rmp --force --all), then give the release again',
+    'Drain the node first, start CRI-O (systemctl start crio), end the pods (crictl rmp --force --all), then run prestage-agent release again',
   );
 }
 
@@ -78,7 +78,7 @@ export function podSteps(host: Host, pods: readonly Pod[]): readonly PlannedStep
       throw new PrestageError(
         'ERR_STORE_PODS',
         `pod ${pod.name} could not be ended: ${reason}`,
-        'Drain the node first, end the pod (crictl rmp --force), then give the release again',
+        'Drain the node first, end the pod (crictl rmp --force), then run prestage-agent release again',
       );
     },
   }));

@@ -48,7 +48,7 @@ export async function planSystems(
   });
   if (found.length === 0) return not('absent', 'the bundle has none');
   const { osTree } = store;
-  if (osTree === undefined || stage === 'discovery') return not('stored', 'pulls of it go to the source');
+  if (osTree === undefined || stage === 'discovery') return not('stored', 'pulls go to the source');
   if (placement === 'ram' && runsOneOf(found, await bootedImage(host, kernelArguments)))
     return not('booted', 'the node runs it, and the partition is free');
   const fault = await osTreeFault(osTree);

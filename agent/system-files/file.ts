@@ -152,7 +152,7 @@ function notPlain(path: string, reason: string, cause?: unknown): PrestageError 
   return new PrestageError(
     'ERR_SYSTEM_FILE',
     `${path} ${reason}`,
-    `Replace ${path} by a plain file, or remove it`,
+    `Replace ${path} with a plain file, or remove it`,
     cause === undefined ? undefined : { cause },
   );
 }

@@ -208,7 +208,7 @@ onNode('an entry of a longer prefix than ours does not go around ours', async ()
 onNode('a drop-in that is read after ours replaces it, as the notice says', async () => {
   const late = '[[registry]]\nlocation = "source.test/org/everywhere"\ninsecure = true\n';
   assert.deepEqual(await configure({ main: '', dropIns: { '99-late.conf': late } }), [
-    `${DROP_IN_DIRECTORY}/99-late.conf is read after ${DROP_IN_PATH} and overrides it for source.test/org/everywhere: rename it so that it is read before, or our mirrors are not asked`,
+    `${DROP_IN_DIRECTORY}/99-late.conf is read after ${DROP_IN_PATH} and overrides it for source.test/org/everywhere: rename it so that it is read before; otherwise engines do not ask our mirrors`,
   ]);
   assert.deepEqual(await pull(byTag('everywhere')), { asked: ['source'], came: true });
 });
@@ -236,7 +236,7 @@ onNode('a file of the root user hides the files in /etc from podman, as the noti
   await writeFile(personal, CLUSTER);
   try {
     assert.deepEqual(await configure({}), [
-      'podman reads /root/.config/containers/registries.conf for root, and nothing in /etc/containers: move that file away, or our mirrors are not asked',
+      'podman reads /root/.config/containers/registries.conf for root, and nothing in /etc/containers: move that file away; otherwise engines do not ask our mirrors',
     ]);
     assert.deepEqual(await pull(byTag('everywhere')), { asked: ['mirror'], came: true });
   } finally {

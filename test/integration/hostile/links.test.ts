@@ -123,7 +123,7 @@ describe('a user without rights who exchanges links where root may be about to d
             exitCode: 4,
             code: 'ERR_SCRATCH',
             message:
-              'the scratch directory /var/tmp cannot be used, because other users than root could replace what root writes and deletes there: /var/tmp is writable for other users (mode 1777)',
+              'the scratch directory /var/tmp cannot be used, because users other than root could replace what root writes and deletes there: /var/tmp is writable for other users (mode 1777)',
           });
         }
       });

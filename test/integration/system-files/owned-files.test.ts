@@ -171,7 +171,7 @@ describe('files of the system', () => {
     );
     assert.match(
       error.remedy,
-      new RegExp(`^Move ${DROP_IN} away, or keep it if it does what the agent’s file would do; Replace ${NEW} by a plain file`),
+      new RegExp(`^Move ${DROP_IN} away, or keep it if it does what the agent’s file would do; Replace ${NEW} with a plain file`),
     );
     assert.deepEqual(await treeOf(work, ['etc', 'run', 'var']), before);
   });

@@ -61,7 +61,7 @@ test('the drop-in of a node with mirrors of a cluster is the golden one, in both
     const sources = mirrorSources(references, [OURS, '192.0.2.7:5001']);
     const { text, notices } = renderDropIn(view, { sources, insecure: false, block: false }, dialect);
     assertGolden(`registries/${dialect}.conf`, text);
-    const late = `${file} is read after ${FILE} and overrides it for docker.io/library/busybox: rename it so that it is read before, or our mirrors are not asked`;
+    const late = `${file} is read after ${FILE} and overrides it for docker.io/library/busybox: rename it so that it is read before; otherwise engines do not ask our mirrors`;
     const digests =
       'This podman version cannot use our mirrors of quay.io/openshift-release-dev/ocp-v4.0-art-dev for tags: pulls by tag still go to the source registry';
     assert.deepEqual(notices, dialect === 'per-mirror' ? [late] : [digests, late]);
@@ -120,7 +120,7 @@ test('an entry that would make the file unreadable for engines is left out, and 
 test('a file of the root user that hides /etc is a notice', () => {
   const { notices } = renderDropIn({ ...emptyView, shadowedBy: '/root/x.conf' }, wish(['quay.io/a']), 'per-mirror');
   assert.deepEqual(notices, [
-    'podman reads /root/x.conf for root, and nothing in /etc/containers: move that file away, or our mirrors are not asked',
+    'podman reads /root/x.conf for root, and nothing in /etc/containers: move that file away; otherwise engines do not ask our mirrors',
   ]);
 });
 

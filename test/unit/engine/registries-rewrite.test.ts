@@ -133,7 +133,9 @@ test('a prefix that a drop-in decides over is left alone, and a notice says so',
   const file = '/etc/containers/registries.conf.d/10-site.conf';
   const { text, notices } = rewrite(EXISTING, wish(['quay.io/release']), [entryOf('quay.io/release', { file })]);
   assert.equal(text, EXISTING);
-  assert.deepEqual(notices, [`${file} overrides ${MAIN} for quay.io/release: leave --rewrite out, or our mirrors are not asked`]);
+  assert.deepEqual(notices, [
+    `${file} overrides ${MAIN} for quay.io/release: leave --rewrite out; otherwise engines do not ask our mirrors`,
+  ]);
 });
 
 test('a table that leads to the place of another one of the file, but secured otherwise, is not added', () => {

@@ -26,7 +26,7 @@ describe('pods that stand on the store image', () => {
     assert.deepEqual(refusalOf({ hasKubelet: true }), [
       'ERR_STORE_PODS',
       'shop/web, shop/db: these pods depend on the store image, and the kubelet would start them again',
-      'Drain the node first, then stop the kubelet (systemctl stop kubelet) and give the release again',
+      'Drain the node first, then stop the kubelet (systemctl stop kubelet), and run prestage-agent release again',
     ]));
 
   it('are a refusal where CRI-O does not answer', () =>
@@ -35,7 +35,7 @@ describe('pods that stand on the store image', () => {
       [
         'ERR_STORE_PODS',
         'shop/web, shop/db: these pods depend on the store image, and CRI-O cannot be asked to end them: crictl version failed with exit code 1: no such socket',
-        'Drain the node first, then end the pods (crictl rmp --force --all) and give the release again',
+        'Drain the node first, then end the pods (crictl rmp --force --all), and run prestage-agent release again',
       ],
     ));
 
@@ -43,6 +43,6 @@ describe('pods that stand on the store image', () => {
     assert.deepEqual(refusalOf({ crictl: { kind: 'no-crio' } }), [
       'ERR_STORE_PODS',
       'shop/web, shop/db: these pods run from the store image, but CRI-O, which could end them, is not running',
-      'Drain the node first, start CRI-O (systemctl start crio), end the pods (crictl rmp --force --all), then give the release again',
+      'Drain the node first, start CRI-O (systemctl start crio), end the pods (crictl rmp --force --all), then run prestage-agent release again',
     ]));
 });

@@ -61,7 +61,7 @@ test('operating systems are served unless the bundle has none, nothing pivots, o
       booted = '',
     ) => await planSystems(of, placement, { host, stage }, booted);
     assert.deepEqual(await plan(bundle(tree, []), 'auto'), { images: [], because: { state: 'absent', reason: 'the bundle has none' } });
-    const stored = { images: [image], because: { state: 'stored', reason: 'pulls of it go to the source' } };
+    const stored = { images: [image], because: { state: 'stored', reason: 'pulls go to the source' } };
     assert.deepEqual(await plan(bundle(undefined, [reference]), 'auto'), stored);
     assert.deepEqual(await plan(bundle(tree, [reference]), 'auto', 'discovery'), stored);
     assert.deepEqual(await plan(bundle(tree, [reference]), 'auto', 'installed', kernelArguments), whole);
