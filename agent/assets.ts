@@ -4,8 +4,8 @@ import * as v from 'valibot';
 import { PrestageError } from './model/errors.ts';
 
 /**
- * What the executable carries besides code. This module serves development, where everything lies in the source tree;
- * build.mjs puts a generated one with the same exports in its place, which holds the bytes themselves.
+ * The files that the executable carries besides code. This module is for development and reads them from the source tree; build.mjs replaces it
+ * by a generated module with the same exports, which contains the bytes.
  */
 
 /** The addon zlib-sync: a module of the tree, or bytes that the caller writes to a private file and loads with process.dlopen. */
@@ -14,7 +14,7 @@ export type ZlibAddon = { readonly kind: 'module' } | { readonly kind: 'bytes'; 
 /** The code of a worker thread: `new Worker(url)`, or `new Worker(code, { eval: true })`. */
 export type WorkerEntry = { readonly kind: 'file'; readonly url: URL } | { readonly kind: 'source'; readonly code: string };
 
-/** Folders, relative to the top of the tree, with the suffixes of the files that travel inside the executable. */
+/** Folders, relative to the top of the tree, with the suffixes of the files that become part of the executable. */
 const FOLDERS: readonly { readonly folder: string; readonly suffixes: readonly string[] }[] = [
   { folder: 'agent/units', suffixes: ['.service', '.container', '.sh'] },
   { folder: 'ignition-templates', suffixes: ['.json'] },
@@ -29,7 +29,7 @@ export const version: string = v.parse(
   JSON.parse(readFileSync(new URL('package.json', top), 'utf8')),
 ).version;
 
-/** Paths of all text files that travel inside the executable, relative to the top of the tree, sorted. */
+/** Paths of all text files in the executable, relative to the top of the tree, sorted. */
 export function assetPaths(): readonly string[] {
   return FOLDERS.flatMap(({ folder, suffixes }) =>
     readdirSync(new URL(folder, top))
@@ -39,15 +39,15 @@ export function assetPaths(): readonly string[] {
 }
 
 /**
- * The text of a file that travels inside the executable.
+ * The text of a file in the executable.
  * @param path relative to the top of the tree, one of assetPaths()
- * @throws PrestageError ERR_INTERNAL where no such file travels
+ * @throws PrestageError ERR_INTERNAL if there is no such file
  */
 export function asset(path: string): string {
   if (!assetPaths().includes(path)) {
     throw new PrestageError(
       'ERR_INTERNAL',
-      `the executable does not carry a file ${path}`,
+      `the executable does not contain the file ${path}`,
       'Add its folder and suffix to FOLDERS in agent/assets.ts',
     );
   }
@@ -63,7 +63,7 @@ export function workerEntry(): WorkerEntry {
   return { kind: 'file', url: new URL('./extract/worker.ts', import.meta.url) };
 }
 
-/** How this very program is started again: the program and its first arguments. */
+/** The command that starts this program again: the program and its first arguments. */
 export function selfCommand(): readonly [string, ...string[]] {
   return [process.execPath, fileURLToPath(new URL('./main.ts', import.meta.url))];
 }

@@ -55,7 +55,7 @@ function assetsModule({ texts, addon, workerCode }) {
     export function assetPaths() { return [...texts.keys()]; }
     export function asset(path) {
       const text = texts.get(path);
-      if (text === undefined) throw new PrestageError('ERR_INTERNAL', \`the executable does not carry a file \${path}\`, 'Build the executable again');
+      if (text === undefined) throw new PrestageError('ERR_INTERNAL', \`the executable does not contain the file \${path}\`, 'Build the executable again');
       return text;
     }
     export function zlibAddon() {

@@ -8,22 +8,22 @@ export function ifMissing<T>(instead: () => T): (error: NodeJS.ErrnoException) =
   };
 }
 
-/** The text of a file; undefined if it does not exist. @throws the refusal of the kernel, for any other reason */
+/** The text of a file; undefined if it does not exist. @throws NodeJS.ErrnoException for any other refusal of the kernel */
 export async function readIfThere(path: string): Promise<string | undefined> {
   return await readFile(path, 'utf8').catch(ifMissing(() => undefined));
 }
 
-/** Whether a directory has an entry of this name, whatever it is: a symbolic link counts, wherever it leads. */
+/** Whether the path exists, as an entry of any type: a symbolic link counts, even if its target does not exist. */
 export async function isThere(path: string): Promise<boolean> {
   return (await lstat(path).catch(() => undefined)) !== undefined;
 }
 
-/** Whether the path leads to a directory, perhaps through symbolic links. */
+/** Whether the path is a directory, or a symbolic link to one. */
 export async function isDirectory(path: string): Promise<boolean> {
   return (await stat(path).catch(() => undefined))?.isDirectory() === true;
 }
 
-/** Whether the path itself is a directory: not a symbolic link to one. */
+/** True for a real directory only: not for a symbolic link. */
 export async function isRealDirectory(path: string): Promise<boolean> {
   return (await lstat(path).catch(() => undefined))?.isDirectory() === true;
 }

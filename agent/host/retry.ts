@@ -5,9 +5,9 @@ export interface RetryOptions {
   /** Attempts after the first. */
   readonly retries: number;
   readonly isRetryable: (error: unknown) => boolean;
-  /** Milliseconds to wait before the next attempt after so many failures; `pauseBefore` if left out. */
+  /** Milliseconds to wait before the next attempt, by the number of failures so far; `pauseBefore` if left out. */
   readonly pauseMs?: (failures: number, error: unknown) => number;
-  /** Ends a pause; the work itself has to listen to it, too. */
+  /** Ends a pause; the work must listen to it, too. */
   readonly signal: AbortSignal;
   readonly onRetry: (error: unknown, pauseMs: number) => void;
 }
@@ -15,12 +15,12 @@ export interface RetryOptions {
 const FIRST_PAUSE_MS = 1000;
 const PAUSE_LIMIT_MS = 30_000;
 
-/** Milliseconds to wait after so many failures: the first pause, doubled each time, up to 30 s. Pure. */
+/** Milliseconds to wait after a number of failures: the first pause, doubled with each further failure, at most 30 s. Pure. */
 export function pauseBefore(failures: number, firstMs = FIRST_PAUSE_MS): number {
   return Math.min(firstMs * 2 ** (failures - 1), PAUSE_LIMIT_MS);
 }
 
-/** Repeats the work until it succeeds, fails for good, or has no retries left; then throws its last error. */
+/** Repeats the work until it succeeds. Throws its error if that cannot be retried, or if no attempts are left. */
 export async function withRetries<T>(options: RetryOptions, work: () => Promise<T>): Promise<T> {
   for (let attempt = 1; ; attempt++) {
     try {

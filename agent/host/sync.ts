@@ -1,7 +1,7 @@
 import { type Exec, output } from './exec.ts';
 
 /**
- * Writes all that is cached of the file systems of these paths to their devices. Writes that a dead disk did not accept show up here at the latest.
+ * Writes all cached data of the file systems of these paths to their devices. A write error of a dead disk is reported here at the latest.
  * Source: sync(1), --file-system; syncfs(2).
  * @throws PrestageError ERR_TOOL_FAILED
  */

@@ -94,7 +94,7 @@ function splitReference(text: string): Parts {
 
 function faultOf(text: string, { registry, repository, tag, digest }: Parts): string | undefined {
   if (IMAGE_ID.test(text)) return '64 hex digits alone are an image ID';
-  if (digest !== undefined && !isDigest(digest)) return `${quoteInput(digest)} is not sha256: and 64 lower-case hex digits`;
+  if (digest !== undefined && !isDigest(digest)) return `${quoteInput(digest)} is not sha256:<64 lower-case hex digits>`;
   if (tag !== undefined && !TAG.test(tag)) return `${quoteInput(tag)} is not a tag`;
   if (!REGISTRY.test(registry)) return `${quoteInput(registry)} is not a registry host`;
   if (!REPOSITORY.test(repository)) return `${quoteInput(repository)} is not a repository path`;

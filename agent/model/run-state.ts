@@ -25,7 +25,7 @@ const imageSchema = v.object({
   /** Digests under which storage may have it. */
   digests: v.array(digestSchema),
   state: v.picklist(imageStates),
-  /** What the list of the image names and nobody brought; left out if that is nothing, or not known. */
+  /** Manifests that the list of the image names but that were not pulled; left out if there are none, or if that is not known. */
   absent: v.optional(v.array(v.object({ digest: digestSchema, platform: v.string() }))),
   /** Why it is in that state; always set for `skipped` and `failed`. */
   reason: v.optional(v.string()),

@@ -6,7 +6,7 @@ import { type ErrorCode, type ErrorRecord, isErrorCode } from './errors.ts';
 
 export const digestSchema = v.custom<Digest>(
   (value) => typeof value === 'string' && isDigest(value),
-  'is not sha256: and 64 lower-case hex digits',
+  'is not sha256:<64 lower-case hex digits>',
 );
 
 export const errorRecordSchema: v.GenericSchema<unknown, ErrorRecord> = v.object({

@@ -102,7 +102,7 @@ async function readLink(
   refuse: Refuse,
 ): Promise<FillJob['links'][number]> {
   const text = (await entry.read()).toString('latin1').trim();
-  if (!isDigest(text)) throw refuse('ERR_MIRROR_LINK', `holds ${quoted(text)}, not sha256: and 64 lower-case hex digits`);
+  if (!isDigest(text)) throw refuse('ERR_MIRROR_LINK', `holds ${quoted(text)}, not sha256:<64 lower-case hex digits>`);
   if (member.kind === 'link') {
     if (text !== member.digest) throw refuse('ERR_MIRROR_LINK', `holds ${text}, not the digest in its path`);
     return { path: member.path, digest: text };

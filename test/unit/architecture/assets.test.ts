@@ -26,7 +26,7 @@ test('a file that does not travel is refused, also where the tree has it', () =>
   assert.throws(() => asset('package.json'), {
     name: 'PrestageError',
     code: 'ERR_INTERNAL',
-    message: 'the executable does not carry a file package.json',
+    message: 'the executable does not contain the file package.json',
     remedy: 'Add its folder and suffix to FOLDERS in agent/assets.ts',
   });
 });

@@ -92,7 +92,7 @@ describe('what lies beside an image', () => {
     [
       'another digest',
       manifest({ config: { mediaType: 'a', digest: 'sha256:1', size: 1 } }),
-      'config.digest: is not sha256: and 64 lower-case hex digits',
+      'config.digest: is not sha256:<64 lower-case hex digits>',
     ],
   ];
   for (const [what, bytes, said] of refused)

@@ -78,7 +78,7 @@ test('every fault of every list is told with its place', () => {
       message: [
         'ai-images.txt, initial-images.txt cannot be read: 2 faults',
         'ai-images.txt:1: "quay.io/A:1" is not an image reference: "A" is not a repository path',
-        'initial-images.txt:2: "quay.io/a/c@sha256:12" is not an image reference: "sha256:12" is not sha256: and 64 lower-case hex digits',
+        'initial-images.txt:2: "quay.io/a/c@sha256:12" is not an image reference: "sha256:12" is not sha256:<64 lower-case hex digits>',
       ].join('\n'),
       remedy: REMEDY,
     },

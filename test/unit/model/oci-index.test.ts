@@ -72,7 +72,7 @@ describe('the index of an OCI image layout', () => {
     assert.deepEqual(skipped, [
       {
         place: 'manifests.0',
-        reason: 'digest: is not sha256: and 64 lower-case hex digits, size: Invalid value: Expected >=0 but received -1',
+        reason: 'digest: is not sha256:<64 lower-case hex digits>, size: Invalid value: Expected >=0 but received -1',
       },
       { place: 'manifests.2', reason: 'mediaType: is missing, size: is missing' },
       { place: 'manifests.3', reason: 'document: Invalid type: Expected Object but received 7' },
