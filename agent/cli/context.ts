@@ -5,7 +5,7 @@ import { linuxHost } from '../host/linux.ts';
 import { streamLog } from '../host/log.ts';
 import { crashingStep, plainStep, type Step, toldStep } from '../host/steps.ts';
 import type { TextStream } from '../host/text-stream.ts';
-import type { SettingKey } from '../model/setting-values.ts';
+import type { SettingKey } from '../model/setting-table.ts';
 import { resolveSettings, type Settings } from '../model/settings.ts';
 
 /** The streams and signals of a command: data goes to `out`, messages go to `err`. */

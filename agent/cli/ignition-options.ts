@@ -1,6 +1,6 @@
 import * as v from 'valibot';
 import { PrestageError } from '../model/errors.ts';
-import { type SettingKey, type SettingValues, settingReaders } from '../model/setting-values.ts';
+import { readSetting, type SettingKey, type SettingValues } from '../model/setting-table.ts';
 import { STAGES } from '../model/stage.ts';
 import type { ClientsRequest } from '../units/cluster-clients.ts';
 import type { ServeRequest } from '../units/cluster-server.ts';
@@ -126,12 +126,11 @@ function missing(given: Parsed, names: readonly (keyof Parsed)[]): readonly stri
 
 /** A value that the node reads as one of its settings, so it must be valid here. */
 function setting<K extends SettingKey>(key: K) {
-  const read = settingReaders[key];
   return v.exactOptional(
     v.pipe(
       v.string(),
       v.rawTransform<string, SettingValues[K]>(({ dataset, addIssue, NEVER }) => {
-        const reading = read(dataset.value, 'flag');
+        const reading = readSetting(key, dataset.value, 'flag');
         if ('value' in reading) return reading.value;
         addIssue({ message: `must be ${reading.must}` });
         return NEVER;

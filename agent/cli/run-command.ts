@@ -2,7 +2,7 @@ import type { LoadStep, PlanStep } from '../load/plan.ts';
 import { formatBytes, formatDuration } from '../model/bytes.ts';
 import { errorRecord, exitCodeOf, exitCodes, PrestageError, TOLERATED } from '../model/errors.ts';
 import { countStates, type RunState } from '../model/run-state.ts';
-import { type Policy, SETTING_KEYS } from '../model/setting-values.ts';
+import { type Policy, SETTING_KEYS } from '../model/setting-table.ts';
 import { type RunReport, run } from '../run/run.ts';
 import type { CommandSpec } from './command-spec.ts';
 import { hostFor, type SettingFlags, settingsFor, stepFor, type Terminal } from './context.ts';

@@ -1,6 +1,7 @@
 import { isMap, isScalar, LineCounter, type ParsedNode, parseDocument, type YAMLMap } from 'yaml';
 import { quoteInput } from './faults.ts';
-import { type GivenValue, isSettingKey, SETTING_KEYS, type SettingKey } from './setting-values.ts';
+import type { GivenValue } from './setting-readers.ts';
+import { isSettingKey, SETTING_KEYS, type SettingKey } from './setting-table.ts';
 import { suggest } from './suggest.ts';
 
 /** The settings file, as read from the disk. */

@@ -1,6 +1,6 @@
 import type { StageBundle } from '../bundle/stage-bundle.ts';
 import { PrestageError } from '../model/errors.ts';
-import type { DeliveryChoice } from '../model/setting-values.ts';
+import type { DeliveryChoice } from '../model/setting-table.ts';
 
 /** How images reach the engine, and why this way. */
 export interface ChosenDelivery {

@@ -1,5 +1,5 @@
 import { PrestageError } from '../model/errors.ts';
-import type { DeliveryChoice } from '../model/setting-values.ts';
+import type { DeliveryChoice } from '../model/setting-table.ts';
 import type { PlacementChoice, TrustChoice } from '../model/store.ts';
 
 /** Settings that the unit passes on to `run`. The node decides settings that are left out. */
