@@ -1,6 +1,7 @@
 import { existsSync } from 'node:fs';
 import { type ExecResult, quote } from '../host/exec.ts';
 import { type Host, hostPath } from '../host/host.ts';
+import { kernelSaid } from '../host/kernel-reason.ts';
 import { PrestageError } from '../model/errors.ts';
 import { STORE_PATH } from '../model/places.ts';
 import { squashfsMountArgs, type VerityOpening, verityDevice, verityOpenArgs } from './mount-argv.ts';
@@ -20,7 +21,7 @@ export interface ImageSource {
  */
 export async function mountImage(host: Host, { source, isFile }: ImageSource): Promise<void> {
   const mounted = await mountSquashfs(host, { source, isFile });
-  if (mounted.exitCode !== 0) throw doesNotMount(source, quote(mounted.stderr));
+  if (mounted.exitCode !== 0) throw doesNotMount(source, await mountReason(host, mounted));
 }
 
 /** The same, but returns the result of mount(8) instead of throwing. */
@@ -37,8 +38,19 @@ export async function mountSquashfs(host: Host, { source, isFile }: ImageSource)
  */
 export async function openVerity(host: Host, opening: VerityOpening): Promise<string> {
   const result = await host.exec('veritysetup', verityOpenArgs(opening));
-  if (result.exitCode !== 0) throw doesNotMount(opening.image, `veritysetup open: ${quote(result.stderr)}`);
+  if (result.exitCode !== 0) throw doesNotMount(opening.image, `veritysetup open: ${await mountReason(host, result)}`);
   return verityDevice(opening.stage);
+}
+
+/**
+ * Messages of the kernel about a store image. squashfs names no device, and the loop device of a failed mount has no name any more.
+ * Sources: Linux, fs/squashfs/super.c, squashfs.h (`SQUASHFS error: `); drivers/md/dm-verity-target.c, dm-table.c.
+ */
+const OF_A_STORE = /squashfs|Filesystem uses ".*" compression|device-mapper: (?:verity|table)/i;
+
+/** Why a store image was refused, with what the kernel said last about it. */
+export async function mountReason(host: Host, { stderr }: Pick<ExecResult, 'stderr'>): Promise<string> {
+  return `${quote(stderr)}${await kernelSaid(host, OF_A_STORE)}`;
 }
 
 export function doesNotMount(source: string, reason: string): PrestageError {

@@ -19,6 +19,17 @@ test('what the kernel said last of the device is quoted without its time, and no
   assert.equal(kernelReason(old, '/dev/sda5'), undefined);
 });
 
+test('a driver whose messages name no device is found by its words', () => {
+  const messages = [
+    '[    1.000000] device-mapper: verity: 253:0: data block 7 is corrupted',
+    '[    1.100000] SQUASHFS error: Filesystem uses "zstd" compression. This is not supported',
+    '[    1.200000] usb 1-1: new device',
+  ].join('\n');
+  assert.equal(kernelReason(messages, /squashfs/i), 'SQUASHFS error: Filesystem uses "zstd" compression. This is not supported');
+  assert.equal(kernelReason(messages, /device-mapper: verity/), 'device-mapper: verity: 253:0: data block 7 is corrupted');
+  assert.equal(kernelReason(messages, /erofs/), undefined);
+});
+
 test('features of an XFS are held against the kernel of the release; without a release the oldest counts', () => {
   const all = 0x1f7 | 8;
   const [bigtime, nrext64] = ['bigtime (from 4.13 on)', 'nrext64 (from 4.16 on)'];
