@@ -56,7 +56,7 @@ export async function proveServer(exec: Exec, caFile: string, address: ServerAdd
   throw new PrestageError(
     'ERR_CERTIFICATE',
     `openssl does not accept ${file} for ${address.text}: ${quote(`${stdout}\n${stderr}`)}`,
-    'Remove the file and its key, and give the command again to make new ones',
+    'Remove the file and its key, and run the command again to make new ones',
   );
 }
 

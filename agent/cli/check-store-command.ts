@@ -5,7 +5,7 @@ import { hostFor, stepFor } from './context.ts';
 import { stopSignal } from './interrupt.ts';
 import { settingFlags, settingsOf } from './setting-flags.ts';
 
-const REMEDY = 'If a store image is still mounted, give the command again; closing a store also ends its check';
+const REMEDY = 'If a store image is still mounted, run the command again; closing a store also ends its check';
 
 /** `prestage-agent check-store`: hashes the mounted store image; a run with trust `background` starts it. */
 export const checkStoreCommand: CommandSpec = {

@@ -52,7 +52,7 @@ export async function confirm(terminal: Terminal, question: Question, flags: Con
     throw new PrestageError('ERR_NOT_CONFIRMED', 'there is no terminal on which to ask for confirmation; nothing was written', demand);
   const answer = await ask(input, terminal, `Type ${name} to continue: `);
   if (answer === name) return;
-  throw new PrestageError('ERR_NOT_CONFIRMED', `expected ${name}, got "${answer}"; nothing was written`, 'Give the command again');
+  throw new PrestageError('ERR_NOT_CONFIRMED', `expected ${name}, got "${answer}"; nothing was written`, 'Run the command again');
 }
 
 /**
@@ -75,7 +75,7 @@ export async function confirmPlan(
     );
   const answer = await ask(input, terminal, `Type ${word} to continue: `);
   if (answer === word) return;
-  throw new PrestageError('ERR_NOT_CONFIRMED', `expected ${word}, got "${answer}"; nothing was changed`, 'Give the command again');
+  throw new PrestageError('ERR_NOT_CONFIRMED', `expected ${word}, got "${answer}"; nothing was changed`, 'Run the command again');
 }
 
 async function ask(input: NodeJS.ReadableStream, terminal: Terminal, prompt: string): Promise<string> {
@@ -86,7 +86,7 @@ async function ask(input: NodeJS.ReadableStream, terminal: Terminal, prompt: str
     terminal.stop.addEventListener(
       'abort',
       () =>
-        reject(new PrestageError('ERR_NOT_CONFIRMED', 'the confirmation was interrupted; nothing was written', 'Give the command again')),
+        reject(new PrestageError('ERR_NOT_CONFIRMED', 'the confirmation was interrupted; nothing was written', 'Run the command again')),
       { once: true },
     );
   });

@@ -86,7 +86,7 @@ async function actFetch(terminal: Terminal, options: Readonly<Record<string, unk
     step,
     confirm:
       partition && (async (replaced) => await confirm(terminal, questionOf(target.name, partition, replaced), confirmFlagsOf(options))),
-    signal: stopSignal(terminal, 'Give the command again: it continues where it was interrupted'),
+    signal: stopSignal(terminal, 'Run the command again: it continues where it was interrupted'),
     onEvent: progress.onEvent,
   });
   const durationMs = host.clock.monotonicMs() - startMs;

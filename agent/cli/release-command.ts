@@ -74,7 +74,7 @@ function releaseText({ plan, outcomes }: ReleaseReport, isDry: boolean): string 
   if (isDry) return `${planText(plan)}\nnothing was changed`;
   if (plan.groups.length === 0) return planText(plan);
   const isWhole = outcomes.every(({ result }) => result === 'done' || result === 'left');
-  const end = isWhole ? 'released' : 'not everything was undone; remove the cause, then give the command again';
+  const end = isWhole ? 'released' : 'not everything was undone; remove the cause, then run the command again';
   return [...outcomes.flatMap(outcomeLines), ...plan.notices.map((notice) => `notice: ${notice}`), end].join('\n');
 }
 

@@ -85,7 +85,7 @@ async function actVerify(terminal: Terminal, options: Readonly<Record<string, un
     architecture,
     bundleSha256,
     policy,
-    signal: stopSignal(terminal, 'Give the command again'),
+    signal: stopSignal(terminal, 'Run the command again'),
     onProgress: (next) => {
       progress = next;
     },

@@ -125,7 +125,7 @@ function unsafe(path: string, fault: string): PrestageError {
   return new PrestageError(
     'ERR_REMOVE',
     `${path} is not removed, because other users could redirect the removal: ${fault}`,
-    'Check its content and remove it by hand, or remove the write permission of other users; then give the command again',
+    'Check its content and remove it by hand, or remove the write permission of other users; then run the command again',
   );
 }
 
@@ -133,7 +133,7 @@ function holdsMount(path: string, mount: string): PrestageError {
   return new PrestageError(
     'ERR_REMOVE',
     `${path} is not removed, because something is mounted at ${mount}`,
-    `Unmount the file systems that this command lists: findmnt --submounts ${path}; then give the command again`,
+    `Unmount the file systems that this command lists: findmnt --submounts ${path}; then run the command again`,
   );
 }
 

@@ -128,7 +128,7 @@ function usedByContainers(host: Host, source: string, reason: string): PrestageE
   return new PrestageError(
     'ERR_STORE_BUSY',
     `the store at ${hostPath(host, STORE_PATH)} (${source}) cannot be closed, because containers use it: ${reason}`,
-    'Stop the containers that run from its images (podman ps and crictl ps list them), then give the command again, or reboot',
+    'Stop the containers that run from its images (podman ps and crictl ps list them), then run the command again, or reboot',
   );
 }
 

@@ -45,7 +45,7 @@ export async function putBack(host: Host, before: StoreBefore, failure: unknown)
   return new PrestageError(
     'ERR_STORE_BUSY',
     `the store at ${path} cannot be closed, and stays open: ${messageOf(failure)}`,
-    'Remove the cause, then give the command again; or restart the node',
+    'Remove the cause, then run the command again; or restart the node',
     { cause: failure },
   );
 }

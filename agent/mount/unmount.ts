@@ -30,7 +30,7 @@ export async function unmountAll(host: Host, path: string, { isForced }: Unmount
     throw new PrestageError(
       'ERR_STORE_BUSY',
       `${path} cannot be unmounted, because it is in use: ${stderr}`,
-      `Stop what uses it, then give the command again: fuser -vm ${path} lists programs, podman ps and crictl ps list containers`,
+      `Stop what uses it, then run the command again: fuser -vm ${path} lists programs, podman ps and crictl ps list containers`,
     );
   }
 }

@@ -63,7 +63,7 @@ function ended(): ErrorRecord {
     new PrestageError(
       'ERR_INTERRUPTED',
       'the release was interrupted before this',
-      'Give the command again; it continues where it stopped',
+      'Run the command again; it continues where it stopped',
     ),
   );
 }

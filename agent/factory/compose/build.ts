@@ -43,7 +43,7 @@ export async function build(host: Host, wanted: BuildOptions): Promise<BuildRepo
     return await runBuild(host, { options, input, outline });
   } catch (error) {
     if (!options.signal.aborted) throw error;
-    throw new PrestageError('ERR_INTERRUPTED', 'the build was interrupted', 'Give the command again to continue', {
+    throw new PrestageError('ERR_INTERRUPTED', 'the build was interrupted', 'Run the command again to continue', {
       cause: error,
     });
   }

@@ -64,7 +64,7 @@ async function filesBelow(output: string, path: string): Promise<readonly string
 
 /** Marks the bundle on the disk as incomplete, before anything in it changes. */
 export async function markPartial(output: string): Promise<void> {
-  await writeAtomic(join(output, PARTIAL_FILE), 'This bundle is being built. If no build is running, give the command again.\n');
+  await writeAtomic(join(output, PARTIAL_FILE), 'This bundle is being built. If no build is running, run the command again.\n');
 }
 
 /**

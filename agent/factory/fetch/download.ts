@@ -185,7 +185,7 @@ async function receive(answer: HttpAnswer, transfer: Transfer & { readonly total
       new PrestageError(
         'ERR_FETCH_NETWORK',
         `${shown(file.url)} broke off after ${part.sizeBytes} of ${totalBytes} bytes`,
-        'Give the command again to continue',
+        'Run the command again to continue',
       ),
     );
   }
@@ -219,7 +219,7 @@ export function statusFault(answer: Pick<HttpAnswer, 'status' | 'header'>, url: 
     const error = new PrestageError(
       'ERR_FETCH_NETWORK',
       `${shown(url)} returned status ${status}`,
-      'Check the log of the web server, then give the command again: fetched files are kept',
+      'Check the log of the web server, then run the command again: fetched files are kept',
     );
     return new Transient(error, seconds === undefined ? undefined : seconds * 1000);
   }

@@ -177,6 +177,6 @@ function lostServer(file: RemoteFile): PrestageError {
   return new PrestageError(
     'ERR_FETCH_NETWORK',
     `${shown(file.url)} was not tried: the server did not answer for the files before it`,
-    'Check the network and the server, then give the command again: fetched files are kept',
+    'Check the network and the server, then run the command again: fetched files are kept',
   );
 }

@@ -218,7 +218,7 @@ function networkFault(url: URL, error: unknown): Error {
   return LASTING.test(code) ? fault : new Transient(fault);
 }
 
-const REMEDY = 'Check the address, the network and the server, then give the command again: fetched files are kept';
+const REMEDY = 'Check the address, the network and the server, then run the command again: fetched files are kept';
 
 /** The certificates that Node trusts, that the machine trusts, and that the caller gives. */
 function trusted(ca: string | undefined): string[] {

@@ -164,7 +164,7 @@ describe('a store image', () => {
     assert.deepEqual(error, {
       code: 'ERR_STORE_BUSY',
       message: `${path} cannot be unmounted, because it is in use: umount: ${path}: target is busy.`,
-      remedy: `Stop what uses it, then give the command again: fuser -vm ${path} lists programs, podman ps and crictl ps list containers`,
+      remedy: `Stop what uses it, then run the command again: fuser -vm ${path} lists programs, podman ps and crictl ps list containers`,
     });
     assert.deepEqual([(await readOpenStore(node.host))?.sha256, await node.listed()], [first.image.sha256, 2]);
   });

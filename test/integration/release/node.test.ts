@@ -120,7 +120,7 @@ nothing was changed`,
     assert.equal(exitCode, 4);
     assert.match(stdout, /failed {2}unmount the store at .*\n +ERR_STORE_BUSY: /);
     assert.match(stdout, /skipped restore \/etc\/containers\/storage\.conf as it was\n +this must be done first: unmount the store at /);
-    assert.match(stdout, /\nnot everything was undone; remove the cause, then give the command again$/);
+    assert.match(stdout, /\nnot everything was undone; remove the cause, then run the command again$/);
     assert.deepEqual([await node.etcHash(), await mounts(node), await node.images()], [etc, [STORE], images]);
     await node.output('sh', ['-c', `fuser -k -m ${STORE} >/dev/null 2>&1; while fuser -m ${STORE} >/dev/null 2>&1; do sleep 0.05; done`]);
     user.kill();
