@@ -150,7 +150,7 @@ describe('a store image whose pieces are known', () => {
   }
 
   for (const [what, sizeBytes, message] of [
-    ['cut off', 4096, /^it (?:ends at \d+ bytes|has 4096 bytes) now, and had 1073741824$/],
+    ['cut off', 4096, /^it now (?:ends after \d+ bytes|has 4096 bytes), but had 1073741824$/],
     ['longer', 2 ** 30 + 1, /^it now has 1073741825 bytes, but had 1073741824$/],
   ] as const) {
     it(`is refused where it is ${what} while it is read`, async () => {
