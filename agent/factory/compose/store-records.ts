@@ -99,12 +99,8 @@ export function layersBelow(layersText: string, imagesText: string, images: Read
   const parents = parentsOf(layersText);
   const found = new Set<string>();
   for (const { id, layer } of v.parse(records, JSON.parse(imagesText))) {
-    if (!images.has(id)) continue;
-    let at = layer;
-    while (at !== undefined && parents.has(at) && !found.has(at)) {
-      found.add(at);
-      at = parents.get(at);
-    }
+    if (!images.has(id) || layer === undefined || !parents.has(layer)) continue;
+    for (const one of [layer, ...chainBelow(parents, layer)]) found.add(one);
   }
   return found;
 }

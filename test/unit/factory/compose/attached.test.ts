@@ -2,15 +2,14 @@ import assert from 'node:assert/strict';
 import { test } from 'node:test';
 import { describeBundle } from '../../../../agent/factory/compose/describe-bundle.ts';
 import { ociTree } from '../../../../agent/factory/compose/oci-tree.ts';
-import { planOsImages } from '../../../../agent/factory/compose/os-images.ts';
 import { type BuildFacts, type PayloadKind, planBuild } from '../../../../agent/factory/compose/plan.ts';
 import { attachedFinder, attachedTreeImages, type SourceAttached } from '../../../../agent/factory/compose/source-attached.ts';
-import { planCompression } from '../../../../agent/factory/compose/store-compression.ts';
 import { attachedTag, OCI_INDEX_TYPE, OCI_MANIFEST_TYPE, referrersTag } from '../../../../agent/model/attached.ts';
 import { hexOf } from '../../../../agent/model/digest.ts';
 import { parseOciIndex } from '../../../../agent/model/oci-layout.ts';
 import { treeBlobPath } from '../../../../agent/model/registry-path.ts';
 import { registryTree } from '../../../../agent/tree/registry-tree.ts';
+import { buildFacts } from '../../../support/build-facts.ts';
 import { digestFor, named } from '../../../support/source-images.ts';
 
 const tool = named('quay.io/e/tool:1', ['base']);
@@ -32,19 +31,8 @@ const referrer: SourceAttached = {
   top: { digest: digestFor('list'), sizeBytes: 50, mediaType: OCI_INDEX_TYPE },
 };
 const image = { ...tool, attached: [attestation, referrer] };
-const factsOf = (payloads: readonly PayloadKind[], images: readonly (typeof tool)[], canLink = true): BuildFacts => ({
-  architecture: 'amd64',
-  payloads,
-  stages: [{ stage: 'installed', images }],
-  listFiles: new Map(),
-  agents: [],
-  stampSeconds: 0,
-  unpackedBytes: new Map(),
-  releaseSignatures: [],
-  canLink,
-  osImages: planOsImages([], undefined),
-  compression: planCompression('', 'auto', undefined),
-});
+const factsOf = (payloads: readonly PayloadKind[], images: readonly (typeof tool)[], canLink = true): BuildFacts =>
+  buildFacts({ payloads, stages: [{ stage: 'installed', images }], canLink });
 
 test('attachments are found by their tags, those of the repository first, and a digest as a tag is an image', () => {
   const entryOf = (reference: string, word: string, mediaType = OCI_MANIFEST_TYPE) => ({

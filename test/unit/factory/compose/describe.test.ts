@@ -5,7 +5,7 @@ import { bundleImage, releaseOf, stampOf } from '../../../../agent/factory/compo
 import { planOsImages } from '../../../../agent/factory/compose/os-images.ts';
 import { planBuild } from '../../../../agent/factory/compose/plan.ts';
 import { siteReadme } from '../../../../agent/factory/compose/site-readme.ts';
-import { planCompression } from '../../../../agent/factory/compose/store-compression.ts';
+import { buildFacts } from '../../../support/build-facts.ts';
 import { digestFor, imageOf, layerFor, named } from '../../../support/source-images.ts';
 
 test('an image is described by its distinct layers', () => {
@@ -94,19 +94,11 @@ test('what is dated is dated by the environment, else by the newest image, never
 
 test('a bundle is described with its stages and payloads, and its README says the same to a person', () => {
   const release = named('quay.io/openshift-release-dev/ocp-release:4.14.0-x86_64', ['base']);
-  const facts = {
-    architecture: 'amd64',
+  const facts = buildFacts({
     payloads: ['store', 'oci', 'archives', 'registry'],
     stages: [{ stage: 'installed', images: [release] }],
-    listFiles: new Map(),
     agents: [{ from: '/a', path: 'prestage-agent', sizeBytes: 1, modifiedMs: 1 }],
-    stampSeconds: 0,
-    unpackedBytes: new Map(),
-    releaseSignatures: [],
-    canLink: true,
-    osImages: planOsImages([], undefined),
-    compression: planCompression('', 'auto', undefined),
-  } as const;
+  });
   const parts = planBuild(facts);
   const pieces = { sizeBytes: 16, sha256: ['d'.repeat(64), 'e'.repeat(64)] };
   const packed = { path: 'store/installed.squashfs', sizeBytes: 17, modifiedMs: 1, sha256: 'f'.repeat(64), pieces };

@@ -4,7 +4,7 @@ import { describeBundle } from '../../../../agent/factory/compose/describe-bundl
 import { isOperatingSystem, OS_IMAGE_CHOICES, type OsImageChoice, planOsImages } from '../../../../agent/factory/compose/os-images.ts';
 import { planBuild } from '../../../../agent/factory/compose/plan.ts';
 import { siteReadme } from '../../../../agent/factory/compose/site-readme.ts';
-import { planCompression } from '../../../../agent/factory/compose/store-compression.ts';
+import { buildFacts } from '../../../support/build-facts.ts';
 import { named } from '../../../support/source-images.ts';
 
 const release = (version: string) => named(`quay.io/openshift-release-dev/ocp-release:${version}-x86_64`, ['base']);
@@ -60,23 +60,11 @@ test('the release decides what becomes of them unless somebody does, and what is
 
 test('what is served lies whole beside the store of the installed stage, and prestage.json says what is where', () => {
   const images = [release('4.21.0'), system];
-  const factsOf = (choice: OsImageChoice, canLink = true) =>
-    ({
-      architecture: 'amd64',
-      payloads: ['store'],
-      stages: [
-        { stage: 'discovery', images },
-        { stage: 'installed', images },
-      ],
-      listFiles: new Map(),
-      agents: [],
-      stampSeconds: 0,
-      unpackedBytes: new Map(),
-      releaseSignatures: [],
-      canLink,
-      osImages: planOsImages(images, choice),
-      compression: planCompression('', 'auto', undefined),
-    }) as const;
+  const stages = [
+    { stage: 'discovery', images },
+    { stage: 'installed', images },
+  ] as const;
+  const factsOf = (choice: OsImageChoice, canLink = true) => buildFacts({ stages, canLink, osImages: planOsImages(images, choice) });
   const seen = OS_IMAGE_CHOICES.filter((choice) => choice !== 'omit').map((choice) => {
     const facts = factsOf(choice);
     const parts = planBuild(facts);
