@@ -96,8 +96,8 @@ async function actCreate(terminal: Terminal, options: Readonly<Record<string, un
   if (options.reuse === true && options.replace === true)
     throw new PrestageError(
       'ERR_USAGE',
-      '--reuse and --replace exclude each other: one keeps the partition, the other deletes it',
-      'Give one of the two',
+      '--reuse and --replace cannot be combined: one keeps the partition, the other deletes it',
+      'Use only one of them',
     );
   const host = hostFor(terminal, {});
   const report = await createPartition(host, {

@@ -89,7 +89,7 @@ const optionsSchema = v.pipe(
     tlsVerify: v.optional(v.boolean(), true),
     dryRun: v.optional(v.boolean(), false),
   }),
-  v.check(({ ca, certDir }) => ca === undefined || certDir === undefined, '--ca and --cert-dir exclude each other'),
+  v.check(({ ca, certDir }) => ca === undefined || certDir === undefined, '--ca and --cert-dir cannot be combined'),
   v.check(
     ({ signatures, format }) => format === 'oci' || signatures === undefined || signatures === 'none',
     '--signatures requires --format oci: archives cannot hold signatures',

@@ -31,7 +31,7 @@ export const reportCommand: CommandSpec = {
 async function actReport(terminal: Terminal, options: Readonly<Record<string, unknown>>): Promise<Answer> {
   const { outputFile, directory } = options;
   if (outputFile !== undefined && directory !== undefined)
-    throw new PrestageError('ERR_USAGE', '--output-file and --directory exclude each other', 'Give one of them');
+    throw new PrestageError('ERR_USAGE', '--output-file and --directory cannot be combined', 'Use only one of them');
   const host = hostFor(terminal, settingsOf(options));
   const report = await makeReport(host);
   const asked = typeof directory === 'string' ? directory : outputFile;

@@ -54,7 +54,7 @@ async function actStatus(
 }
 
 async function actImage(terminal: Terminal, reference: string, options: Readonly<Record<string, unknown>>): Promise<Answer> {
-  if (options.watch === true) throw new PrestageError('ERR_USAGE', '--image and --watch exclude each other', 'Give one of the two');
+  if (options.watch === true) throw new PrestageError('ERR_USAGE', '--image and --watch cannot be combined', 'Use only one of them');
   const report = await collectImageStatus(hostFor(terminal, settingsOf(options)), reference);
   return { data: report, text: imageText(report, painter(terminal)), exitCode: report.image.exitCode };
 }

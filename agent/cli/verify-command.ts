@@ -67,7 +67,7 @@ async function actVerify(terminal: Terminal, options: Readonly<Record<string, un
     throw new PrestageError('ERR_USAGE', `verify cannot start: ${faults.join('; ')}`, 'Run: prestage-agent verify --help');
   }
   const { path, full, quick, bundleSha256, label, parallel, architecture } = parsed.output;
-  if (full && quick) throw new PrestageError('ERR_USAGE', '--quick and --full exclude each other', 'Give one of the two');
+  if (full && quick) throw new PrestageError('ERR_USAGE', '--quick and --full cannot be combined', 'Use only one of them');
   const host = hostFor(terminal, {});
   const policy = await wantedPolicy(parsed.output);
   const startMs = host.clock.monotonicMs();
@@ -101,7 +101,7 @@ async function actVerify(terminal: Terminal, options: Readonly<Record<string, un
 /** @throws PrestageError ERR_USAGE, ERR_POLICY_FILE */
 async function wantedPolicy({ policy, openshift }: v.InferOutput<typeof optionsSchema>): Promise<Policy | undefined> {
   if (policy !== undefined && openshift !== undefined)
-    throw new PrestageError('ERR_USAGE', '--policy and --openshift exclude each other', 'Give one of the two');
+    throw new PrestageError('ERR_USAGE', '--policy and --openshift cannot be combined', 'Use only one of them');
   if (openshift !== undefined) return openshiftPolicy(openshift) ?? acceptingPolicy(`the policy of OpenShift ${openshift}`);
   if (policy === undefined) return undefined;
   const content = await readFile(policy, 'utf8').catch((cause: NodeJS.ErrnoException) => {

@@ -118,7 +118,7 @@ export function noRoomFor(path: string, cause: unknown): PrestageError {
   return new PrestageError(
     'ERR_SPACE_STORE',
     `the copy of the store image ${path} cannot be written: no space left`,
-    'Make room below /var/lib/prestage-agent, or give --placement partition',
+    'Free space below /var/lib/prestage-agent, or give --placement partition',
     { cause },
   );
 }

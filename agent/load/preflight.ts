@@ -74,7 +74,7 @@ export function findShortages(needs: Needs, resources: Resources, stage: Stage):
       new PrestageError(
         'ERR_SPACE_STORAGE',
         `${storage.path} needs ${formatBytes(onStorage)} (estimated), but has only ${formatBytes(storage.freeBytes)} free`,
-        'Make room there, give --graphroot on a larger file system, or shorten the image list of the stage',
+        'Free space there, give --graphroot on a larger file system, or shorten the image list of the stage',
       ),
     );
   }

@@ -6,7 +6,7 @@ export interface SystemRefusal {
 }
 
 const AGAIN = 'then run the command again';
-const ROOM = `Make room on that file system, ${AGAIN}`;
+const ROOM = `Free space on that file system, ${AGAIN}`;
 const FILES = `Raise the limit of open files (LimitNOFILE= of the unit, ulimit -n), ${AGAIN}`;
 const MEMORY = `Free memory, or raise the limit of processes (TasksMax= of the unit, ulimit -u), ${AGAIN}`;
 

@@ -73,7 +73,7 @@ export function checkRoom(placement: Placement, facts: RoomFacts): void {
     throw new PrestageError(
       'ERR_SPACE_STORE',
       `the copy of the store image needs ${formatBytes(neededBytes)}, but the disk has only ${formatBytes(freeDiskBytes)} free`,
-      'Make room below /var/lib/prestage-agent, or give --placement partition',
+      'Free space below /var/lib/prestage-agent, or give --placement partition',
     );
   }
 }

@@ -68,7 +68,7 @@ function notKept({ id, names, containers }: KeptImage, why: string): PrestageErr
   return new PrestageError(
     'ERR_KEEP_IMAGE',
     `${names[0] ?? id}, which ${containers.join(', ')} uses, could not be copied out of the store image: ${why}`,
-    'Make room below the graphroot, or stop the container; then run the command again',
+    'Free space below the graphroot, or stop the container; then run the command again',
   );
 }
 

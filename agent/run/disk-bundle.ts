@@ -97,7 +97,7 @@ function noRoom(path: string, cause: unknown): PrestageError {
   return new PrestageError(
     'ERR_SPACE_STORE',
     `${path}, which the store image on the disk needs, cannot be written: ${messageOf(cause)}`,
-    'Make room below /var/lib/prestage-agent, or give --placement partition',
+    'Free space below /var/lib/prestage-agent, or give --placement partition',
     { cause },
   );
 }

@@ -65,7 +65,7 @@ export async function checkSpace(
     throw new PrestageError(
       'ERR_SPACE_BUILD',
       `${space.path} has ${formatBytes(space.freeBytes)} free, but the build needs about ${formatBytes(bytes)} there`,
-      'Make room, build fewer payloads at a time, or give another work directory with --work DIR',
+      'Free space, build fewer payloads at a time, or give another work directory with --work DIR',
     );
   }
 }

@@ -95,7 +95,7 @@ async function copyImage(
       'ERR_BUILD_STORE',
       `${name} cannot be copied into a store: skopeo ${howEnded(result)}: ${quote(result.stderr)}`,
       /no space left/i.test(result.stderr)
-        ? 'Make room, or give another work directory with --work DIR'
+        ? 'Free space, or give another work directory with --work DIR'
         : 'Build on a machine where root can mount overlay; if it fails again, pull the image again',
     );
   }

@@ -149,7 +149,7 @@ export function writeFault(path: string, cause: unknown): PrestageError {
     return new PrestageError(
       'ERR_SPACE_FETCH',
       `${path} cannot be written: ${code}`,
-      'Make room, then run the command again: fetched files are kept',
+      'Free space, then run the command again: fetched files are kept',
       {
         cause,
       },

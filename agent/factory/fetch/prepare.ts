@@ -31,7 +31,7 @@ export async function requireSpace(directory: string, plan: FetchPlan): Promise<
   throw new PrestageError(
     'ERR_SPACE_FETCH',
     `${directory} has ${formatBytes(freeBytes)} free, but ${formatBytes(neededBytes)} are still to be fetched`,
-    'Make room there, or give another --to',
+    'Free space there, or give another --to',
   );
 }
 

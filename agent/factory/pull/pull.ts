@@ -134,7 +134,7 @@ async function spaceFault(to: string, plan: PullPlan, target: PullTarget): Promi
   return new PrestageError(
     'ERR_SPACE_PULL',
     `${to} needs ${formatBytes(needBytes)} but has ${formatBytes(freeBytes)} free`,
-    'Make room there, give --to on a larger file system, or shorten the list',
+    'Free space there, give --to on a larger file system, or shorten the list',
   );
 }
 

@@ -129,9 +129,14 @@ export function targetError(cause: unknown): PrestageError {
   const code = cause instanceof Error && 'code' in cause ? String(cause.code) : String(cause);
   const path = cause instanceof Error && 'path' in cause ? `${String(cause.path)}: ` : '';
   if (code === 'ENOSPC' || code === 'EDQUOT') {
-    return new PrestageError('ERR_SPACE_PULL', `${path}the target is full (${code})`, 'Make room, then pull again: pulled blobs are kept', {
-      cause,
-    });
+    return new PrestageError(
+      'ERR_SPACE_PULL',
+      `${path}the target is full (${code})`,
+      'Free space, then pull again: pulled blobs are kept',
+      {
+        cause,
+      },
+    );
   }
   return new PrestageError('ERR_PULL_WRITE', `${path}the target cannot be written: ${code}`, 'Check the disk with dmesg, then pull again', {
     cause,

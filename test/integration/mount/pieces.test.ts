@@ -183,7 +183,7 @@ describe('a store image whose pieces are known', () => {
       assert.deepEqual(await refusedCopy(image, { directory: small }), {
         code: 'ERR_SPACE_STORE',
         message: `the copy of the store image ${join(small, 'copy.partial')} cannot be written: no space left`,
-        remedy: 'Make room below /var/lib/prestage-agent, or give --placement partition',
+        remedy: 'Free space below /var/lib/prestage-agent, or give --placement partition',
       });
     } finally {
       await output(execOnLinux, 'umount', [small]);

@@ -218,7 +218,7 @@ describe('a report', () => {
     const full = await node.agent(['report', '--directory', scratch]);
     assert.deepEqual([full.exitCode, full.stderr.split('\n')[0]], [2, `error: ${scratch} is not empty`]);
     const both = await node.agent(['report', '--directory', scratch, '--output-file', 'x']);
-    assert.deepEqual([both.exitCode, both.stderr.split('\n')[0]], [2, 'error: --output-file and --directory exclude each other']);
+    assert.deepEqual([both.exitCode, both.stderr.split('\n')[0]], [2, 'error: --output-file and --directory cannot be combined']);
     const nowhere = await node.agent(['report', '--output-file', '/proc/report.tar.gz']);
     assert.deepEqual([nowhere.exitCode, /ERR_REPORT/.test(nowhere.stderr)], [4, true]);
   });

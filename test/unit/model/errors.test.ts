@@ -34,7 +34,7 @@ test('what the kernel refuses says what to do about it', () => {
   assert.deepEqual(refused('ENOSPC'), {
     code: 'ERR_SYSTEM',
     message: "ENOSPC: what Node says, open '/run/x'",
-    remedy: 'Make room on that file system, then run the command again',
+    remedy: 'Free space on that file system, then run the command again',
   });
   assert.deepEqual(
     ['EIO', 'EROFS', 'EDQUOT', 'EMFILE', 'ENFILE', 'ENOMEM', 'EAGAIN', 'ENOENT', 'toString'].map((code) => refused(code).code),

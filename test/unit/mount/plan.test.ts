@@ -145,7 +145,7 @@ test('a copy in memory leaves the reserve to the others, and one on the disk mus
     {
       code: 'ERR_SPACE_STORE',
       message: 'the copy of the store image needs 100.0 MiB, but the disk has only 100.0 MiB free',
-      remedy: 'Make room below /var/lib/prestage-agent, or give --placement partition',
+      remedy: 'Free space below /var/lib/prestage-agent, or give --placement partition',
     },
   );
   checkRoom('partition', { ...short, availableMemoryBytes: 0, freeDiskBytes: 0 });

@@ -384,7 +384,7 @@ describe('store images of prestage-agent build', () => {
     try {
       await assert.rejects(runBuild({ ...options, from: pulled, to, work: small }), {
         code: 'ERR_SPACE_BUILD',
-        remedy: 'Make room, build fewer payloads at a time, or give another work directory with --work DIR',
+        remedy: 'Free space, build fewer payloads at a time, or give another work directory with --work DIR',
       });
     } finally {
       await output(execOnLinux, 'umount', [small]);
