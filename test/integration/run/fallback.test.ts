@@ -51,7 +51,7 @@ describe('a bundle with a store image and another payload', () => {
         /the store image .*all\.squashfs does not match its bundle: /,
       ],
       ['cannot be trusted as asked for', async () => undefined, ['--trust', 'verity'], /^dm-verity was requested, but /],
-      ['has a damaged mirror', spoilMirror, [], /is not as prestage\.json has it/],
+      ['has a damaged mirror', spoilMirror, [], /does not match prestage\.json/],
     ];
     for (const [what, act, more, reason] of rows) {
       const ended = await run(node, await changed(act), ...more);
@@ -64,7 +64,7 @@ describe('a bundle with a store image and another payload', () => {
       const [notice = '', ...others] = ended.state.notices;
       assert.deepEqual(others, []);
       assert.match(notice, reason);
-      assert.match(notice, /: the images are delivered by extract instead\. To have them mounted again: [A-Z]/);
+      assert.match(notice, /: the images are delivered by extract instead\. To mount them again: [A-Z]/);
     }
   });
 

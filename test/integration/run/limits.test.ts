@@ -42,7 +42,7 @@ describe('a run on a machine that is short of something', () => {
     await sandbox.wrap('skopeo', 'echo "$*" >>"$LOG"; exec "$REAL" "$@"');
     const { exitCode, state } = await run();
     assert.deepEqual([exitCode, state.outcome, state.error?.code], [7, 'failed', 'ERR_SPACE_STORAGE']);
-    assert.match(state.error?.message ?? '', /^\S+\/storage needs [0-9.]+ KiB \(estimated\) and has 64\.0 KiB free$/);
+    assert.match(state.error?.message ?? '', /^\S+\/storage needs [0-9.]+ KiB \(estimated\), but has only 64\.0 KiB free$/);
     assert.deepEqual([await sandbox.log(), await readdir(sandbox.graphroot)], [[], []]);
     for (const image of state.images) assert.deepEqual([image.state, image.error], ['skipped', state.error]);
     const status = JSON.parse((await sandbox.agent(['status', '--output', 'json'])).stdout).status;
