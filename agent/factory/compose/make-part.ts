@@ -66,7 +66,7 @@ async function namedRegistry(part: Part, { host, facts, layout, signal }: MakeCo
   if (!facts.payloads.includes('store')) {
     host.log(
       'notice',
-      `${part.id}: no image was found that contains a registry, so nodes need one by other means; name one with --registry-image`,
+      `${part.id}: no image was found that contains a registry, so the nodes need one of their own; name one with --registry-image`,
     );
   }
   return {};

@@ -211,7 +211,7 @@ async function fetchBlob(
 }
 
 function otherBytes(where: string, digest: Digest): PrestageError {
-  return new PrestageError('ERR_PULL_DIGEST', `${where}: the registry sent other bytes than ${digest}`, STANDS_BETWEEN);
+  return new PrestageError('ERR_PULL_DIGEST', `${where}: the registry sent data that does not match ${digest}`, STANDS_BETWEEN);
 }
 
 function tooMuch(where: string, what: string): PrestageError {

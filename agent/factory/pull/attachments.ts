@@ -111,7 +111,7 @@ async function fetchAttachment(reference: string, subject: Digest, context: Atta
 function otherBytes(reference: string, digest: Digest): PrestageError {
   return new PrestageError(
     'ERR_PULL_DIGEST',
-    `${reference}: the registry sent other bytes than ${digest}`,
+    `${reference}: the registry sent data that does not match ${digest}`,
     'Check for a proxy that changes data on its way from the registry, then pull again',
   );
 }
