@@ -1,7 +1,7 @@
 import { output } from '../../host/exec.ts';
 import type { Host } from '../../host/host.ts';
 
-/** A squashfs holds seconds since 1970 in 32 bits without a sign; mksquashfs(1) truncates later times. Source: Linux, fs/squashfs/squashfs_fs.h. */
+/** A squashfs holds seconds since 1970 as an unsigned number of 32 bits; mksquashfs(1) truncates later times. Source: Linux, fs/squashfs/squashfs_fs.h. */
 const LAST_SECOND = 2 ** 32 - 1;
 
 /**

@@ -16,7 +16,7 @@ export interface OsImagePlan {
 
 /** Labels of operating systems: rpm-ostree's export to containers, and bootc. */
 const SYSTEM_LABELS = ['ostree.bootable', 'ostree.commit', 'containers.bootc'];
-/** Label of the packages beside one. Source: openshift/machine-config-operator, pkg/osimagestream. */
+/** Label of extension packages for one. Source: openshift/machine-config-operator, pkg/osimagestream. */
 const EXTENSIONS_LABEL = 'io.openshift.os.extensions';
 /**
  * A component as its release names it, `rhel-coreos-9`, `machine-os-content` up to 4.11; or as in a tag, with parts that some tools add to it:

@@ -47,9 +47,9 @@ const ID = /^[0-9a-f]{64}(?:\.|$)/;
 const inflate = promisify(gunzip);
 
 /**
- * Makes a containers-storage that nobody uses depend on some of its images alone: link names, times, order of records, lock files. The images' own
- * data stays as it is: contents, owners, modes, extended attributes, and the times of all members of their layers. Can be called again for other
- * images of the same storage.
+ * Makes link names, times, order of records and lock files of a containers-storage depend on some of its images alone. Nobody else may use the
+ * storage. The images' own data stays as it is: contents, owners, modes, extended attributes, and the times of all members of their layers. Can be
+ * called again for other images of the same storage.
  *
  * Directories that are not members of a layer (containers-storage makes them as parents of members) and whiteouts get the given time.
  * @returns paths in the storage that do not belong to these images

@@ -2,7 +2,7 @@ import { createHash } from 'node:crypto';
 import * as v from 'valibot';
 
 /**
- * Derives data that containers-storage writes at random or from the clock from the content of a storage instead. Pure.
+ * Values that containers-storage chooses at random or takes from the clock, derived from the content of the storage instead. Pure.
  * Source: github.com/containers/storage, layers.go, images.go, drivers/overlay/overlay.go (generateID, link, lower).
  */
 

@@ -7,7 +7,7 @@ export type PullResult = 'pulled' | 'kept' | 'failed' | 'skipped';
 /** Events of a running pull. */
 export type PullEvent =
   | { readonly kind: 'phase'; readonly text: string }
-  /** `images` still to be done, `fetchBytes` to come over the network. */
+  /** `images` still to be pulled, `fetchBytes` still to be fetched over the network. */
   | { readonly kind: 'planned'; readonly images: number; readonly fetchBytes: number; readonly keptBytes: number }
   | { readonly kind: 'image-started'; readonly reference: string }
   | { readonly kind: 'bytes'; readonly bytes: number }

@@ -63,7 +63,7 @@ export function planReport(facts: PullFacts, lacking: PrestageError | undefined)
   return { outcome: 'planned', images, ...figures(facts), ...(error && { error }) };
 }
 
-/** The facts, with images that only their configs show to be artifacts moved to those that were refused beforehand. Pure. */
+/** Adds artifacts that only their configs have shown as such to those that were refused beforehand. Pure. */
 export function withArtifacts(facts: PullFacts, results: readonly StepResult[]): PullFacts {
   const found = results.flatMap(({ step, error }) =>
     error !== undefined && isArtifact(error) ? [[step.image.listed.text, error] as const] : [],
