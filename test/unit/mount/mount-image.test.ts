@@ -4,7 +4,6 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { after, before, test } from 'node:test';
 import { createArchivePool } from '../../../agent/extract/pool.ts';
-import type { ExecResult } from '../../../agent/host/exec.ts';
 import type { Host } from '../../../agent/host/host.ts';
 import { linuxHost } from '../../../agent/host/linux.ts';
 import { errorRecord } from '../../../agent/model/errors.ts';
@@ -23,7 +22,7 @@ const SQUASHFS = 'SQUASHFS error: Filesystem uses "zstd" compression. This is no
 
 /** A node on which programs say this and fail, but for dmesg. */
 function nodeThatSays(said: string, kernel: string | undefined): Host {
-  const result = (exitCode: number, stdout: string, stderr: string): ExecResult => ({ exitCode, stdout, stderr });
+  const result = (exitCode: number, stdout: string, stderr: string): Awaited<ReturnType<Host['exec']>> => ({ exitCode, stdout, stderr });
   return {
     ...linuxHost({ root: work, env: {}, log: () => undefined }),
     exec: async (file) => {
