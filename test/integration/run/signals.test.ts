@@ -145,7 +145,7 @@ describe('a run on a partition', () => {
     assert.deepEqual(await mountPointsBelow(sandbox.mountPoint), [sandbox.mountPoint]);
     const status = JSON.parse((await sandbox.agent(['status', '--output', 'json'])).stdout).status;
     assert.deepEqual([status.readiness, status.exitCode], ['interrupted', 11]);
-    assert.match(status.reason, new RegExp(`ended without a word \\(process ${first.pid} is gone\\)`));
+    assert.match(status.reason, new RegExp(`ended unexpectedly \\(process ${first.pid} is gone\\)`));
     await completes(1);
   });
 
