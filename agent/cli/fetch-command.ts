@@ -6,9 +6,11 @@ import { type FetchTarget, openTarget } from '../factory/fetch/target.ts';
 import type { Host } from '../host/host.ts';
 import { formatBytes, formatDuration, formatRate } from '../model/bytes.ts';
 import { exitCodes, PrestageError } from '../model/errors.ts';
+import { inWords } from '../model/faults.ts';
 import type { CommandSpec } from './command-spec.ts';
 import { confirm, confirmFlags, confirmFlagsOf, type Question } from './confirm.ts';
 import { hostFor, stepFor, type Terminal } from './context.ts';
+import { flagOf } from './flag-of.ts';
 import { stopSignal } from './interrupt.ts';
 import { type Answer, OUTPUT_FORMS, type Paint, painter } from './output.ts';
 import { dryRunFlag } from './setting-flags.ts';
@@ -45,13 +47,19 @@ const HEADER = /^([!#$%&'*+.^_`|~0-9A-Za-z-]+):[ \t]*([\x20-\x7e\t]*)$/;
 
 const numberFrom = (least: number, most: number, otherwise: number) =>
   v.optional(
-    v.pipe(v.string(), v.regex(/^\d{1,3}$/, 'is not a whole number'), v.toNumber(), v.minValue(least), v.maxValue(most)),
+    v.pipe(
+      v.string(),
+      v.regex(/^\d{1,3}$/, 'is not a whole number'),
+      v.toNumber(),
+      v.minValue(least, `is less than ${least}`),
+      v.maxValue(most, `is more than ${most}`),
+    ),
     String(otherwise),
   );
 
 const optionsSchema = v.object({
-  url: v.string('is missing'),
-  to: v.string('is missing: give --to TARGET'),
+  url: v.string(),
+  to: v.string(),
   label: v.optional(v.pipe(v.string(), v.nonEmpty('is empty')), 'data'),
   parallel: numberFrom(1, 64, 4),
   retries: numberFrom(0, 20, 5),
@@ -64,7 +72,7 @@ const optionsSchema = v.object({
 async function actFetch(terminal: Terminal, options: Readonly<Record<string, unknown>>, args: readonly string[]): Promise<Answer> {
   const parsed = v.safeParse(optionsSchema, { ...options, url: args[0] });
   if (!parsed.success) {
-    const faults = parsed.issues.map((issue) => `${v.getDotPath(issue)}: ${issue.message}`);
+    const faults = parsed.issues.map((issue) => `${flagOf(v.getDotPath(issue) ?? '')} ${inWords(issue)}`);
     throw new PrestageError('ERR_USAGE', `fetch cannot start: ${faults.join('; ')}`, 'Run: prestage-agent fetch --help');
   }
   const { url, to, label, parallel, retries, bundleSha256, header, ca, dryRun } = parsed.output;

@@ -36,9 +36,10 @@ export const manifestsCommand: CommandSpec = {
   act: actManifests,
 };
 
+const FORMS = [...MANIFEST_FORMS, 'signatures', 'all'] as const;
 const schema = v.object({
-  as: v.exactOptional(v.picklist([...MANIFEST_FORMS, 'signatures', 'all'])),
-  role: v.exactOptional(v.picklist(ROLES), 'master'),
+  as: v.exactOptional(v.picklist(FORMS, `must be one of ${FORMS.join(', ')}`)),
+  role: v.exactOptional(v.picklist(ROLES, `must be ${ROLES.join(' or ')}`), 'master'),
   bundle: v.exactOptional(v.string()),
   store: v.exactOptional(v.string()),
 });
@@ -46,7 +47,7 @@ const schema = v.object({
 async function actManifests(terminal: Terminal, options: Readonly<Record<string, unknown>>): Promise<Answer> {
   const parsed = v.safeParse(schema, options);
   if (!parsed.success) {
-    const faults = parsed.issues.map((issue) => `--${v.getDotPath(issue)}: ${issue.message}`);
+    const faults = parsed.issues.map((issue) => `--${v.getDotPath(issue)} ${issue.message}`);
     throw new PrestageError('ERR_USAGE', faults.join('; '), 'Run: prestage-agent manifests --help');
   }
   const { as, role, bundle: directory, store } = parsed.output;

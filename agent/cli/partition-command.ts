@@ -164,7 +164,7 @@ async function actImage(terminal: Terminal, options: Readonly<Record<string, unk
 function formatOf(value: unknown): ImageFormat {
   const format = IMAGE_FORMATS.find((each) => each === (value ?? 'disk'));
   if (format !== undefined) return format;
-  throw new PrestageError('ERR_USAGE', `--format "${String(value)}" is not known`, `Give one of: ${IMAGE_FORMATS.join(', ')}`);
+  throw new PrestageError('ERR_USAGE', `--format must be ${IMAGE_FORMATS.join(' or ')}, got "${String(value)}"`, 'Correct --format');
 }
 
 function createText(report: CreateReport, isDry: boolean): string {

@@ -7,6 +7,7 @@ import type { PulledImage, PullReport } from '../factory/pull/report.ts';
 import { PULL_FORMATS, SIGNATURE_CHOICES } from '../factory/pull/request.ts';
 import { formatBytes, formatDuration } from '../model/bytes.ts';
 import { exitCodeOf, exitCodes, PrestageError } from '../model/errors.ts';
+import { inWords } from '../model/faults.ts';
 import type { ListText } from '../model/image-list.ts';
 import { STAGES } from '../model/stage.ts';
 import type { CommandSpec } from './command-spec.ts';
@@ -71,13 +72,13 @@ const optionsSchema = v.pipe(
   v.object({
     list: v.array(v.string(), 'is needed'),
     to: v.pipe(v.string('is needed'), v.nonEmpty('is empty')),
-    format: v.optional(v.picklist(PULL_FORMATS, `is not ${PULL_FORMATS.join(' or ')}`), 'oci'),
-    signatures: v.exactOptional(v.picklist(SIGNATURE_CHOICES, `is not ${SIGNATURE_CHOICES.join(', ')}`)),
+    format: v.optional(v.picklist(PULL_FORMATS, `must be ${PULL_FORMATS.join(' or ')}`), 'oci'),
+    signatures: v.exactOptional(v.picklist(SIGNATURE_CHOICES, `must be one of ${SIGNATURE_CHOICES.join(', ')}`)),
     releaseSignatures: v.exactOptional(v.pipe(v.string(), v.nonEmpty('is empty'))),
     lookaside: v.exactOptional(v.pipe(v.string(), v.check(isLookaside, 'is not an address that begins with https://, http:// or file://'))),
     attachments: v.optional(v.boolean(), false),
     skipArtifacts: v.optional(v.boolean(), false),
-    stage: v.exactOptional(v.picklist(STAGES, `is not ${STAGES.join(' or ')}`)),
+    stage: v.exactOptional(v.picklist(STAGES, `must be ${STAGES.join(' or ')}`)),
     // Measured with 24 images from a registry on loopback (test/bench/pull.ts); over a network, more connections hide the latency.
     parallel: v.optional(whole(1, 16), '4'),
     retries: v.optional(whole(0, 20), '5'),
@@ -150,7 +151,7 @@ function parseOptions(given: Readonly<Record<string, unknown>>) {
   if (parsed.success) return parsed.output;
   const faults = parsed.issues.map((issue) => {
     const path = v.getDotPath(issue);
-    return path === null ? issue.message : `${flagOf(path)}: ${issue.message}`;
+    return path === null ? issue.message : `${flagOf(path)} ${inWords(issue)}`;
   });
   throw new PrestageError('ERR_USAGE', `pull cannot start: ${faults.join('; ')}`, 'Run: prestage-agent pull --help');
 }

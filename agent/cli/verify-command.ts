@@ -51,7 +51,15 @@ const optionsSchema = v.object({
   quick: v.optional(v.boolean(), false),
   bundleSha256: v.exactOptional(v.pipe(v.string(), v.regex(/^[0-9a-f]{64}$/, 'is not 64 lower-case hex digits'))),
   label: v.optional(v.pipe(v.string(), v.nonEmpty('is empty')), 'data'),
-  parallel: v.exactOptional(v.pipe(v.string(), v.regex(/^\d{1,3}$/, 'is not a whole number'), v.toNumber(), v.minValue(1), v.maxValue(64))),
+  parallel: v.exactOptional(
+    v.pipe(
+      v.string(),
+      v.regex(/^\d{1,3}$/, 'is not a whole number'),
+      v.toNumber(),
+      v.minValue(1, 'is less than 1'),
+      v.maxValue(64, 'is more than 64'),
+    ),
+  ),
   architecture: v.exactOptional(v.pipe(v.string(), v.regex(/^[a-z0-9]{1,16}$/, 'is not a GOARCH name'))),
   policy: v.exactOptional(v.pipe(v.string(), v.nonEmpty('is empty'))),
   openshift: v.exactOptional(v.pipe(v.string(), v.regex(/^\d+\.\d+/, 'is not a release, such as 4.22.1'))),

@@ -11,8 +11,8 @@ export function schemaFaults(issues: readonly v.BaseIssue<unknown>[]): readonly 
   return issues.map((issue) => `${v.getDotPath(issue) ?? 'document'}: ${inWords(issue)}`);
 }
 
-/** Replaces the technical messages of valibot for a missing or unknown key. */
-function inWords({ message, expected }: v.BaseIssue<unknown>): string {
+/** The message of a fault that a schema found. Replaces the technical messages of valibot for a missing or unknown key. */
+export function inWords({ message, expected }: v.BaseIssue<unknown>): string {
   if (!message.startsWith('Invalid key: ')) return message;
   return expected === 'never' ? 'is not known' : 'is missing';
 }

@@ -72,7 +72,7 @@ describe('prestage-agent manifests', () => {
 
   for (const [args, message] of [
     [['--as', 'pinned-images'], 'pinned-images needs a bundle, which names the images'],
-    [['--role', 'infra'], '--role: Invalid type: Expected ("master" | "worker") but received "infra"'],
+    [['--role', 'infra'], '--role must be master or worker'],
     [['--store', 'a'], '"a" is not a path that a ContainerRuntimeConfig accepts'],
   ] as const) {
     it(`refuses ${args.join(' ')}`, async () => {

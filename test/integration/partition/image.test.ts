@@ -210,6 +210,6 @@ describe('partition image', async () => {
     const wrong = await image('--format', 'iso');
     assert.deepEqual([wrong.exitCode, /ERR_[A-Z_]+/.exec(wrong.stderr)?.[0]], [6, 'ERR_BUNDLE_FILE']);
     const unknown = await image('--format', 'qcow2');
-    assert.deepEqual([unknown.exitCode, unknown.stderr.split('\n')[0]], [2, 'error: --format "qcow2" is not known']);
+    assert.deepEqual([unknown.exitCode, unknown.stderr.split('\n')[0]], [2, 'error: --format must be disk or iso, got "qcow2"']);
   });
 });

@@ -257,7 +257,7 @@ describe('the exit code and answer of the command', () => {
   it('are 2 for flags, and 6 for lists, that cannot be read, and say every fault', async () => {
     const usage = await pullBy([good()], '--parallel', '0', '--format', 'tar');
     assert.equal(usage.exitCode, 2);
-    assert.match(usage.stderr, /pull cannot start: --format: is not oci or archives; --parallel: is less than 1\n/);
+    assert.match(usage.stderr, /pull cannot start: --format must be oci or archives; --parallel is less than 1\n/);
     const { exitCode, stderr, list } = await pullBy([good(), 'Not a reference!', '\u001b[2J']);
     assert.equal(exitCode, 6);
     assert.ok(stderr.includes(`${list}:2: "Not" is not an image reference`) && stderr.includes(`${list}:3: "\\u001b[2J"`), stderr);
