@@ -135,7 +135,7 @@ async function benchFactory(wants: (part: Part) => boolean, set: BenchSet): Prom
   }
   if (wants('mount-size')) {
     say('measuring the mount of thousands of images, and of a gigabyte from memory (its bundles take long the first time)');
-    parts.push(await benchMountSize(set));
+    parts.push(await benchMountSize());
   }
   if (wants('registry')) {
     say('measuring the registry delivery against a registry that was filled by pushes');

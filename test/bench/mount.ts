@@ -53,8 +53,8 @@ export async function benchMount(set: BenchSet): Promise<PartFindings> {
 }
 
 /** What a mount costs with a number of images that no release has, and from memory with the bytes of a release. */
-export async function benchMountSize(set: BenchSet): Promise<PartFindings> {
-  const [few, many, big] = [await bundleOf(set), await manyImages(2000), await bigImages()];
+export async function benchMountSize(): Promise<PartFindings> {
+  const [few, many, big] = [await manyImages(24), await manyImages(2000), await bigImages()];
   const image = await storeImageOf(big);
   const mounted = await bestOf(async (node) => await usable(node, few, 'partition', 'background'));
   const mountedMany = await bestOf(async (node) => await usable(node, many, 'partition', 'background'));
@@ -68,7 +68,7 @@ export async function benchMountSize(set: BenchSet): Promise<PartFindings> {
   const copied = await bestOf(async (node) => await copyToMemory(node, image));
   return {
     rows: [
-      ['mount, 24 images', mounted],
+      ['mount, 24 small images', mounted],
       ['mount, 2000 images', mountedMany],
       ['mount, 190 images of 7 MiB', mountedBig],
       ['mount from memory, the same', ram],
