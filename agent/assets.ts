@@ -18,7 +18,7 @@ export type WorkerEntry = { readonly kind: 'file'; readonly url: URL } | { reado
 const FOLDERS: readonly { readonly folder: string; readonly suffixes: readonly string[] }[] = [
   { folder: 'agent/units', suffixes: ['.service', '.container', '.sh'] },
   { folder: 'ignition-templates', suffixes: ['.json'] },
-  { folder: 'docs', suffixes: ['.json'] },
+  { folder: 'docs', suffixes: ['.json', 'errors.md'] },
 ];
 
 const top = new URL('../', import.meta.url);

@@ -3,9 +3,11 @@ import { certificatesCommand } from './certificates-command.ts';
 import { checkStoreCommand } from './check-store-command.ts';
 import type { CommandSpec } from './command-spec.ts';
 import { completionScript, SHELLS } from './completion.ts';
+import { explainCommand } from './explain-command.ts';
 import { fetchCommand } from './fetch-command.ts';
 import { ignitionCommand } from './ignition-command.ts';
 import { imagesCommand } from './images-command.ts';
+import { inspectCommand } from './inspect-command.ts';
 import { manifestsCommand } from './manifests-command.ts';
 import { partitionCommand } from './partition-command.ts';
 import { pullCommand } from './pull-command.ts';
@@ -14,6 +16,7 @@ import { reportCommand } from './report-command.ts';
 import { runCommand } from './run-command.ts';
 import { statusCommand } from './status-command.ts';
 import { verifyCommand } from './verify-command.ts';
+import { versionCommand } from './version.ts';
 
 const completionCommand: CommandSpec = {
   name: 'completion',
@@ -44,5 +47,8 @@ export const commands: readonly CommandSpec[] = [
   partitionCommand,
   fetchCommand,
   verifyCommand,
+  inspectCommand,
+  explainCommand,
+  versionCommand,
   completionCommand,
 ];

@@ -216,7 +216,7 @@ function inconsistencies(bundle: Bundle): readonly string[] {
   const ordered = [...new Set(paths)].toSorted();
   const unsorted = paths.findIndex((path, index) => path !== ordered[index]);
   const hasFile = (wanted: string): boolean => paths.some((file) => file === wanted || file.startsWith(`${wanted}/`));
-  const missing = bundle.payloads.flatMap(pathsOf).filter((wanted) => !hasFile(wanted));
+  const missing = bundle.payloads.flatMap(payloadPaths).filter((wanted) => !hasFile(wanted));
   const sealed = paths.filter((file) => file === BUNDLE_FILE || file === PARTIAL_FILE);
   return [
     ...(unsorted < 0 ? [] : [`files.${unsorted}.path: "${paths[unsorted]}" is repeated or out of order`]),
@@ -264,7 +264,8 @@ function pieceFaults({ image, pieces: of }: Extract<BundlePayload, { kind: 'stor
   return [`payloads: "${image}" has ${file.sizeBytes} bytes, but ${of.sha256.length} pieces of ${of.sizeBytes} bytes`];
 }
 
-function pathsOf(payload: BundlePayload): readonly string[] {
+/** The files and folders of a payload. Pure. */
+export function payloadPaths(payload: BundlePayload): readonly string[] {
   if (payload.kind !== 'store') return [payload.path];
   return [payload.image, payload.verity.hashTree, payload.mirror, ...(payload.osTree === undefined ? [] : [payload.osTree])];
 }

@@ -3,7 +3,7 @@ import { readdirSync, readFileSync } from 'node:fs';
 import { test } from 'node:test';
 import { asset, assetPaths, version, workerEntry, zlibAddon } from '../../../agent/assets.ts';
 
-test('units, the launcher, ignition templates and schemas travel inside the executable, and nothing else', () => {
+test('units, the launcher, ignition templates, schemas and the table of errors travel inside the executable, and nothing else', () => {
   const namesOf = (folder: string, pattern: RegExp) =>
     readdirSync(folder)
       .filter((name) => pattern.test(name))
@@ -12,7 +12,7 @@ test('units, the launcher, ignition templates and schemas travel inside the exec
     assetPaths(),
     [
       ...namesOf('agent/units', /\.(?:service|container|sh)$/),
-      ...namesOf('docs', /\.json$/),
+      ...namesOf('docs', /\.json$|^errors\.md$/),
       ...namesOf('ignition-templates', /\.json$/),
     ].sort(),
   );
