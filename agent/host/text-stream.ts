@@ -6,6 +6,7 @@ import { visible } from '../model/visible.ts';
 export interface TextStream {
   readonly isTTY?: boolean | undefined;
   readonly columns?: number | undefined;
+  readonly rows?: number | undefined;
   write(text: string): unknown;
 }
 
@@ -32,6 +33,9 @@ export function textStream(stream: TextStream, options: { readonly isJournal: bo
     },
     get columns() {
       return stream.columns;
+    },
+    get rows() {
+      return stream.rows;
     },
     write: (text) => {
       const seen = visible(text);

@@ -52,6 +52,33 @@ export function formatDuration(milliseconds: number): string {
   return `${Math.floor(minutes / 60)} h ${twoDigits(minutes % 60)} min`;
 }
 
+const AGES = [
+  [86_400, 'day'],
+  [3600, 'hour'],
+  [60, 'minute'],
+  [1, 'second'],
+] as const;
+
+/** An age in milliseconds, for people: `11 minutes ago`; `just now` below a second. */
+export function formatAge(milliseconds: number): string {
+  for (const [seconds, unit] of AGES) {
+    const count = Math.floor(milliseconds / 1000 / seconds);
+    if (count >= 1) return `${count} ${unit}${count === 1 ? '' : 's'} ago`;
+  }
+  return 'just now';
+}
+
+/** A time in ISO 8601, as the agent writes it. */
+const TIME = /\b\d{4}-\d{2}-\d{2}T\d{2}:\d{2}:\d{2}(?:\.\d{1,3})?Z/g;
+
+/** The text with its age behind each time. A time that is still to come, by a clock that was wrong, has none. */
+export function withAges(text: string, now: Date): string {
+  return text.replace(TIME, (time) => {
+    const ageMs = now.getTime() - Date.parse(time);
+    return ageMs >= 0 ? `${time} (${formatAge(ageMs)})` : time;
+  });
+}
+
 function twoDigits(value: number): string {
   return String(value).padStart(2, '0');
 }

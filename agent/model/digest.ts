@@ -28,3 +28,11 @@ export function hexOf(digest: Digest): string {
 export function digestOf(bytes: Uint8Array | string): Digest {
   return `sha256:${createHash('sha256').update(bytes).digest('hex')}`;
 }
+
+/** Digits that tell the digests on one node apart, as podman shows them. */
+const SHORT_DIGITS = 12;
+
+/** The text with each digest cut to 12 digits, for a console. */
+export function shortDigests(text: string): string {
+  return text.replace(/\bsha256:([0-9a-f]{64})\b/g, (_whole, hex: string) => `sha256:${hex.slice(0, SHORT_DIGITS)}…`);
+}

@@ -25,6 +25,8 @@ const imageSchema = v.object({
   /** Digests under which storage may have it. */
   digests: v.array(digestSchema),
   state: v.picklist(imageStates),
+  /** Its names in the releases of the bundle, such as `etcd`; left out if the bundle does not know any. */
+  components: v.optional(v.array(v.string())),
   /** Manifests that the list of the image names but that were not pulled; left out if there are none, or if that is not known. */
   absent: v.optional(v.array(v.object({ digest: digestSchema, platform: v.string() }))),
   /** Why it is in that state; always set for `skipped` and `failed`. */

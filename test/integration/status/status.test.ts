@@ -115,21 +115,22 @@ describe('status', () => {
     const text = (await sandbox.agent(['status'])).stdout.split('\n');
     const [, size = ''] = /^archives: {2}(.+) of/.exec(text.find((line) => line.startsWith('archives:')) ?? '') ?? [];
     const took = text.find((line) => line.startsWith('last run:')) ?? '';
-    assert.match(took, new RegExp(`^last run: {2}${state.startedAt}, took [0-9.]+ s, agent [0-9.]+$`));
+    assert.match(took, new RegExp(`^last run: {2}${state.startedAt} \\([a-z0-9 ]+\\), took [0-9.]+ s, agent [0-9.]+$`));
     assert.deepEqual(text, [
       'ready: all 3 images are in storage',
       'next:      Nothing to do',
+      'images:    3 loaded',
+      `archives:  ${size} of ${size} read`,
+      'delivery:  extract (the archives payload is loaded into containers-storage)',
+      took,
       'stage:     discovery (policy closed)',
       `source:    directory ${bundle.directory}`,
       'payload:   archives',
-      'delivery:  extract (the archives payload is loaded into containers-storage)',
       `storage:   ${sandbox.graphroot}`,
-      'images:    3 loaded',
-      `archives:  ${size} of ${size} read`,
-      took,
-      ...bundle.images.map(({ reference }) => `  loaded   ${reference}`),
       '',
     ]);
+    const all = (await sandbox.agent(['status', '--all'])).stdout.split('\n');
+    assert.deepEqual(all.slice(-4), [...bundle.images.map(({ reference }) => `  loaded   ${reference}`), '']);
   });
 
   it('answers the same in YAML as in JSON', async () => {
@@ -150,10 +151,9 @@ describe('status', () => {
       [lacking, found.lastError, found.lastError?.remedy],
     );
     const { stdout } = await sandbox.agent(['status']);
-    assert.ok(
-      stdout.includes(`  failed   ${lacking}\n           ${found.images[1]?.reason}\n           next: ${found.nextStep}\n`),
-      stdout,
-    );
+    assert.ok(stdout.endsWith(`  failed ${lacking}\n    ${found.images[1]?.reason}\n    ${found.lastError?.code}\n`), stdout);
+    const all = (await sandbox.agent(['status', '--all'])).stdout;
+    assert.ok(all.includes(`  failed   ${lacking}\n           ${found.images[1]?.reason}\n           next: ${found.nextStep}\n`), all);
   });
 
   it('of a failed run tells the error that ended it', async () => {

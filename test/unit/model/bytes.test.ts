@@ -1,7 +1,7 @@
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
 import fc from 'fast-check';
-import { formatBytes, formatDuration, formatRate, parseBytes } from '../../../agent/model/bytes.ts';
+import { formatAge, formatBytes, formatDuration, formatRate, parseBytes, withAges } from '../../../agent/model/bytes.ts';
 
 test('bytes are told in the binary unit that keeps the figure below 1024', () => {
   const table: readonly (readonly [number, string])[] = [
@@ -92,5 +92,25 @@ test('law: what is told of whole GiB is read as the same', () => {
     fc.property(fc.integer({ min: 1, max: 1023 }), (count) => {
       assert.equal(parseBytes(formatBytes(count * 1024 ** 3)), count * 1024 ** 3);
     }),
+  );
+});
+
+test('an age is told in the largest unit that it has one of', () => {
+  const table: readonly (readonly [number, string])[] = [
+    [0, 'just now'],
+    [999, 'just now'],
+    [1000, '1 second ago'],
+    [11 * 60_000 + 59_999, '11 minutes ago'],
+    [3_600_000, '1 hour ago'],
+    [86_400_000 * 3, '3 days ago'],
+  ];
+  for (const [milliseconds, text] of table) assert.equal(formatAge(milliseconds), text);
+});
+
+test('each time in a text has its age behind it, unless it is still to come', () => {
+  const now = new Date('2026-11-21T08:58:20.000Z');
+  assert.equal(
+    withAges('from 2026-11-21T08:47:12.167Z to 2026-11-21T09:00:00Z', now),
+    'from 2026-11-21T08:47:12.167Z (11 minutes ago) to 2026-11-21T09:00:00Z',
   );
 });

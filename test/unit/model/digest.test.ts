@@ -1,7 +1,7 @@
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
 import fc from 'fast-check';
-import { digestOf, digestOfHex, hexOf, isDigest } from '../../../agent/model/digest.ts';
+import { digestOf, digestOfHex, hexOf, isDigest, shortDigests } from '../../../agent/model/digest.ts';
 import { digests } from '../../support/arbitraries.ts';
 
 const HEX = 'e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b855';
@@ -41,4 +41,9 @@ test('a file name that is no hash of a blob has no digest', () => {
     undefined,
     undefined,
   ]);
+});
+
+test('a console shows 12 digits of each digest, as podman does', () => {
+  assert.equal(shortDigests(`quay.io/a@sha256:${HEX} and sha256:${HEX}`), 'quay.io/a@sha256:e3b0c44298fc… and sha256:e3b0c44298fc…');
+  assert.equal(shortDigests(`sha256:${HEX}0`), `sha256:${HEX}0`);
 });
