@@ -116,7 +116,7 @@ describe('the data partition', () => {
     assert.deepEqual([exitCode, state.error?.code], [5, 'ERR_PARTITION_AMBIGUOUS']);
     const [, named = ''] = /^2 partitions have the label "[^"]+": (.*)$/.exec(state.error?.message ?? '') ?? [];
     assert.deepEqual(named.split(', ').toSorted(), devices);
-    assert.match(state.error?.remedy ?? '', /^Detach the disk that is not meant/);
+    assert.match(state.error?.remedy ?? '', /^Detach the wrong disk/);
   });
 
   for (const [what, make, holds] of [
