@@ -71,10 +71,11 @@ export interface ServerEndpoint {
 }
 
 /**
- * The registry that `HOST:PORT` names, or why it cannot be a mirror. IPv6 addresses are refused: container tools do not accept them as a registry,
+ * The registry that `HOST:PORT`, or `HOST` if a port is meant by default, names, or why it cannot be a mirror. IPv6 addresses are refused: container tools do not accept them as a registry,
  * and a mirror with one makes them fail before they ask the next (podman 4.3.1: "rewriting reference: invalid reference format").
  */
-export function readServerEndpoint(text: string): ServerEndpoint | { readonly fault: string } {
+export function readServerEndpoint(given: string, defaultPort?: number): ServerEndpoint | { readonly fault: string } {
+  const text = given.includes(':') || defaultPort === undefined ? given : `${given}:${defaultPort}`;
   const colon = text.lastIndexOf(':');
   const [host, port] = [text.slice(0, Math.max(colon, 0)), text.slice(colon + 1)];
   if (text.startsWith('[') || isIP(text) === 6 || isIP(host) === 6)

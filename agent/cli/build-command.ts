@@ -12,7 +12,7 @@ import type { CommandSpec } from './command-spec.ts';
 import { hostFor, stepFor, type Terminal } from './context.ts';
 import { flagOf } from './flag-of.ts';
 import type { Answer } from './output.ts';
-import { dryRunFlag } from './setting-flags.ts';
+import { dryRunFlag, quietFlag } from './setting-flags.ts';
 
 /** `prestage-agent build`: builds the bundle that goes to the partition. */
 export const buildCommand: CommandSpec = {
@@ -51,6 +51,7 @@ export const buildCommand: CommandSpec = {
     { usage: '--skip-artifacts', help: 'leave out listed entries that are not container images, such as Helm charts, instead of failing' },
     { usage: '--work <dir>', help: 'work folder in which a store is unpacked (default: in the bundle)' },
     { usage: '--jobs <n>', help: 'copies and threads at a time, 1 to 64 (default: number of cores)' },
+    quietFlag,
     dryRunFlag,
   ],
   forms: ['text', 'json'],

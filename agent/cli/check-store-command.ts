@@ -3,7 +3,7 @@ import { checkMountedStore } from '../run/check.ts';
 import type { CommandSpec } from './command-spec.ts';
 import { hostFor, stepFor } from './context.ts';
 import { stopSignal } from './interrupt.ts';
-import { settingFlags, settingsOf } from './setting-flags.ts';
+import { quietFlag, settingFlags, settingsOf } from './setting-flags.ts';
 
 const REMEDY = 'If a store image is still mounted, run the command again; closing a store also ends its check';
 
@@ -13,7 +13,7 @@ export const checkStoreCommand: CommandSpec = {
   summary: 'Check the bytes of the mounted store image',
   description:
     'Hash the mounted store image. If its bytes are wrong, make the engines work without it. A run with trust "background" starts this by itself.',
-  flags: settingFlags(['root']),
+  flags: [...settingFlags(['root']), quietFlag],
   forms: ['text', 'json'],
   examples: ['prestage-agent check-store'],
   act: async (terminal, options) => {

@@ -11,6 +11,8 @@ export interface Flag {
 /** One command of the program: parsing, help and completion come from this. */
 export interface CommandSpec {
   readonly name: string;
+  /** Another name for the same command. */
+  readonly alias?: string;
   /** One line for the list of commands, without a full stop. */
   readonly summary: string;
   /** Sentences for the help of the command itself. */

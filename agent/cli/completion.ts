@@ -7,12 +7,15 @@ export const SHELLS: readonly string[] = ['bash'];
  * A completion script for bash(1), from the table of commands.
  * @throws PrestageError ERR_USAGE for a shell that is not supported
  */
-export function completionScript(shell: string, commands: readonly Pick<CommandSpec, 'name' | 'flags' | 'forms' | 'commands'>[]): string {
+export function completionScript(
+  shell: string,
+  commands: readonly Pick<CommandSpec, 'name' | 'alias' | 'flags' | 'forms' | 'commands'>[],
+): string {
   if (!SHELLS.includes(shell)) {
     throw new PrestageError('ERR_USAGE', `completion does not support the shell "${shell}"`, `Choose one of: ${SHELLS.join(', ')}`);
   }
-  const names = [...commands.map((command) => command.name), 'help', '--help', '--version'];
-  const cases = commands.map((command) => `    ${command.name}) words="${wordsOf(command).join(' ')}" ;;`);
+  const names = [...commands.flatMap(namesOf), 'help', '--help', '--version'];
+  const cases = commands.map((command) => `    ${namesOf(command).join('|')}) words="${wordsOf(command).join(' ')}" ;;`);
   return `_prestage_agent() {
   local words="${names.join(' ')}"
   case "\${COMP_WORDS[1]:-}" in
@@ -25,8 +28,12 @@ complete -o default -F _prestage_agent prestage-agent
 `;
 }
 
+function namesOf({ name, alias }: Pick<CommandSpec, 'name' | 'alias'>): readonly string[] {
+  return alias === undefined ? [name] : [name, alias];
+}
+
 function wordsOf(command: Pick<CommandSpec, 'flags' | 'forms' | 'commands'>): readonly string[] {
   const below = command.commands ?? [];
-  const flags = [...command.flags, ...below.flatMap((one) => one.flags)].map((flag) => flag.usage.split(' ', 1)[0] ?? '');
+  const flags = [...command.flags, ...below.flatMap((one) => one.flags)].map((flag) => /--[^ ]+/.exec(flag.usage)?.[0] ?? '');
   return [...below.map((one) => one.name), ...new Set(flags), ...(command.forms === undefined ? [] : ['--output']), '--help'];
 }

@@ -13,12 +13,14 @@ export interface Terminal {
   readonly out: TextStream;
   readonly err: TextStream;
   /** Answers of a person; if left out, there is nobody to ask. */
-  readonly in?: NodeJS.ReadableStream & { readonly isTTY?: boolean | undefined };
+  readonly in?: (NodeJS.ReadableStream & { readonly isTTY?: boolean | undefined }) | undefined;
   readonly env: Readonly<Record<string, string | undefined>>;
   /** Fires at the first SIGTERM or SIGINT: finish soon. */
   readonly stop: AbortSignal;
   /** Fires at the second one, or if the command takes long after the first: end now. */
   readonly kill: AbortSignal;
+  /** Show neither progress nor messages that only inform. */
+  readonly isQuiet?: boolean;
 }
 
 export type SettingFlags = Readonly<Partial<Record<SettingKey, string>>>;
@@ -30,6 +32,27 @@ export function writesToJournal(terminal: Pick<Terminal, 'env' | 'err'>): boolea
   return terminal.env.JOURNAL_STREAM !== undefined && terminal.err.isTTY !== true;
 }
 
+/** The same terminal for a command that is to be quiet. Standard input is opened only when somebody is asked. */
+export function quieted(terminal: Terminal): Terminal {
+  const { out, err, env, stop, kill } = terminal;
+  return {
+    out,
+    err,
+    get in() {
+      return terminal.in;
+    },
+    env,
+    stop,
+    kill,
+    isQuiet: true,
+  };
+}
+
+/** Where the progress of a command goes. */
+export function progressStream(terminal: Pick<Terminal, 'err' | 'isQuiet'>): TextStream {
+  return terminal.isQuiet === true ? { write: () => undefined } : terminal.err;
+}
+
 /** The machine as a command sees it; `root` comes from the flag or PRESTAGE_ROOT. */
 export function hostFor(terminal: Terminal, flags: SettingFlags): Host {
   const root = resolve(flags.root ?? (terminal.env.PRESTAGE_ROOT || '/'));
@@ -39,6 +62,7 @@ export function hostFor(terminal: Terminal, flags: SettingFlags): Host {
     log: streamLog(terminal.err, {
       journal: writesToJournal(terminal),
       debug: terminal.env.PRESTAGE_DEBUG !== undefined,
+      isQuiet: terminal.isQuiet === true,
     }),
   });
 }

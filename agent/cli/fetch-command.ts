@@ -9,11 +9,11 @@ import { exitCodes, PrestageError } from '../model/errors.ts';
 import { inWords } from '../model/faults.ts';
 import type { CommandSpec } from './command-spec.ts';
 import { confirm, confirmFlags, confirmFlagsOf, type Question } from './confirm.ts';
-import { hostFor, stepFor, type Terminal } from './context.ts';
+import { hostFor, progressStream, stepFor, type Terminal } from './context.ts';
 import { flagOf } from './flag-of.ts';
 import { stopSignal } from './interrupt.ts';
 import { type Answer, OUTPUT_FORMS, type Paint, painter } from './output.ts';
-import { dryRunFlag } from './setting-flags.ts';
+import { dryRunFlag, quietFlag } from './setting-flags.ts';
 import { showTotals, type TotalsDisplay } from './show-totals.ts';
 
 /** `prestage-agent fetch`: downloads a bundle, or a folder without prestage.json, from a web server. */
@@ -32,6 +32,7 @@ export const fetchCommand: CommandSpec = {
     { usage: '--header <header...>', help: "header for this server, such as 'Authorization: Basic …'; can be repeated" },
     { usage: '--ca <file>', help: 'PEM file of a CA to trust, in addition to those of the machine' },
     ...confirmFlags,
+    quietFlag,
     dryRunFlag,
   ],
   forms: OUTPUT_FORMS,
@@ -191,7 +192,7 @@ function showFetch(host: Host, terminal: Terminal): Disposable & { readonly onEv
         return `${event.path}: ${event.error.message}; retrying in ${event.pauseMs / 1000} s`;
     }
   };
-  const display: TotalsDisplay = showTotals(host, terminal.err, describe);
+  const display: TotalsDisplay = showTotals(host, progressStream(terminal), describe);
   const onEvent = (event: FetchEvent): void => {
     const line = take(event);
     if (line !== undefined) display.say(line);

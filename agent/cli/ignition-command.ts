@@ -44,7 +44,10 @@ export const ignitionCommand: CommandSpec = {
     { usage: '--certificate <file>', help: 'with --serve cluster: certificate for the address, as created by prestage-agent certificates' },
     { usage: '--key <file>', help: 'with --serve cluster: its private key; the override then contains it' },
     { usage: '--ca <file>', help: 'CA of the servers (default with --serve cluster: ca.crt next to the certificate)' },
-    { usage: '--mirror <host:port...>', help: 'clients: a node that serves; can be repeated, engines ask them in this order' },
+    {
+      usage: '--mirror <host:port...>',
+      help: 'clients: a node that serves, by default at port 305; can be repeated, engines ask them in this order',
+    },
     { usage: '--stage <stage>', help: 'clients: stage whose images they pull, discovery or installed (default: installed)' },
     { usage: '--registries <file>', help: 'clients: the registries.conf of the nodes; its mirrors remain in use' },
     { usage: '--merge <file>', help: 'an existing override to merge into; outdated prestage-agent entries in it are replaced' },

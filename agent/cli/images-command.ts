@@ -13,6 +13,7 @@ import { STAGES, type Stage } from '../model/stage.ts';
 import type { CommandSpec, Flag } from './command-spec.ts';
 import { hostFor, type Terminal } from './context.ts';
 import type { Answer } from './output.ts';
+import { quietFlag } from './setting-flags.ts';
 
 type Options = Readonly<Record<string, unknown>>;
 
@@ -28,7 +29,9 @@ const selectionFlags: readonly Flag[] = [
 const registryFlags: readonly Flag[] = [
   { usage: '--authfile <file>', help: 'credentials for the registry' },
   { usage: '--cert-dir <dir>', help: 'certificates for the registry (*.crt)' },
+  { usage: '--tls-verify', help: 'check the certificate (default); --tls-verify=false is --no-tls-verify' },
   { usage: '--no-tls-verify', help: 'accept any certificate, or plain HTTP' },
+  quietFlag,
 ];
 
 /** `prestage-agent images`: prints image lists, one reference a line, or as JSON with component names. */

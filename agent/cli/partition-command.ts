@@ -6,10 +6,10 @@ import { IMAGE_FORMATS, type ImageFormat } from '../partition/plan-image.ts';
 import { writeBundle } from '../partition/write.ts';
 import type { CommandSpec, Flag } from './command-spec.ts';
 import { confirm, confirmFlags, confirmFlagsOf } from './confirm.ts';
-import { hostFor, stepFor, type Terminal } from './context.ts';
+import { hostFor, progressStream, stepFor, type Terminal } from './context.ts';
 import type { Answer } from './output.ts';
 import { createPlanText, imageData, imageText, writeData, writePlanText, writeText } from './partition-text.ts';
-import { dryRunFlag } from './setting-flags.ts';
+import { dryRunFlag, quietFlag } from './setting-flags.ts';
 import { showBytes } from './show-bytes.ts';
 
 const labelFlag: Flag = { usage: '--label <name>', help: 'GPT label of the data partition (default: data)' };
@@ -26,6 +26,7 @@ const createCommand: CommandSpec = {
     { usage: '--reuse', help: 'use an existing partition with the label as it is, with its content' },
     { usage: '--replace', help: 'delete an existing partition with the label, with its content, and create a new one' },
     ...confirmFlags,
+    quietFlag,
     dryRunFlag,
   ],
   forms: ['text', 'json'],
@@ -49,6 +50,7 @@ const writeCommand: CommandSpec = {
     labelFlag,
     { usage: '--prune-first', help: 'remove the files of an earlier bundle first, if there is no room for both bundles' },
     ...confirmFlags,
+    quietFlag,
     dryRunFlag,
   ],
   forms: ['text', 'json'],
@@ -73,6 +75,7 @@ const imageCommand: CommandSpec = {
     },
     { usage: '--label <name>', help: 'GPT label of the partition, or volume label of the ISO image (default: data)' },
     { usage: '--replace', help: 'replace an existing image once the new one is complete' },
+    quietFlag,
     dryRunFlag,
   ],
   forms: ['text', 'json'],
@@ -121,7 +124,7 @@ async function actCreate(terminal: Terminal, options: Readonly<Record<string, un
 async function actWrite(terminal: Terminal, options: Readonly<Record<string, unknown>>, args: readonly string[]): Promise<Answer> {
   const [bundle = '', target = ''] = args;
   const host = hostFor(terminal, {});
-  using display = showBytes(host, terminal.err);
+  using display = showBytes(host, progressStream(terminal));
   const report = await writeBundle(host, {
     bundle,
     target,
@@ -145,7 +148,7 @@ async function actImage(terminal: Terminal, options: Readonly<Record<string, unk
   if (typeof bundle !== 'string') throw new PrestageError('ERR_USAGE', '--bundle is missing', 'Give --bundle DIR');
   const host = hostFor(terminal, {});
   const isDry = options.dryRun === true;
-  using display = showBytes(host, terminal.err);
+  using display = showBytes(host, progressStream(terminal));
   const report = await makeImage(host, {
     output: path,
     bundle,

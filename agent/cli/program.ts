@@ -3,7 +3,8 @@ import { journalPrefix } from '../host/log.ts';
 import { type ErrorRecord, errorRecord, exitCodeOf, exitCodes } from '../model/errors.ts';
 import type { CommandSpec } from './command-spec.ts';
 import { commands } from './commands.ts';
-import { type Terminal, writesToJournal } from './context.ts';
+import { quieted, type Terminal, writesToJournal } from './context.ts';
+import { withoutHabits } from './habits.ts';
 import { ExitWith, OUTPUT_FORMS, type OutputForm, render, renderError } from './output.ts';
 import { versionText } from './version.ts';
 
@@ -24,7 +25,7 @@ export async function runProgram(args: readonly string[], terminal: Terminal): P
   // The messages of the parser are text for people; programs get them as data.
   if (form !== 'text') silenceErrors(program);
   try {
-    await program.parseAsync([...args], { from: 'user' });
+    await program.parseAsync([...withoutHabits(args)], { from: 'user' });
     return exitCode;
   } catch (error) {
     if (error instanceof CommanderError) {
@@ -71,6 +72,7 @@ function buildCommand(spec: CommandSpec, parent: Command, terminal: Terminal, on
     .summary(spec.summary)
     .description(spec.description)
     .helpOption('-h, --help', 'print help and exit');
+  if (spec.alias !== undefined) command.alias(spec.alias);
   for (const argument of spec.arguments ?? []) command.argument(argument.usage, argument.help);
   for (const flag of spec.flags) command.option(flag.usage, flag.help);
   if (spec.forms) command.addOption(new Option('-o, --output <form>', 'output format').choices([...spec.forms]).default('text'));
@@ -80,7 +82,7 @@ function buildCommand(spec: CommandSpec, parent: Command, terminal: Terminal, on
   if (act === undefined) return command;
   return command.action(async () => {
     const options = command.opts<Record<string, unknown>>();
-    const answer = await act(terminal, options, command.args);
+    const answer = await act(options.quiet === true ? quieted(terminal) : terminal, options, command.args);
     terminal.out.write(render(answer, formOf(options.output)));
     onExit(answer.exitCode);
   });

@@ -11,9 +11,10 @@ import { inWords } from '../model/faults.ts';
 import type { ListText } from '../model/image-list.ts';
 import { STAGES } from '../model/stage.ts';
 import type { CommandSpec } from './command-spec.ts';
-import { hostFor, stepFor, type Terminal } from './context.ts';
+import { hostFor, progressStream, stepFor, type Terminal } from './context.ts';
 import { flagOf } from './flag-of.ts';
 import type { Answer } from './output.ts';
+import { quietFlag } from './setting-flags.ts';
 import { showPull } from './show-pull.ts';
 
 /** `prestage-agent pull`: downloads the images of lists into one folder. */
@@ -48,7 +49,9 @@ export const pullCommand: CommandSpec = {
     { usage: '--ca <file>', help: 'certificate to trust (PEM)' },
     { usage: '--cert-dir <dir>', help: 'certificates to trust (*.crt) and client certificates (*.cert, *.key)' },
     { usage: '--proxy <url>', help: 'proxy for registries (default: HTTPS_PROXY and HTTP_PROXY)' },
+    { usage: '--tls-verify', help: 'check the certificate (default); --tls-verify=false is --no-tls-verify' },
     { usage: '--no-tls-verify', help: 'accept any certificate, or plain HTTP' },
+    quietFlag,
     { usage: '--dry-run', help: 'ask the registries, print what would be pulled with sizes, and write nothing' },
   ],
   forms: ['text', 'json'],
@@ -115,7 +118,7 @@ async function actPull(terminal: Terminal, given: Readonly<Record<string, unknow
   const host = hostFor(terminal, {});
   const { authfile, ca, certDir, proxy, tlsVerify, stage } = options;
   const startMs = host.clock.monotonicMs();
-  using display = showPull(host, terminal.err);
+  using display = showPull(host, progressStream(terminal));
   const report = await pull(host, {
     lists: await Promise.all(options.list.map(readList)),
     to: options.to,

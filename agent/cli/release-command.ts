@@ -12,6 +12,7 @@ import { dryRunFlag, settingFlags, settingsOf } from './setting-flags.ts';
 /** `prestage-agent release`: undoes the setup of the agent on this node. */
 export const releaseCommand: CommandSpec = {
   name: 'release',
+  alias: 'undo',
   summary: 'Undo what the agent has set up on this node',
   description:
     'Undo what the agent has set up on this node: registry, engine configuration, mounts, copies, and image records that would dangle. The plan is shown first.',

@@ -5,9 +5,9 @@ import { countStates, type RunState } from '../model/run-state.ts';
 import { type Policy, SETTING_KEYS } from '../model/setting-table.ts';
 import { type RunReport, run } from '../run/run.ts';
 import type { CommandSpec } from './command-spec.ts';
-import { hostFor, type SettingFlags, settingsFor, stepFor, type Terminal } from './context.ts';
+import { hostFor, progressStream, type SettingFlags, settingsFor, stepFor, type Terminal } from './context.ts';
 import { type Answer, ExitWith } from './output.ts';
-import { dryRunFlag, settingFlags, settingsOf } from './setting-flags.ts';
+import { dryRunFlag, quietFlag, settingFlags, settingsOf } from './setting-flags.ts';
 import { showProgress } from './show-progress.ts';
 
 /** `prestage-agent run`: makes the images of a stage available, or with `--dry-run` prints what it would do. */
@@ -16,7 +16,7 @@ export const runCommand: CommandSpec = {
   summary: 'Make the images of a stage available on this node',
   description:
     'Make the images of a stage on the data partition available: load them into containers-storage, serve them from a registry, or mount them. Existing images are kept.',
-  flags: [...settingFlags(SETTING_KEYS), dryRunFlag],
+  flags: [...settingFlags(SETTING_KEYS), quietFlag, dryRunFlag],
   forms: ['text', 'json'],
   examples: [
     'prestage-agent run --stage discovery',
@@ -36,7 +36,7 @@ async function actRun(terminal: Terminal, flags: SettingFlags & { readonly dryRu
       'Give --stage discovery or --stage installed, or set it in /etc/prestage-agent/config.yaml',
     );
   }
-  using display = showProgress(host, terminal.err);
+  using display = showProgress(host, progressStream(terminal));
   const tolerant = settings.policy === 'open' && flags.dryRun !== true;
   const report = await run(host, {
     settings: { ...settings, stage: settings.stage },

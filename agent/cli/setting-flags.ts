@@ -8,6 +8,9 @@ export function settingFlags(keys: readonly SettingKey[]): readonly Flag[] {
   return keys.map((key) => ({ usage: `--${key} ${settingTable[key].value}`, help: `${settingTable[key].help} [${variableOf(key)}]` }));
 }
 
+/** Of commands that show progress. */
+export const quietFlag: Flag = { usage: '-q, --quiet', help: 'show only the result, warnings and errors, no progress' };
+
 export const dryRunFlag: Flag = { usage: '--dry-run', help: 'print the plan and write nothing' };
 
 /** The settings among the options: commander(1) gives them in camel case. */

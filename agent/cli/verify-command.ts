@@ -6,10 +6,11 @@ import { acceptingPolicy, openshiftPolicy } from '../signatures/openshift.ts';
 import { type Policy, parsePolicy } from '../signatures/policy.ts';
 import { type VerifyProgress, type VerifyReport, verify } from '../verify/verify.ts';
 import type { CommandSpec } from './command-spec.ts';
-import { hostFor, type Terminal } from './context.ts';
+import { hostFor, progressStream, type Terminal } from './context.ts';
 import { flagOf } from './flag-of.ts';
 import { stopSignal } from './interrupt.ts';
 import { type Answer, OUTPUT_FORMS, type Paint, painter } from './output.ts';
+import { quietFlag } from './setting-flags.ts';
 import { showTotals } from './show-totals.ts';
 
 /**
@@ -34,6 +35,7 @@ export const verifyCommand: CommandSpec = {
     },
     { usage: '--policy <file>', help: 'policy.json file: list the images that a node with this policy refuses, and why' },
     { usage: '--openshift <version>', help: 'the same with the default policy of this OpenShift release' },
+    quietFlag,
   ],
   forms: OUTPUT_FORMS,
   examples: [
@@ -84,7 +86,7 @@ async function actVerify(terminal: Terminal, options: Readonly<Record<string, un
     const elapsedMs = host.clock.monotonicMs() - startMs;
     return `verifying: ${formatBytes(progress.bytes)} of ${formatBytes(progress.totalBytes)}, ${formatRate((progress.bytes * 1000) / elapsedMs)}`;
   };
-  using _display = showTotals(host, terminal.err, describe);
+  using _display = showTotals(host, progressStream(terminal), describe);
   const report = await verify(host, {
     path,
     mode: quick ? 'quick' : 'full',

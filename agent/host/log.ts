@@ -9,11 +9,16 @@ export type Log = (severity: Severity, message: string) => void;
 const SYSLOG_LEVEL: Readonly<Record<Severity, number>> = { error: 3, warning: 4, notice: 5, info: 6, debug: 7 };
 
 /**
- * Writes lines to a stream: with `<n>` prefixes under systemd (JOURNAL_STREAM is set), otherwise plain. Debug lines only on request.
+ * Writes lines to a stream: with `<n>` prefixes under systemd (JOURNAL_STREAM is set), otherwise plain. Debug lines only on request. If it is
+ * quiet, it leaves out lines that only inform.
  */
-export function streamLog(stream: Pick<TextStream, 'write'>, options: { readonly journal: boolean; readonly debug?: boolean }): Log {
+export function streamLog(
+  stream: Pick<TextStream, 'write'>,
+  options: { readonly journal: boolean; readonly debug?: boolean; readonly isQuiet?: boolean },
+): Log {
   return (severity, message) => {
     if (severity === 'debug' && options.debug !== true) return;
+    if (severity === 'info' && options.isQuiet === true) return;
     for (const line of message.split('\n')) {
       stream.write(options.journal ? `${journalPrefix(severity)}${line}\n` : `${severity === 'info' ? '' : `${severity}: `}${line}\n`);
     }

@@ -8,6 +8,7 @@ import { emptyView, mergeRegistries, type RegistriesView } from '../engine/regis
 import { bundleImages } from '../model/bundle.ts';
 import { PrestageError } from '../model/errors.ts';
 import { listFaults, quoteInput } from '../model/faults.ts';
+import { settingTable } from '../model/setting-table.ts';
 import type { Stage } from '../model/stage.ts';
 import { clientRegistriesD } from './client-registries-d.ts';
 import { endWarnings, readAuthorities } from './cluster-server.ts';
@@ -16,7 +17,7 @@ import { ownFile, readNamedFile } from './own-file.ts';
 
 /** Input for nodes that pull from others. */
 export interface ClientsRequest {
-  /** `HOST:PORT` of each server, in the order in which nodes ask them. */
+  /** `HOST:PORT` of each server, or `HOST` for the default port, in the order in which nodes ask them. */
   readonly mirrors: readonly string[];
   /** File with the CA of the servers. */
   readonly ca: string;
@@ -70,7 +71,7 @@ export async function readClusterClients(
 const SINGLE = 'there is only one mirror: if its node is down, images come from their source registries; add a second --mirror';
 
 function readMirrors(texts: readonly string[]): readonly string[] {
-  const read = texts.map(readServerEndpoint);
+  const read = texts.map((text) => readServerEndpoint(text, settingTable['registry-port'].byDefault));
   const mirrors = read.flatMap((mirror) => ('fault' in mirror ? [] : [mirror.text]));
   const twice = mirrors.filter((mirror, index) => mirrors.indexOf(mirror) !== index);
   const faults = [
@@ -81,7 +82,7 @@ function readMirrors(texts: readonly string[]): readonly string[] {
   throw new PrestageError(
     'ERR_USAGE',
     listFaults('nodes cannot pull from these mirrors', faults),
-    'Set each --mirror to HOST:PORT, the address and the port of a node that serves the cluster',
+    `Set each --mirror to HOST:PORT, the address and the port of a node that serves the cluster; without a port it is ${settingTable['registry-port'].byDefault}`,
   );
 }
 

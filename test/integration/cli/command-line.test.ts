@@ -146,7 +146,12 @@ describe('the command line', () => {
     assert.deepEqual(await complete('prestage-agent', 'sta'), ['status']);
     assert.deepEqual(await complete('prestage-agent', 'run', '--dev'), ['--device-wait']);
     assert.deepEqual(await complete('prestage-agent', 'status', '--w'), ['--watch']);
-    assert.deepEqual(await complete('prestage-agent', ''), [...commands.map(({ name }) => name), 'help', '--help', '--version']);
+    assert.deepEqual(await complete('prestage-agent', ''), [
+      ...commands.flatMap(({ name, alias }) => (alias === undefined ? [name] : [name, alias])),
+      'help',
+      '--help',
+      '--version',
+    ]);
   });
 
   it('has no completion for a shell that it does not know, and says so', async () => {

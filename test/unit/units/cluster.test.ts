@@ -328,21 +328,28 @@ test('no key reaches nodes that pull from others, also where the wrong file is g
 });
 
 test('mirrors that nodes cannot ask are refused, all at once', async () => {
-  const mirrors = ['192.0.2.10', '[2001:db8::1]:305', 'localhost:305', 'a:0', 'a:70000', 'https://a:1', 'b:1', 'B:1'];
+  const mirrors = ['192.0.2.10:', '[2001:db8::1]:305', 'localhost:305', 'a:0', 'a:70000', 'https://a:1', 'b:305', 'B'];
   assert.deepEqual(await refused(clients({}, mirrors)), {
     code: 'ERR_USAGE',
     message: [
       'nodes cannot pull from these mirrors: 7 faults',
-      '"192.0.2.10" is not HOST:PORT',
+      '"192.0.2.10:" is not HOST:PORT',
       '"[2001:db8::1]:305" is an IPv6 address, which container tools do not accept as a registry: give a host name',
       '"localhost" cannot be reached by other nodes: only the machine itself can reach it',
       '"a:0" is not HOST:PORT',
       '"a:70000" is not HOST:PORT',
       '"https://a" is neither an IP address nor a host name',
-      '"b:1" is given twice',
+      '"b:305" is given twice',
     ].join('\n'),
-    remedy: 'Set each --mirror to HOST:PORT, the address and the port of a node that serves the cluster',
+    remedy: 'Set each --mirror to HOST:PORT, the address and the port of a node that serves the cluster; without a port it is 305',
   });
+});
+
+test('a mirror without a port is at the default port of the servers', async () => {
+  assert.deepEqual(
+    await render(clients({}, ['192.0.2.10', 'node2.example.com'])),
+    await render(clients({}, ['192.0.2.10:305', 'node2.example.com:305'])),
+  );
 });
 
 test('mirrors that the nodes have already stay in use behind ours', async () => {
