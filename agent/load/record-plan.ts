@@ -62,11 +62,11 @@ export function recording(record: RunRecord, onEvent: OnRunEvent): OnRunEvent {
   };
 }
 
-/** What the bundle says of each image: a node of another platform does not get it from here. Pure. */
-export function withAbsent(images: RunState['images'], ofBundle: readonly BundleImage[]): RunState['images'] {
-  const absent = new Map(ofBundle.map((image) => [image.reference, image.absent]));
+/** What the bundle says of each image: platforms that it lacks, which a node of another platform does not get from here, and its names in releases. Pure. */
+export function withBundleFacts(images: RunState['images'], ofBundle: readonly BundleImage[]): RunState['images'] {
+  const facts = new Map(ofBundle.map((image) => [image.reference, image]));
   return images.map((image) => {
-    const some = absent.get(image.reference);
-    return some === undefined ? image : { ...image, absent: some };
+    const { absent, components } = facts.get(image.reference) ?? {};
+    return { ...image, ...(absent && { absent }), ...(components && { components }) };
   });
 }

@@ -55,6 +55,8 @@ const imageSchema = v.object({
   manifestDigest: digestSchema,
   /** Of the manifest for the bundle's architecture, if `manifestDigest` is that of a list. */
   instanceDigest: v.exactOptional(digestSchema),
+  /** Its names in the releases of the bundle, such as `etcd`, for people; left out if no release names it. */
+  components: v.exactOptional(v.pipe(v.array(v.pipe(v.string(), v.nonEmpty())), v.minLength(1, 'names no component'))),
   /** Of the manifest and, for a list, of the instances that are kept, in the order in which engines read them. */
   signatures: v.exactOptional(v.array(signatureSchema)),
   /** Of the same manifests; the order has no meaning. */

@@ -6,7 +6,7 @@ import { unmount } from '../host/mounts.ts';
 import { takeRunLock } from '../host/run-lock.ts';
 import { addNotices, beginPhase, interrupted, type Planned, type RunContext, type RunOptions } from '../load/context.ts';
 import { clearAfterKilledRun } from '../load/load-images.ts';
-import { recording, withAbsent } from '../load/record-plan.ts';
+import { recording, withBundleFacts } from '../load/record-plan.ts';
 import { checkScratch } from '../load/scratch.ts';
 import { type ErrorRecord, errorRecord, PrestageError } from '../model/errors.ts';
 import { type ImageState, outcomeOf, type RunState, STATE_VERSION, suspectAfter } from '../model/run-state.ts';
@@ -185,7 +185,6 @@ async function reconcile(directory: string, context: RunContext): Promise<Planne
   checkArchitecture(bundle, host);
   const location = await locateStorage(host, wantedStorage(settings));
   record.update({ storage: { graphroot: location.graphroot, runroot: location.runroot } });
-  const planned = await deliverBundle(bundle, location, context);
-  record.update({ images: withAbsent(record.state.images, bundle.images ?? []) });
-  return planned;
+  record.describeImages((images) => withBundleFacts(images, bundle.images ?? []));
+  return await deliverBundle(bundle, location, context);
 }

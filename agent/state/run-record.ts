@@ -21,6 +21,8 @@ export interface RunRecord {
   /** Changes the state; it reaches the live file within a second. When phases begin and end is kept with it. */
   update(change: Partial<RunState>): void;
   updateImage(reference: string, change: Partial<RunState['images'][number]>): void;
+  /** Adds what is known of the images to those in the state, and to all that come later. */
+  describeImages(describe: (images: RunState['images']) => RunState['images']): void;
   /** Writes both files now; the durable one survives a power cut from here on. */
   commit(): Promise<void>;
 }
@@ -30,6 +32,7 @@ export function createRunRecord(host: Host, initial: RunState, isDry = false): R
   const zeroMs = host.clock.monotonicMs();
   const sinceStartMs = (): number => host.clock.monotonicMs() - zeroMs;
   let state = initial;
+  let described = (images: RunState['images']): RunState['images'] => images;
   let lastWriteMs = Number.NEGATIVE_INFINITY;
   let writing = Promise.resolve();
   let later: NodeJS.Timeout | undefined;
@@ -75,12 +78,16 @@ export function createRunRecord(host: Host, initial: RunState, isDry = false): R
     update: (change) => {
       const { phase = state.phase } = change;
       const timeline = phase === state.phase ? state.timeline : enterPhase(state.timeline ?? newTimeline, phase, sinceStartMs());
-      state = { ...state, ...change, ...(timeline && { timeline }) };
+      state = { ...state, ...change, ...(change.images && { images: described(change.images) }), ...(timeline && { timeline }) };
       live();
     },
     updateImage: (reference, change) => {
       state = { ...state, images: state.images.map((image) => (image.reference === reference ? { ...image, ...change } : image)) };
       live();
+    },
+    describeImages: (describe) => {
+      described = describe;
+      state = { ...state, images: described(state.images) };
     },
     commit: async () => {
       if (isDry) return;

@@ -8,7 +8,7 @@ import { bundleSignatures } from './source-signatures.ts';
 
 /** The image as a bundle's manifest lists it. Pure. */
 export function bundleImage(
-  { reference, names, image, signatures, attached }: NamedImage,
+  { reference, names, components, image, signatures, attached }: NamedImage,
   unpackedBytes: ReadonlyMap<Digest, number>,
 ): BundleImage {
   const layers = [...new Map(image.layers.map((layer) => [layer.digest, layer])).values()];
@@ -18,6 +18,7 @@ export function bundleImage(
     names: [...names],
     manifestDigest: image.top.digest,
     ...(image.manifest !== image.top.digest && { instanceDigest: image.manifest }),
+    ...(components && { components: [...components] }),
     ...(signatures && { signatures: signatures.flatMap(bundleSignatures) }),
     ...(attached && { attachments: attached.map(bundleAttachment) }),
     ...(image.absent && { absent: image.absent.map((one) => ({ ...one })) }),

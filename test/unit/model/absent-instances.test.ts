@@ -1,6 +1,6 @@
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
-import { withAbsent } from '../../../agent/load/record-plan.ts';
+import { withBundleFacts } from '../../../agent/load/record-plan.ts';
 import { absentText, formatAbsentInstances, parseAbsentInstances, platformText } from '../../../agent/model/absent-instances.ts';
 import { digestFor } from '../../support/source-images.ts';
 
@@ -58,12 +58,14 @@ test('of many platforms the line names five', () => {
   );
 });
 
-test('a run knows of its images what the bundle says that nobody could bring', () => {
+test('a run knows of its images what the bundle says that nobody could bring, and their names in releases', () => {
   const image = (reference: string) => ({ reference, names: [], digests: [list], state: 'present' as const });
   const ofBundle = (reference: string) => ({ reference, names: [reference], manifestDigest: list, compressedBytes: 0, unpackedBytes: 0 });
-  assert.deepEqual(withAbsent([image('a'), image('b'), image('c')], [{ ...ofBundle('a'), absent: [ARM] }, ofBundle('b')]), [
+  const facts = [{ ...ofBundle('a'), absent: [ARM] }, { ...ofBundle('b'), components: ['etcd'] }, ofBundle('c')];
+  assert.deepEqual(withBundleFacts([image('a'), image('b'), image('c'), image('d')], facts), [
     { ...image('a'), absent: [ARM] },
-    image('b'),
+    { ...image('b'), components: ['etcd'] },
     image('c'),
+    image('d'),
   ]);
 });

@@ -56,6 +56,7 @@ const image = fc
       signatures,
       attachments,
       absent,
+      components: fc.array(fc.constantFrom('etcd', 'cli'), { minLength: 1, maxLength: 2 }),
       compressedBytes: bytes,
       unpackedBytes: bytes,
     },

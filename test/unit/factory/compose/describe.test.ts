@@ -63,6 +63,12 @@ test('what the list of an image names and the input lacks is recorded with its p
   assert.deepEqual(described.absent, absent);
 });
 
+test('an image of a release keeps the names of its components', () => {
+  const named = { reference: 'quay.io/e/one:1', names: [], image: imageOf('one', []) };
+  assert.deepEqual(bundleImage({ ...named, components: ['etcd'] }, new Map()).components, ['etcd']);
+  assert.equal('components' in bundleImage(named, new Map()), false);
+});
+
 test('layers whose unpacked size nobody has counted count for nothing', () => {
   const image = imageOf('one', ['base']);
   assert.equal(bundleImage({ reference: 'quay.io/e/one:1', names: [], image }, new Map()).unpackedBytes, 0);
