@@ -56,6 +56,7 @@ export const buildCommand: CommandSpec = {
   ],
   forms: ['text', 'json'],
   examples: [
+    'prestage-agent build --from images --to bundle',
     'prestage-agent build --from images --to bundle --list-installed ocp-images.txt',
     'prestage-agent build --from images --to bundle --payload store,oci',
   ],

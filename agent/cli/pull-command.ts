@@ -27,7 +27,7 @@ export const pullCommand: CommandSpec = {
     { usage: '--list <file...>', help: 'image lists, read as one; - is standard input' },
     { usage: '--to <dir>', help: 'folder to pull into' },
     { usage: '--format <format>', help: `${PULL_FORMATS.join(' or ')} (default: oci)` },
-    { usage: '--stage <stage>', help: 'archives only: name the list file for this stage (default: keep its name)' },
+    { usage: '--stage <stage>', help: 'keep the lists as the list of this stage (default: under their own names)' },
     {
       usage: '--signatures <choice>',
       help: 'auto: pull existing signatures; require: fail images without a signature; none (default: auto; archives: none)',
@@ -110,7 +110,6 @@ const optionsSchema = v.pipe(
     ({ attachments, format }) => format === 'oci' || !attachments,
     '--attachments requires --format oci: archives cannot hold attachments',
   ),
-  v.check(({ stage, format }) => stage === undefined || format === 'archives', '--stage requires --format archives'),
 );
 
 async function actPull(terminal: Terminal, given: Readonly<Record<string, unknown>>): Promise<Answer> {

@@ -60,11 +60,7 @@ async function runGroup(group: ReleaseGroup, { step, signal, broken }: Running):
 
 function ended(): ErrorRecord {
   return errorRecord(
-    new PrestageError(
-      'ERR_INTERRUPTED',
-      'the release was interrupted before this',
-      'Run the command again; it continues where it stopped',
-    ),
+    new PrestageError('ERR_INTERRUPTED', 'the release was interrupted before this', 'Run the command again; it continues where it stopped'),
   );
 }
 

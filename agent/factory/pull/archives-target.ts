@@ -1,27 +1,21 @@
 import { mkdtemp } from 'node:fs/promises';
 import { join } from 'node:path';
 import type { ArchivePool } from '../../extract/pool.ts';
-import { syncDirectory, writeAtomic } from '../../host/atomic.ts';
 import { removeTree } from '../../host/remove-tree.ts';
 import type { Step } from '../../host/steps.ts';
-import { withoutImages } from '../../model/image-list.ts';
 import type { BlobStore } from '../shared/blob-store.ts';
 import { targetError } from '../shared/blob-store.ts';
 import type { ResolvedImage } from './resolve.ts';
 import type { PullTarget } from './target.ts';
 import { writeArchive } from './write-archive.ts';
+import { type KeptLists, writeLists } from './write-lists.ts';
 
-export interface ArchivesTargetOptions {
-  readonly directory: string;
+export interface ArchivesTargetOptions extends KeptLists {
   /** Directory on the same file system for unfinished archives. */
   readonly scratch: string;
   /** Holds blobs until the last archive that needs them is written. */
   readonly store: BlobStore;
   readonly pool: ArchivePool;
-  /** List files to write, by name. */
-  readonly lists: ReadonlyMap<string, string>;
-  /** Lines to leave out of the written lists. */
-  readonly leftOut: ReadonlySet<string>;
   readonly step: Step;
   readonly signal: AbortSignal;
 }
@@ -31,7 +25,7 @@ export interface ArchivesTargetOptions {
  * written when all images have been tried.
  */
 export function createArchivesTarget(options: ArchivesTargetOptions): PullTarget {
-  const { directory, scratch, store, pool, lists, leftOut, step, signal } = options;
+  const { directory, scratch, store, pool, step, signal } = options;
   const pathOf = ({ listed }: ResolvedImage): string => join(directory, `${listed.archiveName}.tgz`);
   // An image in several repositories has one archive.
   const written = new Map<string, Promise<void>>();
@@ -59,10 +53,7 @@ export function createArchivesTarget(options: ArchivesTargetOptions): PullTarget
       });
     },
     finish: async () => {
-      await step('write-lists', async () => {
-        for (const [name, text] of lists) await writeAtomic(join(directory, name), withoutImages(text, leftOut));
-        await syncDirectory(directory);
-      });
+      await step('write-lists', async () => await writeLists(options));
     },
   };
 }

@@ -9,7 +9,7 @@ import type { PullRequest } from './request.ts';
 /** The images that the lists of a request ask for. */
 export interface WantedImages {
   readonly images: readonly ListedImage[];
-  /** List files to write, by name; none if the format has none. */
+  /** List files to write, by name. */
   readonly lists: ReadonlyMap<string, string>;
   readonly notices: readonly string[];
 }
@@ -31,20 +31,28 @@ export function wantedImages(request: Pick<PullRequest, 'lists' | 'format' | 'st
       'Write one image reference per line, or make lists with prestage-agent images',
     );
   }
-  if (request.format === 'oci') return { images, lists: new Map(), notices };
-  refuseCollisions(images);
+  if (request.format === 'archives') refuseCollisions(images);
   const lists = listFiles(request);
-  const unknown = [...lists.keys()].filter((name) => STAGES.every((stage) => pickStageLists(stage, [name]).length === 0));
+  const unknown = [...lists.keys()].filter(isUnknown);
   const known = STAGES.flatMap(stageListNames).join(', ');
-  return {
-    images,
-    lists,
-    notices: [...notices, ...unknown.map((name) => `the node does not read ${name} as a list, only ${known}; give --stage`)],
-  };
+  if (request.format === 'oci') {
+    // Another name could be that of a file of the layout.
+    const kept = new Map([...lists].filter(([name]) => !isUnknown(name)));
+    const notice = (name: string): string =>
+      `${name} is not kept in the folder, because no stage has a list of this name (${known}): give --stage, or name the list when you build`;
+    return { images, lists: kept, notices: [...notices, ...unknown.map(notice)] };
+  }
+  const notice = (name: string): string => `the node does not read ${name} as a list, only ${known}; give --stage`;
+  return { images, lists, notices: [...notices, ...unknown.map(notice)] };
 }
 
-function listFiles({ lists, stage }: Pick<PullRequest, 'lists' | 'stage'>): ReadonlyMap<string, string> {
-  if (stage !== undefined) return new Map([[LIST_NAMES[stage], lists.map(({ text }) => withLineEnd(text)).join('')]]);
+function isUnknown(name: string): boolean {
+  return STAGES.every((stage) => pickStageLists(stage, [name]).length === 0);
+}
+
+function listFiles({ lists, stage, format }: Pick<PullRequest, 'lists' | 'stage' | 'format'>): ReadonlyMap<string, string> {
+  if (stage !== undefined) return new Map([[LIST_NAMES[stage], joined(lists)]]);
+  if (format === 'oci') return new Map([...Map.groupBy(lists, ({ where }) => basename(where))].map(([name, same]) => [name, joined(same)]));
   const named = new Map<string, ListText>();
   for (const list of lists) {
     const name = basename(list.where);
@@ -59,6 +67,10 @@ function listFiles({ lists, stage }: Pick<PullRequest, 'lists' | 'stage'>): Read
     named.set(name, list);
   }
   return new Map([...named].map(([name, { text }]) => [name, withLineEnd(text)]));
+}
+
+function joined(lists: readonly ListText[]): string {
+  return lists.map(({ text }) => withLineEnd(text)).join('');
 }
 
 function withLineEnd(text: string): string {

@@ -13,9 +13,9 @@ import { type BlobStore, targetError } from '../shared/blob-store.ts';
 import { readLookasideRecord } from '../shared/lookaside-record.ts';
 import type { AbsentRecord } from './absent-record.ts';
 import type { PullTarget } from './target.ts';
+import { type KeptLists, writeLists } from './write-lists.ts';
 
-export interface OciTargetOptions {
-  readonly directory: string;
+export interface OciTargetOptions extends KeptLists {
   readonly store: BlobStore;
   /** Saved together with the index. */
   readonly absent: AbsentRecord;
@@ -29,7 +29,8 @@ export interface OciTargetOptions {
  * killed pull leaves a consistent layout.
  * @throws PrestageError ERR_LAYOUT if the folder holds an index that cannot be read; ERR_SIGNATURE for such a record of signatures
  */
-export async function openOciTarget({ directory, store, absent, references, step }: OciTargetOptions): Promise<PullTarget> {
+export async function openOciTarget(options: OciTargetOptions): Promise<PullTarget> {
+  const { directory, store, absent, references, step } = options;
   const path = join(directory, OCI_INDEX_FILE);
   const earlier = await readIndex(path);
   const lookaside = new Map((await readLookasideRecord(directory)).map((entry) => [lookasideKey(entry.repository, entry.subject), entry]));
@@ -75,7 +76,10 @@ export async function openOciTarget({ directory, store, absent, references, step
       }
       await written;
     },
-    finish: async () => await written,
+    finish: async () => {
+      await written;
+      if (options.lists.size > 0) await step('write-lists', async () => await writeLists(options));
+    },
   };
 }
 

@@ -94,7 +94,7 @@ async function openTarget({ request, wanted, places, pool, absent, leftOut }: Se
   if (request.format === 'archives')
     return createArchivesTarget({ directory: to, scratch, store, pool, lists: wanted.lists, leftOut, step, signal: request.stop });
   const references = wanted.images.map(({ reference }) => formatReference(reference));
-  return await openOciTarget({ directory: to, store, absent, references, step });
+  return await openOciTarget({ directory: to, store, lists: wanted.lists, leftOut, absent, references, step });
 }
 
 function artifactsAmong({ resolution }: PullFacts): readonly string[] {

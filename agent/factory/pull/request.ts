@@ -18,7 +18,7 @@ export interface PullRequest {
   /** The folder; created if missing. */
   readonly to: string;
   readonly format: PullFormat;
-  /** The stage of the written list, if the format has lists: it determines the list's name. If left out, lists keep their names. */
+  /** The stage of the written list: it determines the list's name. If left out, lists keep their names. */
   readonly stage?: Stage;
   readonly source: PullSource;
   /** An OCI image layout has a place for them; archives have none. */

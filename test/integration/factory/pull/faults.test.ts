@@ -200,7 +200,7 @@ describe('the command that is ended in the middle', () => {
       const { report, fetchedBytes } = await tryPull(to, references);
       assert.deepEqual([report.outcome, await wholeBlobs(to)], ['complete', neededBlobs(set.all)]);
       assert.ok(there.length >= 4 && fetchedBytes < transferBytes(set.all), `${fetchedBytes} bytes came again`);
-      assert.deepEqual((await readdir(to)).sort(), ['absent-instances.json', 'blobs', 'index.json', 'oci-layout']);
+      assert.deepEqual((await readdir(to)).sort(), ['absent-instances.json', 'blobs', 'index.json', 'oci-layout', 'ocp-images.txt']);
     });
   }
 });

@@ -45,7 +45,7 @@ describe('a pull into an OCI image layout', () => {
     );
     assert.deepEqual(await wholeBlobs(to), neededBlobs(set.all));
     assert.deepEqual([fetchedBytes, report.fetchBytes], [transferBytes(set.all), transferBytes(set.all)]);
-    assert.deepEqual((await readdir(to)).sort(), ['absent-instances.json', 'blobs', 'index.json', 'oci-layout']);
+    assert.deepEqual((await readdir(to)).sort(), ['absent-instances.json', 'blobs', 'index.json', 'oci-layout', 'ocp-images.txt']);
   });
 
   it('gives every platform, and images that other tools load and run', async () => {

@@ -154,7 +154,19 @@ describe('the lists of a pull', () => {
       [...wantedImages({ lists, format: 'archives', stage: 'discovery' }).lists],
       [['ai-images.txt', 'q.io/a:1\nq.io/b:1\n']],
     );
-    assert.deepEqual([...wantedImages({ lists, format: 'oci' }).lists], []);
+  });
+
+  it('are kept in a layout if a stage has lists of their names, those of one name as one', () => {
+    const lists = [list('/a/ocp-images.txt', 'q.io/a:1'), list('/l/index.json', 'q.io/b:1'), list('/b/ocp-images.txt', 'q.io/c:1')];
+    const { lists: kept, notices } = wantedImages({ lists, format: 'oci' });
+    assert.deepEqual([...kept], [['ocp-images.txt', 'q.io/a:1\nq.io/c:1\n']]);
+    assert.deepEqual(notices, [
+      'index.json is not kept in the folder, because no stage has a list of this name (ai-images.txt, initial-images*.txt, ocp-images.txt, ocp-images-*.txt, ocp_images.txt*): give --stage, or name the list when you build',
+    ]);
+    assert.deepEqual(
+      [...wantedImages({ lists, format: 'oci', stage: 'installed' }).lists],
+      [['ocp-images.txt', 'q.io/a:1\nq.io/b:1\nq.io/c:1\n']],
+    );
   });
 
   it('are refused as archives where two images would have one archive, with all of them', () => {
