@@ -1,6 +1,7 @@
 import type { Host } from '../host/host.ts';
 import { own, type TextStream } from '../host/text-stream.ts';
 import { formatBytes, formatRate } from '../model/bytes.ts';
+import { cutLine, isLiveTerminal, SPARE_FOR_ECHO, screenOf } from './screen.ts';
 
 /** Progress of work that is measured in bytes. */
 interface BytesProgress {
@@ -21,7 +22,7 @@ const SILENCE_LIMIT_MS = 10_000;
 
 /** Shows progress in bytes: on a terminal one live line, elsewhere a line for each phase and one every ten seconds. Source: ECMA-48, EL. */
 export function showBytes(host: Host, stream: TextStream): BytesDisplay {
-  const isLive = stream.isTTY === true && host.env.TERM !== 'dumb';
+  const isLive = isLiveTerminal(stream, host.env);
   let phase = '';
   let phaseStartMs = 0;
   let shownMs = 0;
@@ -40,7 +41,7 @@ export function showBytes(host: Host, stream: TextStream): BytesDisplay {
       if (nowMs - shownMs < (isLive ? REDRAW_MS : SILENCE_LIMIT_MS)) return;
       shownMs = nowMs;
       const line = describeBytes(progress, nowMs - phaseStartMs);
-      if (isLive) stream.write(`${own('\r\u001b[K')}${line.slice(0, Math.max(20, (stream.columns ?? 80) - 1))}`);
+      if (isLive) stream.write(`${own('\r\u001b[K')}${cutLine(line, screenOf(stream), SPARE_FOR_ECHO)}`);
       else host.log('info', line);
     },
     [Symbol.dispose]: clear,

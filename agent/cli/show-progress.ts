@@ -3,8 +3,10 @@ import type { Severity } from '../host/log.ts';
 import { createNotifier } from '../host/notify.ts';
 import { own, type TextStream } from '../host/text-stream.ts';
 import { formatBytes } from '../model/bytes.ts';
+import { shortDigests } from '../model/digest.ts';
 import { visibleLine } from '../model/visible.ts';
 import { advance, describeActive, describeProgress, noProgress, type OnRunEvent, type Progress, type RunEvent } from '../state/progress.ts';
+import { cutLine, isLiveTerminal, SPARE_COLUMNS, screenOf } from './screen.ts';
 
 /** Longest time between two lines without a terminal. */
 export const SILENCE_LIMIT_MS = 10_000;
@@ -21,10 +23,14 @@ export interface ProgressDisplay extends Disposable {
 export function showProgress(host: Host, stream: TextStream): ProgressDisplay {
   const startMs = host.clock.monotonicMs();
   const notifier = createNotifier(host);
-  const live = stream.isTTY === true && host.env.TERM !== 'dumb' ? liveLines(stream) : undefined;
+  const live = isLiveTerminal(stream, host.env) ? liveLines(stream) : undefined;
   let progress = noProgress;
   let lastLineMs = startMs;
-  const total = (): string => describeProgress(progress, host.clock.monotonicMs() - startMs);
+  /** Before the plan there are no images to count. */
+  const total = (): string => {
+    const { phase, images } = progress;
+    return images === 0 ? phase : `${phase}: ${describeProgress(progress, host.clock.monotonicMs() - startMs)}`;
+  };
   const say = ({ severity, text }: ProgressLine): void => {
     lastLineMs = host.clock.monotonicMs();
     live?.clear();
@@ -32,10 +38,7 @@ export function showProgress(host: Host, stream: TextStream): ProgressDisplay {
   };
   const redraw = (): void => {
     if (live !== undefined)
-      live.draw([
-        ...progress.active.map((image) => `  ${describeActive(image).padEnd(22)} ${image.reference}`),
-        `${progress.phase}: ${total()}`,
-      ]);
+      live.draw([...progress.active.map((image) => `  ${describeActive(image).padEnd(22)} ${image.reference}`), total()]);
     else if (host.clock.monotonicMs() - lastLineMs >= SILENCE_LIMIT_MS) say({ severity: 'info', text: heartbeat(progress, total()) });
   };
   const timer = setInterval(redraw, REDRAW_MS);
@@ -45,7 +48,7 @@ export function showProgress(host: Host, stream: TextStream): ProgressDisplay {
       progress = advance(progress, event);
       const line = lineFor(event, progress);
       if (line !== undefined) say(line);
-      notifier.status(progress.images === 0 ? progress.phase : `${progress.phase}: ${total()}`);
+      notifier.status(total());
     },
     [Symbol.dispose]: () => {
       clearInterval(timer);
@@ -77,6 +80,8 @@ function lineFor(event: RunEvent, progress: Progress): ProgressLine | undefined 
     case 'image-retried':
       return { severity: 'warning', text: `${event.reference}: ${event.error.message}; retrying in ${event.pauseMs / 1000} s` };
     case 'image-finished':
+      // The command itself says once that it was interrupted.
+      if (event.error?.code === 'ERR_INTERRUPTED') return undefined;
       return finishedLine(event, `${progress.finished}/${progress.images} ${event.result} ${event.reference}`);
   }
 }
@@ -88,24 +93,25 @@ function finishedLine(event: Extract<RunEvent, { kind: 'image-finished' }>, text
 
 function heartbeat(progress: Progress, total: string): string {
   const active = progress.active.map((image) => `${describeActive(image)} ${image.reference}`).join('; ');
-  return `${progress.phase}: ${total}${active && `; ${active}`}`;
+  return `${total}${active && `; ${active}`}`;
 }
 
 /** Lines at the end of the terminal that are redrawn in place. Source: ECMA-48, CUU (`ESC [ n A`) and ED (`ESC [ J`). */
 export function liveLines(stream: TextStream) {
   let drawn = 0;
   const clear = (): void => {
-    if (drawn > 0) stream.write(own(`\u001b[${drawn}A\u001b[J`));
+    // CR first: the terminal shows `^C` at the cursor, and what is above it must go from its first column on.
+    if (drawn > 0) stream.write(own(`\r\u001b[${drawn}A\u001b[J`));
     drawn = 0;
   };
   return {
     clear,
     draw: (texts: readonly string[]): void => {
       clear();
-      const lines = texts.map(visibleLine);
-      // A serial console has no size: it reports 0.
-      const width = Math.max(20, (stream.columns || 80) - 1);
-      stream.write(lines.map((line) => `${line.length > width ? `${line.slice(0, width - 1)}…` : line}\n`).join(''));
+      const { columns, rows } = screenOf(stream);
+      // If there are more lines than the console has, the last ones: they have the totals.
+      const lines = texts.slice(-Math.max(1, rows - 1)).map((text) => cutLine(shortDigests(visibleLine(text)), { columns }, SPARE_COLUMNS));
+      stream.write(lines.map((line) => `${line}\n`).join(''));
       drawn = lines.length;
     },
   };

@@ -1,6 +1,7 @@
 import type { Host } from '../host/host.ts';
 import { own, type TextStream } from '../host/text-stream.ts';
 import { visibleLine } from '../model/visible.ts';
+import { cutLine, isLiveTerminal, SPARE_FOR_ECHO, screenOf } from './screen.ts';
 
 /** Shows the progress of a long command: one live line on a terminal, a line now and then elsewhere. */
 export interface TotalsDisplay extends Disposable {
@@ -14,7 +15,7 @@ const SILENCE_LIMIT_MS = 10_000;
 
 /** @param describe gives the totals as one line without a line end; called several times a second */
 export function showTotals(host: Host, stream: TextStream, describe: () => string): TotalsDisplay {
-  const isLive = stream.isTTY === true && host.env.TERM !== 'dumb';
+  const isLive = isLiveTerminal(stream, host.env);
   let drawn = '';
   let lastLineMs = host.clock.monotonicMs();
   const clear = (): void => {
@@ -32,7 +33,7 @@ export function showTotals(host: Host, stream: TextStream, describe: () => strin
       if (host.clock.monotonicMs() - lastLineMs >= SILENCE_LIMIT_MS) say(describe());
       return;
     }
-    const text = visibleLine(describe()).slice(0, Math.max(20, (stream.columns ?? 80) - 1));
+    const text = cutLine(visibleLine(describe()), screenOf(stream), SPARE_FOR_ECHO);
     if (text === drawn) return;
     clear();
     stream.write(text);

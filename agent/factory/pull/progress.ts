@@ -35,7 +35,7 @@ export function advancePull(progress: PullProgress, event: PullEvent): PullProgr
     case 'phase':
       return { ...progress, phase: event.text };
     case 'planned':
-      return { ...progress, images: event.images, fetchBytes: event.fetchBytes };
+      return { ...progress, phase: event.fetchBytes === 0 ? 'writing' : 'fetching', images: event.images, fetchBytes: event.fetchBytes };
     case 'image-started':
       return { ...progress, active: [...progress.active.filter((one) => one !== event.reference), event.reference] };
     case 'bytes':
@@ -76,6 +76,8 @@ export function pullLine(event: PullEvent, progress: PullProgress): string | und
     case 'image-retried':
       return `${event.error.message}; retrying in ${event.pauseMs / 1000} s`;
     case 'image-finished':
+      // The command itself says once that it was interrupted.
+      if (event.error?.code === 'ERR_INTERRUPTED') return undefined;
       return `${progress.finished}/${progress.images} ${event.result} ${event.reference}${event.error === undefined ? '' : `: ${event.error.code}: ${event.error.message}`}`;
   }
 }

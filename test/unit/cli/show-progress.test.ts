@@ -1,6 +1,8 @@
 import assert from 'node:assert/strict';
 import { describe, it } from 'node:test';
+import { showBytes } from '../../../agent/cli/show-bytes.ts';
 import { showProgress } from '../../../agent/cli/show-progress.ts';
+import { showTotals } from '../../../agent/cli/show-totals.ts';
 import type { Host } from '../../../agent/host/host.ts';
 import { streamLog } from '../../../agent/host/log.ts';
 import { textStream } from '../../../agent/host/text-stream.ts';
@@ -64,6 +66,14 @@ describe('progress without a terminal', () => {
     ]);
   });
 
+  it('has no line for an image that was skipped because the run was interrupted', () => {
+    const { host, stream, takeWritten } = scene();
+    using display = showProgress(host, stream);
+    const interrupted = { code: 'ERR_INTERRUPTED', message: 'the run was interrupted', remedy: 'Start it again' } as const;
+    display.onEvent({ kind: 'image-finished', reference: 'a', result: 'skipped', bytes: 0, error: interrupted });
+    assert.equal(takeWritten(), '');
+  });
+
   it('tells that an image is tried again, and why', () => {
     const { host, stream, takeWritten } = scene();
     using display = showProgress(host, stream);
@@ -117,7 +127,7 @@ describe('progress on a terminal', () => {
       drawn,
     );
     display.onEvent({ kind: 'image-finished', reference: begun.reference, result: 'loaded', bytes: 2048 });
-    assert.equal(takeWritten(), '\u001b[2A\u001b[J2/3 loaded quay.io/example/tool:1\n');
+    assert.equal(takeWritten(), '\r\u001b[2A\u001b[J2/3 loaded quay.io/example/tool:1\n');
   });
 
   it('clears its live lines away at the end', async () => {
@@ -144,6 +154,48 @@ describe('progress on a terminal', () => {
       assert.deepEqual([line.length, line.at(-1)], [width, '…']);
     });
   }
+});
+
+describe('a line of totals on a terminal', () => {
+  for (const [columns, width] of [
+    [undefined, 77],
+    [0, 77],
+    [40, 37],
+  ] as const)
+    it(`of ${columns} columns has at most ${width}, so that ^C behind it does not wrap it`, async () => {
+      const { host, stream, passes, takeWritten } = scene({ isTTY: true, ...(columns !== undefined && { columns }) });
+      {
+        using _display = showTotals(host, stream, () => 'x'.repeat(200));
+        await passes(200);
+        assert.equal(takeWritten(), `${'x'.repeat(width - 1)}…`);
+      }
+      assert.equal(takeWritten(), '\r\u001b[K');
+      using bytes = showBytes(host, stream);
+      bytes.onProgress({ phase: 'y'.repeat(200), bytes: 0, totalBytes: 1 });
+      await passes(200);
+      bytes.onProgress({ phase: 'y'.repeat(200), bytes: 1, totalBytes: 1 });
+      assert.equal(takeWritten(), `\r\u001b[K${'y'.repeat(width - 1)}…`);
+    });
+});
+
+describe('progress before the plan', () => {
+  it('counts no images', async () => {
+    const { host, stream, passes, takeWritten } = scene({ isTTY: true });
+    using display = showProgress(host, stream);
+    display.onEvent({ kind: 'phase', text: 'reading the bundle' });
+    takeWritten();
+    await passes(200);
+    assert.equal(takeWritten(), 'reading the bundle\n');
+  });
+
+  it('has no more lines than the console', async () => {
+    const { host, stream, passes, takeWritten } = scene({ isTTY: true });
+    using display = showProgress(host, stream);
+    for (let index = 0; index < 40; index++) display.onEvent({ ...begun, reference: `image-${index}` });
+    await passes(200);
+    const lines = takeWritten().split('\n');
+    assert.deepEqual([lines.length, lines.at(-2)], [24, 'starting']);
+  });
 });
 
 describe('progress under systemd', () => {

@@ -4,7 +4,7 @@ import fc from 'fast-check';
 import { wantedImages } from '../../../../agent/factory/pull/lists.ts';
 import { mergeEntries } from '../../../../agent/factory/pull/oci-target.ts';
 import { planPull, startOrder } from '../../../../agent/factory/pull/plan.ts';
-import { advancePull, describePull, noPullProgress } from '../../../../agent/factory/pull/progress.ts';
+import { advancePull, describePull, noPullProgress, pullLine } from '../../../../agent/factory/pull/progress.ts';
 import type { ResolvedImage } from '../../../../agent/factory/pull/resolve.ts';
 import { createClaims } from '../../../../agent/factory/shared/claims.ts';
 import { pauseBefore, withRetries } from '../../../../agent/host/retry.ts';
@@ -216,6 +216,16 @@ describe('the progress of a pull', () => {
     ] as const;
     const progress = events.reduce(advancePull, noPullProgress);
     assert.equal(describePull(progress, 2000), '1/3 images, 1 failed, 1.0 MiB of 4.0 MiB, 512.0 KiB/s, 6.0 s left');
-    assert.deepEqual(progress.active, ['b']);
+    assert.deepEqual([progress.active, progress.phase], [['b'], 'fetching']);
+  });
+
+  it('has the phase of what it does, also if nothing has to be fetched', () => {
+    const checking = advancePull(noPullProgress, { kind: 'phase', text: 'checking existing files' });
+    assert.equal(advancePull(checking, { kind: 'planned', images: 1, fetchBytes: 0, keptBytes: 9 }).phase, 'writing');
+  });
+
+  it('has no line for an image that was not pulled because the command was interrupted', () => {
+    const error = { code: 'ERR_INTERRUPTED', message: 'the command was interrupted', remedy: 'Run the command again' } as const;
+    assert.equal(pullLine({ kind: 'image-finished', reference: 'a', result: 'skipped', error }, noPullProgress), undefined);
   });
 });
