@@ -12,6 +12,7 @@ import { quoteInput } from '../model/faults.ts';
 import { STAGES, type Stage } from '../model/stage.ts';
 import type { CommandSpec, Flag } from './command-spec.ts';
 import { hostFor, type Terminal } from './context.ts';
+import { credsFlag, type LoginFile, loginFile } from './creds.ts';
 import type { Answer } from './output.ts';
 import { quietFlag } from './setting-flags.ts';
 
@@ -28,6 +29,7 @@ const selectionFlags: readonly Flag[] = [
 ];
 const registryFlags: readonly Flag[] = [
   { usage: '--authfile <file>', help: 'credentials for the registry' },
+  credsFlag,
   { usage: '--cert-dir <dir>', help: 'certificates for the registry (*.crt)' },
   { usage: '--tls-verify', help: 'check the certificate (default); --tls-verify=false is --no-tls-verify' },
   { usage: '--no-tls-verify', help: 'accept any certificate, or plain HTTP' },
@@ -81,7 +83,12 @@ export const imagesCommand: CommandSpec = {
 async function actRelease(terminal: Terminal, options: Options, args: readonly string[]): Promise<Answer> {
   const [source = ''] = args;
   const host = hostFor(terminal, {});
-  const files = await readImageFiles(host, { source, wants: (path) => path === IMAGE_REFERENCES, skopeoFlags: skopeoFlags(options) });
+  await using login = await loginOf(terminal, options, source);
+  const files = await readImageFiles(host, {
+    source,
+    wants: (path) => path === IMAGE_REFERENCES,
+    skopeoFlags: skopeoFlags(options, login),
+  });
   const [file] = files;
   if (file === undefined)
     throw new PrestageError(
@@ -110,12 +117,13 @@ async function actOperators(terminal: Terminal, options: Options, args: readonly
     throw new PrestageError('ERR_USAGE', 'no package is given', 'Give --package NAME, NAME:CHANNEL or NAME:CHANNEL@VERSION');
   const wants = (path: string): boolean => /\.(json|ya?ml)$/.test(path);
   const isFolder = existsSync(source) && !existsSync(`${source}/oci-layout`) && !existsSync(`${source}/manifest.json`);
+  await using login = await loginOf(terminal, options, source);
   const files = isFolder
     ? await readFolderFiles(source, wants)
     : await readImageFiles(hostFor(terminal, {}), {
         source,
         wants: (path) => path.startsWith('configs/') && wants(path),
-        skopeoFlags: skopeoFlags(options),
+        skopeoFlags: skopeoFlags(options, login),
       });
   if (files.length === 0)
     throw new PrestageError(
@@ -195,9 +203,17 @@ function textsOf(value: unknown): readonly string[] {
   return Array.isArray(value) ? value.map(String) : [];
 }
 
-function skopeoFlags(options: Options): readonly string[] {
+/** @throws PrestageError ERR_USAGE */
+async function loginOf(terminal: Terminal, { creds, authfile }: Options, source: string): Promise<LoginFile | undefined> {
+  if (typeof creds !== 'string') return undefined;
+  if (authfile !== undefined) throw new PrestageError('ERR_USAGE', '--authfile and --creds exclude each other', 'Give one of the two');
+  return await loginFile(terminal, creds, [source]);
+}
+
+function skopeoFlags(options: Options, login: LoginFile | undefined): readonly string[] {
+  const authfile = login?.file ?? options.authfile;
   return [
-    ...(typeof options.authfile === 'string' ? ['--authfile', options.authfile] : []),
+    ...(typeof authfile === 'string' ? ['--authfile', authfile] : []),
     ...(typeof options.certDir === 'string' ? ['--src-cert-dir', options.certDir] : []),
     ...(options.tlsVerify === false ? ['--src-tls-verify=false'] : []),
   ];

@@ -8,10 +8,11 @@ import { PULL_FORMATS, SIGNATURE_CHOICES } from '../factory/pull/request.ts';
 import { formatBytes, formatDuration } from '../model/bytes.ts';
 import { exitCodeOf, exitCodes, PrestageError } from '../model/errors.ts';
 import { inWords } from '../model/faults.ts';
-import type { ListText } from '../model/image-list.ts';
+import { type ListText, parseImageLists } from '../model/image-list.ts';
 import { STAGES } from '../model/stage.ts';
 import type { CommandSpec } from './command-spec.ts';
 import { hostFor, progressStream, stepFor, type Terminal } from './context.ts';
+import { credsFlag, loginFile } from './creds.ts';
 import { flagOf } from './flag-of.ts';
 import type { Answer } from './output.ts';
 import { quietFlag } from './setting-flags.ts';
@@ -46,6 +47,7 @@ export const pullCommand: CommandSpec = {
     { usage: '--retries <n>', help: 'further attempts after a network or registry failure, 0 to 20 (default: 5)' },
     { usage: '--stall-timeout <seconds>', help: 'end an attempt that receives nothing for this long, 5 to 3600 (default: 120)' },
     { usage: '--authfile <file>', help: 'credentials for registries (default: those of skopeo login)' },
+    credsFlag,
     { usage: '--ca <file>', help: 'certificate to trust (PEM)' },
     { usage: '--cert-dir <dir>', help: 'certificates to trust (*.crt) and client certificates (*.cert, *.key)' },
     { usage: '--proxy <url>', help: 'proxy for registries (default: HTTPS_PROXY and HTTP_PROXY)' },
@@ -87,12 +89,14 @@ const optionsSchema = v.pipe(
     retries: v.optional(whole(0, 20), '5'),
     stallTimeout: v.optional(whole(5, 3600), '120'),
     authfile: v.exactOptional(v.string()),
+    creds: v.exactOptional(v.string()),
     ca: v.exactOptional(v.string()),
     certDir: v.exactOptional(v.string()),
     proxy: v.exactOptional(v.pipe(v.string(), v.url('is not a URL'))),
     tlsVerify: v.optional(v.boolean(), true),
     dryRun: v.optional(v.boolean(), false),
   }),
+  v.check(({ authfile, creds }) => authfile === undefined || creds === undefined, '--authfile and --creds exclude each other'),
   v.check(({ ca, certDir }) => ca === undefined || certDir === undefined, '--ca and --cert-dir cannot be combined'),
   v.check(
     ({ signatures, format }) => format === 'oci' || signatures === undefined || signatures === 'none',
@@ -115,11 +119,21 @@ const optionsSchema = v.pipe(
 async function actPull(terminal: Terminal, given: Readonly<Record<string, unknown>>): Promise<Answer> {
   const options = parseOptions(given);
   const host = hostFor(terminal, {});
-  const { authfile, ca, certDir, proxy, tlsVerify, stage } = options;
+  const { authfile, creds, ca, certDir, proxy, tlsVerify, stage } = options;
   const startMs = host.clock.monotonicMs();
+  const lists = await Promise.all(options.list.map(readList));
+  await using login =
+    creds === undefined
+      ? undefined
+      : await loginFile(
+          terminal,
+          creds,
+          parseImageLists(lists).images.map(({ text: spec }) => spec),
+        );
+  const authFile = authfile ?? login?.file;
   using display = showPull(host, progressStream(terminal));
   const report = await pull(host, {
-    lists: await Promise.all(options.list.map(readList)),
+    lists,
     to: options.to,
     format: options.format,
     ...(stage && { stage }),
@@ -127,7 +141,7 @@ async function actPull(terminal: Terminal, given: Readonly<Record<string, unknow
     ...(options.lookaside && { lookaside: options.lookaside }),
     ...(options.releaseSignatures && { releaseSignatures: options.releaseSignatures }),
     source: {
-      ...(authfile && { authFile: authfile }),
+      ...(authFile && { authFile }),
       ...(ca && { caFile: ca }),
       ...(certDir && { certDir }),
       ...(proxy && { proxy }),
