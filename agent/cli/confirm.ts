@@ -1,3 +1,4 @@
+import { basename, resolve } from 'node:path';
 import { createInterface } from 'node:readline/promises';
 import { PrestageError } from '../model/errors.ts';
 import type { Flag } from './command-spec.ts';
@@ -51,8 +52,17 @@ export async function confirm(terminal: Terminal, question: Question, flags: Con
   if (input?.isTTY !== true || terminal.err.isTTY !== true)
     throw new PrestageError('ERR_NOT_CONFIRMED', 'there is no terminal on which to ask for confirmation; nothing was written', demand);
   const answer = await ask(input, terminal, `Type ${name} to continue: `);
-  if (answer === name) return;
+  if (isNameOf(answer, name)) return;
   throw new PrestageError('ERR_NOT_CONFIRMED', `expected ${name}, got "${answer}"; nothing was written`, 'Run the command again');
+}
+
+/**
+ * Whether a person means this disk or disk image: its path as the prompt shows it, another path of it from the current directory, or its last part.
+ * The prompt follows the plan of this one disk, so a part of its path cannot mean another.
+ */
+export function isNameOf(answer: string, name: string, directory = process.cwd()): boolean {
+  const typed = answer.trim();
+  return typed !== '' && (typed === basename(name) || resolve(directory, typed) === resolve(directory, name));
 }
 
 /**

@@ -8,6 +8,7 @@ import type { CommandSpec, Flag } from './command-spec.ts';
 import { confirm, confirmFlags, confirmFlagsOf } from './confirm.ts';
 import { hostFor, progressStream, stepFor, type Terminal } from './context.ts';
 import type { Answer } from './output.ts';
+import { bundleAndTarget, imageArguments } from './partition-order.ts';
 import { createPlanText, imageData, imageText, writeData, writePlanText, writeText } from './partition-text.ts';
 import { dryRunFlag, quietFlag } from './setting-flags.ts';
 import { showBytes } from './show-bytes.ts';
@@ -66,9 +67,12 @@ const imageCommand: CommandSpec = {
   name: 'image',
   summary: 'Create a disk or ISO image that holds a bundle',
   description: 'Create an image that holds a bundle, sized to its content: a disk with a data partition, or ISO 9660 for virtual media.',
-  arguments: [{ usage: '<out>', help: 'file to create' }],
+  arguments: [
+    { usage: '<bundle>', help: 'directory of the bundle, with its prestage.json' },
+    { usage: '[out]', help: 'file to create' },
+  ],
   flags: [
-    { usage: '--bundle <dir>', help: 'directory of the bundle, with its prestage.json' },
+    { usage: '--bundle <dir>', help: 'the bundle, if only the file to create is an argument' },
     {
       usage: '--format <format>',
       help: 'disk: GPT with XFS, or with ext4 if the user is not root; iso: ISO 9660, needs no root (default: disk)',
@@ -79,11 +83,8 @@ const imageCommand: CommandSpec = {
     dryRunFlag,
   ],
   forms: ['text', 'json'],
-  examples: [
-    'prestage-agent partition image data.img --bundle bundle',
-    'prestage-agent partition image data.iso --bundle bundle --format iso',
-  ],
-  act: async (terminal, options, args) => await actImage(terminal, options, args[0] ?? ''),
+  examples: ['prestage-agent partition image bundle data.img', 'prestage-agent partition image bundle data.iso --format iso'],
+  act: async (terminal, options, args) => await actImage(terminal, options, args),
 };
 
 /** `prestage-agent partition`: creates a partition for a bundle on a disk, and writes the bundle to it. */
@@ -122,7 +123,7 @@ async function actCreate(terminal: Terminal, options: Readonly<Record<string, un
 }
 
 async function actWrite(terminal: Terminal, options: Readonly<Record<string, unknown>>, args: readonly string[]): Promise<Answer> {
-  const [bundle = '', target = ''] = args;
+  const { bundle, target } = await bundleAndTarget(args[0] ?? '', args[1] ?? '');
   const host = hostFor(terminal, {});
   using display = showBytes(host, progressStream(terminal));
   const report = await writeBundle(host, {
@@ -143,14 +144,13 @@ async function actWrite(terminal: Terminal, options: Readonly<Record<string, unk
   return { data: writeData(report), text: writeText(report, options.dryRun === true), exitCode: 0 };
 }
 
-async function actImage(terminal: Terminal, options: Readonly<Record<string, unknown>>, path: string): Promise<Answer> {
-  const { bundle } = options;
-  if (typeof bundle !== 'string') throw new PrestageError('ERR_USAGE', '--bundle is missing', 'Give --bundle DIR');
+async function actImage(terminal: Terminal, options: Readonly<Record<string, unknown>>, args: readonly string[]): Promise<Answer> {
+  const { bundle, target } = await imageArguments(args, options.bundle);
   const host = hostFor(terminal, {});
   const isDry = options.dryRun === true;
   using display = showBytes(host, progressStream(terminal));
   const report = await makeImage(host, {
-    output: path,
+    output: target,
     bundle,
     format: formatOf(options.format),
     label: labelOf(options),
