@@ -1,10 +1,11 @@
 import { existsSync } from 'node:fs';
 import { readFile } from 'node:fs/promises';
-import { parseCatalog } from '../factory/images/catalog.ts';
+import { type Catalog, parseCatalog } from '../factory/images/catalog.ts';
 import { CLASSIFICATION, type NamedImage, parseClassification, RELEASE_COMPONENT } from '../factory/images/classification.ts';
 import { readFolderFiles, readImageFiles } from '../factory/images/image-files.ts';
 import { mergeLists } from '../factory/images/merge.ts';
 import { operatorImages, parseWantedPackage } from '../factory/images/operators.ts';
+import { listPackages, packagesText } from '../factory/images/packages.ts';
 import { brokenComponents, IMAGE_REFERENCES, parseImageReferences } from '../factory/images/release.ts';
 import { type Selected, selectImages } from '../factory/images/select.ts';
 import { PrestageError } from '../model/errors.ts';
@@ -56,15 +57,19 @@ export const imagesCommand: CommandSpec = {
     {
       name: 'operators',
       summary: 'List the bundle and related images of operators',
-      description: 'Print the bundle and related images of operators, read from a file-based catalog.',
+      description:
+        'Print the bundle and related images of operators, read from a file-based catalog. Without --package, list its packages, each with its default channel and the version at its head.',
       arguments: [{ usage: '<catalog>', help: 'catalog image (as for release), or a folder of JSON and YAML files' }],
       flags: [
-        { usage: '--package <name...>', help: 'NAME, NAME:CHANNEL or NAME:CHANNEL@VERSION; can be repeated' },
+        { usage: '--package <name...>', help: 'NAME, NAME:CHANNEL or NAME:CHANNEL@VERSION; can be repeated (default: list the packages)' },
         ...selectionFlags,
         ...registryFlags,
       ],
       forms: ['text', 'json'],
-      examples: ['prestage-agent images operators ./catalog --package local-storage-operator:stable'],
+      examples: [
+        'prestage-agent images operators ./catalog',
+        'prestage-agent images operators ./catalog --package local-storage-operator:stable',
+      ],
       act: actOperators,
     },
     {
@@ -113,8 +118,6 @@ async function actRelease(terminal: Terminal, options: Options, args: readonly s
 async function actOperators(terminal: Terminal, options: Options, args: readonly string[]): Promise<Answer> {
   const [source = ''] = args;
   const wanted = textsOf(options.package).map(parseWantedPackage);
-  if (wanted.length === 0)
-    throw new PrestageError('ERR_USAGE', 'no package is given', 'Give --package NAME, NAME:CHANNEL or NAME:CHANNEL@VERSION');
   const wants = (path: string): boolean => /\.(json|ya?ml)$/.test(path);
   const isFolder = existsSync(source) && !existsSync(`${source}/oci-layout`) && !existsSync(`${source}/manifest.json`);
   await using login = await loginOf(terminal, options, source);
@@ -131,6 +134,7 @@ async function actOperators(terminal: Terminal, options: Options, args: readonly
       `${source} has no JSON or YAML files of a catalog`,
       'Name a file-based catalog: an image with /configs, or a folder',
     );
+  if (wanted.length === 0) return packagesAnswer(terminal, parseCatalog(files, ['']));
   const names = wanted.map((one) => one.name);
   const some = parseCatalog(files, names);
   const isKnown = names.every((name) => some.packages.some((one) => one.name === name));
@@ -144,6 +148,14 @@ async function actOperators(terminal: Terminal, options: Options, args: readonly
     operators.flatMap((operator) => operator.images),
     { kind: 'OperatorImages', operators: operators.map(({ package: name, channel, bundle }) => ({ package: name, channel, bundle })) },
   );
+}
+
+function packagesAnswer(terminal: Terminal, catalog: Catalog): Answer {
+  const packages = listPackages(catalog);
+  const { log } = hostFor(terminal, {});
+  for (const { message } of catalog.faults) log('warning', `${message}; the document is skipped`);
+  log('notice', 'these are packages, not images: choose some with --package NAME, NAME:CHANNEL or NAME:CHANNEL@VERSION');
+  return { data: { apiVersion: 'prestage-agent/v1', kind: 'OperatorPackages', packages }, text: packagesText(packages), exitCode: 0 };
 }
 
 async function actMerge(terminal: Terminal, _options: Options, args: readonly string[]): Promise<Answer> {
