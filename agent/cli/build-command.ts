@@ -1,16 +1,19 @@
 import { availableParallelism } from 'node:os';
 import * as v from 'valibot';
+import { type BundleFacts, bundleFacts } from '../bundle/bundle-facts.ts';
+import { readBundle } from '../bundle/read-bundle.ts';
 import { build } from '../factory/compose/build.ts';
 import type { BuildReport } from '../factory/compose/options.ts';
 import { OS_IMAGE_CHOICES, type OsImageChoice, type OsImagePlan } from '../factory/compose/os-images.ts';
 import { PAYLOAD_KINDS } from '../factory/compose/plan.ts';
 import { COMPRESSION_CHOICES } from '../factory/compose/store-compression.ts';
-import { compressionText } from '../model/bundle.ts';
-import { formatBytes } from '../model/bytes.ts';
+import { type Bundle, compressionText } from '../model/bundle.ts';
+import { formatBytes, numberOf } from '../model/bytes.ts';
 import { PrestageError } from '../model/errors.ts';
 import type { CommandSpec } from './command-spec.ts';
 import { hostFor, stepFor, type Terminal } from './context.ts';
 import { flagOf } from './flag-of.ts';
+import { payloadText } from './inspect-command.ts';
 import type { Answer } from './output.ts';
 import { dryRunFlag, quietFlag } from './setting-flags.ts';
 
@@ -152,7 +155,21 @@ async function actBuild(terminal: Terminal, options: Readonly<Record<string, unk
     signal: terminal.stop,
     say: (text) => host.log('info', text),
   });
-  return { data: { apiVersion: 'prestage-agent/v1', kind: 'Build', ...report }, text: buildText(report), exitCode: 0 };
+  const content = report.outcome === 'planned' ? undefined : contentOf((await readBundle(report.bundle)).bundle);
+  const data = { apiVersion: 'prestage-agent/v1', kind: 'Build', ...report, ...(content && { content }) };
+  return { data, text: buildText(report, content), exitCode: 0 };
+}
+
+/** What a bundle contains, and the pins of its executables. */
+export interface BuiltContent extends Pick<BundleFacts, 'files' | 'bytes' | 'images' | 'stages' | 'payloads'> {
+  readonly executables: readonly { readonly path: string; readonly sha256: string }[];
+}
+
+/** Pure. */
+export function contentOf(bundle: Bundle): BuiltContent {
+  const { files, bytes, images, stages, payloads } = bundleFacts(bundle);
+  const executables = bundle.files.filter(({ path }) => /^(?:bin\/)?prestage-agent(?:-linux-[a-z0-9]+)?$/.test(path));
+  return { files, bytes, images, stages, payloads, executables: executables.map(({ path, sha256 }) => ({ path, sha256 })) };
 }
 
 /** The date of a build comes from the environment. */
@@ -161,7 +178,7 @@ function settingOf(path: string): string {
 }
 
 /** The result or the plan of a build, as text for people. Pure. */
-export function buildText(report: BuildReport): string {
+export function buildText(report: BuildReport, content?: BuiltContent): string {
   const { outcome, bundle, parts, osImages, compression, manifestSha256 } = report;
   const lines = parts.map(({ id, state, outputBytes, workBytes }) => {
     const work = workBytes === 0 ? '' : `, ${formatBytes(workBytes)} of work space`;
@@ -170,10 +187,24 @@ export function buildText(report: BuildReport): string {
   const packing = compression === undefined ? [] : [`store images: ${compressionText(compression)} (${compression.reason})`];
   const choices = [...packing, ...(osImages === undefined ? [] : [systemsText(osImages)])];
   if (outcome === 'planned') return [...lines, ...choices, 'nothing was written'].join('\n');
-  const pin = manifestSha256 === undefined ? [] : [`sha256 of prestage.json, for ignition: ${manifestSha256}`];
-  if (outcome === 'unchanged') return [`unchanged: ${bundle} is up to date`, ...pin].join('\n');
+  const end = [
+    ...(content === undefined ? [] : contentLines(content)),
+    ...(manifestSha256 === undefined ? [] : [`sha256 of prestage.json, for ignition: ${manifestSha256}`]),
+    `next: prestage-agent partition write ${bundle} DEVICE`,
+  ];
+  if (outcome === 'unchanged') return [`unchanged: ${bundle} is up to date`, ...end].join('\n');
   const made = parts.filter(({ state }) => state === 'make').map(({ id }) => id);
-  return [`built: ${bundle} (made ${made.join(', ') || 'only the manifest'})`, ...choices, ...pin].join('\n');
+  return [`built: ${bundle} (made ${made.join(', ') || 'only the manifest'})`, ...choices, ...end].join('\n');
+}
+
+function contentLines({ files, bytes, images, stages, payloads, executables }: BuiltContent): readonly string[] {
+  const shares = stages.map(({ stage, images: count }) => `${stage} ${count}`);
+  return [
+    `images: ${images}${shares.length === 0 ? '' : ` (${shares.join(', ')})`}`,
+    ...payloads.map((payload) => `payload ${payloadText(payload)}`),
+    `in all: ${formatBytes(bytes)} in ${numberOf(files, 'file')}`,
+    ...executables.map(({ path, sha256 }) => `sha256 of ${path}, for ignition: ${sha256}`),
+  ];
 }
 
 const SYSTEMS_TEXT: Readonly<Record<OsImageChoice, string>> = {

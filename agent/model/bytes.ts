@@ -31,6 +31,11 @@ export function parseBytes(text: string): number | undefined {
   return Number.isSafeInteger(bytes) ? bytes : undefined;
 }
 
+/** A number of things for people: `1 image`, `2 images`. */
+export function numberOf(count: number, one: string, several = `${one}s`): string {
+  return `${count} ${count === 1 ? one : several}`;
+}
+
 /** Bytes per second for people: `98.4 MiB/s`. */
 export function formatRate(bytesPerSecond: number): string {
   const text = formatBytes(bytesPerSecond);

@@ -3,8 +3,10 @@ import { mkdtemp, rm, writeFile } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { test } from 'node:test';
-import { buildText } from '../../../agent/cli/build-command.ts';
+import { buildText, contentOf } from '../../../agent/cli/build-command.ts';
 import { runProgram } from '../../../agent/cli/program.ts';
+import type { Bundle } from '../../../agent/model/bundle.ts';
+import { EMPTY_BUNDLE, FULL_BUNDLE } from '../../support/bundle-facts.ts';
 
 /** Runs a command line in this process; data, messages and the exit code. */
 async function run(args: readonly string[], env: Readonly<Record<string, string>> = {}) {
@@ -82,7 +84,7 @@ test('a report says what was made, what would be made, or that nothing had to be
     { id: 'oci', state: 'keep', outputBytes: 0, workBytes: 0 },
     { id: 'archives', state: 'make', outputBytes: 1024, workBytes: 0 },
   ] as const;
-  const pin = 'sha256 of prestage.json, for ignition: abc';
+  const pin = 'sha256 of prestage.json, for ignition: abc\nnext: prestage-agent partition write /b DEVICE';
   assert.equal(
     buildText({ outcome: 'planned', bundle: '/b', parts }),
     'make    store-installed (about 2.0 KiB, 4.0 KiB of work space)\nkeep    oci\nmake    archives (about 1.0 KiB)\nnothing was written',
@@ -101,6 +103,37 @@ test('a report says what was made, what would be made, or that nothing had to be
     buildText({ outcome: 'planned', bundle: '/b', parts: [], osImages }),
     'operating system: served complete beside the store, 1.0 KiB of layers (asked for): quay.io/e/os:1, quay.io/e/ext:1\nnothing was written',
   );
+});
+
+test('a build ends with the images, the payloads with their sizes, the pins and the next command', () => {
+  const report = { outcome: 'built', bundle: '/b', parts: [], manifestSha256: 'abc' } as const;
+  const executables = ['prestage-agent', 'bin/prestage-agent-linux-arm64'].map((path) => ({
+    path,
+    sizeBytes: 1024,
+    sha256: 'd'.repeat(64),
+  }));
+  const index = { path: 'oci/index.json', sizeBytes: 1024, sha256: 'e'.repeat(64) };
+  const bundle: Bundle = {
+    ...EMPTY_BUNDLE,
+    stages: FULL_BUNDLE.stages,
+    payloads: [{ kind: 'oci', path: 'oci' }],
+    files: [index, ...executables],
+  };
+  assert.equal(
+    buildText(report, contentOf(bundle)),
+    [
+      'built: /b (made only the manifest)',
+      `images: ${contentOf(bundle).images} (discovery 1, installed ${FULL_BUNDLE.stages.installed?.images.length})`,
+      'payload oci: 1.0 KiB in 1 file',
+      'in all: 3.0 KiB in 3 files',
+      `sha256 of prestage-agent, for ignition: ${'d'.repeat(64)}`,
+      `sha256 of bin/prestage-agent-linux-arm64, for ignition: ${'d'.repeat(64)}`,
+      'sha256 of prestage.json, for ignition: abc',
+      'next: prestage-agent partition write /b DEVICE',
+    ].join('\n'),
+  );
+  const empty = buildText(report, contentOf(EMPTY_BUNDLE));
+  assert.match(empty, /^images: 0$/m);
 });
 
 test('verify names each option that cannot be used by its flag', async () => {

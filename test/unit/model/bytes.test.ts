@@ -1,7 +1,7 @@
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
 import fc from 'fast-check';
-import { formatAge, formatBytes, formatDuration, formatRate, parseBytes, withAges } from '../../../agent/model/bytes.ts';
+import { formatAge, formatBytes, formatDuration, formatRate, numberOf, parseBytes, withAges } from '../../../agent/model/bytes.ts';
 
 test('bytes are told in the binary unit that keeps the figure below 1024', () => {
   const table: readonly (readonly [number, string])[] = [
@@ -113,4 +113,12 @@ test('each time in a text has its age behind it, unless it is still to come', ()
     withAges('from 2026-11-21T08:47:12.167Z to 2026-11-21T09:00:00Z', now),
     'from 2026-11-21T08:47:12.167Z (11 minutes ago) to 2026-11-21T09:00:00Z',
   );
+});
+
+test('one thing is told apart from several', () => {
+  assert.deepEqual(
+    [0, 1, 2].map((count) => numberOf(count, 'image')),
+    ['0 images', '1 image', '2 images'],
+  );
+  assert.equal(numberOf(2, 'copy', 'copies'), '2 copies');
 });
