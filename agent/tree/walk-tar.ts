@@ -43,13 +43,14 @@ export async function* walkTar(path: string): AsyncGenerator<TarMember, void, un
       const compression = at === 0 ? compressionOf(piece) : undefined;
       if (compression !== undefined)
         throw archiveFault('ERR_ARCHIVE_TAR', path, `it is compressed (${compression}), but an uncompressed tar file is expected`);
-      if (fault === undefined) {
-        // Only zeros. The end of the piece may cut a block.
+      if (piece.every((byte) => byte === 0)) {
+        // The end of the piece may cut a block.
         isEnded ||= piece.length >= BLOCK;
         at += piece.length;
         continue;
       }
-      if (!fault.message.includes('Unexpected end')) throw tarFault(path, fault);
+      // Without a fault, the piece ends behind an extended header, and the header that it extends is not in it.
+      if (fault !== undefined && !fault.message.includes('Unexpected end')) throw tarFault(path, fault);
       if (at + piece.length >= size || pieceBytes >= PIECE_LIMIT_BYTES) throw cut(path, size);
       pieceBytes = Math.min(pieceBytes * 8, PIECE_LIMIT_BYTES);
       continue;

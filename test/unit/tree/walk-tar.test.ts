@@ -74,6 +74,14 @@ describe('the headers of a tar file', () => {
     }
   });
 
+  it('is cut off between any two blocks, also behind an extended header', async () => {
+    const whole = tarStream([paxEntry({ path: 'named/by/pax' }), tarEntry({ name: 'y', content: Buffer.from('1') })]);
+    for (let blocks = 1; blocks < whole.length / 512 - 2; blocks++) {
+      await writeFile(file(), whole.subarray(0, blocks * 512));
+      assert.equal((await rejection(walk(file()))).code, 'ERR_ARCHIVE_TRUNCATED', `${blocks} blocks`);
+    }
+  });
+
   it('law: wherever an archive is cut off, that is noticed', async () => {
     const whole = tarStream([mirrorEntry('a', Buffer.alloc(700, 1)), mirrorEntry('b'.repeat(120), Buffer.alloc(9000, 2))]);
     await fc.assert(
