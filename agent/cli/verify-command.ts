@@ -1,6 +1,6 @@
 import { readFile } from 'node:fs/promises';
 import * as v from 'valibot';
-import { formatBytes, formatDuration, formatRate } from '../model/bytes.ts';
+import { formatBytes, formatDuration, formatRate, numberOf } from '../model/bytes.ts';
 import { exitCodes, PrestageError } from '../model/errors.ts';
 import { acceptingPolicy, openshiftPolicy } from '../signatures/openshift.ts';
 import { type Policy, parsePolicy } from '../signatures/policy.ts';
@@ -165,13 +165,13 @@ function verifyText(report: VerifyReport, durationMs: number, paint: Paint): str
     report.architecture,
     ...(report.payloads.length === 0 ? [] : [`payloads ${report.payloads.join(', ')}`]),
   ];
-  const count = faults.length === 1 ? '1 fault' : `${faults.length} faults`;
+  const count = numberOf(faults.length, 'fault');
   const read = report.mode === 'full' ? 'every byte read' : 'quick: structure and sizes only';
   return [
     `${paint(report.isSound ? 'good' : 'bad', report.isSound ? 'sound' : `faulty: ${count}`)} (${read}, ${formatDuration(durationMs)})`,
     `path:     ${place}`,
     `what:     ${what.join(', ')}`,
-    `content:  ${report.files} files, ${formatBytes(report.bytes)}${images.length === 0 ? '' : `; images: ${images.join(', ')}`}`,
+    `content:  ${numberOf(report.files, 'file')}, ${formatBytes(report.bytes)}${images.length === 0 ? '' : `; images: ${images.join(', ')}`}`,
     ...(report.bundleSha256 === undefined ? [] : [`manifest: sha256 ${report.bundleSha256}`]),
     ...(report.stores ?? []).map(({ stage, image, compression }) => `store:    ${stage}: ${image}, compression ${compression}`),
     ...policyLines(report, paint),

@@ -48,7 +48,8 @@ export function parseImageList(text: string, where: string): ImageList {
  * @throws PrestageError ERR_LIST with every fault of every list
  */
 export function parseImageLists(lists: readonly ListText[]): ImageList {
-  const found = new Map<string, { readonly image: ListedImage; readonly place: string }>();
+  const found = new Map<string, { readonly image: ListedImage; readonly place: string; readonly where: string }>();
+  const repeated: Repeated[] = [];
   const notices: string[] = [];
   const faults: string[] = [];
   for (const { text, where } of lists) {
@@ -67,12 +68,31 @@ export function parseImageLists(lists: readonly ListText[]): ImageList {
       }
       const key = formatReference(image.reference);
       const earlier = found.get(key);
-      if (earlier === undefined) found.set(key, { image, place });
+      if (earlier === undefined) found.set(key, { image, place, where });
+      else if (earlier.where !== where)
+        repeated.push({ where, earlier: earlier.where, notice: `${place}: ${image.text} is already listed at ${earlier.place}` });
       else notices.push(`${place}: ${image.text} is already listed at ${earlier.place}`);
     }
   }
   if (faults.length > 0) throw unreadable(lists, faults);
-  return { images: [...found.values()].map(({ image }) => image), notices };
+  return { images: [...found.values()].map(({ image }) => image), notices: [...notices, ...repeatedNotices(repeated)] };
+}
+
+/** An image that a list has in common with an earlier list. */
+interface Repeated {
+  readonly where: string;
+  readonly earlier: string;
+  readonly notice: string;
+}
+
+/** Two stages share many images: one line for two lists. */
+function repeatedNotices(repeated: readonly Repeated[]): readonly string[] {
+  const groups = Map.groupBy(repeated, ({ where, earlier }) => `${where}\n${earlier}`);
+  return [...groups.values()].flatMap((group) => {
+    const [first, ...others] = group;
+    if (first === undefined || others.length === 0) return group.map(({ notice }) => notice);
+    return [`${first.where} repeats ${group.length} images of ${first.earlier}; they are taken once`];
+  });
 }
 
 /**

@@ -9,6 +9,8 @@ import { misnamedBlobs, verifyLayout } from './layout.ts';
 import { misplacedBlobs, verifyRegistry, verifyRegistryImage } from './registry.ts';
 import { verifyStore } from './store.ts';
 
+/** The folder in which `build` keeps its record beside the bundle; it never gets to a disk. */
+const BUILD_RECORD = '.build/';
 /** Most unlisted files that are named; of the rest only the number is given. */
 const NAMED_STRANGERS = 20;
 
@@ -125,7 +127,7 @@ function absentNotices(bundle: Bundle): readonly string[] {
 }
 
 async function strangers(directory: string, bundle: Bundle): Promise<readonly string[]> {
-  const found = await unlistedFiles(directory, bundle.files);
+  const found = (await unlistedFiles(directory, bundle.files)).filter((path) => path !== BUILD_RECORD);
   const named = found.slice(0, NAMED_STRANGERS).map((path) => `${path} does not belong to the bundle`);
   return found.length > NAMED_STRANGERS ? [...named, `${found.length - NAMED_STRANGERS} more files do not belong to the bundle`] : named;
 }

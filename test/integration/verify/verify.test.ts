@@ -265,6 +265,8 @@ test('damage after the sealing is told by file; quick finds what changes the siz
   await flip(join(place.folder, blob));
   await truncate(join(place.folder, archive), 1000);
   await writeFile(join(place.folder, 'notes.txt'), 'of a person');
+  // The record of a build is not a stranger.
+  await mkdir(join(place.folder, '.build'), { recursive: true });
   const short = `ERR_BUNDLE_FILE ${archive}`;
   const quick = await verifyAt(place.folder, { mode: 'quick' });
   assert.deepEqual([brief(quick), quick.notices], [[short], ['notes.txt does not belong to the bundle']]);

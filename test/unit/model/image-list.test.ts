@@ -64,6 +64,14 @@ test('several lists of a stage are read as one', () => {
   const { images, notices } = parseImageLists(lists);
   assert.deepEqual(textsOf(images), ['quay.io/a/b:1', 'quay.io/a/c:1']);
   assert.deepEqual(notices, ['initial-images.txt:2: quay.io/a/b:1 is already listed at ai-images.txt:1']);
+  const both = 'quay.io/a/b:1\nquay.io/a/c:1\n';
+  assert.deepEqual(
+    parseImageLists([
+      { text: both, where: 'a' },
+      { text: both, where: 'b' },
+    ]).notices,
+    ['b repeats 2 images of a; they are taken once'],
+  );
 });
 
 test('every fault of every list is told with its place', () => {
