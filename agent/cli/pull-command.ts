@@ -6,6 +6,7 @@ import { pull } from '../factory/pull/pull.ts';
 import type { PulledImage, PullReport } from '../factory/pull/report.ts';
 import { PULL_FORMATS, SIGNATURE_CHOICES } from '../factory/pull/request.ts';
 import { formatBytes, formatDuration } from '../model/bytes.ts';
+import { faultText, fromRegistry } from '../model/causes.ts';
 import { exitCodeOf, exitCodes, PrestageError } from '../model/errors.ts';
 import { inWords } from '../model/faults.ts';
 import { type ListText, parseImageLists } from '../model/image-list.ts';
@@ -15,7 +16,7 @@ import { hostFor, progressStream, stepFor, type Terminal } from './context.ts';
 import { credsFlag, loginFile } from './creds.ts';
 import { flagOf } from './flag-of.ts';
 import type { Answer } from './output.ts';
-import { quietFlag } from './setting-flags.ts';
+import { allFlag, quietFlag } from './setting-flags.ts';
 import { showPull } from './show-pull.ts';
 
 /** `prestage-agent pull`: downloads the images of lists into one folder. */
@@ -54,6 +55,7 @@ export const pullCommand: CommandSpec = {
     { usage: '--tls-verify', help: 'check the certificate (default); --tls-verify=false is --no-tls-verify' },
     { usage: '--no-tls-verify', help: 'accept any certificate, or plain HTTP' },
     quietFlag,
+    allFlag,
     { usage: '--dry-run', help: 'ask the registries, print what would be pulled with sizes, and write nothing' },
   ],
   forms: ['text', 'json'],
@@ -159,7 +161,11 @@ async function actPull(terminal: Terminal, given: Readonly<Record<string, unknow
   });
   const durationMs = Math.round(host.clock.monotonicMs() - startMs);
   const head = { apiVersion: 'prestage-agent/v1', kind: options.dryRun ? 'PullPlan' : 'Pull', to: options.to, format: options.format };
-  return { data: { ...head, ...report, durationMs }, text: pullText(report, durationMs), exitCode: exitCodeOfPull(report) };
+  return {
+    data: { ...head, ...report, durationMs },
+    text: pullText(report, durationMs, given.all === true),
+    exitCode: exitCodeOfPull(report),
+  };
 }
 
 function parseOptions(given: Readonly<Record<string, unknown>>) {
@@ -186,20 +192,25 @@ function exitCodeOfPull({ outcome, error }: PullReport): number {
   return outcome === 'complete' || outcome === 'planned' ? 0 : exitCodes[outcome];
 }
 
-function pullText(report: PullReport, durationMs: number): string {
+/** The result of a pull, or its plan, as text for people. Pure. */
+export function pullText(report: PullReport, durationMs: number, all: boolean): string {
   const { outcome, images, fetchBytes, keptBytes, error } = report;
   if (outcome === 'planned') {
     return [
-      ...images.map(planLine),
+      ...images.flatMap((image) => (image.error === undefined || image.state === 'left-out' ? [planLine(image)] : [])),
+      ...faultLines(images, all),
       `${images.length} images: ${formatBytes(fetchBytes)} to fetch, ${formatBytes(keptBytes)} already present`,
       ...(error === undefined ? [] : [`would not start: ${error.message}`, `  ${error.code}; next: ${error.remedy}`]),
       'nothing was written',
     ].join('\n');
   }
-  const counts = Object.entries(Object.groupBy(images, ({ state }) => state)).map(([state, all]) => `${all.length} ${state}`);
+  const counts = Object.entries(Object.groupBy(images, ({ state }) => state)).map(([state, some]) => `${some.length} ${state}`);
+  const stopped = images.find((image) => image.error?.code === 'ERR_INTERRUPTED')?.error;
+  const next = outcome === 'interrupted' ? `; next: ${stopped?.remedy ?? 'Pull again: it continues'}` : '';
   return [
-    `${outcome}: ${counts.join(', ')} in ${formatDuration(durationMs)}; ${formatBytes(fetchBytes)} were missing, ${formatBytes(keptBytes)} already present`,
-    ...images.flatMap(faultLines),
+    `${outcome}: ${counts.join(', ')} in ${formatDuration(durationMs)}; ${formatBytes(fetchBytes)} were missing, ${formatBytes(keptBytes)} already present${next}`,
+    ...images.flatMap(({ state, error: why, reference }) => (state === 'left-out' ? [`  ${state} ${why?.message ?? reference}`] : [])),
+    ...faultLines(images, all),
     ...attachmentLines(images),
     ...absentLines(images),
     ...signatureLines(images),
@@ -237,13 +248,22 @@ function signatureLines(images: readonly PulledImage[]): readonly string[] {
 
 function planLine(image: PulledImage): string {
   if (image.state === 'left-out') return `leave   ${image.reference}: ${image.error?.message}`;
-  if (image.error !== undefined) return faultLines(image).join('\n');
   if (image.state === 'kept') return `keep    ${image.reference}`;
   return `fetch   ${image.reference} (${formatBytes(image.fetchBytes ?? 0)} of ${formatBytes(image.sizeBytes ?? 0)})`;
 }
 
-function faultLines({ reference, state, error }: PulledImage): readonly string[] {
-  if (state === 'left-out') return [`  ${state} ${error?.message ?? reference}`];
-  if (error === undefined) return state === 'skipped' ? [`  ${state} ${reference}`] : [];
-  return [`  ${state} ${reference}`, `    ${error.code}: ${error.message}`, `    next: ${error.remedy}`];
+/** The images that were not pulled, by cause. That the pull was interrupted is told by its first line. */
+function faultLines(images: readonly PulledImage[], all: boolean): readonly string[] {
+  const isFault = ({ state, error }: PulledImage): boolean =>
+    state !== 'left-out' && error?.code !== 'ERR_INTERRUPTED' && (error !== undefined || state === 'skipped');
+  return faultText(
+    images.filter(isFault).map(({ reference, state, error }) => ({
+      state,
+      subject: reference,
+      place: fromRegistry(reference),
+      message: error?.message ?? '',
+      ...(error && { code: error.code, remedy: error.remedy }),
+    })),
+    all,
+  );
 }

@@ -1,5 +1,6 @@
 import type { LoadStep, PlanStep } from '../load/plan.ts';
 import { formatBytes, formatDuration } from '../model/bytes.ts';
+import { faultText, fromRegistry } from '../model/causes.ts';
 import { errorRecord, exitCodeOf, exitCodes, PrestageError, TOLERATED } from '../model/errors.ts';
 import { countStates, type RunState } from '../model/run-state.ts';
 import { type Policy, SETTING_KEYS } from '../model/setting-table.ts';
@@ -7,7 +8,7 @@ import { type RunReport, run } from '../run/run.ts';
 import type { CommandSpec } from './command-spec.ts';
 import { hostFor, progressStream, type SettingFlags, settingsFor, stepFor, type Terminal } from './context.ts';
 import { type Answer, ExitWith } from './output.ts';
-import { dryRunFlag, quietFlag, settingFlags, settingsOf } from './setting-flags.ts';
+import { allFlag, dryRunFlag, quietFlag, settingFlags, settingsOf } from './setting-flags.ts';
 import { showProgress } from './show-progress.ts';
 
 /** `prestage-agent run`: makes the images of a stage available, or with `--dry-run` prints what it would do. */
@@ -16,17 +17,18 @@ export const runCommand: CommandSpec = {
   summary: 'Make the images of a stage available on this node',
   description:
     'Make the images of a stage on the data partition available: load them into containers-storage, serve them from a registry, or mount them. Existing images are kept.',
-  flags: [...settingFlags(SETTING_KEYS), quietFlag, dryRunFlag],
+  flags: [...settingFlags(SETTING_KEYS), quietFlag, allFlag, dryRunFlag],
   forms: ['text', 'json'],
   examples: [
     'prestage-agent run --stage discovery',
     'prestage-agent run --stage installed --dry-run',
     'prestage-agent run --stage installed --bundle /mnt/data --parallel 4',
   ],
-  act: async (terminal, options) => await actRun(terminal, { ...settingsOf(options), dryRun: options.dryRun === true }),
+  act: async (terminal, options) =>
+    await actRun(terminal, { ...settingsOf(options), dryRun: options.dryRun === true, all: options.all === true }),
 };
 
-async function actRun(terminal: Terminal, flags: SettingFlags & { readonly dryRun?: boolean }): Promise<Answer> {
+async function actRun(terminal: Terminal, flags: SettingFlags & { readonly dryRun?: boolean; readonly all: boolean }): Promise<Answer> {
   const host = hostFor(terminal, flags);
   const settings = await settingsFor(host, flags);
   if (settings.stage === undefined) {
@@ -54,7 +56,7 @@ async function actRun(terminal: Terminal, flags: SettingFlags & { readonly dryRu
       text: planText(report),
       exitCode: report.state.error === undefined ? 0 : exitCodeOf(report.state.error.code),
     };
-  return { data: report.state, text: runText(report.state), exitCode: exitCodeOfRun(report.state, settings.policy) };
+  return { data: report.state, text: runText(report.state, flags.all), exitCode: exitCodeOfRun(report.state, settings.policy) };
 }
 
 /** The exit code of a run: how it really ended, marked as tolerated if the policy lets the boot continue. Pure. */
@@ -72,19 +74,22 @@ function outcomeCode(outcome: RunState['outcome']): number {
   return exitCodes[outcome ?? 'internal'];
 }
 
-function runText(state: RunState): string {
+/** The result of a run as text for people. What its error says is not said again for each image. Pure. */
+export function runText(state: RunState, all: boolean): string {
   const counts = countStates(state.images);
   const figures = Object.entries(counts).flatMap(([name, count]) => (count === 0 ? [] : [`${count} ${name}`]));
-  const failed = state.images
-    .filter((image) => image.error !== undefined)
-    .map(
-      (image) => `  ${image.state} ${image.reference}\n    ${image.error?.code}: ${image.error?.message}\n    next: ${image.error?.remedy}`,
-    );
-  const error = state.error === undefined ? [] : [`  ${state.error.code}: ${state.error.message}`, `  next: ${state.error.remedy}`];
+  const head = `${state.outcome}: ${figures.join(', ') || 'no images'} in ${formatDuration(state.durationMs ?? 0)} (stage ${state.stage})`;
+  const faults = state.images.flatMap(({ state: word, reference, error }) =>
+    error === undefined || error.message === state.error?.message || error.code === 'ERR_INTERRUPTED'
+      ? []
+      : [{ state: word, subject: reference, place: fromRegistry(reference), ...error }],
+  );
+  const { error } = state;
+  const isStop = error?.code === 'ERR_INTERRUPTED';
   return [
-    `${state.outcome}: ${figures.join(', ') || 'no images'} in ${formatDuration(state.durationMs ?? 0)} (stage ${state.stage})`,
-    ...error,
-    ...failed,
+    isStop ? `${head}; next: ${error.remedy}` : head,
+    ...(error === undefined || isStop ? [] : [`  ${error.code}: ${error.message}`, `  next: ${error.remedy}`]),
+    ...faultText(faults, all),
   ].join('\n');
 }
 

@@ -21,3 +21,6 @@ export function settingsOf(options: Readonly<Record<string, unknown>>): SettingF
   });
   return Object.fromEntries(entries);
 }
+
+/** For answers that show each cause once. */
+export const allFlag: Flag = { usage: '--all', help: 'show every image or file by itself, not by cause' };

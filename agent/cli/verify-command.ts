@@ -1,6 +1,8 @@
 import { readFile } from 'node:fs/promises';
+import { dirname } from 'node:path';
 import * as v from 'valibot';
 import { formatBytes, formatDuration, formatRate, numberOf } from '../model/bytes.ts';
+import { ALL_SUBJECTS, causeLines, causesOf, type Fault, SHOWN_SUBJECTS } from '../model/causes.ts';
 import { exitCodes, PrestageError } from '../model/errors.ts';
 import { acceptingPolicy, openshiftPolicy } from '../signatures/openshift.ts';
 import { type Policy, parsePolicy } from '../signatures/policy.ts';
@@ -10,7 +12,7 @@ import { hostFor, progressStream, type Terminal } from './context.ts';
 import { flagOf } from './flag-of.ts';
 import { stopSignal } from './interrupt.ts';
 import { type Answer, OUTPUT_FORMS, type Paint, painter } from './output.ts';
-import { quietFlag } from './setting-flags.ts';
+import { allFlag, quietFlag } from './setting-flags.ts';
 import { showTotals } from './show-totals.ts';
 
 /**
@@ -36,6 +38,7 @@ export const verifyCommand: CommandSpec = {
     { usage: '--policy <file>', help: 'policy.json file: list the images that a node with this policy refuses, and why' },
     { usage: '--openshift <version>', help: 'the same with the default policy of this OpenShift release' },
     quietFlag,
+    allFlag,
   ],
   forms: OUTPUT_FORMS,
   examples: [
@@ -103,7 +106,7 @@ async function actVerify(terminal: Terminal, options: Readonly<Record<string, un
   const durationMs = Math.round(host.clock.monotonicMs() - startMs);
   return {
     data: { apiVersion: 'prestage-agent/v1', kind: 'VerifyReport', ...report, durationMs },
-    text: verifyText(report, durationMs, painter(terminal)),
+    text: verifyText(report, { durationMs, all: options.all === true }, painter(terminal)),
     exitCode: !report.isSound ? exitCodes.payload : (report.policy?.refused.length ?? 0) > 0 ? exitCodes.unsigned : 0,
   };
 }
@@ -155,7 +158,11 @@ const KINDS: Readonly<Record<VerifyReport['what'], string>> = {
 };
 
 /** The report for people. Pure. */
-function verifyText(report: VerifyReport, durationMs: number, paint: Paint): string {
+export function verifyText(
+  report: VerifyReport,
+  { durationMs, all }: { readonly durationMs: number; readonly all: boolean },
+  paint: Paint,
+): string {
   const { faults } = report;
   const images = Object.entries(report.images).map(([stage, count]) => `${count} ${stage}`);
   const place = report.device === undefined ? report.path : `${report.path} (${report.source}, mounted from ${report.device})`;
@@ -176,9 +183,19 @@ function verifyText(report: VerifyReport, durationMs: number, paint: Paint): str
     ...(report.stores ?? []).map(({ stage, image, compression }) => `store:    ${stage}: ${image}, compression ${compression}`),
     ...policyLines(report, paint),
     ...report.notices.map((notice) => `notice:   ${notice}`),
-    ...faults.flatMap((fault) => [
-      `  ${paint('bad', fault.path)}: ${fault.message.replaceAll('\n', '\n      ')}`,
-      `      ${fault.code}; next: ${fault.remedy}`,
-    ]),
+    ...faultLines(faults, all, paint),
   ].join('\n');
+}
+
+/** The faults by code and folder; a single one by its file. */
+function faultLines(faults: VerifyReport['faults'], all: boolean, paint: Paint): readonly string[] {
+  const found = faults.map((fault): Fault => ({ ...fault, state: 'faulty', subject: fault.path, place: `in ${dirname(fault.path)}` }));
+  const causes = all ? found.flatMap((fault) => causesOf([fault])) : causesOf(found);
+  return causes.flatMap((cause) => {
+    if (cause.faults.length > 1) return causeLines(cause, { most: SHOWN_SUBJECTS, more: ALL_SUBJECTS });
+    return cause.faults.flatMap(({ subject, message, code, remedy }) => [
+      `  ${paint('bad', subject)}: ${message.replaceAll('\n', '\n      ')}`,
+      `      ${code}; next: ${remedy}`,
+    ]);
+  });
 }

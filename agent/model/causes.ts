@@ -121,3 +121,16 @@ export function causeLines(
     ...ending,
   ];
 }
+
+/** Faults as lines at the end of an answer: by cause, or each by itself. The code stands in front of the message. */
+export function faultText(faults: readonly Fault[], all: boolean): readonly string[] {
+  const causes = all ? faults.flatMap((fault) => causesOf([fault])) : causesOf(faults);
+  return causes.flatMap((cause) => (cause.faults.length === 1 ? cause.faults.flatMap(singleLines) : causeLines(cause, SHORT)));
+}
+
+const SHORT: CausesForm = { most: SHOWN_SUBJECTS, more: ALL_SUBJECTS };
+
+function singleLines({ state, subject, code, message, remedy }: Fault): readonly string[] {
+  const what = code === undefined ? message : `${code}: ${message}`;
+  return [`  ${state} ${subject}`, ...(what === '' ? [] : [`    ${what}`]), ...(remedy === undefined ? [] : [`    next: ${remedy}`])];
+}
