@@ -20,7 +20,7 @@ export const manifestsCommand: CommandSpec = {
   flags: [
     {
       usage: '--as <form>',
-      help: `${MANIFEST_FORMS.join(', ')}, signatures, or all; the first two are alternatives (default: machineconfig, and pinned-images for a bundle with a store image)`,
+      help: `${MANIFEST_FORMS.join(', ')}, signatures, or all; the first two are alternatives, and all has the first of them (default: machineconfig, and pinned-images for a bundle with a store image)`,
     },
     { usage: '--role <role>', help: `machine config pool: ${ROLES.join(' or ')} (default: master)` },
     { usage: '--bundle <dir>', help: 'bundle; its images of the stage installed are pinned' },
@@ -102,7 +102,8 @@ const UNPINNED =
 
 /** A mounted store cannot be made smaller, so its images are pinned unless other manifests are requested. Pure. */
 function formsOf(as: ManifestForm | 'all' | undefined, bundle: Bundle | undefined): readonly ManifestForm[] {
-  if (as === 'all') return MANIFEST_FORMS.filter((form) => form !== 'pinned-images' || bundle !== undefined);
+  // A ContainerRuntimeConfig would have no effect beside the MachineConfig, which owns the same file.
+  if (as === 'all') return bundle === undefined ? ['machineconfig'] : ['machineconfig', 'pinned-images'];
   if (as !== undefined) return [as];
   return bundle !== undefined && hasStoreImage(bundle, 'installed') ? ['machineconfig', 'pinned-images'] : ['machineconfig'];
 }

@@ -51,7 +51,7 @@ export function renderForm(form: IgnitionForm, input: FormInput): RenderedForm {
     case 'bmh':
       return bareMetalHost(input);
     case 'installer-args':
-      return plain(`${JSON.stringify({ args: keptPartition(input) })}\n`);
+      return plain(`${argumentsBody(input)}\n`);
   }
 }
 
@@ -76,15 +76,28 @@ function patchBody({ stage, config }: FormInput): string {
 }
 
 function curlCommand(input: FormInput): string {
-  const path = input.stage === 'discovery' ? '' : '/hosts/$HOST_ID/ignition';
+  if (input.stage === 'discovery') return curlCall('', patchBody(input));
+  if (input.label === undefined) return curlCall('/hosts/$HOST_ID/ignition', patchBody(input));
+  return [
+    curlCall('/hosts/$HOST_ID/ignition', patchBody(input), ' &&'),
+    '# This call replaces the installer arguments of the host: add those that it has already.\n',
+    curlCall('/hosts/$HOST_ID/installer-args', argumentsBody(input)),
+  ].join('');
+}
+
+function curlCall(path: string, body: string, then = ''): string {
   return [
     `curl --fail --silent --show-error -X PATCH "$ASSISTED_URL/api/assisted-install/v2/infra-envs/$INFRA_ENV_ID${path}" \\`,
     `  -H 'Content-Type: application/json' \${TOKEN:+-H "Authorization: Bearer $TOKEN"} \\`,
-    `  --data-binary @- <<'${HEREDOC}'`,
-    patchBody(input),
+    `  --data-binary @- <<'${HEREDOC}'${then}`,
+    body,
     HEREDOC,
     '',
   ].join('\n');
+}
+
+function argumentsBody(input: FormInput): string {
+  return JSON.stringify({ args: keptPartition(input) });
 }
 
 function infraEnv(input: FormInput): string {

@@ -38,10 +38,10 @@ describe('prestage-agent manifests', () => {
     assert.ok(stdout.includes('source: data:text/plain;charset=utf-8;base64,'), 'a data URL stands on its line');
   });
 
-  it('prints a list of the Kubernetes API as JSON, with all forms and the images of a bundle', async () => {
+  it('prints a list of the Kubernetes API as JSON, with all forms that belong together and the images of a bundle', async () => {
     const args = ['manifests', '--as', 'all', '--role', 'worker', '--store', '/var/stores/a', '--bundle', bundle, '--output', 'json'];
     const { exitCode, stdout } = await bench.prestage(...args);
-    const forms = ['machineconfig', 'containerruntimeconfig', 'pinned-images'] as const;
+    const forms = ['machineconfig', 'pinned-images'] as const;
     const { manifests } = renderManifests({ forms, role: 'worker', store: '/var/stores/a', pinned: references });
     assert.equal(exitCode, 0);
     assert.deepEqual(JSON.parse(stdout), { apiVersion: 'v1', kind: 'List', items: manifests });
@@ -66,7 +66,7 @@ describe('prestage-agent manifests', () => {
     assert.match(stderr, /^notice: no image is pinned, because no bundle is given: /m);
     assert.deepEqual(
       parseAllDocuments(stdout).map((document) => document.toJS().metadata.name),
-      ['99-master-prestage-store', '99-master-prestage-store-path', 'prestage-store-master'],
+      ['99-master-prestage-store'],
     );
   });
 

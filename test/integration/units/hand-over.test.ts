@@ -61,12 +61,23 @@ const calls: readonly {
 ];
 
 for (const { stage, path, token, authorization } of calls) {
-  test(`the curl command of the ${stage} override sends exactly the body of --as patch`, async () => {
+  test(`the curl command of the ${stage} override sends exactly the body of --as patch, and of --as installer-args after it`, async () => {
     const options = { stage, agentSha256: PIN };
     const script = (await runIgnition({ ...options, as: 'curl' }, author)).text;
     const body = (await runIgnition({ ...options, as: 'patch' }, author)).text;
+    const head = { contentType: 'application/json', authorization };
+    const second =
+      stage === 'discovery'
+        ? []
+        : [
+            {
+              line: 'PATCH /api/assisted-install/v2/infra-envs/infra-1/hosts/host-1/installer-args',
+              ...head,
+              body: (await runIgnition({ ...options, as: 'installer-args' }, author)).text,
+            },
+          ];
     assert.deepEqual(await runAgainstServer(script, { token, status: 201 }), {
-      received: [{ line: `PATCH /api/assisted-install/v2${path}`, contentType: 'application/json', authorization, body }],
+      received: [{ line: `PATCH /api/assisted-install/v2${path}`, ...head, body }, ...second],
       exitCode: 0,
     });
   });
@@ -75,6 +86,9 @@ for (const { stage, path, token, authorization } of calls) {
 test('the curl command fails where the service refuses the override', async () => {
   const script = (await runIgnition({ stage: 'discovery', agentSha256: PIN, as: 'curl' }, author)).text;
   assert.equal((await runAgainstServer(script, { token: '', status: 400 })).exitCode, 22);
+  const both = (await runIgnition({ stage: 'installed', agentSha256: PIN, as: 'curl' }, author)).text;
+  const { exitCode, received } = await runAgainstServer(both, { token: '', status: 400 });
+  assert.deepEqual([exitCode, received.length], [22, 1], 'the second call follows a refused one');
 });
 
 test('cpio reads the archive whose size is measured', async (t) => {
