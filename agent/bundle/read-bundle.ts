@@ -5,6 +5,7 @@ import { join } from 'node:path';
 import { isThere } from '../host/files.ts';
 import { BUNDLE_FILE, BUNDLE_LIMIT_BYTES, type Bundle, PARTIAL_FILE, parseBundle } from '../model/bundle.ts';
 import { PrestageError } from '../model/errors.ts';
+import { reasonOf } from '../model/system-error.ts';
 
 /** A bundle whose manifest has been read. The files that it lists have not been checked. */
 export interface SealedBundle {
@@ -76,7 +77,7 @@ function otherPin(directory: string, sha256: string, pinnedSha256: string): Pres
 async function readPlainFile(path: string): Promise<Buffer> {
   await using file: FileHandle = await open(path, constants.O_RDONLY | constants.O_NOFOLLOW | constants.O_NONBLOCK).catch(
     (cause: NodeJS.ErrnoException) => {
-      throw unreadable(path, cause.code ?? cause.message, cause);
+      throw unreadable(path, reasonOf(cause), cause);
     },
   );
   const found = await file.stat();

@@ -15,6 +15,7 @@ import {
 import { errorRecord, PrestageError } from '../model/errors.ts';
 import { formatReference, parseReference } from '../model/reference.ts';
 import type { Stage } from '../model/stage.ts';
+import { reasonOf } from '../model/system-error.ts';
 import { findOcMirror } from '../tree/archive-sets.ts';
 import { partialBundle, readBundle, type SealedBundle } from './read-bundle.ts';
 import type { RegistrySource, StageBundle, StoreSource } from './stage-bundle.ts';
@@ -37,7 +38,7 @@ export async function readStageBundle(request: BundleRequest): Promise<StageBund
   const names = await readdir(directory).catch((cause: NodeJS.ErrnoException) => {
     throw new PrestageError(
       'ERR_PAYLOAD_MISSING',
-      `${directory} cannot be read: ${cause.code ?? cause.message}`,
+      `${directory} cannot be read: ${reasonOf(cause)}`,
       'Set --bundle to the directory of a bundle',
       { cause },
     );

@@ -5,6 +5,7 @@ import { type ArchivePool, createArchivePool } from '../extract/pool.ts';
 import { isRealDirectory } from '../host/files.ts';
 import { BUNDLE_FILE, type BundleFile, type StorePieces } from '../model/bundle.ts';
 import { type ErrorRecord, errorRecord, PrestageError } from '../model/errors.ts';
+import { reasonOf } from '../model/system-error.ts';
 
 /** A fault of one file of a bundle. */
 export interface BundleFault extends ErrorRecord {
@@ -95,9 +96,10 @@ async function quickFaults(
 }
 
 async function quickFault(directory: string, file: BundleFile): Promise<string | undefined> {
-  const found = await lstat(join(directory, file.path)).catch((error: NodeJS.ErrnoException) => error.code ?? error.message);
-  if (found === 'ENOENT') return 'is missing';
-  if (typeof found === 'string') return `cannot be read: ${found}`;
+  const found = await lstat(join(directory, file.path)).catch((error: NodeJS.ErrnoException) =>
+    error.code === 'ENOENT' ? 'is missing' : `cannot be read: ${reasonOf(error)}`,
+  );
+  if (typeof found === 'string') return found;
   if (!found.isFile())
     return `is ${found.isSymbolicLink() ? 'a symbolic link' : 'not a regular file'}, but the manifest lists a regular file`;
   return found.size === file.sizeBytes ? undefined : `has ${found.size} bytes, but the manifest says ${file.sizeBytes}`;

@@ -6,7 +6,8 @@ import { makeWorkplace } from '../host/chain.ts';
 import { readIfThere } from '../host/files.ts';
 import type { Host } from '../host/host.ts';
 import { removeTree } from '../host/remove-tree.ts';
-import { messageOf, PrestageError } from '../model/errors.ts';
+import { PrestageError } from '../model/errors.ts';
+import { reasonOf } from '../model/system-error.ts';
 import { newAuthority, newKey, newServer, proveServer } from './openssl.ts';
 import { authorityFault, readCertificates, readPrivateKey, serverFault } from './pem.ts';
 import { readServerAddresses, type ServerAddress } from './server-address.ts';
@@ -81,7 +82,7 @@ async function workDirectory(directory: string): Promise<string> {
     if (error instanceof PrestageError) throw error;
     throw new PrestageError(
       'ERR_CERTIFICATE',
-      `certificates cannot be written to ${directory}: ${messageOf(error)}`,
+      `certificates cannot be written to ${directory}: ${reasonOf(error)}`,
       'Give a --directory that you can write to',
       { cause: error },
     );

@@ -1,8 +1,9 @@
-import { exitCodeOf, PrestageError } from '../model/errors.ts';
+import { exitCodeOf } from '../model/errors.ts';
 import { checkMountedStore } from '../run/check.ts';
 import type { CommandSpec } from './command-spec.ts';
 import { hostFor, stepFor } from './context.ts';
 import { stopSignal } from './interrupt.ts';
+import { requireRoot } from './require-root.ts';
 import { quietFlag, settingFlags, settingsOf } from './setting-flags.ts';
 
 const REMEDY = 'If a store image is still mounted, run the command again; closing a store also ends its check';
@@ -17,8 +18,9 @@ export const checkStoreCommand: CommandSpec = {
   forms: ['text', 'json'],
   examples: ['prestage-agent check-store'],
   act: async (terminal, options) => {
-    requireRoot();
     const host = hostFor(terminal, settingsOf(options));
+    // A user who cannot read a store cannot tell whether it is intact, damaged or absent.
+    requireRoot(host, 'check-store', 'reads the mounted store image');
     const report = await checkMountedStore(host, { step: stepFor(terminal, host), signal: stopSignal(terminal, REMEDY) });
     const data = { apiVersion: 'prestage-agent/v1', kind: 'StoreCheck', check: report };
     if (report.kind === 'damaged') {
@@ -28,13 +30,3 @@ export const checkStoreCommand: CommandSpec = {
     return { data, text: report.kind === 'none' ? 'no store image is mounted' : 'the mounted store image is intact', exitCode: 0 };
   },
 };
-
-/** A user who cannot read a store cannot tell whether it is intact, damaged or absent. */
-function requireRoot(): void {
-  if (process.geteuid?.() === 0) return;
-  throw new PrestageError(
-    'ERR_USAGE',
-    'check-store reads the mounted store image, and only root can do that',
-    'Run it as root: sudo prestage-agent check-store',
-  );
-}

@@ -7,12 +7,14 @@ import type { Host } from '../host/host.ts';
 import { formatBytes, formatDuration, formatRate } from '../model/bytes.ts';
 import { exitCodes, PrestageError } from '../model/errors.ts';
 import { inWords } from '../model/faults.ts';
+import { reasonOf } from '../model/system-error.ts';
 import type { CommandSpec } from './command-spec.ts';
 import { confirm, confirmFlags, confirmFlagsOf, type Question } from './confirm.ts';
 import { hostFor, progressStream, stepFor, type Terminal } from './context.ts';
 import { flagOf } from './flag-of.ts';
 import { stopSignal } from './interrupt.ts';
 import { type Answer, OUTPUT_FORMS, type Paint, painter } from './output.ts';
+import { requireRootToMount } from './require-root.ts';
 import { dryRunFlag, quietFlag } from './setting-flags.ts';
 import { showTotals, type TotalsDisplay } from './show-totals.ts';
 
@@ -78,6 +80,7 @@ async function actFetch(terminal: Terminal, options: Readonly<Record<string, unk
   }
   const { url, to, label, parallel, retries, bundleSha256, header, ca, dryRun } = parsed.output;
   const host = hostFor(terminal, {});
+  await requireRootToMount(host, 'fetch', to);
   const startMs = host.clock.monotonicMs();
   const step = stepFor(terminal, host);
   await using target = await openTarget(host, { to, label, isDry: dryRun, step });
@@ -123,7 +126,7 @@ function exitCodeOfFetch(outcome: FetchReport['outcome']): number {
 
 async function readAuthority(path: string): Promise<string> {
   const text = await readFile(path, 'utf8').catch((cause: NodeJS.ErrnoException) => {
-    throw new PrestageError('ERR_USAGE', `--ca ${path} cannot be read: ${cause.code ?? cause.message}`, 'Give a PEM file', { cause });
+    throw new PrestageError('ERR_USAGE', `--ca ${path} cannot be read: ${reasonOf(cause)}`, 'Give a PEM file', { cause });
   });
   if (text.includes('-----BEGIN CERTIFICATE-----')) return text;
   throw new PrestageError('ERR_USAGE', `--ca ${path} does not contain a PEM certificate`, 'Give a PEM file');

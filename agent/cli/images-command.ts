@@ -11,6 +11,7 @@ import { type Selected, selectImages } from '../factory/images/select.ts';
 import { PrestageError } from '../model/errors.ts';
 import { quoteInput } from '../model/faults.ts';
 import { STAGES, type Stage } from '../model/stage.ts';
+import { reasonOf } from '../model/system-error.ts';
 import type { CommandSpec, Flag } from './command-spec.ts';
 import { hostFor, type Terminal } from './context.ts';
 import { credsFlag, type LoginFile, loginFile } from './creds.ts';
@@ -193,7 +194,7 @@ async function rowsOf(file: unknown) {
 
 async function readList(path: string): Promise<string> {
   return await readFile(path, 'utf8').catch((cause: NodeJS.ErrnoException) => {
-    throw new PrestageError('ERR_USAGE', `${path} cannot be read: ${cause.code ?? cause.message}`, 'Give the path of a readable file', {
+    throw new PrestageError('ERR_USAGE', `${path} cannot be read: ${reasonOf(cause)}`, 'Give the path of a readable file', {
       cause,
     });
   });

@@ -10,6 +10,7 @@ import { hostFor, progressStream, stepFor, type Terminal } from './context.ts';
 import type { Answer } from './output.ts';
 import { bundleAndTarget, imageArguments } from './partition-order.ts';
 import { createPlanText, imageData, imageText, writeData, writePlanText, writeText } from './partition-text.ts';
+import { requireRoot } from './require-root.ts';
 import { dryRunFlag, quietFlag } from './setting-flags.ts';
 import { showBytes } from './show-bytes.ts';
 
@@ -104,6 +105,7 @@ async function actCreate(terminal: Terminal, options: Readonly<Record<string, un
       'Use only one of them',
     );
   const host = hostFor(terminal, {});
+  requireRoot(host, 'partition create', 'opens the disk, or attaches the image to a loop device');
   const report = await createPartition(host, {
     disk,
     isDry: options.dryRun === true,
@@ -125,6 +127,7 @@ async function actCreate(terminal: Terminal, options: Readonly<Record<string, un
 async function actWrite(terminal: Terminal, options: Readonly<Record<string, unknown>>, args: readonly string[]): Promise<Answer> {
   const { bundle, target } = await bundleAndTarget(args[0] ?? '', args[1] ?? '');
   const host = hostFor(terminal, {});
+  requireRoot(host, 'partition write', 'mounts the data partition');
   using display = showBytes(host, progressStream(terminal));
   const report = await writeBundle(host, {
     bundle,

@@ -6,6 +6,7 @@ import { commands } from './commands.ts';
 import { quieted, type Terminal, writesToJournal } from './context.ts';
 import { withoutHabits } from './habits.ts';
 import { ExitWith, OUTPUT_FORMS, type OutputForm, render, renderError } from './output.ts';
+import { withSudo } from './require-root.ts';
 import { versionText } from './version.ts';
 
 /** Columns of a help text: those of a console, so that the text is the same everywhere. */
@@ -33,7 +34,7 @@ export async function runProgram(args: readonly string[], terminal: Terminal): P
       if (form !== 'text') terminal.err.write(renderError(usageError(error), form));
       return exitCodes.usage;
     }
-    const record = errorRecord(error instanceof ExitWith ? error.cause : error);
+    const record = recordOf(error instanceof ExitWith ? error.cause : error);
     const text = renderError(record, form);
     terminal.err.write(form === 'text' && writesToJournal(terminal) ? text.replace(/^/gm, journalPrefix('error')) : text);
     if (record.code === 'ERR_INTERNAL' && error instanceof Error && terminal.env.PRESTAGE_DEBUG !== undefined)
@@ -86,6 +87,10 @@ function buildCommand(spec: CommandSpec, parent: Command, terminal: Terminal, on
     terminal.out.write(render(answer, formOf(options.output)));
     onExit(answer.exitCode);
   });
+}
+
+function recordOf(error: unknown): ErrorRecord {
+  return withSudo(errorRecord(error), error);
 }
 
 function silenceErrors(command: Command): void {

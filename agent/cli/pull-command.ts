@@ -11,6 +11,7 @@ import { exitCodeOf, exitCodes, PrestageError } from '../model/errors.ts';
 import { inWords } from '../model/faults.ts';
 import { type ListText, parseImageLists } from '../model/image-list.ts';
 import { STAGES } from '../model/stage.ts';
+import { reasonOf } from '../model/system-error.ts';
 import type { CommandSpec } from './command-spec.ts';
 import { hostFor, progressStream, stepFor, type Terminal } from './context.ts';
 import { credsFlag, loginFile } from './creds.ts';
@@ -182,8 +183,9 @@ async function readList(path: string): Promise<ListText> {
   try {
     return { text: path === '-' ? await text(process.stdin) : await readFile(path, 'utf8'), where: path };
   } catch (cause) {
-    const code = cause instanceof Error && 'code' in cause ? String(cause.code) : String(cause);
-    throw new PrestageError('ERR_LIST', `${path} cannot be read: ${code}`, 'Give the path of an image list with --list', { cause });
+    throw new PrestageError('ERR_LIST', `${path} cannot be read: ${reasonOf(cause)}`, 'Give the path of an image list with --list', {
+      cause,
+    });
   }
 }
 

@@ -7,6 +7,7 @@ import type { CommandSpec } from './command-spec.ts';
 import { confirmPlan } from './confirm.ts';
 import { hostFor, settingsFor, stepFor, type Terminal } from './context.ts';
 import type { Answer } from './output.ts';
+import { requireRoot } from './require-root.ts';
 import { dryRunFlag, settingFlags, settingsOf } from './setting-flags.ts';
 
 /** `prestage-agent release`: undoes the setup of the agent on this node. */
@@ -33,6 +34,7 @@ export const releaseCommand: CommandSpec = {
 async function actRelease(terminal: Terminal, options: Readonly<Record<string, unknown>>): Promise<Answer> {
   const flags = settingsOf(options);
   const host = hostFor(terminal, flags);
+  requireRoot(host, 'release', 'looks at mounts, storage and files of root, and changes them');
   const settings = await settingsFor(host, flags);
   const isDry = options.dryRun === true;
   const report = await release(host, {

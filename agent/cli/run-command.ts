@@ -9,6 +9,7 @@ import type { CommandSpec } from './command-spec.ts';
 import { hostFor, progressStream, type SettingFlags, settingsFor, stepFor, type Terminal } from './context.ts';
 import { type Answer, ExitWith } from './output.ts';
 import { allFlag, dryRunFlag, quietFlag, settingFlags, settingsOf } from './setting-flags.ts';
+import { requireRoot } from './require-root.ts';
 import { showProgress } from './show-progress.ts';
 
 /** `prestage-agent run`: makes the images of a stage available, or with `--dry-run` prints what it would do. */
@@ -38,6 +39,7 @@ async function actRun(terminal: Terminal, flags: SettingFlags & { readonly dryRu
       'Give --stage discovery or --stage installed, or set it in /etc/prestage-agent/config.yaml',
     );
   }
+  requireRoot(host, 'run', 'mounts the data partition, and changes storage and files of root');
   using display = showProgress(host, progressStream(terminal));
   const tolerant = settings.policy === 'open' && flags.dryRun !== true;
   const report = await run(host, {

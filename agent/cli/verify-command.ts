@@ -4,6 +4,7 @@ import * as v from 'valibot';
 import { formatBytes, formatDuration, formatRate, numberOf } from '../model/bytes.ts';
 import { ALL_SUBJECTS, causeLines, causesOf, type Fault, SHOWN_SUBJECTS } from '../model/causes.ts';
 import { exitCodes, PrestageError } from '../model/errors.ts';
+import { reasonOf } from '../model/system-error.ts';
 import { acceptingPolicy, openshiftPolicy } from '../signatures/openshift.ts';
 import { type Policy, parsePolicy } from '../signatures/policy.ts';
 import { type VerifyProgress, type VerifyReport, verify } from '../verify/verify.ts';
@@ -13,6 +14,7 @@ import { flagOf } from './flag-of.ts';
 import { stopSignal } from './interrupt.ts';
 import { type Answer, OUTPUT_FORMS, type Paint, painter } from './output.ts';
 import { allFlag, quietFlag } from './setting-flags.ts';
+import { requireRootToMount } from './require-root.ts';
 import { showTotals } from './show-totals.ts';
 
 /**
@@ -82,6 +84,7 @@ async function actVerify(terminal: Terminal, options: Readonly<Record<string, un
   const { path, full, quick, bundleSha256, label, parallel, architecture } = parsed.output;
   if (full && quick) throw new PrestageError('ERR_USAGE', '--quick and --full cannot be combined', 'Use only one of them');
   const host = hostFor(terminal, {});
+  await requireRootToMount(host, 'verify', path);
   const policy = await wantedPolicy(parsed.output);
   const startMs = host.clock.monotonicMs();
   let progress: VerifyProgress = { bytes: 0, totalBytes: 0 };
@@ -118,12 +121,7 @@ async function wantedPolicy({ policy, openshift }: v.InferOutput<typeof optionsS
   if (openshift !== undefined) return openshiftPolicy(openshift) ?? acceptingPolicy(`the policy of OpenShift ${openshift}`);
   if (policy === undefined) return undefined;
   const content = await readFile(policy, 'utf8').catch((cause: NodeJS.ErrnoException) => {
-    throw new PrestageError(
-      'ERR_POLICY_FILE',
-      `${policy} cannot be read: ${cause.code ?? cause.message}`,
-      'Give the path of a policy.json',
-      { cause },
-    );
+    throw new PrestageError('ERR_POLICY_FILE', `${policy} cannot be read: ${reasonOf(cause)}`, 'Give the path of a policy.json', { cause });
   });
   return parsePolicy(content, policy);
 }

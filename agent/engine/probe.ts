@@ -4,7 +4,7 @@ import * as v from 'valibot';
 import { howEnded, quote } from '../host/exec.ts';
 import type { Host } from '../host/host.ts';
 import { temporaryDirectory } from '../host/remove-tree.ts';
-import { messageOf } from '../model/errors.ts';
+import { reasonOf } from '../model/system-error.ts';
 
 /** podman answers within 0.2 s; on a booting node, with cold caches, it can take seconds. */
 const LIMIT_MS = 30_000;
@@ -51,6 +51,6 @@ async function imagesOf(storePath: string): Promise<readonly string[] | string> 
   try {
     return v.parse(recordsSchema, await readFile(path, 'utf8')).map(({ id }) => id);
   } catch (error) {
-    return `${path} cannot be read: ${messageOf(error)}`;
+    return `${path} cannot be read: ${reasonOf(error)}`;
   }
 }

@@ -8,6 +8,7 @@ import { extraTagFor, type Mapping, NO_MAPPING, parseMapping } from '../model/ma
 import { formatReference, nameOf, type Reference } from '../model/reference.ts';
 import type { Stage } from '../model/stage.ts';
 import { pickStageLists } from '../model/stage-lists.ts';
+import { reasonOf } from '../model/system-error.ts';
 
 /** One image of the list with its archive. */
 export interface ArchivedImage {
@@ -110,7 +111,7 @@ async function findArchive(
       listed,
       new PrestageError(
         'ERR_ARCHIVE_MISSING',
-        `${path} of ${listed.text} cannot be read: ${found.code ?? found.message}`,
+        `${path} of ${listed.text} cannot be read: ${reasonOf(found)}`,
         'Write the archive at the factory, or remove the image from the list',
       ),
     );
@@ -161,7 +162,7 @@ export async function readText(path: string, limitBytes = TEXT_LIMIT_BYTES): Pro
     (cause: NodeJS.ErrnoException) => {
       throw new PrestageError(
         'ERR_PAYLOAD_MISSING',
-        `${path} cannot be opened: ${cause.code ?? cause.message}`,
+        `${path} cannot be opened: ${reasonOf(cause)}`,
         'Write it as a regular file at the factory',
         { cause },
       );

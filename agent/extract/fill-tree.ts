@@ -18,6 +18,7 @@ import { threadId } from 'node:worker_threads';
 import { type Digest, hexOf } from '../model/digest.ts';
 import { PrestageError } from '../model/errors.ts';
 import { treeBlobPath } from '../model/registry-path.ts';
+import { reasonOf } from '../model/system-error.ts';
 import { archiveFault } from './archive-faults.ts';
 
 /** A blob and its place in a file. */
@@ -178,7 +179,7 @@ function openPlain(path: string): number {
   try {
     file = openSync(path, constants.O_RDONLY | constants.O_NOFOLLOW | constants.O_NONBLOCK);
   } catch (cause) {
-    throw archiveFault('ERR_ARCHIVE_READ', path, `cannot be opened: ${codeOf(cause)}`, cause);
+    throw archiveFault('ERR_ARCHIVE_READ', path, `cannot be opened: ${reasonOf(cause)}`, cause);
   }
   if (fstatSync(file).isFile()) return file;
   closeSync(file);
@@ -205,7 +206,7 @@ function writeFault(path: string, cause: unknown): PrestageError {
   }
   return new PrestageError(
     'ERR_REGISTRY_WRITE',
-    `${path}: cannot be written (${code})`,
+    `${path}: cannot be written: ${reasonOf(cause)}`,
     'Check the disk with dmesg, then start the run again: complete files are kept',
     { cause },
   );

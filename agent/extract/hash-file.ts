@@ -1,6 +1,7 @@
 import { createHash } from 'node:crypto';
 import { closeSync, constants, fstatSync, openSync, readSync } from 'node:fs';
 import { PrestageError } from '../model/errors.ts';
+import { reasonOf } from '../model/system-error.ts';
 
 export interface HashJob {
   /** Path of a regular file. */
@@ -106,7 +107,7 @@ export function attempt<T>(job: Named, act: () => T): T {
   try {
     return act();
   } catch (cause) {
-    throw unreadable(job, cause instanceof Error && 'code' in cause ? String(cause.code) : String(cause), cause);
+    throw unreadable(job, reasonOf(cause), cause);
   }
 }
 

@@ -1,6 +1,7 @@
 import { closeSync, constants, fstatSync, openSync, readSync } from 'node:fs';
 import { crc32 } from 'node:zlib';
 import { PrestageError } from '../model/errors.ts';
+import { reasonOf } from '../model/system-error.ts';
 import { archiveFault } from './archive-faults.ts';
 import { GZIP_HEADER_LIMIT_BYTES, GZIP_TRAILER_BYTES, gzipHeaderBytes } from './gzip-header.ts';
 import { FIRST_PIECE, nextPiece } from './piece-size.ts';
@@ -143,7 +144,7 @@ function reading<T>(path: string, act: () => T): T {
     if (code === 'ELOOP') throw archiveFault('ERR_ARCHIVE_READ', path, 'is a symbolic link, not a regular file', cause);
     throw new PrestageError(
       'ERR_ARCHIVE_READ',
-      `${path}: cannot be read (${code})`,
+      `${path}: cannot be read: ${reasonOf(cause)}`,
       'Check the disk with dmesg, then write the archive again at the factory',
       { cause },
     );

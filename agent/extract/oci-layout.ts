@@ -22,6 +22,7 @@ import {
   type OciIndex,
   parseOciIndex,
 } from '../model/oci-layout.ts';
+import { reasonOf } from '../model/system-error.ts';
 import { findAbsent, readAbsentInstances } from './absent-instances.ts';
 import { readPlatform } from './image-platform.ts';
 import { withNested } from './nested-entries.ts';
@@ -244,7 +245,7 @@ async function requireBlobs(directory: string, image: ImageManifest): Promise<vo
 async function requireBlob(directory: string, { digest, sizeBytes }: Pick<Descriptor, 'digest' | 'sizeBytes'>): Promise<void> {
   const path = layoutBlobPath(directory, digest);
   const found = await lstat(path).catch((cause: NodeJS.ErrnoException) => {
-    throw new PrestageError('ERR_LAYOUT', `${path} cannot be read: ${cause.code ?? cause.message}`, PULL_AGAIN, { cause });
+    throw new PrestageError('ERR_LAYOUT', `${path} cannot be read: ${reasonOf(cause)}`, PULL_AGAIN, { cause });
   });
   if (found.isFile() && found.size === sizeBytes) return;
   const what = found.isFile() ? `has ${found.size} bytes, but its manifest says ${sizeBytes}` : 'is not a regular file';
@@ -255,7 +256,7 @@ async function requireBlob(directory: string, { digest, sizeBytes }: Pick<Descri
 async function readPlain(path: string, limitBytes: number): Promise<Buffer> {
   await using file: FileHandle = await open(path, constants.O_RDONLY | constants.O_NOFOLLOW | constants.O_NONBLOCK).catch(
     (cause: NodeJS.ErrnoException) => {
-      throw new PrestageError('ERR_LAYOUT', `${path} cannot be read: ${cause.code ?? cause.message}`, PULL_AGAIN, { cause });
+      throw new PrestageError('ERR_LAYOUT', `${path} cannot be read: ${reasonOf(cause)}`, PULL_AGAIN, { cause });
     },
   );
   const found = await file.stat();

@@ -1,6 +1,7 @@
 import { closeSync, constants, openSync, writeSync } from 'node:fs';
 import { join } from 'node:path';
 import { PrestageError } from '../model/errors.ts';
+import { reasonOf } from '../model/system-error.ts';
 
 /** A new file in the scratch space, for sequential writing. */
 export interface ScratchFile extends Disposable {
@@ -43,7 +44,7 @@ function writing<T>(path: string, act: () => T): T {
     }
     throw new PrestageError(
       'ERR_ARCHIVE_WRITE',
-      `${path}: cannot be written (${code})`,
+      `${path}: cannot be written: ${reasonOf(cause)}`,
       'Check the scratch space, or choose another place with --scratch DIR',
       { cause },
     );

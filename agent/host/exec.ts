@@ -1,7 +1,7 @@
 import { constants } from 'node:os';
 import { execa } from 'execa';
 import { PrestageError } from '../model/errors.ts';
-import { systemRefusal } from '../model/system-error.ts';
+import { reasonOf, systemRefusal } from '../model/system-error.ts';
 
 export interface ExecOptions {
   /** Ends the program with SIGTERM when it fires. */
@@ -55,15 +55,21 @@ export const execOnLinux: Exec = async (file, args, options = {}) => {
   if (result.exitCode === undefined && result.signal === undefined && !result.isCanceled && !result.timedOut) {
     throw new PrestageError(
       'ERR_TOOL_MISSING',
-      `${file} cannot be started: ${result.originalMessage ?? 'unknown reason'}`,
+      `${file} cannot be started: ${notStarted(result.cause) ?? result.originalMessage ?? 'unknown reason'}`,
       `Install ${file} on this machine`,
       { cause: result.cause },
     );
   }
-  const endedBy = reasonOf(result, options.timeoutMs);
+  const endedBy = whyEnded(result, options.timeoutMs);
   const exitCode = shellExitCode(result.exitCode, result.signal);
   return { stdout: String(result.stdout), stderr: String(result.stderr), exitCode, ...(endedBy !== undefined && { endedBy }) };
 };
+
+/** spawn(2) reports a missing program as ENOENT, and so does a missing interpreter of a script. */
+function notStarted(cause: unknown): string | undefined {
+  if (!(cause instanceof Error && 'code' in cause)) return undefined;
+  return cause.code === 'ENOENT' ? 'it is not installed' : reasonOf(cause);
+}
 
 interface Ending {
   readonly timedOut: boolean;
@@ -73,7 +79,7 @@ interface Ending {
 }
 
 /** Why a program did not exit by itself: a time limit, a stop, too much output, or a signal from another process. All of them end it by a signal. */
-function reasonOf({ timedOut, isCanceled, isMaxBuffer, signal }: Ending, timeoutMs = 0): string | undefined {
+function whyEnded({ timedOut, isCanceled, isMaxBuffer, signal }: Ending, timeoutMs = 0): string | undefined {
   if (timedOut) return `timed out after ${timeoutMs / 1000} s`;
   if (isCanceled) return 'was stopped';
   if (isMaxBuffer) return `was stopped because it printed more than ${OUTPUT_LIMIT_MIB} MiB`;
@@ -93,7 +99,7 @@ export function shellExitCode(code: number | null | undefined, signal: NodeJS.Si
 /** The error if the kernel refused to start a program; undefined for any other cause. */
 export function startFailure(file: string, cause: unknown): PrestageError | undefined {
   const refusal = systemRefusal(cause);
-  return refusal && new PrestageError('ERR_SYSTEM', `${file} cannot be started: ${refusal.code}`, refusal.remedy, { cause });
+  return refusal && new PrestageError('ERR_SYSTEM', `${file} cannot be started: ${reasonOf(cause)}`, refusal.remedy, { cause });
 }
 
 /**

@@ -1,4 +1,4 @@
-import { systemRefusal } from './system-error.ts';
+import { refusalRemedy, refusalText } from './system-error.ts';
 
 /**
  * The meaning of the exit codes. 0 is ready or complete; the numbers are stable across releases.
@@ -31,6 +31,7 @@ export type ExitName = keyof typeof exitCodes;
 export const errorTable = {
   ERR_INTERNAL: { exit: 'internal', summary: 'An internal error in the agent' },
   ERR_USAGE: { exit: 'usage', summary: 'The command line cannot be understood' },
+  ERR_ROOT: { exit: 'usage', summary: 'A command, or a path that it was given, takes root' },
   ERR_SETTINGS: { exit: 'usage', summary: 'A setting is unknown, or its value is not valid' },
   ERR_TOOL_MISSING: { exit: 'tool', summary: 'A program that the agent needs is not installed' },
   ERR_TOOL_FAILED: { exit: 'tool', summary: 'A program that the agent called has failed' },
@@ -190,7 +191,7 @@ export const errorTable = {
   ERR_SPACE_BUILD: { exit: 'space', summary: 'There is not enough free space to build a bundle' },
   ERR_SYSTEM: {
     exit: 'failed',
-    summary: 'The machine lacks space, memory or another resource, or a disk fails',
+    summary: 'The kernel refuses something: the machine lacks a resource, a disk fails, or a path is wrong',
   },
   ERR_SYSTEM_FILE: { exit: 'failed', summary: 'A system file cannot be added or changed safely' },
 } as const satisfies Record<string, { exit: ExitName; summary: string }>;
@@ -202,8 +203,10 @@ export function isErrorCode(text: unknown): text is ErrorCode {
   return typeof text === 'string' && Object.hasOwn(errorTable, text);
 }
 
-/** The message of any thrown value. */
+/** The message of any thrown value; a refusal of the kernel in words. */
 export function messageOf(thrown: unknown): string {
+  const refusal = refusalText(thrown);
+  if (refusal !== undefined) return refusal;
   return thrown instanceof Error ? thrown.message : String(thrown);
 }
 
@@ -253,7 +256,7 @@ export function errorRecord(error: unknown): ErrorRecord {
     return { code: first.code, message: `${first.message}; after that: ${then.message}`, remedy: `${first.remedy}; then: ${then.remedy}` };
   }
   const message = messageOf(error);
-  const refusal = systemRefusal(error);
-  if (refusal !== undefined) return { code: 'ERR_SYSTEM', message, remedy: refusal.remedy };
+  const remedy = refusalRemedy(error);
+  if (remedy !== undefined) return { code: 'ERR_SYSTEM', message, remedy };
   return { code: 'ERR_INTERNAL', message, remedy: 'Run prestage-agent report and attach the archive to a bug report' };
 }

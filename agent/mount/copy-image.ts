@@ -4,7 +4,7 @@ import { noRoomFor } from '../extract/copy-pieces.ts';
 import type { ArchivePool } from '../extract/pool.ts';
 import { syncDirectory } from '../host/atomic.ts';
 import { copyHashed } from '../host/hashed-copy.ts';
-import { messageOf } from '../model/errors.ts';
+import { reasonOf } from '../model/system-error.ts';
 import { passPieces } from './pieces.ts';
 import { checkDigest, openImage, type StoreImage, unreadable } from './store-image.ts';
 
@@ -64,7 +64,7 @@ async function readSome(source: FileHandle, buffer: Buffer, path: string): Promi
   try {
     return (await source.read(buffer, 0, buffer.length)).bytesRead;
   } catch (error) {
-    throw unreadable(path, messageOf(error), error);
+    throw unreadable(path, reasonOf(error), error);
   }
 }
 

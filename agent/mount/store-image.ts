@@ -4,6 +4,7 @@ import { join, relative } from 'node:path';
 import type { WrongPiece } from '../extract/copy-pieces.ts';
 import { isInnerPath, type StorePieces } from '../model/bundle.ts';
 import { PrestageError } from '../model/errors.ts';
+import { reasonOf } from '../model/system-error.ts';
 
 /** A store image of a bundle. */
 export interface StoreImage {
@@ -25,7 +26,7 @@ export interface StoreImage {
 export async function innerPath(bundleDirectory: string, path: string): Promise<string> {
   const inner = relative(bundleDirectory, path);
   const [top, real] = await Promise.all([realpath(bundleDirectory), realpath(path)]).catch((cause: NodeJS.ErrnoException) => {
-    throw unreadable(path, cause.code ?? cause.message, cause);
+    throw unreadable(path, reasonOf(cause), cause);
   });
   if (isInnerPath(inner) && real === join(top, inner)) return inner;
   throw unreadable(path, `its path leads to ${real}, by a link or out of the bundle ${top}`);
@@ -39,7 +40,7 @@ export async function openImage(image: Pick<StoreImage, 'path' | 'sizeBytes'>): 
   const { path, sizeBytes } = image;
   const handle = await open(path, constants.O_RDONLY | constants.O_NOFOLLOW | constants.O_NONBLOCK).catch(
     (cause: NodeJS.ErrnoException) => {
-      throw unreadable(path, cause.code ?? cause.message, cause);
+      throw unreadable(path, reasonOf(cause), cause);
     },
   );
   const found = await handle.stat();

@@ -4,6 +4,7 @@ import { join } from 'node:path';
 import { copyHashed } from '../host/hashed-copy.ts';
 import type { BundleFile } from '../model/bundle.ts';
 import { PrestageError } from '../model/errors.ts';
+import { reasonOf } from '../model/system-error.ts';
 import { makeParents, temporaryPath } from './inner-files.ts';
 
 export interface CopyOptions {
@@ -82,7 +83,7 @@ function sourceFault(path: string, what: string): PrestageError {
 function unreadable(path: string, cause: unknown): PrestageError {
   return new PrestageError(
     'ERR_BUNDLE_FILE',
-    `${path} cannot be read: ${codeOf(cause)}`,
+    `${path} cannot be read: ${reasonOf(cause)}`,
     'Check the disk that holds the bundle, then write it again',
     { cause },
   );
@@ -101,13 +102,8 @@ export function writeError(path: string, error: unknown): unknown {
   }
   return new PrestageError(
     'ERR_PARTITION_WRITE',
-    `${path} cannot be written: ${codeOf(error)}`,
+    `${path} cannot be written: ${reasonOf(error)}`,
     'Check that the disk is present and healthy (lsblk, dmesg), then run the command again: it continues where it stopped',
     { cause: error },
   );
-}
-
-function codeOf(error: unknown): string {
-  if (!(error instanceof Error)) return String(error);
-  return 'code' in error ? String(error.code) : error.message;
 }

@@ -7,6 +7,7 @@ import { attachLoop, lastingLoop } from '../host/loop.ts';
 import { readMounts } from '../host/mount-table.ts';
 import type { Step } from '../host/steps.ts';
 import { PrestageError } from '../model/errors.ts';
+import { reasonOf } from '../model/system-error.ts';
 import {
   type BlockNode,
   type DiskFacts,
@@ -37,7 +38,7 @@ export interface OpenDisk extends AsyncDisposable {
  */
 export async function openDisk(host: Host, path: string, options: { readonly readOnly: boolean; readonly step: Step }): Promise<OpenDisk> {
   const name = await realpath(path).catch((cause: NodeJS.ErrnoException) => {
-    throw notADisk(path, `cannot be opened: ${cause.code ?? cause.message}`, cause);
+    throw notADisk(path, `cannot be opened: ${reasonOf(cause)}`, cause);
   });
   const found = await stat(name);
   if (found.isBlockDevice()) return { name, device: name, image: undefined, [Symbol.asyncDispose]: async () => undefined };
@@ -155,7 +156,7 @@ async function refusesExclusive(device: string): Promise<boolean> {
   } catch (error) {
     if (!(error instanceof Error && 'code' in error)) throw error;
     if (error.code === 'EBUSY') return true;
-    throw notADisk(device, `cannot be opened: ${String(error.code)}`, error);
+    throw notADisk(device, `cannot be opened: ${reasonOf(error)}`, error);
   }
 }
 

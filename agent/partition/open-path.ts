@@ -4,6 +4,7 @@ import { mountReadOnly } from '../host/mounts.ts';
 import { privateTarget } from '../host/private-mount.ts';
 import { plainStep } from '../host/steps.ts';
 import { PrestageError } from '../model/errors.ts';
+import { reasonOf } from '../model/system-error.ts';
 import { openDisk, readDisk } from './disk.ts';
 import { choosePartition, FILE_SYSTEMS } from './find.ts';
 import { announcePartition } from './kernel-partitions.ts';
@@ -26,7 +27,7 @@ export async function openPath(host: Host, path: string, label: string): Promise
   const found = await stat(path).catch((cause: NodeJS.ErrnoException) => {
     throw new PrestageError(
       'ERR_PAYLOAD_MISSING',
-      `${path} cannot be read: ${cause.code ?? cause.message}`,
+      `${path} cannot be read: ${reasonOf(cause)}`,
       'Name the folder of a bundle, a device or a disk image',
       { cause },
     );

@@ -2,8 +2,9 @@ import { readFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { type Host, hostPath } from '../host/host.ts';
 import { readUncached } from '../host/uncached-read.ts';
-import { type ErrorRecord, errorRecord, messageOf, PrestageError } from '../model/errors.ts';
+import { type ErrorRecord, errorRecord, PrestageError } from '../model/errors.ts';
 import { STORE_PATH } from '../model/places.ts';
+import { reasonOf } from '../model/system-error.ts';
 import type { StoreRecord } from '../mount/store-record.ts';
 
 /** What is known about the store image that should be open, or was. */
@@ -112,7 +113,7 @@ async function probeRecords(store: string): Promise<StoreProbe> {
     const link = join(store, 'overlay', String(last.id), 'link');
     const reason = await readFile(link).then(
       ({ length }) => (length > 0 ? undefined : 'it is empty'),
-      (error: unknown) => messageOf(unlessDenied(error)),
+      (error: unknown) => reasonOf(unlessDenied(error)),
     );
     if (reason !== undefined) return { kind: 'unreadable', path: link, reason };
   }
@@ -125,7 +126,7 @@ async function readJson(path: string): Promise<readonly unknown[] | string> {
     const parsed: unknown = JSON.parse(await readFile(path, 'utf8'));
     return Array.isArray(parsed) ? parsed : 'it does not hold a list of records';
   } catch (error) {
-    return messageOf(unlessDenied(error));
+    return reasonOf(unlessDenied(error));
   }
 }
 

@@ -13,8 +13,9 @@ import { syncFileSystem } from '../host/sync.ts';
 import type { RunContext } from '../load/context.ts';
 import { BUNDLE_FILE } from '../model/bundle.ts';
 import { formatBytes } from '../model/bytes.ts';
-import { messageOf, PrestageError } from '../model/errors.ts';
+import { PrestageError } from '../model/errors.ts';
 import { DISK_BUNDLE_PATH } from '../model/places.ts';
+import { reasonOf } from '../model/system-error.ts';
 import type { SignedImage } from '../signatures/bundle-signatures.ts';
 import { type OsTree, osTreeFault, splitOsTree } from '../tree/os-tree.ts';
 import { checkLimits, copySealedFiles } from '../tree/sealed-files.ts';
@@ -96,7 +97,7 @@ function noRoom(path: string, cause: unknown): PrestageError {
   if (cause instanceof PrestageError) return cause;
   return new PrestageError(
     'ERR_SPACE_STORE',
-    `${path}, which the store image on the disk needs, cannot be written: ${messageOf(cause)}`,
+    `${path}, which the store image on the disk needs, cannot be written: ${reasonOf(cause)}`,
     'Free space below /var/lib/prestage-agent, or give --placement partition',
     { cause },
   );

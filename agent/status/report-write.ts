@@ -7,7 +7,8 @@ import { pack } from 'tar-stream';
 import { writeAtomic } from '../host/atomic.ts';
 import { checkWorkplace } from '../host/chain.ts';
 import type { Host } from '../host/host.ts';
-import { messageOf, PrestageError } from '../model/errors.ts';
+import { PrestageError } from '../model/errors.ts';
+import { reasonOf } from '../model/system-error.ts';
 import type { Report } from './report.ts';
 
 /** The one directory at the top of a packed report. */
@@ -50,7 +51,7 @@ async function writing(path: string, act: () => Promise<void>): Promise<void> {
     if (cause instanceof PrestageError) throw cause;
     throw new PrestageError(
       'ERR_REPORT',
-      `${path}: the report cannot be written: ${messageOf(cause)}`,
+      `${path}: the report cannot be written: ${reasonOf(cause)}`,
       'Choose a writable place with --output-file or --directory',
       { cause },
     );

@@ -4,7 +4,7 @@ import pLimit from 'p-limit';
 import * as v from 'valibot';
 import { type Digest, digestOf, isDigest } from '../model/digest.ts';
 import { PrestageError } from '../model/errors.ts';
-import { systemRefusal } from '../model/system-error.ts';
+import { reasonOf, systemRefusal } from '../model/system-error.ts';
 
 /** Where an engine keeps its images: one containers-storage with the overlay driver. */
 export interface StorageLocation {
@@ -159,7 +159,7 @@ async function readRecords<T>(path: string, schema: v.GenericSchema<unknown, T>)
   const text = await readFile(path, 'utf8').catch((error: NodeJS.ErrnoException) => {
     if (error.code === 'ENOENT') return '[]';
     const remedy = systemRefusal(error)?.remedy ?? 'Run as root';
-    throw new PrestageError('ERR_STORAGE', `${path} cannot be read: ${error.message}`, remedy, { cause: error });
+    throw new PrestageError('ERR_STORAGE', `${path} cannot be read: ${reasonOf(error)}`, remedy, { cause: error });
   });
   const parsed = v.safeParse(v.pipe(v.string(), v.parseJson(), schema), text);
   if (parsed.success) return parsed.output;

@@ -3,8 +3,9 @@ import { readBootId, sinceBootMs } from '../host/boot.ts';
 import { type Host, hostPath } from '../host/host.ts';
 import type { Step } from '../host/steps.ts';
 import { digestOf } from '../model/digest.ts';
-import { messageOf, PrestageError } from '../model/errors.ts';
+import { PrestageError } from '../model/errors.ts';
 import { listFaults } from '../model/faults.ts';
+import { reasonOf } from '../model/system-error.ts';
 import { type FoundFile, isMarked, missingDirectories, OWNED_MARK, readSystemFile, relabel, writeSystemFile } from './file.ts';
 import {
   type Backup,
@@ -182,7 +183,7 @@ async function write(host: Host, { file, found }: Write): Promise<void> {
   await writeSystemFile(host, file.path, { content: file.content, mode, ...owner }).catch((cause: unknown) => {
     throw new PrestageError(
       'ERR_SYSTEM_FILE',
-      `${hostPath(host, file.path)} cannot be written: ${messageOf(cause)}`,
+      `${hostPath(host, file.path)} cannot be written: ${reasonOf(cause)}`,
       `Check the file system (findmnt --target ${hostPath(host, file.path)}), then start the run again, or undo with: prestage-agent release`,
       { cause },
     );

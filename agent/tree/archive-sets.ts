@@ -1,6 +1,7 @@
 import { lstat, readdir } from 'node:fs/promises';
 import { dirname, join } from 'node:path';
 import { PrestageError } from '../model/errors.ts';
+import { reasonOf } from '../model/system-error.ts';
 
 /** One archive file of oc-mirror. A change of the file shows in its size or time. */
 export interface MirrorArchive {
@@ -60,7 +61,7 @@ export async function describeArchives(paths: readonly string[]): Promise<readon
   return await Promise.all(
     paths.map(async (path) => {
       const number = numberOf(path.slice(path.lastIndexOf('/') + 1));
-      const found = await lstat(path).catch((error: NodeJS.ErrnoException) => error.code ?? error.message);
+      const found = await lstat(path).catch((error: NodeJS.ErrnoException) => reasonOf(error));
       if (typeof found === 'string') throw unusable(`${path} cannot be read: ${found}`);
       if (number === undefined || !found.isFile()) throw unusable(`${path} is not a regular file named mirror_NNNNNN.tar`);
       return { path, number, sizeBytes: found.size, modifiedMs: found.mtimeMs };

@@ -1,7 +1,8 @@
 import { lstat, mkdir, symlink } from 'node:fs/promises';
 import { dirname, join } from 'node:path';
 import pLimit from 'p-limit';
-import { messageOf, PrestageError } from '../model/errors.ts';
+import { PrestageError } from '../model/errors.ts';
+import { reasonOf } from '../model/system-error.ts';
 
 /** How many files are checked at one time. */
 const PARALLEL = 64;
@@ -45,7 +46,7 @@ async function placed(path: string, place: () => Promise<void>): Promise<void> {
 export function noRoom(path: string, cause: unknown): PrestageError {
   return new PrestageError(
     'ERR_SPACE_MEMORY',
-    `${path}, a link or manifest of the registry, cannot be written to memory: ${messageOf(cause)}`,
+    `${path}, a link or manifest of the registry, cannot be written to memory: ${reasonOf(cause)}`,
     'Free memory below /run, or give the node more memory',
     { cause },
   );

@@ -3,7 +3,8 @@ import { closeSync, constants, fstatSync, mkdirSync, openSync, readSync, writeFi
 import { dirname, join } from 'node:path';
 import { setImmediate as othersTurn } from 'node:timers/promises';
 import { type BundleFile, isInnerPath } from '../model/bundle.ts';
-import { messageOf, PrestageError } from '../model/errors.ts';
+import { PrestageError } from '../model/errors.ts';
+import { reasonOf } from '../model/system-error.ts';
 
 export interface SealedFiles {
   /** A metadata mirror or a registry tree in a bundle, the directory that holds `docker`; an absolute path. */
@@ -83,7 +84,7 @@ function readSealed(path: string, { sizeBytes, sha256 }: BundleFile, piece: Buff
       closeSync(file);
     }
   } catch (error) {
-    got = messageOf(error);
+    got = reasonOf(error);
   }
   return new PrestageError(
     'ERR_BUNDLE_FILE',

@@ -5,6 +5,7 @@ import { archiveFault } from '../extract/archive-faults.ts';
 import { tarFault } from '../extract/archive-members.ts';
 import type { EntryHeader } from '../extract/entry-policy.ts';
 import { messageOf } from '../model/errors.ts';
+import { reasonOf } from '../model/system-error.ts';
 
 /** A member of a tar file and the place of its content. */
 export interface TarMember {
@@ -113,7 +114,7 @@ async function openPlain(path: string): Promise<FileHandle> {
     throw archiveFault(
       cause.code === 'ENOENT' ? 'ERR_ARCHIVE_MISSING' : 'ERR_ARCHIVE_READ',
       path,
-      `cannot be opened: ${cause.code}`,
+      `cannot be opened: ${reasonOf(cause)}`,
       cause,
     );
   });
@@ -126,7 +127,7 @@ async function readAt(file: FileHandle, path: string, at: number, bytes: number)
   const buffer = Buffer.allocUnsafe(bytes);
   for (let filled = 0; filled < bytes; ) {
     const { bytesRead } = await file.read(buffer, filled, bytes - filled, at + filled).catch((cause: NodeJS.ErrnoException) => {
-      throw archiveFault('ERR_ARCHIVE_READ', path, `cannot be read at byte ${at + filled}: ${cause.code}`, cause);
+      throw archiveFault('ERR_ARCHIVE_READ', path, `cannot be read at byte ${at + filled}: ${reasonOf(cause)}`, cause);
     });
     if (bytesRead === 0) throw cut(path, at + filled);
     filled += bytesRead;

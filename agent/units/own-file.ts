@@ -1,6 +1,7 @@
 import { readFile } from 'node:fs/promises';
 import { encodeDataUrl } from '../model/data-url.ts';
-import { errorRecord, PrestageError } from '../model/errors.ts';
+import { PrestageError } from '../model/errors.ts';
+import { reasonOf } from '../model/system-error.ts';
 import type { IgnitionConfig } from './config.ts';
 
 export type IgnitionFile = NonNullable<NonNullable<IgnitionConfig['storage']>['files']>[number];
@@ -31,7 +32,7 @@ export async function readNamedFile({ path, flag, what, kind }: NamedFile): Prom
   } catch (error) {
     throw new PrestageError(
       'ERR_USAGE',
-      `${what} ${path} cannot be read: ${errorRecord(error).message}`,
+      `${what} ${path} cannot be read: ${reasonOf(error)}`,
       `Set ${flag} to the path of a readable ${kind}`,
       { cause: error },
     );

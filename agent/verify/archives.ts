@@ -12,6 +12,7 @@ import { notImageError } from '../model/manifest-content.ts';
 import { archiveNameOf } from '../model/reference.ts';
 import { STAGES, type Stage } from '../model/stage.ts';
 import { pickStageLists } from '../model/stage-lists.ts';
+import { reasonOf } from '../model/system-error.ts';
 import { type Checked, faultOf, joinChecked, type Part, type VerifyContext, within } from './context.ts';
 
 /** Content of the image lists of a folder of archives. */
@@ -45,7 +46,7 @@ export async function surveyFolder(part: Part, stages: Bundle['stages'] | undefi
   const files = await readdir(directory).catch((cause: NodeJS.ErrnoException) => {
     throw new PrestageError(
       'ERR_PAYLOAD_MISSING',
-      `${directory} cannot be read: ${cause.code ?? cause.message}`,
+      `${directory} cannot be read: ${reasonOf(cause)}`,
       'Write the bundle again from the factory',
       { cause },
     );
@@ -180,11 +181,7 @@ async function readWhole(part: Part, archive: ListedArchive, context: VerifyCont
 
 async function requireGzip(path: string, sizeBytes: number): Promise<void> {
   await using file: FileHandle = await open(path, constants.O_RDONLY | constants.O_NOFOLLOW).catch((cause: NodeJS.ErrnoException) => {
-    throw new PrestageError(
-      'ERR_ARCHIVE_READ',
-      `${path} cannot be read: ${cause.code ?? cause.message}`,
-      'Write the archive again at the factory',
-    );
+    throw new PrestageError('ERR_ARCHIVE_READ', `${path} cannot be read: ${reasonOf(cause)}`, 'Write the archive again at the factory');
   });
   const { buffer } = await file.read(Buffer.alloc(GZIP_START.length), 0, GZIP_START.length, 0);
   if (sizeBytes >= GZIP_LEAST_BYTES && buffer.equals(GZIP_START)) return;

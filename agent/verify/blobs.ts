@@ -15,6 +15,7 @@ import {
   parseManifest,
 } from '../model/manifest.ts';
 import { isForeignLayer, notImage, notImageError } from '../model/manifest-content.ts';
+import { reasonOf } from '../model/system-error.ts';
 
 /** Blobs stored under their digests, in an OCI layout or in the tree of a registry. */
 export interface BlobStore {
@@ -85,7 +86,7 @@ async function readManifest(store: BlobStore, digest: Digest, reference: string)
   const path = join(store.directory, store.pathOf(digest));
   await using file: FileHandle = await open(path, constants.O_RDONLY | constants.O_NOFOLLOW | constants.O_NONBLOCK).catch(
     (cause: NodeJS.ErrnoException) => {
-      throw blobError(store, `${path}, the manifest of ${reference}, cannot be read: ${cause.code ?? cause.message}`);
+      throw blobError(store, `${path}, the manifest of ${reference}, cannot be read: ${reasonOf(cause)}`);
     },
   );
   const found = await file.stat();
@@ -104,7 +105,7 @@ async function osOf(store: BlobStore, manifest: ImageManifest | IndexManifest): 
 
 async function blobFault(store: BlobStore, blob: Descriptor, reference: string): Promise<PrestageError | undefined> {
   const path = join(store.directory, store.pathOf(blob.digest));
-  const found = await lstat(path).catch((error: NodeJS.ErrnoException) => error.code ?? error.message);
+  const found = await lstat(path).catch((error: NodeJS.ErrnoException) => reasonOf(error));
   if (typeof found === 'string') return blobError(store, `${path}, which ${reference} needs, cannot be read: ${found}`);
   if (!found.isFile()) return blobError(store, `${path}, which ${reference} needs, is not a regular file`);
   if (found.size === blob.sizeBytes) return undefined;

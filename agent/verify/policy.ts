@@ -3,6 +3,7 @@ import type { Host } from '../host/host.ts';
 import type { Bundle, BundleImage } from '../model/bundle.ts';
 import { errorRecord, PrestageError } from '../model/errors.ts';
 import { STAGES, type Stage } from '../model/stage.ts';
+import { reasonOf } from '../model/system-error.ts';
 import { readSignatures } from '../signatures/bundle-signatures.ts';
 import { openSigned } from '../signatures/gpg.ts';
 import { type HeldSignature, type JudgeTools, judge } from '../signatures/judge.ts';
@@ -61,7 +62,7 @@ export function judgeTools(host: Host, scratch: string): JudgeTools {
       await readFile(path).catch((cause: NodeJS.ErrnoException) => {
         throw new PrestageError(
           'ERR_POLICY_FILE',
-          `the key ${path} of the policy cannot be read: ${cause.code ?? cause.message}`,
+          `the key ${path} of the policy cannot be read: ${reasonOf(cause)}`,
           'Put the key there, or use a policy with keyData',
           { cause },
         );

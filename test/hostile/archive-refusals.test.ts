@@ -508,7 +508,7 @@ it('a file that lies in the directory already is not written to, nor through', a
   const refusal = await rejection(unpack({ path, to, writeBlobs: layers }));
   assert.deepEqual(refusal, {
     code: 'ERR_ARCHIVE_WRITE',
-    message: `${join(to, hexOf(layer))}: cannot be written (EEXIST)`,
+    message: `${join(to, hexOf(layer))}: cannot be written: it already exists`,
     remedy: 'Check the scratch space, or choose another place with --scratch DIR',
   });
   assert.equal(await readFile(victim, 'utf8'), 'as it was');

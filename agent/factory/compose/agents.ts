@@ -2,6 +2,7 @@ import { type FileHandle, open, stat } from 'node:fs/promises';
 import { resolve } from 'node:path';
 import { isSea } from 'node:sea';
 import { PrestageError } from '../../model/errors.ts';
+import { reasonOf } from '../../model/system-error.ts';
 import type { AgentFile } from './plan.ts';
 
 /** Processor of an ELF file (e_machine) as GOARCH and as in the names of our executables. Source: elf(5); elf.h, EM_X86_64, EM_AARCH64. */
@@ -34,7 +35,7 @@ export async function findAgents(given: readonly string[], architecture: string)
 
 async function describeAgent(from: string, architecture: string): Promise<AgentFile> {
   const found = await stat(from).catch((cause: NodeJS.ErrnoException) => {
-    throw unusable(`${from} cannot be read: ${cause.code ?? cause.message}`);
+    throw unusable(`${from} cannot be read: ${reasonOf(cause)}`, cause);
   });
   const machine = found.isFile() ? await machineOf(from) : undefined;
   if (machine === undefined)
@@ -51,10 +52,11 @@ async function machineOf(path: string) {
   return MACHINES.get(header.readUInt16LE(MACHINE_OFFSET));
 }
 
-function unusable(message: string): PrestageError {
+function unusable(message: string, cause?: unknown): PrestageError {
   return new PrestageError(
     'ERR_BUILD_AGENT',
     message,
     'Give --agent a released executable: prestage-agent-linux-x64 or prestage-agent-linux-arm64',
+    { cause },
   );
 }

@@ -62,8 +62,8 @@ function requireRoot({ payloads }: BuildOptions): void {
   if (!payloads.includes('store') || process.getuid?.() === 0) return;
   throw new PrestageError(
     'ERR_BUILD_STORE',
-    'a store image needs root: it holds files of many owners, and its proof mounts it',
-    'Build as root, or leave store out of --payload',
+    'a store image takes root: it holds files of many owners, and its proof mounts it',
+    'Give the command again with sudo, or leave store out of --payload',
   );
 }
 

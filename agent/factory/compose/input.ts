@@ -12,6 +12,7 @@ import { OCI_MARKER_FILE, type OciEntry } from '../../model/oci-layout.ts';
 import { formatReference, hasRegistry, readReference } from '../../model/reference.ts';
 import { STAGES, type Stage } from '../../model/stage.ts';
 import { pickStageLists, stageListNames } from '../../model/stage-lists.ts';
+import { reasonOf } from '../../model/system-error.ts';
 import { RELEASE_SIGNATURES_FILE } from '../../signatures/lookaside.ts';
 import { readLeftOut } from '../shared/left-out.ts';
 import { readLookasideRecord } from '../shared/lookaside-record.ts';
@@ -75,7 +76,7 @@ const LIST_NAMES: Readonly<Record<Stage, string>> = { discovery: 'ai-images.txt'
  */
 export async function readInput(directory: string, { lists, registryImage, skipsArtifacts = false }: InputOptions): Promise<BuildInput> {
   const files = await readdir(directory).catch((error: NodeJS.ErrnoException) => {
-    throw unusable(`${directory} cannot be read: ${error.code ?? error.message}`);
+    throw unusable(`${directory} cannot be read: ${reasonOf(error)}`, error);
   });
   const kind = files.includes(OCI_MARKER_FILE) ? 'oci' : 'archives';
   if (kind === 'archives' && !files.some((name) => name.endsWith('.tgz'))) {
@@ -168,7 +169,7 @@ function listNameOf(stage: Stage, path: string, lists: ListFiles): string {
 
 async function readList(path: string): Promise<string> {
   return await readFile(path, 'utf8').catch((cause: NodeJS.ErrnoException) => {
-    throw unusable(`the list ${path} cannot be read: ${cause.code ?? cause.message}`);
+    throw unusable(`the list ${path} cannot be read: ${reasonOf(cause)}`, cause);
   });
 }
 
@@ -198,7 +199,7 @@ function layoutFinder(entries: readonly OciEntry[]): Finder {
 function archiveFinder(directory: string): Finder {
   return async ({ archiveName: name }) => {
     const path = join(directory, `${name}.tgz`);
-    const found = await lstat(path).catch((error: NodeJS.ErrnoException) => error.code ?? error.message);
+    const found = await lstat(path).catch((error: NodeJS.ErrnoException) => reasonOf(error));
     if (typeof found === 'string') return `${path} cannot be read: ${found}`;
     if (!found.isFile()) return `${path} is not a plain file`;
     return { kind: 'archive', archive: { path, name, sizeBytes: found.size, modifiedMs: found.mtimeMs } };
@@ -227,10 +228,11 @@ function sourceId(source: ImageSource): string {
   return source.kind === 'layout' ? source.digest : source.archive.path;
 }
 
-function unusable(message: string): PrestageError {
+function unusable(message: string, cause?: unknown): PrestageError {
   return new PrestageError(
     'ERR_BUILD_INPUT',
     message,
     'Give the folder of a pull with --from, and its lists with --list-discovery and --list-installed',
+    { cause },
   );
 }

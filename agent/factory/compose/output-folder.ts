@@ -5,6 +5,7 @@ import { spaceAt } from '../../host/space.ts';
 import { BUNDLE_FILE, PARTIAL_FILE } from '../../model/bundle.ts';
 import { formatBytes } from '../../model/bytes.ts';
 import { PrestageError } from '../../model/errors.ts';
+import { reasonOf } from '../../model/system-error.ts';
 import { BUILD_FOLDER } from './record.ts';
 
 /** Everything that any build puts at the top of a bundle. */
@@ -19,7 +20,7 @@ export async function checkOutput(output: string, input: string): Promise<void> 
   if (output === input) throw refused(`${output} is also the folder to build from`);
   const names: readonly string[] = await readdir(output).catch((error: NodeJS.ErrnoException) => {
     if (error.code === 'ENOENT') return [];
-    throw refused(`${output} cannot be read as a folder: ${error.code ?? error.message}`);
+    throw refused(`${output} cannot be read as a folder: ${reasonOf(error)}`, error);
   });
   const isBundle = [BUNDLE_FILE, PARTIAL_FILE, BUILD_FOLDER].some((name) => names.includes(name));
   // A file system that was made for the bundle has this folder at its top.
@@ -70,6 +71,6 @@ export async function checkSpace(
   }
 }
 
-function refused(message: string): PrestageError {
-  return new PrestageError('ERR_BUILD_OUTPUT', message, 'Give a new or empty folder, or that of an earlier build, with --to');
+function refused(message: string, cause?: unknown): PrestageError {
+  return new PrestageError('ERR_BUILD_OUTPUT', message, 'Give a new or empty folder, or that of an earlier build, with --to', { cause });
 }

@@ -6,6 +6,7 @@ import { type Digest, digestOf } from '../../model/digest.ts';
 import { PrestageError } from '../../model/errors.ts';
 import type { OciEntry } from '../../model/oci-layout.ts';
 import { nameOf, parseReference, readReference } from '../../model/reference.ts';
+import { reasonOf } from '../../model/system-error.ts';
 import { parseAttachment, signatureTag, signedByTag } from '../../signatures/attachment.ts';
 import type { SubjectSignatures } from '../../signatures/dir-form.ts';
 import type { LookasideEntry } from '../../signatures/lookaside.ts';
@@ -150,7 +151,7 @@ export function repositoriesOf(names: readonly string[]): readonly string[] {
 export async function readBlob(layout: string, digest: Digest): Promise<Buffer> {
   const path = layoutBlobPath(layout, digest);
   const bytes = await readFile(path).catch((cause: NodeJS.ErrnoException) => {
-    throw new PrestageError('ERR_LAYOUT_BLOB', `${path} cannot be read: ${cause.code ?? cause.message}`, PULL_AGAIN, { cause });
+    throw new PrestageError('ERR_LAYOUT_BLOB', `${path} cannot be read: ${reasonOf(cause)}`, PULL_AGAIN, { cause });
   });
   if (digestOf(bytes) === digest) return bytes;
   throw new PrestageError('ERR_LAYOUT_BLOB', `${path} has the digest ${digestOf(bytes)}`, PULL_AGAIN);

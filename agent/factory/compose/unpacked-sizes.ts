@@ -6,8 +6,9 @@ import pLimit from 'p-limit';
 import * as v from 'valibot';
 import { layoutBlobPath } from '../../extract/oci-layout.ts';
 import { type Digest, isDigest } from '../../model/digest.ts';
-import { messageOf, PrestageError } from '../../model/errors.ts';
+import { PrestageError } from '../../model/errors.ts';
 import type { Descriptor } from '../../model/manifest.ts';
+import { reasonOf } from '../../model/system-error.ts';
 
 /** The first bytes of a layer show how it is compressed. Sources: RFC 1952, 2.3.1; RFC 8878, 3.1.1. */
 const GZIP_MAGIC = 0x1f8b;
@@ -86,7 +87,7 @@ async function unpackedBytes(path: string, layer: Descriptor, signal: AbortSigna
     );
   } catch (cause) {
     signal.throwIfAborted();
-    throw new PrestageError('ERR_LAYOUT_BLOB', `${path} cannot be unpacked: ${messageOf(cause)}`, 'Pull the images again', {
+    throw new PrestageError('ERR_LAYOUT_BLOB', `${path} cannot be unpacked: ${reasonOf(cause)}`, 'Pull the images again', {
       cause,
     });
   }

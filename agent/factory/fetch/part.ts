@@ -6,6 +6,7 @@ import * as v from 'valibot';
 import { syncDirectory, writeAtomic } from '../../host/atomic.ts';
 import type { Step } from '../../host/steps.ts';
 import { PrestageError } from '../../model/errors.ts';
+import { reasonOf } from '../../model/system-error.ts';
 import { HEAD_BYTES, type Validator } from './content.ts';
 import { WORK_FOLDER } from './index-page.ts';
 
@@ -148,7 +149,7 @@ export function writeFault(path: string, cause: unknown): PrestageError {
   if (code === 'ENOSPC' || code === 'EDQUOT') {
     return new PrestageError(
       'ERR_SPACE_FETCH',
-      `${path} cannot be written: ${code}`,
+      `${path} cannot be written: ${reasonOf(cause)}`,
       'Free space, then run the command again: fetched files are kept',
       {
         cause,
@@ -157,7 +158,7 @@ export function writeFault(path: string, cause: unknown): PrestageError {
   }
   return new PrestageError(
     'ERR_FETCH_WRITE',
-    `${path} cannot be written: ${code}`,
+    `${path} cannot be written: ${reasonOf(cause)}`,
     'Check that the folder is writable, and what exists there under this name',
     {
       cause,

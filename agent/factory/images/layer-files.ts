@@ -8,6 +8,7 @@ import { extract } from 'tar-stream';
 import { formatBytes } from '../../model/bytes.ts';
 import type { Digest } from '../../model/digest.ts';
 import { messageOf, PrestageError } from '../../model/errors.ts';
+import { reasonOf } from '../../model/system-error.ts';
 
 export interface LayerRequest {
   /** Which files are wanted, by their paths relative to the root of the image. */
@@ -88,7 +89,7 @@ export async function readLayer(path: string, { wants, fileLimitBytes, digest }:
   await pipeline([createReadStream(path), hashed, ...inflate, counted, tar]).catch((cause: unknown) => {
     throw cause instanceof PrestageError
       ? cause
-      : new PrestageError('ERR_SOURCE', `the layer ${path} cannot be read: ${messageOf(cause)}`, 'Pull the image again', { cause });
+      : new PrestageError('ERR_SOURCE', `the layer ${path} cannot be read: ${reasonOf(cause)}`, 'Pull the image again', { cause });
   });
   const actual = `sha256:${hash.digest('hex')}`;
   if (digest !== undefined && actual !== digest)
@@ -125,11 +126,8 @@ async function firstBytes(path: string): Promise<Buffer> {
 /** @throws PrestageError ERR_SOURCE, always */
 export function unreadable(path: string): (cause: NodeJS.ErrnoException) => never {
   return (cause) => {
-    throw new PrestageError(
-      'ERR_SOURCE',
-      `${path} cannot be read: ${cause.code ?? cause.message}`,
-      'Name an image, an OCI layout or a dir: layout',
-      { cause },
-    );
+    throw new PrestageError('ERR_SOURCE', `${path} cannot be read: ${reasonOf(cause)}`, 'Name an image, an OCI layout or a dir: layout', {
+      cause,
+    });
   };
 }

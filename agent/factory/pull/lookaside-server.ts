@@ -2,7 +2,8 @@ import { readFile, stat } from 'node:fs/promises';
 import { fileURLToPath } from 'node:url';
 import { ifMissing } from '../../host/files.ts';
 import type { Host } from '../../host/host.ts';
-import { messageOf, PrestageError } from '../../model/errors.ts';
+import { PrestageError } from '../../model/errors.ts';
+import { reasonOf } from '../../model/system-error.ts';
 import { PAYLOAD_LIMIT_BYTES } from '../../signatures/attachment.ts';
 import { bytesOf, createHttpClient, type HttpClient, shown, Transient } from '../web/http.ts';
 import type { PullSource } from '../web/source.ts';
@@ -31,7 +32,7 @@ export async function openLookasideServer({ env }: Pick<Host, 'env'>, source: Pu
 async function fromFile(url: URL): Promise<Buffer | undefined> {
   const path = fileURLToPath(url);
   const unreadable = (cause: unknown): PrestageError =>
-    new PrestageError('ERR_SIGNATURE', `${path} cannot be read: ${messageOf(cause)}`, 'Correct the folder of the lookaside', { cause });
+    new PrestageError('ERR_SIGNATURE', `${path} cannot be read: ${reasonOf(cause)}`, 'Correct the folder of the lookaside', { cause });
   try {
     const found = await stat(path).catch(ifMissing(() => undefined));
     if (found === undefined) return undefined;

@@ -6,6 +6,7 @@ import type { Step } from '../../host/steps.ts';
 import { type Digest, digestOf, hexOf } from '../../model/digest.ts';
 import { PrestageError } from '../../model/errors.ts';
 import { type Descriptor, MANIFEST_LIMIT_BYTES } from '../../model/manifest.ts';
+import { reasonOf } from '../../model/system-error.ts';
 
 /** A blob that is being received. It gets its name only if its bytes match the digest. */
 export interface IncomingBlob {
@@ -138,7 +139,12 @@ export function targetError(cause: unknown): PrestageError {
       },
     );
   }
-  return new PrestageError('ERR_PULL_WRITE', `${path}the target cannot be written: ${code}`, 'Check the disk with dmesg, then pull again', {
-    cause,
-  });
+  return new PrestageError(
+    'ERR_PULL_WRITE',
+    `${path}the target cannot be written: ${reasonOf(cause)}`,
+    'Check the disk with dmesg, then pull again',
+    {
+      cause,
+    },
+  );
 }

@@ -1,6 +1,7 @@
 import { copyFile, mkdir } from 'node:fs/promises';
 import { join } from 'node:path';
 import { PrestageError } from '../../model/errors.ts';
+import { reasonOf } from '../../model/system-error.ts';
 
 /** How skopeo reaches the registries that images come from. */
 export interface PullSource {
@@ -25,12 +26,7 @@ export async function withCaDirectory({ caFile, ...source }: PullSource, scratch
   const certDir = join(scratch, 'certs');
   await mkdir(certDir, { recursive: true });
   await copyFile(caFile, join(certDir, 'ca.crt')).catch((cause: NodeJS.ErrnoException) => {
-    throw new PrestageError(
-      'ERR_USAGE',
-      `${caFile} cannot be read: ${cause.code ?? cause.message}`,
-      'Give the certificate of the registry',
-      { cause },
-    );
+    throw new PrestageError('ERR_USAGE', `${caFile} cannot be read: ${reasonOf(cause)}`, 'Give the certificate of the registry', { cause });
   });
   return { ...source, certDir };
 }

@@ -10,6 +10,7 @@ import { makePrivateDirectory } from '../../host/private-directory.ts';
 import { hasSystemd } from '../../host/systemd.ts';
 import { messageOf, PrestageError } from '../../model/errors.ts';
 import { REGISTRY_RUN } from '../../model/places.ts';
+import { reasonOf } from '../../model/system-error.ts';
 import { checkServing, isLoopback, listenHost, probeHost } from './service-address.ts';
 import { explainFailure } from './service-failure.ts';
 import { type Health, probeRegistry, provenHealth } from './service-health.ts';
@@ -187,7 +188,7 @@ async function writeRecord(directory: string, record: RegistryRecord): Promise<v
 async function readTls({ tls }: RegistryRequest): Promise<{ readonly certificate: string; readonly key: string }> {
   const read = async (path: string): Promise<string> =>
     await readFile(path, 'utf8').catch((cause: unknown) => {
-      throw new PrestageError('ERR_USAGE', `${path} cannot be read: ${messageOf(cause)}`, 'Make it with: prestage-agent certificates', {
+      throw new PrestageError('ERR_USAGE', `${path} cannot be read: ${reasonOf(cause)}`, 'Make it with: prestage-agent certificates', {
         cause,
       });
     });

@@ -265,7 +265,7 @@ test('a directory that cannot be written is named', async () => {
   await writeFile(home, '');
   const record = await refused(() => make(home, ['192.0.2.10']));
   assert.equal(record.code, 'ERR_CERTIFICATE');
-  assert.match(record.message, /^certificates cannot be written to \S+\/tls: EEXIST/);
+  assert.match(record.message, /^certificates cannot be written to \S+\/tls: it already exists/);
 });
 
 test('of a PEM text the certificates are taken, and nothing that stands around them goes on', async () => {

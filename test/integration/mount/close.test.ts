@@ -88,7 +88,7 @@ describe('a store that cannot be closed', () => {
           'the record cannot be removed',
           placement,
           mountedOver(STORE_RECORD),
-          /^the store at .* cannot be closed, and stays open: EBUSY: .*store\.json'$/,
+          /^the store at .* cannot be closed, and stays open: .*store\.json cannot be removed: it is in use$/,
         ] as const,
     ),
   ];

@@ -198,7 +198,7 @@ describe('a store image', () => {
     ['with another byte', flipByte, 'ERR_STORE_DIGEST', / has the sha256 [0-9a-f]{64}, but (?:should have|its bundle says) [0-9a-f]{64}$/],
     ['that was cut off', (path: string) => truncate(path, 8192), 'ERR_STORE_DIGEST', /has 8192 bytes, but its bundle says \d+$/],
     ['that has grown', (path: string) => appendFile(path, 'x'), 'ERR_STORE_DIGEST', /has \d+ bytes, but its bundle says \d+$/],
-    ['that is missing', (path: string) => rm(path), 'ERR_BUNDLE_FILE', /cannot be read: ENOENT$/],
+    ['that is missing', (path: string) => rm(path), 'ERR_BUNDLE_FILE', /cannot be read: it does not exist$/],
     ['that is a directory', replaceByDirectory, 'ERR_BUNDLE_FILE', /cannot be read: it is not a plain file$/],
     ['that leads out of the bundle', replaceByLink, 'ERR_BUNDLE_FILE', /its path leads to \/etc\/passwd, by a link or out of the bundle /],
   ] as const) {

@@ -98,7 +98,7 @@ describe('containers whose records are volatile, as those of CRI-O and of podman
       [
         4,
         'ERR_STORE_PODS',
-        'shop/web: these pods depend on the store image, and CRI-O cannot be asked to end them: crictl cannot be started: spawn crictl ENOENT',
+        'shop/web: these pods depend on the store image, and CRI-O cannot be asked to end them: crictl cannot be started: it is not installed',
         'Drain the node first, then end the pods (crictl rmp --force --all), and run prestage-agent release again',
       ],
     );

@@ -275,7 +275,7 @@ describe('partition create', async () => {
       }
     }
     assert.equal(await first('/dev/null'), 'error: /dev/null is neither a block device nor a file');
-    assert.equal(await first(join(bench.work, 'absent')), `error: ${join(bench.work, 'absent')} cannot be opened: ENOENT`);
+    assert.equal(await first(join(bench.work, 'absent')), `error: ${join(bench.work, 'absent')} cannot be opened: it does not exist`);
   });
 
   withDisks('refuses when the disk has changed while the person was thinking', async () => {

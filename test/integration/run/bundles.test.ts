@@ -54,7 +54,7 @@ describe('a bundle', () => {
     assert.equal(exitCode, 3);
     assert.deepEqual(state.images[1]?.error, {
       code: 'ERR_ARCHIVE_MISSING',
-      message: `${path} of ${image(1).reference} cannot be read: ENOENT`,
+      message: `${path} of ${image(1).reference} cannot be read: it does not exist`,
       remedy: 'Write the archive at the factory, or remove the image from the list',
     });
     assert.equal(state.images[1]?.reason, state.images[1]?.error?.message);

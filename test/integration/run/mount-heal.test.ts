@@ -27,7 +27,7 @@ const LOSSES: readonly Loss[] = [
     what: 'is gone from the partition',
     change: async (bundle) => await rm(join(bundle, STORE_IMAGE)),
     code: 'ERR_STORE_DAMAGED',
-    message: /all\.squashfs cannot be read: ENOENT/,
+    message: /all\.squashfs cannot be read: it does not exist/,
     exitCode: 6,
   },
   {

@@ -85,7 +85,7 @@ describe('a registry of a node that cannot serve, or must not', () => {
       what: 'serves the cluster without a certificate',
       flags: ['--serve', 'cluster', '--serve-address', '192.0.2.1'],
       code: 'ERR_USAGE',
-      message: /^\/etc\/prestage-agent\/tls\/registry\.crt cannot be read: ENOENT/,
+      message: /^\/etc\/prestage-agent\/tls\/registry\.crt cannot be read: it does not exist/,
     },
   ];
   for (const { what, flags, code, message } of faults) {

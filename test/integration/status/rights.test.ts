@@ -85,8 +85,8 @@ describe('status of what is on a node now', () => {
     await using node = await openMountNode(fixture);
     const { exitCode, stdout, stderr } = await node.exec('setpriv', [...NOBODY, fixture.executable, 'check-store']);
     const lines = [
-      'error: check-store reads the mounted store image, and only root can do that',
-      '  ERR_USAGE; next: Run it as root: sudo prestage-agent check-store',
+      'error: check-store takes root: it reads the mounted store image',
+      '  ERR_ROOT; next: Give it again with sudo: sudo prestage-agent check-store …',
     ];
     assert.deepEqual([exitCode, stdout, stderr.split('\n')], [2, '', lines]);
   });

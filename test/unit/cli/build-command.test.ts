@@ -66,12 +66,16 @@ test('an input that is none ends in the code of its error, as text and as JSON',
     await writeFile(from, 'a file');
     const text = await run(['build', '--from', from, '--to', to]);
     const remedy = 'Give the folder of a pull with --from, and its lists with --list-discovery and --list-installed';
-    assert.deepEqual(text, { exitCode: 6, out: '', err: `error: ${from} cannot be read: ENOTDIR\n  ERR_BUILD_INPUT; next: ${remedy}\n` });
+    assert.deepEqual(text, {
+      exitCode: 6,
+      out: '',
+      err: `error: ${from} cannot be read: a part of its path is not a folder\n  ERR_BUILD_INPUT; next: ${remedy}\n`,
+    });
     const json = await run(['build', '--from', from, '--to', to, '--output', 'json']);
     assert.deepEqual(JSON.parse(json.err), {
       apiVersion: 'prestage-agent/v1',
       kind: 'Error',
-      error: { code: 'ERR_BUILD_INPUT', message: `${from} cannot be read: ENOTDIR`, remedy, exitCode: 6 },
+      error: { code: 'ERR_BUILD_INPUT', message: `${from} cannot be read: a part of its path is not a folder`, remedy, exitCode: 6 },
     });
   } finally {
     await rm(work, { recursive: true });

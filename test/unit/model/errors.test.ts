@@ -1,7 +1,7 @@
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
-import { errorRecord, errorTable, exitCodeOf, exitCodes, isErrorCode, PrestageError } from '../../../agent/model/errors.ts';
-import { atPath } from '../../../agent/model/system-error.ts';
+import { errorRecord, errorTable, exitCodeOf, exitCodes, isErrorCode, messageOf, PrestageError } from '../../../agent/model/errors.ts';
+import { atPath, isDenial, reasonOf } from '../../../agent/model/system-error.ts';
 
 test('an error ends in the exit code that the table gives its code', () => {
   assert.equal(new PrestageError('ERR_LIST', 'm', 'r').exitCode, 6);
@@ -33,12 +33,12 @@ test('what the kernel refuses says what to do about it', () => {
   const refused = (code: string) => errorRecord(Object.assign(new Error(`${code}: what Node says, open '/run/x'`), { code }));
   assert.deepEqual(refused('ENOSPC'), {
     code: 'ERR_SYSTEM',
-    message: "ENOSPC: what Node says, open '/run/x'",
+    message: '/run/x cannot be read: its file system is full (ENOSPC)',
     remedy: 'Free space on that file system, then run the command again',
   });
   assert.deepEqual(
-    ['EIO', 'EROFS', 'EDQUOT', 'EMFILE', 'ENFILE', 'ENOMEM', 'EAGAIN', 'ENOENT', 'toString'].map((code) => refused(code).code),
-    [...Array(7).fill('ERR_SYSTEM'), 'ERR_INTERNAL', 'ERR_INTERNAL'],
+    ['EIO', 'EROFS', 'EDQUOT', 'EMFILE', 'ENFILE', 'ENOMEM', 'EAGAIN', 'ENOENT', 'EACCES', 'toString'].map((code) => refused(code).code),
+    [...Array(9).fill('ERR_SYSTEM'), 'ERR_INTERNAL'],
   );
 });
 
@@ -46,15 +46,43 @@ test('a directory that cannot be made with its parents is a refusal, too', () =>
   const error = Object.assign(new Error("ENOENT: no such file or directory, mkdir '/run/x'"), { code: 'ENOENT', syscall: 'mkdir' });
   const { code, remedy } = errorRecord(error);
   assert.deepEqual([code, remedy.startsWith('Find out why that file system cannot be written: ')], ['ERR_SYSTEM', true]);
-  assert.equal(errorRecord(Object.assign(error, { syscall: 'open' })).code, 'ERR_INTERNAL');
+  assert.equal(errorRecord(Object.assign(error, { syscall: 'open' })).remedy, 'Check this path, then run the command again');
 });
 
 test('an error of an open file gets the path of the file, once', () => {
   const error = Object.assign(new Error('EIO: i/o error, fsync'), { code: 'EIO', syscall: 'fsync' });
-  assert.equal(errorRecord(atPath(error, '/run/x')).message, "EIO: i/o error, fsync '/run/x'");
+  assert.equal(errorRecord(atPath(error, '/run/x')).message, '/run/x cannot be written: its disk reports an error (EIO)');
   const named = Object.assign(new Error("EIO: i/o error, open '/run/x'"), { code: 'EIO', syscall: 'open', path: '/run/x' });
-  assert.equal(errorRecord(atPath(named, '/run/y')).message, "EIO: i/o error, open '/run/x'");
+  assert.equal(errorRecord(atPath(named, '/run/y')).message, '/run/x cannot be read: its disk reports an error (EIO)');
   assert.equal(atPath('text', '/run/x'), 'text');
+});
+
+const refused = (code: string, more: object = {}) => Object.assign(new Error(`${code}: what Node says`), { code, ...more });
+
+test('a refusal of the kernel is told in words, with the path and without the name of the error', () => {
+  const table: readonly (readonly [unknown, string])[] = [
+    [refused('EACCES', { syscall: 'scandir', path: '/run/x' }), '/run/x cannot be read: this user may not do that'],
+    [refused('ENOENT', { syscall: 'rename', path: '/run/x' }), '/run/x cannot be renamed: it does not exist'],
+    [refused('ENOENT', { syscall: 'spawn flock', path: 'flock' }), 'flock cannot be started: it does not exist'],
+    [refused('EISDIR', { syscall: 'read' }), 'the system call read fails: it is a folder'],
+    [refused('ENOTDIR'), 'a system call fails: a part of its path is not a folder'],
+    [refused('EXDEV', { syscall: 'link', path: '/run/x' }), '/run/x cannot be created: what Node says (EXDEV)'],
+    [refused('ECONNREFUSED', { syscall: 'connect' }), 'ECONNREFUSED: what Node says'],
+    [Object.assign(new Error('other'), { code: 'EOTHER', path: '/run/x', syscall: 'open' }), '/run/x cannot be read: other'],
+    [new Error('unforeseen'), 'unforeseen'],
+    ['text', 'text'],
+  ];
+  assert.deepEqual(
+    table.map(([thrown]) => messageOf(thrown)),
+    table.map(([, text]) => text),
+  );
+  assert.deepEqual([reasonOf('text'), reasonOf(new Error('why'))], ['text', 'why']);
+});
+
+test('what this user may not do is found below whatever wraps it', () => {
+  const wrap = (cause: unknown) => new PrestageError('ERR_LIST', 'm', 'r', { cause });
+  const thrown = [refused('EACCES'), wrap(wrap(refused('EPERM'))), wrap(refused('ENOENT')), wrap(undefined), 'text'];
+  assert.deepEqual(thrown.map(isDenial), [true, true, false, false, false]);
 });
 
 test('an error on the way out does not hide the first one', () => {

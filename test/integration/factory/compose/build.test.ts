@@ -278,7 +278,7 @@ describe('prestage-agent build', () => {
     await writeFile(join(damaged, 'ocp-images.txt'), listOf(set.installed));
     assert.deepEqual(await failure({ from: damaged, to: join(work, 'of-truncated') }), {
       code: 'ERR_LAYOUT',
-      message: `${path} cannot be read: ENOENT`,
+      message: `${path} cannot be read: it does not exist`,
     });
   });
 
@@ -294,7 +294,7 @@ describe('prestage-agent build', () => {
     await writeFile(noElf, '#!/bin/sh\n');
     const cases = [
       [{ from: empty, to }, 'ERR_BUILD_INPUT', `${empty} holds neither oci-layout nor a .tgz`],
-      [{ from: join(work, 'absent'), to }, 'ERR_BUILD_INPUT', `${join(work, 'absent')} cannot be read: ENOENT`],
+      [{ from: join(work, 'absent'), to }, 'ERR_BUILD_INPUT', `${join(work, 'absent')} cannot be read: it does not exist`],
       [
         { from: listless, to },
         'ERR_BUILD_INPUT',
@@ -302,7 +302,7 @@ describe('prestage-agent build', () => {
       ],
       [{ from: pulled, to: full }, 'ERR_BUILD_OUTPUT', `${full} is not empty and not a bundle; it holds: letter.txt`],
       [{ from: pulled, to: pulled }, 'ERR_BUILD_OUTPUT', `${pulled} is also the folder to build from`],
-      [{ from: pulled, to: noElf }, 'ERR_BUILD_OUTPUT', `${noElf} cannot be read as a folder: ENOTDIR`],
+      [{ from: pulled, to: noElf }, 'ERR_BUILD_OUTPUT', `${noElf} cannot be read as a folder: a part of its path is not a folder`],
       [{ from: pulled, to, agents: [noElf] }, 'ERR_BUILD_AGENT', `${noElf} is not a Linux executable for x64 or arm64`],
       [
         { from: pulled, to, agents: [join(work, 'x64'), join(work, 'x64')] },

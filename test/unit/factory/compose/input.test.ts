@@ -88,7 +88,7 @@ describe('the input of a build', () => {
     );
     await assert.rejects(readInput(directory, { lists: { discovery: join(work, 'absent') } }), {
       code: 'ERR_BUILD_INPUT',
-      message: `the list ${join(work, 'absent')} cannot be read: ENOENT`,
+      message: `the list ${join(work, 'absent')} cannot be read: it does not exist`,
     });
   });
 
@@ -147,7 +147,7 @@ describe('the input of a build', () => {
         `${directory} does not contain all listed images: 3 faults`,
         'quay.io/e/tool:v1 and quay.io/f/tool:v1 have the same archive name tool_v1.tgz',
         `discovery: quay.io/e/dir:v1: ${join(directory, 'dir_v1.tgz')} is not a plain file`,
-        `discovery: quay.io/e/gone:v1: ${join(directory, 'gone_v1.tgz')} cannot be read: ENOENT`,
+        `discovery: quay.io/e/gone:v1: ${join(directory, 'gone_v1.tgz')} cannot be read: it does not exist`,
       ].join('\n'),
     });
   });
