@@ -4,9 +4,18 @@ import { runProgram } from '../../../agent/cli/program.ts';
 import { requireRoot, withSudo } from '../../../agent/cli/require-root.ts';
 import { PrestageError } from '../../../agent/model/errors.ts';
 
+/** Lets the process look like that of a user until the test ends. */
+function becomeUser(context: TestContext, uid: number): void {
+  const real = process.geteuid;
+  context.after(() => {
+    if (real !== undefined) process.geteuid = real;
+  });
+  process.geteuid = () => uid;
+}
+
 /** A command line as a user other than root gives it; what it writes, and its exit code. */
 async function runAsUser(context: TestContext, args: readonly string[]) {
-  context.mock.method(process, 'geteuid', () => 1000);
+  becomeUser(context, 1000);
   const written = { out: '', err: '' };
   const signal = new AbortController().signal;
   const exitCode = await runProgram(args, {
@@ -41,7 +50,7 @@ for (const [args, command, why] of COMMANDS) {
 }
 
 test('a directory that stands for / can belong to any user', (context) => {
-  context.mock.method(process, 'geteuid', () => 1000);
+  becomeUser(context, 1000);
   assert.doesNotThrow(() => requireRoot({ root: '/tmp' }, 'run', 'mounts'));
 });
 
@@ -50,9 +59,9 @@ test('if the kernel denies a path to a user, the remedy is sudo; root gets the r
   const error = new PrestageError('ERR_LIST', 'm', 'r', { cause });
   const record = { code: 'ERR_LIST', message: 'm', remedy: 'r' } as const;
   const remedy = 'This takes root, or other permissions: give it again with sudo, or name a path that belongs to this user';
-  const user = context.mock.method(process, 'geteuid', () => 1000);
+  becomeUser(context, 1000);
   assert.deepEqual(withSudo(record, error), { ...record, remedy });
   assert.deepEqual(withSudo(record, new PrestageError('ERR_LIST', 'm', 'r')), record);
-  user.mock.mockImplementation(() => 0);
+  becomeUser(context, 0);
   assert.deepEqual(withSudo(record, error), record);
 });
