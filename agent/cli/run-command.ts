@@ -8,8 +8,8 @@ import { type RunReport, run } from '../run/run.ts';
 import type { CommandSpec } from './command-spec.ts';
 import { hostFor, progressStream, type SettingFlags, settingsFor, stepFor, type Terminal } from './context.ts';
 import { type Answer, ExitWith } from './output.ts';
-import { allFlag, dryRunFlag, quietFlag, settingFlags, settingsOf } from './setting-flags.ts';
 import { requireRoot } from './require-root.ts';
+import { allFlag, dryRunFlag, quietFlag, settingFlags, settingsOf } from './setting-flags.ts';
 import { showProgress } from './show-progress.ts';
 
 /** `prestage-agent run`: makes the images of a stage available, or with `--dry-run` prints what it would do. */

@@ -13,8 +13,8 @@ import { hostFor, progressStream, type Terminal } from './context.ts';
 import { flagOf } from './flag-of.ts';
 import { stopSignal } from './interrupt.ts';
 import { type Answer, OUTPUT_FORMS, type Paint, painter } from './output.ts';
-import { allFlag, quietFlag } from './setting-flags.ts';
 import { requireRootToMount } from './require-root.ts';
+import { allFlag, quietFlag } from './setting-flags.ts';
 import { showTotals } from './show-totals.ts';
 
 /**
