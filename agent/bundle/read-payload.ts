@@ -171,7 +171,7 @@ async function sealedPayload(bundle: Bundle, directory: string, stage: Stage): P
   const found = images.map((image) => {
     const archived = byReference.get(image.reference);
     return archived === undefined
-      ? unlisted(image, archives.refused)
+      ? unlistedFault(image, archives.refused)
       : { ...archived, names: fullNames(image), digest: image.manifestDigest, growth: growthOf(image), ...signedOf(image, directory) };
   });
   return {
@@ -216,7 +216,7 @@ function growthOf(image: BundleImage): number | undefined {
   return image.compressedBytes === 0 ? undefined : image.unpackedBytes / image.compressedBytes;
 }
 
-function unlisted(image: BundleImage, refused: Payload['refused']): Payload['refused'][number] {
+function unlistedFault(image: BundleImage, refused: Payload['refused']): Payload['refused'][number] {
   const known = refused.find((one) => one.reference === image.reference);
   if (known !== undefined) return known;
   const error = new PrestageError(

@@ -11,7 +11,7 @@ import { type Bundle, compressionText } from '../model/bundle.ts';
 import { formatBytes, numberOf } from '../model/bytes.ts';
 import { PrestageError } from '../model/errors.ts';
 import type { CommandSpec } from './command-spec.ts';
-import { hostFor, stepFor, type Terminal } from './context.ts';
+import { actFor, hostFor, type Terminal } from './context.ts';
 import { flagOf } from './flag-of.ts';
 import { payloadText } from './inspect-command.ts';
 import type { Answer } from './output.ts';
@@ -63,7 +63,7 @@ export const buildCommand: CommandSpec = {
     'prestage-agent build --from images --to bundle --list-installed ocp-images.txt',
     'prestage-agent build --from images --to bundle --payload store,oci',
   ],
-  act: actBuild,
+  answer: answerBuild,
 };
 
 const EPOCH = 'SOURCE_DATE_EPOCH';
@@ -114,7 +114,7 @@ const schema = v.object({
   ),
 });
 
-async function actBuild(terminal: Terminal, options: Readonly<Record<string, unknown>>): Promise<Answer> {
+async function answerBuild(terminal: Terminal, options: Readonly<Record<string, unknown>>): Promise<Answer> {
   const epoch = terminal.env[EPOCH];
   const parsed = v.safeParse(schema, { ...options, ...(epoch !== undefined && epoch !== '' && { sourceDateEpoch: epoch }) });
   if (!parsed.success) {
@@ -151,7 +151,7 @@ async function actBuild(terminal: Terminal, options: Readonly<Record<string, unk
     architecture: rest.architecture ?? host.architecture,
     jobs: rest.jobs ?? availableParallelism(),
     isDry: dryRun,
-    step: stepFor(terminal, host),
+    act: actFor(terminal, host),
     signal: terminal.stop,
     say: (text) => host.log('info', text),
   });

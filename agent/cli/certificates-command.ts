@@ -18,7 +18,7 @@ export const certificatesCommand: CommandSpec = {
   ],
   forms: ['text', 'json'],
   examples: ['prestage-agent certificates --directory tls --address 192.0.2.10 --address node1.example.com'],
-  act: actCertificates,
+  answer: answerCertificates,
 };
 
 const schema = v.object({
@@ -32,7 +32,7 @@ const schema = v.object({
   ),
 });
 
-async function actCertificates(terminal: Terminal, options: Readonly<Record<string, unknown>>): Promise<Answer> {
+async function answerCertificates(terminal: Terminal, options: Readonly<Record<string, unknown>>): Promise<Answer> {
   const parsed = v.safeParse(schema, options);
   if (!parsed.success) {
     const faults = parsed.issues.map((issue) => `--${v.getDotPath(issue)} ${issue.message}`);

@@ -1,7 +1,7 @@
 import { exitCodeOf } from '../model/errors.ts';
 import { checkMountedStore } from '../run/check.ts';
 import type { CommandSpec } from './command-spec.ts';
-import { hostFor, stepFor } from './context.ts';
+import { actFor, hostFor } from './context.ts';
 import { stopSignal } from './interrupt.ts';
 import { requireRoot } from './require-root.ts';
 import { quietFlag, settingFlags, settingsOf } from './setting-flags.ts';
@@ -17,11 +17,11 @@ export const checkStoreCommand: CommandSpec = {
   flags: [...settingFlags(['root']), quietFlag],
   forms: ['text', 'json'],
   examples: ['prestage-agent check-store'],
-  act: async (terminal, options) => {
+  answer: async (terminal, options) => {
     const host = hostFor(terminal, settingsOf(options));
     // A user who cannot read a store cannot tell whether it is intact, damaged or absent.
     requireRoot(host, 'check-store', 'reads the mounted store image');
-    const report = await checkMountedStore(host, { step: stepFor(terminal, host), signal: stopSignal(terminal, REMEDY) });
+    const report = await checkMountedStore(host, { act: actFor(terminal, host), signal: stopSignal(terminal, REMEDY) });
     const data = { apiVersion: 'prestage-agent/v1', kind: 'StoreCheck', check: report };
     if (report.kind === 'damaged') {
       const { code, message, remedy } = report.error;

@@ -24,5 +24,5 @@ export interface CommandSpec {
   readonly examples?: readonly string[];
   /** Subcommands, such as `images release`; a command that has some does nothing by itself. */
   readonly commands?: readonly CommandSpec[];
-  readonly act?: (terminal: Terminal, options: Readonly<Record<string, unknown>>, args: readonly string[]) => Promise<Answer>;
+  readonly answer?: (terminal: Terminal, options: Readonly<Record<string, unknown>>, args: readonly string[]) => Promise<Answer>;
 }

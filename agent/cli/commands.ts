@@ -25,7 +25,7 @@ const completionCommand: CommandSpec = {
   arguments: [{ usage: '<shell>', help: SHELLS.join(', ') }],
   flags: [],
   examples: ['source <(prestage-agent completion bash)'],
-  act: async (_terminal, _options, args) => {
+  answer: async (_terminal, _options, args) => {
     const text = completionScript(args[0] ?? '', commands);
     return { data: text, text, exitCode: 0 };
   },

@@ -1,9 +1,9 @@
 import { resolve } from 'node:path';
+import { type Act, crashingAct, loggedAct, plainAct } from '../host/acts.ts';
 import { readIfThere } from '../host/files.ts';
 import { type Host, hostPath } from '../host/host.ts';
 import { linuxHost } from '../host/linux.ts';
 import { streamLog } from '../host/log.ts';
-import { crashingStep, plainStep, type Step, toldStep } from '../host/steps.ts';
 import type { TextStream } from '../host/text-stream.ts';
 import type { SettingKey } from '../model/setting-table.ts';
 import { resolveSettings, type Settings } from '../model/settings.ts';
@@ -70,10 +70,10 @@ export function hostFor(terminal: Terminal, flags: SettingFlags): Host {
 /**
  * The steps of a command, logged for debugging. PRESTAGE_CRASH_AT is for the crash tests: the agent kills itself at one of its changing steps.
  */
-export function stepFor(terminal: Pick<Terminal, 'env'>, host: Pick<Host, 'log'>): Step {
+export function actFor(terminal: Pick<Terminal, 'env'>, host: Pick<Host, 'log'>): Act {
   const point = terminal.env.PRESTAGE_CRASH_AT;
-  const step = point === undefined ? plainStep : crashingStep(point, () => process.kill(process.pid, 'SIGKILL'));
-  return toldStep(step, host.log);
+  const act = point === undefined ? plainAct : crashingAct(point, () => process.kill(process.pid, 'SIGKILL'));
+  return loggedAct(act, host.log);
 }
 
 /**

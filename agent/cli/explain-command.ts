@@ -29,7 +29,7 @@ export const explainCommand: CommandSpec = {
   flags: [],
   forms: OUTPUT_FORMS,
   examples: ['prestage-agent explain ERR_LOCKED', 'prestage-agent explain'],
-  act: async (_terminal, _options, args) => {
+  answer: async (_terminal, _options, args) => {
     const all = explanations(asset(ERRORS_DOCUMENT));
     const [text] = args;
     if (text === undefined) {

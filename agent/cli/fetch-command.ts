@@ -10,7 +10,7 @@ import { inWords } from '../model/faults.ts';
 import { reasonOf } from '../model/system-error.ts';
 import type { CommandSpec } from './command-spec.ts';
 import { confirm, confirmFlags, confirmFlagsOf, type Question } from './confirm.ts';
-import { hostFor, progressStream, stepFor, type Terminal } from './context.ts';
+import { actFor, hostFor, progressStream, type Terminal } from './context.ts';
 import { flagOf } from './flag-of.ts';
 import { stopSignal } from './interrupt.ts';
 import { type Answer, OUTPUT_FORMS, type Paint, painter } from './output.ts';
@@ -43,7 +43,7 @@ export const fetchCommand: CommandSpec = {
     'prestage-agent fetch http://10.0.0.1/4.14.0/ --to /dev/nvme0n1',
     'prestage-agent fetch https://factory.example/4.14.0/ --to . --ca factory.pem --dry-run',
   ],
-  act: actFetch,
+  answer: answerFetch,
 };
 
 const HEADER = /^([!#$%&'*+.^_`|~0-9A-Za-z-]+):[ \t]*([\x20-\x7e\t]*)$/;
@@ -72,7 +72,7 @@ const optionsSchema = v.object({
   dryRun: v.optional(v.boolean(), false),
 });
 
-async function actFetch(terminal: Terminal, options: Readonly<Record<string, unknown>>, args: readonly string[]): Promise<Answer> {
+async function answerFetch(terminal: Terminal, options: Readonly<Record<string, unknown>>, args: readonly string[]): Promise<Answer> {
   const parsed = v.safeParse(optionsSchema, { ...options, url: args[0] });
   if (!parsed.success) {
     const faults = parsed.issues.map((issue) => `${flagOf(v.getDotPath(issue) ?? '')} ${inWords(issue)}`);
@@ -82,8 +82,8 @@ async function actFetch(terminal: Terminal, options: Readonly<Record<string, unk
   const host = hostFor(terminal, {});
   await requireRootToMount(host, 'fetch', to);
   const startMs = host.clock.monotonicMs();
-  const step = stepFor(terminal, host);
-  await using target = await openTarget(host, { to, label, isDry: dryRun, step });
+  const act = actFor(terminal, host);
+  await using target = await openTarget(host, { to, label, isDry: dryRun, act });
   using progress = showFetch(host, terminal);
   const { partition } = target;
   const report = await fetchFiles(host, {
@@ -95,7 +95,7 @@ async function actFetch(terminal: Terminal, options: Readonly<Record<string, unk
     ca: ca === undefined ? undefined : await readAuthority(ca),
     bundleSha256,
     isDry: dryRun,
-    step,
+    act,
     confirm:
       partition && (async (replaced) => await confirm(terminal, questionOf(target.name, partition, replaced), confirmFlagsOf(options))),
     signal: stopSignal(terminal, 'Run the command again: it continues where it was interrupted'),

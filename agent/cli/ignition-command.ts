@@ -60,10 +60,10 @@ export const ignitionCommand: CommandSpec = {
     'prestage-agent ignition installed --bundle ./bundle --serve cluster --address 192.0.2.10 --certificate tls/192.0.2.10.crt --key tls/192.0.2.10.key',
     'prestage-agent ignition clients --bundle ./bundle --ca tls/ca.crt --mirror 192.0.2.10:305 --mirror 192.0.2.11:305',
   ],
-  act: actIgnition,
+  answer: answerIgnition,
 };
 
-async function actIgnition(terminal: Terminal, options: Readonly<Record<string, unknown>>, args: readonly string[]): Promise<Answer> {
+async function answerIgnition(terminal: Terminal, options: Readonly<Record<string, unknown>>, args: readonly string[]): Promise<Answer> {
   const wanted = ignitionOptions(args[0], options);
   const host = hostFor(terminal, {});
   const { text, warnings } = await runIgnition(wanted, host);

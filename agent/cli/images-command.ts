@@ -53,7 +53,7 @@ export const imagesCommand: CommandSpec = {
       flags: [...selectionFlags, ...registryFlags],
       forms: ['text', 'json'],
       examples: ['prestage-agent images release quay.io/openshift-release-dev/ocp-release:4.14.0-x86_64 --stage discovery > ai-images.txt'],
-      act: actRelease,
+      answer: answerRelease,
     },
     {
       name: 'operators',
@@ -71,7 +71,7 @@ export const imagesCommand: CommandSpec = {
         'prestage-agent images operators ./catalog',
         'prestage-agent images operators ./catalog --package local-storage-operator:stable',
       ],
-      act: actOperators,
+      answer: answerOperators,
     },
     {
       name: 'merge',
@@ -81,12 +81,12 @@ export const imagesCommand: CommandSpec = {
       flags: [],
       forms: ['text', 'json'],
       examples: ['prestage-agent images merge ocp-images.txt operators.txt > all.txt'],
-      act: actMerge,
+      answer: answerMerge,
     },
   ],
 };
 
-async function actRelease(terminal: Terminal, options: Options, args: readonly string[]): Promise<Answer> {
+async function answerRelease(terminal: Terminal, options: Options, args: readonly string[]): Promise<Answer> {
   const [source = ''] = args;
   const host = hostFor(terminal, {});
   await using login = await loginOf(terminal, options, source);
@@ -116,7 +116,7 @@ async function actRelease(terminal: Terminal, options: Options, args: readonly s
   return answer;
 }
 
-async function actOperators(terminal: Terminal, options: Options, args: readonly string[]): Promise<Answer> {
+async function answerOperators(terminal: Terminal, options: Options, args: readonly string[]): Promise<Answer> {
   const [source = ''] = args;
   const wanted = textsOf(options.package).map(parseWantedPackage);
   const wants = (path: string): boolean => /\.(json|ya?ml)$/.test(path);
@@ -159,7 +159,7 @@ function packagesAnswer(terminal: Terminal, catalog: Catalog): Answer {
   return { data: { apiVersion: 'prestage-agent/v1', kind: 'OperatorPackages', packages }, text: packagesText(packages), exitCode: 0 };
 }
 
-async function actMerge(terminal: Terminal, _options: Options, args: readonly string[]): Promise<Answer> {
+async function answerMerge(terminal: Terminal, _options: Options, args: readonly string[]): Promise<Answer> {
   const host = hostFor(terminal, {});
   const merged = mergeLists(await Promise.all(args.map(async (where) => ({ where, text: await readList(where) }))));
   for (const notice of merged.notices) host.log('notice', notice);

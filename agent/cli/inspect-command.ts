@@ -19,10 +19,10 @@ export const inspectCommand: CommandSpec = {
   flags: [{ usage: '--label <name>', help: 'GPT label of the partition on a disk (default: data)' }],
   forms: OUTPUT_FORMS,
   examples: ['prestage-agent inspect bundle', 'prestage-agent inspect /dev/nvme0n1', 'prestage-agent inspect data.iso --output json'],
-  act: async (terminal, options, args) => await actInspect(terminal, args[0] ?? '', options.label),
+  answer: async (terminal, options, args) => await answerInspect(terminal, args[0] ?? '', options.label),
 };
 
-async function actInspect(terminal: Terminal, path: string, label: unknown): Promise<Answer> {
+async function answerInspect(terminal: Terminal, path: string, label: unknown): Promise<Answer> {
   await using opened = await openPath(hostFor(terminal, {}), path, typeof label === 'string' ? label : 'data');
   if ((await sealOf(opened.path)) === 'none') throw noBundle(path, await readdir(opened.path));
   const sealed = await readBundle(opened.path);

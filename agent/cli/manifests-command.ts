@@ -33,7 +33,7 @@ export const manifestsCommand: CommandSpec = {
     'prestage-agent manifests --as pinned-images --bundle ./bundle',
     'prestage-agent manifests --as signatures --bundle ./bundle | oc apply -f -',
   ],
-  act: actManifests,
+  answer: answerManifests,
 };
 
 const FORMS = [...MANIFEST_FORMS, 'signatures', 'all'] as const;
@@ -44,7 +44,7 @@ const schema = v.object({
   store: v.exactOptional(v.string()),
 });
 
-async function actManifests(terminal: Terminal, options: Readonly<Record<string, unknown>>): Promise<Answer> {
+async function answerManifests(terminal: Terminal, options: Readonly<Record<string, unknown>>): Promise<Answer> {
   const parsed = v.safeParse(schema, options);
   if (!parsed.success) {
     const faults = parsed.issues.map((issue) => `--${v.getDotPath(issue)} ${issue.message}`);

@@ -61,11 +61,11 @@ export function painter(terminal: Pick<Terminal, 'out' | 'env'>): Paint {
   const isForced = isOn('FORCE_COLOR') || isOn('CLICOLOR_FORCE');
   const isRefused = (env.NO_COLOR ?? '') !== '' || env.TERM === 'dumb' || env.CLICOLOR === '0';
   const isColoured = isForced || (!isRefused && out.isTTY === true);
-  return (style, text) => (isColoured ? coloured(STYLES[style], text) : text);
+  return (style, text) => (isColoured ? colour(STYLES[style], text) : text);
 }
 
 /** Source: ECMA-48, SGR (`ESC [ n m`). */
-function coloured(name: (typeof STYLES)[Style], text: string): string {
+function colour(name: (typeof STYLES)[Style], text: string): string {
   const [begin, end] = inspect.colors[name] ?? [0, 0];
   return `${own(`\u001b[${begin}m`)}${text}${own(`\u001b[${end}m`)}`;
 }

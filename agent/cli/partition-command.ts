@@ -6,7 +6,7 @@ import { IMAGE_FORMATS, type ImageFormat } from '../partition/plan-image.ts';
 import { writeBundle } from '../partition/write.ts';
 import type { CommandSpec, Flag } from './command-spec.ts';
 import { confirm, confirmFlags, confirmFlagsOf } from './confirm.ts';
-import { hostFor, progressStream, stepFor, type Terminal } from './context.ts';
+import { actFor, hostFor, progressStream, type Terminal } from './context.ts';
 import type { Answer } from './output.ts';
 import { bundleAndTarget, imageArguments } from './partition-order.ts';
 import { createPlanText, imageData, imageText, writeData, writePlanText, writeText } from './partition-text.ts';
@@ -37,7 +37,7 @@ const createCommand: CommandSpec = {
     'prestage-agent partition create /dev/nvme0n1 --size 250GiB --yes --expect-serial S4XYZ123',
     'truncate -s 200G disk.img && prestage-agent partition create disk.img --size 100GiB',
   ],
-  act: async (terminal, options, args) => await actCreate(terminal, options, args[0] ?? ''),
+  answer: async (terminal, options, args) => await answerCreate(terminal, options, args[0] ?? ''),
 };
 
 const writeCommand: CommandSpec = {
@@ -61,7 +61,7 @@ const writeCommand: CommandSpec = {
     'prestage-agent partition write bundle /dev/disk/by-partlabel/data',
     'prestage-agent partition write bundle disk.img --label data',
   ],
-  act: async (terminal, options, args) => await actWrite(terminal, options, args),
+  answer: async (terminal, options, args) => await answerWrite(terminal, options, args),
 };
 
 const imageCommand: CommandSpec = {
@@ -85,7 +85,7 @@ const imageCommand: CommandSpec = {
   ],
   forms: ['text', 'json'],
   examples: ['prestage-agent partition image bundle data.img', 'prestage-agent partition image bundle data.iso --format iso'],
-  act: async (terminal, options, args) => await actImage(terminal, options, args),
+  answer: async (terminal, options, args) => await answerImage(terminal, options, args),
 };
 
 /** `prestage-agent partition`: creates a partition for a bundle on a disk, and writes the bundle to it. */
@@ -97,7 +97,7 @@ export const partitionCommand: CommandSpec = {
   commands: [createCommand, writeCommand, imageCommand],
 };
 
-async function actCreate(terminal: Terminal, options: Readonly<Record<string, unknown>>, disk: string): Promise<Answer> {
+async function answerCreate(terminal: Terminal, options: Readonly<Record<string, unknown>>, disk: string): Promise<Answer> {
   if (options.reuse === true && options.replace === true)
     throw new PrestageError(
       'ERR_USAGE',
@@ -109,7 +109,7 @@ async function actCreate(terminal: Terminal, options: Readonly<Record<string, un
   const report = await createPartition(host, {
     disk,
     isDry: options.dryRun === true,
-    step: stepFor(terminal, host),
+    act: actFor(terminal, host),
     request: {
       label: labelOf(options),
       sizeBytes: sizeOf(options.size),
@@ -124,7 +124,7 @@ async function actCreate(terminal: Terminal, options: Readonly<Record<string, un
   return { data: createData(report), text: createText(report, options.dryRun === true), exitCode: 0 };
 }
 
-async function actWrite(terminal: Terminal, options: Readonly<Record<string, unknown>>, args: readonly string[]): Promise<Answer> {
+async function answerWrite(terminal: Terminal, options: Readonly<Record<string, unknown>>, args: readonly string[]): Promise<Answer> {
   const { bundle, target } = await bundleAndTarget(args[0] ?? '', args[1] ?? '');
   const host = hostFor(terminal, {});
   requireRoot(host, 'partition write', 'mounts the data partition');
@@ -135,7 +135,7 @@ async function actWrite(terminal: Terminal, options: Readonly<Record<string, unk
     label: labelOf(options),
     isPruneFirst: options.pruneFirst === true,
     isDry: options.dryRun === true,
-    step: stepFor(terminal, host),
+    act: actFor(terminal, host),
     confirm: async (proposal) => {
       display.clear();
       const { name, identity } = proposal.partition;
@@ -147,7 +147,7 @@ async function actWrite(terminal: Terminal, options: Readonly<Record<string, unk
   return { data: writeData(report), text: writeText(report, options.dryRun === true), exitCode: 0 };
 }
 
-async function actImage(terminal: Terminal, options: Readonly<Record<string, unknown>>, args: readonly string[]): Promise<Answer> {
+async function answerImage(terminal: Terminal, options: Readonly<Record<string, unknown>>, args: readonly string[]): Promise<Answer> {
   const { bundle, target } = await imageArguments(args, options.bundle);
   const host = hostFor(terminal, {});
   const isDry = options.dryRun === true;
@@ -160,7 +160,7 @@ async function actImage(terminal: Terminal, options: Readonly<Record<string, unk
     isReplacing: options.replace === true,
     isDry,
     isRoot: process.getuid?.() === 0,
-    step: stepFor(terminal, host),
+    act: actFor(terminal, host),
     onProgress: display.onProgress,
     signal: terminal.stop,
   });

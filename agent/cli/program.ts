@@ -79,13 +79,13 @@ function buildCommand(spec: CommandSpec, parent: Command, terminal: Terminal, on
   if (spec.forms) command.addOption(new Option('-o, --output <form>', 'output format').choices([...spec.forms]).default('text'));
   if (spec.examples) command.addHelpText('after', `\nExamples:\n${spec.examples.map((example) => `  ${example}\n`).join('')}`);
   for (const below of spec.commands ?? []) command.addCommand(buildCommand(below, command, terminal, onExit));
-  const { act } = spec;
-  if (act === undefined) return command;
+  const { answer } = spec;
+  if (answer === undefined) return command;
   return command.action(async () => {
     const options = command.opts<Record<string, unknown>>();
-    const answer = await act(options.quiet === true ? quieted(terminal) : terminal, options, command.args);
-    terminal.out.write(render(answer, formOf(options.output)));
-    onExit(answer.exitCode);
+    const given = await answer(options.quiet === true ? quieted(terminal) : terminal, options, command.args);
+    terminal.out.write(render(given, formOf(options.output)));
+    onExit(given.exitCode);
   });
 }
 

@@ -13,7 +13,7 @@ import { type ListText, parseImageLists } from '../model/image-list.ts';
 import { STAGES } from '../model/stage.ts';
 import { reasonOf } from '../model/system-error.ts';
 import type { CommandSpec } from './command-spec.ts';
-import { hostFor, progressStream, stepFor, type Terminal } from './context.ts';
+import { actFor, hostFor, progressStream, type Terminal } from './context.ts';
 import { credsFlag, loginFile } from './creds.ts';
 import { flagOf } from './flag-of.ts';
 import type { Answer } from './output.ts';
@@ -64,7 +64,7 @@ export const pullCommand: CommandSpec = {
     'prestage-agent pull --list ai-images.txt ocp-images.txt --to /srv/4.14.0',
     'prestage-agent pull --list ocp-images.txt --to /srv/archives --format archives --authfile pull-secret.json',
   ],
-  act: actPull,
+  answer: answerPull,
 };
 
 const whole = (least: number, most: number) =>
@@ -119,7 +119,7 @@ const optionsSchema = v.pipe(
   ),
 );
 
-async function actPull(terminal: Terminal, given: Readonly<Record<string, unknown>>): Promise<Answer> {
+async function answerPull(terminal: Terminal, given: Readonly<Record<string, unknown>>): Promise<Answer> {
   const options = parseOptions(given);
   const host = hostFor(terminal, {});
   const { authfile, creds, ca, certDir, proxy, tlsVerify, stage } = options;
@@ -156,7 +156,7 @@ async function actPull(terminal: Terminal, given: Readonly<Record<string, unknow
     retries: options.retries,
     stallMs: options.stallTimeout * 1000,
     isDry: options.dryRun,
-    step: stepFor(terminal, host),
+    act: actFor(terminal, host),
     stop: terminal.stop,
     onEvent: display.onEvent,
   });

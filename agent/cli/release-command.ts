@@ -1,11 +1,11 @@
 import { errorRecord, exitCodeOf } from '../model/errors.ts';
-import type { StepOutcome } from '../release/execute.ts';
-import type { ReleasePlan } from '../release/plan.ts';
-import { type ReleaseReport, release } from '../release/release.ts';
 import { locateStorage } from '../storage/location.ts';
+import type { StepOutcome } from '../undo/execute.ts';
+import type { UndoPlan } from '../undo/plan.ts';
+import { release, type UndoReport } from '../undo/undo.ts';
 import type { CommandSpec } from './command-spec.ts';
 import { confirmPlan } from './confirm.ts';
-import { hostFor, settingsFor, stepFor, type Terminal } from './context.ts';
+import { actFor, hostFor, settingsFor, type Terminal } from './context.ts';
 import type { Answer } from './output.ts';
 import { requireRoot } from './require-root.ts';
 import { dryRunFlag, settingFlags, settingsOf } from './setting-flags.ts';
@@ -28,10 +28,10 @@ export const releaseCommand: CommandSpec = {
   ],
   forms: ['text', 'json'],
   examples: ['prestage-agent release --dry-run', 'prestage-agent release --yes', 'prestage-agent release --keep-images --yes'],
-  act: async (terminal, options) => await actRelease(terminal, options),
+  answer: async (terminal, options) => await answerRelease(terminal, options),
 };
 
-async function actRelease(terminal: Terminal, options: Readonly<Record<string, unknown>>): Promise<Answer> {
+async function answerRelease(terminal: Terminal, options: Readonly<Record<string, unknown>>): Promise<Answer> {
   const flags = settingsOf(options);
   const host = hostFor(terminal, flags);
   requireRoot(host, 'release', 'looks at mounts, storage and files of root, and changes them');
@@ -45,7 +45,7 @@ async function actRelease(terminal: Terminal, options: Readonly<Record<string, u
     keepImages: options.keepImages === true,
     isDry,
     lockWaitSeconds: settings.lockWaitSeconds,
-    step: stepFor(terminal, host),
+    act: actFor(terminal, host),
     signal: terminal.stop,
     confirm: async (plan) => await confirmPlan(terminal, { plan: planText(plan), word: 'release' }, options.yes === true),
   });
@@ -59,7 +59,7 @@ async function actRelease(terminal: Terminal, options: Readonly<Record<string, u
 
 const NOTHING = 'nothing to undo';
 
-function planText({ groups, notices, refusal }: ReleasePlan): string {
+function planText({ groups, notices, refusal }: UndoPlan): string {
   const steps = groups.flatMap((group) => group.steps.map(({ text }) => `  ${text}`));
   return [
     ...(steps.length === 0 ? [NOTHING] : ['to undo:', ...steps]),
@@ -68,12 +68,12 @@ function planText({ groups, notices, refusal }: ReleasePlan): string {
   ].join('\n');
 }
 
-function refusalLines(refusal: ReleasePlan['refusal']): readonly string[] {
+function refusalLines(refusal: UndoPlan['refusal']): readonly string[] {
   if (refusal === undefined) return [];
   return [`not now: ${refusal.code}: ${refusal.message}`, `next: ${refusal.remedy}`];
 }
 
-function releaseText({ plan, outcomes }: ReleaseReport, isDry: boolean): string {
+function releaseText({ plan, outcomes }: UndoReport, isDry: boolean): string {
   if (isDry) return `${planText(plan)}\nnothing was changed`;
   if (plan.groups.length === 0) return planText(plan);
   const isWhole = outcomes.every(({ result }) => result === 'done' || result === 'left');
@@ -88,11 +88,11 @@ function outcomeLines(outcome: StepOutcome): readonly string[] {
   return [line, `          ${outcome.error.code}: ${outcome.error.message}`, `          next: ${outcome.error.remedy}`];
 }
 
-function releaseData({ plan, outcomes }: ReleaseReport, isDry: boolean): unknown {
+function releaseData({ plan, outcomes }: UndoReport, isDry: boolean): unknown {
   const planned = plan.groups.flatMap(({ name, steps }) => steps.map(({ text }) => ({ group: name, text })));
   return {
     apiVersion: 'prestage-agent/v1',
-    kind: isDry ? 'ReleasePlan' : 'Release',
+    kind: isDry ? 'UndoPlan' : 'Release',
     steps: isDry ? planned : outcomes,
     notices: plan.notices,
     ...(plan.refusal && { refusal: errorRecord(plan.refusal) }),

@@ -25,10 +25,10 @@ export const reportCommand: CommandSpec = {
     'prestage-agent report --output-file /tmp/node1.tar.gz',
     'prestage-agent report --directory ./report',
   ],
-  act: actReport,
+  answer: answerReport,
 };
 
-async function actReport(terminal: Terminal, options: Readonly<Record<string, unknown>>): Promise<Answer> {
+async function answerReport(terminal: Terminal, options: Readonly<Record<string, unknown>>): Promise<Answer> {
   const { outputFile, directory } = options;
   if (outputFile !== undefined && directory !== undefined)
     throw new PrestageError('ERR_USAGE', '--output-file and --directory cannot be combined', 'Use only one of them');

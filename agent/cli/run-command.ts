@@ -6,7 +6,7 @@ import { countStates, type RunState } from '../model/run-state.ts';
 import { type Policy, SETTING_KEYS } from '../model/setting-table.ts';
 import { type RunReport, run } from '../run/run.ts';
 import type { CommandSpec } from './command-spec.ts';
-import { hostFor, progressStream, type SettingFlags, settingsFor, stepFor, type Terminal } from './context.ts';
+import { actFor, hostFor, progressStream, type SettingFlags, settingsFor, type Terminal } from './context.ts';
 import { type Answer, ExitWith } from './output.ts';
 import { requireRoot } from './require-root.ts';
 import { allFlag, dryRunFlag, quietFlag, settingFlags, settingsOf } from './setting-flags.ts';
@@ -25,11 +25,11 @@ export const runCommand: CommandSpec = {
     'prestage-agent run --stage installed --dry-run',
     'prestage-agent run --stage installed --bundle /mnt/data --parallel 4',
   ],
-  act: async (terminal, options) =>
-    await actRun(terminal, { ...settingsOf(options), dryRun: options.dryRun === true, all: options.all === true }),
+  answer: async (terminal, options) =>
+    await answerRun(terminal, { ...settingsOf(options), dryRun: options.dryRun === true, all: options.all === true }),
 };
 
-async function actRun(terminal: Terminal, flags: SettingFlags & { readonly dryRun?: boolean; readonly all: boolean }): Promise<Answer> {
+async function answerRun(terminal: Terminal, flags: SettingFlags & { readonly dryRun?: boolean; readonly all: boolean }): Promise<Answer> {
   const host = hostFor(terminal, flags);
   const settings = await settingsFor(host, flags);
   if (settings.stage === undefined) {
@@ -44,13 +44,13 @@ async function actRun(terminal: Terminal, flags: SettingFlags & { readonly dryRu
   const tolerant = settings.policy === 'open' && flags.dryRun !== true;
   const report = await run(host, {
     settings: { ...settings, stage: settings.stage },
-    step: stepFor(terminal, host),
+    act: actFor(terminal, host),
     stop: terminal.stop,
     kill: terminal.kill,
     onEvent: display.onEvent,
     isDry: flags.dryRun === true,
   }).catch((error: unknown) => {
-    throw tolerant ? new ExitWith(tolerated(exitCodeOf(errorRecord(error).code)), error) : error;
+    throw tolerant ? new ExitWith(tolerate(exitCodeOf(errorRecord(error).code)), error) : error;
   });
   if (flags.dryRun === true)
     return {
@@ -64,10 +64,10 @@ async function actRun(terminal: Terminal, flags: SettingFlags & { readonly dryRu
 /** The exit code of a run: how it really ended, marked as tolerated if the policy lets the boot continue. Pure. */
 function exitCodeOfRun(state: Pick<RunState, 'outcome' | 'error'>, policy: Policy): number {
   const code = state.error !== undefined ? exitCodeOf(state.error.code) : outcomeCode(state.outcome);
-  return policy === 'closed' ? code : tolerated(code);
+  return policy === 'closed' ? code : tolerate(code);
 }
 
-function tolerated(code: number): number {
+function tolerate(code: number): number {
   return code < exitCodes.partial ? code : code + TOLERATED;
 }
 

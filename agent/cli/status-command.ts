@@ -35,14 +35,14 @@ export const statusCommand: CommandSpec = {
     'prestage-agent status --output json',
     'prestage-agent status --image quay.io/openshift-release-dev/ocp-release:4.22.3-x86_64',
   ],
-  act: async (terminal, options) => {
+  answer: async (terminal, options) => {
     const output = OUTPUT_FORMS.find((form) => form === options.output) ?? 'text';
-    if (typeof options.image === 'string') return await actImage(terminal, options.image, options);
-    return await actStatus(terminal, { ...settingsOf(options), watch: options.watch === true, all: options.all === true, output });
+    if (typeof options.image === 'string') return await answerImage(terminal, options.image, options);
+    return await answerStatus(terminal, { ...settingsOf(options), watch: options.watch === true, all: options.all === true, output });
   },
 };
 
-async function actStatus(
+async function answerStatus(
   terminal: Terminal,
   flags: SettingFlags & { readonly watch: boolean; readonly all: boolean; readonly output: OutputForm },
 ): Promise<Answer> {
@@ -72,7 +72,7 @@ function redrawn(text: string): string {
   return `${own('\u001b[H')}${text.replaceAll('\n', `${own('\u001b[K')}\n`)}${own('\u001b[K')}\n${own('\u001b[J')}`;
 }
 
-async function actImage(terminal: Terminal, reference: string, options: Readonly<Record<string, unknown>>): Promise<Answer> {
+async function answerImage(terminal: Terminal, reference: string, options: Readonly<Record<string, unknown>>): Promise<Answer> {
   if (options.watch === true) throw new PrestageError('ERR_USAGE', '--image and --watch cannot be combined', 'Use only one of them');
   const report = await collectImageStatus(hostFor(terminal, settingsOf(options)), reference);
   const text = imageText(report, painter(terminal));

@@ -49,7 +49,7 @@ export const verifyCommand: CommandSpec = {
     'prestage-agent verify disk.img --output json',
     'prestage-agent verify bundle --quick --openshift 4.22',
   ],
-  act: actVerify,
+  answer: answerVerify,
 };
 
 const optionsSchema = v.object({
@@ -72,7 +72,7 @@ const optionsSchema = v.object({
   openshift: v.exactOptional(v.pipe(v.string(), v.regex(/^\d+\.\d+/, 'is not a release, such as 4.22.1'))),
 });
 
-async function actVerify(terminal: Terminal, options: Readonly<Record<string, unknown>>, args: readonly string[]): Promise<Answer> {
+async function answerVerify(terminal: Terminal, options: Readonly<Record<string, unknown>>, args: readonly string[]): Promise<Answer> {
   const parsed = v.safeParse(optionsSchema, { ...options, path: args[0] });
   if (!parsed.success) {
     const faults = parsed.issues.map((issue) => {

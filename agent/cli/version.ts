@@ -16,7 +16,7 @@ export const versionCommand: CommandSpec = {
   flags: [],
   forms: OUTPUT_FORMS,
   examples: ['prestage-agent version --output json'],
-  act: async (terminal) => ({
+  answer: async (terminal) => ({
     data: {
       apiVersion: 'prestage-agent/v1',
       kind: 'Version',

@@ -1,8 +1,8 @@
 import { readFile } from 'node:fs/promises';
+import type { Act } from '../host/acts.ts';
 import { writeAtomic } from '../host/atomic.ts';
 import { output } from '../host/exec.ts';
 import { type Host, hostPath } from '../host/host.ts';
-import type { Step } from '../host/steps.ts';
 import { digestOf } from '../model/digest.ts';
 import type { Stage } from '../model/stage.ts';
 import { putSystemFiles, type SystemFile } from '../system-files/put.ts';
@@ -26,23 +26,23 @@ const OLD_CRIO = 'CRI-O is already running, and looks for stores only when it st
  */
 export async function setUpEngines(
   host: Host,
-  { stage, step }: { readonly stage: Stage; readonly step: Step },
+  { stage, act }: { readonly stage: Stage; readonly act: Act },
 ): Promise<{ readonly changed: readonly string[]; readonly notices: readonly string[] }> {
   const facts = engineFacts(host, stage);
   const plan = planEngineFiles(facts, stage);
-  const changed = await putSystemFiles(host, plan.files, step);
+  const changed = await putSystemFiles(host, plan.files, act);
   const units = plan.files.filter(({ path }) => path.startsWith(UNIT_FOLDER));
-  if (host.root === '/' && facts.hasSystemd && units.length > 0) await reloadSystemd(host, units, step);
+  if (host.root === '/' && facts.hasSystemd && units.length > 0) await reloadSystemd(host, units, act);
   // Also if an earlier run wrote the file: CRI-O is unaware until it is restarted.
   const isUnaware = (await crioAwareness(host)) === 'unaware';
   return { changed, notices: isUnaware ? [...plan.notices, OLD_CRIO] : plan.notices };
 }
 
-async function reloadSystemd(host: Host, units: readonly SystemFile[], step: Step): Promise<void> {
+async function reloadSystemd(host: Host, units: readonly SystemFile[], act: Act): Promise<void> {
   const wanted = digestOf(JSON.stringify(units));
   const reloaded = await readFile(hostPath(host, RELOADED), 'utf8').catch(() => undefined);
   if (reloaded === wanted) return;
-  await step('reload-systemd', async () => {
+  await act('reload-systemd', async () => {
     await output(host.exec, 'systemctl', ['daemon-reload'], { timeoutMs: RELOAD_LIMIT_MS });
     await writeAtomic(hostPath(host, RELOADED), wanted);
   });

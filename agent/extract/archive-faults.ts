@@ -9,7 +9,7 @@ export function archiveFault(code: ErrorCode, path: string, what: string, cause?
 }
 
 /** Prepares a member name or other hostile text for a message: quoted, with control characters escaped, and shortened. */
-export function quoted(text: string): string {
+export function quoteText(text: string): string {
   const escaped = JSON.stringify(text).replaceAll(
     /[\u007f-\u009f\u2028\u2029\ufffd]/g,
     (c) => `\\u${c.charCodeAt(0).toString(16).padStart(4, '0')}`,

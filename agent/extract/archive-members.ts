@@ -48,7 +48,7 @@ export async function* readMembers(options: MembersOptions): AsyncGenerator<Arch
         throw archiveFault('ERR_ARCHIVE_PADDING', options.path, `holds more than ${PADDING_LIMIT_BYTES} bytes outside its members`);
       }
       if (tar.destroying) return;
-      if (!tar.write(bytes)) await drained(tar);
+      if (!tar.write(bytes)) await drain(tar);
     }
     options.onRead(file.readBytes, file.sizeBytes);
     tar.end(null);
@@ -100,7 +100,7 @@ function headerOf(header: Header): EntryHeader {
 }
 
 /** Resolves when the stream accepts more data, or has closed. */
-function drained(tar: Extract): Promise<void> {
+function drain(tar: Extract): Promise<void> {
   return new Promise((resolve) => {
     const settle = (): void => {
       tar.off('drain', settle);

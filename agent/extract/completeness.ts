@@ -22,9 +22,9 @@ const NAMED_FAULTS = 5;
  */
 export function checkComplete(contents: ArchiveContents, path: string): void {
   const missing = [...missingMembers(contents)];
-  if (missing.length > 0) throw archiveFault('ERR_ARCHIVE_MEMBER', path, `lacks ${listed(missing)}`);
+  if (missing.length > 0) throw archiveFault('ERR_ARCHIVE_MEMBER', path, `lacks ${joinFaults(missing)}`);
   const wrong = [...wrongSizes(contents)];
-  if (wrong.length > 0) throw archiveFault('ERR_ARCHIVE_BLOB_SIZE', path, listed(wrong));
+  if (wrong.length > 0) throw archiveFault('ERR_ARCHIVE_BLOB_SIZE', path, joinFaults(wrong));
 }
 
 function* missingMembers({ hasVersion, manifests, blobs }: ArchiveContents): Generator<string> {
@@ -48,7 +48,7 @@ function blobsOf(manifest: ImageManifest | IndexManifest): readonly Descriptor[]
   return manifest.kind === 'index' ? [] : [manifest.config, ...manifest.layers];
 }
 
-function listed(faults: readonly string[]): string {
+function joinFaults(faults: readonly string[]): string {
   const named = faults.slice(0, NAMED_FAULTS).join('; ');
   return faults.length > NAMED_FAULTS ? `${named}; and ${faults.length - NAMED_FAULTS} more` : named;
 }

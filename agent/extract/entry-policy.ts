@@ -1,7 +1,7 @@
 import { type Digest, digestOfHex } from '../model/digest.ts';
 import type { ErrorCode } from '../model/errors.ts';
 import { MANIFEST_LIMIT_BYTES } from '../model/manifest.ts';
-import { archiveFault, quoted } from './archive-faults.ts';
+import { archiveFault, quoteText } from './archive-faults.ts';
 
 /** The parts of a tar header that the policy checks, after pax and GNU extensions have been applied. */
 export interface EntryHeader {
@@ -64,7 +64,7 @@ export function createEntryPolicy(options: EntryPolicyOptions): (header: EntryHe
   const seen = new Set<string>();
   let manifestsBytes = 0;
   return (header) => {
-    const refuse = (code: ErrorCode, what: string): Error => archiveFault(code, options.path, `member ${quoted(header.name)} ${what}`);
+    const refuse = (code: ErrorCode, what: string): Error => archiveFault(code, options.path, `member ${quoteText(header.name)} ${what}`);
     if (seen.size >= MEMBER_LIMIT) throw archiveFault('ERR_ARCHIVE_COUNT', options.path, `has more than ${MEMBER_LIMIT} members`);
     const file = fileOf(header.name, options.name, refuse);
     checkType(header, file, refuse);
@@ -87,7 +87,7 @@ export type Refuse = (code: ErrorCode, what: string) => Error;
 /** The name below the top directory; empty for that directory itself. */
 function fileOf(path: string, top: string, refuse: Refuse): string {
   const [first, file = '', ...deeper] = innerComponents(path, refuse);
-  if (first !== top) throw refuse('ERR_ARCHIVE_TOP', `is outside the directory ${quoted(top)}`);
+  if (first !== top) throw refuse('ERR_ARCHIVE_TOP', `is outside the directory ${quoteText(top)}`);
   if (deeper.length > 0) throw refuse('ERR_ARCHIVE_NESTED', 'is nested more than one directory deep');
   return file;
 }

@@ -186,9 +186,9 @@ function openPlain(path: string): number {
   throw archiveFault('ERR_ARCHIVE_READ', path, 'is not a regular file');
 }
 
-function writing<T>(path: string, act: () => T): T {
+function writing<T>(path: string, work: () => T): T {
   try {
-    return act();
+    return work();
   } catch (cause) {
     throw writeFault(path, cause);
   }

@@ -1,5 +1,5 @@
 import { crc32 } from 'node:zlib';
-import { archiveFault, quoted } from './archive-faults.ts';
+import { archiveFault, quoteText } from './archive-faults.ts';
 
 /** Bytes of the trailer: CRC-32 and length of the content, each 4 bytes, little endian. Source: RFC 1952, section 2.3. */
 export const GZIP_TRAILER_BYTES = 8;
@@ -23,7 +23,7 @@ export function gzipHeaderBytes(start: Uint8Array, path: string): number {
     throw archiveFault(
       'ERR_ARCHIVE_FORMAT',
       path,
-      `is not a gzip file: it starts with ${quoted(Buffer.from(start.subarray(0, 24)).toString('latin1'))}`,
+      `is not a gzip file: it starts with ${quoteText(Buffer.from(start.subarray(0, 24)).toString('latin1'))}`,
     );
   }
   if (method !== undefined && method !== 8)

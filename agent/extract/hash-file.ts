@@ -103,9 +103,9 @@ export function openPlain(job: Named): number {
 }
 
 /** Runs a call that reads a file, and turns its errors into ERR_BUNDLE_FILE. */
-export function attempt<T>(job: Named, act: () => T): T {
+export function attempt<T>(job: Named, work: () => T): T {
   try {
-    return act();
+    return work();
   } catch (cause) {
     throw unreadable(job, reasonOf(cause), cause);
   }

@@ -68,7 +68,7 @@ async function* inflateMember(source: Source): AsyncGenerator<Buffer, void, unde
     yield bytes;
   }
   const trailer = source.read(Buffer.alloc(GZIP_TRAILER_BYTES), trailerAt);
-  if (trailer.length < GZIP_TRAILER_BYTES) throw truncated(path, sizeBytes);
+  if (trailer.length < GZIP_TRAILER_BYTES) throw truncatedError(path, sizeBytes);
   const stated = { crc: trailer.readUInt32LE(0), lengthBytes: trailer.readUInt32LE(4) };
   if (stated.crc !== content.crc)
     throw archiveFault('ERR_ARCHIVE_DAMAGED', path, `its content has CRC-32 ${hex(content.crc)}, but its trailer says ${hex(stated.crc)}`);
@@ -88,7 +88,7 @@ async function* inflateRange(source: Source, from: number, to: number): AsyncGen
   let size = FIRST_PIECE;
   for (let position = from; position < to; ) {
     const block = source.read(buffer.subarray(0, Math.min(READ_BYTES, to - position)), position);
-    if (block.length === 0) throw truncated(source.path, position);
+    if (block.length === 0) throw truncatedError(source.path, position);
     for (let offset = 0; offset < block.length; ) {
       const piece = block.subarray(offset, offset + size.bytes);
       offset += piece.length;
@@ -100,7 +100,7 @@ async function* inflateRange(source: Source, from: number, to: number): AsyncGen
       );
       yield* output;
       if (end === 'early') throw archiveFault('ERR_ARCHIVE_TRAILING', source.path, 'the file continues after the end of its gzip stream');
-      if (end === 'open' && pieceEnd === to) throw truncated(source.path, source.sizeBytes);
+      if (end === 'open' && pieceEnd === to) throw truncatedError(source.path, source.sizeBytes);
     }
     position += block.length;
   }
@@ -114,7 +114,7 @@ async function inflatePiece<T>(path: string, end: number, inflate: () => T | Pro
   }
 }
 
-function truncated(path: string, sizeBytes: number): PrestageError {
+function truncatedError(path: string, sizeBytes: number): PrestageError {
   return archiveFault('ERR_ARCHIVE_TRUNCATED', path, `the file ends after ${sizeBytes} bytes, before its gzip stream does`);
 }
 
@@ -135,9 +135,9 @@ function readFully(descriptor: number, buffer: Buffer, position: number, path: s
   return buffer.subarray(0, filled);
 }
 
-function reading<T>(path: string, act: () => T): T {
+function reading<T>(path: string, work: () => T): T {
   try {
-    return act();
+    return work();
   } catch (cause) {
     const code = cause instanceof Error && 'code' in cause ? String(cause.code) : 'unknown error';
     if (code === 'ENOENT') throw archiveFault('ERR_ARCHIVE_MISSING', path, 'the file does not exist', cause);

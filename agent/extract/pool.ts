@@ -80,27 +80,27 @@ export function createArchivePool(options: ArchivePoolOptions): ArchivePool {
     survey: async (job, jobOptions) => {
       const result = await run({ kind: 'survey', job }, jobOptions);
       if (result.kind === 'surveyed') return result.survey;
-      throw mixedUp(result.kind);
+      throw mixedUpError(result.kind);
     },
     unpack: async (job, jobOptions) => {
       const result = await run({ kind: 'unpack', job }, jobOptions);
       if (result.kind === 'unpacked') return result.unpacked;
-      throw mixedUp(result.kind);
+      throw mixedUpError(result.kind);
     },
     hash: async (job, jobOptions) => {
       const result = await run({ kind: 'hash', job }, jobOptions);
       if (result.kind === 'hashed') return result.hashed;
-      throw mixedUp(result.kind);
+      throw mixedUpError(result.kind);
     },
     copyPieces: async (job, jobOptions) => {
       const result = await run({ kind: 'copy-pieces', job }, jobOptions);
       if (result.kind === 'copied-pieces') return result.copied;
-      throw mixedUp(result.kind);
+      throw mixedUpError(result.kind);
     },
     fill: async (job, jobOptions) => {
       const result = await run({ kind: 'fill', job }, jobOptions);
       if (result.kind === 'filled') return result.filled;
-      throw mixedUp(result.kind);
+      throw mixedUpError(result.kind);
     },
     [Symbol.asyncDispose]: async () => {
       closing.abort(
@@ -125,15 +125,15 @@ async function whenFree<T>(limit: LimitFunction, signal: AbortSignal, work: () =
   return await Promise.race([done, given]);
 }
 
-function once<T>(act: (value: T) => void): (value: T) => void {
+function once<T>(work: (value: T) => void): (value: T) => void {
   let done = false;
   return (value) => {
-    if (!done) act(value);
+    if (!done) work(value);
     done = true;
   };
 }
 
-function mixedUp(kind: string): PrestageError {
+function mixedUpError(kind: string): PrestageError {
   return new PrestageError(
     'ERR_INTERNAL',
     `a thread answered a different request with "${kind}"`,

@@ -29,9 +29,9 @@ export function createScratchFile(directory: string, name: string): ScratchFile 
   };
 }
 
-function writing<T>(path: string, act: () => T): T {
+function writing<T>(path: string, work: () => T): T {
   try {
-    return act();
+    return work();
   } catch (cause) {
     const code = cause instanceof Error && 'code' in cause ? String(cause.code) : 'unknown error';
     if (code === 'ENOSPC' || code === 'EDQUOT') {

@@ -53,7 +53,7 @@ export function createWorkerThread(options: WorkerThreadOptions): WorkerThread {
         if (reply.kind === 'progress') onProgress(reply.bytesRead);
         else if (reply.kind !== 'inflater') resolve(reply);
       };
-      const onExit = (): void => reject(signal.aborted ? signal.reason : crashed(request, death ?? 'unknown reason'));
+      const onExit = (): void => reject(signal.aborted ? signal.reason : crashError(request, death ?? 'unknown reason'));
       const onAbort = (): void => void end();
       worker.on('message', onReply).once('exit', onExit);
       signal.addEventListener('abort', onAbort, { once: true });
@@ -74,7 +74,7 @@ function startWorker(): Worker {
   return entry.kind === 'file' ? new Worker(entry.url, { resourceLimits }) : new Worker(entry.code, { eval: true, resourceLimits });
 }
 
-function crashed(request: WorkerRequest, reason: string): PrestageError {
+function crashError(request: WorkerRequest, reason: string): PrestageError {
   return new PrestageError(
     'ERR_ARCHIVE_WORKER',
     `${request.job.path}: the thread that was reading it ended unexpectedly: ${reason}`,

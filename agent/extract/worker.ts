@@ -53,10 +53,10 @@ async function perform(request: WorkerRequest): Promise<WorkerResult> {
 }
 
 /** For work that the boot waits for, while the agent does nothing else. */
-function atUsualPriority<T>(act: () => T): T {
+function atUsualPriority<T>(work: () => T): T {
   tryPriority(usualPriority);
   try {
-    return act();
+    return work();
   } finally {
     tryPriority(lowPriority);
   }

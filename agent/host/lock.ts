@@ -44,7 +44,7 @@ export async function takeLock(request: LockRequest): Promise<AsyncDisposable> {
   if (end !== 'held') {
     if (signal?.aborted === true) child.stdin.destroy();
     signal?.throwIfAborted();
-    throw await refused(request, child, end);
+    throw await refusalError(request, child, end);
   }
   const release = async (): Promise<void> => {
     const exited = once(child, 'exit');
@@ -113,7 +113,7 @@ export async function waitForShared(exec: Exec, path: string, limitSeconds: numb
   );
 }
 
-async function refused(request: LockRequest, child: ChildProcess, end: unknown): Promise<PrestageError> {
+async function refusalError(request: LockRequest, child: ChildProcess, end: unknown): Promise<PrestageError> {
   const failure = startFailure('flock', end);
   if (failure !== undefined) return failure;
   if (child.exitCode !== CONFLICT) {

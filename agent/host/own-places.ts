@@ -23,7 +23,7 @@ export async function checkOwnPlaces(host: Host): Promise<void> {
   for (const top of tops) {
     // A root other than `/` is not a node but a directory of the person who set it.
     const { fault, missing } = await walkChain(dirname(top), host.root === '/' ? 'alone' : 'caller');
-    if (fault !== undefined) throw exposed(top, `${fault}, and is on the path to ${top}`);
+    if (fault !== undefined) throw exposedError(top, `${fault}, and is on the path to ${top}`);
     if (missing.length > 0) continue;
     const found = await lstat(top).catch(unlessMissing);
     if (found === undefined) continue;
@@ -40,10 +40,10 @@ export async function checkOwnPlaces(host: Host): Promise<void> {
 
 function check(path: string, found: Stats): void {
   const fault = exposureOf(found);
-  if (fault !== undefined) throw exposed(path, `${path} ${fault}`);
+  if (fault !== undefined) throw exposedError(path, `${path} ${fault}`);
 }
 
-function exposed(path: string, fault: string): PrestageError {
+function exposedError(path: string, fault: string): PrestageError {
   return new PrestageError(
     'ERR_PLACE',
     `${fault}: the agent cannot trust its content`,

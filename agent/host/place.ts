@@ -27,9 +27,9 @@ export async function placeFile(from: string, to: string): Promise<Placement> {
   return 'copy';
 }
 
-async function succeeds(act: () => Promise<void>): Promise<boolean> {
+async function succeeds(work: () => Promise<void>): Promise<boolean> {
   try {
-    await act();
+    await work();
     return true;
   } catch (error) {
     if (error instanceof Error && 'code' in error && CANNOT.has(String(error.code))) return false;

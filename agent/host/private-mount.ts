@@ -1,11 +1,11 @@
 import { existsSync } from 'node:fs';
 import { readdir } from 'node:fs/promises';
 import { join } from 'node:path';
+import type { Act } from './acts.ts';
 import { type Host, hostPath } from './host.ts';
 import { type MountLease, mountReadOnly, mountWritable, unmount } from './mounts.ts';
 import { checkOwnPlaces } from './own-places.ts';
 import { makePrivateDirectory } from './private-directory.ts';
-import type { Step } from './steps.ts';
 
 /** Below it every process has its own mount points, named after its pid. */
 const TARGETS = '/run/prestage-agent/partitions';
@@ -27,19 +27,19 @@ export interface PrivateMount {
   readonly device: string;
   readonly fileSystem: string;
   readonly readOnly: boolean;
-  readonly step: Step;
+  readonly act: Act;
 }
 
 /**
  * Mounts a partition at a mount point of this process. The lease unmounts it.
  * @throws PrestageError ERR_PARTITION_MOUNT
  */
-export async function mountPrivately(host: Host, { device, fileSystem, readOnly, step }: PrivateMount): Promise<MountLease> {
+export async function mountPrivately(host: Host, { device, fileSystem, readOnly, act }: PrivateMount): Promise<MountLease> {
   const request = { device, fileSystem, target: await privateTarget(host) };
-  const mount = await step('mount-target', async () => await (readOnly ? mountReadOnly : mountWritable)(host, request));
+  const mount = await act('mount-target', async () => await (readOnly ? mountReadOnly : mountWritable)(host, request));
   return {
     path: mount.path,
-    [Symbol.asyncDispose]: async () => await step('unmount-target', async () => await mount[Symbol.asyncDispose]()),
+    [Symbol.asyncDispose]: async () => await act('unmount-target', async () => await mount[Symbol.asyncDispose]()),
   };
 }
 

@@ -18,13 +18,13 @@ export async function readConfiguration(host: Host, path: string): Promise<strin
   if (opened === undefined) return undefined;
   await using file: FileHandle = opened;
   const found = await file.stat();
-  if (!found.isFile()) throw refused(`${path} is not a plain file`);
+  if (!found.isFile()) throw refusalError(`${path} is not a plain file`);
   if (found.size > CONFIGURATION_LIMIT_BYTES) {
-    throw refused(`${path} has ${found.size} bytes, more than ${CONFIGURATION_LIMIT_BYTES}`);
+    throw refusalError(`${path} has ${found.size} bytes, more than ${CONFIGURATION_LIMIT_BYTES}`);
   }
   return await file.readFile('utf8');
 }
 
-function refused(message: string): PrestageError {
+function refusalError(message: string): PrestageError {
   return new PrestageError('ERR_SYSTEM_FILE', message, 'Replace it with a plain file, or remove it: engines read it, too');
 }

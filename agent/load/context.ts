@@ -1,5 +1,5 @@
+import type { Act } from '../host/acts.ts';
 import type { Host } from '../host/host.ts';
-import type { Step } from '../host/steps.ts';
 import { PrestageError } from '../model/errors.ts';
 import type { RunPhase } from '../model/run-timeline.ts';
 import type { Settings } from '../model/settings.ts';
@@ -11,7 +11,7 @@ import type { Needs } from './preflight.ts';
 
 export interface RunOptions {
   readonly settings: Settings & { readonly stage: Stage };
-  readonly step: Step;
+  readonly act: Act;
   /** Once it has fired, no new image is started. */
   readonly stop: AbortSignal;
   /** Also ends the work in progress. */
@@ -39,7 +39,7 @@ export interface Planned {
 }
 
 /** The error of any work that a stop signal cuts short. */
-export function interrupted(cause?: unknown): PrestageError {
+export function interruptedError(cause?: unknown): PrestageError {
   return new PrestageError('ERR_INTERRUPTED', 'the run was interrupted', 'Start the run again; it continues where it stopped', { cause });
 }
 

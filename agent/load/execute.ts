@@ -1,7 +1,7 @@
 import pLimit from 'p-limit';
 import { type RetryOptions, withRetries } from '../host/retry.ts';
 import { errorRecord, errorTable, PrestageError } from '../model/errors.ts';
-import { interrupted } from './context.ts';
+import { interruptedError } from './context.ts';
 import { type LoadContext, loadImage } from './load-image.ts';
 import { type LoadStep, promoteAfterFailure } from './plan.ts';
 
@@ -54,7 +54,7 @@ export async function executeLoads(loads: readonly LoadStep[], context: ExecuteC
       reference: image.reference,
       result: 'skipped',
       bytes: image.archiveBytes,
-      error: errorRecord(interrupted()),
+      error: errorRecord(interruptedError()),
     });
   }
 }
@@ -92,7 +92,7 @@ async function loadWithRetries(step: LoadStep, context: LoadContext & Pick<Execu
     return true;
   } catch (thrown) {
     const isStopped = context.stop.aborted;
-    const error = errorRecord(isStopped ? interrupted() : thrown);
+    const error = errorRecord(isStopped ? interruptedError() : thrown);
     context.onEvent({ kind: 'image-finished', reference, result: isStopped ? 'skipped' : 'failed', bytes: archiveBytes, error });
     return false;
   }

@@ -4,9 +4,9 @@ import type { ArchivedImage } from '../extract/archives.ts';
 import { layoutBlobPath, layoutImage, linkDirLayout } from '../extract/oci-layout.ts';
 import type { LayoutImage, SourceImage, SourceSignatures } from '../extract/payload.ts';
 import type { ArchivePool } from '../extract/pool.ts';
+import type { Act } from '../host/acts.ts';
 import type { Host } from '../host/host.ts';
 import { makeEmptyDirectory, removeTree } from '../host/remove-tree.ts';
-import type { Step } from '../host/steps.ts';
 import { type Digest, digestOf, hexOf } from '../model/digest.ts';
 import { PrestageError } from '../model/errors.ts';
 import type { Descriptor } from '../model/manifest.ts';
@@ -23,7 +23,7 @@ import type { LoadStep } from './plan.ts';
 
 export interface LoadContext {
   readonly host: Host;
-  readonly step: Step;
+  readonly act: Act;
   readonly pool: ArchivePool;
   readonly loader: Loader;
   readonly location: StorageLocation;
@@ -51,7 +51,7 @@ export async function loadImage(step: LoadStep, context: LoadContext): Promise<v
   if (source === undefined) throw new Error(`${step.image.reference} has no source`);
   const directory = join(context.scratch, hexOf(digestOf(source.reference)));
   try {
-    const written = await context.step('unpack-image', async () => await prepare(step, source, directory, context));
+    const written = await context.act('unpack-image', async () => await prepare(step, source, directory, context));
     await context.whenCopyable(step, async () => {
       if (await lacksLayers(step, written, context)) await prepare({ ...step, writes: step.image.layers }, source, directory, context);
       await copyNames(step, `dir:${directory}`, context).catch(async (error: unknown) => {
@@ -59,7 +59,7 @@ export async function loadImage(step: LoadStep, context: LoadContext): Promise<v
       });
     });
   } finally {
-    await context.step('remove-image-scratch', async () => await removeTree(directory));
+    await context.act('remove-image-scratch', async () => await removeTree(directory));
   }
   await assertPresent(step, context);
   context.stored.add(step.image.layers);
@@ -101,7 +101,7 @@ async function lacksLayers({ image }: LoadStep, written: ReadonlySet<Digest>, co
 async function copyNames({ image }: LoadStep, source: string, context: LoadContext): Promise<void> {
   context.onEvent({ kind: 'image-copying', reference: image.reference });
   for (const [index, name] of image.names.entries()) {
-    await context.step(index === 0 ? 'load-image' : 'load-extra-name', async () => await context.loader.load(source, name));
+    await context.act(index === 0 ? 'load-image' : 'load-extra-name', async () => await context.loader.load(source, name));
   }
 }
 

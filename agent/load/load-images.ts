@@ -36,12 +36,12 @@ export interface Delivery {
  * Events report the result of each image; scratch is empty afterwards.
  */
 export async function deliver(loads: readonly LoadStep[], delivery: Delivery, context: RunContext): Promise<void> {
-  const { host, settings, record, step } = context;
+  const { host, settings, record, act } = context;
   const { payload, location, pool, needs } = delivery;
   record.update({ unsynced: [...new Set([...record.state.unsynced, ...loads.map((load) => load.image.reference)])] });
   beginPhase(context, 'loading', 'loading images');
-  await step('record-plan', async () => await record.commit());
-  const scratch = await step('make-scratch', async () => await makeScratch(delivery.scratchPath));
+  await act('record-plan', async () => await record.commit());
+  const scratch = await act('make-scratch', async () => await makeScratch(delivery.scratchPath));
   try {
     const loader = createLoader({
       exec: host.exec,
@@ -68,14 +68,14 @@ export async function deliver(loads: readonly LoadStep[], delivery: Delivery, co
       sources,
     });
   } finally {
-    await step('remove-scratch', async () => await removeScratch(scratch.path));
+    await act('remove-scratch', async () => await removeScratch(scratch.path));
   }
 }
 
 /** Waits for programs that a killed run may have left running, since they change storage and use scratch; then removes its scratch. */
-export async function clearAfterKilledRun({ host, settings, step }: RunContext): Promise<void> {
+export async function clearAfterKilledRun({ host, settings, act }: RunContext): Promise<void> {
   await waitForShared(host.exec, hostPath(host, WRITERS_LOCK), WRITERS_WAIT_SECONDS);
-  await step('reclaim-scratch', async () => await reclaimScratch(host, settings.scratch));
+  await act('reclaim-scratch', async () => await reclaimScratch(host, settings.scratch));
 }
 
 /**
@@ -88,7 +88,7 @@ async function removeDamaged(loads: readonly LoadStep[], loader: Loader, context
   for (const { image, reason } of damaged.values()) {
     context.host.log('warning', `image ${image.id} (${image.names.join(', ')}) is damaged and is loaded again: ${reason}`);
     try {
-      await context.step('remove-damaged', async () => await loader.remove(image));
+      await context.act('remove-damaged', async () => await loader.remove(image));
     } catch (thrown) {
       const error = errorRecord(thrown);
       for (const load of loadable.filter((candidate) => candidate.replaces.some((replaced) => replaced.image.id === image.id))) {
@@ -113,10 +113,10 @@ async function removeDamaged(loads: readonly LoadStep[], loader: Loader, context
  * Removes what a load of an earlier boot had written, but not yet named, when the machine went down: its files may be cut short, and skopeo would
  * reuse them unchecked.
  */
-async function removeUnsure(loads: readonly LoadStep[], location: StorageLocation, { host, step }: RunContext): Promise<void> {
+async function removeUnsure(loads: readonly LoadStep[], location: StorageLocation, { host, act }: RunContext): Promise<void> {
   const blobs = new Set(loads.flatMap((load) => load.image.layers.map((layer) => layer.digest)));
   const stores = (await additionalStores(host)).filter((path) => existsSync(path));
-  for (const removed of await removeUnfinished(host, { location, stores, step }, blobs))
+  for (const removed of await removeUnfinished(host, { location, stores, act }, blobs))
     host.log('warning', `removed ${removed}: the machine went down before its files were known to be on the disk`);
 }
 
@@ -124,7 +124,7 @@ async function removeUnsure(loads: readonly LoadStep[], location: StorageLocatio
 export async function syncStorage(location: StorageLocation, context: RunContext): Promise<void> {
   if (!existsSync(location.graphroot)) return;
   beginPhase(context, 'syncing', 'writing to disk');
-  await context.step('sync-storage', async () => await syncFileSystem(context.host.exec, location.graphroot, dirname(location.graphroot)));
+  await context.act('sync-storage', async () => await syncFileSystem(context.host.exec, location.graphroot, dirname(location.graphroot)));
   const failed = new Set(context.record.state.images.filter((image) => image.state === 'failed').map((image) => image.reference));
   context.record.update({ unsynced: [], suspect: context.record.state.suspect.filter((reference) => failed.has(reference)) });
 }

@@ -15,7 +15,7 @@ import { readSurveys, surveyPayload, writeSurveys } from './survey.ts';
  * @throws PrestageError ERR_SPACE_* before anything is changed
  */
 export async function extractPayload(payload: Payload, location: StorageLocation, context: RunContext): Promise<Planned> {
-  const { host, settings, record, step, isDry } = context;
+  const { host, settings, record, act, isDry } = context;
   record.update({ payload: payload.kind, notices: [...record.state.notices, ...payload.notices] });
   const memoryBytes = await availableMemoryBytes();
   await using pool = createArchivePool({ size: Math.max(1, settings.parallel ?? host.cores), log: host.log });
@@ -32,7 +32,7 @@ export async function extractPayload(payload: Payload, location: StorageLocation
   for (const shortage of shortages) host.log('error', shortage.message);
   if (shortages[0] !== undefined) throw shortages[0];
   if (isDry) return { steps, needs, setup: [] };
-  if (hasNews) await step('record-survey', async () => await writeSurveys(host, surveys));
+  if (hasNews) await act('record-survey', async () => await writeSurveys(host, surveys));
   if (loads.length > 0) await deliver(loads, { payload, location, pool, needs, scratchPath }, context);
   if (record.state.unsynced.length > 0) await syncStorage(location, context);
   return { steps, needs, setup: [] };

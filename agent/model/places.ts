@@ -13,7 +13,7 @@ export const DATA_PATH = '/run/prestage-agent/data';
 export const RAM_PATH = '/run/prestage-agent/ram';
 /** Store images that were copied to the root disk. */
 export const DISK_COPY_PATH = '/var/lib/prestage-agent/images';
-/** Further files for a store image on the disk: the bundle's manifest and its metadata mirror. */
+/** Further files for a store image on the disk: the bundle's manifest and its metadata tree. */
 export const DISK_BUNDLE_PATH = '/var/lib/prestage-agent/bundle';
 /** Registry tree of manifests and configs, copied into memory and checked. */
 export const MIRROR_PATH = '/run/prestage-agent/mirror';

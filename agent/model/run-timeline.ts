@@ -36,7 +36,7 @@ export function enterPhase({ phases, steps }: RunTimeline, name: RunPhase, atMs:
 }
 
 /** Adds a step that has ended. Pure. */
-export function leaveStep(
+export function leaveAct(
   { phases, steps }: RunTimeline,
   step: { readonly name: string; readonly startMs: number; readonly endMs: number },
 ): RunTimeline {

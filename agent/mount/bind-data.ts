@@ -1,8 +1,8 @@
 import { stat } from 'node:fs/promises';
+import type { Act } from '../host/acts.ts';
 import { quote } from '../host/exec.ts';
 import { type Host, hostPath } from '../host/host.ts';
 import { makePrivateDirectory } from '../host/private-directory.ts';
-import type { Step } from '../host/steps.ts';
 import { PrestageError } from '../model/errors.ts';
 import { DATA_PATH } from '../model/places.ts';
 import { bindMountArgs } from './mount-argv.ts';
@@ -15,13 +15,13 @@ import { removeMountPoint, unmountAll } from './unmount.ts';
  * @returns the path where the directory is bound
  * @throws PrestageError ERR_STORE_MOUNT, ERR_STORE_BUSY if another directory is bound there and in use
  */
-export async function bindData(host: Host, bundleDirectory: string, step: Step): Promise<string> {
+export async function bindData(host: Host, bundleDirectory: string, act: Act): Promise<string> {
   const path = hostPath(host, DATA_PATH);
   if ((await mountsAt(path)).length > 0) {
     if ((await isSameDirectory(path, bundleDirectory)) && (await isReadOnly(path))) return path;
-    await step('unmount-data', async () => await unmountAll(host, path, { isForced: false }));
+    await act('unmount-data', async () => await unmountAll(host, path, { isForced: false }));
   }
-  await step('bind-data', async () => {
+  await act('bind-data', async () => {
     await makePrivateDirectory(path);
     const bound = await host.exec('mount', bindMountArgs(bundleDirectory, path));
     if (bound.exitCode !== 0 || !(await isReadOnly(path))) {
@@ -39,10 +39,10 @@ export async function bindData(host: Host, bundleDirectory: string, step: Step):
  * Removes the binding, so that the partition is free; nothing to do if there is none.
  * @throws PrestageError ERR_STORE_BUSY if something reads from it
  */
-export async function unbindData(host: Host, step: Step): Promise<void> {
+export async function unbindData(host: Host, act: Act): Promise<void> {
   const path = hostPath(host, DATA_PATH);
   if ((await mountsAt(path)).length === 0) return;
-  await step('unmount-data', async () => {
+  await act('unmount-data', async () => {
     await unmountAll(host, path, { isForced: false });
     await removeMountPoint(path);
   });

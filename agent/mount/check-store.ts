@@ -1,7 +1,7 @@
 import { rm } from 'node:fs/promises';
 import { createArchivePool } from '../extract/pool.ts';
+import type { Act } from '../host/acts.ts';
 import type { Host } from '../host/host.ts';
-import type { Step } from '../host/steps.ts';
 import { PrestageError } from '../model/errors.ts';
 import { type CheckTarget, findCheckTarget, isSameFile } from './check-target.ts';
 import { otherSha256 } from './store-image.ts';
@@ -33,16 +33,16 @@ export async function isStillOpen(host: Host, target: CheckTarget | undefined): 
  * Records that the open store was found intact. The caller must keep the store from being closed meanwhile, by holding the check lock or the run
  * lock.
  */
-export async function recordIntact(host: Host, { record }: CheckTarget, step: Step): Promise<void> {
+export async function recordIntact(host: Host, { record }: CheckTarget, act: Act): Promise<void> {
   if (record.verified !== 'pending') return;
-  await step('record-check', async () => await writeStoreRecord(host, { ...record, verified: 'yes' }));
+  await act('record-check', async () => await writeStoreRecord(host, { ...record, verified: 'yes' }));
 }
 
 /** Removes a damaged copy from the disk, so that the next opening copies the image again. Another file with that name is kept. */
-export async function dropDamagedCopy(target: CheckTarget, step: Step): Promise<void> {
+export async function dropDamagedCopy(target: CheckTarget, act: Act): Promise<void> {
   const { placement, image } = target.record;
   if (placement !== 'disk' || !(await isSameFile(target))) return;
-  await step('drop-damaged-copy', async () => await rm(image, { force: true }));
+  await act('drop-damaged-copy', async () => await rm(image, { force: true }));
 }
 
 /** Undefined if the image is intact. */

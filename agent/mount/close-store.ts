@@ -1,8 +1,8 @@
 import { existsSync } from 'node:fs';
+import { type Act, plainAct } from '../host/acts.ts';
 import { quote } from '../host/exec.ts';
 import { type Host, hostPath } from '../host/host.ts';
-import type { ReleaseStep } from '../host/release-step.ts';
-import { plainStep, type Step } from '../host/steps.ts';
+import type { UndoStep } from '../host/undo-step.ts';
 import { messageOf, PrestageError } from '../model/errors.ts';
 import { DATA_PATH, RAM_PATH, STORE_PATH, STORE_RECORD } from '../model/places.ts';
 import { STAGES, type Stage } from '../model/stage.ts';
@@ -28,15 +28,15 @@ export interface CloseForce {
  * @throws PrestageError ERR_STORE_BUSY if a step fails and closing is not forced: the store is open as before. After any other error no store is
  * open, unless closing was forced
  */
-export async function closeStore(host: Host, { step, force }: CloseForce & { readonly step: Step }): Promise<void> {
-  for (const part of await closingSteps(host, { force })) await step(part.name, part.run);
+export async function closeStore(host: Host, { act, force }: CloseForce & { readonly act: Act }): Promise<void> {
+  for (const part of await closingSteps(host, { force })) await act(part.name, part.run);
 }
 
 /**
  * The steps that close the store, in order; each needs the one before, and puts the store back if it fails. The mount that the store needs comes last:
  * after a failure before it the store can be put back, and after it nothing is left to fail. Changes nothing itself.
  */
-export async function closingSteps(host: Host, { force }: CloseForce): Promise<readonly ReleaseStep[]> {
+export async function closingSteps(host: Host, { force }: CloseForce): Promise<readonly UndoStep[]> {
   const before = await storeBefore(host);
   const isInMemory = before.record?.placement === 'ram';
   const mounts = [
@@ -51,12 +51,12 @@ export async function closingSteps(host: Host, { force }: CloseForce): Promise<r
   ];
   if (closing.length === 0) return [];
   const steps = [...(await endingCheck(host)), ...closing];
-  if (force) return steps.map((step) => ({ ...step, run: async () => await withoutCheck(host, step.run) }));
-  return steps.map((step) => ({
-    ...step,
+  if (force) return steps.map((act) => ({ ...act, run: async () => await withoutCheck(host, act.run) }));
+  return steps.map((act) => ({
+    ...act,
     run: async () => {
       try {
-        await withoutCheck(host, step.run);
+        await withoutCheck(host, act.run);
       } catch (failure) {
         const error = await putBack(host, before, failure);
         if (error.code !== 'ERR_STORE_BUSY') await closeRest(host);
@@ -69,7 +69,7 @@ export async function closingSteps(host: Host, { force }: CloseForce): Promise<r
 /** Closes what remains of a store that no engine sees any more. Further failures are only logged: the first one is reported. */
 async function closeRest(host: Host): Promise<void> {
   try {
-    await closeStore(host, { step: plainStep, force: true });
+    await closeStore(host, { act: plainAct, force: true });
   } catch (error) {
     host.log('warning', messageOf(error));
   }
@@ -81,19 +81,19 @@ async function withoutCheck(host: Host, run: () => Promise<void>): Promise<void>
   await run();
 }
 
-async function endingCheck(host: Host): Promise<readonly ReleaseStep[]> {
+async function endingCheck(host: Host): Promise<readonly UndoStep[]> {
   const check = await readRunningCheck(host);
   if (check === undefined) return [];
   return [{ name: 'end-check', text: `end the check of the store image (process ${check.pid})`, run: async () => {} }];
 }
 
 interface Place extends CloseForce {
-  readonly name: ReleaseStep['name'];
+  readonly name: UndoStep['name'];
   readonly absolute: string;
   readonly what: string;
 }
 
-async function closingPlace(host: Host, { name, absolute, what, force }: Place): Promise<readonly ReleaseStep[]> {
+async function closingPlace(host: Host, { name, absolute, what, force }: Place): Promise<readonly UndoStep[]> {
   const path = hostPath(host, absolute);
   if ((await mountsAt(path)).length === 0) return [];
   const run = async (): Promise<void> => {
@@ -103,7 +103,7 @@ async function closingPlace(host: Host, { name, absolute, what, force }: Place):
   return [{ name, text: `${what} ${path}`, run }];
 }
 
-function closingMount(host: Host, source: string | undefined, isForced: boolean): readonly ReleaseStep[] {
+function closingMount(host: Host, source: string | undefined, isForced: boolean): readonly UndoStep[] {
   if (source === undefined) return [];
   const path = hostPath(host, STORE_PATH);
   const run = async (): Promise<void> => {
@@ -133,7 +133,7 @@ function usedByContainers(host: Host, source: string, reason: string): PrestageE
 }
 
 /** Closes the device plainly first, which every cryptsetup can. With force, a device that is still in use is removed with its last user. */
-function closingVerity(host: Host, stage: Stage, isForced: boolean): ReleaseStep {
+function closingVerity(host: Host, stage: Stage, isForced: boolean): UndoStep {
   const device = verityDevice(stage);
   const isGone = (): boolean => !existsSync(hostPath(host, device));
   const run = async (): Promise<void> => {
@@ -162,7 +162,7 @@ async function failureOf(host: Host, file: string, args: readonly string[]): Pro
   }
 }
 
-function forgetting(host: Host): readonly ReleaseStep[] {
+function forgetting(host: Host): readonly UndoStep[] {
   const record = hostPath(host, STORE_RECORD);
   if (!existsSync(record)) return [];
   return [{ name: 'forget-store', text: `remove ${record}`, run: async () => await removeStoreRecord(host) }];

@@ -1,11 +1,11 @@
 import { randomBytes } from 'node:crypto';
 import { lstat, mkdir, readFile, rm } from 'node:fs/promises';
 import { join } from 'node:path';
+import type { Act } from '../host/acts.ts';
 import { writeAtomic } from '../host/atomic.ts';
 import { isRealDirectory } from '../host/files.ts';
 import { type Host, hostPath } from '../host/host.ts';
 import { removeTree } from '../host/remove-tree.ts';
-import type { Step } from '../host/steps.ts';
 import { STORE_PATH } from '../model/places.ts';
 import { isToken, LOCK_FILES, TOKEN_BYTES } from '../storage/lock-token.ts';
 import { mountsAt } from './mounted.ts';
@@ -24,20 +24,20 @@ const RECORD_FILES = ['overlay-images/images.json', 'overlay-layers/layers.json'
  * Makes sure, durably, that the additional store exists and is empty, and repairs one that is incomplete. Nothing to do if a store image is
  * mounted over it.
  */
-export async function ensureEmptyStore(host: Host, step: Step): Promise<void> {
+export async function ensureEmptyStore(host: Host, act: Act): Promise<void> {
   const path = hostPath(host, STORE_PATH);
   if ((await mountsAt(path)).length > 0 || (await isEmptyStore(path))) return;
-  await step('make-empty-store', async () => await makeEmptyStore(path));
+  await act('make-empty-store', async () => await makeEmptyStore(path));
 }
 
 /**
  * The same after a store image was unmounted, with new tokens each time. An engine that looked while the mount changed may have noted the old token of
  * the empty store together with the records of the store image; with the same token it would keep using these records.
  */
-export async function renewEmptyStore(host: Host, step: Step): Promise<void> {
+export async function renewEmptyStore(host: Host, act: Act): Promise<void> {
   const path = hostPath(host, STORE_PATH);
   if ((await mountsAt(path)).length > 0) return;
-  await step('make-empty-store', async () => await makeEmptyStore(path));
+  await act('make-empty-store', async () => await makeEmptyStore(path));
 }
 
 /** Writes the records before the tokens, because an engine that sees a new token reads the records. */

@@ -1,11 +1,11 @@
 import { mkdir, symlink } from 'node:fs/promises';
 import { join } from 'node:path';
+import type { Act } from '../host/acts.ts';
 import { writeAtomic } from '../host/atomic.ts';
 import { type ExecResult, howEnded, quote } from '../host/exec.ts';
 import { type Host, hostPath } from '../host/host.ts';
 import { readMounts } from '../host/mount-table.ts';
 import { removeTree } from '../host/remove-tree.ts';
-import type { Step } from '../host/steps.ts';
 import { digestOf, hexOf } from '../model/digest.ts';
 import { PrestageError } from '../model/errors.ts';
 import type { StorageLocation } from '../storage/records.ts';
@@ -17,7 +17,7 @@ export interface HealRequest {
   readonly location: StorageLocation;
   /** Graphroots of the additional stores that count as present, and that podman uses. */
   readonly stores: readonly string[];
-  readonly step: Step;
+  readonly act: Act;
 }
 
 /** Working directory of the healing, for a configuration of podman and the scaffold. In memory, so it does not survive a reboot. */
@@ -55,11 +55,11 @@ export async function healDangling(host: Host, request: HealRequest): Promise<re
  * @throws PrestageError ERR_STORAGE_DAMAGED if something is left, ERR_STORAGE
  */
 export async function removeUnfinished(host: Host, request: HealRequest, blobs: ReadonlySet<string>): Promise<readonly string[]> {
-  const { location, step } = request;
+  const { location, act } = request;
   const { images, layers } = await findUnfinished(location, blobs);
   if (images.length + layers.length === 0) return [];
   await using podman = await preparePodman(host, request);
-  for (const { id } of images) await step('heal-image', async () => await podman.run(['rmi', '--force', id]));
+  for (const { id } of images) await act('heal-image', async () => await podman.run(['rmi', '--force', id]));
   const removed = await removeLayers(host, podman, request, async () => (await findUnfinished(location, blobs)).layers);
   const left = await findUnfinished(location, blobs);
   const [first] = [...left.images, ...left.layers];
@@ -111,7 +111,7 @@ async function removeContainers(
   const { containers } = request.found;
   if (containers.length === 0) return [];
   const mounted = (await readMounts()).map(({ target }) => target);
-  await endPods(host, containers, request.step);
+  await endPods(host, containers, request.act);
   await removeAll(podman, ['rm', '--force'], 'heal-container', request, (dangling) => dangling.containers);
   return containers.map(({ title, layer }) => {
     const wasRunning = mounted.some((target) => target.endsWith(`/overlay/${layer}/merged`));
@@ -119,11 +119,11 @@ async function removeContainers(
   });
 }
 
-async function endPods(host: Host, containers: Dangling['containers'], step: Step): Promise<void> {
+async function endPods(host: Host, containers: Dangling['containers'], act: Act): Promise<void> {
   const pods = podsOf(containers);
   if (pods.length === 0 || (await askCrictl(host)).kind !== 'answers') return;
   for (const pod of pods) {
-    const reason = await step('heal-container', async () => await endPod(host, pod));
+    const reason = await act('heal-container', async () => await endPod(host, pod));
     if (reason !== undefined) host.log('warning', `pod ${pod.name} could not be ended: ${reason}; podman removes its records`);
   }
 }
@@ -139,14 +139,14 @@ async function removeAll(
   podman: Podman,
   command: readonly string[],
   name: 'heal-container' | 'heal-image',
-  { location, stores, step }: HealRequest,
+  { location, stores, act }: HealRequest,
   pick: (dangling: Dangling) => readonly { readonly id: string }[],
 ): Promise<void> {
   const ids = async () => pick(await findDangling(location, stores)).map(({ id }) => id);
   const all = await ids();
   if (all.length === 0) return;
-  await step(name, async () => await podman.run([...command, ...all]));
-  for (const id of await ids()) await step(name, async () => await podman.run([...command, id]));
+  await act(name, async () => await podman.run([...command, ...all]));
+  for (const id of await ids()) await act(name, async () => await podman.run([...command, id]));
 }
 
 /**
@@ -168,7 +168,7 @@ async function removeLayers(
     await writeScaffold(scaffold, left);
     for (const layer of left) {
       const name = `localhost/prestage-agent/leftover:${layer.id.slice(0, 12)}`;
-      await request.step('heal-layer', async () => {
+      await request.act('heal-layer', async () => {
         await podman.run(['tag', scaffoldImage(layer), name], scaffold);
         await podman.run(['rmi', '--force', name], scaffold);
       });

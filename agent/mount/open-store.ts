@@ -3,10 +3,10 @@ import { existsSync } from 'node:fs';
 import { readdir } from 'node:fs/promises';
 import { join } from 'node:path';
 import type { ArchivePool } from '../extract/pool.ts';
+import type { Act } from '../host/acts.ts';
 import { readBootId } from '../host/boot.ts';
 import { type Host, hostPath } from '../host/host.ts';
 import { removeTrees } from '../host/remove-tree.ts';
-import type { Step } from '../host/steps.ts';
 import { messageOf, PrestageError } from '../model/errors.ts';
 import { DISK_COPY_PATH, STORE_PATH } from '../model/places.ts';
 import type { Stage } from '../model/stage.ts';
@@ -32,7 +32,7 @@ export interface OpenStoreRequest {
   readonly placement: PlacementChoice;
   /** What a copy in memory must leave free; from the memory of the machine if left out. */
   readonly memoryReserveBytes?: number | undefined;
-  readonly step: Step;
+  readonly act: Act;
   readonly signal: AbortSignal;
   /** Bytes of the image that have been read so far; only called if it is copied or hashed. */
   readonly onProgress?: (bytes: number) => void;
@@ -68,15 +68,15 @@ export interface OpenedStore {
  * the signal's reason
  */
 export async function openStore(host: Host, request: OpenStoreRequest): Promise<OpenedStore> {
-  const { step } = request;
+  const { act } = request;
   const before = await readOpenStore(host);
   if (before !== undefined && isAsWanted(before, request)) {
     // The run that opened it may have been killed before this.
     await removeOtherCopies(host, request, before.placement);
     return opened(host, before, { wasOpen: true, notices: [] });
   }
-  await closeBefore(host, step);
-  await ensureEmptyStore(host, step);
+  await closeBefore(host, act);
+  await ensureEmptyStore(host, act);
   try {
     const { record, notices } = await openFirst(host, request);
     await removeOtherCopies(host, request, record.placement);
@@ -87,11 +87,11 @@ export async function openStore(host: Host, request: OpenStoreRequest): Promise<
   }
 }
 
-async function closeBefore(host: Host, step: Step): Promise<void> {
+async function closeBefore(host: Host, act: Act): Promise<void> {
   try {
-    await closeStore(host, { step, force: false });
+    await closeStore(host, { act, force: false });
   } catch (error) {
-    if (!(error instanceof PrestageError && error.code === 'ERR_STORE_BUSY')) await ensureEmptyStore(host, step);
+    if (!(error instanceof PrestageError && error.code === 'ERR_STORE_BUSY')) await ensureEmptyStore(host, act);
     throw error;
   }
 }
@@ -110,7 +110,7 @@ async function openFirst(
   host: Host,
   request: OpenStoreRequest,
 ): Promise<{ readonly record: StoreRecord; readonly notices: readonly string[] }> {
-  const { stage, step, isMedium = false } = request;
+  const { stage, act, isMedium = false } = request;
   const notices: string[] = [];
   const [first, ...others] = choosePlacements(request.placement, { stage, isMedium });
   let placement = first;
@@ -120,7 +120,7 @@ async function openFirst(
     } catch (error) {
       if (!(error instanceof PrestageError) || !NO_ROOM.has(error.code)) throw error;
       notices.push(`the store image is used from the ${next.kind}, and not from ${placement.kind}: ${error.message}`);
-      await closeStore(host, { step, force: true });
+      await closeStore(host, { act, force: true });
     }
     placement = next;
   }
@@ -129,7 +129,7 @@ async function openFirst(
 
 /** Opens the store when none is open. After an error the caller must close what is left. */
 async function openClosed(host: Host, request: OpenStoreRequest, placement: ChosenPlacement): Promise<StoreRecord> {
-  const { image, step, stage } = request;
+  const { image, act, stage } = request;
   const facts = await trustFacts(host, image, placement.kind);
   const wanted = chooseTrust(request.trust, facts);
   host.log('info', `store image: placement ${placement.kind}, ${placement.reason}; trust ${wanted.kind}, ${wanted.reason}`);
@@ -155,9 +155,9 @@ async function openClosed(host: Host, request: OpenStoreRequest, placement: Chos
     opening: randomUUID(),
     ...(trust.kind === 'verity' && placed.hashTree !== undefined && { verity: { hashTree: placed.hashTree, rootHash: image.rootHash } }),
   };
-  await step('record-store', async () => await writeStoreRecord(host, record));
+  await act('record-store', async () => await writeStoreRecord(host, record));
   const onProgress = request.onProgress ?? ignore;
-  await step('mount-store', async () => await mountPlaced(host, { record, placed, source, request: { ...request, onProgress } }));
+  await act('mount-store', async () => await mountPlaced(host, { record, placed, source, request: { ...request, onProgress } }));
   return record;
 }
 
@@ -179,10 +179,10 @@ interface SourceRequest {
 async function sourceOf(host: Host, of: SourceRequest): Promise<{ readonly trust: ChosenTrust; readonly source: string }> {
   const { request, placed, wanted, facts } = of;
   if (placed.hashTree === undefined) return { trust: wanted, source: placed.path };
-  const { stage, image, step } = request;
+  const { stage, image, act } = request;
   const opening = { stage, image: placed.path, hashTree: placed.hashTree, rootHash: image.rootHash };
   try {
-    return { trust: wanted, source: await step('open-verity', async () => await openVerity(host, opening)) };
+    return { trust: wanted, source: await act('open-verity', async () => await openVerity(host, opening)) };
   } catch (error) {
     if (request.trust !== 'auto') {
       throw new PrestageError(
@@ -215,22 +215,22 @@ function opened(
 }
 
 /** Closes with force, because nobody can be using this store yet. */
-async function closeAfter(host: Host, { step }: OpenStoreRequest, error: unknown): Promise<void> {
+async function closeAfter(host: Host, { act }: OpenStoreRequest, error: unknown): Promise<void> {
   try {
-    await closeStore(host, { step, force: true });
+    await closeStore(host, { act, force: true });
   } catch (closing) {
     throw new SuppressedError(closing, error);
   }
 }
 
 /** Removes copies on the disk other than the open one. A copy that a container still uses only loses its name. It is not an error if a copy cannot be removed. */
-async function removeOtherCopies(host: Host, { image, step }: OpenStoreRequest, placement: Placement): Promise<void> {
+async function removeOtherCopies(host: Host, { image, act }: OpenStoreRequest, placement: Placement): Promise<void> {
   const directory = hostPath(host, DISK_COPY_PATH);
   const isOpen = (name: string): boolean => placement === 'disk' && name.startsWith(image.sha256);
   const others = (await readdir(directory).catch(() => [])).filter((name) => !isOpen(name));
   if (others.length === 0) return;
   try {
-    await step('remove-old-copies', async () => {
+    await act('remove-old-copies', async () => {
       await removeTrees(others.map((name) => join(directory, name)));
     });
   } catch (error) {

@@ -1,11 +1,11 @@
 import { rm, stat } from 'node:fs/promises';
 import { join } from 'node:path';
 import type { ArchivePool } from '../extract/pool.ts';
+import type { Act } from '../host/acts.ts';
 import { quote } from '../host/exec.ts';
 import { type Host, hostPath } from '../host/host.ts';
 import { makePrivateDirectory } from '../host/private-directory.ts';
 import { memoryBytes, spaceAt } from '../host/space.ts';
-import type { Step } from '../host/steps.ts';
 import { messageOf, PrestageError } from '../model/errors.ts';
 import { DISK_COPY_PATH, RAM_PATH } from '../model/places.ts';
 import type { Placement } from '../model/store.ts';
@@ -28,7 +28,7 @@ export interface PlaceRequest {
   /** The bytes must be hashed before the image is used. */
   readonly mustHash: boolean;
   readonly pool: ArchivePool;
-  readonly step: Step;
+  readonly act: Act;
   readonly signal: AbortSignal;
   readonly onProgress: (bytes: number) => void;
 }
@@ -59,10 +59,10 @@ export async function placeImage(host: Host, request: PlaceRequest): Promise<Pla
 }
 
 async function placeOnPartition(host: Host, request: PlaceRequest): Promise<PlacedImage> {
-  const { image, bundleDirectory, step } = request;
+  const { image, bundleDirectory, act } = request;
   const inner = await innerPath(bundleDirectory, image.path);
   await checkSize(image);
-  const data = await bindData(host, bundleDirectory, step);
+  const data = await bindData(host, bundleDirectory, act);
   const path = join(data, inner);
   if (request.mustHash) await hashImage(request, image, path);
   const hashTree = request.withHashTree ? join(data, await innerPath(bundleDirectory, image.hashTree)) : undefined;
@@ -71,14 +71,14 @@ async function placeOnPartition(host: Host, request: PlaceRequest): Promise<Plac
 
 /** Keeps nothing of the partition open afterwards. */
 async function placeInMemory(host: Host, request: PlaceRequest): Promise<PlacedImage> {
-  const { step } = request;
+  const { act } = request;
   await checkSource(request);
   const neededBytes = bytesOf(request);
   const memory = await memoryBytes();
   const reserveBytes = request.memoryReserveBytes ?? memoryReserveBytes(memory.total);
   checkRoom('ram', { neededBytes, availableMemoryBytes: memory.available, reserveBytes, freeDiskBytes: 0 });
   const directory = hostPath(host, RAM_PATH);
-  await step('mount-ram', async () => {
+  await act('mount-ram', async () => {
     await makePrivateDirectory(directory);
     const mounted = await host.exec('mount', tmpfsMountArgs(neededBytes, directory));
     if (mounted.exitCode !== 0) {
@@ -90,13 +90,13 @@ async function placeInMemory(host: Host, request: PlaceRequest): Promise<PlacedI
     }
   });
   const [path, tree] = [join(directory, 'store.squashfs'), join(directory, 'store.verity')];
-  await step('copy-store', async () => await copyBoth(request, path, tree));
+  await act('copy-store', async () => await copyBoth(request, path, tree));
   return { path, hashTree: request.withHashTree ? tree : undefined, isHashed: true };
 }
 
 /** Once there is a copy, the partition is no longer needed. */
 async function placeOnDisk(host: Host, request: PlaceRequest): Promise<PlacedImage> {
-  const { image, step, withHashTree } = request;
+  const { image, act, withHashTree } = request;
   const { image: path, hashTree: tree } = diskCopyOf(host, image.sha256);
   const placed = { path, hashTree: withHashTree ? tree : undefined };
   if (await isCopied(request, path, tree)) {
@@ -107,7 +107,7 @@ async function placeOnDisk(host: Host, request: PlaceRequest): Promise<PlacedIma
   }
   await checkSource(request);
   const directory = hostPath(host, DISK_COPY_PATH);
-  await step('copy-store', async () => {
+  await act('copy-store', async () => {
     await rm(path, { force: true });
     await makePrivateDirectory(directory);
     const { freeBytes } = await spaceAt(directory);

@@ -1,7 +1,7 @@
 import { selfCommand } from '../assets.ts';
+import type { Act } from '../host/acts.ts';
 import { output } from '../host/exec.ts';
 import type { Host } from '../host/host.ts';
-import type { Step } from '../host/steps.ts';
 import { CAPABILITIES, hasSystemd } from '../host/systemd.ts';
 import { errorRecord, exitCodes } from '../model/errors.ts';
 import { CHECK_STOP_SECONDS, CHECK_UNIT, endCheck, readRunningCheck } from './check-process.ts';
@@ -14,12 +14,12 @@ const SYSTEMCTL_LIMIT_MS = 30_000;
  * is replaced. The caller must hold the run lock. Never throws: the node also works without a check.
  * @returns notices for people: empty, or why no check is running
  */
-export async function startCheck(host: Host, step: Step): Promise<readonly string[]> {
+export async function startCheck(host: Host, act: Act): Promise<readonly string[]> {
   try {
     const target = await findCheckTarget(host);
     if (target?.record.verified !== 'pending') return [];
     if ((await readRunningCheck(host))?.target === target.identity) return [];
-    await step('start-check', async () => {
+    await act('start-check', async () => {
       // Released at once, because the new check needs this lock.
       await (await endCheck(host))[Symbol.asyncDispose]();
       await (hasSystemd(host) ? startUnit(host) : startProcess(host));

@@ -1,7 +1,7 @@
+import type { Act } from '../host/acts.ts';
 import { output } from '../host/exec.ts';
 import type { Host } from '../host/host.ts';
 import { reclaimTargets } from '../host/private-mount.ts';
-import type { Step } from '../host/steps.ts';
 import { PrestageError } from '../model/errors.ts';
 import { type OpenDisk, openDisk, readDisk } from './disk.ts';
 import type { DiskFacts, DiskPartition } from './disk-facts.ts';
@@ -18,7 +18,7 @@ export interface CreateOptions {
   readonly request: CreateRequest;
   /** Only plans; changes nothing. */
   readonly isDry: boolean;
-  readonly step: Step;
+  readonly act: Act;
   /** Shows the plan. Returns if the person agrees, else throws. Not called if there is nothing to do. */
   readonly confirm: (proposal: CreateProposal) => Promise<void>;
 }
@@ -40,9 +40,9 @@ export interface CreateReport extends CreateProposal {
  * `confirm` throws
  */
 export async function createPartition(host: Host, options: CreateOptions): Promise<CreateReport> {
-  const { step } = options;
-  await step('reclaim-targets', async () => await reclaimTargets(host));
-  await using disk = await openDisk(host, options.disk, { readOnly: options.isDry, step });
+  const { act } = options;
+  await act('reclaim-targets', async () => await reclaimTargets(host));
+  await using disk = await openDisk(host, options.disk, { readOnly: options.isDry, act });
   const { plan, losses } = await propose(host, disk, options.request);
   // A reused partition keeps its file system. The release that it must suit is known only when a bundle is written.
   if (plan.steps.length === 0) await warnOfFeatures(host, plan.partition.device, '');
@@ -51,7 +51,7 @@ export async function createPartition(host: Host, options: CreateOptions): Promi
   const again = await readDisk(host, disk);
   refuse(host, again);
   if (essence(again) !== essence(plan.disk)) throw changed(plan.disk);
-  await act(host, plan, step);
+  await runSteps(host, plan, act);
   return { plan, losses, isDone: true };
 }
 
@@ -71,20 +71,20 @@ function refuse(host: Host, disk: DiskFacts): void {
   throw first;
 }
 
-async function act(host: Host, { disk, steps }: CreatePlan, step: Step): Promise<void> {
+async function runSteps(host: Host, { disk, steps }: CreatePlan, act: Act): Promise<void> {
   const args = steps.flatMap(sgdiskArgs);
   if (args.length > 0) {
     host.log('info', `writing the partition table of ${disk.name}`);
-    for (const one of steps) await beforeTable(host, disk, { one, step });
+    for (const one of steps) await beforeTable(host, disk, { one, act });
     // One call: either the whole table is written, or nothing.
-    await step('write-table', async () => await output(host.exec, 'sgdisk', ['--set-alignment=1', ...args, disk.device]));
+    await act('write-table', async () => await output(host.exec, 'sgdisk', ['--set-alignment=1', ...args, disk.device]));
   }
-  for (const one of steps) if (one.kind === 'format') await format(host, disk, { partition: one.partition, step });
+  for (const one of steps) if (one.kind === 'format') await format(host, disk, { partition: one.partition, act });
 }
 
-async function beforeTable(host: Host, disk: DiskFacts, { one, step }: { readonly one: CreateStep; readonly step: Step }): Promise<void> {
-  if (one.kind === 'delete-partition') await step('forget-partition', async () => await forgetPartition(host, disk, one.partition));
-  if (one.kind === 'add-partition') await step('clear-place', async () => await clearPlace(host, disk, one.partition));
+async function beforeTable(host: Host, disk: DiskFacts, { one, act }: { readonly one: CreateStep; readonly act: Act }): Promise<void> {
+  if (one.kind === 'delete-partition') await act('forget-partition', async () => await forgetPartition(host, disk, one.partition));
+  if (one.kind === 'add-partition') await act('clear-place', async () => await clearPlace(host, disk, one.partition));
 }
 
 /** File systems have their signatures in the first or last MiB of a partition. */
@@ -119,11 +119,11 @@ function sgdiskArgs(step: CreatePlan['steps'][number]): readonly string[] {
 async function format(
   host: Host,
   disk: DiskFacts,
-  { partition, step }: { readonly partition: DiskPartition; readonly step: Step },
+  { partition, act }: { readonly partition: DiskPartition; readonly act: Act },
 ): Promise<void> {
-  await step('announce-partition', async () => await announcePartition(host, disk, partition));
+  await act('announce-partition', async () => await announcePartition(host, disk, partition));
   host.log('info', `formatting ${partition.device} with XFS`);
-  await step('format-partition', async () => await makeXfs(host, partition.device));
+  await act('format-partition', async () => await makeXfs(host, partition.device));
 }
 
 /** The facts that a plan depends on. The uses of the disk are left out: they are judged again. */

@@ -1,11 +1,11 @@
 import { constants } from 'node:fs';
 import { access, type FileHandle, open, readFile, realpath, stat } from 'node:fs/promises';
 import { basename } from 'node:path';
+import type { Act } from '../host/acts.ts';
 import { output } from '../host/exec.ts';
 import type { Host } from '../host/host.ts';
 import { attachLoop, lastingLoop } from '../host/loop.ts';
 import { readMounts } from '../host/mount-table.ts';
-import type { Step } from '../host/steps.ts';
 import { PrestageError } from '../model/errors.ts';
 import { reasonOf } from '../model/system-error.ts';
 import {
@@ -36,7 +36,7 @@ export interface OpenDisk extends AsyncDisposable {
  * Opens what a person names: a block device directly, a regular file as a disk image through a loop device.
  * @throws PrestageError ERR_DISK, ERR_DISK_BUSY if the image is already attached
  */
-export async function openDisk(host: Host, path: string, options: { readonly readOnly: boolean; readonly step: Step }): Promise<OpenDisk> {
+export async function openDisk(host: Host, path: string, options: { readonly readOnly: boolean; readonly act: Act }): Promise<OpenDisk> {
   const name = await realpath(path).catch((cause: NodeJS.ErrnoException) => {
     throw notADisk(path, `cannot be opened: ${reasonOf(cause)}`, cause);
   });
@@ -47,7 +47,7 @@ export async function openDisk(host: Host, path: string, options: { readonly rea
   const attached = await lastingLoop(host, name);
   if (attached !== undefined) throw attachedAlready(name, attached);
   const isWritable = await canWrite(name);
-  const loop = await options.step('attach-image', async () => await attachLoop(host, name, { readOnly: options.readOnly || !isWritable }));
+  const loop = await options.act('attach-image', async () => await attachLoop(host, name, { readOnly: options.readOnly || !isWritable }));
   return { name, device: loop.device, image: name, [Symbol.asyncDispose]: async () => await loop[Symbol.asyncDispose]() };
 }
 

@@ -22,15 +22,15 @@ export async function makeExt4Image(host: Host, work: ImageWork): Promise<void> 
   await checkBundle(host, work, files);
   await using directory = await workDirectory(work.path);
   const stage = join(directory.path, 'stage');
-  await work.step('stage-image-files', async () => await stageFiles(stage, work.bundle.directory, files));
-  await work.step('start-image', async () => await makeEmpty(work.path, work.plan.sizeBytes));
+  await work.act('stage-image-files', async () => await stageFiles(stage, work.bundle.directory, files));
+  await work.act('start-image', async () => await makeEmpty(work.path, work.plan.sizeBytes));
   const [start, end] = [EDGE_BYTES / 512, (EDGE_BYTES + work.plan.partitionBytes) / 512 - 1];
   const table = [`--new=${NUMBER}:${start}:${end}`, `--typecode=${NUMBER}:8300`, `--change-name=${NUMBER}:${work.label}`, work.path];
-  await work.step('write-table', async () => await output(host.exec, 'sgdisk', table));
+  await work.act('write-table', async () => await output(host.exec, 'sgdisk', table));
   const extended = `offset=${EDGE_BYTES},root_owner=0:0,lazy_itable_init=0,lazy_journal_init=0`;
   const size = `${work.plan.partitionBytes / KIB}k`;
   const args = ['-q', '-F', '-b', String(BLOCK_BYTES), '-m', '0', '-E', extended, '-d', stage, work.path, size];
-  await work.step('fill-image', async () => await output(host.exec, 'mkfs.ext4', args, { signal: work.signal }));
+  await work.act('fill-image', async () => await output(host.exec, 'mkfs.ext4', args, { signal: work.signal }));
   const placed = await placedFiles(host, work, { files, list: join(directory.path, 'commands') });
   await readBackImage(work, files, placed);
 }

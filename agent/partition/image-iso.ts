@@ -18,7 +18,7 @@ export async function makeIsoImage(host: Host, work: ImageWork): Promise<void> {
   const list = join(directory.path, 'files');
   await writeFile(list, formatPathList(work.bundle.directory, files));
   const how = ['-as', 'mkisofs', '-quiet', '-iso-level', '3', '-r', '-V', work.label, '-o', work.path, '-graft-points', '-path-list', list];
-  await work.step('fill-image', async () => await output(host.exec, 'xorriso', how, { signal: work.signal }));
+  await work.act('fill-image', async () => await output(host.exec, 'xorriso', how, { signal: work.signal }));
   const report = await output(host.exec, 'xorriso', ['-indev', work.path, '-find', '/', '-type', 'f', '-exec', 'report_lba', '--'], {
     signal: work.signal,
   });

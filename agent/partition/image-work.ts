@@ -2,9 +2,9 @@ import { type FileHandle, mkdir, open, stat } from 'node:fs/promises';
 import { join } from 'node:path';
 import type { SealedBundle } from '../bundle/read-bundle.ts';
 import { verifyFiles } from '../bundle/verify-files.ts';
+import type { Act } from '../host/acts.ts';
 import type { Host } from '../host/host.ts';
 import { removeTree } from '../host/remove-tree.ts';
-import type { Step } from '../host/steps.ts';
 import { BUNDLE_FILE, type BundleFile } from '../model/bundle.ts';
 import { PrestageError } from '../model/errors.ts';
 import { listFaults } from '../model/faults.ts';
@@ -19,7 +19,7 @@ export interface ImageWork {
   readonly bundle: SealedBundle;
   readonly plan: ImagePlan;
   readonly label: string;
-  readonly step: Step;
+  readonly act: Act;
   readonly onProgress: (progress: WriteProgress) => void;
   readonly signal: AbortSignal;
 }

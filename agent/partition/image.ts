@@ -1,12 +1,12 @@
 import { type FileHandle, link, lstat, open, rename, rm, stat } from 'node:fs/promises';
 import { basename, dirname, join, resolve } from 'node:path';
 import { readBundle, type SealedBundle } from '../bundle/read-bundle.ts';
+import type { Act } from '../host/acts.ts';
 import { syncDirectory } from '../host/atomic.ts';
 import { checkWorkplace } from '../host/chain.ts';
 import type { Host } from '../host/host.ts';
 import { removeTree } from '../host/remove-tree.ts';
 import { spaceAt } from '../host/space.ts';
-import type { Step } from '../host/steps.ts';
 import { PrestageError } from '../model/errors.ts';
 import { createPartition } from './create.ts';
 import { makeExt4Image } from './image-ext4.ts';
@@ -27,7 +27,7 @@ export interface ImageOptions {
   readonly isReplacing: boolean;
   readonly isDry: boolean;
   readonly isRoot: boolean;
-  readonly step: Step;
+  readonly act: Act;
   readonly onProgress: (progress: WriteProgress) => void;
   readonly signal: AbortSignal;
 }
@@ -55,7 +55,7 @@ export async function makeImage(host: Host, options: ImageOptions): Promise<Imag
   const temporary = join(dirname(path), `.${basename(path)}.partial`);
   try {
     await make(host, { ...options, path: temporary, bundle, plan });
-    await options.step('place-image', async () => {
+    await options.act('place-image', async () => {
       await syncFile(temporary);
       await (options.isReplacing ? rename(temporary, path) : claim(temporary, path));
       await syncDirectory(dirname(path));
@@ -64,7 +64,7 @@ export async function makeImage(host: Host, options: ImageOptions): Promise<Imag
     if (options.signal.aborted && !(error instanceof PrestageError && error.code === 'ERR_INTERRUPTED')) throw interrupted(path, error);
     throw error;
   } finally {
-    await options.step('end-image', async () => await rm(temporary, { force: true }));
+    await options.act('end-image', async () => await rm(temporary, { force: true }));
   }
   return { path, plan, bundle, sizeBytes: (await stat(path)).size };
 }
@@ -85,17 +85,17 @@ async function make(host: Host, work: ImageWork): Promise<void> {
 
 /** Works as for a disk: makes a partition through a loop device and writes the bundle to it. */
 async function makeXfsImage(host: Host, work: ImageWork): Promise<void> {
-  const { path, plan, bundle, label, step, onProgress, signal } = work;
-  await step('start-image', async () => await makeEmpty(path, plan.sizeBytes));
+  const { path, plan, bundle, label, act, onProgress, signal } = work;
+  await act('start-image', async () => await makeEmpty(path, plan.sizeBytes));
   const request = { label, sizeBytes: undefined, startSector: EDGE_BYTES / 512, existing: 'refuse' } as const;
-  await createPartition(host, { disk: path, request, isDry: false, step, confirm: nobodyIsAsked });
+  await createPartition(host, { disk: path, request, isDry: false, act, confirm: nobodyIsAsked });
   await writeBundle(host, {
     bundle: bundle.directory,
     target: path,
     label,
     isPruneFirst: false,
     isDry: false,
-    step,
+    act,
     confirm: nobodyIsAsked,
     onProgress,
     signal,

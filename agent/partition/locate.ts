@@ -1,6 +1,6 @@
+import type { Act } from '../host/acts.ts';
 import type { Host } from '../host/host.ts';
 import { reclaimTargets } from '../host/private-mount.ts';
-import type { Step } from '../host/steps.ts';
 import { PrestageError } from '../model/errors.ts';
 import { type OpenDisk, openDisk, readDisk } from './disk.ts';
 import type { DiskFacts } from './disk-facts.ts';
@@ -28,7 +28,7 @@ export interface LocateRequest {
   readonly target: string;
   readonly label: string;
   readonly readOnly: boolean;
-  readonly step: Step;
+  readonly act: Act;
 }
 
 /** File systems that bundles are written to. */
@@ -40,7 +40,7 @@ const WRITABLE: readonly string[] = ['xfs', 'ext4'];
  * @throws PrestageError ERR_DISK…, ERR_PARTITION_MISSING, ERR_PARTITION_AMBIGUOUS, ERR_PARTITION_FILESYSTEM
  */
 export async function locatePartition(host: Host, request: LocateRequest): Promise<LocatedPartition> {
-  await request.step('reclaim-targets', async () => await reclaimTargets(host));
+  await request.act('reclaim-targets', async () => await reclaimTargets(host));
   const disk = await openDisk(host, request.target, request);
   try {
     const found = await partitionOn(host, disk, request);
@@ -54,22 +54,22 @@ export async function locatePartition(host: Host, request: LocateRequest): Promi
   }
 }
 
-async function partitionOn(host: Host, disk: OpenDisk, { label, step }: LocateRequest) {
+async function partitionOn(host: Host, disk: OpenDisk, { label, act }: LocateRequest) {
   const facts = await readDisk(host, disk);
-  if (facts.kind === 'part') return await thePartition(host, facts, { label, step });
+  if (facts.kind === 'part') return await thePartition(host, facts, { label, act });
   const partitions = facts.partitions.map((partition) => ({ ...partition, sizeBytes: 0 }));
   const chosen = choosePartition(partitions, label);
   if (chosen === undefined) throw missing(disk.name, label, facts.partitions);
   const partition = facts.partitions.find((each) => each.device === chosen.device);
-  if (partition !== undefined) await step('announce-partition', async () => await announcePartition(host, facts, partition));
+  if (partition !== undefined) await act('announce-partition', async () => await announcePartition(host, facts, partition));
   return { device: chosen.device, fileSystem: writable(chosen.device, chosen.fileSystem), identity: facts.identity };
 }
 
-async function thePartition(host: Host, facts: DiskFacts, { label, step }: Pick<LocateRequest, 'label' | 'step'>) {
+async function thePartition(host: Host, facts: DiskFacts, { label, act }: Pick<LocateRequest, 'label' | 'act'>) {
   const probe = parseBlkid((await host.exec('blkid', ['--probe', '--output', 'export', facts.device])).stdout);
   if (probe.label !== label) throw missing(facts.name, label, [{ device: facts.device, label: probe.label ?? '' }]);
   const parent = (await host.exec('lsblk', ['--nodeps', '--noheadings', '--paths', '--output', 'PKNAME', facts.device])).stdout.trim();
-  const { identity } = parent === '' ? facts : await readDisk(host, await openDisk(host, parent, { readOnly: true, step }));
+  const { identity } = parent === '' ? facts : await readDisk(host, await openDisk(host, parent, { readOnly: true, act }));
   return { device: facts.device, fileSystem: writable(facts.device, probe.fileSystem), identity };
 }
 

@@ -1,8 +1,8 @@
 import { stat } from 'node:fs/promises';
+import { plainAct } from '../host/acts.ts';
 import type { Host } from '../host/host.ts';
 import { mountReadOnly } from '../host/mounts.ts';
 import { privateTarget } from '../host/private-mount.ts';
-import { plainStep } from '../host/steps.ts';
 import { PrestageError } from '../model/errors.ts';
 import { reasonOf } from '../model/system-error.ts';
 import { openDisk, readDisk } from './disk.ts';
@@ -35,7 +35,7 @@ export async function openPath(host: Host, path: string, label: string): Promise
   if (found.isDirectory()) return { path, kind: 'folder', device: undefined, [Symbol.asyncDispose]: async () => undefined };
   const stack = new AsyncDisposableStack();
   try {
-    const disk = stack.use(await openDisk(host, path, { readOnly: true, step: plainStep }));
+    const disk = stack.use(await openDisk(host, path, { readOnly: true, act: plainAct }));
     const { device, fileSystem } = await fileSystemOn(host, disk, label);
     const mount = stack.use(await mountReadOnly(host, { device, fileSystem, target: await privateTarget(host) }));
     return {

@@ -1,10 +1,10 @@
 import { existsSync } from 'node:fs';
 import { realpath } from 'node:fs/promises';
 import { join } from 'node:path';
+import type { Act } from '../host/acts.ts';
 import { output } from '../host/exec.ts';
 import { type Host, hostPath } from '../host/host.ts';
 import { type MountLease, mountReadOnly } from '../host/mounts.ts';
-import type { Step } from '../host/steps.ts';
 import { formatBytes } from '../model/bytes.ts';
 import { PrestageError } from '../model/errors.ts';
 import { type BlockPartition, choosePartition, LSBLK_ARGS, parseBlkid, parseLsblk, udevName } from './find.ts';
@@ -33,17 +33,17 @@ export const PARTITION_TARGET = '/run/prestage-agent/partition';
  * Finds the partition with a GPT label, waits for a late device, and mounts it read-only. The lease unmounts it and never deletes anything.
  * @throws PrestageError ERR_PARTITION_MISSING, ERR_PARTITION_AMBIGUOUS, ERR_PARTITION_FILESYSTEM, ERR_PARTITION_MOUNT
  */
-export async function openPartition(host: Host, request: PartitionRequest, step: Step, signal?: AbortSignal): Promise<OpenPartition> {
+export async function openPartition(host: Host, request: PartitionRequest, act: Act, signal?: AbortSignal): Promise<OpenPartition> {
   const partition = await waitForPartition(host, request, signal);
   const { device, fileSystem, sizeBytes } = partition;
   host.log('info', `partition "${request.label}" is ${device} (${fileSystem}, ${formatBytes(sizeBytes)})`);
-  const mount = await step('mount-partition', async () => await mountReadOnly(host, { device, fileSystem, target: request.target }));
+  const mount = await act('mount-partition', async () => await mountReadOnly(host, { device, fileSystem, target: request.target }));
   return {
     device,
     fileSystem,
     sizeBytes,
     path: mount.path,
-    [Symbol.asyncDispose]: async () => await step('unmount-partition', async () => await mount[Symbol.asyncDispose]()),
+    [Symbol.asyncDispose]: async () => await act('unmount-partition', async () => await mount[Symbol.asyncDispose]()),
   };
 }
 

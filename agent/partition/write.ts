@@ -4,12 +4,12 @@ import { join } from 'node:path';
 import pLimit from 'p-limit';
 import { readBundle, type SealedBundle } from '../bundle/read-bundle.ts';
 import { type BundleFault, verifyFiles } from '../bundle/verify-files.ts';
+import type { Act } from '../host/acts.ts';
 import { removeTemporaries, syncDirectory, writeAtomic } from '../host/atomic.ts';
 import { output, quote } from '../host/exec.ts';
 import type { Host } from '../host/host.ts';
 import type { MountLease } from '../host/mounts.ts';
 import { mountPrivately } from '../host/private-mount.ts';
-import type { Step } from '../host/steps.ts';
 import { BUNDLE_FILE, PARTIAL_FILE } from '../model/bundle.ts';
 import { PrestageError } from '../model/errors.ts';
 import { listFaults } from '../model/faults.ts';
@@ -30,7 +30,7 @@ export interface WriteOptions {
   /** Remove files of an earlier bundle first, if both bundles do not fit. */
   readonly isPruneFirst: boolean;
   readonly isDry: boolean;
-  readonly step: Step;
+  readonly act: Act;
   /** Called before a complete bundle is replaced; returns if the person agrees. */
   readonly confirm: (proposal: WriteProposal) => Promise<void>;
   readonly onProgress: (progress: WriteProgress) => void;
@@ -88,16 +88,16 @@ async function writeTo(host: Host, partition: LocatedPartition, work: Work): Pro
   const proposal: WriteProposal = { partition, bundle, plan };
   if (options.isDry || plan.isDone) return { ...proposal, isWritten: false };
   if (plan.isReplacing) await options.confirm(proposal);
-  await mark(host, partition, { files: [...survey.earlier, ...bundle.bundle.files], step: options.step });
+  await mark(host, partition, { files: [...survey.earlier, ...bundle.bundle.files], act: options.act });
   await copy(host, partition, { ...work, plan });
   await readBack(host, partition, work);
-  await unmark(host, partition, options.step);
+  await unmark(host, partition, options.act);
   return { ...proposal, isWritten: true };
 }
 
 /** A dry run does not even replay the journal. */
 async function look(host: Host, partition: LocatedPartition, { bundle, options }: Work): Promise<PartitionSurvey> {
-  await using mount = await mounted(host, partition, { readOnly: options.isDry, step: options.step });
+  await using mount = await mounted(host, partition, { readOnly: options.isDry, act: options.act });
   return await surveyPartition(mount.path, bundle, {
     parallel: host.cores,
     onProgress: progressOf('comparing', bundle, options),
@@ -109,10 +109,10 @@ async function look(host: Host, partition: LocatedPartition, { bundle, options }
 async function mark(
   host: Host,
   partition: LocatedPartition,
-  { files, step }: { readonly files: PartitionSurvey['earlier']; readonly step: Step },
+  { files, act }: { readonly files: PartitionSurvey['earlier']; readonly act: Act },
 ): Promise<void> {
-  await using mount = await mounted(host, partition, { readOnly: false, step });
-  await step('mark-partition', async () => {
+  await using mount = await mounted(host, partition, { readOnly: false, act });
+  await act('mark-partition', async () => {
     await writeAtomic(join(mount.path, PARTIAL_FILE), formatNote(files));
     await removeTemporaries(mount.path);
   });
@@ -123,17 +123,17 @@ async function copy(
   partition: LocatedPartition,
   { bundle, plan, options }: Work & { readonly plan: WritePlan },
 ): Promise<void> {
-  const { step } = options;
-  await using mount = await mounted(host, partition, { readOnly: false, step });
+  const { act } = options;
+  await using mount = await mounted(host, partition, { readOnly: false, act });
   const top = mount.path;
   for (const path of [...plan.replace, ...(plan.isPruneFirst ? plan.obsolete : [])])
-    await step('remove-replaced-file', async () => await removeInner(top, path));
+    await act('remove-replaced-file', async () => await removeInner(top, path));
   await copyAll(top, { bundle, plan, options });
-  await step('sync-target', async () => await syncAll(host, partition, top));
+  await act('sync-target', async () => await syncAll(host, partition, top));
   const manifest = await readSealed(bundle.directory, bundle);
-  await step('place-bundle-manifest', async () => await writeAtomic(join(top, BUNDLE_FILE), manifest));
-  for (const path of plan.obsolete) await step('remove-obsolete-file', async () => await removeInner(top, path));
-  await step('sync-target', async () => await syncAll(host, partition, top));
+  await act('place-bundle-manifest', async () => await writeAtomic(join(top, BUNDLE_FILE), manifest));
+  for (const path of plan.obsolete) await act('remove-obsolete-file', async () => await removeInner(top, path));
+  await act('sync-target', async () => await syncAll(host, partition, top));
 }
 
 /** syncfs(2): writes that a dead disk did not accept show up here at the latest. */
@@ -159,7 +159,7 @@ async function copyAll(top: string, { bundle, plan, options }: Work & { readonly
   const copies = plan.copy.map((file) =>
     limit(async () => {
       signal.throwIfAborted();
-      await options.step('copy-bundle-file', async () => await copyFile(file, { from: bundle.directory, to: top, onBytes, signal }));
+      await options.act('copy-bundle-file', async () => await copyFile(file, { from: bundle.directory, to: top, onBytes, signal }));
     }).catch((error: unknown) => {
       // The first error aborts the other copies; their errors add nothing.
       if (!stop.signal.aborted) stop.abort(error);
@@ -174,7 +174,7 @@ async function copyAll(top: string, { bundle, plan, options }: Work & { readonly
 async function readBack(host: Host, partition: LocatedPartition, work: Work): Promise<void> {
   const { bundle, options } = work;
   await dropCaches(host, partition);
-  await using mount = await mounted(host, partition, { readOnly: true, step: options.step });
+  await using mount = await mounted(host, partition, { readOnly: true, act: options.act });
   await readSealed(mount.path, bundle);
   await checkFiles({ ...bundle, directory: mount.path }, 'full', { ...options, parallel: host.cores });
 }
@@ -198,9 +198,9 @@ async function dropCaches(host: Host, { device, image }: LocatedPartition): Prom
   if (image !== undefined) await host.exec('dd', [`of=${image}`, 'oflag=nocache', 'conv=notrunc,fdatasync', 'count=0', 'status=none']);
 }
 
-async function unmark(host: Host, partition: LocatedPartition, step: Step): Promise<void> {
-  await using mount = await mounted(host, partition, { readOnly: false, step });
-  await step('unmark-partition', async () => {
+async function unmark(host: Host, partition: LocatedPartition, act: Act): Promise<void> {
+  await using mount = await mounted(host, partition, { readOnly: false, act });
+  await act('unmark-partition', async () => {
     await rm(join(mount.path, PARTIAL_FILE), { force: true });
     await syncDirectory(mount.path);
   });
@@ -209,7 +209,7 @@ async function unmark(host: Host, partition: LocatedPartition, step: Step): Prom
 async function mounted(
   host: Host,
   { device, fileSystem }: LocatedPartition,
-  how: { readonly readOnly: boolean; readonly step: Step },
+  how: { readonly readOnly: boolean; readonly act: Act },
 ): Promise<MountLease> {
   return await mountPrivately(host, { device, fileSystem, ...how });
 }

@@ -1,8 +1,8 @@
+import type { Act } from '../host/acts.ts';
 import { readBootId } from '../host/boot.ts';
 import type { Host } from '../host/host.ts';
 import { checkOwnPlaces } from '../host/own-places.ts';
 import { takeRunLock } from '../host/run-lock.ts';
-import type { Step } from '../host/steps.ts';
 import { type ErrorRecord, errorRecord, PrestageError } from '../model/errors.ts';
 import type { RunState } from '../model/run-state.ts';
 import { beginCheck } from '../mount/check-process.ts';
@@ -19,7 +19,7 @@ const LOCK_WAIT_SECONDS = 600;
 export type CheckReport = { readonly kind: 'none' | 'intact' } | { readonly kind: 'damaged'; readonly error: ErrorRecord };
 
 interface CheckOptions {
-  readonly step: Step;
+  readonly act: Act;
   readonly signal: AbortSignal;
 }
 
@@ -39,31 +39,31 @@ export async function checkMountedStore(host: Host, options: CheckOptions): Prom
   }
 }
 
-async function checkOnce(host: Host, { step, signal }: CheckOptions): Promise<CheckReport | { readonly kind: 'exchanged' }> {
+async function checkOnce(host: Host, { act, signal }: CheckOptions): Promise<CheckReport | { readonly kind: 'exchanged' }> {
   await using stack = new AsyncDisposableStack();
-  const place = await step('begin-check', async () => await beginCheck(host, { waitSeconds: LOCK_WAIT_SECONDS, signal }));
+  const place = await act('begin-check', async () => await beginCheck(host, { waitSeconds: LOCK_WAIT_SECONDS, signal }));
   stack.use(place);
   const { target } = place;
   const found = target === undefined ? ({ kind: 'none' } as const) : await hashStore(host, target, signal);
   if (target !== undefined && found.kind === 'intact') {
     // The check lock is held, so no agent closes this store now.
     if (!(await isStillOpen(host, target))) return { kind: 'exchanged' };
-    await recordIntact(host, target, step);
+    await recordIntact(host, target, act);
     return { kind: 'intact' };
   }
   const lock = { waitSeconds: LOCK_WAIT_SECONDS, command: 'check-store', signal };
-  await using _lock = await step('take-lock', async () => await takeRunLock(host, lock));
+  await using _lock = await act('take-lock', async () => await takeRunLock(host, lock));
   // Healing closes the store, and for that it takes the check lock.
   await stack.disposeAsync();
   if (!(await isStillOpen(host, target))) return { kind: 'exchanged' };
   const state = await stateOfThisBoot(host);
   const error = unhealedDamage(state) ?? (found.kind === 'damaged' ? digestError(found.fault) : undefined);
   if (error === undefined) return { kind: 'none' };
-  if (state !== undefined) await step('record-damage', async () => await recordDamage(host, state, { error }));
-  if (target !== undefined) await dropDamagedCopy(target, step);
+  if (state !== undefined) await act('record-damage', async () => await recordDamage(host, state, { error }));
+  if (target !== undefined) await dropDamagedCopy(target, act);
   const location = state?.storage ?? (await locateStorage(host, {}));
-  const healed = await heal(error, { host, location, step });
-  if (state !== undefined) await step('record-damage', async () => await recordDamage(host, state, { error, healed: [...healed] }));
+  const healed = await heal(error, { host, location, act });
+  if (state !== undefined) await act('record-damage', async () => await recordDamage(host, state, { error, healed: [...healed] }));
   return { kind: 'damaged', error };
 }
 

@@ -4,8 +4,8 @@ import { extractPayload } from '../load/load-payload.ts';
 import { type ErrorRecord, errorRecord, PrestageError } from '../model/errors.ts';
 import { closeStore } from '../mount/close-store.ts';
 import { readOpenStore } from '../mount/store-record.ts';
-import { assessStore, probeStore } from '../release/assess-store.ts';
 import type { StorageLocation } from '../storage/records.ts';
+import { assessStore, probeStore } from '../undo/assess-store.ts';
 import { type ChosenDelivery, chooseDelivery, type DeliveryFacts, hasOtherDelivery, servedKind } from './choose-delivery.ts';
 import { heal } from './heal.ts';
 import { type LeaveRequest, leaveAll, leaveStore } from './leave.ts';
@@ -27,9 +27,9 @@ export async function deliverBundle(bundle: StageBundle, location: StorageLocati
     return { kind: 'unusable', error: errorRecord(error) };
   });
   if (result.kind === 'mounted') return result.planned;
-  const error = result.kind === 'refused' ? refused(result.reason) : result.error;
+  const error = result.kind === 'refused' ? refusalRecord(result.reason) : result.error;
   if (!hasOthers) {
-    await closeStore(context.host, { step: context.step, force: false });
+    await closeStore(context.host, { act: context.act, force: false });
     throw new PrestageError(error.code, error.message, error.remedy);
   }
   return await deliverInstead(error, bundle, location, context);
@@ -46,7 +46,7 @@ function isSettingFault(error: unknown): boolean {
   return error instanceof PrestageError && ['ERR_SETTINGS', 'ERR_USAGE', 'ERR_CERTIFICATE'].includes(error.code);
 }
 
-function refused(reason: Extract<MountResult, { kind: 'refused' }>['reason']): ErrorRecord {
+function refusalRecord(reason: Extract<MountResult, { kind: 'refused' }>['reason']): ErrorRecord {
   return {
     code: 'ERR_STORE_REFUSED',
     message: `the engines of this node do not accept the store image: ${reason}`,
@@ -67,11 +67,11 @@ async function deliverInstead(error: ErrorRecord, bundle: StageBundle, location:
 
 /** An open store that cannot be read makes every engine command fail, so it is closed even if something uses it. */
 async function healUnreadable(failure: ErrorRecord, location: StorageLocation, context: RunContext): Promise<void> {
-  const { host, step } = context;
+  const { host, act } = context;
   const open = await readOpenStore(host);
   if (open === undefined) return;
   const verdict = assessStore({ failure, open, probe: await probeStore(host) });
-  if (verdict.kind === 'heal') addNotices(context, await heal(verdict.error, { host, location, step }));
+  if (verdict.kind === 'heal') addNotices(context, await heal(verdict.error, { host, location, act }));
 }
 
 function choose(bundle: StageBundle, context: RunContext, refusal: string | undefined): ChosenDelivery {

@@ -28,14 +28,14 @@ type KeptParts = Pick<StoreBundle, 'directory' | 'sealedSha256'> & {
 };
 
 /**
- * Keeps on the disk what a store image that was copied there also needs: the bundle's manifest, its GPG signatures, the metadata mirror and the
+ * Keeps on the disk what a store image that was copied there also needs: the bundle's manifest, its GPG signatures, the metadata tree and the
  * operating systems served with it. Copies only files that the manifest lists, with the size and the hash that it lists. The partition is then no
  * longer needed. The copy is checked each time it is used, like the partition.
  * @throws PrestageError ERR_BUNDLE_FILE, ERR_BUNDLE_PIN, ERR_SPACE_STORE
  */
 export async function keepBundle(
   { directory, sealedSha256, images, store }: KeptParts,
-  { host, step, stop }: Pick<RunContext, 'host' | 'step' | 'stop'>,
+  { host, act, stop }: Pick<RunContext, 'host' | 'act' | 'stop'>,
 ): Promise<void> {
   const path = hostPath(host, DISK_BUNDLE_PATH);
   if (sealedSha256 === undefined) return;
@@ -46,7 +46,7 @@ export async function keepBundle(
     if (keptTree === undefined || directory === path || (await osTreeFault(keptTree)) === undefined) return;
   }
   checkLimits({ from: mirror.path, files: mirror.files });
-  await step('keep-bundle', async () => {
+  await act('keep-bundle', async () => {
     const partial = `${path}.new`;
     await removeTree(partial);
     await makePrivateDirectory(partial);
@@ -114,7 +114,7 @@ export async function keptBundle(host: Host, pinnedSha256: string | undefined): 
 }
 
 /** Removes the kept bundle, because the store image is no longer on the disk. */
-export async function forgetBundle({ host, step }: RunContext): Promise<void> {
+export async function forgetBundle({ host, act }: RunContext): Promise<void> {
   const path = hostPath(host, DISK_BUNDLE_PATH);
-  if (existsSync(path)) await step('forget-bundle', async () => await removeTree(path));
+  if (existsSync(path)) await act('forget-bundle', async () => await removeTree(path));
 }

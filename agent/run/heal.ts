@@ -1,20 +1,20 @@
 import { existsSync } from 'node:fs';
+import type { Act } from '../host/acts.ts';
 import { type Host, hostPath } from '../host/host.ts';
-import type { Step } from '../host/steps.ts';
 import { type ErrorRecord, exitCodeOf, exitCodes } from '../model/errors.ts';
 import { STORE_PATH } from '../model/places.ts';
 import type { ImageState, RunState } from '../model/run-state.ts';
 import { readOpenStore, type StoreRecord } from '../mount/store-record.ts';
 import { stopRegistry } from '../registry/serve/service.ts';
-import { assessStore, probeStore } from '../release/assess-store.ts';
-import { healNode } from '../release/heal.ts';
 import { inspectRecords, type StorageLocation } from '../storage/records.ts';
+import { assessStore, probeStore } from '../undo/assess-store.ts';
+import { healNode } from '../undo/heal.ts';
 import { removeMirrors } from './mirrors.ts';
 
 export interface HealContext {
   readonly host: Host;
   readonly location: StorageLocation;
-  readonly step: Step;
+  readonly act: Act;
 }
 
 export interface FailureContext extends HealContext {
@@ -30,14 +30,14 @@ export interface FailureContext extends HealContext {
  */
 export async function healAfterFailure(
   failure: ErrorRecord,
-  { host, location, step, earlier }: FailureContext,
+  { host, location, act, earlier }: FailureContext,
 ): Promise<Partial<RunState> | undefined> {
   const path = hostPath(host, STORE_PATH);
   if (!existsSync(path)) return undefined;
   const open = await readOpenStore(host);
   const verdict = assessStore({ failure, probe: await probeStore(host, { open }), ...(open && { open }) });
   if (verdict.kind === 'heal') {
-    const healed = await heal(verdict.error, { host, location, step });
+    const healed = await heal(verdict.error, { host, location, act });
     return { error: saysMore(failure) ? failure : verdict.error, healed: [...healed] };
   }
   return open === undefined ? undefined : await stillOpen(open, path, earlier);
@@ -81,10 +81,10 @@ async function stillOpen(open: StoreRecord, path: string, earlier: RunState | un
 }
 
 /** Makes engines work without the store. @returns what was done, for people. @throws PrestageError of healNode */
-export async function heal(error: ErrorRecord, { host, location, step }: HealContext): Promise<readonly string[]> {
+export async function heal(error: ErrorRecord, { host, location, act }: HealContext): Promise<readonly string[]> {
   const stopMirror = async (): Promise<void> => {
-    await removeMirrors({ host, step });
-    await stopRegistry(host, step);
+    await removeMirrors({ host, act });
+    await stopRegistry(host, act);
   };
-  return ['an empty store stands in its place', ...(await healNode(host, { location, error, step, stopMirror }))];
+  return ['an empty store stands in its place', ...(await healNode(host, { location, error, act, stopMirror }))];
 }

@@ -1,8 +1,8 @@
 import { existsSync } from 'node:fs';
 import { crioPid } from '../engine/crio-process.ts';
-import { engineReleaseSteps } from '../engine/release.ts';
+import { engineUndoSteps } from '../engine/undo.ts';
 import { hostPath } from '../host/host.ts';
-import type { ReleaseStep } from '../host/release-step.ts';
+import type { UndoStep } from '../host/undo-step.ts';
 import { addNotices, type RunContext } from '../load/context.ts';
 import { PrestageError } from '../model/errors.ts';
 import { DISK_BUNDLE_PATH, REGISTRY_IMAGE_PATH, REGISTRY_PATH, STORE_PATH } from '../model/places.ts';
@@ -10,16 +10,16 @@ import { unbindData } from '../mount/bind-data.ts';
 import { healDangling } from '../mount/heal-dangling.ts';
 import { mountsAt } from '../mount/mounted.ts';
 import { startCheck } from '../mount/start-check.ts';
-import { storeReleaseSteps } from '../mount/store-release.ts';
+import { storeUndoSteps } from '../mount/undo-store.ts';
 import { stopRegistry } from '../registry/serve/service.ts';
 import { REGISTRY_NAME } from '../registry/serve/service-plan.ts';
-import { findImagesToKeep } from '../release/keep-plan.ts';
-import { treeReleaseSteps } from '../release/plan.ts';
-import { storeUsers } from '../release/store-users.ts';
 import { additionalStores } from '../storage/additional-stores.ts';
 import type { StorageLocation } from '../storage/records.ts';
 import { removeLookaside } from '../tree/lookaside-copy.ts';
-import { removeMirrorCopy } from '../tree/mirror-copy.ts';
+import { removeTreeCopy } from '../tree/metadata-copy.ts';
+import { findImagesToKeep } from '../undo/keep-plan.ts';
+import { treeUndoSteps } from '../undo/plan.ts';
+import { storeUsers } from '../undo/store-users.ts';
 import { removeMirrors } from './mirrors.ts';
 
 /** Whether it was undone, or stays for now because it is in use. */
@@ -40,12 +40,12 @@ export interface LeaveRequest {
  * @throws PrestageError ERR_STORE_DANGLING, ERR_STORAGE, ERR_REGISTRY_START
  */
 export async function leaveAll(request: LeaveRequest, context: RunContext): Promise<void> {
-  const { host, step } = context;
+  const { host, act } = context;
   await removeMirrors(context);
-  await stopRegistry(host, step);
-  if ((await leaveStore(request, context)) === 'gone') await unbindData(host, step);
-  await removeMirrorCopy(host, step);
-  await removeLookaside(host, step);
+  await stopRegistry(host, act);
+  if ((await leaveStore(request, context)) === 'gone') await unbindData(host, act);
+  await removeTreeCopy(host, act);
+  await removeLookaside(host, act);
   await leaveTrees([REGISTRY_PATH, REGISTRY_IMAGE_PATH], context);
 }
 
@@ -55,7 +55,7 @@ export async function leaveAll(request: LeaveRequest, context: RunContext): Prom
  * @throws PrestageError ERR_STORE_DANGLING, ERR_STORAGE, ERR_REGISTRY_START
  */
 export async function leaveStore({ location, comesBack }: LeaveRequest, context: RunContext): Promise<Left> {
-  const { host, step } = context;
+  const { host, act } = context;
   const path = hostPath(host, STORE_PATH);
   const isOpen = (await mountsAt(path)).length > 0;
   if (isOpen) {
@@ -63,20 +63,20 @@ export async function leaveStore({ location, comesBack }: LeaveRequest, context:
     if (users.length > 0) return staysFor(users.join(', '), context);
     // The registry runs from the store.
     await removeMirrors(context);
-    await stopRegistry(host, step);
+    await stopRegistry(host, act);
   }
   // Without it no store was ever opened here.
   if (existsSync(path)) {
     // Before the store is closed: a run that is killed in between leaves engines that work.
     const stores = (await additionalStores(host)).filter((store) => store !== path);
-    const removed = await healDangling(host, { location, stores, step });
+    const removed = await healDangling(host, { location, stores, act });
     addNotices(
       context,
       removed.map((what) => `removed ${what}: it was based on a store image that is no longer used`),
     );
   }
-  const steps = await storeReleaseSteps(host);
-  const named = (names: ReadonlySet<string>): readonly ReleaseStep[] => steps.filter(({ name }) => names.has(name));
+  const steps = await storeUndoSteps(host);
+  const named = (names: ReadonlySet<string>): readonly UndoStep[] => steps.filter(({ name }) => names.has(name));
   try {
     // If no store is open, a registry serves what is bound there.
     const closing = steps.filter(({ name }) => !COPIES.has(name) && !EMPTY_STORE.has(name) && (isOpen || name !== 'unmount-data'));
@@ -84,10 +84,10 @@ export async function leaveStore({ location, comesBack }: LeaveRequest, context:
   } catch (error) {
     if (!(error instanceof PrestageError) || error.code !== 'ERR_STORE_BUSY') throw error;
     // The failed attempt has ended the check of the store.
-    addNotices(context, await startCheck(host, step));
+    addNotices(context, await startCheck(host, act));
     return staysFor(error.message, context);
   }
-  if (!comesBack) await runSteps(await engineReleaseSteps(host, 'store'), context);
+  if (!comesBack) await runSteps(await engineUndoSteps(host, 'store'), context);
   // A registry without a store may serve what lies there.
   await runSteps(
     named(COPIES).filter(({ name }) => isOpen || name !== 'remove-mirror'),
@@ -108,7 +108,7 @@ async function isEmptyStoreUsed({ host }: RunContext): Promise<boolean> {
 
 /** Removes trees and copies of earlier deliveries. */
 export async function leaveTrees(places: readonly string[], context: RunContext): Promise<void> {
-  await runSteps(await treeReleaseSteps(context.host, places), context);
+  await runSteps(await treeUndoSteps(context.host, places), context);
 }
 
 function staysFor(users: string, context: RunContext): Left {
@@ -118,9 +118,9 @@ function staysFor(users: string, context: RunContext): Left {
   return 'stays';
 }
 
-async function runSteps(steps: readonly ReleaseStep[], { host, step }: RunContext): Promise<void> {
+async function runSteps(steps: readonly UndoStep[], { host, act }: RunContext): Promise<void> {
   for (const { name, text, run } of steps) {
     host.log('info', `no longer used: ${text}`);
-    await step(name, run);
+    await act(name, run);
   }
 }

@@ -6,7 +6,7 @@ import { DROP_IN_PATH, type MirrorRequest, renderDropIn } from '../engine/regist
 import { CRIO_TOLD, reloadCrio } from '../engine/registries-reload.ts';
 import { rewriteRegistries } from '../engine/registries-rewrite.ts';
 import { REGISTRIES_CONF, readRegistries } from '../engine/registries-view.ts';
-import { engineReleaseSteps, staleMirrorSteps } from '../engine/release.ts';
+import { engineUndoSteps, staleMirrorSteps } from '../engine/undo.ts';
 import { writeAtomic } from '../host/atomic.ts';
 import { hostPath } from '../host/host.ts';
 import { addNotices, type RunContext } from '../load/context.ts';
@@ -61,20 +61,20 @@ export async function planMirrors(
  * @throws PrestageError ERR_SYSTEM_FILE
  */
 export async function setMirrors({ files, notices, withheld }: PlannedMirrors, context: RunContext): Promise<void> {
-  const { host, step, record } = context;
+  const { host, act, record } = context;
   addNotices(context, notices);
   if (withheld !== undefined) {
     host.log('warning', withheld.message);
     record.update({ withheld });
   }
   if (files.length === 0) return await removeMirrors(context);
-  const changed = await putSystemFiles(host, files, step);
+  const changed = await putSystemFiles(host, files, act);
   // Files of a run that wrote them in another form, or for another address.
   const stale = await staleMirrorSteps(
     host,
     files.map(({ path }) => path),
   );
-  for (const { name, run } of stale) await step(name, run);
+  for (const { name, run } of stale) await act(name, run);
   await tellCrio(files, { isNews: changed.length + stale.length > 0, context });
 }
 
@@ -82,21 +82,21 @@ export async function setMirrors({ files, notices, withheld }: PlannedMirrors, c
  * Removes the mirrors that lead to the registry of this node, so that engines ask the sources again. Nothing to do if there are none.
  * Comes before the registry is stopped: if a run were killed in between, blocked sources would leave the engines with nowhere to pull from.
  */
-export async function removeMirrors({ host, step }: Pick<RunContext, 'host' | 'step'>): Promise<void> {
-  for (const { name, run } of await engineReleaseSteps(host, 'mirrors')) await step(name, run);
+export async function removeMirrors({ host, act }: Pick<RunContext, 'host' | 'act'>): Promise<void> {
+  for (const { name, run } of await engineUndoSteps(host, 'mirrors')) await act(name, run);
 }
 
 /** Stops the registry of this node, and removes its mirrors first. Mirrors of an earlier boot can stay: no registry answers them yet in this boot. */
-export async function endRegistry(context: Pick<RunContext, 'host' | 'step'>): Promise<void> {
-  const { host, step } = context;
+export async function endRegistry(context: Pick<RunContext, 'host' | 'act'>): Promise<void> {
+  const { host, act } = context;
   if ((await readRegistryRecord(host)) !== undefined) await removeMirrors(context);
-  await stopRegistry(host, step);
+  await stopRegistry(host, act);
 }
 
 /** Removes the mirrors if no registry of this node answers: for a failed run, however far it got. */
-export async function removeDeadMirrors(context: Pick<RunContext, 'host' | 'step'>): Promise<void> {
+export async function removeDeadMirrors(context: Pick<RunContext, 'host' | 'act'>): Promise<void> {
   const { host } = context;
-  if ((await engineReleaseSteps(host, 'mirrors')).length === 0) return;
+  if ((await engineUndoSteps(host, 'mirrors')).length === 0) return;
   const record = await readRegistryRecord(host);
   if (record !== undefined && (await registryHealth(host, record.address)).healthy) return;
   host.log('warning', 'no registry of this node answers: its mirrors are removed, and engines ask the sources');
@@ -105,11 +105,11 @@ export async function removeDeadMirrors(context: Pick<RunContext, 'host' | 'step
 
 async function tellCrio(
   files: readonly SystemFile[],
-  { isNews, context: { host, step } }: { readonly isNews: boolean; readonly context: RunContext },
+  { isNews, context: { host, act } }: { readonly isNews: boolean; readonly context: RunContext },
 ): Promise<void> {
   const [told, wanted] = [hostPath(host, CRIO_TOLD), digestOf(JSON.stringify(files))];
   if (!isNews && (await readFile(told, 'utf8').catch(() => undefined)) === wanted) return;
-  await step('reload-crio', async () => {
+  await act('reload-crio', async () => {
     // Looking for the process is cheaper than asking systemd, and in most runs CRI-O is not running yet.
     if (crioPid(host) !== undefined) await reloadCrio(host);
     await writeAtomic(told, wanted);

@@ -22,11 +22,11 @@ import { hasSigstore } from '../signatures/bundle-signatures.ts';
 import { additionalStores } from '../storage/additional-stores.ts';
 import type { StorageLocation } from '../storage/records.ts';
 import { copyLookaside, removeLookaside } from '../tree/lookaside-copy.ts';
-import { copyMirror, hideFromMirror, removeMirrorCopy } from '../tree/mirror-copy.ts';
+import { copyMetadataTree, hideFromTree, removeTreeCopy } from '../tree/metadata-copy.ts';
 import { forgetBundle, keepBundle } from './disk-bundle.ts';
 import { leaveTrees } from './leave.ts';
 import { type PlannedMirrors, planMirrors, removeMirrors } from './mirrors.ts';
-import { assertIntact, imagesOf, probed, served } from './opened-store.ts';
+import { assertIntact, imagesOf, probeOpened, serveOpened } from './opened-store.ts';
 import { registryAddress } from './registry-address.ts';
 import { setStoreMirrors } from './store-mirrors.ts';
 import { bindSystems, isAnswered, planSystems, type Systems, systemsState, unbindSystems, unstoredState } from './systems.ts';
@@ -40,7 +40,7 @@ export type MountResult = { readonly kind: 'mounted'; readonly planned: Planned 
  * @throws PrestageError ERR_STORE_*, ERR_TRUST, ERR_SPACE_*, ERR_BUNDLE_FILE, ERR_SYSTEM_FILE
  */
 export async function mountStore(bundle: StoreBundle, location: StorageLocation, context: RunContext): Promise<MountResult> {
-  const { host, record, step, settings, stage } = context;
+  const { host, record, act, settings, stage } = context;
   record.update({ payload: 'store' });
   if (context.isDry) return { kind: 'mounted', planned: await planMount(bundle, context) };
   beginPhase(context, 'opening-store', 'opening the store image');
@@ -49,11 +49,11 @@ export async function mountStore(bundle: StoreBundle, location: StorageLocation,
   const systems = await planSystems(bundle, wantedStore(bundle, context).placement, context);
   // Before anything of this bundle is set up: a store that has to stay keeps the mirror that belongs to it.
   await closeOther(bundle, context);
-  await ensureEmptyStore(host, step);
+  await ensureEmptyStore(host, act);
   const [opened, mirrors] = await allOrFirstFault([
     openImage(bundle, context),
     sources === undefined ? undefined : copyAndPlan(bundle, { sources, systems }, context),
-    setUpEngines(host, { stage, step }).then(({ notices }) => addNotices(context, notices)),
+    setUpEngines(host, { stage, act }).then(({ notices }) => addNotices(context, notices)),
   ]);
   addNotices(context, opened.notices);
   addNotices(context, await unseenExchange(host, opened));
@@ -62,13 +62,13 @@ export async function mountStore(bundle: StoreBundle, location: StorageLocation,
   const lacking = stored.filter(({ state }) => state === 'failed');
   if (lacking.length > 0) {
     if (opened.verified === 'pending') await assertIntact(opened, 'lacks images', context);
-    if (image !== undefined) await hideFromMirror(host, lacking);
+    if (image !== undefined) await hideFromTree(host, lacking);
   }
   const isOnDisk = opened.placement === 'disk';
   // Operating systems that are incomplete are neither kept nor served.
   if (isOnDisk) await keepBundle({ ...bundle, store: { ...bundle.store, osTree: systems.tree } }, context);
   const blobs = image === undefined ? undefined : await bindSystems(systems, { directory: bundle.directory, isOnDisk }, context);
-  const serving = image === undefined ? await probed(opened, context) : await served({ image, blobs }, opened, context);
+  const serving = image === undefined ? await probeOpened(opened, context) : await serveOpened({ image, blobs }, opened, context);
   if (serving.kind === 'refused') return serving;
   const isServing = serving.kind === 'served' && mirrors !== undefined;
   if (isServing) await setStoreMirrors(mirrors, context);
@@ -87,7 +87,7 @@ export async function mountStore(bundle: StoreBundle, location: StorageLocation,
     },
   });
   // Records that need an earlier store, and that this one does not support, would make every engine command fail.
-  const removed = await healDangling(host, { location, stores: await additionalStores(host), step });
+  const removed = await healDangling(host, { location, stores: await additionalStores(host), act });
   addNotices(
     context,
     removed.map((what) => `removed ${what}: it was based on a store image that is gone`),
@@ -98,7 +98,7 @@ export async function mountStore(bundle: StoreBundle, location: StorageLocation,
   context.onEvent({ kind: 'planned', images: images.length, alreadyDone: images.length, toLoad: 0, bytes: 0 });
   if (!isOnDisk) await forgetBundle(context);
   await leaveTrees([REGISTRY_PATH, REGISTRY_IMAGE_PATH], context);
-  addNotices(context, await startCheck(host, step));
+  addNotices(context, await startCheck(host, act));
   return { kind: 'mounted', planned: { steps: [], needs: undefined, setup: [] } };
 }
 
@@ -108,13 +108,13 @@ async function copyAndPlan(
   { sources, systems }: { readonly sources: MirrorRequest['sources']; readonly systems: Systems },
   context: RunContext,
 ): Promise<PlannedMirrors> {
-  const { host, step, stop } = context;
+  const { host, act, stop } = context;
   const { path: from, files } = bundle.store.mirror;
-  await copyMirror(host, { from, files, systems: systems.tree, step, signal: stop });
+  await copyMetadataTree(host, { from, files, systems: systems.tree, act, signal: stop });
   const answered = bundle.images.filter(isAnswered(systems));
   const images = answered.map(({ names, manifestDigest }) => ({ names, digest: manifestDigest }));
   const signed = answered.map((image) => ({ names: image.names, signed: { bundle: bundle.directory, image } }));
-  const hasLookaside = await copyLookaside(host, signed, step);
+  const hasLookaside = await copyLookaside(host, signed, act);
   const answering = { tree: hostPath(host, MIRROR_PATH), images, hasSignatures: answered.some(hasSigstore), hasLookaside };
   return await planMirrors(sources, answering, context);
 }
@@ -129,9 +129,9 @@ function sourcesOf(bundle: StoreBundle, context: RunContext): MirrorRequest['sou
 /** No registry answers: removes the mirrors and the files that it would serve. */
 async function leaveMirror(context: RunContext): Promise<void> {
   await removeMirrors(context);
-  await stopRegistry(context.host, context.step);
-  await removeMirrorCopy(context.host, context.step);
-  await removeLookaside(context.host, context.step);
+  await stopRegistry(context.host, context.act);
+  await removeTreeCopy(context.host, context.act);
+  await removeLookaside(context.host, context.act);
 }
 
 /** What a run would do, line by line. */
@@ -170,22 +170,22 @@ function wantedStore(bundle: StoreBundle, context: RunContext) {
 
 /** Closes the store of another bundle, or one with another placement or trust. @throws PrestageError of closeStore */
 async function closeOther(bundle: StoreBundle, context: RunContext): Promise<void> {
-  const { host, step } = context;
+  const { host, act } = context;
   const before = await readOpenStore(host);
   if (before === undefined || isAsWanted(before, wantedStore(bundle, context))) return;
   // The registry runs from the store and would keep it open. The mirrors stay: if the store cannot be closed, the registry is started again.
-  await stopRegistry(host, step);
-  await closeStore(host, { step, force: false });
+  await stopRegistry(host, act);
+  await closeStore(host, { act, force: false });
 }
 
 async function openImage(bundle: StoreBundle, context: RunContext): Promise<OpenedStore> {
-  const { host, step } = context;
+  const { host, act } = context;
   await using pool = createArchivePool({ size: host.cores, log: host.log });
   return await openStore(host, {
     ...wantedStore(bundle, context),
     bundleDirectory: bundle.directory,
     stage: context.stage,
-    step,
+    act,
     signal: context.stop,
     pool,
   });

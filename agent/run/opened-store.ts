@@ -23,15 +23,15 @@ import { serveTree } from './serve.ts';
  * @throws PrestageError ERR_STORE_DIGEST, with the store closed
  */
 export async function assertIntact({ image }: OpenedStore, fault: string, context: RunContext): Promise<void> {
-  const { host, step, stop } = context;
+  const { host, act, stop } = context;
   const target = await findCheckTarget(host);
   if (target === undefined) return;
   const found = await hashStore(host, target, stop);
-  if (found.kind === 'intact') return await recordIntact(host, target, step);
-  await dropDamagedCopy(target, step);
+  if (found.kind === 'intact') return await recordIntact(host, target, act);
+  await dropDamagedCopy(target, act);
   await removeMirrors(context);
-  await stopRegistry(host, step);
-  await closeStore(host, { step, force: true });
+  await stopRegistry(host, act);
+  await closeStore(host, { act, force: true });
   throw digestFault(image, `${fault}, and it ${found.fault}`);
 }
 
@@ -39,7 +39,7 @@ export async function assertIntact({ image }: OpenedStore, fault: string, contex
 type Served = { readonly kind: 'served' | 'not-served' } | { readonly kind: 'refused'; readonly reason: string };
 
 /** Asks the engines whether they accept the store. */
-export async function probed(opened: OpenedStore, { host, stop }: RunContext): Promise<Served> {
+export async function probeOpened(opened: OpenedStore, { host, stop }: RunContext): Promise<Served> {
   const { accepted, reason } = await probeEngines(host, opened.path, { signal: stop });
   return accepted ? { kind: 'not-served' } : { kind: 'refused', reason };
 }
@@ -48,7 +48,7 @@ export async function probed(opened: OpenedStore, { host, stop }: RunContext): P
  * Starts the registry from an image in the store. If it starts, the engines accept the store; they are asked only if it does not start.
  * @throws PrestageError of assertIntact
  */
-export async function served(
+export async function serveOpened(
   { image, blobs }: { readonly image: string; readonly blobs: string | undefined },
   opened: OpenedStore,
   context: RunContext,
@@ -57,7 +57,7 @@ export async function served(
     await serveTree({ tree: hostPath(context.host, MIRROR_PATH), blobs, image, imageStore: opened.path }, context);
     return { kind: 'served' };
   } catch (error) {
-    const answer = await probed(opened, context);
+    const answer = await probeOpened(opened, context);
     if (answer.kind === 'refused') return answer;
     // dm-verity refuses to read a damaged block, which ends the program that needs it, and no check of such a store runs behind the boot.
     if (opened.verified === 'kernel') await assertIntact(opened, 'has a registry that does not start', context);

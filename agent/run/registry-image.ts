@@ -41,7 +41,7 @@ export async function bringRegistryImage(
   location: StorageLocation,
   context: RunContext,
 ): Promise<Pick<Serving, 'image' | 'imageStore'>> {
-  const { host, step } = context;
+  const { host, act } = context;
   if (digest === undefined) {
     if ((await readImages(location)).some((stored) => stored.names.includes(name))) return { image: name };
     throw notThere(name);
@@ -52,7 +52,7 @@ export async function bringRegistryImage(
   if (record.success && record.output.name === name && record.output.digest === digest) return serving;
   // Otherwise the registry would keep running from files that are removed now.
   await endRegistry(context);
-  await step('load-registry-image', async () => await load({ name, digest, tree }, top, context));
+  await act('load-registry-image', async () => await load({ name, digest, tree }, top, context));
   return serving;
 }
 

@@ -4,7 +4,7 @@ import { processStartTicks, readBootId } from '../host/boot.ts';
 import { type Host, hostPath } from '../host/host.ts';
 import { unmount } from '../host/mounts.ts';
 import { takeRunLock } from '../host/run-lock.ts';
-import { addNotices, beginPhase, interrupted, type Planned, type RunContext, type RunOptions } from '../load/context.ts';
+import { addNotices, beginPhase, interruptedError, type Planned, type RunContext, type RunOptions } from '../load/context.ts';
 import { clearAfterKilledRun } from '../load/load-images.ts';
 import { recording, withBundleFacts } from '../load/record-plan.ts';
 import { checkScratch } from '../load/scratch.ts';
@@ -37,22 +37,22 @@ export interface RunReport extends Planned {
  * @throws PrestageError ERR_LOCKED, ERR_PLACE
  */
 export async function run(host: Host, options: RunOptions): Promise<RunReport> {
-  const { settings, step } = options;
+  const { settings, act } = options;
   await using _lock = await lockFor(host, options);
   const startMs = host.clock.monotonicMs();
   const found = await readState(host, DURABLE_STATE);
   const earlier = found === 'damaged' ? undefined : found;
   const record = createRunRecord(host, await initialState(host, settings, found), options.isDry);
   const onEvent = recording(record, options.onEvent);
-  const context: RunContext = { ...options, step: record.timed(step), host, record, stage: settings.stage, onEvent };
+  const context: RunContext = { ...options, act: record.timed(act), host, record, stage: settings.stage, onEvent };
   let plan: Planned = { steps: [], needs: undefined, setup: [] };
   try {
     await checkScratch(host, settings.scratch);
     await tellMissingPolicy(context);
-    if (!options.isDry) await step('record-start', async () => await record.commit());
+    if (!options.isDry) await act('record-start', async () => await record.commit());
     plan = await withSource(context, async (directory) => await reconcile(directory, context));
   } catch (error) {
-    const failure = errorRecord(options.stop.aborted ? interrupted(error) : error);
+    const failure = errorRecord(options.stop.aborted ? interruptedError(error) : error);
     record.update({ error: failure, images: record.state.images.map((image) => givenUp(image, failure)) });
     if (!options.isDry && !options.stop.aborted) await healAfter(failure, earlier, context);
   }
@@ -63,7 +63,7 @@ export async function run(host: Host, options: RunOptions): Promise<RunReport> {
     finishedAt: host.clock.now().toISOString(),
     durationMs,
   });
-  if (!options.isDry) await step('record-end', async () => await record.commit());
+  if (!options.isDry) await act('record-end', async () => await record.commit());
   return { state: record.state, ...plan };
 }
 
@@ -83,10 +83,10 @@ function endOf(state: RunState, isStopped: boolean): NonNullable<RunState['outco
 
 /** On a node that an earlier run has set up, the engines must work even if this run failed. */
 async function healAfter(failure: ErrorRecord, earlier: RunState | undefined, context: RunContext): Promise<void> {
-  const { host, record, step, settings } = context;
-  const attempt = async (act: () => Promise<void>): Promise<void> => {
+  const { host, record, act, settings } = context;
+  const attempt = async (work: () => Promise<void>): Promise<void> => {
     try {
-      await act();
+      await work();
     } catch (error) {
       const [first, fault] = [record.state.error ?? failure, errorRecord(error)];
       host.log('error', fault.message);
@@ -96,12 +96,12 @@ async function healAfter(failure: ErrorRecord, earlier: RunState | undefined, co
   await attempt(async () => {
     const ofThisBoot = earlier?.bootId === record.state.bootId ? earlier : undefined;
     const location = await locateStorage(host, wantedStorage(settings));
-    record.update((await healAfterFailure(failure, { host, location, step, earlier: ofThisBoot })) ?? {});
+    record.update((await healAfterFailure(failure, { host, location, act, earlier: ofThisBoot })) ?? {});
     await serveAgain(ofThisBoot, context);
     // A store that stays open is checked, even if a failed step has ended its check.
-    addNotices({ record }, await startCheck(host, step));
+    addNotices({ record }, await startCheck(host, act));
   });
-  await attempt(async () => await removeDeadMirrors({ host, step }));
+  await attempt(async () => await removeDeadMirrors({ host, act }));
 }
 
 function wantedStorage({ graphroot, runroot }: RunOptions['settings']): Partial<StorageLocation> {
@@ -114,10 +114,10 @@ function givenUp(image: ImageState, error: ErrorRecord): ImageState {
 }
 
 /** A dry run changes nothing, so it takes no lock. */
-async function lockFor(host: Host, { settings, step, isDry }: RunOptions): Promise<AsyncDisposable> {
+async function lockFor(host: Host, { settings, act, isDry }: RunOptions): Promise<AsyncDisposable> {
   if (isDry) return { [Symbol.asyncDispose]: async () => undefined };
   const request = { waitSeconds: settings.lockWaitSeconds, command: `run --stage ${settings.stage}` };
-  return await step('take-lock', async () => await takeRunLock(host, request));
+  return await act('take-lock', async () => await takeRunLock(host, request));
 }
 
 async function initialState(host: Host, settings: RunOptions['settings'], found: Awaited<ReturnType<typeof readState>>): Promise<RunState> {
@@ -147,18 +147,18 @@ async function initialState(host: Host, settings: RunOptions['settings'], found:
 
 /** Runs the action with the directory of the bundle: the directory that is set, or the partition, which is held as a lease meanwhile. */
 async function withSource<T>(context: RunContext, action: (directory: string) => Promise<T>): Promise<T> {
-  const { host, settings, record, step } = context;
+  const { host, settings, record, act } = context;
   if (settings.bundle !== undefined) {
     record.update({ source: { kind: 'directory', path: settings.bundle } });
     return await action(settings.bundle);
   }
   const target = hostPath(host, context.isDry ? `${PARTITION_TARGET}-${process.pid}` : PARTITION_TARGET);
-  await step('reclaim-mount', async () => await unmount(host, target));
+  await act('reclaim-mount', async () => await unmount(host, target));
   record.update({ source: { kind: 'partition', label: settings.label } });
   beginPhase(context, 'waiting-for-partition', `looking for the partition "${settings.label}"`);
   const kept = await keptBundle(host, settings.bundleSha256);
   const waitSeconds = kept === undefined ? settings.deviceWaitSeconds : 0;
-  const opening = openPartition(host, { label: settings.label, waitSeconds, target }, step, context.stop);
+  const opening = openPartition(host, { label: settings.label, waitSeconds, target }, act, context.stop);
   await using partition = await opening.catch((error: unknown) => {
     if (kept === undefined || !(error instanceof PrestageError) || error.code !== 'ERR_PARTITION_MISSING') throw error;
     return undefined;

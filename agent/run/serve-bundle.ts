@@ -12,7 +12,7 @@ import { readRegistryRecord } from '../registry/serve/service-record.ts';
 import type { StorageLocation } from '../storage/records.ts';
 import { afterDamage, damageError } from '../tree/archive-damage.ts';
 import { copyLookaside } from '../tree/lookaside-copy.ts';
-import { removeMirrorCopy } from '../tree/mirror-copy.ts';
+import { removeTreeCopy } from '../tree/metadata-copy.ts';
 import { readSets } from '../tree/read-sets.ts';
 import type { ChosenDelivery } from './choose-delivery.ts';
 import { leaveTrees } from './leave.ts';
@@ -97,7 +97,7 @@ async function startRegistry(tree: ServedTree, location: StorageLocation, contex
   if (wanted === undefined) throw noRegistryImage(tree.path);
   const reference = parseReference(wanted);
   const image = { name: formatReference(reference), digest: tree.find(reference), tree: tree.path };
-  const hasLookaside = await copyLookaside(context.host, tree.signed, context.step);
+  const hasLookaside = await copyLookaside(context.host, tree.signed, context.act);
   const answering = { tree: tree.path, images: tree.answers, hasSignatures: tree.hasSignatures, hasLookaside };
   const mirrors = await planMirrors(tree.sources, answering, context);
   await serveTree({ tree: tree.path, blobs: tree.blobs, ...(await bringRegistryImage(image, location, context)) }, context);
@@ -106,21 +106,21 @@ async function startRegistry(tree: ServedTree, location: StorageLocation, contex
 
 /** Removes what an earlier run has served, or prepared for it, and this run does not serve. */
 async function leaveOtherTree({ path }: ServedTree, context: RunContext): Promise<void> {
-  const { host, step } = context;
+  const { host, act } = context;
   if (path !== hostPath(host, REGISTRY_PATH)) return await leaveTrees([REGISTRY_PATH], context);
-  await unbindData(host, step);
-  await removeMirrorCopy(host, step);
+  await unbindData(host, act);
+  await removeTreeCopy(host, act);
 }
 
 /** If serving fails, stops the registry and releases the partition. A run that was interrupted leaves a running registry as it is. */
 async function stopServing(context: RunContext): Promise<void> {
-  const { host, step, stop, record } = context;
+  const { host, act, stop, record } = context;
   if (stop.aborted && (await readRegistryRecord(host)) !== undefined) return;
   record.update({ registry: undefined });
   try {
     await removeMirrors(context);
-    await stopRegistry(host, step);
-    await unbindData(host, step);
+    await stopRegistry(host, act);
+    await unbindData(host, act);
   } catch (error) {
     host.log('warning', `the registry could not be taken down completely: ${messageOf(error)}`);
   }

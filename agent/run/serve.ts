@@ -49,7 +49,7 @@ export interface Serving {
  * @throws PrestageError ERR_REGISTRY_*, ERR_SETTINGS, ERR_CERTIFICATE
  */
 export async function serveTree({ tree, blobs, image, imageStore }: Serving, context: RunContext): Promise<void> {
-  const { host, settings, record, step, stop } = context;
+  const { host, settings, record, act, stop } = context;
   beginPhase(context, 'serving', 'starting the registry');
   if (settings.serve === 'cluster') await checkCertificate(context);
   const { address, how } = await startRegistry(host, {
@@ -64,7 +64,7 @@ export async function serveTree({ tree, blobs, image, imageStore }: Serving, con
     }),
     ...(imageStore !== undefined && { imageStore }),
     onReplace: async () => await removeMirrors(context),
-    step,
+    act,
     signal: stop,
   });
   record.update({ registry: { address, how, tree, image, ...(blobs !== undefined && { blobs }) } });

@@ -21,7 +21,7 @@ import type { OcMirrorFolder } from '../tree/archive-sets.ts';
 import { archivesTree } from '../tree/archives-tree.ts';
 import { layoutTree } from '../tree/layout-tree.ts';
 import type { SignedSource } from '../tree/lookaside-copy.ts';
-import { hideFromMirror } from '../tree/mirror-copy.ts';
+import { hideFromTree } from '../tree/metadata-copy.ts';
 import { parseMirrorSets, parseSetConfiguration, type SetConfiguration } from '../tree/mirror-sets.ts';
 import type { MadeTree, TreeRequest } from '../tree/node-tree.ts';
 import { unpackOcMirror } from '../tree/oc-mirror.ts';
@@ -70,11 +70,11 @@ export async function treeOf(bundle: StageBundle, context: RunContext): Promise<
  * pull them.
  */
 async function treeInBundle(bundle: StageBundle, registry: RegistrySource, context: RunContext): Promise<ServedTree> {
-  const { host, step, stage, stop } = context;
-  const data = await bindData(host, bundle.directory, step);
+  const { host, act, stage, stop } = context;
+  const data = await bindData(host, bundle.directory, act);
   if (stage === 'discovery') addNotices(context, [IN_USE]);
   const from = join(data, relative(bundle.directory, registry.path));
-  const { path, blobs } = await copyTree(host, { from, files: registry.files, step, signal: stop });
+  const { path, blobs } = await copyTree(host, { from, files: registry.files, act, signal: stop });
   const inTree = await treeImages(path);
   const facts = await readTreeFacts(path, inTree);
   const lacking = (digest: Digest): readonly MissingBlob[] =>
@@ -82,13 +82,13 @@ async function treeInBundle(bundle: StageBundle, registry: RegistrySource, conte
   // For a tag, engines accept whatever manifest they get.
   const unread = inTree.filter(({ digest }) => facts.manifests.get(digest) === undefined);
   const forged = unread.find(({ digest }) => existsSync(join(path, treeBlobPath(digest))));
-  if (forged !== undefined) throw damaged(from, [{ part: 'manifest', digest: forged.digest }]);
+  if (forged !== undefined) throw damagedTreeError(from, [{ part: 'manifest', digest: forged.digest }]);
   const judged = (bundle.images ?? []).map((image) => ({ image, missing: lacking(image.manifestDigest) }));
   const whole = judged.filter(({ missing }) => missing.length === 0).map(({ image }) => image);
   const broken = judged.filter(({ missing }) => missing.length > 0).map(({ image }) => image);
   // Engines would take the manifest of an incomplete image, and then fail at the missing blobs.
   if (broken.length > 0)
-    await hideFromMirror(
+    await hideFromTree(
       host,
       broken.map(({ names, manifestDigest }) => ({ names, digests: [manifestDigest] })),
     );
@@ -98,7 +98,9 @@ async function treeInBundle(bundle: StageBundle, registry: RegistrySource, conte
     payload: 'registry',
     sources: sourcesOf(whole, context),
     images: judged.map(({ image: { reference, names, manifestDigest }, missing }) =>
-      missing.length === 0 ? pending(reference, names, [manifestDigest]) : unserved(reference, errorRecord(damaged(from, missing))),
+      missing.length === 0
+        ? pending(reference, names, [manifestDigest])
+        : unservedState(reference, errorRecord(damagedTreeError(from, missing))),
     ),
     answers: whole.map(({ names, manifestDigest }) => ({ names, digest: manifestDigest })),
     hasSignatures: whole.some(hasSigstore),
@@ -111,7 +113,7 @@ async function treeInBundle(bundle: StageBundle, registry: RegistrySource, conte
 const IN_USE =
   'the registry serves from the partition, which stays mounted: run prestage-agent release before anything is installed on its disk';
 
-function damaged(tree: string, parts: readonly Pick<MissingBlob, 'part' | 'digest'>[]): PrestageError {
+function damagedTreeError(tree: string, parts: readonly Pick<MissingBlob, 'part' | 'digest'>[]): PrestageError {
   const named = parts.map(({ part, digest }) => `${part} ${digest}`).join(', ');
   return new PrestageError(
     'ERR_BUNDLE_FILE',
@@ -122,10 +124,10 @@ function damaged(tree: string, parts: readonly Pick<MissingBlob, 'part' | 'diges
 
 /** Archives of oc-mirror become a tree on the disk of the node. */
 async function treeOfMirror({ sets, resources }: OcMirrorFolder, context: RunContext): Promise<ServedTree> {
-  const { host, step, stop } = context;
+  const { host, act, stop } = context;
   const path = hostPath(host, REGISTRY_PATH);
   const archives = sets.flatMap((set) => set.archives.map((archive) => archive.path));
-  const made = await unpackOcMirror(host, { archives, to: path, step, signal: stop });
+  const made = await unpackOcMirror(host, { archives, to: path, act, signal: stop });
   const beside = await Promise.all(resources.map(async (where) => ({ where, text: await readText(where) })));
   const inside = [...made.resources.idms, ...made.resources.itms].map((text) => ({ text, where: 'working-dir/cluster-resources' }));
   const inTree = await treeImages(path);
@@ -152,7 +154,7 @@ async function treeOfMirror({ sets, resources }: OcMirrorFolder, context: RunCon
           ),
         ),
       ),
-      ...[...Map.groupBy(made.missing, (part) => part.image)].map(([image, parts]) => unserved(image, lacks(image, parts))),
+      ...[...Map.groupBy(made.missing, (part) => part.image)].map(([image, parts]) => unservedState(image, lacks(image, parts))),
     ],
     answers: images.flatMap(({ sources, tags, digest, repository }) =>
       sources.map((source) => ({ names: [`${source}@${digest}`, ...tags.map((tag) => `${source}:${tag}`)], digest, repository })),
@@ -202,23 +204,23 @@ function lacks(image: string, parts: readonly { readonly part: string; readonly 
 
 /** Archives and layouts become a tree on the disk of the node, too. */
 async function treeOfPayload(bundle: StageBundle, context: RunContext): Promise<ServedTree> {
-  const { host, step, stop } = context;
+  const { host, act, stop } = context;
   const payload = await bundle.payload();
   addNotices(context, payload.notices);
   const path = hostPath(host, REGISTRY_PATH);
   await using pool = createArchivePool({ size: host.cores, log: host.log });
-  const made = await makeTreeOf(payload.images, { to: path, pool, parallel: host.cores, step, signal: stop }, context);
+  const made = await makeTreeOf(payload.images, { to: path, pool, parallel: host.cores, act, signal: stop }, context);
   const refused = [...payload.refused, ...made.refused];
   const names = new Set(refused.map(({ reference }) => reference));
   const images = payload.images.filter(({ reference }) => !names.has(reference));
-  const hasSignatures = await addSignatures(host, { to: path, images, step });
+  const hasSignatures = await addSignatures(host, { to: path, images, act });
   return {
     path,
     payload: payload.kind,
     sources: sourcesOf(images, context),
     images: [
       ...images.map(({ reference, names: all, digest }) => pending(reference, all, digest === undefined ? [] : [digest])),
-      ...refused.map(({ reference, error }) => unserved(reference, error)),
+      ...refused.map(({ reference, error }) => unservedState(reference, error)),
     ],
     answers: images.flatMap(({ names: all, digest }) => (digest === undefined ? [] : [{ names: all, digest }])),
     hasSignatures,
@@ -259,6 +261,6 @@ function pending(reference: string, names: readonly string[], digests: readonly 
   return { reference, names: [...names], digests: [...digests], state: 'pending' };
 }
 
-function unserved(reference: string, error: ErrorRecord): ImageState {
+function unservedState(reference: string, error: ErrorRecord): ImageState {
   return { reference, names: [], digests: [], state: 'failed', reason: error.message, error };
 }

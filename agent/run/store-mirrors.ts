@@ -4,7 +4,7 @@ import { errorRecord, PrestageError } from '../model/errors.ts';
 import { type PlannedMirrors, removeMirrors, setMirrors } from './mirrors.ts';
 
 /**
- * Makes engines ask the metadata mirror of a store before the sources, unless CRI-O does not know the store. Such a CRI-O would take manifests from
+ * Makes engines ask the metadata tree of a store before the sources, unless CRI-O does not know the store. Such a CRI-O would take manifests from
  * the mirror and find their layers nowhere: its pulls would fail with "blob unknown to registry", even if the source answers. In that case mirrors of
  * an earlier run are removed as well, and the state says what to do next.
  * @throws PrestageError ERR_SYSTEM_FILE

@@ -74,16 +74,16 @@ export function isAnswered(systems: Systems): (image: Pick<BundleImage, 'referen
 export async function bindSystems(
   { tree }: Systems,
   { directory, isOnDisk }: { readonly directory: string; readonly isOnDisk: boolean },
-  { host, step }: RunContext,
+  { host, act }: RunContext,
 ): Promise<string | undefined> {
   if (tree === undefined) return undefined;
-  await bindData(host, isOnDisk ? hostPath(host, DISK_BUNDLE_PATH) : directory, step);
+  await bindData(host, isOnDisk ? hostPath(host, DISK_BUNDLE_PATH) : directory, act);
   return join(tree.data, TREE_ROOT, 'blobs');
 }
 
 /** Releases the partition if only the operating systems were read from it. */
-export async function unbindSystems(placement: PlacementChoice, { host, step }: RunContext): Promise<void> {
-  if (placement !== 'partition') await unbindData(host, step);
+export async function unbindSystems(placement: PlacementChoice, { host, act }: RunContext): Promise<void> {
+  if (placement !== 'partition') await unbindData(host, act);
 }
 
 /** The state of an operating system that is not in the store. A node that already runs it needs none. Pure. */

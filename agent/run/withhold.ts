@@ -56,14 +56,14 @@ export async function withholdMirrors(
   const unshown = await unshownRepositories(policies, seen, tools);
   if (unshown.length === 0) return { sources, withheld: undefined };
   const repositories = new Set(unshown.map(({ repository }) => repository));
-  return { sources: sources.filter(({ prefix }) => !repositories.has(prefix)), withheld: unsigned(unshown) };
+  return { sources: sources.filter(({ prefix }) => !repositories.has(prefix)), withheld: unsignedError(unshown) };
 }
 
 function unreadable(fault: ErrorRecord): ErrorRecord {
   return { ...fault, message: `${fault.message}; engines might refuse images from our mirrors, so none are set up` };
 }
 
-function unsigned(unshown: readonly UnshownRepository[]): ErrorRecord {
+function unsignedError(unshown: readonly UnshownRepository[]): ErrorRecord {
   const named = unshown
     .slice(0, NAMED)
     .map(({ repository, file, scope, image, reason }) => `${repository} (${file}, "${scope}": ${image}: ${reason})`);

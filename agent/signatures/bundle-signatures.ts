@@ -87,12 +87,12 @@ async function readAttachment(
 export async function readSignatureFile(bundle: string, digest: Digest): Promise<Buffer> {
   const path = join(bundle, signaturePath(digest));
   const bytes = await readPlainFile(path, PAYLOAD_LIMIT_BYTES);
-  if (bytes === undefined) throw damaged(path, `it is missing, or is not a regular file of at most ${PAYLOAD_LIMIT_BYTES} bytes`);
-  if (digestOf(bytes) !== digest) throw damaged(path, `it has the digest ${digestOf(bytes)}`);
+  if (bytes === undefined) throw damageError(path, `it is missing, or is not a regular file of at most ${PAYLOAD_LIMIT_BYTES} bytes`);
+  if (digestOf(bytes) !== digest) throw damageError(path, `it has the digest ${digestOf(bytes)}`);
   return bytes;
 }
 
-function damaged(path: string, what: string): PrestageError {
+function damageError(path: string, what: string): PrestageError {
   return new PrestageError(
     'ERR_BUNDLE_FILE',
     `${path} is not the signature in the manifest of the bundle: ${what}`,

@@ -22,7 +22,11 @@ export function attachmentFiles(manifest: Attachment, blobs: ReadonlyMap<Digest,
   return manifest.signatures.flatMap(({ digest, annotations }) => {
     const payload = blobs.get(digest);
     if (payload === undefined) return [];
-    const text = JSON.stringify({ mimeType: SIGSTORE_PAYLOAD_TYPE, payload: payload.toString('base64'), annotations: sorted(annotations) });
+    const text = JSON.stringify({
+      mimeType: SIGSTORE_PAYLOAD_TYPE,
+      payload: payload.toString('base64'),
+      annotations: sortKeys(annotations),
+    });
     return [Buffer.from(`${SIGSTORE_MARK}${text}`)];
   });
 }
@@ -40,6 +44,6 @@ export async function writeDirSignatures(directory: string, top: Digest, signatu
 }
 
 /** Sorts annotations, so that the same ones give the same bytes. */
-function sorted(annotations: Readonly<Record<string, string>>): Readonly<Record<string, string>> {
+function sortKeys(annotations: Readonly<Record<string, string>>): Readonly<Record<string, string>> {
   return Object.fromEntries(Object.entries(annotations).toSorted(([a], [b]) => (a < b ? -1 : 1)));
 }

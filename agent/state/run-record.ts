@@ -1,9 +1,9 @@
+import type { Act } from '../host/acts.ts';
 import { writeAtomic } from '../host/atomic.ts';
 import { readIfThere } from '../host/files.ts';
 import { type Host, hostPath } from '../host/host.ts';
-import type { Step } from '../host/steps.ts';
 import { type RunState, runStateOf } from '../model/run-state.ts';
-import { enterPhase, leaveStep, newTimeline } from '../model/run-timeline.ts';
+import { enterPhase, leaveAct, newTimeline } from '../model/run-timeline.ts';
 import { sealRecord, unsealRecord } from '../model/seal.ts';
 
 /** State of the run in memory: gone with the boot, as it should be. */
@@ -17,7 +17,7 @@ const LIVE_PERIOD_MS = 1000;
 export interface RunRecord {
   readonly state: RunState;
   /** Steps whose times are kept in the state. */
-  timed(step: Step): Step;
+  timed(act: Act): Act;
   /** Changes the state; it reaches the live file within a second. When phases begin and end is kept with it. */
   update(change: Partial<RunState>): void;
   updateImage(reference: string, change: Partial<RunState['images'][number]>): void;
@@ -66,12 +66,12 @@ export function createRunRecord(host: Host, initial: RunState, isDry = false): R
     get state() {
       return state;
     },
-    timed: (step) => async (name, action) => {
+    timed: (act) => async (name, action) => {
       const startMs = sinceStartMs();
       try {
-        return await step(name, action);
+        return await act(name, action);
       } finally {
-        state = { ...state, timeline: leaveStep(state.timeline ?? newTimeline, { name, startMs, endMs: sinceStartMs() }) };
+        state = { ...state, timeline: leaveAct(state.timeline ?? newTimeline, { name, startMs, endMs: sinceStartMs() }) };
         live();
       }
     },

@@ -3,8 +3,8 @@ import type { UnitEnd } from '../host/unit-end.ts';
 import type { ErrorRecord } from '../model/errors.ts';
 import type { RunState } from '../model/run-state.ts';
 import type { Verified } from '../model/store.ts';
-import type { StoreProbe } from '../release/assess-store.ts';
 import type { StorageContents } from '../storage/records.ts';
+import type { StoreProbe } from '../undo/assess-store.ts';
 import type { Look, Unseen } from './look.ts';
 
 /** Everything that decides the status: the record of the run, and what can be seen now. */

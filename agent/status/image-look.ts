@@ -46,7 +46,7 @@ interface Asked {
 /** Engines take the first place that has the manifest, so no place is asked after it, nor after one that could not be checked. */
 async function askPlaces(host: Host, reference: Reference): Promise<Asked> {
   const view = await readRegistriesInForce(host);
-  if (view.shadowedBy !== undefined) throw shadowed(view.shadowedBy);
+  if (view.shadowedBy !== undefined) throw shadowedError(view.shadowedBy);
   const bootId = await readBootId();
   const found = await readLastState(host, bootId);
   const state = found === 'damaged' ? undefined : found;
@@ -90,7 +90,7 @@ function foreign(name: string): Unseen {
   };
 }
 
-function shadowed(file: string): PrestageError {
+function shadowedError(file: string): PrestageError {
   return new PrestageError(
     'ERR_REGISTRIES',
     `${file} makes podman ignore /etc/containers for root, so the sources of a pull were not checked`,

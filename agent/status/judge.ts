@@ -47,7 +47,7 @@ export function judgeRun({ state, images, unseen, facts }: Judged): Verdict {
       exitCode: exitCodes.unfinished,
     };
   }
-  if (state.outcome === undefined || state.outcome === 'interrupted') return interrupted(state, facts);
+  if (state.outcome === undefined || state.outcome === 'interrupted') return judgeInterrupted(state, facts);
   const outcome = state.error !== undefined && images.length === 0 ? 'failed' : outcomeOf(images);
   const atEnd = crioSince(state, facts) ?? endOfRun(state, outcome);
   if (atEnd !== undefined) return atEnd;
@@ -186,7 +186,7 @@ function readyReason(images: readonly ImageState[]): string {
   return served === images.length ? `all ${images.length} images are served` : `all ${images.length} images are in storage or served`;
 }
 
-function interrupted(state: RunState, facts: StatusFacts): Verdict {
+function judgeInterrupted(state: RunState, facts: StatusFacts): Verdict {
   const unit = facts.units?.find(({ pid }) => pid === state.pid);
   const why = unit === undefined ? '' : `: ${describeEnd(unit.unit, unit.how)}`;
   const how =

@@ -49,12 +49,12 @@ export function loginSecrets(text: string): readonly string[] {
 function environmentSecrets(env: Host['env']): readonly string[] {
   return Object.entries(env).flatMap(([name, value]) => {
     if (value === undefined || value === '') return [];
-    if (ADDRESS_NAME.test(name)) return [URL.parse(value)?.password ?? ''].flatMap((password) => [password, decoded(password)]);
+    if (ADDRESS_NAME.test(name)) return [URL.parse(value)?.password ?? ''].flatMap((password) => [password, decode(password)]);
     return SECRET_NAME.test(name) && !value.startsWith('/') ? [value] : [];
   });
 }
 
-function decoded(text: string): string {
+function decode(text: string): string {
   try {
     return decodeURIComponent(text);
   } catch {

@@ -84,8 +84,8 @@ export async function readParts(host: Host): Promise<readonly RawPart[]> {
     part('surveys.txt', async () => await surveysText(host)),
     part('disks/mounts.txt', async () => await mountsText()),
     part('disks/space.json', async () => await spaceText(host)),
-    part('disks/kernel.txt', async () => kernelLines(await printed(host, ['dmesg', '--ctime']))),
-    ...Object.entries(PROGRAMS).map(async ([name, command]) => await part(name, async () => await printed(host, command))),
+    part('disks/kernel.txt', async () => kernelLines(await readOutput(host, ['dmesg', '--ctime']))),
+    ...Object.entries(PROGRAMS).map(async ([name, command]) => await part(name, async () => await readOutput(host, command))),
     ...paths.map(async (path) => await filePart(host, path, 'start')),
     ...LOGS.map(async (path) => await filePart(host, path, 'end')),
   ]).then((parts) => parts.filter((one) => one !== undefined));
@@ -110,7 +110,7 @@ async function filePart(host: Host, path: string, keep: 'start' | 'end'): Promis
   }
 }
 
-async function printed(host: Host, [file = '', ...args]: readonly string[]): Promise<string> {
+async function readOutput(host: Host, [file = '', ...args]: readonly string[]): Promise<string> {
   const result = await host.exec(file, args, { timeoutMs: PROGRAM_LIMIT_MS });
   if (result.exitCode === 0) return result.stdout;
   return [result.stdout, result.stderr, `(${file} ${howEnded(result)})`].filter((text) => text !== '').join('\n');

@@ -46,8 +46,8 @@ export async function writeReportFile(host: Host, report: Report, path: string):
   await writing(path, async () => await writeAtomic(path, bytes, 0o600));
 }
 
-async function writing(path: string, act: () => Promise<void>): Promise<void> {
-  await act().catch((cause: unknown) => {
+async function writing(path: string, work: () => Promise<void>): Promise<void> {
+  await work().catch((cause: unknown) => {
     if (cause instanceof PrestageError) throw cause;
     throw new PrestageError(
       'ERR_REPORT',

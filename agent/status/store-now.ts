@@ -2,7 +2,7 @@ import { access, constants } from 'node:fs/promises';
 import { type Host, hostPath } from '../host/host.ts';
 import { STORE_RECORD } from '../model/places.ts';
 import { readOpenStore } from '../mount/store-record.ts';
-import { probeStore } from '../release/assess-store.ts';
+import { probeStore } from '../undo/assess-store.ts';
 import type { StoreNow } from './facts.ts';
 import { type Look, look } from './look.ts';
 

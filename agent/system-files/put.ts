@@ -1,7 +1,7 @@
 import { isDeepStrictEqual } from 'node:util';
+import type { Act } from '../host/acts.ts';
 import { readBootId, sinceBootMs } from '../host/boot.ts';
 import { type Host, hostPath } from '../host/host.ts';
-import type { Step } from '../host/steps.ts';
 import { digestOf } from '../model/digest.ts';
 import { PrestageError } from '../model/errors.ts';
 import { listFaults } from '../model/faults.ts';
@@ -39,15 +39,15 @@ export interface SystemFile {
  * @returns the paths that were written
  * @throws PrestageError ERR_SYSTEM_FILE, with every file that cannot be changed; then nothing was changed
  */
-export async function putSystemFiles(host: Host, files: readonly SystemFile[], step: Step): Promise<readonly string[]> {
+export async function putSystemFiles(host: Host, files: readonly SystemFile[], act: Act): Promise<readonly string[]> {
   const judged = await Promise.all(files.map(async (file) => await judge(host, file)));
   const faults = judged.flatMap((one) => (one.kind === 'refuse' ? [one] : []));
-  if (faults.length > 0) throw refused(faults);
+  if (faults.length > 0) throw refusalError(faults);
   const pending = judged.filter((one) => one.kind === 'write');
   if (pending.length === 0) return [];
 
   for (const { backup } of pending) {
-    if (backup !== undefined) await step('back-up-system-file', async () => await writeBackup(host, backup));
+    if (backup !== undefined) await act('back-up-system-file', async () => await writeBackup(host, backup));
   }
   const recorded = await readSetup(host);
   const before = recorded ?? { ...EMPTY_SETUP, edited: (await readBackups(host)).map(({ path }) => path) };
@@ -56,8 +56,8 @@ export async function putSystemFiles(host: Host, files: readonly SystemFile[], s
   const setup = withFiles(before, { files: pending.map(({ file }) => file), directories: directories.flat(), now });
   // Files in /run are written in every boot, but recorded only once.
   const isRecorded = recorded !== undefined && isDeepStrictEqual(setup, withFiles(recorded, { files: [], directories: [], now }));
-  if (!isRecorded) await step('record-setup', async () => await writeSetup(host, setup));
-  for (const one of pending) await step('write-system-file', async () => await write(host, one));
+  if (!isRecorded) await act('record-setup', async () => await writeSetup(host, setup));
+  for (const one of pending) await act('write-system-file', async () => await write(host, one));
   const paths = pending.map(({ file }) => file.path);
   await relabel(host, paths);
   return paths;
@@ -190,7 +190,7 @@ async function write(host: Host, { file, found }: Write): Promise<void> {
   });
 }
 
-function refused(faults: readonly Refusal[]): PrestageError {
+function refusalError(faults: readonly Refusal[]): PrestageError {
   return new PrestageError(
     'ERR_SYSTEM_FILE',
     listFaults(

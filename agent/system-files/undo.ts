@@ -4,7 +4,7 @@ import { isDeepStrictEqual } from 'node:util';
 import { syncDirectory } from '../host/atomic.ts';
 import { output } from '../host/exec.ts';
 import { type Host, hostPath } from '../host/host.ts';
-import type { ReleaseStep } from '../host/release-step.ts';
+import type { UndoStep } from '../host/undo-step.ts';
 import { PrestageError } from '../model/errors.ts';
 import { BACKUP_PATH, SETUP_RECORD, STORAGE_CONF } from '../model/places.ts';
 import { type FoundFile, isLeft, isMarked, readSystemFile, relabel, writeSystemFile } from './file.ts';
@@ -18,7 +18,7 @@ import { type Backup, backupFile, EMPTY_SETUP, readBackup, readBackups, readSetu
 export type TakeOut = Readonly<Record<string, (text: string) => string | undefined>>;
 
 /** A step of release that is about one file of the system. */
-export interface SystemFileStep extends ReleaseStep {
+export interface SystemFileStep extends UndoStep {
   /** On the node; left out of steps about the agent's own records. */
   readonly path?: string;
 }
@@ -35,7 +35,7 @@ export type Takes = (path: string) => boolean;
  * time; one that somebody has changed since keeps that change. Also right if a run was killed halfway, or if the record is lost.
  * @param takes only these files; then the record continues without them
  */
-export async function systemFileReleaseSteps(host: Host, takeOut: TakeOut = {}, takes?: Takes): Promise<readonly SystemFileStep[]> {
+export async function systemFileUndoSteps(host: Host, takeOut: TakeOut = {}, takes?: Takes): Promise<readonly SystemFileStep[]> {
   const setup = (await readSetup(host)) ?? EMPTY_SETUP;
   const isMeant: Takes = takes ?? (() => true);
   // Later files may need earlier ones, so the last file is removed first.

@@ -1,8 +1,8 @@
 import { mkdir, readFile, writeFile } from 'node:fs/promises';
 import { dirname, join } from 'node:path';
 import type { SourceImage } from '../extract/payload.ts';
+import type { Act } from '../host/acts.ts';
 import type { Host } from '../host/host.ts';
-import type { Step } from '../host/steps.ts';
 import { syncFileSystem } from '../host/sync.ts';
 import type { Digest } from '../model/digest.ts';
 import { PrestageError } from '../model/errors.ts';
@@ -19,7 +19,7 @@ import { type NamedTreeImage, registryTree } from './registry-tree.ts';
  */
 export async function addSignatures(
   host: Host,
-  { to, images, step }: { readonly to: string; readonly images: readonly SourceImage[]; readonly step: Step },
+  { to, images, act }: { readonly to: string; readonly images: readonly SourceImage[]; readonly act: Act },
 ): Promise<boolean> {
   const blobs = new Map<Digest, Buffer>();
   const attached: NamedTreeImage[] = [];
@@ -40,7 +40,7 @@ export async function addSignatures(
   const missing: typeof files = [];
   for (const file of files) if (!(await isWritten(file))) missing.push(file);
   if (missing.length === 0) return true;
-  await step('fill-tree', async () => {
+  await act('fill-tree', async () => {
     for (const { path, content } of missing) {
       await mkdir(dirname(path), { recursive: true });
       await writeFile(path, content ?? '');

@@ -1,6 +1,6 @@
 import { join } from 'node:path';
 import { type ErrorRecord, errorRecord, PrestageError } from '../model/errors.ts';
-import { archiveFileName, type MirrorSet } from './archive-sets.ts';
+import { archiveFileName, type OcMirrorSet } from './archive-sets.ts';
 
 /** Damage of one archive of oc-mirror. */
 export interface ArchiveDamage extends ErrorRecord {
@@ -18,7 +18,7 @@ export function archiveDamage(path: string, error: unknown): ArchiveDamage {
 }
 
 /** Archives that must be missing, because archives of the same run with higher numbers exist. Pure. */
-export function absentArchives(sets: readonly MirrorSet[]): readonly ArchiveDamage[] {
+export function absentArchives(sets: readonly OcMirrorSet[]): readonly ArchiveDamage[] {
   return sets.flatMap(({ directory, gaps }) =>
     gaps.map((number) => {
       const path = join(directory, archiveFileName(number));

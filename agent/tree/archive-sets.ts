@@ -4,7 +4,7 @@ import { PrestageError } from '../model/errors.ts';
 import { reasonOf } from '../model/system-error.ts';
 
 /** One archive file of oc-mirror. A change of the file shows in its size or time. */
-export interface MirrorArchive {
+export interface OcMirrorArchive {
   readonly path: string;
   /** The number in its name, from 1. */
   readonly number: number;
@@ -13,10 +13,10 @@ export interface MirrorArchive {
 }
 
 /** The archives of one run of oc-mirror, all in one folder. */
-export interface MirrorSet {
+export interface OcMirrorSet {
   readonly directory: string;
   /** Sorted by number. */
-  readonly archives: readonly MirrorArchive[];
+  readonly archives: readonly OcMirrorArchive[];
   /** Missing numbers below the highest one. Whether archives with higher numbers are missing is unknown. */
   readonly gaps: readonly number[];
 }
@@ -24,7 +24,7 @@ export interface MirrorSet {
 /** A folder of oc-mirror: the archives of one run or of several. */
 export interface OcMirrorFolder {
   /** In the order in which they build on each other. */
-  readonly sets: readonly MirrorSet[];
+  readonly sets: readonly OcMirrorSet[];
   /** Paths of IDMS and ITMS files beside them. */
   readonly resources: readonly string[];
 }
@@ -57,7 +57,7 @@ export async function findOcMirror(directory: string): Promise<OcMirrorFolder | 
  * Describes the archives at these paths, in the same order.
  * @throws PrestageError ERR_MIRROR for a name that oc-mirror does not use, and for anything but a regular file
  */
-export async function describeArchives(paths: readonly string[]): Promise<readonly MirrorArchive[]> {
+export async function describeArchives(paths: readonly string[]): Promise<readonly OcMirrorArchive[]> {
   return await Promise.all(
     paths.map(async (path) => {
       const number = numberOf(path.slice(path.lastIndexOf('/') + 1));
@@ -70,7 +70,7 @@ export async function describeArchives(paths: readonly string[]): Promise<readon
 }
 
 /** Groups archives by folder; the folders keep their order. Pure. */
-export function setsOf(archives: readonly MirrorArchive[]): readonly MirrorSet[] {
+export function setsOf(archives: readonly OcMirrorArchive[]): readonly OcMirrorSet[] {
   return [...Map.groupBy(archives, (archive) => dirname(archive.path))].map(([directory, members]) => {
     const ordered = members.toSorted((a, b) => a.number - b.number);
     const numbers = new Set(ordered.map((archive) => archive.number));
@@ -89,7 +89,7 @@ export function archiveFileName(number: number): string {
 /** Highest number that is looked for. oc-mirror's smallest archive size is 1 GiB, so a thousand archives are 1 TiB. */
 const GAP_LIMIT = 10_000;
 
-async function archivesIn(folder: string): Promise<readonly MirrorArchive[]> {
+async function archivesIn(folder: string): Promise<readonly OcMirrorArchive[]> {
   const names = await readdir(folder);
   return await describeArchives(names.filter((name) => numberOf(name) !== undefined).map((name) => join(folder, name)));
 }

@@ -2,9 +2,9 @@ import { archiveFault } from '../extract/archive-faults.ts';
 import type { ArchivePool } from '../extract/pool.ts';
 import type { Digest } from '../model/digest.ts';
 import { type ArchiveDamage, archiveDamage } from './archive-damage.ts';
-import type { MirrorSet } from './archive-sets.ts';
+import type { OcMirrorSet } from './archive-sets.ts';
 import { createQueue, type Queue } from './queue.ts';
-import { type Batch, isDamage, readMirrorArchive, type SetReading } from './read-archive.ts';
+import { type Batch, isDamage, readOcMirrorArchive, type SetReading } from './read-archive.ts';
 
 export interface FillRequest {
   /** Root of the registry's tree. */
@@ -26,11 +26,11 @@ export interface FilledSets {
   readonly writtenBytes: number;
   /** Damage found in the archives. */
   readonly faults: readonly ArchiveDamage[];
-  readonly resources: MirrorTexts;
+  readonly resources: OcMirrorTexts;
 }
 
 /** Texts of oc-mirror about sources, in the order of its runs; `isc` are the configurations of its runs. */
-export interface MirrorTexts {
+export interface OcMirrorTexts {
   readonly idms: readonly string[];
   readonly itms: readonly string[];
   readonly isc: readonly string[];
@@ -40,7 +40,7 @@ export interface MirrorTexts {
  * Reads the archives and lets the threads fill the tree. Sets are processed one after the other, because a later one may move tags.
  * @throws PrestageError for refused members, ERR_SPACE_REGISTRY, ERR_REGISTRY_WRITE; by then no thread writes any more
  */
-export async function fillFromSets(sets: readonly MirrorSet[], request: FillRequest): Promise<FilledSets> {
+export async function fillFromSets(sets: readonly OcMirrorSet[], request: FillRequest): Promise<FilledSets> {
   const filling: Filling = { ...request, blobs: new Map(), faults: [], counts: { writtenBytes: 0, readBytes: 0 } };
   const texts: SetReading['texts'][] = [];
   for (const set of sets) {
@@ -54,7 +54,7 @@ export async function fillFromSets(sets: readonly MirrorSet[], request: FillRequ
     }
     texts.push(reading.texts);
   }
-  const textsOf = (kind: keyof MirrorTexts) =>
+  const textsOf = (kind: keyof OcMirrorTexts) =>
     texts.flatMap((set) => [...set.values()].filter((one) => one.kind === kind).map((one) => one.text));
   return {
     blobs: filling.blobs,
@@ -71,16 +71,16 @@ interface Filling extends FillRequest {
 }
 
 async function fillFromArchive(path: string, reading: SetReading, queue: Queue, filling: Filling): Promise<void> {
-  const noting = async (act: () => Promise<void>): Promise<void> => {
+  const noting = async (work: () => Promise<void>): Promise<void> => {
     try {
-      await act();
+      await work();
     } catch (error) {
       if (!isDamage(error)) throw error;
       filling.faults.push(archiveDamage(path, error));
     }
   };
   await noting(async () => {
-    for await (const batch of readMirrorArchive(path, reading)) {
+    for await (const batch of readOcMirrorArchive(path, reading)) {
       filling.signal.throwIfAborted();
       await queue.push(async () => await noting(async () => await fillBatch(path, batch, filling)));
     }

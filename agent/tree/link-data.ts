@@ -23,18 +23,18 @@ export async function plainFiles(from: string, paths: readonly string[]): Promis
 export async function linkData(to: string, from: string, paths: readonly string[]): Promise<void> {
   const limit = pLimit(PARALLEL);
   const folders = new Set(paths.map((path) => dirname(dirname(join(to, path)))));
-  for (const folder of folders) await placed(folder, async () => void (await mkdir(folder, { recursive: true, mode: 0o755 })));
+  for (const folder of folders) await placeOrExplain(folder, async () => void (await mkdir(folder, { recursive: true, mode: 0o755 })));
   await Promise.all(
     paths.map((path) =>
       limit(async () => {
         const link = dirname(join(to, path));
-        await placed(link, async () => await symlink(dirname(join(from, path)), link));
+        await placeOrExplain(link, async () => await symlink(dirname(join(from, path)), link));
       }),
     ),
   );
 }
 
-async function placed(path: string, place: () => Promise<void>): Promise<void> {
+async function placeOrExplain(path: string, place: () => Promise<void>): Promise<void> {
   try {
     await place();
   } catch (cause) {

@@ -2,9 +2,9 @@ import { existsSync } from 'node:fs';
 import { mkdir, writeFile } from 'node:fs/promises';
 import { dirname, join } from 'node:path';
 import type { SourceSignatures } from '../extract/payload.ts';
+import type { Act } from '../host/acts.ts';
 import { type Host, hostPath } from '../host/host.ts';
 import { removeTree } from '../host/remove-tree.ts';
-import type { Step } from '../host/steps.ts';
 import { type Digest, digestOf } from '../model/digest.ts';
 import { PrestageError } from '../model/errors.ts';
 import { LOOKASIDE_PATH } from '../model/places.ts';
@@ -14,7 +14,7 @@ import { SIGNATURES_LIMIT } from '../signatures/attachment.ts';
 import { readSignatureFile } from '../signatures/bundle-signatures.ts';
 import { lookasidePath } from '../signatures/lookaside.ts';
 import { noRoom } from './link-data.ts';
-import { placeCopy } from './mirror-copy.ts';
+import { placeCopy } from './metadata-copy.ts';
 
 /** An image that our registry answers for, and the signatures that its bundle has. */
 export interface SignedSource {
@@ -41,21 +41,21 @@ const LIMIT_BYTES = 64 * 1024 * 1024;
  * @returns whether there are any
  * @throws PrestageError ERR_SPACE_MEMORY
  */
-export async function copyLookaside(host: Host, images: readonly SignedSource[], step: Step): Promise<boolean> {
+export async function copyLookaside(host: Host, images: readonly SignedSource[], act: Act): Promise<boolean> {
   const groups = images.flatMap(groupsOf);
   if (groups.length === 0) {
-    await removeLookaside(host, step);
+    await removeLookaside(host, act);
     return false;
   }
   const identity = digestOf(JSON.stringify(groups));
-  await placeCopy(host, { identity, step, at: LOOKASIDE_PATH }, async (to) => await fill(to, groups, host));
+  await placeCopy(host, { identity, act, at: LOOKASIDE_PATH }, async (to) => await fill(to, groups, host));
   return true;
 }
 
 /** Frees the memory of the copy. */
-export async function removeLookaside(host: Host, step: Step): Promise<void> {
+export async function removeLookaside(host: Host, act: Act): Promise<void> {
   const path = hostPath(host, LOOKASIDE_PATH);
-  if (existsSync(path)) await step('remove-mirror', async () => await removeTree(path));
+  if (existsSync(path)) await act('remove-mirror', async () => await removeTree(path));
 }
 
 function groupsOf({ names, signed: { bundle, image } }: SignedSource): readonly LookasideGroup[] {

@@ -2,8 +2,8 @@ import { lstat } from 'node:fs/promises';
 import { join } from 'node:path';
 import * as v from 'valibot';
 import type { ArchivePool } from '../extract/pool.ts';
+import type { Act } from '../host/acts.ts';
 import type { Host } from '../host/host.ts';
-import type { Step } from '../host/steps.ts';
 import { type Digest, isDigest } from '../model/digest.ts';
 import { type ErrorCode, type ErrorRecord, errorRecord, PrestageError } from '../model/errors.ts';
 import { treeBlobPath } from '../model/registry-path.ts';
@@ -19,7 +19,7 @@ export interface TreeRequest<Image> {
   readonly pool: ArchivePool;
   /** Number of images processed at one time. */
   readonly parallel: number;
-  readonly step: Step;
+  readonly act: Act;
   readonly signal: AbortSignal;
   readonly onProgress?: (done: number, of: number) => void;
 }
@@ -64,14 +64,14 @@ export async function makeTree<Image>(
   key: string,
   fill: (keeps: boolean) => Promise<readonly Taken[]>,
 ): Promise<MadeTree> {
-  const { to, step, pool, signal } = request;
-  const session = { to, step, key };
+  const { to, act, pool, signal } = request;
+  const session = { to, act, key };
   const started = await startTree(session);
   if (started.kind === 'done') {
     const recorded = v.safeParse(resultSchema, started.result);
     if (recorded.success) return recorded.output;
   }
-  const taken = await step('fill-tree', async () => {
+  const taken = await act('fill-tree', async () => {
     const images = await fill(started.kind === 'fill' && started.keeps);
     await writeLinks(to, withAttached(images), { pool, signal });
     return images;

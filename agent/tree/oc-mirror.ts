@@ -1,23 +1,23 @@
 import * as v from 'valibot';
 import { type ArchivePool, createArchivePool } from '../extract/pool.ts';
+import type { Act } from '../host/acts.ts';
 import type { Host } from '../host/host.ts';
-import type { Step } from '../host/steps.ts';
 import { createWriteBack } from '../host/write-back.ts';
 import type { Digest } from '../model/digest.ts';
 import { digestSchema, errorRecordSchema } from '../model/schemas.ts';
 import { type ArchiveDamage, absentArchives } from './archive-damage.ts';
-import { describeArchives, type MirrorArchive, type MirrorSet, setsOf } from './archive-sets.ts';
-import { fillFromSets, type MirrorTexts } from './fill-sets.ts';
+import { describeArchives, type OcMirrorArchive, type OcMirrorSet, setsOf } from './archive-sets.ts';
+import { fillFromSets, type OcMirrorTexts } from './fill-sets.ts';
 import { findOthers, hideImages, type MissingBlob, missingBlobs, readTreeFacts, servedName } from './tree-check.ts';
 import { treeImages } from './tree-images.ts';
 import { endTree, requireRoom, startTree } from './tree-session.ts';
 
-export interface UnpackMirrorRequest {
+export interface UnpackOcMirrorRequest {
   /** Paths of the archives. The archives of one oc-mirror run are in one folder; folders come in the order in which they build on each other. */
   readonly archives: readonly string[];
   /** Root of the tree, which must belong to the agent alone. It is created. */
   readonly to: string;
-  readonly step: Step;
+  readonly act: Act;
   readonly signal: AbortSignal;
   /** If left out, threads are started, one for each core. */
   readonly pool?: ArchivePool;
@@ -31,7 +31,7 @@ export interface MissingPart extends MissingBlob {
   readonly from: string;
 }
 
-export interface UnpackedMirror {
+export interface UnpackedOcMirror {
   /** Blobs in the tree. */
   readonly blobs: number;
   /** Total size of these blobs. */
@@ -48,7 +48,7 @@ export interface UnpackedMirror {
   readonly missing: readonly MissingPart[];
   /** Damage of archives because of which blobs are missing. */
   readonly faults: readonly ArchiveDamage[];
-  readonly resources: MirrorTexts;
+  readonly resources: OcMirrorTexts;
 }
 
 /**
@@ -60,10 +60,10 @@ export interface UnpackedMirror {
  * Source: openshift/oc-mirror, internal/pkg/archive; distribution, registry/storage/paths.go.
  * @throws PrestageError ERR_MIRROR, ERR_MIRROR_LAYOUT, ERR_MIRROR_LINK, ERR_ARCHIVE_* for a refused member, ERR_SPACE_REGISTRY, ERR_REGISTRY_WRITE
  */
-export async function unpackOcMirror(host: Host, request: UnpackMirrorRequest): Promise<UnpackedMirror> {
-  const { to, step, signal, onProgress } = request;
+export async function unpackOcMirror(host: Host, request: UnpackOcMirrorRequest): Promise<UnpackedOcMirror> {
+  const { to, act, signal, onProgress } = request;
   const archives = await describeArchives(request.archives);
-  const session = { to, step, key: keyOf(archives) };
+  const session = { to, act, key: keyOf(archives) };
   const started = await startTree(session);
   if (started.kind === 'done') {
     const recorded = v.safeParse(resultSchema, started.result);
@@ -71,7 +71,7 @@ export async function unpackOcMirror(host: Host, request: UnpackMirrorRequest): 
   }
   const ofBytes = archives.reduce((total, archive) => total + archive.sizeBytes, 0);
   await requireRoom(to, ofBytes);
-  await using pool = borrowed(request.pool) ?? createArchivePool({ size: host.cores, log: host.log });
+  await using pool = borrowPool(request.pool) ?? createArchivePool({ size: host.cores, log: host.log });
   await using writeBack = createWriteBack(host, to);
   const sets = setsOf(archives);
   const filling = {
@@ -85,7 +85,7 @@ export async function unpackOcMirror(host: Host, request: UnpackMirrorRequest): 
       onProgress?.(bytes, ofBytes);
     },
   };
-  const { filled, checked } = await step('fill-tree', async () => {
+  const { filled, checked } = await act('fill-tree', async () => {
     const brought = await fillFromSets(sets, filling);
     return { filled: brought, checked: await hideIncomplete(host, to, whereToLook(sets, brought.faults)) };
   });
@@ -122,7 +122,7 @@ const resultSchema = v.object({
 });
 
 /** Identifies the state of all archives: a changed archive has another size or time. */
-function keyOf(archives: readonly MirrorArchive[]): string {
+function keyOf(archives: readonly OcMirrorArchive[]): string {
   return JSON.stringify(archives.map(({ path, sizeBytes, modifiedMs }) => [path, sizeBytes, modifiedMs]));
 }
 
@@ -131,7 +131,7 @@ async function hideIncomplete(
   host: Host,
   to: string,
   from: string,
-): Promise<Pick<UnpackedMirror, 'repositories' | 'images' | 'others' | 'missing'>> {
+): Promise<Pick<UnpackedOcMirror, 'repositories' | 'images' | 'others' | 'missing'>> {
   const all = await treeImages(to);
   const facts = await readTreeFacts(to, all);
   const others = await findOthers(to, facts);
@@ -152,7 +152,7 @@ async function hideIncomplete(
 }
 
 /** Where missing blobs may be: in missing or damaged archives, else in the archives of a missing run. */
-function whereToLook(sets: readonly MirrorSet[], faults: readonly ArchiveDamage[]): string {
+function whereToLook(sets: readonly OcMirrorSet[], faults: readonly ArchiveDamage[]): string {
   const gaps = absentArchives(sets).map((fault) => fault.path);
   const damaged = [...new Set(faults.map((fault) => fault.path))];
   const places = [...gaps.map((path) => `${path}, which is missing`), ...damaged.map((path) => `${path}, which is damaged`)];
@@ -160,6 +160,6 @@ function whereToLook(sets: readonly MirrorSet[], faults: readonly ArchiveDamage[
 }
 
 /** A pool of the caller: disposing does not end it. */
-function borrowed(pool: ArchivePool | undefined): ArchivePool | undefined {
+function borrowPool(pool: ArchivePool | undefined): ArchivePool | undefined {
   return pool === undefined ? undefined : { ...pool, [Symbol.asyncDispose]: async () => undefined };
 }

@@ -1,9 +1,9 @@
-import { archiveFault, quoted } from '../extract/archive-faults.ts';
+import { archiveFault, quoteText } from '../extract/archive-faults.ts';
 import type { Refuse } from '../extract/entry-policy.ts';
 import type { BlobPlace, FillJob } from '../extract/fill-tree.ts';
 import { type Digest, isDigest } from '../model/digest.ts';
 import { type ErrorCode, PrestageError } from '../model/errors.ts';
-import { judgeMirrorMember, type MirrorMember, type ResourceKind } from './mirror-member.ts';
+import { judgeOcMirrorMember, type OcMirrorMember, type ResourceKind } from './oc-mirror-member.ts';
 import { type TarMember, walkTar } from './walk-tar.ts';
 
 /** Content read so far from the archives of one oc-mirror run. Within a run, nothing may appear twice with different content. */
@@ -44,9 +44,9 @@ export function isDamage(error: unknown): error is PrestageError {
 /**
  * Reads an archive of oc-mirror to find what is where: links and texts are read, blobs only located. Members before a damaged place are yielded
  * before the error is thrown.
- * @throws PrestageError of walkTar and judgeMirrorMember; ERR_MIRROR_LINK, ERR_ARCHIVE_DUPLICATE, ERR_ARCHIVE_COUNT
+ * @throws PrestageError of walkTar and judgeOcMirrorMember; ERR_MIRROR_LINK, ERR_ARCHIVE_DUPLICATE, ERR_ARCHIVE_COUNT
  */
-export async function* readMirrorArchive(path: string, reading: SetReading): AsyncGenerator<Batch, void, undefined> {
+export async function* readOcMirrorArchive(path: string, reading: SetReading): AsyncGenerator<Batch, void, undefined> {
   let fault: PrestageError | undefined;
   let [batch, bytes, members] = [emptyBatch(), 0, 0];
   try {
@@ -77,8 +77,8 @@ function emptyBatch(): OpenBatch {
 /** @returns the number of bytes that a thread has to read for it */
 async function takeMember(path: string, entry: TarMember, reading: SetReading, batch: OpenBatch): Promise<number> {
   const { header, at } = entry;
-  const refuse = (code: ErrorCode, what: string): Error => archiveFault(code, path, `member ${quoted(header.name)} ${what}`);
-  const member = judgeMirrorMember(header, refuse);
+  const refuse = (code: ErrorCode, what: string): Error => archiveFault(code, path, `member ${quoteText(header.name)} ${what}`);
+  const member = judgeOcMirrorMember(header, refuse);
   switch (member.kind) {
     case 'other':
       return 0;
@@ -96,13 +96,13 @@ async function takeMember(path: string, entry: TarMember, reading: SetReading, b
 }
 
 async function readLink(
-  member: Extract<MirrorMember, { kind: 'link' | 'tag' }>,
+  member: Extract<OcMirrorMember, { kind: 'link' | 'tag' }>,
   entry: TarMember,
   reading: SetReading,
   refuse: Refuse,
 ): Promise<FillJob['links'][number]> {
   const text = (await entry.read()).toString('latin1').trim();
-  if (!isDigest(text)) throw refuse('ERR_MIRROR_LINK', `holds ${quoted(text)}, not sha256:<64 lower-case hex digits>`);
+  if (!isDigest(text)) throw refuse('ERR_MIRROR_LINK', `holds ${quoteText(text)}, not sha256:<64 lower-case hex digits>`);
   if (member.kind === 'link') {
     if (text !== member.digest) throw refuse('ERR_MIRROR_LINK', `holds ${text}, not the digest in its path`);
     return { path: member.path, digest: text };

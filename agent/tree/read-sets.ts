@@ -1,7 +1,7 @@
 import type { BlobPlace } from '../extract/fill-tree.ts';
 import { type ArchiveDamage, absentArchives, archiveDamage } from './archive-damage.ts';
-import type { MirrorSet } from './archive-sets.ts';
-import { isDamage, readMirrorArchive, type SetReading } from './read-archive.ts';
+import type { OcMirrorSet } from './archive-sets.ts';
+import { isDamage, readOcMirrorArchive, type SetReading } from './read-archive.ts';
 
 /** A blob, and the archive that holds it. */
 export interface ArchivedBlob extends BlobPlace {
@@ -18,14 +18,14 @@ export interface ReadSets {
  * Reads the headers of all archives, to find whether each can be read to its end, and where the blobs are. The content of blobs is not read.
  * @throws PrestageError ERR_MIRROR_LAYOUT, ERR_MIRROR_LINK, ERR_ARCHIVE_* for a refused member; the signal's reason
  */
-export async function readSets(sets: readonly MirrorSet[], signal: AbortSignal): Promise<ReadSets> {
+export async function readSets(sets: readonly OcMirrorSet[], signal: AbortSignal): Promise<ReadSets> {
   const blobs: ArchivedBlob[] = [];
   const damage: ArchiveDamage[] = [...absentArchives(sets)];
   for (const { archives } of sets) {
     const reading: SetReading = { tags: new Map(), texts: new Map() };
     for (const { path } of archives) {
       try {
-        for await (const batch of readMirrorArchive(path, reading)) {
+        for await (const batch of readOcMirrorArchive(path, reading)) {
           signal.throwIfAborted();
           for (const blob of batch.blobs) blobs.push({ ...blob, path });
         }

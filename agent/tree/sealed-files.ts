@@ -7,7 +7,7 @@ import { PrestageError } from '../model/errors.ts';
 import { reasonOf } from '../model/system-error.ts';
 
 export interface SealedFiles {
-  /** A metadata mirror or a registry tree in a bundle, the directory that holds `docker`; an absolute path. */
+  /** A metadata tree or a registry tree in a bundle, the directory that holds `docker`; an absolute path. */
   readonly from: string;
   /** Its files as prestage.json has them, with paths below `from`. */
   readonly files: readonly BundleFile[];

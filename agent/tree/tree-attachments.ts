@@ -7,7 +7,7 @@ import { PrestageError } from '../model/errors.ts';
 import { MANIFEST_LIMIT_BYTES } from '../model/manifest.ts';
 import { treeBlobPath, treeRepositoryPath } from '../model/registry-path.ts';
 import { signatureTag } from '../signatures/attachment.ts';
-import { LINK_LIMIT_BYTES } from './mirror-member.ts';
+import { LINK_LIMIT_BYTES } from './oc-mirror-member.ts';
 
 /** What belongs to an image in a repository of a tree: signatures, attestations, SBOMs, referrers. */
 export interface BesideImage {

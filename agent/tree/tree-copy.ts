@@ -5,7 +5,7 @@ import type { BundleFile } from '../model/bundle.ts';
 import { MIRROR_PATH } from '../model/places.ts';
 import { TREE_ROOT } from '../model/registry-path.ts';
 import { linkData, noRoom, plainFiles } from './link-data.ts';
-import { type MirrorCopy, placeCopy } from './mirror-copy.ts';
+import { type MetadataCopy, placeCopy } from './metadata-copy.ts';
 import { checkLimits, copySealedFiles } from './sealed-files.ts';
 
 /** A registry tree whose links and manifests are in memory. */
@@ -24,14 +24,14 @@ export interface CopiedTree {
  * manifest was left out: then the next run copies again.
  * @throws PrestageError ERR_BUNDLE_FILE for a tree that cannot be kept in memory, ERR_SPACE_MEMORY
  */
-export async function copyTree(host: Host, { from, files, step, signal }: MirrorCopy): Promise<CopiedTree> {
+export async function copyTree(host: Host, { from, files, act, signal }: MetadataCopy): Promise<CopiedTree> {
   const { deciding, data } = splitTree(files);
   checkLimits({ from, files: deciding });
   const there = await plainFiles(from, data);
   const identity = createHash('sha256')
     .update(JSON.stringify(['tree', from, files, there]))
     .digest('hex');
-  await placeCopy(host, { identity, step }, async (to) => {
+  await placeCopy(host, { identity, act }, async (to) => {
     let faults = 0;
     await copySealedFiles(to, { from, files: deciding, signal, onFault: () => void faults++ }, noRoom);
     await linkData(to, from, there);

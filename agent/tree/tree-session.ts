@@ -1,13 +1,13 @@
 import { lstat, mkdir, readdir } from 'node:fs/promises';
 import { join } from 'node:path';
 import { TREE_SCRATCH } from '../extract/fill-tree.ts';
+import type { Act } from '../host/acts.ts';
 import { removeTemporaries } from '../host/atomic.ts';
 import { readBootId } from '../host/boot.ts';
 import type { Host } from '../host/host.ts';
 import { holdsMounts } from '../host/mounts.ts';
 import { removeTree, removeTrees } from '../host/remove-tree.ts';
 import { spaceAt } from '../host/space.ts';
-import type { Step } from '../host/steps.ts';
 import { syncFileSystem } from '../host/sync.ts';
 import { formatBytes } from '../model/bytes.ts';
 import { type Digest, digestOfHex } from '../model/digest.ts';
@@ -19,7 +19,7 @@ export interface TreeSession {
   /** Root of the tree, which must belong to the agent alone. */
   readonly to: string;
   readonly key: TreeKey;
-  readonly step: Step;
+  readonly act: Act;
 }
 
 /** `done`: the tree is already complete for this key, and `result` is the recorded result. */
@@ -37,7 +37,7 @@ const RESERVE_BYTES = 64 * 2 ** 20;
  * @throws PrestageError ERR_REGISTRY_WRITE if the directory holds anything else
  */
 export async function startTree(session: TreeSession): Promise<StartedTree> {
-  const { to, key, step } = session;
+  const { to, key, act } = session;
   const bootId = await readBootId();
   const state = await readTreeState(to, bootId);
   if (state.kind === 'complete' && state.key === key) return { kind: 'done', result: state.result };
@@ -48,7 +48,7 @@ export async function startTree(session: TreeSession): Promise<StartedTree> {
       'Move them to another place, then start the run again',
     );
   }
-  await step('start-tree', async () => {
+  await act('start-tree', async () => {
     await noteStart(to, key, bootId);
     await removeTemporaries(to);
     await removeTree(join(to, TREE_SCRATCH));
@@ -64,13 +64,13 @@ export async function endTree(
   session: TreeSession,
   content: { readonly blobs: ReadonlySet<Digest>; readonly result: unknown },
 ): Promise<void> {
-  const { to, key, step } = session;
-  await step('sync-tree', async () => {
+  const { to, key, act } = session;
+  await act('sync-tree', async () => {
     await removeOtherBlobs(to, content.blobs);
     await removeTree(join(to, TREE_SCRATCH));
     await syncFileSystem(host.exec, to);
   });
-  await step('record-tree', async () => await noteEnd(to, key, content.result));
+  await act('record-tree', async () => await noteEnd(to, key, content.result));
 }
 
 /**

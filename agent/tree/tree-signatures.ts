@@ -12,7 +12,7 @@ import { heldOf } from '../signatures/bundle-signatures.ts';
 import type { HeldSignature } from '../signatures/judge.ts';
 import { lookasidePath } from '../signatures/lookaside.ts';
 import type { ShownImage } from '../signatures/unshown.ts';
-import { LINK_LIMIT_BYTES } from './mirror-member.ts';
+import { LINK_LIMIT_BYTES } from './oc-mirror-member.ts';
 
 /** An image that a tree serves. */
 export interface AnsweredImage {

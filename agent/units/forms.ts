@@ -140,7 +140,7 @@ function bareMetalHost(input: FormInput): RenderedForm {
   const texts = [ANNOTATION_IGNITION, override, ...(args === undefined ? [] : [ANNOTATION_ARGS, args])];
   const sizeBytes = Buffer.byteLength(texts.join(''));
   const warning = checkSize('the set of annotations of the BareMetalHost', sizeBytes, ANNOTATIONS_LIMIT_BYTES);
-  const annotations = { [ANNOTATION_IGNITION]: literal(override), ...(args !== undefined && { [ANNOTATION_ARGS]: quoted(args) }) };
+  const annotations = { [ANNOTATION_IGNITION]: literal(override), ...(args !== undefined && { [ANNOTATION_ARGS]: quoteScalar(args) }) };
   const text = yamlText({ apiVersion: 'metal3.io/v1alpha1', kind: 'BareMetalHost', metadata: { annotations } });
   return { text, warnings: warning === undefined ? [] : [warning] };
 }
@@ -148,7 +148,7 @@ function bareMetalHost(input: FormInput): RenderedForm {
 function nodeFields({ config, label }: FormInput) {
   return {
     ignitionConfigOverride: jsonBlock(config),
-    ...(label !== undefined && { installerArgs: quoted(JSON.stringify(installerArgs(label))) }),
+    ...(label !== undefined && { installerArgs: quoteScalar(JSON.stringify(installerArgs(label))) }),
   };
 }
 
@@ -171,7 +171,7 @@ function literal(text: string): Scalar<string> {
   return scalar;
 }
 
-function quoted(text: string): Scalar<string> {
+function quoteScalar(text: string): Scalar<string> {
   const scalar = new Scalar(text);
   scalar.type = Scalar.QUOTE_SINGLE;
   return scalar;

@@ -27,7 +27,7 @@ export function mergeConfig(existing: IgnitionConfig, ours: IgnitionConfig): Mer
   }
   const names = new Set(piecesOf(ours).map((piece) => piece.name));
   const removed = piecesOf(existing).flatMap(({ name }) => (isOurs(name) && !names.has(name) ? [name] : []));
-  return { config: joined(existing, ours), removed };
+  return { config: joinConfigs(existing, ours), removed };
 }
 
 /**
@@ -61,7 +61,7 @@ function blockedPaths(existing: IgnitionConfig, ours: IgnitionConfig): readonly 
   });
 }
 
-function joined(existing: IgnitionConfig, ours: IgnitionConfig): IgnitionConfig {
+function joinConfigs(existing: IgnitionConfig, ours: IgnitionConfig): IgnitionConfig {
   const storage = { ...existing.storage };
   const systemd = { ...existing.systemd };
   const own = ours.storage ?? {};

@@ -47,7 +47,7 @@ export function renderUnit(text: string, options: UnitOptions): string {
   checkSha256('--bundle-sha256', bundleSha256, 'prestage.json');
   const kept = policy === 'closed' ? text : text.replaceAll(/^RequiredBy=.*\n/gm, '');
   const pin = bundleSha256 === undefined ? '' : ` --bundle-sha256 ${bundleSha256}`;
-  return filled(kept, { LABEL: label, POLICY: policy, PIN: pin, SETTINGS: more.map((word) => ` ${word}`).join('') });
+  return fill(kept, { LABEL: label, POLICY: policy, PIN: pin, SETTINGS: more.map((word) => ` ${word}`).join('') });
 }
 
 /**
@@ -76,7 +76,7 @@ export function renderIgnition(stage: Stage, options: IgnitionOptions): Ignition
   };
   const origin = `ignition-templates/${stage}.ign.json`;
   // Each placeholder is inside a JSON string of the template, so its value is escaped as JSON.
-  const text = filled(
+  const text = fill(
     texts.template,
     mapValues(values, (value) => JSON.stringify(value).slice(1, -1)),
   );
@@ -105,7 +105,7 @@ function checkSha256(flag: string, value: string | undefined, file: string): voi
   );
 }
 
-function filled(text: string, values: Readonly<Record<string, string>>): string {
+function fill(text: string, values: Readonly<Record<string, string>>): string {
   return text.replaceAll(PLACEHOLDER, (placeholder, name: string) => {
     const value = values[name];
     if (value !== undefined) return value;

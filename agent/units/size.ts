@@ -49,9 +49,9 @@ function cpioMember(name: string, content: Uint8Array, mode: number): Buffer {
   const nameBytes = Buffer.from(`${name}\0`, 'utf8');
   const fields = [inode, mode, 0, 0, links, 0, content.length, 0, 0, 0, 0, nameBytes.length, 0];
   const header = Buffer.from(`070701${fields.map((field) => field.toString(16).toUpperCase().padStart(8, '0')).join('')}`, 'latin1');
-  return Buffer.concat([padded(Buffer.concat([header, nameBytes])), padded(content)]);
+  return Buffer.concat([pad(Buffer.concat([header, nameBytes])), pad(content)]);
 }
 
-function padded(bytes: Uint8Array): Buffer {
+function pad(bytes: Uint8Array): Buffer {
   return Buffer.concat([bytes, Buffer.alloc((4 - (bytes.length % 4)) % 4)]);
 }

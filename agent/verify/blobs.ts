@@ -23,7 +23,7 @@ export interface BlobStore {
   readonly directory: string;
   /** Path of a blob, relative to the top. */
   readonly pathOf: (digest: Digest) => string;
-  /** False for a metadata mirror, which has only manifests and configs. */
+  /** False for a metadata tree, which has only manifests and configs. */
   readonly hasLayers: boolean;
   /** Error code for a blob that is missing or does not match. */
   readonly code: ErrorCode;

@@ -26,7 +26,7 @@ interface StoreWork {
 }
 
 /**
- * Checks a store image: its metadata mirror and the tree of operating systems. In mode `full` also checks the dm-verity hash tree against the image
+ * Checks a store image: its metadata tree and the tree of operating systems. In mode `full` also checks the dm-verity hash tree against the image
  * and, as root, that the storage in it has every name of every image. Its files are hashed elsewhere.
  */
 export async function verifyStore({ directory, payload, images, release, broken }: StoreWork, context: VerifyContext): Promise<Checked> {

@@ -118,7 +118,7 @@ async function benchFactory(wants: (part: Part) => boolean, set: BenchSet): Prom
     parts.push(await benchVerify(set));
   }
   if (wants('build')) {
-    say("measuring build's squashfs step against mksquashfs alone");
+    say("measuring build's squashfs act against mksquashfs alone");
     parts.push(await benchBuild(set));
   }
   if (wants('compression')) {

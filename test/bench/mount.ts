@@ -84,9 +84,9 @@ export async function benchMountSize(): Promise<PartFindings> {
 /** How long the last run on a node copied its store image, by its record. */
 async function secondsOfPlacement(node: NodeSandbox): Promise<number> {
   const state = runStateOf(unsealRecord(await readFile(node.path(LIVE_STATE), 'utf8')));
-  const step = state?.timeline?.steps.find(({ name }) => name === 'copy-store');
-  if (step === undefined) throw new Error('the record of the run has no time of the copy');
-  return (step.endMs - step.startMs) / 1000;
+  const act = state?.timeline?.steps.find(({ name }) => name === 'copy-store');
+  if (act === undefined) throw new Error('the record of the run has no time of the copy');
+  return (act.endMs - act.startMs) / 1000;
 }
 
 function bar(what: string, got: number, wanted: number, kind: Bar['kind'], unit: Bar['unit']): Bar {
@@ -115,7 +115,7 @@ async function usable(node: NodeSandbox, { directory, images }: BenchBundle, pla
   throw new Error(`podman lists ${listed.size} of the ${images.length} images`);
 }
 
-/** Memory that is no longer there when the store is open in memory: for the image, the metadata mirror, the registry and all else. */
+/** Memory that is no longer there when the store is open in memory: for the image, the metadata tree, the registry and all else. */
 async function memoryTaken(bundle: BenchBundle): Promise<number> {
   await using node = await openSandbox();
   const before = await availableBytes();

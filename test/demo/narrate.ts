@@ -2,7 +2,7 @@ import { type ChildProcess, spawn } from 'node:child_process';
 import { createInterface } from 'node:readline';
 import { shellExitCode } from '../../agent/host/exec.ts';
 
-let step = 0;
+let act = 0;
 let performing: ChildProcess | undefined;
 let interruption: string | undefined;
 
@@ -19,8 +19,8 @@ export function endWellOnSignals(): void {
 /** One line on what comes next. */
 export function tell(text: string): void {
   if (interruption !== undefined) throw new Error(`ended by ${interruption}`);
-  step += 1;
-  process.stdout.write(`\n${String(step).padStart(2)}. ${text}\n`);
+  act += 1;
+  process.stdout.write(`\n${String(act).padStart(2)}. ${text}\n`);
 }
 
 /** Something seen, below the step that it belongs to. */

@@ -3,8 +3,8 @@ import { copyFile, mkdir, readdir, readFile, writeFile } from 'node:fs/promises'
 import { join } from 'node:path';
 import { build } from '../../agent/factory/compose/build.ts';
 import type { BuildOptions, BuildReport } from '../../agent/factory/compose/options.ts';
+import { plainAct } from '../../agent/host/acts.ts';
 import { linuxHost } from '../../agent/host/linux.ts';
-import { plainStep } from '../../agent/host/steps.ts';
 import { type ImageSet, MAPPED_TAG } from './image-set.ts';
 import { type MadeImage, writeOciLayout } from './images.ts';
 
@@ -47,7 +47,7 @@ export async function runBuild(options: Pick<BuildOptions, 'from' | 'to'> & Part
     requiresSignatures: false,
     compression: 'auto',
     skipsArtifacts: false,
-    step: plainStep,
+    act: plainAct,
     signal: new AbortController().signal,
     say: (text) => messages.push(text),
     ...options,

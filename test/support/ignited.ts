@@ -15,13 +15,13 @@ export async function ignitedRoot(prefix: string, text: string): Promise<string>
   const config = `${root}.ign`;
   await writeFile(config, text);
   await output(execOnLinux, 'ignition-validate', [config]);
-  for (const step of ['fetch', 'files']) {
+  for (const act of ['fetch', 'files']) {
     const places = ['-root', root, '-config-cache', `${root}.cache`, '-neednet', `${root}.neednet`];
-    const args = ['-platform', 'file', '-stage', step, '-log-to-stdout', ...places];
+    const args = ['-platform', 'file', '-stage', act, '-log-to-stdout', ...places];
     const { stdout, exitCode } = await execOnLinux(IGNITION, args, { env: { IGNITION_CONFIG_FILE: config } });
     // The last act of the files stage relabels what was written; a root without SELinux has nothing to relabel with.
     const onlyLabels = /CRITICAL : Ignition failed: failed to handle relabeling: failed to open \/etc\/selinux\/config/.test(stdout);
-    assert.ok(exitCode === 0 || (step === 'files' && onlyLabels), stdout);
+    assert.ok(exitCode === 0 || (act === 'files' && onlyLabels), stdout);
   }
   return root;
 }

@@ -4,10 +4,10 @@ import type { PullEvent } from '../../agent/factory/pull/progress.ts';
 import { pull } from '../../agent/factory/pull/pull.ts';
 import type { PullReport } from '../../agent/factory/pull/report.ts';
 import type { PullRequest } from '../../agent/factory/pull/request.ts';
+import { plainAct } from '../../agent/host/acts.ts';
 import type { Clock } from '../../agent/host/clock.ts';
 import { systemClock } from '../../agent/host/clock.ts';
 import { linuxHost } from '../../agent/host/linux.ts';
-import { plainStep } from '../../agent/host/steps.ts';
 import { type Digest, digestOf, digestOfHex } from '../../agent/model/digest.ts';
 import { blobsOf, type MadeImage } from './images.ts';
 
@@ -47,7 +47,7 @@ export async function tryPull(
     retries: 3,
     stallMs: 60_000,
     isDry: false,
-    step: plainStep,
+    act: plainAct,
     stop: new AbortController().signal,
     ...options,
     onEvent: (event) => {

@@ -12,7 +12,7 @@ export interface CallRequest {
   readonly module: string;
   /** An exported function whose first argument is a Host. */
   readonly name: string;
-  /** The second argument; an object also gets `step`, which runs plainly, and `signal`, which never fires. */
+  /** The second argument; an object also gets `act`, which runs plainly, and `signal`, which never fires. */
   readonly request?: unknown;
 }
 

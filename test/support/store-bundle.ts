@@ -1,10 +1,10 @@
 import { cp, mkdir, mkdtemp, open, readdir, readFile, rm, symlink, writeFile } from 'node:fs/promises';
 import { join, relative } from 'node:path';
 import { createArchivePool } from '../../agent/extract/pool.ts';
+import { plainAct } from '../../agent/host/acts.ts';
 import { execOnLinux, output } from '../../agent/host/exec.ts';
 import { type Host, hostPath } from '../../agent/host/host.ts';
 import { linuxHost } from '../../agent/host/linux.ts';
-import { plainStep } from '../../agent/host/steps.ts';
 import { BUNDLE_FILE, parseBundle } from '../../agent/model/bundle.ts';
 import { STORE_PATH } from '../../agent/model/places.ts';
 import { type OpenedStore, type OpenStoreRequest, openStore } from '../../agent/mount/open-store.ts';
@@ -90,7 +90,7 @@ export async function makeStoreRoot(work: string): Promise<StoreRoot> {
         stage: 'installed',
         trust: 'auto',
         placement: 'auto',
-        step: plainStep,
+        act: plainAct,
         signal: new AbortController().signal,
         pool,
         ...request,

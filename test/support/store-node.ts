@@ -71,7 +71,7 @@ touch $1/overlay-images/images.lock $1/overlay-layers/layers.lock $1/storage.loc
 
 const HOST_AND_STEP = `
 const { linuxHost } = await import('TOP/agent/host/linux.ts');
-const { plainStep: step } = await import('TOP/agent/host/steps.ts');
+const { plainAct: act } = await import('TOP/agent/host/acts.ts');
 const messages = [];
 const host = linuxHost({ root: '/', env: process.env, log: (severity, message) => messages.push(severity + ': ' + message) });
 const location = { graphroot: '/var/lib/containers/storage', runroot: '/run/containers/storage', isEngineDefault: true };

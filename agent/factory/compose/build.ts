@@ -31,7 +31,7 @@ export async function build(host: Host, wanted: BuildOptions): Promise<BuildRepo
   const record = await readRecord(to);
   if (await isSealed(to, outline.key, record)) {
     if (!options.isDry) await removeBuildWork(options, foldersOf(options, input.kind), input.kind);
-    return unchanged(to, record);
+    return unchangedReport(to, record);
   }
   await requireTools(host, options.payloads, input.kind);
   if (outline.agents.length === 0) {
@@ -39,7 +39,7 @@ export async function build(host: Host, wanted: BuildOptions): Promise<BuildRepo
   }
   try {
     if (options.isDry) return await plan(options, input, outline, record);
-    await using _lock = await options.step('start-build', async () => await lockBundle(to));
+    await using _lock = await options.act('start-build', async () => await lockBundle(to));
     return await runBuild(host, { options, input, outline });
   } catch (error) {
     if (!options.signal.aborted) throw error;
@@ -67,7 +67,7 @@ function requireRoot({ payloads }: BuildOptions): void {
   );
 }
 
-function unchanged(bundle: string, record: BuildRecord): BuildReport {
+function unchangedReport(bundle: string, record: BuildRecord): BuildReport {
   const parts = Object.keys(record.parts).map((id) => ({ id, state: 'keep' as const, outputBytes: 0, workBytes: 0 }));
   return { outcome: 'unchanged', bundle, parts, ...(record.sealed && { manifestSha256: record.sealed.file.sha256 }) };
 }

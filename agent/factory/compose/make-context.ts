@@ -1,5 +1,5 @@
+import type { Act } from '../../host/acts.ts';
 import type { Host } from '../../host/host.ts';
-import type { Step } from '../../host/steps.ts';
 import type { Digest } from '../../model/digest.ts';
 import { registryTree } from '../../tree/registry-tree.ts';
 import type { TreeFile } from '../../tree/tree-files.ts';
@@ -13,7 +13,7 @@ export interface MakeContext extends BuildFolders {
   readonly host: Host;
   readonly facts: BuildFacts;
   readonly jobs: number;
-  readonly step: Step;
+  readonly act: Act;
   readonly signal: AbortSignal;
   readonly say: (text: string) => void;
 }

@@ -23,26 +23,26 @@ import type { UnpackedStorage } from './store-normalise.ts';
  * @param storage for a store: the storage that has its images unpacked
  */
 export async function makePart(part: Part, storage: UnpackedStorage | undefined, context: MakeContext): Promise<Made> {
-  const { step } = context;
-  await step('remove-old-part', async () => {
+  const { act } = context;
+  await act('remove-old-part', async () => {
     for (const path of part.paths) await removeTree(join(context.bundle, path));
   });
   const to = join(context.bundle, part.paths[0] ?? '');
   switch (part.kind) {
     case 'oci':
-      await step('write-tree', async () => await writeTree(ociTree(part.images), { layout: context.layout, to }));
+      await act('write-tree', async () => await writeTree(ociTree(part.images), { layout: context.layout, to }));
       return {};
     case 'registry':
-      await step('write-tree', async () => await writeTree(wholeTree(part.images), { layout: context.layout, to }));
+      await act('write-tree', async () => await writeTree(wholeTree(part.images), { layout: context.layout, to }));
       return await namedRegistry(part, context);
     case 'signatures':
-      await step('write-tree', async () => await writeTree(signatureFiles(part), { layout: context.layout, to }));
+      await act('write-tree', async () => await writeTree(signatureFiles(part), { layout: context.layout, to }));
       return {};
     case 'archives':
-      await step('place-archives', async () => await makeArchives(part, to, context));
+      await act('place-archives', async () => await makeArchives(part, to, context));
       return {};
     case 'agent':
-      await step('copy-agent', async () => await makeAgent(to, context));
+      await act('copy-agent', async () => await makeAgent(to, context));
       return {};
     case 'store':
       return storage === undefined ? {} : await makeStore(part, storage, context);

@@ -1,8 +1,8 @@
 import { mkdir } from 'node:fs/promises';
 import { join } from 'node:path';
+import type { ActName } from '../../host/acts.ts';
 import type { Host } from '../../host/host.ts';
 import { removeTree } from '../../host/remove-tree.ts';
-import type { StepName } from '../../host/steps.ts';
 import { compressionText } from '../../model/bundle.ts';
 import { formatDuration } from '../../model/bytes.ts';
 import { hexOf } from '../../model/digest.ts';
@@ -44,13 +44,13 @@ export async function unpackImages(parts: readonly Part[], context: MakeContext)
   return await readStorage(graphroot);
 }
 
-export async function removeUnpacked({ step, work }: MakeContext): Promise<void> {
-  await step('remove-store-work', async () => await removeTree(join(work, UNPACKED)));
+export async function removeUnpacked({ act, work }: MakeContext): Promise<void> {
+  await act('remove-store-work', async () => await removeTree(join(work, UNPACKED)));
 }
 
 /** Packs one store from a storage that has its images, and proves it. */
 export async function makeStore(part: Part, storage: UnpackedStorage, context: MakeContext): Promise<Made> {
-  const { host, facts, step, signal, say } = context;
+  const { host, facts, act, signal, say } = context;
   const { architecture } = facts;
   const work = join(context.work, part.id);
   const [image = '', hashTree = '', mirror = '', osTree] = part.paths.map((path) => join(context.bundle, path));
@@ -64,14 +64,14 @@ export async function makeStore(part: Part, storage: UnpackedStorage, context: M
   const proof = await timed(context, 'prove-store', `${part.id}: proven with podman`, () =>
     proveStore(host, { image, images: part.images, architecture, work: join(work, PROOF), signal }),
   );
-  await step('remove-store-work', async () => await removeTree(work));
+  await act('remove-store-work', async () => await removeTree(work));
   if (proof.ranIn !== undefined) say(`${part.id}: a command ran in ${proof.ranIn}`);
   if (proof.notMounted !== undefined) host.log('warning', `${part.id}: ${proof.notMounted}`);
   if (proof.notRun !== undefined) host.log('warning', `${part.id}: no command was run in any image: ${proof.notRun}`);
   const mirrored = part.images.filter((one) => !isOperatingSystem(one));
-  await step('write-tree', async () => await writeTree(servedTree(mirrored, 'metadata'), { layout: context.layout, to: mirror }));
+  await act('write-tree', async () => await writeTree(servedTree(mirrored, 'metadata'), { layout: context.layout, to: mirror }));
   if (osTree !== undefined) {
-    await step('write-tree', async () => await writeTree(servedTree(part.served ?? [], 'all'), { layout: context.layout, to: osTree }));
+    await act('write-tree', async () => await writeTree(servedTree(part.served ?? [], 'all'), { layout: context.layout, to: osTree }));
   }
   if (found === undefined) {
     host.log('warning', `${part.id}: no image contains a registry, so the node needs one of its own; name one with --registry-image`);
@@ -106,9 +106,9 @@ function storedImages(images: readonly NamedImage[]): ReadonlyMap<string, Stored
   );
 }
 
-async function timed<T>({ host, step, say }: MakeContext, name: StepName, what: string, act: () => Promise<T>): Promise<T> {
+async function timed<T>({ host, act, say }: MakeContext, name: ActName, what: string, work: () => Promise<T>): Promise<T> {
   const startMs = host.clock.monotonicMs();
-  const result = await step(name, act);
+  const result = await act(name, work);
   say(`${what}, ${formatDuration(host.clock.monotonicMs() - startMs)}`);
   return result;
 }

@@ -1,5 +1,5 @@
 import { join, resolve } from 'node:path';
-import type { Step } from '../../host/steps.ts';
+import type { Act } from '../../host/acts.ts';
 import type { BuildInput, ListFiles } from './input.ts';
 import type { OsImageChoice, OsImagePlan } from './os-images.ts';
 import type { PayloadKind } from './plan.ts';
@@ -36,7 +36,7 @@ export interface BuildOptions {
   /** Copies, threads and files at a time. */
   readonly jobs: number;
   readonly isDry: boolean;
-  readonly step: Step;
+  readonly act: Act;
   readonly signal: AbortSignal;
   /** Called with lines about the progress. */
   readonly say: (text: string) => void;

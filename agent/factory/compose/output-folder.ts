@@ -17,15 +17,15 @@ const STORE = 'store';
  * @throws PrestageError ERR_BUILD_OUTPUT
  */
 export async function checkOutput(output: string, input: string): Promise<void> {
-  if (output === input) throw refused(`${output} is also the folder to build from`);
+  if (output === input) throw refusalError(`${output} is also the folder to build from`);
   const names: readonly string[] = await readdir(output).catch((error: NodeJS.ErrnoException) => {
     if (error.code === 'ENOENT') return [];
-    throw refused(`${output} cannot be read as a folder: ${reasonOf(error)}`, error);
+    throw refusalError(`${output} cannot be read as a folder: ${reasonOf(error)}`, error);
   });
   const isBundle = [BUNDLE_FILE, PARTIAL_FILE, BUILD_FOLDER].some((name) => names.includes(name));
   // A file system that was made for the bundle has this folder at its top.
   if (isBundle || names.every((name) => name === 'lost+found')) return;
-  throw refused(`${output} is not empty and not a bundle; it holds: ${names.toSorted().slice(0, 8).join(', ')}`);
+  throw refusalError(`${output} is not empty and not a bundle; it holds: ${names.toSorted().slice(0, 8).join(', ')}`);
 }
 
 /** Removes payloads of earlier builds that are no longer wanted. Touches only paths that a build makes. */
@@ -71,6 +71,6 @@ export async function checkSpace(
   }
 }
 
-function refused(message: string, cause?: unknown): PrestageError {
+function refusalError(message: string, cause?: unknown): PrestageError {
   return new PrestageError('ERR_BUILD_OUTPUT', message, 'Give a new or empty folder, or that of an earlier build, with --to', { cause });
 }

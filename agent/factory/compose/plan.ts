@@ -165,13 +165,13 @@ function storeParts(facts: BuildFacts): readonly Part[] {
   const contents = facts.stages.map(({ stage, images }) => storeContent(stage, images, facts));
   const [first, ...others] = contents;
   if (first === undefined) return [];
-  const isEqual = others.length > 0 && others.every((other) => sorted(other.images) === sorted(first.images));
+  const isEqual = others.length > 0 && others.every((other) => sortNames(other.images) === sortNames(first.images));
   if (!isEqual) return contents.map((content) => storePart(content, facts));
   const served = unionOf(contents.map((content) => content.served));
   return [storePart({ stages: contents.flatMap(({ stages }) => stages), images: first.images, served }, facts)];
 }
 
-function sorted(images: readonly NamedImage[]): string {
+function sortNames(images: readonly NamedImage[]): string {
   return JSON.stringify(describe(images.toSorted((a, b) => (a.reference < b.reference ? -1 : 1))));
 }
 

@@ -39,7 +39,7 @@ async function componentsOf(
 ): Promise<readonly { readonly digest: Digest; readonly component: string }[]> {
   const text = await referencesOf(directory, image);
   if (text === undefined) return [];
-  return parsed(text, `${IMAGE_REFERENCES} of ${reference}`).flatMap((one) => {
+  return parseReferences(text, `${IMAGE_REFERENCES} of ${reference}`).flatMap((one) => {
     const { digest } = parseReference(one.reference);
     return digest === undefined || one.component === undefined ? [] : [{ digest, component: one.component }];
   });
@@ -56,7 +56,7 @@ async function referencesOf(directory: string, { layers }: NamedImage['image']):
   return undefined;
 }
 
-function parsed(text: string, where: string): ReturnType<typeof parseImageReferences>['images'] {
+function parseReferences(text: string, where: string): ReturnType<typeof parseImageReferences>['images'] {
   try {
     return parseImageReferences(text, where).images;
   } catch (error) {

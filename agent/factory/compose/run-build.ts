@@ -3,11 +3,11 @@ import { readFile, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { version } from '../../assets.ts';
 import { type ArchivePool, createArchivePool } from '../../extract/pool.ts';
+import type { Act } from '../../host/acts.ts';
 import { checkWorkplace } from '../../host/chain.ts';
 import type { Host } from '../../host/host.ts';
 import { holdingShared, waitForShared } from '../../host/lock.ts';
 import { removeTree } from '../../host/remove-tree.ts';
-import type { Step } from '../../host/steps.ts';
 import { syncFileSystem } from '../../host/sync.ts';
 import type { Bundle } from '../../model/bundle.ts';
 import { squashfsObstacle } from '../../model/release.ts';
@@ -79,7 +79,7 @@ export async function runBuild(machine: Host, job: BuildJob): Promise<BuildRepor
   await reclaimWork(machine, folders.work);
   const host = holdingWriters(machine, writersLock);
   await using pool = createArchivePool({ size: options.jobs, log: host.log });
-  const context: BuildContext = { ...job, host, folders, pool, journal: await openJournal(host, folders.bundle, options.step) };
+  const context: BuildContext = { ...job, host, folders, pool, journal: await openJournal(host, folders.bundle, options.act) };
   const { journal } = context;
   if (input.kind === 'archives') await importInput(context);
   const canLink = await onOneFileSystem(options.from, folders.bundle);
@@ -99,7 +99,7 @@ export async function runBuild(machine: Host, job: BuildJob): Promise<BuildRepor
   const missing = parts.filter((_, index) => decided[index]?.state === 'make');
   const groups = makingGroups(missing);
   await checkSpace(needsOf(groups, facts), folders.bundle, folders.work);
-  await options.step('mark-bundle', async () => await markPartial(folders.bundle));
+  await options.act('mark-bundle', async () => await markPartial(folders.bundle));
   const kept = parts.filter((part) => !missing.includes(part)).map(({ id }) => id);
   await journal.commit({ parts: Object.fromEntries(Object.entries(journal.record.parts).filter(([id]) => kept.includes(id))) });
   for (const group of groups) await makeGroup(group, facts, context);
@@ -142,7 +142,7 @@ function holdingWriters(host: Host, writersLock: string): Host {
 }
 
 /** The journal of earlier builds, without their seal: the bundle is about to change. */
-async function openJournal(host: Host, bundle: string, step: Step): Promise<Journal> {
+async function openJournal(host: Host, bundle: string, act: Act): Promise<Journal> {
   const { sealed: _, ...rest } = await readRecord(bundle);
   let record: BuildRecord = rest;
   return {
@@ -151,7 +151,7 @@ async function openJournal(host: Host, bundle: string, step: Step): Promise<Jour
     },
     commit: async (change) => {
       record = { ...record, ...change };
-      await step('record-build', async () => {
+      await act('record-build', async () => {
         await syncFileSystem(host.exec, bundle);
         await writeRecord(bundle, record);
       });
@@ -162,7 +162,7 @@ async function openJournal(host: Host, bundle: string, step: Step): Promise<Jour
 /** Unpacks the archives, unless that has been done for exactly these files. */
 async function importInput({ options, input, folders, pool, journal }: BuildContext): Promise<void> {
   const archives = archivesOf(input);
-  const { architecture, signal, say, step } = options;
+  const { architecture, signal, say, act } = options;
   const key = keyOf(
     'import',
     architecture,
@@ -172,7 +172,7 @@ async function importInput({ options, input, folders, pool, journal }: BuildCont
   await checkSpace({ outputBytes: archiveBytes(input), workBytes: 0 }, folders.bundle, folders.bundle);
   const onImported = (done: number, of: number): void => say(`${done}/${of} archives read`);
   const importing = { pool, architecture, layout: folders.layout, signal, onImported };
-  const { tops, others } = await step('import-archives', async () => await importArchives(archives, importing));
+  const { tops, others } = await act('import-archives', async () => await importArchives(archives, importing));
   await journal.commit({
     imported: { key, tops: Object.fromEntries(tops), ...(others.size > 0 && { others: Object.fromEntries(others) }) },
   });
@@ -181,8 +181,8 @@ async function importInput({ options, input, folders, pool, journal }: BuildCont
 /** Makes the parts of one group. Their storage is unpacked before the first of them, and removed after the last. */
 async function makeGroup(group: readonly Part[], facts: BuildFacts, context: BuildContext): Promise<void> {
   const { host, options, folders } = context;
-  const { signal, say, jobs, step } = options;
-  const making = { host, facts, ...folders, jobs, step, signal, say };
+  const { signal, say, jobs, act } = options;
+  const making = { host, facts, ...folders, jobs, act, signal, say };
   const isStore = group.some(({ kind }) => kind === 'store');
   const storage = isStore ? await unpackImages(group, making) : undefined;
   for (const part of group) await makeAndRecord(part, storage, { ...context, making });
@@ -210,7 +210,7 @@ async function makeAndRecord(
 async function sealBundle(parts: readonly Part[], facts: BuildFacts, context: BuildContext): Promise<RecordedFile> {
   const { host, options, outline, folders, pool, journal } = context;
   const { bundle } = folders;
-  const { signal, jobs, sourceDateEpoch, step } = options;
+  const { signal, jobs, sourceDateEpoch, act } = options;
   const layers = layersOf(facts.stages.flatMap((one) => one.images));
   const uncounted = layers.filter((layer) => journal.record.unpackedBytes[layer.digest] === undefined);
   const counted = await countUnpacked(folders.layout, uncounted, { jobs, signal });
@@ -223,31 +223,27 @@ async function sealBundle(parts: readonly Part[], facts: BuildFacts, context: Bu
     createdAt: sourceDateEpoch === undefined ? host.clock.now() : new Date(sourceDateEpoch * 1000),
     createdBy: { name: 'prestage-agent', version },
   });
-  await step('write-readme', async () => await writeReadme(bundle, described, outline));
+  await act('write-readme', async () => await writeReadme(bundle, described, outline));
   const files = [
     ...Object.values(journal.record.parts).flatMap((part) => part.files),
     ...(await hashPart(bundle, [README], { ...folders, pool, signal })),
   ];
   const wanted = parts.flatMap((part) => part.paths);
-  await step('remove-stale-payload', async () => await removeStale(bundle, wanted));
-  await step('sync-bundle', async () => await syncFileSystem(host.exec, bundle));
+  await act('remove-stale-payload', async () => await removeStale(bundle, wanted));
+  await act('sync-bundle', async () => await syncFileSystem(host.exec, bundle));
   signal.throwIfAborted();
   const listed = files.map(({ path, sizeBytes, sha256 }) => ({ path, sizeBytes, sha256 })).toSorted((a, b) => (a.path < b.path ? -1 : 1));
-  const manifest = await step('seal-bundle', async () => await seal(bundle, { ...described, files: listed }));
+  const manifest = await act('seal-bundle', async () => await seal(bundle, { ...described, files: listed }));
   const { imported: _, ...record } = journal.record;
-  await step('record-seal', async () => await writeRecord(bundle, { ...record, sealed: { key: outline.key, file: manifest } }));
+  await act('record-seal', async () => await writeRecord(bundle, { ...record, sealed: { key: outline.key, file: manifest } }));
   await removeBuildWork(options, folders, context.input.kind);
   return manifest;
 }
 
 /** Removes working files of a sealed bundle, also those of a build that was killed before it could. */
-export async function removeBuildWork(
-  { step }: Pick<BuildOptions, 'step'>,
-  folders: BuildFolders,
-  kind: BuildInput['kind'],
-): Promise<void> {
+export async function removeBuildWork({ act }: Pick<BuildOptions, 'act'>, folders: BuildFolders, kind: BuildInput['kind']): Promise<void> {
   const places = [folders.work, ...(kind === 'archives' ? [folders.layout] : [])].filter((path) => existsSync(path));
-  for (const path of places) await step('remove-build-work', async () => await removeTree(path));
+  for (const path of places) await act('remove-build-work', async () => await removeTree(path));
 }
 
 async function writeReadme(bundle: string, described: Omit<Bundle, 'files'>, outline: Outline): Promise<void> {

@@ -103,7 +103,7 @@ async function copyImage(
 }
 
 /** Runs steps in their order, several at a time, each after those that it waits for. After a fault it starts no further step and waits for running ones. */
-async function runInOrder(steps: readonly CopyStep[], jobs: number, act: (step: CopyStep, index: number) => Promise<void>): Promise<void> {
+async function runInOrder(steps: readonly CopyStep[], jobs: number, run: (step: CopyStep, index: number) => Promise<void>): Promise<void> {
   const done = new Set<number>();
   const active = new Map<number, Promise<void>>();
   const faults: unknown[] = [];
@@ -116,7 +116,7 @@ async function runInOrder(steps: readonly CopyStep[], jobs: number, act: (step: 
         done.add(index);
         active.delete(index);
       };
-      const work = act(step, index).then(finish, (error: unknown) => {
+      const work = run(step, index).then(finish, (error: unknown) => {
         faults.push(error);
         active.delete(index);
       });

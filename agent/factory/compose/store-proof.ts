@@ -104,8 +104,8 @@ export async function proveStore(host: Host, options: ProofOptions): Promise<Pro
   const listed = await podman(['images', '--all', '--no-trunc', '--format', '{{.ID}}']);
   const faults: string[] = [
     ...storeFaults(images, found),
-    ...(listed.exitCode === 0 ? unlisted(images, listed.stdout) : [`podman images ${howEnded(listed)}: ${quote(listed.stderr)}`]),
-    ...(await unresolved(images, podman)),
+    ...(listed.exitCode === 0 ? findUnlisted(images, listed.stdout) : [`podman images ${howEnded(listed)}: ${quote(listed.stderr)}`]),
+    ...(await findUnresolved(images, podman)),
   ];
   const deepest = faults.length > 0 ? NOT_TRIED : await proveDeepest(images, mount);
   faults.push(...deepest.faults);
@@ -140,13 +140,13 @@ export function storeFaults(images: readonly NamedImage[], found: StorageContent
   });
 }
 
-function unlisted(images: readonly NamedImage[], stdout: string): readonly string[] {
+function findUnlisted(images: readonly NamedImage[], stdout: string): readonly string[] {
   const ids = new Set(stdout.split('\n').map((line) => line.trim().replace(/^sha256:/, '')));
   return images.filter(({ image }) => !ids.has(hexOf(image.config))).map(({ reference }) => `${reference}: podman images does not list it`);
 }
 
 /** Names that podman does not resolve to their image. */
-async function unresolved(images: readonly NamedImage[], podman: Podman): Promise<readonly string[]> {
+async function findUnresolved(images: readonly NamedImage[], podman: Podman): Promise<readonly string[]> {
   const wanted = images.flatMap(({ names, image }) => names.map((name) => ({ name, id: hexOf(image.config) })));
   const faults: string[] = [];
   for (let start = 0; start < wanted.length; start += INSPECT_AT_ONCE) {

@@ -1,7 +1,7 @@
 import { join } from 'node:path';
+import type { Act } from '../../host/acts.ts';
 import type { Clock } from '../../host/clock.ts';
 import { pauseBefore } from '../../host/retry.ts';
-import type { Step } from '../../host/steps.ts';
 import { PrestageError } from '../../model/errors.ts';
 import { type HttpAnswer, type HttpClient, shown, Transient } from '../web/http.ts';
 import {
@@ -32,7 +32,7 @@ export interface DownloadContext {
   readonly directory: string;
   readonly client: HttpClient;
   readonly clock: Pick<Clock, 'sleep'>;
-  readonly step: Step;
+  readonly act: Act;
   /** Retries after a temporary failure; attempts that made progress do not count. */
   readonly retries: number;
   readonly signal: AbortSignal;
@@ -92,7 +92,7 @@ export function pauseAfter(failures: number, askedMs: number | undefined): numbe
 async function attempt(file: RemoteFile, context: DownloadContext): Promise<Downloaded> {
   const target = join(context.directory, file.path);
   try {
-    await using part = await openPart(context.directory, file.path, context.step);
+    await using part = await openPart(context.directory, file.path, context.act);
     if (!isWhole(file, part)) {
       const answer = await askFor(file, part, context);
       const totalBytes = await begin(answer, { file, part, context });
@@ -142,7 +142,7 @@ async function begin(answer: HttpAnswer, { file, part, context }: Transfer): Pro
     if (fault !== undefined) throw contentFault(file, fault);
     const validator = validatorOf(answer);
     const totalBytes =
-      answer.status === 206 ? await resumed(answer, validator, { file, part, context }) : parseCount(answer.header('content-length'));
+      answer.status === 206 ? await resume(answer, validator, { file, part, context }) : parseCount(answer.header('content-length'));
     if (answer.status === 200) await part.restart(validator, (totalBytes ?? Number.POSITIVE_INFINITY) > SMALL_BYTES);
     if (totalBytes !== undefined && file.seal !== undefined && totalBytes !== file.seal.sizeBytes) {
       throw contentFault(file, `has ${totalBytes} bytes on the server, but ${file.seal.sizeBytes} in the manifest`);
@@ -154,7 +154,7 @@ async function begin(answer: HttpAnswer, { file, part, context }: Transfer): Pro
   }
 }
 
-async function resumed(answer: HttpAnswer, validator: Validator, { file, part, context }: Transfer): Promise<number | undefined> {
+async function resume(answer: HttpAnswer, validator: Validator, { file, part, context }: Transfer): Promise<number | undefined> {
   const range = parseContentRange(answer.header('content-range'));
   const knowsState = part.validator.etag !== undefined || part.validator.lastModified !== undefined;
   const isOther = knowsState && (validator.etag ?? validator.lastModified) !== undefined && !isSameState(part.validator, validator);

@@ -1,8 +1,8 @@
 import pLimit from 'p-limit';
 import { version } from '../../assets.ts';
 import type { SealedBundle } from '../../bundle/read-bundle.ts';
+import type { Act } from '../../host/acts.ts';
 import type { Host } from '../../host/host.ts';
-import type { Step } from '../../host/steps.ts';
 import { errorRecord, PrestageError } from '../../model/errors.ts';
 import { bare, createHttpClient, shown } from '../web/http.ts';
 import { type DownloadContext, download, type RemoteFile } from './download.ts';
@@ -29,7 +29,7 @@ export interface FetchRequest {
   readonly bundleSha256?: string | undefined;
   /** Plan only: writes nothing, and requests only the manifest, index pages and heads. */
   readonly isDry?: boolean;
-  readonly step: Step;
+  readonly act: Act;
   /** Called before a complete bundle is replaced by another; returns if the person agrees. If left out, nobody is asked. */
   readonly confirm?: ((replaced: SealedBundle) => Promise<void>) | undefined;
   readonly signal: AbortSignal;
@@ -101,8 +101,8 @@ export async function fetchFiles(host: Host, request: FetchRequest): Promise<Fet
   await requireSpace(request.directory, plan);
   await requireRoom(source, plan, request);
   const isChanged = plan.wanted.length > 0 || plan.failed.length > 0 || !(await isSealedBy(source, request.directory));
-  if (isChanged) await request.step('mark-fetch', async () => await markPartial(request.directory));
-  const done = await fetchAll(source, plan, { ...context, request, directory: request.directory, step: request.step, say });
+  if (isChanged) await request.act('mark-fetch', async () => await markPartial(request.directory));
+  const done = await fetchAll(source, plan, { ...context, request, directory: request.directory, act: request.act, say });
   const failed = [...plan.failed, ...done.failed];
   const ended = failed.length === 0 && isChanged ? await finish(host, source, request) : { removed: [], notices: [] };
   const outcome = failed.length === 0 ? 'complete' : done.files + plan.keptFiles === 0 ? 'failed' : 'partial';
@@ -125,7 +125,7 @@ async function planOf(source: Source, folder: URL, request: FetchRequest, contex
 interface FetchContext extends AskContext {
   readonly request: FetchRequest;
   readonly directory: string;
-  readonly step: Step;
+  readonly act: Act;
   readonly say: (event: FetchEvent) => void;
 }
 
@@ -143,7 +143,7 @@ async function fetchAll(source: Source, plan: FetchPlan, context: FetchContext) 
       if (server.failuresInARow >= 2 * context.request.parallel) throw lostServer(file);
       const done = await download(file, downloads);
       if (source.kind === 'folder')
-        await context.step('note-download', async () => await noteDownload(context.directory, done, bare(file.url)));
+        await context.act('note-download', async () => await noteDownload(context.directory, done, bare(file.url)));
       server.failuresInARow = 0;
       context.say({ kind: 'fetched', path: file.path, sizeBytes: done.sizeBytes });
       return done.sizeBytes;

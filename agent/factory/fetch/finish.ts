@@ -2,10 +2,10 @@ import { readdir, rm } from 'node:fs/promises';
 import { join } from 'node:path';
 import { readManifest } from '../../bundle/read-bundle.ts';
 import { unlistedFiles } from '../../bundle/verify-files.ts';
+import type { Act } from '../../host/acts.ts';
 import { removeTemporaries, syncDirectory, writeAtomic } from '../../host/atomic.ts';
 import type { Host } from '../../host/host.ts';
 import { removeTree } from '../../host/remove-tree.ts';
-import type { Step } from '../../host/steps.ts';
 import { syncFileSystem } from '../../host/sync.ts';
 import { BUNDLE_FILE, PARTIAL_FILE } from '../../model/bundle.ts';
 import { removeInner } from '../../partition/inner-files.ts';
@@ -22,21 +22,21 @@ export interface Finished {
 export async function finish(
   host: Host,
   source: Source,
-  { directory, step }: { readonly directory: string; readonly step: Step },
+  { directory, act }: { readonly directory: string; readonly act: Act },
 ): Promise<Finished> {
   // Files were synced one by one; this also syncs new directories, before the target is marked as complete.
-  await step('sync-fetch', async () => await syncFileSystem(host.exec, directory));
+  await act('sync-fetch', async () => await syncFileSystem(host.exec, directory));
   if (source.kind === 'folder') {
-    await step('remove-fetch-work', async () => await removeParts(directory));
-    await step('unmark-fetch', async () => await unmark(directory));
+    await act('remove-fetch-work', async () => await removeParts(directory));
+    await act('unmark-fetch', async () => await unmark(directory));
     return { removed: [], notices: [] };
   }
   // Before the new manifest is written: afterwards nothing would show that these files belonged to a bundle.
   const stale = await staleFiles(source, directory);
-  for (const path of stale) await step('remove-stale-file', async () => await removeInner(directory, path));
-  await step('place-fetched-manifest', async () => await writeAtomic(join(directory, BUNDLE_FILE), source.bytes));
-  await step('remove-fetch-work', async () => await removeTree(join(directory, WORK_FOLDER)));
-  await step('unmark-fetch', async () => await unmark(directory));
+  for (const path of stale) await act('remove-stale-file', async () => await removeInner(directory, path));
+  await act('place-fetched-manifest', async () => await writeAtomic(join(directory, BUNDLE_FILE), source.bytes));
+  await act('remove-fetch-work', async () => await removeTree(join(directory, WORK_FOLDER)));
+  await act('unmark-fetch', async () => await unmark(directory));
   const others = await unlistedFiles(directory, source.bundle.files);
   return { removed: stale, notices: others.map((path) => `${join(directory, path)} does not belong to the bundle`) };
 }

@@ -78,7 +78,7 @@ function entryOf(href: string, folder: URL): IndexEntry | string | undefined {
   if (!url.pathname.startsWith(folder.pathname)) return `${quoteInput(href)} leads out of the folder`;
   const rest = url.pathname.slice(folder.pathname.length);
   const isDirectory = rest.endsWith('/');
-  const name = decoded(isDirectory ? rest.slice(0, -1) : rest);
+  const name = decode(isDirectory ? rest.slice(0, -1) : rest);
   if (name === undefined || !isFileName(name)) return `${quoteInput(href)} is not a valid file name`;
   if (PASSED_OVER.includes(name)) return undefined;
   return { kind: isDirectory ? 'directory' : 'file', name, url: new URL(url.pathname, folder).href };
@@ -100,7 +100,7 @@ function hasControl(text: string): boolean {
   return text.split('').some((character) => character < ' ' || character === '\u007f');
 }
 
-function decoded(text: string): string | undefined {
+function decode(text: string): string | undefined {
   try {
     return decodeURIComponent(text);
   } catch {

@@ -137,7 +137,7 @@ async function readBody(answer: HttpAnswer, limitBytes: number): Promise<Buffer>
   return await bytesOf(answer, limitBytes, tooLong);
 }
 
-async function askWithRetries<T>(path: string, context: AskContext, act: () => Promise<T>): Promise<T> {
+async function askWithRetries<T>(path: string, context: AskContext, ask: () => Promise<T>): Promise<T> {
   const options = {
     ...context,
     isRetryable: (error: unknown) => error instanceof Transient,
@@ -148,7 +148,7 @@ async function askWithRetries<T>(path: string, context: AskContext, act: () => P
     },
   };
   try {
-    return await withRetries(options, act);
+    return await withRetries(options, ask);
   } catch (error) {
     context.signal.throwIfAborted();
     throw transientOf(error)?.error ?? error;

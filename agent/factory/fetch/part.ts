@@ -3,8 +3,8 @@ import { constants, createReadStream } from 'node:fs';
 import { chmod, type FileHandle, mkdir, open, readFile, rename, rm, stat, utimes } from 'node:fs/promises';
 import { dirname, join } from 'node:path';
 import * as v from 'valibot';
+import type { Act } from '../../host/acts.ts';
 import { syncDirectory, writeAtomic } from '../../host/atomic.ts';
-import type { Step } from '../../host/steps.ts';
 import { PrestageError } from '../../model/errors.ts';
 import { reasonOf } from '../../model/system-error.ts';
 import { HEAD_BYTES, type Validator } from './content.ts';
@@ -44,7 +44,7 @@ const validatorSchema = v.object({ etag: v.exactOptional(v.string()), lastModifi
 const READ_BYTES = 1024 * 1024;
 
 /** Opens the partial download of a file of `directory`, or begins one. The lease closes it; its bytes are kept for the next time. */
-export async function openPart(directory: string, path: string, step: Step): Promise<Part> {
+export async function openPart(directory: string, path: string, act: Act): Promise<Part> {
   const { data, state } = partPaths(directory, path);
   await mkdir(dirname(data), { recursive: true });
   const file = await open(data, constants.O_RDWR | constants.O_CREAT | constants.O_NOFOLLOW, 0o600);
@@ -70,7 +70,7 @@ export async function openPart(directory: string, path: string, step: Step): Pro
       sizeBytes += piece.length;
     },
     restart: async (next, isKept) => {
-      await step('begin-download', async () => {
+      await act('begin-download', async () => {
         // In this order: bytes of the old state must never be recorded as those of the new one.
         await file.truncate(0);
         if (isKept) await writeAtomic(state, JSON.stringify(next));
@@ -83,7 +83,7 @@ export async function openPart(directory: string, path: string, step: Step): Pro
     },
     sha256: () => hash.copy().digest('hex'),
     finish: async (to) =>
-      await step('place-download', async () => {
+      await act('place-download', async () => {
         await file.sync();
         await chmod(data, to.mode);
         if (to.modifiedMs !== undefined) await utimes(data, to.modifiedMs / 1000, to.modifiedMs / 1000);

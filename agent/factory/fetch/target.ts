@@ -1,8 +1,8 @@
 import { realpath, stat } from 'node:fs/promises';
 import { resolve } from 'node:path';
+import type { Act } from '../../host/acts.ts';
 import type { Host } from '../../host/host.ts';
 import { mountPrivately } from '../../host/private-mount.ts';
-import type { Step } from '../../host/steps.ts';
 import { type LocatedPartition, locatePartition } from '../../partition/locate.ts';
 
 /** The place for fetched files: a folder, or the mounted data partition of a disk or of a disk image. Disposing of it unmounts. */
@@ -19,7 +19,7 @@ export interface FetchTarget extends AsyncDisposable {
  */
 export async function openTarget(
   host: Host,
-  request: { readonly to: string; readonly label: string; readonly isDry: boolean; readonly step: Step },
+  request: { readonly to: string; readonly label: string; readonly isDry: boolean; readonly act: Act },
 ): Promise<FetchTarget> {
   const found = await stat(request.to).catch(() => undefined);
   if (found?.isBlockDevice() !== true && found?.isFile() !== true) {
@@ -28,9 +28,9 @@ export async function openTarget(
   }
   const stack = new AsyncDisposableStack();
   try {
-    const { to, label, isDry: readOnly, step } = request;
-    const partition = stack.use(await locatePartition(host, { target: to, label, readOnly, step }));
-    const mount = stack.use(await mountPrivately(host, { device: partition.device, fileSystem: partition.fileSystem, readOnly, step }));
+    const { to, label, isDry: readOnly, act } = request;
+    const partition = stack.use(await locatePartition(host, { target: to, label, readOnly, act }));
+    const mount = stack.use(await mountPrivately(host, { device: partition.device, fileSystem: partition.fileSystem, readOnly, act }));
     return { directory: mount.path, name: partition.name, partition, [Symbol.asyncDispose]: async () => await stack.disposeAsync() };
   } catch (error) {
     await stack.disposeAsync();

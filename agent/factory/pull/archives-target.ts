@@ -1,8 +1,8 @@
 import { mkdtemp } from 'node:fs/promises';
 import { join } from 'node:path';
 import type { ArchivePool } from '../../extract/pool.ts';
+import type { Act } from '../../host/acts.ts';
 import { removeTree } from '../../host/remove-tree.ts';
-import type { Step } from '../../host/steps.ts';
 import type { BlobStore } from '../shared/blob-store.ts';
 import { targetError } from '../shared/blob-store.ts';
 import type { ResolvedImage } from './resolve.ts';
@@ -16,7 +16,7 @@ export interface ArchivesTargetOptions extends KeptLists {
   /** Holds blobs until the last archive that needs them is written. */
   readonly store: BlobStore;
   readonly pool: ArchivePool;
-  readonly step: Step;
+  readonly act: Act;
   readonly signal: AbortSignal;
 }
 
@@ -25,7 +25,7 @@ export interface ArchivesTargetOptions extends KeptLists {
  * written when all images have been tried.
  */
 export function createArchivesTarget(options: ArchivesTargetOptions): PullTarget {
-  const { directory, scratch, store, pool, step, signal } = options;
+  const { directory, scratch, store, pool, act, signal } = options;
   const pathOf = ({ listed }: ResolvedImage): string => join(directory, `${listed.archiveName}.tgz`);
   // An image in several repositories has one archive.
   const written = new Map<string, Promise<void>>();
@@ -40,20 +40,20 @@ export function createArchivesTarget(options: ArchivesTargetOptions): PullTarget
       await removeTree(to);
       return found?.topDigest === image.top.digest && found.blobs === image.blobs.length;
     },
-    extraBytes: (steps) => steps.reduce((sum, step) => sum + step.sizeBytes, 0),
+    extraBytes: (steps) => steps.reduce((sum, act) => sum + act.sizeBytes, 0),
     attachmentOf: () => undefined,
     lookasideOf: () => undefined,
     deliver: async (image) => {
       const path = pathOf(image);
       const write = async (): Promise<void> => await writeArchive({ image, path, scratch, store, signal });
-      const work = written.get(path) ?? step('write-archive', write);
+      const work = written.get(path) ?? act('write-archive', write);
       written.set(path, work);
       await work.catch((error: unknown) => {
         throw signal.aborted ? error : targetError(error);
       });
     },
     finish: async () => {
-      await step('write-lists', async () => await writeLists(options));
+      await act('write-lists', async () => await writeLists(options));
     },
   };
 }

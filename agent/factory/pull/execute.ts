@@ -61,7 +61,7 @@ export async function executePull(steps: readonly PullStep[], context: ExecuteCo
   const stop = AbortSignal.any([context.stop, broken.signal]);
   const perform = async (step: PullStep): Promise<StepResult> => {
     const { reference } = step.image;
-    if (stop.aborted) return finished(context, { step, result: 'skipped', error: errorRecord(reasonOf(context.stop, broken.signal)) });
+    if (stop.aborted) return finishStep(context, { step, result: 'skipped', error: errorRecord(reasonOf(context.stop, broken.signal)) });
     context.onEvent({ kind: 'image-started', reference });
     try {
       const wasWhole = isWhole(step.image, context.target.store);
@@ -76,7 +76,7 @@ export async function executePull(steps: readonly PullStep[], context: ExecuteCo
       if (context.requiresSignatures) requireSignatures(step.image, [...signed, ...gpgSigned]);
       await context.target.deliver(step.image, { attachments, lookaside, attached });
       const result = wasWhole && step.kind === 'keep' ? 'kept' : 'pulled';
-      return finished(context, {
+      return finishStep(context, {
         step,
         result,
         ...(context.attachments && { signed }),
@@ -84,9 +84,9 @@ export async function executePull(steps: readonly PullStep[], context: ExecuteCo
         ...(context.attached && { attached: attached.flatMap((tag) => tag.attached) }),
       });
     } catch (thrown) {
-      if (stop.aborted) return finished(context, { step, result: 'skipped', error: errorRecord(reasonOf(context.stop, broken.signal)) });
+      if (stop.aborted) return finishStep(context, { step, result: 'skipped', error: errorRecord(reasonOf(context.stop, broken.signal)) });
       if (thrown instanceof PrestageError && isOfTarget(thrown)) broken.abort(thrown);
-      return finished(context, { step, result: 'failed', error: errorRecord(thrown) });
+      return finishStep(context, { step, result: 'failed', error: errorRecord(thrown) });
     }
   };
   return await Promise.all(startOrder(steps).map((step) => limit(perform, step)));
@@ -158,7 +158,7 @@ function reasonOf(stop: AbortSignal, broken: AbortSignal): unknown {
   return stop.aborted ? new PrestageError('ERR_INTERRUPTED', 'the pull was interrupted', 'Pull again to continue') : broken.reason;
 }
 
-function finished({ onEvent }: ExecuteContext, result: StepResult): StepResult {
+function finishStep({ onEvent }: ExecuteContext, result: StepResult): StepResult {
   const { step, result: what, error } = result;
   onEvent({ kind: 'image-finished', reference: step.image.reference, result: what, ...(error && { error }) });
   return result;

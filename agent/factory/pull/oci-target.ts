@@ -1,8 +1,8 @@
 import { join } from 'node:path';
 import { readAbsentInstances } from '../../extract/absent-instances.ts';
+import type { Act } from '../../host/acts.ts';
 import { writeAtomic } from '../../host/atomic.ts';
 import { readIfThere } from '../../host/files.ts';
-import type { Step } from '../../host/steps.ts';
 import { ABSENT_INSTANCES_FILE, formatAbsentInstances } from '../../model/absent-instances.ts';
 import { OCI_MANIFEST_TYPE } from '../../model/attached.ts';
 import type { Digest } from '../../model/digest.ts';
@@ -21,7 +21,7 @@ export interface OciTargetOptions extends KeptLists {
   readonly absent: AbsentRecord;
   /** Full references, in the order of the list. */
   readonly references: readonly string[];
-  readonly step: Step;
+  readonly act: Act;
 }
 
 /**
@@ -30,7 +30,7 @@ export interface OciTargetOptions extends KeptLists {
  * @throws PrestageError ERR_LAYOUT if the folder holds an index that cannot be read; ERR_SIGNATURE for such a record of signatures
  */
 export async function openOciTarget(options: OciTargetOptions): Promise<PullTarget> {
-  const { directory, store, absent, references, step } = options;
+  const { directory, store, absent, references, act } = options;
   const path = join(directory, OCI_INDEX_FILE);
   const earlier = await readIndex(path);
   const lookaside = new Map((await readLookasideRecord(directory)).map((entry) => [lookasideKey(entry.repository, entry.subject), entry]));
@@ -42,7 +42,7 @@ export async function openOciTarget(options: OciTargetOptions): Promise<PullTarg
   let isQueued = false;
   const writeIndex = async (): Promise<void> => {
     isQueued = false;
-    await step('write-index', async () => {
+    await act('write-index', async () => {
       await store.sync();
       await writeAtomic(join(directory, OCI_MARKER_FILE), OCI_MARKER);
       if (lookaside.size > 0) await writeAtomic(join(directory, LOOKASIDE_FILE), formatLookasideRecord([...lookaside.values()]));
@@ -78,7 +78,7 @@ export async function openOciTarget(options: OciTargetOptions): Promise<PullTarg
     },
     finish: async () => {
       await written;
-      if (options.lists.size > 0) await step('write-lists', async () => await writeLists(options));
+      if (options.lists.size > 0) await act('write-lists', async () => await writeLists(options));
     },
   };
 }

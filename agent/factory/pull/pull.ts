@@ -68,7 +68,7 @@ export async function pull(host: Host, asked: PullRequest): Promise<PullReport> 
   const report = pullReport(ended, results, request.stop.aborted);
   if (report.outcome !== 'interrupted') {
     await target.finish();
-    await request.step('write-lists', async () => await recordLeftOut(places.to, ended));
+    await request.act('write-lists', async () => await recordLeftOut(places.to, ended));
   }
   if (report.outcome === 'complete') await releaseSignatures(resolution.resolved, { host, request, places, target });
   // The next pull writes failed archives from the blobs that are there.
@@ -89,12 +89,12 @@ interface Setting {
 async function openTarget({ request, wanted, places, pool, absent, leftOut }: Setting): Promise<PullTarget> {
   const { to, blobs, scratch } = places;
   const hash = async (path: string) => `sha256:${(await pool.hash({ path }, { signal: request.stop })).sha256}` as const;
-  const { step } = request;
-  const store = createBlobStore({ directory: blobs, scratch, hash, step });
+  const { act } = request;
+  const store = createBlobStore({ directory: blobs, scratch, hash, act });
   if (request.format === 'archives')
-    return createArchivesTarget({ directory: to, scratch, store, pool, lists: wanted.lists, leftOut, step, signal: request.stop });
+    return createArchivesTarget({ directory: to, scratch, store, pool, lists: wanted.lists, leftOut, act, signal: request.stop });
   const references = wanted.images.map(({ reference }) => formatReference(reference));
-  return await openOciTarget({ directory: to, store, lists: wanted.lists, leftOut, absent, references, step });
+  return await openOciTarget({ directory: to, store, lists: wanted.lists, leftOut, absent, references, act });
 }
 
 function artifactsAmong({ resolution }: PullFacts): readonly string[] {
@@ -173,11 +173,11 @@ async function releaseSignatures(
   images: readonly ResolvedImage[],
   { host, request, places, target }: Pick<Execution, 'host' | 'request' | 'places' | 'target'>,
 ): Promise<void> {
-  const { releaseSignatures: from, source, retries, step, stop, onEvent } = request;
+  const { releaseSignatures: from, source, retries, act, stop, onEvent } = request;
   if (from === undefined) return;
   onEvent({ kind: 'phase', text: 'fetching the signatures of releases' });
   using server = await openLookasideServer(host, source);
-  await pullReleaseSignatures(images, { host, from, to: places.to, server, store: target.store, retries, step, signal: stop });
+  await pullReleaseSignatures(images, { host, from, to: places.to, server, store: target.store, retries, act, signal: stop });
 }
 
 async function lookasideFinder(

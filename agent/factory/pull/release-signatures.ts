@@ -2,11 +2,11 @@ import { stat } from 'node:fs/promises';
 import { join, resolve } from 'node:path';
 import { pathToFileURL } from 'node:url';
 import * as v from 'valibot';
+import type { Act } from '../../host/acts.ts';
 import { writeAtomic } from '../../host/atomic.ts';
 import { ifMissing } from '../../host/files.ts';
 import type { Host } from '../../host/host.ts';
 import { withRetries } from '../../host/retry.ts';
-import type { Step } from '../../host/steps.ts';
 import { type Digest, hexOf } from '../../model/digest.ts';
 import { PrestageError } from '../../model/errors.ts';
 import { nameOf } from '../../model/reference.ts';
@@ -27,7 +27,7 @@ export interface ReleaseSignatureContext {
   readonly store: BlobStore;
   /** Attempts after the first. */
   readonly retries: number;
-  readonly step: Step;
+  readonly act: Act;
   readonly signal: AbortSignal;
 }
 
@@ -45,7 +45,7 @@ const configSchema = v.object({ config: v.object({ Labels: v.object({ [RELEASE_L
  * @throws PrestageError ERR_USAGE, ERR_PULL_*, ERR_FETCH_*, ERR_SIGNATURE if a signature is neither available nor absent
  */
 export async function pullReleaseSignatures(images: readonly ResolvedImage[], context: ReleaseSignatureContext): Promise<void> {
-  const { host, to, store, step } = context;
+  const { host, to, store, act } = context;
   const base = await baseOf(context.from);
   const earlier = await readLookasideRecord(to, RELEASE_SIGNATURES_FILE);
   const entries = new Map(earlier.map((entry) => [entry.subject, entry]));
@@ -64,7 +64,7 @@ export async function pullReleaseSignatures(images: readonly ResolvedImage[], co
   }
   if (releases === 0) host.log('warning', 'the lists contain no release image, so no release signatures were fetched');
   if (entries.size === 0) return;
-  await step('write-index', async () => {
+  await act('write-index', async () => {
     await store.sync();
     await writeAtomic(join(to, RELEASE_SIGNATURES_FILE), formatLookasideRecord([...entries.values()]));
   }).catch((error: unknown) => {

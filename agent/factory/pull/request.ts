@@ -1,4 +1,4 @@
-import type { Step } from '../../host/steps.ts';
+import type { Act } from '../../host/acts.ts';
 import type { ListText } from '../../model/image-list.ts';
 import type { Stage } from '../../model/stage.ts';
 import type { PullSource } from '../web/source.ts';
@@ -38,7 +38,7 @@ export interface PullRequest {
   readonly stallMs: number;
   /** Write nothing; report what would be fetched. */
   readonly isDry: boolean;
-  readonly step: Step;
+  readonly act: Act;
   /** Stops the pull: pulled blobs are kept. */
   readonly stop: AbortSignal;
   readonly onEvent: OnPullEvent;

@@ -1,8 +1,8 @@
 import { createHash, randomBytes } from 'node:crypto';
 import { type FileHandle, open, readFile, rename, rm, stat } from 'node:fs/promises';
 import { join } from 'node:path';
+import type { Act } from '../../host/acts.ts';
 import { syncDirectory, writeAtomic } from '../../host/atomic.ts';
-import type { Step } from '../../host/steps.ts';
 import { type Digest, digestOf, hexOf } from '../../model/digest.ts';
 import { PrestageError } from '../../model/errors.ts';
 import { type Descriptor, MANIFEST_LIMIT_BYTES } from '../../model/manifest.ts';
@@ -44,10 +44,10 @@ export interface BlobStoreOptions {
   readonly scratch: string;
   /** The digest of a file's bytes; rejects if the file cannot be read. */
   readonly hash: (path: string) => Promise<Digest>;
-  readonly step: Step;
+  readonly act: Act;
 }
 
-export function createBlobStore({ directory, scratch, hash, step }: BlobStoreOptions): BlobStore {
+export function createBlobStore({ directory, scratch, hash, act }: BlobStoreOptions): BlobStore {
   const whole = new Set<Digest>();
   const path = (digest: Digest): string => join(directory, hexOf(digest));
   const readSmall = async (digest: Digest): Promise<Buffer | undefined> => {
@@ -67,10 +67,10 @@ export function createBlobStore({ directory, scratch, hash, step }: BlobStoreOpt
       return true;
     },
     readSmall,
-    receive: async () => await receive({ scratch, path, step, accept: (digest) => whole.add(digest) }),
+    receive: async () => await receive({ scratch, path, act, accept: (digest) => whole.add(digest) }),
     writeSmall: async (digest, bytes) => {
       if ((await readSmall(digest)) !== undefined) return;
-      await writing(async () => await step('place-manifest', async () => await writeAtomic(path(digest), bytes)));
+      await writing(async () => await act('place-manifest', async () => await writeAtomic(path(digest), bytes)));
     },
     sync: async () => await syncDirectory(directory),
   };
@@ -78,12 +78,12 @@ export function createBlobStore({ directory, scratch, hash, step }: BlobStoreOpt
 
 interface Target {
   readonly scratch: string;
-  readonly step: Step;
+  readonly act: Act;
   readonly path: (digest: Digest) => string;
   readonly accept: (digest: Digest) => void;
 }
 
-async function receive({ scratch, path, step, accept }: Target): Promise<IncomingBlob> {
+async function receive({ scratch, path, act, accept }: Target): Promise<IncomingBlob> {
   const temporary = join(scratch, `blob-${randomBytes(8).toString('hex')}`);
   const file = await writing(async (): Promise<FileHandle> => await open(temporary, 'wx', 0o644));
   const hash = createHash('sha256');
@@ -102,7 +102,7 @@ async function receive({ scratch, path, step, accept }: Target): Promise<Incomin
       if (actual === digest) {
         await writing(
           async () =>
-            await step('place-blob', async () => {
+            await act('place-blob', async () => {
               await file.sync();
               await rename(temporary, path(digest));
             }),
@@ -116,9 +116,9 @@ async function receive({ scratch, path, step, accept }: Target): Promise<Incomin
 }
 
 /** Reports a full or broken target as such: the registry is not at fault, and a retry does not help. */
-async function writing<T>(act: () => Promise<T>): Promise<T> {
+async function writing<T>(work: () => Promise<T>): Promise<T> {
   try {
-    return await act();
+    return await work();
   } catch (cause) {
     throw targetError(cause);
   }

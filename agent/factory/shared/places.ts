@@ -1,12 +1,12 @@
 import { mkdir } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
+import type { Act } from '../../host/acts.ts';
 import { removeTemporaries } from '../../host/atomic.ts';
 import { makeWorkplace } from '../../host/chain.ts';
 import type { Host } from '../../host/host.ts';
 import { takeLock } from '../../host/lock.ts';
 import { makeEmptyDirectory, removeTree, temporaryDirectory } from '../../host/remove-tree.ts';
-import type { Step } from '../../host/steps.ts';
 import { digestOf, hexOf } from '../../model/digest.ts';
 import { targetError } from './blob-store.ts';
 
@@ -14,7 +14,7 @@ export interface PlacesRequest {
   readonly format: 'oci' | 'archives';
   /** Write nothing into the folder. */
   readonly isDry: boolean;
-  readonly step: Step;
+  readonly act: Act;
 }
 
 /** The directories of a pull. */
@@ -34,7 +34,7 @@ export interface Places extends AsyncDisposable {
  * @throws PrestageError ERR_PULL_WRITE, ERR_SPACE_PULL, ERR_LOCKED if another pull works in the folder
  */
 export async function makePlaces(host: Host, request: PlacesRequest, to: string): Promise<Places> {
-  const { step } = request;
+  const { act } = request;
   const staging = join(to, '.staging');
   const blobs = request.format === 'oci' ? join(to, 'blobs/sha256') : join(staging, 'blobs/sha256');
   if (request.isDry) {
@@ -43,15 +43,15 @@ export async function makePlaces(host: Host, request: PlacesRequest, to: string)
     return { to, blobs, scratch: scratch.path, forget: async () => undefined, [Symbol.asyncDispose]: gone };
   }
   const scratch = join(staging, 'work');
-  const lock = await step('start-pull', async () => await lockAndClear({ to, blobs, scratch }));
+  const lock = await act('start-pull', async () => await lockAndClear({ to, blobs, scratch }));
   host.log('debug', `${to}: temporary files in ${scratch}`);
   return {
     to,
     blobs,
     scratch,
-    forget: async () => await step('remove-staging', async () => await removeTree(staging)),
+    forget: async () => await act('remove-staging', async () => await removeTree(staging)),
     [Symbol.asyncDispose]: async () => {
-      await step('end-pull', async () => await removeTree(scratch));
+      await act('end-pull', async () => await removeTree(scratch));
       await lock[Symbol.asyncDispose]();
     },
   };

@@ -81,7 +81,7 @@ export function createHttpClient(options: HttpOptions): HttpClient {
     const basics = { keepAlive: true, ...(!isDirect && { proxyEnv }) };
     if (!isSecure) return new HttpAgent(basics);
     const { ca, identity, isUnverified } = options;
-    return new HttpsAgent({ ...basics, ca: trusted(ca), ...identity, rejectUnauthorized: isUnverified !== true });
+    return new HttpsAgent({ ...basics, ca: readTrusted(ca), ...identity, rejectUnauthorized: isUnverified !== true });
   };
   const agentFor = (url: URL): HttpAgent => {
     const isDirect = isWithoutProxy(url, noProxy);
@@ -95,7 +95,7 @@ export function createHttpClient(options: HttpOptions): HttpClient {
     const location = REDIRECTS.includes(message.statusCode ?? 0) ? message.headers.location : undefined;
     if (location === undefined) return answerOf(bare(url), message, request);
     message.destroy();
-    const to = redirected(url, location, redirects);
+    const to = resolveRedirect(url, location, redirects);
     return await ask(to, to.origin === url.origin ? request : withoutLogin(request), redirects + 1);
   };
   return {
@@ -187,7 +187,7 @@ function answerOf(url: URL, message: IncomingMessage, { method, signal }: HttpRe
 }
 
 /** The target of a redirect. A redirect from https to http is refused. */
-function redirected(from: URL, location: string, redirects: number): URL {
+function resolveRedirect(from: URL, location: string, redirects: number): URL {
   const to = URL.parse(location, from.href);
   const refusal =
     redirects >= REDIRECT_LIMIT
@@ -221,6 +221,6 @@ function networkFault(url: URL, error: unknown): Error {
 const REMEDY = 'Check the address, the network and the server, then run the command again: fetched files are kept';
 
 /** The certificates that Node trusts, that the machine trusts, and that the caller gives. */
-function trusted(ca: string | undefined): string[] {
+function readTrusted(ca: string | undefined): string[] {
   return [...new Set([...getCACertificates('default'), ...getCACertificates('system'), ...(ca === undefined ? [] : [ca])])];
 }

@@ -1,5 +1,5 @@
 import { join } from 'node:path';
-import type { Step } from '../../host/steps.ts';
+import type { Act } from '../../host/acts.ts';
 import { digestOf } from '../../model/digest.ts';
 import { formatAddress, listenHost } from './service-address.ts';
 import { IN_CONTAINER, keyInContainer, registryConfig } from './service-config.ts';
@@ -32,7 +32,7 @@ export interface RegistryRequest {
   readonly storageConf?: string;
   /** Called before a registry of ours that was started in this boot is stopped to make room for this one. */
   readonly onReplace?: () => Promise<void>;
-  readonly step: Step;
+  readonly act: Act;
   readonly signal: AbortSignal;
 }
 

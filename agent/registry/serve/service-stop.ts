@@ -1,13 +1,13 @@
 import { existsSync } from 'node:fs';
 import { readdir, readFile, rm } from 'node:fs/promises';
 import { join } from 'node:path';
+import type { Act } from '../../host/acts.ts';
 import { quote } from '../../host/exec.ts';
 import { type Host, hostPath } from '../../host/host.ts';
 import { canonical, readMounts } from '../../host/mount-table.ts';
-import type { ReleaseStep } from '../../host/release-step.ts';
 import { removeTree } from '../../host/remove-tree.ts';
-import type { Step } from '../../host/steps.ts';
 import { hasSystemd } from '../../host/systemd.ts';
+import type { UndoStep } from '../../host/undo-step.ts';
 import { PrestageError } from '../../model/errors.ts';
 import { REGISTRY_RUN } from '../../model/places.ts';
 import { FILES, REGISTRY_NAME } from './service-plan.ts';
@@ -21,16 +21,16 @@ const CLEANUP_LIMIT_MS = 5000;
 const CLEANUP_PAUSE_MS = 10;
 
 /** Stops the registry and removes all files that it was started from; nothing to do if there is none. */
-export async function stopRegistry(host: Host, step: Step): Promise<void> {
-  for (const { name, run } of await registryReleaseSteps(host)) await step(name, run);
+export async function stopRegistry(host: Host, act: Act): Promise<void> {
+  for (const { name, run } of await registryUndoSteps(host)) await act(name, run);
 }
 
 /** The steps that undo a registry, even if it was set up only in part. Changes nothing itself. */
-export async function registryReleaseSteps(host: Host): Promise<readonly ReleaseStep[]> {
+export async function registryUndoSteps(host: Host): Promise<readonly UndoStep[]> {
   const directory = hostPath(host, REGISTRY_RUN);
   const units = unitFiles(host);
   if (units.length === 0 && !existsSync(directory)) return [];
-  const steps: ReleaseStep[] = [];
+  const steps: UndoStep[] = [];
   if (units.length > 0 && hasSystemd(host)) {
     steps.push({ name: 'stop-registry', text: `stop ${UNIT_NAME}`, run: async () => await stopUnit(host) });
   }

@@ -9,7 +9,7 @@ export const QUADLET_PATH = `/run/containers/systemd/${REGISTRY_NAME}.container`
 
 /** The systemd unit that runs the registry. Pure. Source: systemd.service(5), podman-generate-systemd(1). */
 export function renderRegistryUnit(plan: RegistryPlan): string {
-  return filled(asset('agent/units/prestage-registry.service'), {
+  return fill(asset('agent/units/prestage-registry.service'), {
     ADDRESS: plan.address,
     ENVIRONMENT: environment(plan),
     GLOBAL: plan.global.map((argument) => `${unitWord(argument)} `).join(''),
@@ -19,7 +19,7 @@ export function renderRegistryUnit(plan: RegistryPlan): string {
 
 /** The quadlet that runs the registry. Pure. Source: podman-systemd.unit(5). */
 export function renderQuadlet(plan: RegistryPlan): string {
-  return filled(asset('agent/units/prestage-registry.container'), {
+  return fill(asset('agent/units/prestage-registry.container'), {
     ADDRESS: plan.address,
     ENVIRONMENT: environment(plan),
     IMAGE: plan.image,
@@ -60,6 +60,6 @@ function environment({ env }: RegistryPlan): string {
     .join('');
 }
 
-function filled(text: string, values: Readonly<Record<string, string>>): string {
+function fill(text: string, values: Readonly<Record<string, string>>): string {
   return text.replaceAll(/@([A-Z]+)@/g, (placeholder, name: string) => values[name] ?? placeholder);
 }

@@ -62,7 +62,7 @@ export async function startRegistry(host: Host, request: RegistryRequest): Promi
   if (earlier?.identity === plan.identity && (await registryHealth(host, plan.address)).healthy) return done(earlier.how, true);
   request.signal.throwIfAborted();
   if (earlier !== undefined) await request.onReplace?.();
-  await stopRegistry(host, request.step);
+  await stopRegistry(host, request.act);
   await untilFree(host, request, plan.address);
   const record: RegistryRecord = {
     identity: plan.identity,
@@ -74,8 +74,8 @@ export async function startRegistry(host: Host, request: RegistryRequest): Promi
     global: [...plan.global],
     env: plan.env,
   };
-  await request.step('write-registry', async () => await writeFiles(directory, { plan, record, ...files }));
-  const attempt = await request.step('start-registry', async () => await runRegistry(host, plan, directory));
+  await request.act('write-registry', async () => await writeFiles(directory, { plan, record, ...files }));
+  const attempt = await request.act('start-registry', async () => await runRegistry(host, plan, directory));
   if (attempt.how !== record.how) await writeRecord(directory, { ...record, how: attempt.how });
   const health = attempt.result.exitCode === 0 ? await untilHealthy(host, directory, request.signal) : undefined;
   if (health?.healthy === true) return done(attempt.how, false);
@@ -122,9 +122,9 @@ interface Failed {
 }
 
 /** Collects the messages, undoes the start, and makes the error from them. */
-async function failure(host: Host, { step, signal }: RegistryRequest, { plan, attempt, health }: Failed): Promise<unknown> {
+async function failure(host: Host, { act, signal }: RegistryRequest, { plan, attempt, health }: Failed): Promise<unknown> {
   const log = await registryLog(host, attempt, hostPath(host, REGISTRY_RUN)).catch(messageOf);
-  await stopRegistry(host, step);
+  await stopRegistry(host, act);
   if (signal.aborted) return signal.reason;
   const { image, command, address } = plan;
   if (health?.listener?.kind === 'other') return addressTaken(address, health.listener.who);

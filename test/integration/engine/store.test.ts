@@ -11,9 +11,9 @@ import { makeStoreFixture, openStoreNode, type StoreFixture, type StoreNode } fr
 const PLAIN_CONF =
   '# theirs\n[storage]\ndriver = "overlay" # the only one\nrunroot = "/run/containers/storage"\ngraphroot = "/var/lib/containers/storage"\n\n[storage.options]\nadditionalimagestores = [\n]\n';
 const SET_UP = ['engine/set-up.ts'];
-const RELEASE = ['engine/release.ts'];
+const RELEASE = ['engine/undo.ts'];
 const release =
-  '(await (async () => { const steps = await engineReleaseSteps(host); for (const one of steps) await one.run(); return steps.map((one) => one.text); })())';
+  '(await (async () => { const steps = await engineUndoSteps(host); for (const one of steps) await one.run(); return steps.map((one) => one.text); })())';
 
 describe('engines and an additional image store', () => {
   let work: string;
@@ -52,7 +52,7 @@ describe('engines and an additional image store', () => {
   it('discovery: podman and skopeo see its images once storage.conf names it, and after a release no more', async () => {
     const etc = await etcTree();
     assert.deepEqual(await seen(), []);
-    const result = await node.evaluate(SET_UP, "await setUpEngines(host, { stage: 'discovery', step })");
+    const result = await node.evaluate(SET_UP, "await setUpEngines(host, { stage: 'discovery', act })");
     assert.deepEqual(result, { changed: ['/etc/containers/storage.conf'], notices: [] });
     assert.equal(
       await readFile(node.path('/etc/containers/storage.conf'), 'utf8'),
@@ -65,7 +65,7 @@ describe('engines and an additional image store', () => {
     const ran = await node.exec('podman', ['run', '--rm', '--network=host', fixture.set.images.agent.reference, 'sh', '-c', ':']);
     assert.deepEqual([ran.exitCode, ran.stderr], [0, '']);
 
-    assert.deepEqual(await node.evaluate(SET_UP, "await setUpEngines(host, { stage: 'discovery', step })"), { changed: [], notices: [] });
+    assert.deepEqual(await node.evaluate(SET_UP, "await setUpEngines(host, { stage: 'discovery', act })"), { changed: [], notices: [] });
     assert.deepEqual(await node.evaluate(RELEASE, release), [
       'restore /etc/containers/storage.conf as it was',
       'forget which system files were changed',
@@ -78,7 +78,7 @@ describe('engines and an additional image store', () => {
   it('discovery: a node without any storage.conf gets one, and loses it at the release', async () => {
     await rm(node.path('/etc/containers/storage.conf'));
     const etc = await etcTree();
-    await node.evaluate(SET_UP, "await setUpEngines(host, { stage: 'discovery', step })");
+    await node.evaluate(SET_UP, "await setUpEngines(host, { stage: 'discovery', act })");
     assert.deepEqual(await seen(), references);
     assert.deepEqual(await node.evaluate(RELEASE, release), [
       'remove /etc/containers/storage.conf, which did not exist before',
@@ -94,11 +94,11 @@ describe('engines and an additional image store', () => {
     const notices = ['CRI-O is already running, and looks for stores only when it starts: systemctl restart crio'];
     try {
       await waitFor('crio', async () => (await node.exec('pgrep', ['--exact', 'crio'])).exitCode === 0 || undefined);
-      const result = await node.evaluate(SET_UP, "await setUpEngines(host, { stage: 'discovery', step })");
+      const result = await node.evaluate(SET_UP, "await setUpEngines(host, { stage: 'discovery', act })");
       assert.deepEqual(result, { changed: ['/etc/containers/storage.conf'], notices });
-      const again = async () => await node.evaluate(SET_UP, "await setUpEngines(host, { stage: 'discovery', step })");
+      const again = async () => await node.evaluate(SET_UP, "await setUpEngines(host, { stage: 'discovery', act })");
       assert.deepEqual(await again(), { changed: [], notices });
-      const steps = await node.evaluate(RELEASE, '(await engineReleaseSteps(host)).map((one) => one.text)');
+      const steps = await node.evaluate(RELEASE, '(await engineUndoSteps(host)).map((one) => one.text)');
       assert.deepEqual(steps, [
         'restore /etc/containers/storage.conf as it was',
         'forget which system files were changed',
@@ -118,7 +118,7 @@ describe('engines and an additional image store', () => {
     await mkdir(node.path('/etc/crio/crio.conf.d'), { recursive: true });
     await writeFile(node.path('/etc/crio/crio.conf.d/00-default'), '[crio]\nstorage_option = ["overlay.mountopt=nodev"]\n');
     const etc = await etcTree();
-    assert.deepEqual(await node.evaluate(SET_UP, "await setUpEngines(host, { stage: 'installed', step })"), {
+    assert.deepEqual(await node.evaluate(SET_UP, "await setUpEngines(host, { stage: 'installed', act })"), {
       changed: [STORAGE_CONF, '/etc/crio/crio.conf.d/50-prestage.conf', '/etc/profile.d/50-prestage.sh'],
       notices: [],
     });
@@ -153,7 +153,7 @@ describe('engines and an additional image store', () => {
   });
 
   it('installed: a run after a release writes over the storage.conf that was left, and another release leaves one again', async () => {
-    const set = "await setUpEngines(host, { stage: 'installed', step })";
+    const set = "await setUpEngines(host, { stage: 'installed', act })";
     await node.evaluate(SET_UP, set);
     await node.evaluate(RELEASE, release);
     assert.deepEqual(await seen({ CONTAINERS_STORAGE_CONF: STORAGE_CONF }), []);
@@ -165,7 +165,7 @@ describe('engines and an additional image store', () => {
 
   it('installed: where storage.conf names it already, by a MachineConfig for instance, nothing is done', async () => {
     await writeFile(node.path('/etc/containers/storage.conf'), PLAIN_CONF.replace('[\n]', `["${STORE_PATH}"]`));
-    const result = await node.evaluate(SET_UP, "await setUpEngines(host, { stage: 'installed', step })");
+    const result = await node.evaluate(SET_UP, "await setUpEngines(host, { stage: 'installed', act })");
     assert.deepEqual(result, { changed: [], notices: [] });
   });
 

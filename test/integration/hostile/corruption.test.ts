@@ -3,8 +3,8 @@ import { copyFile, cp, readFile, rename, rm, writeFile } from 'node:fs/promises'
 import { join } from 'node:path';
 import { after, before, describe, it } from 'node:test';
 import { readArchives } from '../../../agent/extract/archives.ts';
+import { plainAct } from '../../../agent/host/acts.ts';
 import { linuxHost } from '../../../agent/host/linux.ts';
-import { plainStep } from '../../../agent/host/steps.ts';
 import { errorRecord } from '../../../agent/model/errors.ts';
 import { resolveSettings } from '../../../agent/model/settings.ts';
 import { run } from '../../../agent/run/run.ts';
@@ -36,7 +36,7 @@ describe('a damaged file', () => {
     const log = (severity: string, message: string) => void (severity === 'warning' && warnings.push(message));
     const never = new AbortController().signal;
     const settings = { ...resolveSettings({ flags: { bundle: directory, root } }), stage: 'discovery' } as const;
-    const options = { settings, step: plainStep, stop: never, kill: never, onEvent: () => undefined, isDry: true };
+    const options = { settings, act: plainAct, stop: never, kill: never, onEvent: () => undefined, isDry: true };
     const { steps, state } = await run(linuxHost({ root, env: {}, log }), options);
     return { steps, error: state.error, warnings };
   };

@@ -4,8 +4,8 @@ import { mkdtemp, open, rm } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { after, before, describe, it } from 'node:test';
+import { plainAct } from '../../../agent/host/acts.ts';
 import { type Exec, execOnLinux, output } from '../../../agent/host/exec.ts';
-import { plainStep } from '../../../agent/host/steps.ts';
 import { errorRecord } from '../../../agent/model/errors.ts';
 import { DATA_PATH, RAM_PATH, STORE_PATH, STORE_RECORD } from '../../../agent/model/places.ts';
 import type { Placement } from '../../../agent/model/store.ts';
@@ -100,7 +100,7 @@ describe('a store that cannot be closed', () => {
         const before = await seen(node);
         {
           await using _obstacle = await obstacle(node);
-          for (const close of [() => node.open(second, { placement }), () => closeStore(node.host, { step: plainStep, force: false })]) {
+          for (const close of [() => node.open(second, { placement }), () => closeStore(node.host, { act: plainAct, force: false })]) {
             const error = errorRecord(await close().catch((thrown: unknown) => thrown));
             assert.equal(error.code, 'ERR_STORE_BUSY', error.message);
             assert.match(error.message, message);
@@ -125,7 +125,7 @@ describe('a store that cannot be closed', () => {
         const exec: Exec = async (file, args, options) =>
           file === 'mount' ? { stdout: '', stderr: 'mount: no room', exitCode: 32 } : await execOnLinux(file, args, options);
         const error = errorRecord(
-          await closeStore({ ...node.host, exec }, { step: plainStep, force: false }).catch((thrown: unknown) => thrown),
+          await closeStore({ ...node.host, exec }, { act: plainAct, force: false }).catch((thrown: unknown) => thrown),
         );
         assert.equal(error.code, 'ERR_STORE_MOUNT');
         assert.match(
@@ -140,7 +140,7 @@ describe('a store that cannot be closed', () => {
   onNode('is put back through a device of dm-verity that does not close, and through one that has to be opened again', async (node) => {
     await using verity = await verityStandIn(node.host);
     const { host } = verity;
-    const close = async () => errorRecord(await closeStore(host, { step: plainStep, force: false }).catch((thrown: unknown) => thrown));
+    const close = async () => errorRecord(await closeStore(host, { act: plainAct, force: false }).catch((thrown: unknown) => thrown));
     await node.open(first, { placement: 'partition', host });
     const before = await seen(node);
     assert.deepEqual([before.record?.trust, before.images, verity.opened()], ['verity', 2, 1]);
@@ -157,7 +157,7 @@ describe('a store that cannot be closed', () => {
       const again = await close();
       assert.deepEqual([again.code, await seen(node), verity.opened()], ['ERR_STORE_BUSY', before, 2], again.message);
     }
-    await closeStore(host, { step: plainStep, force: false });
+    await closeStore(host, { act: plainAct, force: false });
     assert.deepEqual(await seen(node), { record: undefined, images: 0, mounts: [] });
   });
 
@@ -165,14 +165,14 @@ describe('a store that cannot be closed', () => {
     await using verity = await verityStandIn(node.host);
     await node.open(first, { placement: 'partition', host: verity.host });
     verity.setClosing(false);
-    await closeStore(verity.host, { step: plainStep, force: true });
+    await closeStore(verity.host, { act: plainAct, force: true });
     assert.deepEqual(await seen(node), { record: undefined, images: 0, mounts: [] });
     assert.match(
       node.messages.join('\n'),
       /warning: \/dev\/mapper\/prestage-installed cannot be closed: Device .* is still in use\.; Device .* is still in use\./,
     );
     verity.setClosing(true);
-    await closeStore(verity.host, { step: plainStep, force: true });
+    await closeStore(verity.host, { act: plainAct, force: true });
   });
 
   for (const [cryptsetup, deferred] of [
@@ -183,12 +183,12 @@ describe('a store that cannot be closed', () => {
       await using verity = await verityStandIn(node.host, cryptsetup);
       const { host, closings } = verity;
       await node.open(first, { placement: 'partition', host });
-      await closeStore(host, { step: plainStep, force: true });
+      await closeStore(host, { act: plainAct, force: true });
       assert.deepEqual(closings, ['veritysetup close prestage-installed'], 'nothing uses it, so nothing is put off');
       await node.open(first, { placement: 'partition', host });
       verity.setClosing('deferred');
       closings.length = 0;
-      await closeStore(host, { step: plainStep, force: true });
+      await closeStore(host, { act: plainAct, force: true });
       assert.deepEqual(closings, ['veritysetup close prestage-installed', ...deferred]);
       assert.deepEqual(await seen(node), { record: undefined, images: 0, mounts: [] });
       assert.equal(existsSync(verityDevice('installed')), false);

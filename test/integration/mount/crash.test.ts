@@ -3,12 +3,12 @@ import { mkdtemp, rm } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { after, before, describe, it } from 'node:test';
+import type { ActName } from '../../../agent/host/acts.ts';
 import { execOnLinux } from '../../../agent/host/exec.ts';
-import type { StepName } from '../../../agent/host/steps.ts';
 import { DATA_PATH, DISK_COPY_PATH, RAM_PATH, STORE_PATH } from '../../../agent/model/places.ts';
 import type { Placement } from '../../../agent/model/store.ts';
 import { readOpenStore } from '../../../agent/mount/store-record.ts';
-import { storeReleaseSteps } from '../../../agent/mount/store-release.ts';
+import { storeUndoSteps } from '../../../agent/mount/undo-store.ts';
 import { storesUnavailable } from '../../support/build.ts';
 import { inLane, sidesOf } from '../../support/crash/sides.ts';
 import type { CrashRequest } from '../../support/open-store.ts';
@@ -20,12 +20,12 @@ inOwnMounts(import.meta.url);
 const unavailable = storesUnavailable();
 const PROGRAM = join(import.meta.dirname, '../../support/open-store.ts');
 
-const OPENING: Readonly<Record<Placement, readonly StepName[]>> = {
+const OPENING: Readonly<Record<Placement, readonly ActName[]>> = {
   partition: ['make-empty-store', 'bind-data', 'record-store', 'mount-store'],
   ram: ['mount-ram', 'copy-store', 'record-store', 'mount-store'],
   disk: ['copy-store', 'record-store', 'mount-store'],
 };
-const CLOSING: Readonly<Record<Placement, readonly StepName[]>> = {
+const CLOSING: Readonly<Record<Placement, readonly ActName[]>> = {
   partition: ['unmount-store', 'forget-store', 'unmount-data'],
   ram: ['unmount-store', 'forget-store', 'unmount-ram'],
   disk: ['unmount-store', 'forget-store'],
@@ -35,7 +35,7 @@ const MOUNTS: Readonly<Record<Placement, readonly string[]>> = {
   ram: [RAM_PATH, STORE_PATH],
   disk: [STORE_PATH],
 };
-const pointsOf = (steps: readonly StepName[]): readonly string[] => steps.flatMap((name) => sidesOf(name).map((side) => `${side}:${name}`));
+const pointsOf = (steps: readonly ActName[]): readonly string[] => steps.flatMap((name) => sidesOf(name).map((side) => `${side}:${name}`));
 const PLACEMENTS = ['partition', 'ram', 'disk'] as const;
 
 describe('an agent that is killed', () => {
@@ -48,11 +48,11 @@ describe('an agent that is killed', () => {
   after(async () => await rm(work, { recursive: true, force: true }));
 
   /** Kills an agent at a point, and expects another to come to the same end, and a release to leave nothing. */
-  const killed = async (node: StoreRoot, act: CrashRequest['act'], placement: Placement, point: string): Promise<void> => {
+  const killed = async (node: StoreRoot, act: CrashRequest['wanted'], placement: Placement, point: string): Promise<void> => {
     const { image, directory } = bundle;
-    const request: CrashRequest = { act, root: node.host.root, point, image, bundleDirectory: directory, placement };
+    const request: CrashRequest = { wanted: act, root: node.host.root, point, image, bundleDirectory: directory, placement };
     const died = await execOnLinux(process.execPath, [PROGRAM, JSON.stringify(request)]);
-    assert.equal(died.exitCode, 128 + 9, `the step was not reached: ${died.stderr}`);
+    assert.equal(died.exitCode, 128 + 9, `the act was not reached: ${died.stderr}`);
   };
   const onNode = (what: string, act: (node: StoreRoot) => Promise<void>): void => {
     it(what, async (t) => {
@@ -77,8 +77,8 @@ describe('an agent that is killed', () => {
       if (point.startsWith('after:'))
         onNode(`${point.replace(':', ' ')} (${placement}) leaves what a release takes away`, async (node) => {
           await killed(node, 'open', placement, point);
-          for (const { run } of await storeReleaseSteps(node.host)) await run();
-          assert.deepEqual([await node.mounts(), await storeReleaseSteps(node.host)], [[], []]);
+          for (const { run } of await storeUndoSteps(node.host)) await run();
+          assert.deepEqual([await node.mounts(), await storeUndoSteps(node.host)], [[], []]);
           assert.deepEqual(
             [
               (await namesIn(node.path('/run/prestage-agent'))).filter((name) => !name.startsWith('check.lock')),

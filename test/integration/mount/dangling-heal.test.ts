@@ -26,7 +26,7 @@ describe('what was pulled on top of a store image that is lost', () => {
   });
   after(async () => await rm(work, { recursive: true, force: true }));
 
-  const heal = async (node: StoreNode) => await node.evaluate(MODULES, 'await healDangling(host, { location, stores: [STORE], step })');
+  const heal = async (node: StoreNode) => await node.evaluate(MODULES, 'await healDangling(host, { location, stores: [STORE], act })');
   const find = async (node: StoreNode, stores = '[STORE]') => await node.evaluate(MODULES, `await findDangling(location, ${stores})`);
   const broken = async (node: StoreNode) => {
     const { exitCode, stderr } = await node.podman('images');
@@ -79,7 +79,7 @@ describe('what was pulled on top of a store image that is lost', () => {
     await using node = await openStoreNode(fixture);
     await node.pull(onTop);
     const refusing = '{ ...host, exec: () => { throw new Error("started a program") } }';
-    assert.deepEqual(await node.evaluate(MODULES, `await healDangling(${refusing}, { location, stores: [STORE], step })`), []);
+    assert.deepEqual(await node.evaluate(MODULES, `await healDangling(${refusing}, { location, stores: [STORE], act })`), []);
   });
 
   it('comes back when the store does: what was pulled again stands on it', async () => {
@@ -167,7 +167,7 @@ describe('what was pulled on top of a store image that is lost', () => {
     const roots = ['--root', graphroot, '--runroot', runroot, '--storage-driver', 'overlay'];
     assert.notEqual((await node.podman(...roots, 'images')).exitCode, 0);
     const location = JSON.stringify({ graphroot, runroot });
-    await node.evaluate(MODULES, `await healDangling(host, { location: ${location}, stores: [STORE], step })`);
+    await node.evaluate(MODULES, `await healDangling(host, { location: ${location}, stores: [STORE], act })`);
     assert.deepEqual(await node.podman(...roots, 'images', '--quiet'), { exitCode: 0, stdout: '', stderr: '' });
   });
 });

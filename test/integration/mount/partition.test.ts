@@ -4,8 +4,8 @@ import { mkdtemp, open, readdir, rm } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { basename, join } from 'node:path';
 import { after, before, describe, it } from 'node:test';
+import { plainAct } from '../../../agent/host/acts.ts';
 import { mountReadOnly } from '../../../agent/host/mounts.ts';
-import { plainStep } from '../../../agent/host/steps.ts';
 import { closeStore } from '../../../agent/mount/close-store.ts';
 import { PARTITION_TARGET } from '../../../agent/partition/open.ts';
 import { storesUnavailable } from '../../support/build.ts';
@@ -67,7 +67,7 @@ describe('the partition of a store image', () => {
     async ({ node, disk: { partition } }) => {
       assert.deepEqual([await node.listed(), (await mountPointsOf(partition)).length], [2, 1]);
       await assert.rejects(open(partition, constants.O_RDONLY | constants.O_EXCL), { code: 'EBUSY' });
-      await closeStore(node.host, { step: plainStep, force: false });
+      await closeStore(node.host, { act: plainAct, force: false });
       assert.deepEqual([await node.listed(), await mountPointsOf(partition)], [0, []]);
       await (await open(partition, constants.O_RDONLY | constants.O_EXCL)).close();
     },

@@ -4,8 +4,8 @@ import { appendFile, cp, mkdir, mkdtemp, open, readdir, readFile, rename, rm, tr
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { after, before, describe, it } from 'node:test';
+import { plainAct } from '../../../agent/host/acts.ts';
 import { execOnLinux, output } from '../../../agent/host/exec.ts';
-import { plainStep } from '../../../agent/host/steps.ts';
 import type { StorePieces } from '../../../agent/model/bundle.ts';
 import { digestOf, hexOf } from '../../../agent/model/digest.ts';
 import { errorRecord } from '../../../agent/model/errors.ts';
@@ -16,7 +16,7 @@ import { type CheckTarget, findCheckTarget } from '../../../agent/mount/check-ta
 import { closeStore } from '../../../agent/mount/close-store.ts';
 import { ensureEmptyStore } from '../../../agent/mount/empty-store.ts';
 import { readOpenStore } from '../../../agent/mount/store-record.ts';
-import { storeReleaseSteps } from '../../../agent/mount/store-release.ts';
+import { storeUndoSteps } from '../../../agent/mount/undo-store.ts';
 import { mountPointsBelow } from '../../support/agent.ts';
 import { hashesBelow, storesUnavailable } from '../../support/build.ts';
 import { inOwnMounts } from '../../support/own-mounts.ts';
@@ -116,7 +116,7 @@ describe('a store image', () => {
     assert.deepEqual((await node.open(first, request)).verified, 'before-mount');
     assert.deepEqual(await readdir(node.path(DISK_COPY_PATH)), [`${first.image.sha256}.squashfs`]);
     assert.deepEqual([await node.listed(), await node.mounts()], [2, [STORE_PATH]]);
-    await closeStore(node.host, { step: plainStep, force: false });
+    await closeStore(node.host, { act: plainAct, force: false });
     const gone = { ...first, directory: join(work, 'gone'), image: { ...first.image, path: join(work, 'gone/x.squashfs') } };
     const again = await node.open(gone, request);
     assert.deepEqual([again.trust, again.verified, await node.listed()], ['background', 'pending', 2]);
@@ -125,7 +125,7 @@ describe('a store image', () => {
   onNode('whose copy on the disk is damaged is copied again where it is hashed before', async (node) => {
     const request = { placement: 'disk', trust: 'hash' } as const;
     const { image } = await node.open(first, request);
-    await closeStore(node.host, { step: plainStep, force: false });
+    await closeStore(node.host, { act: plainAct, force: false });
     await flipByte(image);
     const opened = await node.open(first, request);
     assert.deepEqual([opened.verified, (await hashOpen(node)).found], ['before-mount', { kind: 'intact' }]);
@@ -138,7 +138,7 @@ describe('a store image', () => {
   onNode('that is open already is left as it is', async (node) => {
     await node.open(first);
     const before = await execOnLinux('findmnt', ['-n', '-o', 'SOURCE', node.path(STORE_PATH)]);
-    const again = await node.open(first, { step: async (name) => assert.fail(`step ${name}`) });
+    const again = await node.open(first, { act: async (name) => assert.fail(`act ${name}`) });
     assert.deepEqual([again.wasOpen, await execOnLinux('findmnt', ['-n', '-o', 'SOURCE', node.path(STORE_PATH)])], [true, before]);
   });
 
@@ -180,7 +180,7 @@ describe('a store image', () => {
         /^the store at .* \(\/dev\/loop\d+\) cannot be closed, because containers use it: its loop device stays in use$/,
       );
       assert.deepEqual([(await readOpenStore(node.host))?.sha256, await node.listed()], [first.image.sha256, 2]);
-      await closeStore(node.host, { step: plainStep, force });
+      await closeStore(node.host, { act: plainAct, force });
       assert.deepEqual([await node.listed(), await node.mounts()], [0, [container.path]]);
       assert.deepEqual(await readdir(join(node.path(container.path), 'etc')), ['base']);
       assert.equal((await node.open(second, { placement })).wasOpen, false);
@@ -190,7 +190,7 @@ describe('a store image', () => {
   onNode('in use is closed by force, and an empty store is seen at once', async (node) => {
     await node.open(first);
     await using _inUse = await open(join(node.path(STORE_PATH), 'overlay-images/images.json'));
-    await closeStore(node.host, { step: plainStep, force });
+    await closeStore(node.host, { act: plainAct, force });
     assert.deepEqual([await node.listed(), await node.mounts(), await readOpenStore(node.host)], [0, [], undefined]);
   });
 
@@ -339,7 +339,7 @@ describe('a store image', () => {
     await node.open(first);
     const { target, found } = await hashOpen(node);
     assert.deepEqual(found, { kind: 'intact' });
-    await recordIntact(node.host, target, plainStep);
+    await recordIntact(node.host, target, plainAct);
     assert.equal((await readOpenStore(node.host))?.verified, 'yes');
   });
 
@@ -353,12 +353,12 @@ describe('a store image', () => {
     assert.equal((await readOpenStore(node.host))?.verified, 'pending');
 
     const { image } = await node.open(first, { placement: 'disk' });
-    await closeStore(node.host, { step: plainStep, force: false });
+    await closeStore(node.host, { act: plainAct, force: false });
     await flipByte(image, 1);
     assert.equal((await node.open(first, { placement: 'disk' })).verified, 'pending');
     const { target, found } = await hashOpen(node);
     assert.equal(found.kind, 'damaged');
-    await dropDamagedCopy(target, plainStep);
+    await dropDamagedCopy(target, plainAct);
     assert.deepEqual([(await node.open(first, { placement: 'disk' })).verified, await node.listed()], ['before-mount', 2]);
   });
 
@@ -372,7 +372,7 @@ describe('a store image', () => {
       await node.open(first);
       const looked = await findCheckTarget(node.host);
       assert.equal(await isStillOpen(node.host, looked), true);
-      await closeStore(node.host, { step: plainStep, force: false });
+      await closeStore(node.host, { act: plainAct, force: false });
       assert.deepEqual([await isStillOpen(node.host, looked), await isStillOpen(node.host, undefined)], [false, true]);
       await node.open(first);
       const now = await findCheckTarget(node.host);
@@ -386,16 +386,16 @@ describe('a store image', () => {
     await cp(image, `${image}.new`);
     await rename(`${image}.new`, image);
     assert.ok(target !== undefined);
-    await dropDamagedCopy(target, async (name) => assert.fail(`step ${name}`));
+    await dropDamagedCopy(target, async (name) => assert.fail(`act ${name}`));
     assert.equal(await sha256OfFile(image), first.image.sha256);
   });
 
   onNode('leaves nothing behind when its release steps have run, and a second look finds nothing', async (node) => {
     await node.open(first, { placement: 'disk' });
-    await closeStore(node.host, { step: plainStep, force: false });
+    await closeStore(node.host, { act: plainAct, force: false });
     await node.open(first, { placement: 'ram' });
     await mkdir(node.path(MIRROR_PATH), { recursive: true });
-    const steps = await storeReleaseSteps(node.host);
+    const steps = await storeUndoSteps(node.host);
     assert.deepEqual(
       steps.map(({ name, text }) => [name, text]),
       [
@@ -403,34 +403,34 @@ describe('a store image', () => {
         ['forget-store', `remove ${node.path(STORE_RECORD)}`],
         ['unmount-ram', `free the memory of the store image at ${node.path(RAM_PATH)}`],
         ['remove-store-copies', `remove the store images on the disk ${node.path(DISK_COPY_PATH)}`],
-        ['remove-mirror', `remove the metadata mirror ${node.path(MIRROR_PATH)}`],
+        ['remove-mirror', `remove the metadata tree ${node.path(MIRROR_PATH)}`],
         ['remove-empty-store', `remove the empty store ${node.path(STORE_PATH)}`],
       ],
     );
     for (const { run } of steps) await run();
-    assert.deepEqual([await node.mounts(), await storeReleaseSteps(node.host)], [[], []]);
+    assert.deepEqual([await node.mounts(), await storeUndoSteps(node.host)], [[], []]);
     assert.deepEqual(await readdir(node.path('/var/lib/prestage-agent')), []);
     assert.deepEqual(await readdir(node.path('/run/prestage-agent')), ['check.lock', 'check.lock.holder']);
   });
 
   onNode('that is mounted again between the look and the release is not deleted through', async (node) => {
     await node.open(first);
-    const remove = (await storeReleaseSteps(node.host)).find(({ name }) => name === 'remove-empty-store');
+    const remove = (await storeUndoSteps(node.host)).find(({ name }) => name === 'remove-empty-store');
     assert.equal(errorRecord(await remove?.run().catch((thrown: unknown) => thrown)).code, 'ERR_REMOVE');
     assert.equal(await node.listed(), 2);
   });
 
   onNode('is replaced by an empty store that podman takes on a read-only file system and that is repaired', async (node) => {
-    await ensureEmptyStore(node.host, plainStep);
+    await ensureEmptyStore(node.host, plainAct);
     assert.equal(await node.listed(), 0);
     const path = node.path(STORE_PATH);
-    await ensureEmptyStore(node.host, async (name) => assert.fail(`step ${name}`));
+    await ensureEmptyStore(node.host, async (name) => assert.fail(`act ${name}`));
     await writeFile(join(path, 'overlay-images/images.json'), '');
     await rm(join(path, 'overlay-images/images.lock'));
     await rm(join(path, 'overlay-layers'), { recursive: true });
     await writeFile(join(path, 'overlay-layers'), 'a file');
-    await ensureEmptyStore(node.host, plainStep);
-    await ensureEmptyStore(node.host, async (name) => assert.fail(`step ${name}`));
+    await ensureEmptyStore(node.host, plainAct);
+    await ensureEmptyStore(node.host, async (name) => assert.fail(`act ${name}`));
     await output(execOnLinux, 'mount', ['-o', 'bind,ro', path, path]);
     assert.equal(await node.listed(), 0);
     assert.equal(await readFile(join(path, 'overlay-images/images.json'), 'utf8'), '[]');

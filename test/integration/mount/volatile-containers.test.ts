@@ -40,7 +40,7 @@ describe('containers whose records are volatile, as those of CRI-O and of podman
     const how = ['run', '--rm', '--detach', '--name', 'job', '--network=host', '--pull=never'];
     await node.output('podman', [...how, stored.reference, 'sh', '-c', loop]);
   };
-  const heal = async (node: StoreNode) => await node.evaluate(MODULES, 'await healDangling(host, { location, stores: [STORE], step })');
+  const heal = async (node: StoreNode) => await node.evaluate(MODULES, 'await healDangling(host, { location, stores: [STORE], act })');
   const listed = async (node: StoreNode) =>
     (await node.output('podman', ['ps', '--all', '--external', '--format', '{{.Names}}'])).split('\n').filter((name) => name !== '');
   const agent = async (node: StoreNode, ...args: readonly string[]) => {
@@ -125,7 +125,7 @@ describe('containers whose records are volatile, as those of CRI-O and of podman
     await pod(node);
     await node.loseStore();
     const env = `{ ...process.env, PATH: '/run/bin:' + process.env.PATH }`;
-    await node.evaluate(MODULES, `(process.env = ${env}, await healDangling(host, { location, stores: [STORE], step }))`);
+    await node.evaluate(MODULES, `(process.env = ${env}, await healDangling(host, { location, stores: [STORE], act }))`);
     assert.deepEqual((await calls()).slice(2), [`${flags} version (gone)`, `${flags} rmp --force ${POD_ID} (gone)`]);
     await worksAgain(node);
   });

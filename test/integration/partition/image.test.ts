@@ -3,9 +3,9 @@ import { mkdir, mkdtemp, readdir, readFile, rm, stat, writeFile } from 'node:fs/
 import { join } from 'node:path';
 import { after, before, describe, it } from 'node:test';
 import { execa } from 'execa';
+import { plainAct } from '../../../agent/host/acts.ts';
 import { execOnLinux, output } from '../../../agent/host/exec.ts';
 import { linuxHost } from '../../../agent/host/linux.ts';
-import { plainStep } from '../../../agent/host/steps.ts';
 import { BUNDLE_FILE } from '../../../agent/model/bundle.ts';
 import { openPartition } from '../../../agent/partition/open.ts';
 import { disksUnavailable } from '../../support/disk.ts';
@@ -75,7 +75,7 @@ describe('partition image', async () => {
     let found: { readonly fileSystem: string; readonly files: ReadonlyMap<string, string> } | undefined;
     await attached(path, async () => {
       const target = join(bench.work, 'mount');
-      await using partition = await openPartition(host(), { label: LABEL, waitSeconds: 0, target }, plainStep);
+      await using partition = await openPartition(host(), { label: LABEL, waitSeconds: 0, target }, plainAct);
       found = { fileSystem: partition.fileSystem, files: await filesBelow(partition.path) };
     });
     assert.ok(found);
@@ -162,7 +162,7 @@ describe('partition image', async () => {
       await attached(path, async (device) => {
         const request = { label: LABEL, waitSeconds: 0, target: join(bench.work, 'mount') };
         const message = new RegExp(`^${device} \\(iso9660\\) cannot be mounted .*unknown filesystem type`);
-        await assert.rejects(openPartition(host(), request, plainStep), { code: 'ERR_PARTITION_MOUNT', message });
+        await assert.rejects(openPartition(host(), request, plainAct), { code: 'ERR_PARTITION_MOUNT', message });
       });
       return;
     }

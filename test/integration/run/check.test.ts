@@ -130,7 +130,7 @@ describe('a check of the store image that is at work', () => {
     const open = async (directory: string): Promise<void> => {
       const image = await storeImageOf(directory);
       const request: CrashRequest = {
-        act: 'open',
+        wanted: 'open',
         root: '/',
         point: 'after:nothing',
         image,

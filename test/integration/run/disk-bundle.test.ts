@@ -4,8 +4,8 @@ import { mkdir, mkdtemp, readdir, readFile, rename, rm, stat, symlink, truncate,
 import { tmpdir } from 'node:os';
 import { dirname, join } from 'node:path';
 import { afterEach, beforeEach, describe, it } from 'node:test';
+import { plainAct } from '../../../agent/host/acts.ts';
 import { linuxHost } from '../../../agent/host/linux.ts';
-import { plainStep } from '../../../agent/host/steps.ts';
 import { BUNDLE_VERSION, formatBundle, signaturePath } from '../../../agent/model/bundle.ts';
 import { digestOf, hexOf } from '../../../agent/model/digest.ts';
 import { errorRecord } from '../../../agent/model/errors.ts';
@@ -48,7 +48,7 @@ describe('what the root disk keeps of a bundle whose partition is hostile', () =
     const host = linuxHost({ root: join(work, 'node'), env: {}, log: () => {} });
     await keepBundle(
       { directory, sealedSha256: sha256Of(manifest), images: IMAGES, store: { mirror, osTree } },
-      { host, step: plainStep, stop: new AbortController().signal },
+      { host, act: plainAct, stop: new AbortController().signal },
     );
   };
   const kept = async (): Promise<Readonly<Record<string, string>>> => {

@@ -179,7 +179,7 @@ describe('a bundle with a store image and another payload', () => {
   });
 });
 
-/** One byte more in a manifest of the metadata mirror. */
+/** One byte more in a manifest of the metadata tree. */
 async function spoilMirror(top: string): Promise<void> {
   const blobs = join(top, 'store/mirror/docker/registry/v2/blobs/sha256');
   const names = (await readdir(await readable(blobs, top), { recursive: true })).filter((name) => name.endsWith('/data'));

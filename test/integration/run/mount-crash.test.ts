@@ -2,7 +2,7 @@ import assert from 'node:assert/strict';
 import { cp } from 'node:fs/promises';
 import { join } from 'node:path';
 import { after, describe, it } from 'node:test';
-import { changingSteps, type StepName } from '../../../agent/host/steps.ts';
+import { type ActName, changingActs } from '../../../agent/host/acts.ts';
 import { STORAGE_CONF } from '../../../agent/model/places.ts';
 import { counted, figuresOf, keepCrashFigures } from '../../support/crash/points.ts';
 import { inLane, sidesOf } from '../../support/crash/sides.ts';
@@ -20,7 +20,7 @@ interface Passage {
   readonly args: (bundles: Bundles) => readonly string[];
   readonly end: { readonly exitCode: number; readonly images: 'all' | 'less' | 'none'; readonly mounts: readonly string[] };
   /** With `:N` for the Nth time. */
-  readonly steps: readonly (StepName | `${StepName}:${number}`)[];
+  readonly steps: readonly (ActName | `${ActName}:${number}`)[];
 }
 
 interface Bundles {
@@ -98,19 +98,19 @@ describe('a run with a store image that is killed', () => {
   after(async () => await keepCrashFigures(figures));
 
   for (const passage of PASSAGES) {
-    for (const step of inLane(passage.steps, 3, passage.what)) {
-      suite.it(`in ${passage.what}, before and after ${step}, comes to the same end, and is taken back whole`, async () => {
+    for (const act of inLane(passage.steps, 3, passage.what)) {
+      suite.it(`in ${passage.what}, before and after ${act}, comes to the same end, and is taken back whole`, async () => {
         await using node = await openMountNode(suite.fixture);
         await node.podman('images');
         const etc = await node.etcTree();
         if (passage.first !== undefined) await useNode(node, passage.first);
-        for (const when of sidesOf(step)) {
+        for (const when of sidesOf(act)) {
           // What the first of the two has done is not done again: then the Nth time is the first.
-          const point = `${when}:${when === 'before' ? step : step.replace(/:\d+$/, '')}`;
+          const point = `${when}:${when === 'before' ? act : act.replace(/:\d+$/, '')}`;
           const killed = await node.agent(['run', ...passage.args(bundles)], { env: { PRESTAGE_CRASH_AT: point } });
-          assert.equal(killed.exitCode, 128 + 9, `it was not killed ${when} ${step}: ${killed.stderr}`);
+          assert.equal(killed.exitCode, 128 + 9, `it was not killed ${when} ${act}: ${killed.stderr}`);
         }
-        await counted(figures, sidesOf(step).length, async () => await assertEnd(node, passage));
+        await counted(figures, sidesOf(act).length, async () => await assertEnd(node, passage));
         const released = await node.agent(['release', '--yes']);
         assert.equal(released.exitCode, 0, released.stdout + released.stderr);
         assert.deepEqual([await node.etcTree(), await node.ourMounts(), await holdersOf(suite.disk)], [etc, [], []]);
@@ -120,8 +120,8 @@ describe('a run with a store image that is killed', () => {
   }
 
   it('is tried at every step that a mount delivery passes', () => {
-    const tried = new Set(PASSAGES.flatMap(({ steps }) => steps.map((step) => step.replace(/:\d+$/, ''))));
-    const passed = [...changingSteps.run, ...changingSteps.mount, ...changingSteps.engines];
+    const tried = new Set(PASSAGES.flatMap(({ steps }) => steps.map((act) => act.replace(/:\d+$/, ''))));
+    const passed = [...changingActs.run, ...changingActs.mount, ...changingActs.engines];
     // dm-verity takes a kernel that has it, systemd a machine that it runs.
     assert.deepEqual(
       passed.filter((name) => !tried.has(name)),

@@ -20,7 +20,7 @@ location = "${SOURCE}/quay.io/example"
 insecure = true
 `;
 
-describe('the metadata mirror of a node', () => {
+describe('the metadata tree of a node', () => {
   const suite = mountSuite({ partitionMiB: 0, node: { files: { '/etc/containers/registries.conf': REGISTRIES_CONF } } });
   const run = async (node: MountNode, bundle: string, ...more: readonly string[]) =>
     await node.run(['--stage', 'installed', '--bundle', bundle, ...more]);

@@ -3,7 +3,7 @@ import { existsSync } from 'node:fs';
 import { mkdir, readdir } from 'node:fs/promises';
 import { join } from 'node:path';
 import { after, before, describe, it } from 'node:test';
-import type { StepName } from '../../../agent/host/steps.ts';
+import type { ActName } from '../../../agent/host/acts.ts';
 import { counted, figuresOf, keepCrashFigures } from '../../support/crash/points.ts';
 import { inLane, sidesOf } from '../../support/crash/sides.ts';
 import { writeMirror } from '../../support/mirror-archives.ts';
@@ -13,7 +13,7 @@ import { etcOf, makeRegistryFixture, type RegistryFixture } from '../../support/
 const unavailable = await mountNodesUnavailable();
 
 /** Steps that a first run passes which serves a tree of the partition, in order; those before them are the same as in every run. */
-const ON_PARTITION: readonly StepName[] = [
+const ON_PARTITION: readonly ActName[] = [
   'bind-data',
   'copy-mirror',
   'load-registry-image',
@@ -26,10 +26,10 @@ const ON_PARTITION: readonly StepName[] = [
   'record-end',
 ];
 /** What archives of oc-mirror take besides. */
-const ON_DISK: readonly StepName[] = ['start-tree', 'fill-tree', 'sync-tree', 'record-tree'];
+const ON_DISK: readonly ActName[] = ['start-tree', 'fill-tree', 'sync-tree', 'record-tree'];
 /** What a run takes besides that finds another bundle being served. */
-const EXCHANGED: readonly StepName[] = ['unmount-data', 'stop-registry', 'remove-registry'];
-const RELEASED_AFTER: readonly StepName[] = [
+const EXCHANGED: readonly ActName[] = ['unmount-data', 'stop-registry', 'remove-registry'];
+const RELEASED_AFTER: readonly ActName[] = [
   'bind-data',
   'copy-mirror',
   'load-registry-image',
@@ -74,7 +74,7 @@ describe('a run that serves and is killed', () => {
   const crash = async (node: MountNode, args: readonly string[], point: string): Promise<void> => {
     const { exitCode, stderr } = await node.agent(['run', ...args], { env: { PRESTAGE_CRASH_AT: point } });
     // The number of the signal does not come out of the sandbox.
-    assert.equal(exitCode, 128 + 9, `the step was not reached: ${stderr}`);
+    assert.equal(exitCode, 128 + 9, `the act was not reached: ${stderr}`);
   };
   /** The next run ends as if nothing had been. */
   const assertServes = async (

@@ -1,7 +1,7 @@
 import assert from 'node:assert/strict';
 import { existsSync } from 'node:fs';
 import { after, before, describe, it } from 'node:test';
-import type { StepName } from '../../../agent/host/steps.ts';
+import type { ActName } from '../../../agent/host/acts.ts';
 import { inLane, sidesOf } from '../../support/crash/sides.ts';
 import { type MountNode, mountNodesUnavailable, openMountNode } from '../../support/mount-node.ts';
 import { etcOf, makeRegistryFixture, type RegistryFixture } from '../../support/registry-node.ts';
@@ -9,7 +9,7 @@ import { etcOf, makeRegistryFixture, type RegistryFixture } from '../../support/
 const unavailable = await mountNodesUnavailable();
 
 /** Steps by which a run that extracts undoes what runs before it have set up. */
-const AFTER_REGISTRY: readonly StepName[] = [
+const AFTER_REGISTRY: readonly ActName[] = [
   'remove-system-file',
   'record-setup',
   'reload-crio',
@@ -19,7 +19,7 @@ const AFTER_REGISTRY: readonly StepName[] = [
   'remove-mirror',
   'remove-copies',
 ];
-const AFTER_MOUNT: readonly StepName[] = [
+const AFTER_MOUNT: readonly ActName[] = [
   'remove-system-file',
   'record-setup',
   'unmount-store',
@@ -44,8 +44,8 @@ describe('a run that extracts what another run has delivered otherwise', () => {
   for (const { what, payloads, first, steps } of ways) {
     const run = async (node: MountNode, ...more: readonly string[]) =>
       await node.run(['--stage', 'installed', '--bundle', await fixture.bundleOf(payloads), ...more]);
-    for (const step of inLane(steps, 3, what)) {
-      it(`leaves nothing of what was ${what}, also if it is killed before and after ${step}`, async (t) => {
+    for (const act of inLane(steps, 3, what)) {
+      it(`leaves nothing of what was ${what}, also if it is killed before and after ${act}`, async (t) => {
         if (unavailable !== undefined) return t.skip(unavailable);
         await using node = await openMountNode(fixture);
         await node.podman('images');
@@ -53,9 +53,9 @@ describe('a run that extracts what another run has delivered otherwise', () => {
         const set = await run(node, ...first);
         assert.equal(set.exitCode, 0, set.stderr);
         const extract = ['run', '--stage', 'installed', '--bundle', await fixture.bundleOf(payloads), '--delivery', 'extract'];
-        for (const when of sidesOf(step)) {
-          const killed = await node.agent(extract, { env: { PRESTAGE_CRASH_AT: `${when}:${step}` } });
-          assert.equal(killed.exitCode, 128 + 9, `it was not killed ${when} ${step}: ${killed.stderr}`);
+        for (const when of sidesOf(act)) {
+          const killed = await node.agent(extract, { env: { PRESTAGE_CRASH_AT: `${when}:${act}` } });
+          assert.equal(killed.exitCode, 128 + 9, `it was not killed ${when} ${act}: ${killed.stderr}`);
           assert.equal((await node.podman('images', '--quiet')).exitCode, 0);
         }
         const { exitCode, state, stderr } = await run(node, '--delivery', 'extract');

@@ -17,9 +17,9 @@ interface Made {
   readonly references: readonly string[];
 }
 
-const MODULES = ['release/heal.ts', 'mount/empty-store.ts', 'storage/lock-token.ts'];
+const MODULES = ['undo/heal.ts', 'mount/empty-store.ts', 'storage/lock-token.ts'];
 const HEAL = `await healNode(host, {
-  location, step, stopMirror: async () => {}, error: { code: 'ERR_STORE_GONE', message: 'no partition came up', remedy: 'Look for the disk' },
+  location, act, stopMirror: async () => {}, error: { code: 'ERR_STORE_GONE', message: 'no partition came up', remedy: 'Look for the disk' },
 })`;
 
 let work: string;
@@ -125,7 +125,7 @@ describe('the tokens of a store', () => {
     await node.loseStore();
     for (const lock of LOCK_FILES)
       await node.output('sh', ['-c', 'mkdir -p "$(dirname "$1")" && head -c 64 /dev/zero > "$1"', 'sh', join(STORE, lock)]);
-    for (const act of ['await ensureEmptyStore(host, step)', HEAL, HEAL]) {
+    for (const act of ['await ensureEmptyStore(host, act)', HEAL, HEAL]) {
       await node.evaluate(MODULES, `(${act}, 0)`);
       const [token = '', ...others] = new Set(await tokens(node.path(STORE)));
       assert.deepEqual([others, isToken(Buffer.from(token, 'hex'))], [[], true]);

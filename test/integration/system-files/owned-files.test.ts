@@ -4,15 +4,15 @@ import { chmod, chown, lstat, mkdir, mkdtemp, readdir, readFile, readlink, rm, s
 import { tmpdir } from 'node:os';
 import { dirname, join } from 'node:path';
 import { after, beforeEach, describe, it } from 'node:test';
+import { type Act, plainAct } from '../../../agent/host/acts.ts';
 import { execOnLinux, output } from '../../../agent/host/exec.ts';
 import type { Host } from '../../../agent/host/host.ts';
 import { linuxHost } from '../../../agent/host/linux.ts';
-import { plainStep, type Step } from '../../../agent/host/steps.ts';
 import { type ErrorRecord, errorRecord } from '../../../agent/model/errors.ts';
 import { BACKUP_PATH, SETUP_RECORD } from '../../../agent/model/places.ts';
 import { OWNED_MARK } from '../../../agent/system-files/file.ts';
 import { putSystemFiles, type SystemFile } from '../../../agent/system-files/put.ts';
-import { systemFileReleaseSteps, type TakeOut } from '../../../agent/system-files/undo.ts';
+import { systemFileUndoSteps, type TakeOut } from '../../../agent/system-files/undo.ts';
 
 const MAIN = '/etc/containers/storage.conf';
 const NEW = '/etc/containers/registries.conf';
@@ -47,10 +47,10 @@ describe('files of the system', () => {
   });
   after(async () => await Promise.all(works.map(async (one) => await rm(one, { recursive: true, force: true }))));
 
-  const put = async (files = FILES, step: Step = plainStep) => await putSystemFiles(host, files, step);
-  const release = async (takeOut?: TakeOut, step: Step = plainStep): Promise<readonly string[]> => {
-    const steps = await systemFileReleaseSteps(host, takeOut);
-    for (const one of steps) await step(one.name, one.run);
+  const put = async (files = FILES, act: Act = plainAct) => await putSystemFiles(host, files, act);
+  const release = async (takeOut?: TakeOut, act: Act = plainAct): Promise<readonly string[]> => {
+    const steps = await systemFileUndoSteps(host, takeOut);
+    for (const one of steps) await act(one.name, one.run);
     return steps.map(({ text }) => text);
   };
 
@@ -80,7 +80,7 @@ describe('files of the system', () => {
   it('that are as they should be are not written, nor the record of them', async () => {
     await put();
     const before = await treeOf(work, ['etc', 'run', 'var']);
-    const failing: Step = async (name) => assert.fail(`the step ${name} is done`);
+    const failing: Act = async (name) => assert.fail(`the act ${name} is done`);
     assert.deepEqual(await put(FILES, failing), []);
     assert.deepEqual(await treeOf(work, ['etc', 'run', 'var']), before);
   });
@@ -222,7 +222,7 @@ describe('files of the system', () => {
 
   it('that changed between the plan of a release and its act are not touched', async () => {
     await put();
-    const steps = await systemFileReleaseSteps(host);
+    const steps = await systemFileUndoSteps(host);
     await writeFile(at(MAIN), 'just now\n');
     const error = await rejectionOf(steps.find(({ path }) => path === MAIN)?.run());
     assert.deepEqual([error.code, error.message], ['ERR_SYSTEM_FILE', `${MAIN} has changed since the plan was made`]);
@@ -247,7 +247,7 @@ async function rejectionOf(promise: Promise<unknown> | undefined): Promise<Error
 const KILLED = new Error('killed');
 
 /** Ends at the Nth point, of which each step has two. */
-function killedAt(point: number): Step {
+function killedAt(point: number): Act {
   let at = 0;
   const pass = (): void => {
     if (at++ === point) throw KILLED;

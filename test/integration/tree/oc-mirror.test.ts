@@ -7,15 +7,15 @@ import { cp, mkdir, mkdtemp, readdir, readFile, rm, stat, writeFile } from 'node
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { after, before, describe, it } from 'node:test';
+import { plainAct } from '../../../agent/host/acts.ts';
 import { execOnLinux, output } from '../../../agent/host/exec.ts';
 import type { Host } from '../../../agent/host/host.ts';
 import { linuxHost } from '../../../agent/host/linux.ts';
-import { plainStep } from '../../../agent/host/steps.ts';
 import { type Digest, digestOf, hexOf } from '../../../agent/model/digest.ts';
 import { errorRecord } from '../../../agent/model/errors.ts';
 import { sealRecord } from '../../../agent/model/seal.ts';
 import { findOcMirror } from '../../../agent/tree/archive-sets.ts';
-import { type UnpackedMirror, unpackOcMirror } from '../../../agent/tree/oc-mirror.ts';
+import { type UnpackedOcMirror, unpackOcMirror } from '../../../agent/tree/oc-mirror.ts';
 import { treeImages } from '../../../agent/tree/tree-images.ts';
 import { makeChart, makeWindowsImage } from '../../support/artifacts.ts';
 import { makeLayer } from '../../support/image-layer.ts';
@@ -56,10 +56,10 @@ describe('archives of oc-mirror', () => {
 
   const fresh = (name: string): string => join(work, `${name}-${++made}`);
 
-  async function unpack(from: string, to: string): Promise<UnpackedMirror> {
+  async function unpack(from: string, to: string): Promise<UnpackedOcMirror> {
     const folder = await findOcMirror(from);
     const archives = folder?.sets.flatMap((set) => set.archives.map((archive) => archive.path)) ?? [];
-    return await unpackOcMirror(host, { archives, to, step: plainStep, signal: new AbortController().signal });
+    return await unpackOcMirror(host, { archives, to, act: plainAct, signal: new AbortController().signal });
   }
 
   it('of two runs become one tree, which a registry serves and skopeo copies whole', async () => {
@@ -314,7 +314,7 @@ describe('archives of oc-mirror', () => {
       import { unpackOcMirror } from ${JSON.stringify(agent('tree/oc-mirror.ts'))};
       const host = { ...linuxHost({ root: '/', env: {}, log: () => undefined }), cores: 1 };
       await unpackOcMirror(host, { archives: [${JSON.stringify(join(from, 'mirror_000001.tar'))}], to: ${JSON.stringify(to)},
-        step: async (_, act) => await act(), signal: new AbortController().signal,
+        act: async (_, act) => await act(), signal: new AbortController().signal,
         onProgress: () => process.kill(process.pid, 'SIGKILL') });`;
     const script = `${fresh('script')}.mts`;
     await writeFile(script, code);

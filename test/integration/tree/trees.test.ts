@@ -7,9 +7,9 @@ import { type ArchivedImage, readArchives } from '../../../agent/extract/archive
 import { layoutBlobPath } from '../../../agent/extract/oci-layout.ts';
 import type { LayoutImage } from '../../../agent/extract/payload.ts';
 import { type ArchivePool, createArchivePool } from '../../../agent/extract/pool.ts';
+import { plainAct } from '../../../agent/host/acts.ts';
 import { execOnLinux, output } from '../../../agent/host/exec.ts';
 import { linuxHost } from '../../../agent/host/linux.ts';
-import { plainStep } from '../../../agent/host/steps.ts';
 import { digestOf, hexOf } from '../../../agent/model/digest.ts';
 import { parseReference } from '../../../agent/model/reference.ts';
 import { registryRepository, treeBlobPath } from '../../../agent/model/registry-path.ts';
@@ -44,7 +44,7 @@ describe('the tree of a registry that is made on a node', () => {
     to,
     pool,
     parallel: 2,
-    step: plainStep,
+    act: plainAct,
     signal: new AbortController().signal,
   });
   const archivesOf = async (directory: string): Promise<readonly ArchivedImage[]> => (await readArchives(directory, 'discovery')).images;

@@ -2,8 +2,8 @@ import assert from 'node:assert/strict';
 import { mkdir, mkdtemp, readFile, rm, writeFile } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { dirname, join } from 'node:path';
+import { changingActs } from '../../../agent/host/acts.ts';
 import { execOnLinux, output } from '../../../agent/host/exec.ts';
-import { changingSteps } from '../../../agent/host/steps.ts';
 import { runStateOf } from '../../../agent/model/run-state.ts';
 import { unsealRecord } from '../../../agent/model/seal.ts';
 import { makeSandbox, type Sandbox } from '../agent.ts';
@@ -17,7 +17,7 @@ let disks = 0;
 /** Archives on the partition of a real disk, and a storage in which one of the images is damaged and the other is missing. */
 const extract: CrashScenario = {
   name: 'run that loads archives',
-  steps: [...changingSteps.run, ...changingSteps.extract],
+  steps: [...changingActs.run, ...changingActs.extract],
   unavailable: disksUnavailable,
   prepare: async () => {
     const stack = new AsyncDisposableStack();

@@ -1,6 +1,6 @@
 import assert from 'node:assert/strict';
 import { after, test } from 'node:test';
-import type { StepName } from '../../../agent/host/steps.ts';
+import type { ActName } from '../../../agent/host/acts.ts';
 import { type Figures, keepFigures } from '../figures.ts';
 import { HAS_ALL, inLane, sidesOf } from './sides.ts';
 
@@ -33,7 +33,7 @@ export interface CrashScenario {
   /** The command, and in which case. */
   readonly name: string;
   /** The steps that this is about: each must be reached. */
-  readonly steps: readonly StepName[];
+  readonly steps: readonly ActName[];
   /** Exit codes of the command when it comes to its end; 0 where left out. */
   readonly exitCodes?: readonly number[];
   /** Why it cannot be tried here, in words. */
@@ -58,11 +58,11 @@ export async function keepCrashFigures(figures: KillFigures): Promise<void> {
 
 /** The steps that a command has passed, in order, as PRESTAGE_DEBUG makes it tell them. */
 export function stepsTold(stderr: string): readonly string[] {
-  return [...stderr.matchAll(/^(?:<7>|debug: )step ([a-z-]+)$/gm)].map((found) => found[1] ?? '');
+  return [...stderr.matchAll(/^(?:<7>|debug: )act ([a-z-]+)$/gm)].map((found) => found[1] ?? '');
 }
 
 /** `before:NAME:1` and `after:NAME:1`, or one of them, and of a step that is passed several times also after the last. Pure. */
-export function pointsOf(steps: readonly StepName[], passed: readonly string[], sides = sidesOf): readonly string[] {
+export function pointsOf(steps: readonly ActName[], passed: readonly string[], sides = sidesOf): readonly string[] {
   return steps.flatMap((name) => {
     const times = passed.filter((one) => one === name).length;
     const last = times > 1 ? [`after:${name}:${times}`] : [];
@@ -125,7 +125,7 @@ export function testCrashes(scenario: CrashScenario): void {
       await t.test(point.replaceAll(':', ' '), async () => {
         await using place = await prepared.open();
         const crash = await place.run({ PRESTAGE_CRASH_AT: point });
-        assert.ok(isKilled(crash), `the step was not reached (exit code ${crash.exitCode}): ${crash.stderr}`);
+        assert.ok(isKilled(crash), `the act was not reached (exit code ${crash.exitCode}): ${crash.stderr}`);
         await place.afterKill?.(point);
         await recover(place, scenario, { wanted: end, figures });
       });

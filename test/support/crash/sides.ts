@@ -2,9 +2,9 @@
 export const HAS_ALL = process.env.PRESTAGE_ALL_POINTS === '1';
 
 /** On which sides of a step a command is killed; one of the two, always the same, if not all are asked for. */
-export function sidesOf(step: string): readonly ('before' | 'after')[] {
+export function sidesOf(act: string): readonly ('before' | 'after')[] {
   if (HAS_ALL) return ['before', 'after'];
-  return step.length % 2 === 0 ? ['before'] : ['after'];
+  return act.length % 2 === 0 ? ['before'] : ['after'];
 }
 
 /** All of them, or one of each group of `every`, always the same, if not all are asked for: a kill takes 5 to 15 s. Pure. */

@@ -132,7 +132,7 @@ describe('the text of status', () => {
   const readinesses = Object.keys(SCENES) as readonly (keyof typeof SCENES)[];
   for (const readiness of readinesses)
     for (const count of COUNTS)
-      it(`is one screen if the machine is ${readiness} with ${count} images, with verdict and next step at its top`, () => {
+      it(`is one screen if the machine is ${readiness} with ${count} images, with verdict and next act at its top`, () => {
         const report = reportOf(readiness, count);
         const text = statusText(report, { now: NOW, all: false, screen: SCREEN }, plain);
         const lines = text.split('\n');

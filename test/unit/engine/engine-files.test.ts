@@ -6,11 +6,11 @@ import { describe, it, test } from 'node:test';
 import { type EngineFacts, engineFacts } from '../../../agent/engine/engine-facts.ts';
 import { planEngineFiles } from '../../../agent/engine/engine-files.ts';
 import { markedLines } from '../../../agent/engine/registries-marks.ts';
-import { engineReleaseSteps } from '../../../agent/engine/release.ts';
 import { setUpEngines } from '../../../agent/engine/set-up.ts';
 import { DEFAULT_STORAGE_CONF } from '../../../agent/engine/storage-conf.ts';
+import { engineUndoSteps } from '../../../agent/engine/undo.ts';
+import { plainAct } from '../../../agent/host/acts.ts';
 import { linuxHost } from '../../../agent/host/linux.ts';
-import { plainStep } from '../../../agent/host/steps.ts';
 import { STORAGE_CONF, STORE_PATH } from '../../../agent/model/places.ts';
 import { OWNED_MARK } from '../../../agent/system-files/file.ts';
 import { putSystemFiles } from '../../../agent/system-files/put.ts';
@@ -190,19 +190,19 @@ test('a bare node has the defaults of containers-storage', async (t) => {
 test('the second time nothing is written, whatever the stage', async (t) => {
   for (const stage of ['discovery', 'installed'] as const) {
     const { host } = await nodeWith(t, { '/etc/crio/crio.conf': '', '/etc/profile.d/a.sh': '', '/run/systemd/system/x.service': '' });
-    assert.equal((await setUpEngines(host, { stage, step: plainStep })).changed.length, stage === 'discovery' ? 1 : 9);
-    assert.deepEqual(await setUpEngines(host, { stage, step: plainStep }), { changed: [], notices: [] });
+    assert.equal((await setUpEngines(host, { stage, act: plainAct })).changed.length, stage === 'discovery' ? 1 : 9);
+    assert.deepEqual(await setUpEngines(host, { stage, act: plainAct }), { changed: [], notices: [] });
   }
 });
 
 test('a release takes the agent’s lines out of files that somebody changed since, and keeps the change', async (t) => {
   const [storage, registries] = ['etc/containers/storage.conf', 'etc/containers/registries.conf'];
   const { root, host } = await nodeWith(t, { [storage]: CONF, [registries]: 'short-name-mode = "disabled"\n' });
-  await setUpEngines(host, { stage: 'discovery', step: plainStep });
+  await setUpEngines(host, { stage: 'discovery', act: plainAct });
   const rewritten = ['short-name-mode = "disabled"', ...markedLines(['[[registry]]', 'prefix = "quay.io/a"']), ''].join('\n');
-  await putSystemFiles(host, [{ path: `/${registries}`, content: rewritten, how: 'edit' }], plainStep);
+  await putSystemFiles(host, [{ path: `/${registries}`, content: rewritten, how: 'edit' }], plainAct);
   for (const path of [storage, registries]) await appendFile(join(root, path), '# theirs\n');
-  const steps = await engineReleaseSteps(host);
+  const steps = await engineUndoSteps(host);
   assert.deepEqual(
     steps.map(({ text }) => text),
     [
@@ -214,5 +214,5 @@ test('a release takes the agent’s lines out of files that somebody changed sin
   for (const { run } of steps) await run();
   assert.equal(await readFile(join(root, registries), 'utf8'), 'short-name-mode = "disabled"\n# theirs\n');
   assert.equal(await readFile(join(root, storage), 'utf8'), `${CONF}additionalimagestores = []\n# theirs\n`);
-  assert.deepEqual(await engineReleaseSteps(host), []);
+  assert.deepEqual(await engineUndoSteps(host), []);
 });

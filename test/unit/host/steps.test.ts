@@ -2,13 +2,13 @@ import assert from 'node:assert/strict';
 import { readdir, readFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { test } from 'node:test';
-import { changingSteps, crashingStep, plainStep, toldStep } from '../../../agent/host/steps.ts';
+import { changingActs, crashingAct, loggedAct, plainAct } from '../../../agent/host/acts.ts';
 import { crashScenarios } from '../../support/crash/all.ts';
 import { pointsOf, stepsTold } from '../../support/crash/points.ts';
 import { inLane } from '../../support/crash/sides.ts';
 
 const TOP = join(import.meta.dirname, '../../..');
-const names: readonly string[] = Object.values(changingSteps).flat();
+const names: readonly string[] = Object.values(changingActs).flat();
 
 /** Steps that no test here can reach, and what they need. */
 const ELSEWHERE: Readonly<Record<string, string>> = {
@@ -26,7 +26,7 @@ function quotedIn(text: string): readonly string[] {
 
 async function sources(directory: string): Promise<readonly string[]> {
   const entries = await readdir(join(TOP, directory), { recursive: true, withFileTypes: true });
-  const files = entries.filter((entry) => entry.isFile() && entry.name.endsWith('.ts') && entry.name !== 'steps.ts');
+  const files = entries.filter((entry) => entry.isFile() && entry.name.endsWith('.ts') && entry.name !== 'acts.ts');
   return await Promise.all(files.map(async (entry) => await readFile(join(entry.parentPath, entry.name), 'utf8')));
 }
 
@@ -61,17 +61,17 @@ test('a step ends the process where it is told to, and nowhere else', async () =
   const deaths: string[] = [];
   for (const point of ['before:load-image:2', 'after:load-image', 'after:load-image:2', 'before:record-end:1']) {
     const passed: string[] = [];
-    const step = crashingStep(point, () => deaths.push(`${point} after ${passed.join(' ')}`));
-    for (const what of ['first', 'second']) assert.equal(await step('load-image', async () => passed.push(what)), passed.length);
-    await step('mount-partition', async () => passed.push('mount'));
+    const act = crashingAct(point, () => deaths.push(`${point} after ${passed.join(' ')}`));
+    for (const what of ['first', 'second']) assert.equal(await act('load-image', async () => passed.push(what)), passed.length);
+    await act('mount-partition', async () => passed.push('mount'));
   }
   assert.deepEqual(deaths, ['before:load-image:2 after first', 'after:load-image after first', 'after:load-image:2 after first second']);
 });
 
 test('a step tells its name to who debugs, and a test reads it from there, also in the journal’s form', async () => {
   const lines: string[] = [];
-  const step = toldStep(plainStep, (severity, message) => lines.push(`${severity}: ${message}`));
-  assert.equal(await step('load-image', async () => 7), 7);
+  const act = loggedAct(plainAct, (severity, message) => lines.push(`${severity}: ${message}`));
+  assert.equal(await act('load-image', async () => 7), 7);
   assert.deepEqual(lines, ['debug: step load-image']);
   assert.deepEqual(stepsTold(`warning: x\n${lines[0]}\n<7>step sync-storage\nstep other\n`), ['load-image', 'sync-storage']);
 });

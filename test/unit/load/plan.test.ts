@@ -33,8 +33,8 @@ const facts = (images: readonly KnownImage[], rest: Partial<PlanFacts> = {}): Pl
   suspect: new Set(),
   ...rest,
 });
-const loadsOf = (steps: readonly PlanStep[]): readonly LoadStep[] => steps.filter((step) => step.kind === 'load');
-const brief = (steps: readonly PlanStep[]) => loadsOf(steps).map((step) => [step.image.reference, step.writes.length, step.after]);
+const loadsOf = (steps: readonly PlanStep[]): readonly LoadStep[] => steps.filter((act) => act.kind === 'load');
+const brief = (steps: readonly PlanStep[]) => loadsOf(steps).map((act) => [act.image.reference, act.writes.length, act.after]);
 
 test('an image whose name and digest are in storage is kept', () => {
   assert.deepEqual(planSteps(facts([image('a')], { storage: storage([stored('a')]) })), [{ kind: 'keep', image: image('a') }]);
@@ -52,8 +52,8 @@ test('an image is present only when each of its names leads to a record of its d
 test('a record without a name is replaced where it may be cut short, and left alone where it is not', () => {
   const nameless = { ...stored('a'), names: [] };
   const replaces = (record: StoredImage, suspect: readonly string[]) =>
-    loadsOf(planSteps(facts([image('a')], { storage: storage([record]), suspect: new Set(suspect) }))).map((step) =>
-      step.replaces.map(({ image: { id }, reason }) => [id, reason]),
+    loadsOf(planSteps(facts([image('a')], { storage: storage([record]), suspect: new Set(suspect) }))).map((act) =>
+      act.replaces.map(({ image: { id }, reason }) => [id, reason]),
     );
   assert.deepEqual(replaces(nameless, ['a']), [[['a', 'the machine went down before its files were known to be on the disk']]]);
   assert.deepEqual(replaces({ ...nameless, damage: ['its layer x is not known'] }, []), [[['a', 'its layer x is not known']]]);
@@ -116,7 +116,7 @@ test('a damaged record is replaced, and the layers that go with it are brought a
 test('an image that was not synced before the machine went down is replaced although storage lists it', () => {
   const steps = planSteps(facts([image('a', [])], { storage: storage([stored('a')]), suspect: new Set(['a']) }));
   assert.deepEqual(
-    loadsOf(steps).map((step) => step.replaces.map((replaced) => replaced.reason)),
+    loadsOf(steps).map((act) => act.replaces.map((replaced) => replaced.reason)),
     [['the machine went down before its files were known to be on the disk']],
   );
 });
@@ -124,7 +124,7 @@ test('an image that was not synced before the machine went down is replaced alth
 test('a record of the same name and another digest is left to the copy, which takes the name over', () => {
   const other = { ...stored('a'), digests: [digestOf('other')] };
   assert.deepEqual(
-    loadsOf(planSteps(facts([image('a', [])], { storage: storage([other]) }))).map((step) => step.replaces),
+    loadsOf(planSteps(facts([image('a', [])], { storage: storage([other]) }))).map((act) => act.replaces),
     [[]],
   );
 });
@@ -158,7 +158,7 @@ test('when a leader fails whose layers the heir lacks in part, the others bring 
   const heir: LoadStep = { kind: 'load', image: image('h', [base]), writes: [], writeBytes: 0, after: ['l'], replaces: [] };
   const other: LoadStep = { kind: 'load', image: image('o', [base, middle]), writes: [], writeBytes: 0, after: ['l'], replaces: [] };
   assert.deepEqual(
-    promoteAfterFailure([heir, other], lead).map((step) => [step.image.reference, step.writeBytes, step.after]),
+    promoteAfterFailure([heir, other], lead).map((act) => [act.image.reference, act.writeBytes, act.after]),
     [
       ['h', 1000, []],
       ['o', 900, ['h']],
@@ -193,9 +193,9 @@ function settle(
   const have = new Set<Digest>();
   const written: Digest[] = [];
   while (waiting.length > 0) {
-    const next = waiting.find((step) => step.after.every((reference) => done.has(reference)));
+    const next = waiting.find((act) => act.after.every((reference) => done.has(reference)));
     assert.ok(next, 'some image can always start');
-    waiting = waiting.filter((step) => step !== next);
+    waiting = waiting.filter((act) => act !== next);
     done.add(next.image.reference);
     if (failing.has(next.image.reference)) {
       waiting = [...promoteAfterFailure(waiting, next)];
@@ -213,7 +213,7 @@ function settle(
 test('images that are alike in work go by the size of their archives, and leaders that are alike by name', () => {
   const steps = planSteps(facts([image('b', [layer('x')], 5), image('a', [layer('y')], 9), image('c', [layer('z')], 9)]));
   assert.deepEqual(
-    loadsOf(steps).map((step) => step.image.reference),
+    loadsOf(steps).map((act) => act.image.reference),
     ['a', 'c', 'b'],
   );
 });

@@ -39,7 +39,7 @@ test('the partition comes to the end of the disk, from a multiple of 1 MiB on, b
 test('a blank disk gets a table first, and leaves the numbers of RHCOS free', () => {
   const { steps, partition } = planCreate(diskFacts({ table: 'none' }), request());
   assert.deepEqual(
-    steps.map((step) => step.kind),
+    steps.map((act) => act.kind),
     ['new-table', 'add-partition', 'format'],
   );
   assert.equal(partition.number, 5);
@@ -47,7 +47,7 @@ test('a blank disk gets a table first, and leaves the numbers of RHCOS free', ()
 
 test('the second table of a disk that has grown is moved to its end', () => {
   assert.deepEqual(
-    planCreate(diskFacts({ isGrown: true }), request()).steps.map((step) => step.kind),
+    planCreate(diskFacts({ isGrown: true }), request()).steps.map((act) => act.kind),
     ['move-second-table', 'add-partition', 'format'],
   );
 });

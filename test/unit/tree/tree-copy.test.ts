@@ -4,8 +4,8 @@ import { mkdir, mkdtemp, readdir, readFile, readlink, rm, stat, symlink, writeFi
 import { tmpdir } from 'node:os';
 import { dirname, join } from 'node:path';
 import { afterEach, beforeEach, describe, it } from 'node:test';
+import { plainAct } from '../../../agent/host/acts.ts';
 import { linuxHost } from '../../../agent/host/linux.ts';
-import { plainStep } from '../../../agent/host/steps.ts';
 import type { BundleFile } from '../../../agent/model/bundle.ts';
 import { digestOf, hexOf } from '../../../agent/model/digest.ts';
 import { treeBlobPath } from '../../../agent/model/registry-path.ts';
@@ -28,7 +28,7 @@ describe('the part of a registry tree that is kept in memory', () => {
     await copyTree(linuxHost({ root: work, env: {}, log: () => {} }), {
       from,
       files,
-      step: plainStep,
+      act: plainAct,
       signal: new AbortController().signal,
     });
   /** Files with their text, links with where they lead. */

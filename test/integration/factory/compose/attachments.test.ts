@@ -6,8 +6,8 @@ import { after, before, describe, it } from 'node:test';
 import { readStageBundle } from '../../../../agent/bundle/read-payload.ts';
 import { imageEntries, layoutBlobPath, readOciLayout, withoutAttached } from '../../../../agent/extract/oci-layout.ts';
 import { createArchivePool } from '../../../../agent/extract/pool.ts';
+import { plainAct } from '../../../../agent/host/acts.ts';
 import { linuxHost } from '../../../../agent/host/linux.ts';
-import { plainStep } from '../../../../agent/host/steps.ts';
 import { attachedTag, referrersTag } from '../../../../agent/model/attached.ts';
 import { BUNDLE_FILE, type BundleImage, formatBundle, parseBundle } from '../../../../agent/model/bundle.ts';
 import { parseReference } from '../../../../agent/model/reference.ts';
@@ -113,7 +113,7 @@ describe('what is attached to an image', () => {
       .filter(({ path }) => path.startsWith('registry/'))
       .map((file) => ({ ...file, path: file.path.slice('registry/'.length) }));
     const onNode = { ...host, root: join(work, 'root') };
-    const { path } = await copyTree(onNode, { from, files, step: plainStep, signal: new AbortController().signal });
+    const { path } = await copyTree(onNode, { from, files, act: plainAct, signal: new AbortController().signal });
     assert.deepEqual(
       (await treeImages(path)).map(({ digest, tags }) => [digest, tags]),
       [[image.digest, ['v1']]],
@@ -131,7 +131,7 @@ describe('what is attached to an image', () => {
     await using pool = createArchivePool({ size: 1, log: () => undefined });
     const made = async (name: string): Promise<ReadonlySet<string>> => {
       const to = join(work, name);
-      const request = { images, to, pool, parallel: 1, step: plainStep, signal: new AbortController().signal };
+      const request = { images, to, pool, parallel: 1, act: plainAct, signal: new AbortController().signal };
       const { images: served } = await layoutTree({ ...host, log: (_, text) => log.push(text) }, request);
       assert.equal(served, 1);
       const entries = await readdir(join(to, 'docker'), { recursive: true, withFileTypes: true });

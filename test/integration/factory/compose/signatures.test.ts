@@ -146,7 +146,7 @@ describe('a bundle of signed images', { skip: unavailable ?? false }, () => {
     assert.match(found?.refused[0]?.reason ?? '', /is not the signature in the manifest of the bundle: it has the digest /);
   });
 
-  it('has them in the layout, in the registry tree and in the metadata mirror under the tag of what is signed', async () => {
+  it('has them in the layout, in the registry tree and in the metadata tree under the tag of what is signed', async () => {
     const entries = await readOciLayout(join(built, 'oci'));
     assert.deepEqual(
       entries.filter((entry) => !imageEntries(entries).includes(entry)).map(({ reference, digest }) => [reference, digest]),

@@ -17,7 +17,7 @@ import { makeImage, writeOciLayout } from '../../../support/images.ts';
 
 const unavailable = storesUnavailable();
 
-test('the metadata mirror does not answer for an operating system: it lies beside it whole, in the store, both, or is left out', async (t) => {
+test('the metadata tree does not answer for an operating system: it lies beside it whole, in the store, both, or is left out', async (t) => {
   if (unavailable !== undefined) return t.skip(unavailable);
   const work = await mkdtemp(join(tmpdir(), 'unmirrored-'));
   t.after(async () => await rm(work, { recursive: true, force: true }));

@@ -9,9 +9,9 @@ import { test } from 'node:test';
 import { runProgram } from '../../../../agent/cli/program.ts';
 import { type FetchReport, type FetchRequest, fetchFiles } from '../../../../agent/factory/fetch/fetch.ts';
 import { createHttpClient } from '../../../../agent/factory/web/http.ts';
+import { plainAct } from '../../../../agent/host/acts.ts';
 import { execOnLinux, output } from '../../../../agent/host/exec.ts';
 import { linuxHost } from '../../../../agent/host/linux.ts';
-import { plainStep } from '../../../../agent/host/steps.ts';
 import { waitFor } from '../../../support/agent.ts';
 import { disksUnavailable, fillDisk, makeDisk } from '../../../support/disk.ts';
 import { seal } from '../../../support/sealed-bundle.ts';
@@ -85,7 +85,7 @@ const BUNDLE_FILES = {
 
 async function fetchTo(place: Place, url: string, more: Partial<FetchRequest> = {}): Promise<FetchReport> {
   const signal = new AbortController().signal;
-  return await fetchFiles(host, { url, directory: place.local, parallel: 2, retries: 3, headers: {}, step: plainStep, signal, ...more });
+  return await fetchFiles(host, { url, directory: place.local, parallel: 2, retries: 3, headers: {}, act: plainAct, signal, ...more });
 }
 
 /** Content of all files below a directory, without what a fetch keeps for itself. */
@@ -452,7 +452,7 @@ test('the proxy of the environment is used, and NO_PROXY is heeded', async () =>
         parallel: 1,
         retries: 0,
         headers: {},
-        step: plainStep,
+        act: plainAct,
         signal: new AbortController().signal,
         isDry: true,
       },

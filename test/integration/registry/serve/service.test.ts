@@ -62,15 +62,15 @@ describe('the registry of a node', () => {
   });
   const start = async (node: NodeSandbox, more: object = {}): Promise<Called> => {
     const copied = await callInside(node, {
-      module: 'agent/tree/mirror-copy.ts',
-      name: 'copyMirror',
+      module: 'agent/tree/metadata-copy.ts',
+      name: 'copyMetadataTree',
       request: { from: store.mirror.path, files: store.mirror.files },
     });
     assert.deepEqual(copied, {});
     return await callInside(node, { module: SERVICE, name: 'startRegistry', request: requestOf(more) });
   };
 
-  onNodes('answers every kind of pull from the metadata mirror, and no layer is asked for', async (node) => {
+  onNodes('answers every kind of pull from the metadata tree, and no layer is asked for', async (node) => {
     const started = await start(node);
     assert.deepEqual(withoutTime(started), { address: ADDRESS, how: 'podman', startMs: 'measured', wasRunning: false });
     for (const image of [registry, images.tag, images.digest, images.list]) {

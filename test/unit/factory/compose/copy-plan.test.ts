@@ -13,7 +13,7 @@ test('images wait for the first one that has a layer of theirs on the same ones 
     named('quay.io/e/alone:1', ['middle']),
   ];
   assert.deepEqual(
-    planCopies(images).map((step) => [step.named.reference, step.after]),
+    planCopies(images).map((act) => [act.named.reference, act.after]),
     [
       ['quay.io/e/base:1', []],
       ['quay.io/e/one:1', [0]],
@@ -27,7 +27,7 @@ test('images of one config wait for each other, as they are one record of a stor
   const config = digestFor('shared config');
   const images = [named('quay.io/e/one:1', ['a'], { config }), named('quay.io/e/two:1', ['b'], { config })];
   assert.deepEqual(
-    planCopies(images).map((step) => step.after),
+    planCopies(images).map((act) => act.after),
     [[], [0]],
   );
 });
@@ -37,14 +37,14 @@ test('whatever is shared is brought by one image, and no image waits for a later
     fc.property(sharingImages, (images) => {
       const steps = planCopies(images);
       assert.deepEqual(
-        steps.map((step) => step.named),
+        steps.map((act) => act.named),
         images,
       );
-      for (const [index, step] of steps.entries()) {
-        assert.ok(step.after.every((earlier) => earlier < index));
-        for (const claim of claimsOf(step.named)) {
+      for (const [index, act] of steps.entries()) {
+        assert.ok(act.after.every((earlier) => earlier < index));
+        for (const claim of claimsOf(act.named)) {
           const first = images.findIndex((image) => claimsOf(image).includes(claim));
-          assert.ok(first === index || step.after.includes(first), `${index} brings what ${first} has`);
+          assert.ok(first === index || act.after.includes(first), `${index} brings what ${first} has`);
         }
       }
     }),

@@ -44,7 +44,7 @@ test("a registry's tree has each blob once, and links for each name of an image"
   );
 });
 
-test('a metadata mirror leaves the layers out and nothing else', () => {
+test('a metadata tree leaves the layers out and nothing else', () => {
   const layers = new Set([base, own]);
   const without = registryTree([one], 'all').filter((file) => ![...layers].some((digest) => file.path.includes(hexOf(digest ?? list))));
   assert.deepEqual(registryTree([one], 'metadata'), without);

@@ -41,7 +41,7 @@ describe('the plan of a pull', () => {
     );
     assert.deepEqual([plan.fetchBytes, plan.keptBytes], [7, 5]);
     assert.deepEqual(
-      startOrder(plan.steps).map((step) => step.image.reference),
+      startOrder(plan.steps).map((act) => act.image.reference),
       ['q.io/a:1', 'q.io/b:1', 'q.io/c:1'],
     );
   });

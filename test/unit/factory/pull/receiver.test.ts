@@ -6,7 +6,7 @@ import { after, afterEach, before, beforeEach, describe, it } from 'node:test';
 import { type Receiver, type Session, startReceiver } from '../../../../agent/factory/pull/receiver.ts';
 import type { ResolvedImage } from '../../../../agent/factory/pull/resolve.ts';
 import { type BlobStore, createBlobStore } from '../../../../agent/factory/shared/blob-store.ts';
-import { plainStep } from '../../../../agent/host/steps.ts';
+import { plainAct } from '../../../../agent/host/acts.ts';
 import { digestOf, hexOf } from '../../../../agent/model/digest.ts';
 import { parseReference } from '../../../../agent/model/reference.ts';
 
@@ -41,7 +41,7 @@ describe('the receiver of a pull', () => {
     blobs = join(scratch, 'blobs');
     await mkdir(blobs);
     received = 0;
-    store = createBlobStore({ directory: blobs, scratch, hash: async (path) => digestOf(await readFile(path)), step: plainStep });
+    store = createBlobStore({ directory: blobs, scratch, hash: async (path) => digestOf(await readFile(path)), act: plainAct });
     receiver = await startReceiver(store, scratch);
     session = await receiver.open(image, (count) => {
       received += count;

@@ -1,6 +1,6 @@
 import assert from 'node:assert/strict';
 import { describe, it } from 'node:test';
-import { plainStep } from '../../../../agent/host/steps.ts';
+import { plainAct } from '../../../../agent/host/acts.ts';
 import { checkServing, formatAddress, isLoopback, listenHost, probeHost } from '../../../../agent/registry/serve/service-address.ts';
 import { registryConfig } from '../../../../agent/registry/serve/service-config.ts';
 import { explainFailure } from '../../../../agent/registry/serve/service-failure.ts';
@@ -16,7 +16,7 @@ const REQUEST: RegistryRequest = {
   imageStore: '/var/lib/prestage-agent/store',
   address: '127.0.0.1',
   port: 5000,
-  step: plainStep,
+  act: plainAct,
   signal: new AbortController().signal,
 };
 const FACTS: PlanFacts = {

@@ -5,16 +5,16 @@ import { mkdir, mkdtemp, readdir, readFile, readlink, rm, stat, symlink, writeFi
 import { tmpdir } from 'node:os';
 import { dirname, join } from 'node:path';
 import { afterEach, beforeEach, describe, it } from 'node:test';
+import { plainAct } from '../../../agent/host/acts.ts';
 import { linuxHost } from '../../../agent/host/linux.ts';
-import { plainStep } from '../../../agent/host/steps.ts';
 import type { BundleFile } from '../../../agent/model/bundle.ts';
 import { digestOf, hexOf } from '../../../agent/model/digest.ts';
 import { errorRecord } from '../../../agent/model/errors.ts';
-import { copyMirror } from '../../../agent/tree/mirror-copy.ts';
+import { copyMetadataTree } from '../../../agent/tree/metadata-copy.ts';
 
 const V2 = 'docker/registry/v2';
 
-describe('the copy of a metadata mirror', () => {
+describe('the copy of a metadata tree', () => {
   let work: string;
   let from: string;
   let mirror: string;
@@ -25,7 +25,7 @@ describe('the copy of a metadata mirror', () => {
     files.push({ path, sizeBytes: text.length, sha256: createHash('sha256').update(text).digest('hex') });
   };
   const copy = async (given: readonly BundleFile[] = files, signal = new AbortController().signal): Promise<void> =>
-    await copyMirror(linuxHost({ root: work, env: {}, log: () => {} }), { from, files: given, step: plainStep, signal });
+    await copyMetadataTree(linuxHost({ root: work, env: {}, log: () => {} }), { from, files: given, act: plainAct, signal });
   const copied = async (): Promise<Readonly<Record<string, string>>> => {
     const entries = await readdir(mirror, { recursive: true, withFileTypes: true });
     const paths = entries.filter((entry) => entry.isFile()).map((entry) => join(entry.parentPath, entry.name).slice(mirror.length + 1));
@@ -78,14 +78,14 @@ describe('the copy of a metadata mirror', () => {
     const systems = { path, files: [...listed, { ...shared, sha256: 'a'.repeat(64) }], data: join(work, 'bound') };
     const { signal } = new AbortController();
     const host = linuxHost({ root: work, env: {}, log: () => {} });
-    await copyMirror(host, { from, files, systems, step: plainStep, signal });
+    await copyMetadataTree(host, { from, files, systems, act: plainAct, signal });
     assert.equal((await readFile(join(mirror, listed[1]?.path ?? ''))).length, small.length);
     assert.equal(await readFile(join(mirror, shared.path), 'utf8'), await readFile(join(from, shared.path), 'utf8'));
     assert.equal(await readlink(dirname(join(mirror, listed[0]?.path ?? ''))), dirname(join(work, 'bound', listed[0]?.path ?? '')));
     const before = await stat(mirror);
-    await copyMirror(host, { from, files, systems, step: plainStep, signal });
+    await copyMetadataTree(host, { from, files, systems, act: plainAct, signal });
     assert.equal((await stat(mirror)).ino, before.ino);
-    await copyMirror(host, { from, files, step: plainStep, signal });
+    await copyMetadataTree(host, { from, files, act: plainAct, signal });
     assert.equal(existsSync(join(mirror, listed[1]?.path ?? '')), false);
   });
 

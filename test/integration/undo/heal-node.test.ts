@@ -6,7 +6,7 @@ import { after, before, describe, it } from 'node:test';
 import type { MadeImage } from '../../support/images.ts';
 import { makeStoreFixture, openStoreNode, STORE, type StoreFixture, type StoreNode } from '../../support/store-node.ts';
 
-const MODULES = ['release/heal.ts', 'release/assess-store.ts'];
+const MODULES = ['undo/heal.ts', 'undo/assess-store.ts'];
 
 describe('a node that has to go on without its store image', () => {
   let work: string;
@@ -26,7 +26,7 @@ describe('a node that has to go on without its store image', () => {
       `await (async () => {
         const error = { code: 'ERR_STORE_GONE', message: 'no partition came up', remedy: 'Look for the disk' };
         let mirror = 'runs';
-        const done = await healNode(host, { location, error, step, stopMirror: async () => { mirror = 'stopped'; } });
+        const done = await healNode(host, { location, error, act, stopMirror: async () => { mirror = 'stopped'; } });
         return { done, mirror, warnings: messages.length };
       })()`,
     );

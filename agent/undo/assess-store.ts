@@ -43,8 +43,8 @@ const DAMAGE: ReadonlySet<string> = new Set([
 export function assessStore(facts: StoreFacts): StoreVerdict {
   const { wanted, failure, open, probe, check } = facts;
   const what = open === undefined ? 'the store' : `the store image ${open.image}`;
-  if (probe.kind === 'unreadable') return damaged(`${what} cannot be read: ${probe.path}: ${probe.reason}`);
-  if (check?.kind === 'damaged') return damaged(`${what} ${check.fault}`);
+  if (probe.kind === 'unreadable') return damageVerdict(`${what} cannot be read: ${probe.path}: ${probe.reason}`);
+  if (check?.kind === 'damaged') return damageVerdict(`${what} ${check.fault}`);
   if (open !== undefined && wanted !== undefined && wanted.sha256 !== open.sha256) {
     return heal(
       'ERR_STORE_EXCHANGED',
@@ -53,12 +53,12 @@ export function assessStore(facts: StoreFacts): StoreVerdict {
     );
   }
   if (open !== undefined) return { kind: 'intact' };
-  if (failure !== undefined && DAMAGE.has(failure.code)) return damaged(failure.message, failure.remedy);
+  if (failure !== undefined && DAMAGE.has(failure.code)) return damageVerdict(failure.message, failure.remedy);
   if (failure !== undefined) return gone(failure.message, failure.remedy);
   return { kind: 'intact' };
 }
 
-function damaged(message: string, remedy = 'Write the bundle to the partition again, then start the run again'): StoreVerdict {
+function damageVerdict(message: string, remedy = 'Write the bundle to the partition again, then start the run again'): StoreVerdict {
   return heal('ERR_STORE_DAMAGED', message, remedy);
 }
 

@@ -1,19 +1,19 @@
 import assert from 'node:assert/strict';
 import { describe, it } from 'node:test';
-import { plainStep } from '../../../agent/host/steps.ts';
+import { plainAct } from '../../../agent/host/acts.ts';
 import { PrestageError } from '../../../agent/model/errors.ts';
-import { executePlan, type StepOutcome } from '../../../agent/release/execute.ts';
-import type { GroupName, PlannedStep, ReleaseGroup } from '../../../agent/release/plan.ts';
+import { executePlan, type StepOutcome } from '../../../agent/undo/execute.ts';
+import type { GroupName, PlannedStep, UndoGroup } from '../../../agent/undo/plan.ts';
 
 describe('a release', () => {
   /** Steps by their text; those that end in `!` fail, those in `?` are left. */
   const runGroups = async (
-    groups: readonly (Partial<ReleaseGroup> & { readonly name: GroupName; readonly texts: readonly string[] })[],
+    groups: readonly (Partial<UndoGroup> & { readonly name: GroupName; readonly texts: readonly string[] })[],
     abortAt?: string,
   ) => {
     const ran: string[] = [];
     const stop = new AbortController();
-    const step = (text: string): PlannedStep => ({
+    const act = (text: string): PlannedStep => ({
       name: 'remove-copies',
       text,
       run: async () => {
@@ -23,8 +23,8 @@ describe('a release', () => {
       },
       ...(text.endsWith('?') && { whyLeft: async () => 'somebody needs it' }),
     });
-    const plan = groups.map(({ name, texts, needs = [], isChain = false }) => ({ name, needs, isChain, steps: texts.map(step) }));
-    const outcomes = await executePlan({ groups: plan, notices: [] }, { step: plainStep, signal: stop.signal });
+    const plan = groups.map(({ name, texts, needs = [], isChain = false }) => ({ name, needs, isChain, steps: texts.map(act) }));
+    const outcomes = await executePlan({ groups: plan, notices: [] }, { act: plainAct, signal: stop.signal });
     return { ran, outcomes: outcomes.map(summary) };
   };
   const summary = (outcome: StepOutcome) =>

@@ -3,7 +3,7 @@ import { type Digest, digestOfHex } from '../model/digest.ts';
 import { TREE_ROOT } from '../model/registry-path.ts';
 
 /** Kind of a member of an oc-mirror archive. Paths are relative to the root of the tree. */
-export type MirrorMember =
+export type OcMirrorMember =
   | { readonly kind: 'blob'; readonly digest: Digest }
   /** A link whose path says which digest it must hold. */
   | { readonly kind: 'link'; readonly path: string; readonly digest: Digest }
@@ -48,7 +48,7 @@ const NAME_LIMIT = 255;
  * Source: openshift/oc-mirror, internal/pkg/archive/archive.go, BuildArchive; distribution, registry/storage/paths.go.
  * @throws PrestageError ERR_ARCHIVE_NAME, _ABSOLUTE, _ESCAPE, _SYMLINK, _HARDLINK, _DEVICE, _FIFO, _TYPE, _SIZE, _OVERSIZE, ERR_MIRROR_LAYOUT
  */
-export function judgeMirrorMember(header: EntryHeader, refuse: Refuse): MirrorMember {
+export function judgeOcMirrorMember(header: EntryHeader, refuse: Refuse): OcMirrorMember {
   const path = innerComponents(header.name, refuse).join('/');
   const type = plainType(header, refuse);
   checkWithin(header.sizeBytes, BLOB_LIMIT_BYTES, refuse);
@@ -60,7 +60,7 @@ export function judgeMirrorMember(header: EntryHeader, refuse: Refuse): MirrorMe
   return member;
 }
 
-function memberAt(path: string): MirrorMember | undefined {
+function memberAt(path: string): OcMirrorMember | undefined {
   if (path.startsWith(`${TREE_ROOT}/`)) return treeMember(path, path.slice(TREE_ROOT.length + 1));
   const resource = RESOURCE.exec(path)?.[1];
   if (resource === 'idms' || resource === 'itms') return { kind: 'resource', resource };
@@ -68,7 +68,7 @@ function memberAt(path: string): MirrorMember | undefined {
   return SET_CONFIGURATION.test(path) ? { kind: 'resource', resource: 'isc' } : undefined;
 }
 
-function treeMember(path: string, below: string): MirrorMember | undefined {
+function treeMember(path: string, below: string): OcMirrorMember | undefined {
   const [, start, hex = ''] = BLOB.exec(below) ?? [];
   const blob = digestOfHex(hex);
   if (blob !== undefined) return hex.startsWith(start ?? '-') ? { kind: 'blob', digest: blob } : undefined;

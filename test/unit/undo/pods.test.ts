@@ -1,6 +1,6 @@
 import assert from 'node:assert/strict';
 import { describe, it } from 'node:test';
-import { judgePods, type PodFacts } from '../../../agent/release/pods.ts';
+import { judgePods, type PodFacts } from '../../../agent/undo/pods.ts';
 
 const FACTS: PodFacts = {
   pods: [

@@ -5,7 +5,7 @@ import { join } from 'node:path';
 import { describe, it } from 'node:test';
 import { linuxHost } from '../../../agent/host/linux.ts';
 import { STORE_PATH } from '../../../agent/model/places.ts';
-import { assessStore, probeStore, type StoreFacts } from '../../../agent/release/assess-store.ts';
+import { assessStore, probeStore, type StoreFacts } from '../../../agent/undo/assess-store.ts';
 
 const A = 'a'.repeat(64);
 const B = 'b'.repeat(64);

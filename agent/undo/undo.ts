@@ -1,27 +1,27 @@
+import type { Act } from '../host/acts.ts';
 import { writeAtomic } from '../host/atomic.ts';
 import { readBootId } from '../host/boot.ts';
 import { type Host, hostPath } from '../host/host.ts';
 import { takeRunLock } from '../host/run-lock.ts';
-import type { Step } from '../host/steps.ts';
 import { sealRecord } from '../model/seal.ts';
 import { startCheck } from '../mount/start-check.ts';
 import { DURABLE_STATE, LIVE_STATE, readState } from '../state/run-record.ts';
 import { executePlan, type StepOutcome } from './execute.ts';
-import { planRelease, type ReleaseLooks, type ReleasePlan, type ReleaseRequest } from './plan.ts';
+import { planUndo, type UndoLooks, type UndoPlan, type UndoRequest } from './plan.ts';
 
-export interface ReleaseOptions extends ReleaseRequest {
+export interface UndoOptions extends UndoRequest {
   readonly isDry: boolean;
   readonly lockWaitSeconds: number;
-  readonly step: Step;
+  readonly act: Act;
   readonly signal: AbortSignal;
   /** Returns if the plan is confirmed; not called if there is nothing to do. */
-  readonly confirm: (plan: ReleasePlan) => Promise<void>;
+  readonly confirm: (plan: UndoPlan) => Promise<void>;
   /** For tests; those of a node if left out. */
-  readonly looks?: ReleaseLooks;
+  readonly looks?: UndoLooks;
 }
 
-export interface ReleaseReport {
-  readonly plan: ReleasePlan;
+export interface UndoReport {
+  readonly plan: UndoPlan;
   /** Empty for a dry run, and if there was nothing to undo. */
   readonly outcomes: readonly StepOutcome[];
 }
@@ -31,18 +31,18 @@ export interface ReleaseReport {
  * @throws PrestageError ERR_STORE_PODS before anything is undone; ERR_LOCKED, ERR_PLACE, ERR_NOT_CONFIRMED, ERR_STORAGE; errors of steps are in the
  * report
  */
-export async function release(host: Host, options: ReleaseOptions): Promise<ReleaseReport> {
-  if (options.isDry) return { plan: await planRelease(host, options, options.looks), outcomes: [] };
+export async function release(host: Host, options: UndoOptions): Promise<UndoReport> {
+  if (options.isDry) return { plan: await planUndo(host, options, options.looks), outcomes: [] };
   const lock = { waitSeconds: options.lockWaitSeconds, command: 'release' };
-  await using _lock = await options.step('take-lock', async () => await takeRunLock(host, lock));
-  const plan = await planRelease(host, options, options.looks);
+  await using _lock = await options.act('take-lock', async () => await takeRunLock(host, lock));
+  const plan = await planUndo(host, options, options.looks);
   if (plan.refusal !== undefined) throw plan.refusal;
   const hasWork = plan.groups.length > 0;
   if (hasWork) await options.confirm(plan);
   const outcomes = await executePlan(plan, options);
   // A store that stays open is checked, even if a failed step has ended its check.
-  for (const notice of await startCheck(host, options.step)) host.log('warning', notice);
-  if (hasWork || (await namesWhatIsGone(host))) await options.step('record-release', async () => await recordRelease(host, outcomes));
+  for (const notice of await startCheck(host, options.act)) host.log('warning', notice);
+  if (hasWork || (await namesWhatIsGone(host))) await options.act('record-release', async () => await recordRelease(host, outcomes));
   return { plan, outcomes };
 }
 

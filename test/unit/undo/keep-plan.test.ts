@@ -1,6 +1,6 @@
 import assert from 'node:assert/strict';
 import { describe, it } from 'node:test';
-import { imagesToKeep, type KeepFacts } from '../../../agent/release/keep-plan.ts';
+import { imagesToKeep, type KeepFacts } from '../../../agent/undo/keep-plan.ts';
 
 const NONE: ReadonlySet<string> = new Set();
 /** A container on an image whose layers are all in the store. */

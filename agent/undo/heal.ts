@@ -1,5 +1,5 @@
+import type { Act } from '../host/acts.ts';
 import type { Host } from '../host/host.ts';
-import type { Step } from '../host/steps.ts';
 import type { ErrorRecord } from '../model/errors.ts';
 import { closeStore } from '../mount/close-store.ts';
 import { renewEmptyStore } from '../mount/empty-store.ts';
@@ -12,8 +12,8 @@ export interface HealNodeRequest {
   readonly location: StorageLocation;
   /** Why the store cannot stay; for the log. */
   readonly error: ErrorRecord;
-  readonly step: Step;
-  /** Stops the metadata mirror: without the store it would offer images whose layers no registry has. A mirror that does not answer is skipped. */
+  readonly act: Act;
+  /** Stops the metadata tree: without the store it would offer images whose layers no registry has. A mirror that does not answer is skipped. */
   readonly stopMirror: () => Promise<void>;
 }
 
@@ -25,12 +25,12 @@ export interface HealNodeRequest {
  * @throws PrestageError ERR_STORE_BUSY, ERR_STORE_DANGLING, ERR_STORAGE
  */
 export async function healNode(host: Host, request: HealNodeRequest): Promise<readonly string[]> {
-  const { location, error, step, stopMirror } = request;
+  const { location, error, act, stopMirror } = request;
   host.log('warning', `${error.message}; the engines continue without the store image`);
   await stopMirror();
-  await closeStore(host, { step, force: true });
-  await renewEmptyStore(host, step);
-  const removed = await healDangling(host, { location, stores: await additionalStores(host), step });
+  await closeStore(host, { act, force: true });
+  await renewEmptyStore(host, act);
+  const removed = await healDangling(host, { location, stores: await additionalStores(host), act });
   for (const what of removed) host.log('warning', `removed ${what}: it was based on the store image`);
   return removed.map((what) => `removed ${what}`);
 }

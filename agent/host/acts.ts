@@ -5,7 +5,7 @@ import type { Log } from './log.ts';
  * group, even if others perform it, too. The crash tests kill the agent before and after each step and expect that the same command then ends
  * with the same result.
  */
-export const changingSteps = {
+export const changingActs = {
   /** Every `run`, with any delivery. */
   run: ['take-lock', 'record-start', 'reclaim-mount', 'mount-partition', 'unmount-partition', 'record-end'],
   extract: [
@@ -125,20 +125,20 @@ export const changingSteps = {
   ],
 } as const satisfies Readonly<Record<string, readonly string[]>>;
 
-export type StepGroup = keyof typeof changingSteps;
-export type StepName = (typeof changingSteps)[StepGroup][number];
+export type ActGroup = keyof typeof changingActs;
+export type ActName = (typeof changingActs)[ActGroup][number];
 
 /** Runs one changing step under its name. */
-export type Step = <T>(name: StepName, action: () => Promise<T>) => Promise<T>;
+export type Act = <T>(name: ActName, action: () => Promise<T>) => Promise<T>;
 
 /** Steps as they run on a node. */
-export const plainStep: Step = async (_name, action) => await action();
+export const plainAct: Act = async (_name, action) => await action();
 
 /** Steps that also log their names when they begin, for debugging: `step NAME`. */
-export function toldStep(step: Step, log: Log): Step {
+export function loggedAct(act: Act, log: Log): Act {
   return async (name, action) => {
-    log('debug', `step ${name}`);
-    return await step(name, action);
+    log('debug', `act ${name}`);
+    return await act(name, action);
   };
 }
 
@@ -146,7 +146,7 @@ export function toldStep(step: Step, log: Log): Step {
  * Steps that kill the process with SIGKILL at one point, for the crash tests.
  * @param point `before:NAME:N` or `after:NAME:N`: before or after the Nth call (from 1) of the step NAME
  */
-export function crashingStep(point: string, die: () => void): Step {
+export function crashingAct(point: string, die: () => void): Act {
   const [when, wanted, nth] = point.split(':');
   let seen = 0;
   return async (name, action) => {

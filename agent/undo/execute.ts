@@ -1,6 +1,6 @@
-import type { Step } from '../host/steps.ts';
+import type { Act } from '../host/acts.ts';
 import { type ErrorRecord, errorRecord, PrestageError } from '../model/errors.ts';
-import type { GroupName, PlannedStep, ReleaseGroup, ReleasePlan } from './plan.ts';
+import type { GroupName, PlannedStep, UndoGroup, UndoPlan } from './plan.ts';
 
 /** The result of a step. */
 export type StepOutcome = {
@@ -20,13 +20,13 @@ export type StepOutcome = {
  * started.
  */
 export async function executePlan(
-  plan: ReleasePlan,
-  { step, signal }: { readonly step: Step; readonly signal: AbortSignal },
+  plan: UndoPlan,
+  { act, signal }: { readonly act: Act; readonly signal: AbortSignal },
 ): Promise<readonly StepOutcome[]> {
   const broken = new Map<GroupName, string>();
   const outcomes: StepOutcome[] = [];
   for (const group of plan.groups) {
-    for (const outcome of await runGroup(group, { step, signal, broken })) {
+    for (const outcome of await runGroup(group, { act, signal, broken })) {
       outcomes.push(outcome);
       if (outcome.result === 'failed' || outcome.result === 'skipped') broken.set(group.name, broken.get(group.name) ?? outcome.text);
     }
@@ -35,13 +35,13 @@ export async function executePlan(
 }
 
 interface Running {
-  readonly step: Step;
+  readonly act: Act;
   readonly signal: AbortSignal;
   /** The first step of each group that was not done. */
   readonly broken: ReadonlyMap<GroupName, string>;
 }
 
-async function runGroup(group: ReleaseGroup, { step, signal, broken }: Running): Promise<readonly StepOutcome[]> {
+async function runGroup(group: UndoGroup, { act, signal, broken }: Running): Promise<readonly StepOutcome[]> {
   const needed = group.needs.map((name) => broken.get(name)).find((text) => text !== undefined);
   const outcomes: StepOutcome[] = [];
   let before = needed;
@@ -51,25 +51,25 @@ async function runGroup(group: ReleaseGroup, { step, signal, broken }: Running):
       outcomes.push({ ...about, result: 'skipped', reason: `this must be done first: ${before}` });
       continue;
     }
-    const outcome: StepOutcome = signal.aborted ? { ...about, result: 'failed', error: ended() } : await runStep(planned, group, step);
+    const outcome: StepOutcome = signal.aborted ? { ...about, result: 'failed', error: endedError() } : await runStep(planned, group, act);
     outcomes.push(outcome);
     if (group.isChain && outcome.result === 'failed') before = planned.text;
   }
   return outcomes;
 }
 
-function ended(): ErrorRecord {
+function endedError(): ErrorRecord {
   return errorRecord(
     new PrestageError('ERR_INTERRUPTED', 'the release was interrupted before this', 'Run the command again; it continues where it stopped'),
   );
 }
 
-async function runStep(planned: PlannedStep, { name: group }: ReleaseGroup, step: Step): Promise<StepOutcome> {
+async function runStep(planned: PlannedStep, { name: group }: UndoGroup, act: Act): Promise<StepOutcome> {
   const about = { group, text: planned.text };
   try {
     const reason = await planned.whyLeft?.();
     if (reason !== undefined) return { ...about, result: 'left', reason };
-    await step(planned.name, planned.run);
+    await act(planned.name, planned.run);
     return { ...about, result: 'done' };
   } catch (error) {
     return { ...about, result: 'failed', error: errorRecord(error) };

@@ -2,13 +2,13 @@ import { rm } from 'node:fs/promises';
 import { output } from '../host/exec.ts';
 import { isThere } from '../host/files.ts';
 import { type Host, hostPath } from '../host/host.ts';
-import type { ReleaseStep } from '../host/release-step.ts';
 import { hasSystemd } from '../host/systemd.ts';
+import type { UndoStep } from '../host/undo-step.ts';
 import { PrestageError } from '../model/errors.ts';
 import { STORAGE_CONF, STORE_PATH } from '../model/places.ts';
 import { REGISTRIES_D_PATH } from '../signatures/own-registries-d.ts';
 import { LEFT_MARK, readSystemFile, writeSystemFile } from '../system-files/file.ts';
-import { type SystemFileStep, systemFileReleaseSteps, type Takes } from '../system-files/undo.ts';
+import { type SystemFileStep, systemFileUndoSteps, type Takes } from '../system-files/undo.ts';
 import { crioPid } from './crio-process.ts';
 import { ETC_STORAGE_CONF, storageConfInForce } from './engine-facts.ts';
 import { DROP_IN_PATH, isOfIgnition } from './registries-drop-in.ts';
@@ -22,7 +22,7 @@ import { removeStore } from './storage-conf.ts';
  * The steps that undo all changes of the agent to system files, and tell the engines: systemd is reloaded once the drop-ins of units are removed, and a
  * running CRI-O reads its registries again. The storage.conf that units and shells were pointed to is kept until the next boot, without the store.
  */
-export async function engineReleaseSteps(host: Host, part?: EnginePart): Promise<readonly ReleaseStep[]> {
+export async function engineUndoSteps(host: Host, part?: EnginePart): Promise<readonly UndoStep[]> {
   const found = await fileSteps(host, part === undefined ? undefined : await filesOf(host, part));
   const steps = found.filter((step) => !isRemovalOfStorageConf(step));
   const isMarked = part !== 'store' && (await isThere(hostPath(host, CRIO_TOLD)));
@@ -59,13 +59,13 @@ function leavingStep(host: Host): SystemFileStep {
 }
 
 /** The steps that undo mirrors, except for some files, which are kept; engines are not told. @param keep paths on the node */
-export async function staleMirrorSteps(host: Host, keep: readonly string[]): Promise<readonly ReleaseStep[]> {
+export async function staleMirrorSteps(host: Host, keep: readonly string[]): Promise<readonly UndoStep[]> {
   const takes = await filesOf(host, 'mirrors');
   return await fileSteps(host, (path) => takes(path) && !keep.includes(path));
 }
 
 async function fileSteps(host: Host, takes: Takes | undefined): Promise<readonly SystemFileStep[]> {
-  return await systemFileReleaseSteps(host, { [ETC_STORAGE_CONF]: takeStoreOut, [REGISTRIES_CONF]: withoutRewrite }, takes);
+  return await systemFileUndoSteps(host, { [ETC_STORAGE_CONF]: takeStoreOut, [REGISTRIES_CONF]: withoutRewrite }, takes);
 }
 
 /** The files that point engines to the registry of this node, or those that point them to the store. */
@@ -92,7 +92,7 @@ function takeStoreOut(text: string): string | undefined {
   }
 }
 
-async function reloadSteps(host: Host, hasUnits: boolean): Promise<readonly ReleaseStep[]> {
+async function reloadSteps(host: Host, hasUnits: boolean): Promise<readonly UndoStep[]> {
   const mark = hostPath(host, RELOADED);
   // Also if a release was killed between the removal and the reload.
   const isMarked = await isThere(mark);
@@ -105,7 +105,7 @@ async function reloadSteps(host: Host, hasUnits: boolean): Promise<readonly Rele
 }
 
 /** @param isMarked CRI-O was told about files in this boot; a command that was killed may have removed them without telling CRI-O */
-function crioSteps(host: Host, steps: readonly SystemFileStep[], isMarked: boolean): readonly ReleaseStep[] {
+function crioSteps(host: Host, steps: readonly SystemFileStep[], isMarked: boolean): readonly UndoStep[] {
   const paths = steps.flatMap(({ path }) => (path === undefined ? [] : [path]));
   const isRunning = crioPid(host) !== undefined;
   if (!isMarked && !(isRunning && paths.some((path) => path.startsWith('/etc/')))) return [];

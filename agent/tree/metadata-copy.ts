@@ -2,9 +2,9 @@ import { createHash } from 'node:crypto';
 import { existsSync } from 'node:fs';
 import { mkdir, readFile, rename, rm, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
+import type { Act } from '../host/acts.ts';
 import { type Host, hostPath } from '../host/host.ts';
 import { removeTree } from '../host/remove-tree.ts';
-import type { Step } from '../host/steps.ts';
 import type { BundleFile } from '../model/bundle.ts';
 import type { Digest } from '../model/digest.ts';
 import { MIRROR_PATH } from '../model/places.ts';
@@ -15,8 +15,8 @@ import { type OsTree, splitOsTree } from './os-tree.ts';
 import { checkLimits, copySealedFiles, type SealedFiles } from './sealed-files.ts';
 import { hideImages } from './tree-check.ts';
 
-export interface MirrorCopy extends SealedFiles {
-  readonly step: Step;
+export interface MetadataCopy extends SealedFiles {
+  readonly act: Act;
 }
 
 /** Operating systems that are served with a mirror. */
@@ -29,18 +29,18 @@ interface BesideMirror {
 const MARKER = 'copied-from';
 
 /**
- * Copies a metadata mirror into memory and checks every file on the way, so that the registry answers with what prestage.json seals and does not need
+ * Copies a metadata tree into memory and checks every file on the way, so that the registry answers with what prestage.json seals and does not need
  * the partition. Layers of operating systems that are served with it are not copied: links lead to them. Nothing is synced, because the copy does not
  * survive the boot. A complete copy of the same files is kept.
  * @throws PrestageError ERR_BUNDLE_FILE, ERR_SPACE_MEMORY
  */
-export async function copyMirror(host: Host, { systems, ...request }: MirrorCopy & BesideMirror): Promise<void> {
-  const { files, signal, step } = request;
+export async function copyMetadataTree(host: Host, { systems, ...request }: MetadataCopy & BesideMirror): Promise<void> {
+  const { files, signal, act } = request;
   const own = new Set(files.map(({ path }) => path));
   const { small, large } = splitOsTree((systems?.files ?? []).filter(({ path }) => !own.has(path)));
   checkLimits({ from: request.from, files: [...files, ...small] });
   const identity = identityOf(files, systems === undefined ? [] : [systems.data, ...systems.files]);
-  await placeCopy(host, { identity, step }, async (to) => {
+  await placeCopy(host, { identity, act }, async (to) => {
     await copySealedFiles(to, request, noRoom);
     if (systems !== undefined) {
       await copySealedFiles(to, { from: systems.path, files: small, signal }, noRoom);
@@ -57,12 +57,12 @@ export async function copyMirror(host: Host, { systems, ...request }: MirrorCopy
  */
 export async function placeCopy(
   host: Host,
-  { identity, step, at = MIRROR_PATH }: { readonly identity: string; readonly step: Step; readonly at?: string },
+  { identity, act, at = MIRROR_PATH }: { readonly identity: string; readonly act: Act; readonly at?: string },
   fill: (directory: string) => Promise<boolean>,
 ): Promise<void> {
   const to = hostPath(host, at);
   if ((await readFile(join(to, MARKER), 'utf8').catch(() => '')) === identity) return;
-  await step('copy-mirror', async () => {
+  await act('copy-mirror', async () => {
     const partial = `${to}.new`;
     await removeTree(partial);
     await mkdir(partial, { recursive: true, mode: 0o755 });
@@ -76,7 +76,7 @@ export async function placeCopy(
  * Removes images from the copied mirror, so that engines ask the next mirror or the source for them. Afterwards the copy does not count as complete:
  * the next run makes it again.
  */
-export async function hideFromMirror(
+export async function hideFromTree(
   host: Host,
   images: readonly { readonly names: readonly string[]; readonly digests: readonly Digest[] }[],
 ): Promise<void> {
@@ -95,9 +95,9 @@ export async function hideFromMirror(
 }
 
 /** Frees the memory of the copy. */
-export async function removeMirrorCopy(host: Host, step: Step): Promise<void> {
+export async function removeTreeCopy(host: Host, act: Act): Promise<void> {
   const path = hostPath(host, MIRROR_PATH);
-  if (existsSync(path)) await step('remove-mirror', async () => await removeTree(path));
+  if (existsSync(path)) await act('remove-mirror', async () => await removeTree(path));
 }
 
 function identityOf(files: readonly BundleFile[], beside: readonly unknown[]): string {

@@ -3,7 +3,7 @@ import { test } from 'node:test';
 import { archiveFault } from '../../../agent/extract/archive-faults.ts';
 import type { EntryHeader } from '../../../agent/extract/entry-policy.ts';
 import { digestOf, hexOf } from '../../../agent/model/digest.ts';
-import { judgeMirrorMember, type MirrorMember } from '../../../agent/tree/mirror-member.ts';
+import { judgeOcMirrorMember, type OcMirrorMember } from '../../../agent/tree/oc-mirror-member.ts';
 import { thrownBy } from '../../support/thrown.ts';
 
 const ROOT = 'docker/registry/v2';
@@ -12,13 +12,13 @@ const hex = hexOf(digest);
 const shard = hex.slice(0, 2);
 const home = `${ROOT}/repositories/openshift4/ose-tool`;
 
-function judge(header: Partial<EntryHeader> & Pick<EntryHeader, 'name'>): MirrorMember {
+function judge(header: Partial<EntryHeader> & Pick<EntryHeader, 'name'>): OcMirrorMember {
   const whole: EntryHeader = { type: 'file', sizeBytes: 71, paxKeywords: [], ...header };
-  return judgeMirrorMember(whole, (code, what) => archiveFault(code, 'mirror_000001.tar', `member ${what}`));
+  return judgeOcMirrorMember(whole, (code, what) => archiveFault(code, 'mirror_000001.tar', `member ${what}`));
 }
 
 test('members are told apart by their places', () => {
-  const cases: readonly (readonly [string, MirrorMember])[] = [
+  const cases: readonly (readonly [string, OcMirrorMember])[] = [
     [`${ROOT}/blobs/sha256/${shard}/${hex}/data`, { kind: 'blob', digest }],
     [`./${ROOT}/blobs/sha256/${shard}/${hex}/data`, { kind: 'blob', digest }],
     [`${home}/_layers/sha256/${hex}/link`, { kind: 'link', path: `${home}/_layers/sha256/${hex}/link`, digest }],

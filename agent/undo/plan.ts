@@ -1,19 +1,19 @@
 import { readdir } from 'node:fs/promises';
-import { engineReleaseSteps } from '../engine/release.ts';
+import { engineUndoSteps } from '../engine/undo.ts';
+import { plainAct } from '../host/acts.ts';
 import { type Host, hostPath } from '../host/host.ts';
 import { readMounts } from '../host/mount-table.ts';
 import { holdsMounts, unmount } from '../host/mounts.ts';
-import type { ReleaseStep } from '../host/release-step.ts';
 import { removeTree } from '../host/remove-tree.ts';
-import { plainStep } from '../host/steps.ts';
+import type { UndoStep } from '../host/undo-step.ts';
 import type { PrestageError } from '../model/errors.ts';
 import { DISK_BUNDLE_PATH, REGISTRY_IMAGE_PATH, REGISTRY_PATH, STORE_PATH } from '../model/places.ts';
 import { type Dangling, findDangling, isNothing } from '../mount/dangling.ts';
 import { healDangling } from '../mount/heal-dangling.ts';
-import { storeReleaseSteps } from '../mount/store-release.ts';
+import { storeUndoSteps } from '../mount/undo-store.ts';
 import { PARTITION_TARGET } from '../partition/open.ts';
 import { REGISTRY_NAME } from '../registry/serve/service-plan.ts';
-import { registryReleaseSteps } from '../registry/serve/service-stop.ts';
+import { registryUndoSteps } from '../registry/serve/service-stop.ts';
 import { additionalStores } from '../storage/additional-stores.ts';
 import { readLayerRecords, type StorageLocation } from '../storage/records.ts';
 import { keepImage } from './keep-image.ts';
@@ -24,12 +24,12 @@ import { storeUsers } from './store-users.ts';
 /** The groups of steps of a release, in their order. */
 export type GroupName = 'pods' | 'mirrors' | 'registry' | 'keep' | 'dangling' | 'store' | 'engines' | 'copies' | 'trees' | 'partition';
 
-export interface PlannedStep extends ReleaseStep {
+export interface PlannedStep extends UndoStep {
   /** Called right before the step runs. Returns why the thing must stay for now; undefined if it can be removed. */
   readonly whyLeft?: () => Promise<string | undefined>;
 }
 
-export interface ReleaseGroup {
+export interface UndoGroup {
   readonly name: GroupName;
   readonly steps: readonly PlannedStep[];
   /** Groups without which this one would do harm: if one of their steps fails, this group is skipped. */
@@ -38,30 +38,30 @@ export interface ReleaseGroup {
   readonly isChain: boolean;
 }
 
-export interface ReleasePlan {
+export interface UndoPlan {
   /** Only groups that have something to do. */
-  readonly groups: readonly ReleaseGroup[];
+  readonly groups: readonly UndoGroup[];
   readonly notices: readonly string[];
   /** Why the release must not start: ERR_STORE_PODS. */
   readonly refusal?: PrestageError;
 }
 
 /** Functions that find what each capability has to undo. */
-export interface ReleaseLooks {
-  readonly registry: (host: Host) => Promise<readonly ReleaseStep[]>;
+export interface UndoLooks {
+  readonly registry: (host: Host) => Promise<readonly UndoStep[]>;
   /** `mirrors`: only files that point to the registry of this node */
-  readonly engines: (host: Host, part?: 'mirrors') => Promise<readonly ReleaseStep[]>;
+  readonly engines: (host: Host, part?: 'mirrors') => Promise<readonly UndoStep[]>;
   /** `force`: a mount that running containers still use is detached, and released with its last user */
-  readonly store: (host: Host, options: { readonly force: boolean }) => Promise<readonly ReleaseStep[]>;
+  readonly store: (host: Host, options: { readonly force: boolean }) => Promise<readonly UndoStep[]>;
 }
 
 /** Steps that remove things once the store is closed and the engines no longer know it. */
 const REMOVALS: ReadonlySet<string> = new Set(['remove-store-copies', 'remove-mirror', 'remove-empty-store']);
 
 /** The functions that are used on a node. */
-const nodeLooks: ReleaseLooks = { registry: registryReleaseSteps, engines: engineReleaseSteps, store: storeReleaseSteps };
+const nodeLooks: UndoLooks = { registry: registryUndoSteps, engines: engineUndoSteps, store: storeUndoSteps };
 
-export interface ReleaseRequest {
+export interface UndoRequest {
   /** The main store of the engines. */
   readonly location: StorageLocation;
   /** First copy images that running containers use out of the store image. */
@@ -73,7 +73,7 @@ export interface ReleaseRequest {
  * release finds nothing to undo. Changes nothing.
  * @throws PrestageError ERR_STORAGE
  */
-export async function planRelease(host: Host, request: ReleaseRequest, looks: ReleaseLooks = nodeLooks): Promise<ReleasePlan> {
+export async function planUndo(host: Host, request: UndoRequest, looks: UndoLooks = nodeLooks): Promise<UndoPlan> {
   const inUse = (await findImagesToKeep(host, request.location)).filter(({ containers }) => containers.join() !== REGISTRY_NAME);
   const kept = request.keepImages ? inUse : [];
   const [registry, mirrors, engines, store, users] = await Promise.all([
@@ -89,7 +89,7 @@ export async function planRelease(host: Host, request: ReleaseRequest, looks: Re
   const dangling = await danglingAfter(host, request, kept);
   const pods = await podFacts(host, dangling.containers, await runningLayers());
   const verdict = judgePods(pods);
-  const groups: readonly ReleaseGroup[] = [
+  const groups: readonly UndoGroup[] = [
     { name: 'pods', steps: verdict.kind === 'end' ? podSteps(host, pods.pods) : [], needs: [], isChain: true },
     // The mirrors come before the registry: if a later step failed, they would lead to a registry that is gone, and blocked sources would not be asked.
     { name: 'mirrors', steps: mirrors, needs: ['pods'], isChain: false },
@@ -108,18 +108,18 @@ export async function planRelease(host: Host, request: ReleaseRequest, looks: Re
       name: 'copies',
       steps: store
         .filter(({ name }) => REMOVALS.has(name) && (name !== 'remove-empty-store' || !isPinned))
-        .map((step) => guarded(host, step)),
+        .map((step) => guardStep(host, step)),
       needs: ['pods', 'registry', 'keep', 'dangling', 'store', 'engines'],
       isChain: true,
     },
-    { name: 'trees', steps: await treeReleaseSteps(host), needs: ['pods', 'registry', 'keep', 'store'], isChain: false },
+    { name: 'trees', steps: await treeUndoSteps(host), needs: ['pods', 'registry', 'keep', 'store'], isChain: false },
     { name: 'partition', steps: await partitionSteps(host), needs: ['pods', 'store'], isChain: false },
   ];
   return {
     groups: groups.filter(({ steps }) => steps.length > 0),
     ...(verdict.kind === 'refuse' && { refusal: verdict.error }),
     notices: [
-      ...(request.keepImages ? inUse.map(held) : inUse.map(unkept)),
+      ...(request.keepImages ? inUse.map(describeHolders) : inUse.map(unkept)),
       ...(isPinned ? [`the empty store ${hostPath(host, STORE_PATH)} is kept: ${users.join(', ')} would fail without it`] : []),
     ],
   };
@@ -129,7 +129,7 @@ function unkept({ id, names, containers }: KeptImage): string {
   return `${containers.join(', ')} runs from ${names[0] ?? id}, which is in the store image: give --keep-images so that it keeps running and can be restarted`;
 }
 
-function held({ containers }: KeptImage): string {
+function describeHolders({ containers }: KeptImage): string {
   return `${containers.join(', ')} holds the device of the store image until it is restarted or ends`;
 }
 
@@ -139,7 +139,7 @@ function keepingStep(host: Host, location: StorageLocation, image: KeptImage): P
 }
 
 /** The empty store is removed last of all, and only if nothing needs it. */
-function guarded(host: Host, step: ReleaseStep): PlannedStep {
+function guardStep(host: Host, step: UndoStep): PlannedStep {
   if (step.name !== 'remove-empty-store') return step;
   const whyLeft = async (): Promise<string | undefined> => {
     const users = await storeUsers(host);
@@ -153,7 +153,7 @@ async function storesAfter(host: Host): Promise<readonly string[]> {
 }
 
 /** The steps that are not among the other steps. CRI-O reloads its configuration only if something changes for it. Pure. */
-function without(steps: readonly ReleaseStep[], others: readonly ReleaseStep[]): readonly ReleaseStep[] {
+function without(steps: readonly UndoStep[], others: readonly UndoStep[]): readonly UndoStep[] {
   const done = new Set(others.map(({ text }) => text));
   const rest = steps.filter(({ name, text }) => name !== 'reload-crio' && !done.has(text));
   const reloads = steps.filter(({ name }) => name === 'reload-crio' && (rest.length > 0 || others.length === 0));
@@ -161,16 +161,16 @@ function without(steps: readonly ReleaseStep[], others: readonly ReleaseStep[]):
 }
 
 /** What will dangle when the store is closed. */
-async function danglingAfter(host: Host, { location }: ReleaseRequest, kept: readonly KeptImage[]): Promise<Dangling> {
+async function danglingAfter(host: Host, { location }: UndoRequest, kept: readonly KeptImage[]): Promise<Dangling> {
   return withoutRegistry(await findDangling(location, await storesAfter(host), await assumedAfter(host, kept)));
 }
 
 /** Healing comes before closing, so that podman works even if a release is interrupted in between. */
-async function danglingSteps(host: Host, { location }: ReleaseRequest, found: Dangling): Promise<readonly PlannedStep[]> {
+async function danglingSteps(host: Host, { location }: UndoRequest, found: Dangling): Promise<readonly PlannedStep[]> {
   if (isNothing(found)) return [];
   const stores = await storesAfter(host);
   const run = async (): Promise<void> => {
-    const removed = await healDangling(host, { location, stores, step: plainStep });
+    const removed = await healDangling(host, { location, stores, act: plainAct });
     for (const what of removed) host.log('info', `removed ${what}`);
   };
   return [{ name: 'heal-image', text: `remove what depends on the store image: ${(await describe(found)).join(', ')}`, run }];
@@ -210,7 +210,7 @@ async function runningLayers(): Promise<(layer: string) => boolean> {
  * The steps that remove existing trees and copies of the agent. Changes nothing itself.
  * @param takes only these: some of REGISTRY_PATH, REGISTRY_IMAGE_PATH, DISK_BUNDLE_PATH, KEEP_PATH
  */
-export async function treeReleaseSteps(host: Host, takes?: readonly string[]): Promise<readonly ReleaseStep[]> {
+export async function treeUndoSteps(host: Host, takes?: readonly string[]): Promise<readonly UndoStep[]> {
   const places = [
     { place: REGISTRY_PATH, text: 'remove the files of the registry' },
     { place: REGISTRY_IMAGE_PATH, text: 'remove the image of the registry' },

@@ -32,7 +32,7 @@ describe('prestage-agent release on a node with an open store', () => {
     // podman makes /etc/cni by itself.
     await node.images();
     const plainEtc = await node.etcHash();
-    await node.evaluate(['engine/set-up.ts'], 'await setUpEngines(host, { stage: "discovery", step })');
+    await node.evaluate(['engine/set-up.ts'], 'await setUpEngines(host, { stage: "discovery", act })');
     assert.notEqual(await node.etcHash(), plainEtc);
     assert.ok((await node.images()).includes(stored.reference));
     return { ...node, plainEtc };

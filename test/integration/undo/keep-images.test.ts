@@ -7,7 +7,7 @@ import { digestOf } from '../../../agent/model/digest.ts';
 import type { MadeImage } from '../../support/images.ts';
 import { makeStoreFixture, openStoreNode, STORE, type StoreFixture, type StoreNode } from '../../support/store-node.ts';
 
-const MODULES = ['release/keep-plan.ts', 'release/keep-image.ts', 'mount/dangling.ts'];
+const MODULES = ['undo/keep-plan.ts', 'undo/keep-image.ts', 'mount/dangling.ts'];
 const MAIN = '/var/lib/containers/storage';
 
 describe('images that running containers use', () => {
