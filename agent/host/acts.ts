@@ -137,7 +137,7 @@ export const plainAct: Act = async (_name, action) => await action();
 /** Steps that also log their names when they begin, for debugging: `step NAME`. */
 export function loggedAct(act: Act, log: Log): Act {
   return async (name, action) => {
-    log('debug', `act ${name}`);
+    log('debug', `step ${name}`);
     return await act(name, action);
   };
 }

@@ -50,6 +50,6 @@ async function someImages(store: string): Promise<readonly MadeImage[]> {
 const shared = ['start-pull', 'place-blob', 'end-pull', 'remove-staging'] as const;
 
 export const pullScenarios: readonly CrashScenario[] = [
-  pulling('oci', [...shared, 'place-manifest', 'write-index']),
+  pulling('oci', [...shared, 'place-manifest', 'write-index', 'write-lists']),
   pulling('archives', [...shared, 'write-archive', 'write-lists']),
 ];

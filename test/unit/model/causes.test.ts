@@ -1,7 +1,7 @@
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
 import fc from 'fast-check';
-import { causeLines, causesOf, type Fault, fromRegistry } from '../../../agent/model/causes.ts';
+import { causeLines, causesOf, type Fault, faultText, fromRegistry } from '../../../agent/model/causes.ts';
 
 const missing = (registry: string, name: string): Fault => {
   const subject = `${registry}/${name}:1`;
@@ -80,4 +80,15 @@ test('law: each fault belongs to exactly one cause', () => {
       assert.deepEqual([found.length, new Set(found)], [faults.length, new Set(faults)]);
     }),
   );
+});
+
+test('a single fault is told whole, with as much as is known of it', () => {
+  const bare: Fault = { state: 'failed', subject: 'a', place: '', message: '' };
+  assert.deepEqual(faultText([bare], false), ['  failed a']);
+  assert.deepEqual(faultText([{ ...bare, message: 'it broke' }], true), ['  failed a', '    it broke']);
+  assert.deepEqual(faultText([{ ...bare, code: 'ERR_SYSTEM', message: 'it broke', remedy: 'Mend it' }], false), [
+    '  failed a',
+    '    ERR_SYSTEM: it broke',
+    '    next: Mend it',
+  ]);
 });
