@@ -58,7 +58,7 @@ export async function keepCrashFigures(figures: KillFigures): Promise<void> {
 
 /** The steps that a command has passed, in order, as PRESTAGE_DEBUG makes it tell them. */
 export function stepsTold(stderr: string): readonly string[] {
-  return [...stderr.matchAll(/^(?:<7>|debug: )act ([a-z-]+)$/gm)].map((found) => found[1] ?? '');
+  return [...stderr.matchAll(/^(?:<7>|debug: )step ([a-z-]+)$/gm)].map((found) => found[1] ?? '');
 }
 
 /** `before:NAME:1` and `after:NAME:1`, or one of them, and of a step that is passed several times also after the last. Pure. */

@@ -406,7 +406,7 @@ test('nodes that pull from others need no data partition kept', async () => {
     assert.doesNotMatch(rendered, /save-partlabel|installer-?args/i);
   }
   assert.match((await render(clients({ as: 'infraenv', stage: 'discovery', clients: await discoveryClients() }))).text, /kind: InfraEnv/);
-  assert.match((await render(clients({ as: 'curl' }))).text, /^curl [^\n]*\/ignition" \\\n(?![^]*installer-args)/);
+  assert.doesNotMatch((await render(clients({ as: 'curl' }))).text, /installer-args/);
   assert.deepEqual(await refused(clients({ as: 'installer-args' })), {
     code: 'ERR_USAGE',
     message: 'the form installer-args keeps a data partition, but a node that pulls from others has none',
