@@ -130,12 +130,9 @@ export function refusalText(thrown: unknown): string | undefined {
   if (!isKernelError(thrown)) return undefined;
   const { path, syscall, message } = thrown;
   const named = typeof path === 'string' ? path : /'([^']+)'$/.exec(message)?.[1];
-  if (named === undefined) return isReason(thrown.code) ? `${called(syscall)} fails: ${reasonOf(thrown)}` : undefined;
-  return `${named} cannot be ${String(syscall).startsWith('spawn') ? 'started' : (DEEDS[String(syscall)] ?? 'read')}: ${reasonOf(thrown)}`;
-}
-
-function called(syscall: unknown): string {
-  return typeof syscall === 'string' ? `the system call ${syscall.split(' ')[0]}` : 'a system call';
+  if (named === undefined && !isReason(thrown.code)) return undefined;
+  const deed = String(syscall).startsWith('spawn') ? 'started' : (DEEDS[String(syscall)] ?? 'read');
+  return `${named ?? 'a file'} cannot be ${deed}: ${reasonOf(thrown)}`;
 }
 
 /** Whether the kernel has refused something, in the error or what caused it, because this user may not do it. */

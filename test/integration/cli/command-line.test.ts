@@ -169,7 +169,10 @@ describe('the command line', () => {
     const full = await execOnLinux('bash', ['-c', '"$0" --help >/dev/full', sandbox.executable]);
     assert.deepEqual(
       [full.exitCode, full.stderr],
-      [4, 'ERR_SYSTEM: ENOSPC: no space left on device, write\nFree space on that file system, then run the command again'],
+      [
+        4,
+        'ERR_SYSTEM: a file cannot be written: its file system is full (ENOSPC)\nFree space on that file system, then run the command again',
+      ],
     );
   });
 });
