@@ -156,7 +156,10 @@ describe('what the root disk keeps of a bundle whose partition is hostile', () =
   it('is nothing when the manifest has become a link', async () => {
     await rename(join(directory, 'prestage.json'), join(work, 'elsewhere'));
     await symlink(join(work, 'elsewhere'), join(directory, 'prestage.json'));
-    assert.deepEqual(await refusal(), ['ERR_BUNDLE', '/partition/prestage.json cannot be read: ELOOP']);
+    assert.deepEqual(await refusal(), [
+      'ERR_BUNDLE',
+      '/partition/prestage.json cannot be read: its path leads through a symbolic link that cannot be followed',
+    ]);
     await assert.rejects(kept(), { code: 'ENOENT' });
   });
 });
