@@ -154,7 +154,7 @@ describe('a node whose store image', () => {
     });
     assert.match(
       status.reason,
-      /^the mounted store image has the sha256 [0-9a-f]{64}, but its bundle says [0-9a-f]{64}; so that engines work: /,
+      /^the mounted store image has the sha256 [0-9a-f]{64}, but its bundle says [0-9a-f]{64}; done so that engines work: /,
     );
     assert.deepEqual(
       [status.exitCode, status.run?.store, status.nextStep],
