@@ -112,7 +112,7 @@ async function damagedBlob({ layout, digest }: LayoutImage, { pool, host, stop }
     const path = layoutBlobPath(layout, blob.digest);
     const { sha256 } = await pool.hash({ path }, { signal: stop });
     if (sha256 !== hexOf(blob.digest))
-      return new PrestageError('ERR_LAYOUT_BLOB', `${path} has the bytes of sha256:${sha256}`, 'Write the bundle to the partition again');
+      return new PrestageError('ERR_LAYOUT_BLOB', `${path} has the digest sha256:${sha256}`, 'Write the bundle to the partition again');
   }
   return undefined;
 }

@@ -82,7 +82,7 @@ describe('a run on a partition', () => {
     await assertNothingLeft(sandbox);
     const status = await sandbox.agent(['status']);
     assert.equal(status.exitCode, 11);
-    assert.match(status.stdout, /^interrupted: the run that began at \S+ was asked to stop/);
+    assert.match(status.stdout, /^interrupted: the run that began at \S+ (?:\(.* ago\) )?was asked to stop/);
     await completes(1);
   });
 

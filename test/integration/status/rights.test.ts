@@ -157,7 +157,7 @@ describe('status of what is on a node now', () => {
       assert.deepEqual(await verdictOf(node), degraded('was changed after the agent wrote it'));
       await rm(node.path(path));
       assert.deepEqual(await verdictOf(node), degraded('is missing'));
-      assert.match((await verdictOf(node, 'nobody')).reason, / is gone$/);
+      assert.match((await verdictOf(node, 'nobody')).reason, / is missing$/);
       await runOn(node, MOUNT);
       await assertReady(node);
     }

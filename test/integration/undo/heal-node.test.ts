@@ -86,6 +86,6 @@ describe('a node that has to go on without its store image', () => {
     await node.output('sh', ['-c', `umount ${STORE}; mount -t squashfs -o loop,ro ${damaged.image} ${STORE}`]);
     const verdict = Object(await probe(node, `, open: { sha256: 'x', image: '/image' }`));
     assert.deepEqual([verdict.kind, verdict.error.code], ['heal', 'ERR_STORE_DAMAGED']);
-    assert.match(verdict.error.message, /^the store image \/image cannot be read: .*: EIO: i\/o error/);
+    assert.match(verdict.error.message, /^the store image \/image cannot be read: .*: its disk reports an error \(EIO\)$/);
   });
 });
