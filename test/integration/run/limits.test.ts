@@ -78,7 +78,10 @@ describe('a run on a machine that is short of something', () => {
     await output(execOnLinux, 'mount', ['-t', 'tmpfs', '-o', 'size=64k', 'tmpfs', scratch]);
     const { exitCode, state } = await run('--scratch', scratch);
     assert.deepEqual([exitCode, state.error?.code], [7, 'ERR_SPACE_SCRATCH']);
-    assert.match(state.error?.message ?? '', /^scratch \S+\/scratch\/prestage-agent-scratch needs [0-9.]+ KiB, but has only 64\.0 KiB free$/);
+    assert.match(
+      state.error?.message ?? '',
+      /^scratch \S+\/scratch\/prestage-agent-scratch needs [0-9.]+ KiB, but has only 64\.0 KiB free$/,
+    );
   });
 
   it('of cores works on one image at a time and comes to its end', async () => {

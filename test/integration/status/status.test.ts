@@ -215,7 +215,7 @@ describe('status', () => {
           'unknown: no fault was found, but not everything could be checked: containers-storage (this user may not read it)',
           'next:      Run it as root: sudo prestage-agent status',
         ],
-        [`storage:   ${sandbox.graphroot} (as recorded by the run)`, 'not seen:  containers-storage: this user may not read it'],
+        ['not seen:  containers-storage: this user may not read it', `storage:   ${sandbox.graphroot} (as recorded by the run)`],
       ],
     );
   });
