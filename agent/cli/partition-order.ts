@@ -1,4 +1,4 @@
-import { stat } from 'node:fs/promises';
+import { isDirectory } from '../host/files.ts';
 import { PrestageError } from '../model/errors.ts';
 
 /** A bundle, which is a folder, and where it goes, which is none. */
@@ -9,7 +9,7 @@ export interface BundleAndTarget {
 
 /** Two arguments in any order: the folder is the bundle. If that does not decide, the bundle is the first. */
 export async function bundleAndTarget(first: string, second: string): Promise<BundleAndTarget> {
-  const isSwapped = !(await isFolder(first)) && (await isFolder(second));
+  const isSwapped = !(await isDirectory(first)) && (await isDirectory(second));
   return isSwapped ? { bundle: second, target: first } : { bundle: first, target: second };
 }
 
@@ -27,8 +27,4 @@ export async function imageArguments(args: readonly string[], given: unknown): P
       ? [`only ${first} is given, but an image needs a bundle and a file`, 'Give both: prestage-agent partition image BUNDLE OUT']
       : [`the bundle is given as ${bundle}, so only one argument is expected`, 'Omit --bundle, or give only the file to create'];
   throw new PrestageError('ERR_USAGE', message, remedy);
-}
-
-async function isFolder(path: string): Promise<boolean> {
-  return (await stat(path).catch(() => undefined))?.isDirectory() ?? false;
 }

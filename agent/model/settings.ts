@@ -10,10 +10,9 @@ import {
   type SettingValues,
   settingTable,
 } from './setting-table.ts';
-
-export type { Settings } from './setting-table.ts';
-
 import { readSettingsFile, type SettingsFile } from './settings-file.ts';
+
+export type { Settings };
 
 /** Sources of settings, in rising order: a later one overrides an earlier one. */
 export interface SettingsInput {
